@@ -1,0 +1,141 @@
+//! What the members of a cluster agree on, and what one node chooses for itself.
+
+use purlin_rsm::{ClusterId, GroupId, NodeId, ShardId};
+use std::{path::PathBuf, time::Duration};
+
+/// What all members of a cluster agree on. What can never change of it goes into the handshake
+/// (safety I6); addresses may change at any restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterConfig {
+    /// The cluster, drawn at random once.
+    pub id: ClusterId,
+    /// User groups are 1 to this number, at most 16,384. Fixed when the cluster is made.
+    pub groups: u32,
+    /// How many voters each group has; for now all members.
+    pub replicas: u32,
+    /// The initial members.
+    pub members: Vec<Member>,
+}
+
+/// One member of a cluster and where it listens for its peers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its node id, not 0.
+    pub node: NodeId,
+    /// Its host: an IP address or a name that resolves to one.
+    pub host: String,
+    /// Shard `i` of it listens at this port plus `i`.
+    pub peer_port: u16,
+}
+
+/// What one node chooses for itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// This node's id, one of the members'.
+    pub node: NodeId,
+    /// Its data directory, made by `init` (safety I1).
+    pub data_dir: PathBuf,
+    /// Whether each shard gets a core of its own, where there are enough of them.
+    pub pin: bool,
+    /// Timing and windows of raft.
+    pub raft: RaftOptions,
+    /// The write-ahead logs.
+    pub wal: WalOptions,
+    /// What a shard takes in before it says `Busy`.
+    pub intake: IntakeOptions,
+    /// Memory that each shard registers with io_uring, in bytes; it counts as locked memory.
+    pub io_memory: usize,
+}
+
+/// Timing and windows of raft.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RaftOptions {
+    /// The unit of raft's logical time.
+    pub tick: Duration,
+    /// A follower that hears nothing of its leader for a random time in this range campaigns.
+    pub election_timeout: std::ops::Range<Duration>,
+    /// A shard tells each peer shard this often which groups it leads.
+    pub heartbeat: Duration,
+    /// Entries sent to one follower of one group and not yet acknowledged, in bytes.
+    pub inflight_bytes_max: usize,
+    /// The same, in messages.
+    pub inflight_messages_max: usize,
+}
+
+/// The write-ahead logs of a node, one for each shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WalOptions {
+    /// The size of a segment; a multiple of 4,096 bytes.
+    pub segment_bytes: u64,
+    /// How writes become durable.
+    pub durable_by: DurableBy,
+}
+
+/// How writes to a write-ahead log become durable: how, never whether.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DurableBy {
+    /// Whichever of the two the disk does faster, measured at start.
+    Auto,
+    /// Each write by itself (`O_DSYNC`).
+    Dsync,
+    /// A sync after each write (`fdatasync`).
+    Fdatasync,
+}
+
+/// What a shard takes in before it says `Busy`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IntakeOptions {
+    /// Requests that wait for their outcome.
+    pub requests_max: usize,
+    /// Their bytes.
+    pub request_bytes_max: usize,
+    /// The longest command or query, in bytes.
+    pub command_bytes_max: usize,
+    /// After this time a request that was taken is answered as unknown, or not applied.
+    pub deadline: Duration,
+}
+
+impl Default for RaftOptions {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_millis(10),
+            election_timeout: Duration::from_millis(500)..Duration::from_millis(1000),
+            heartbeat: Duration::from_millis(100),
+            inflight_bytes_max: 4 << 20,
+            inflight_messages_max: 256,
+        }
+    }
+}
+
+impl Default for WalOptions {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, durable_by: DurableBy::Auto }
+    }
+}
+
+impl Default for IntakeOptions {
+    fn default() -> Self {
+        Self {
+            requests_max: 64 << 10,
+            request_bytes_max: 64 << 20,
+            command_bytes_max: 8 << 20,
+            deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The shard, of a node with `shards` shards, on which `group` lives.
+pub fn placement(group: GroupId, shards: u16) -> ShardId {
+    ShardId((group.0 % u32::from(shards)) as u16)
+}
+
+/// The group that owns hash slot `slot` (0 to 16,383) when the cluster has `groups` user groups.
+pub fn group_of_slot(slot: u16, groups: u32) -> GroupId {
+    let (slot, groups) = (u64::from(slot), u64::from(groups));
+    GroupId((((slot + 1) * groups - 1) / 16_384 + 1) as u32)
+}
+
+/// The member that campaigns first in a fresh `group`, of `members` in the order of their node ids.
+pub fn first_leader(group: GroupId, members: &[NodeId]) -> NodeId {
+    members[group.0 as usize % members.len()]
+}

@@ -1,0 +1,18 @@
+//! The replicated state machine: agreeing on a log, and applying it.
+//!
+//! A *replica* is one member of a raft group: its part of the log, its role, and its state machine.
+//! This crate is pure. It has no I/O, no clock, no task, no randomness and no `async`: inputs go in,
+//! what to do comes out. So it runs unchanged under the engine, in the simulator and in scripts.
+#![forbid(unsafe_code)]
+
+mod entry;
+mod identity;
+mod machine;
+mod message;
+mod types;
+
+pub use entry::{Entry, Payload};
+pub use identity::{BootId, ClusterId, Identity, Incarnation, PeerMemory, Sequence, Start};
+pub use machine::{ApplyContext, Command, StateMachine};
+pub use message::{Envelope, Message};
+pub use types::{EntryId, GroupId, HardState, Index, NodeId, ShardId, Term, Tick, WriteId};

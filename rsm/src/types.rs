@@ -1,0 +1,122 @@
+//! The names and numbers that every crate speaks. Numbers that must not be confused are types.
+
+use std::fmt;
+
+/// Defines a number type: ordered, hashable, printed as its number.
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+pub(crate) use number;
+
+number! {
+    /// One raft group. Group 0 is reserved for the metadata group; user groups start at 1.
+    GroupId(u32)
+}
+
+number! {
+    /// One node: a process with an address and a data directory.
+    NodeId(u32)
+}
+
+number! {
+    /// One shard of a node: a core's executor with its groups, its WAL and its exchanger.
+    ShardId(u16)
+}
+
+number! {
+    /// A raft term. `Term(0)` is the time before the first election.
+    Term(u64)
+}
+
+number! {
+    /// A position in a group's log. `Index(0)` is the place before the first entry.
+    Index(u64)
+}
+
+number! {
+    /// Numbers a replica's own writes to the WAL. It only grows while a replica lives, so that the
+    /// completion of a write whose entries have since been truncated is told apart (safety A3).
+    WriteId(u64)
+}
+
+number! {
+    /// The logical clock of raft: ticks since the shard started.
+    Tick(u64)
+}
+
+impl Index {
+    /// The position after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The position before this one; `Index(0)` has none before it and stays.
+    pub fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl Term {
+    /// The term after this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Names an entry: no two different entries share term and index (log matching).
+///
+/// Ordered as raft compares logs in an election: by term, then by index (Raft paper 5.4.1).
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId {
+    /// The term of the leader that made the entry.
+    pub term: Term,
+    /// Its place in the log.
+    pub index: Index,
+}
+
+impl EntryId {
+    /// The entry at `index`, made in `term`.
+    pub fn new(term: Term, index: Index) -> Self {
+        Self { term, index }
+    }
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.index, self.term)
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// What a replica must remember durably beside its log.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct HardState {
+    /// The latest term this replica has seen.
+    pub term: Term,
+    /// Whom it voted for in `term`.
+    pub vote: Option<NodeId>,
+    /// A hint only: entries up to here were committed when this was written (safety A7).
+    pub committed: Index,
+}
