@@ -59,8 +59,8 @@ pub trait File: 'static {
 
     /// A buffer of `len` bytes, of any content.
     fn block(&self, len: usize) -> Self::Block;
-    /// The file's length in bytes.
-    async fn len(&self) -> io::Result<u64>;
+    /// The file's size in bytes.
+    async fn size(&self) -> io::Result<u64>;
     /// Reads `len` bytes at `position`; shorter only at the end of the file.
     async fn read_at(&self, position: u64, len: usize) -> io::Result<Self::Block>;
     /// Writes the whole block or fails. Dropping the future does not take the write back.
