@@ -9,6 +9,7 @@ mod entry;
 mod identity;
 mod machine;
 mod message;
+pub mod raft;
 mod types;
 
 pub use entry::{Entry, Payload};
