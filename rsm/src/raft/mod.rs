@@ -36,7 +36,11 @@ mod timer;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod raft_test;
+#[cfg(test)]
+mod script;
 
 pub use progress::Window;
 pub use read::ConfirmedRead;

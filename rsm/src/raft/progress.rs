@@ -4,7 +4,7 @@
 //! match; appends are pipelined, up to a window of messages and bytes (Raft thesis 10.2.1).
 
 use crate::types::{Index, Tick};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 /// How much may be on its way to one follower of one group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +71,12 @@ impl Inflights {
 
     fn is_full(&self, window: Window) -> bool {
         self.appends.len() >= window.messages || self.bytes >= window.bytes
+    }
+}
+
+impl fmt::Display for Inflights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} appends of {} bytes", self.appends.len(), self.bytes)
     }
 }
 
