@@ -339,6 +339,10 @@ impl Raft {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
             progress.confirmed = true;
+            // A follower that we keep quiet by heartbeats must also get entries.
+            if !progress.connected {
+                self.connected(now, follower);
+            }
         }
     }
 
@@ -346,7 +350,10 @@ impl Raft {
     pub fn unconfirm(&mut self, now: Tick, follower: NodeId) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
-            progress.confirmed = false;
+            // It may have gone on to a higher term, and would never say so to a leader that is silent.
+            if std::mem::take(&mut progress.confirmed) {
+                progress.restart();
+            }
             self.check_quorum();
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{
     Fault, Fetch, FetchPurpose, Raft,
-    progress::Progress,
+    progress::{Progress, State},
     quorum,
     read::ReadQueue,
     role::{Leader, Role},
@@ -98,11 +98,11 @@ impl Raft {
         let (window, bytes_max) = (self.config.window, self.config.append_bytes_max);
         let cached = self.log.cached_from();
         let Some(progress) = self.follower_mut(to) else { return false };
-        let is_behind = progress.matched < last && progress.next <= last.next();
         let has_entries = progress.next <= last;
-        let is_probe = matches!(progress.state, super::progress::State::Probe { .. });
-        let is_due =
-            has_entries || (is_probe && is_behind) || (tell_commit && progress.told < committed);
+        // A probe goes out even with nothing to send: only an answer shows that nothing was lost, and
+        // that the follower is in no higher term (B09, B33).
+        let is_probe = matches!(progress.state, State::Probe { .. });
+        let is_due = has_entries || is_probe || (tell_commit && progress.told < committed);
         if !is_due || !progress.may_send(window) {
             return false;
         }
@@ -168,8 +168,16 @@ impl Raft {
     pub(super) fn on_append_reply(&mut self, from: NodeId, matched: Index) {
         let (now, last) = (self.now, self.log.last().index);
         let Some(progress) = self.follower_mut(from) else { return };
-        if matched <= last && progress.advance(now, matched) {
+        if matched > last {
+            return;
+        }
+        if progress.advance(now, matched) {
             self.advance_commit();
+        }
+        // When the commit was told, this follower may have had no room for it.
+        let committed = self.log.committed();
+        if self.follower_mut(from).is_some_and(|progress| progress.told < committed) {
+            self.tell_commit_soon();
         }
     }
 
@@ -192,8 +200,15 @@ impl Raft {
         if reached < leader.noop || !self.log.commit(reached) {
             return;
         }
-        let at = Tick(self.now.0 + self.config.tell_commit_ticks);
         if leader.followers.values().any(|progress| progress.told < reached) {
+            self.tell_commit_soon();
+        }
+    }
+
+    /// Entries that come meanwhile tell it, and save the message.
+    fn tell_commit_soon(&mut self) {
+        let at = Tick(self.now.0 + self.config.tell_commit_ticks);
+        if let Some(leader) = self.leader_mut() {
             leader.tell_commit_at.get_or_insert(at);
         }
     }
