@@ -2,3 +2,6 @@
 //! it did.
 
 pub mod sim;
+
+pub mod checker;
+pub mod workload;
