@@ -116,6 +116,22 @@ fn nothing_is_left_undone_and_nothing_waits_by_the_clock() {
     }
 }
 
+/// Where the same seed must give the same history, nothing may draw lots by itself. What clippy can
+/// see is in the crates' `clippy.toml`.
+#[test]
+fn nothing_simulated_draws_lots_by_itself() {
+    for (path, source) in sources() {
+        let simulated = ["rsm/", "storage/", "transport/", "engine/"];
+        if !simulated.iter().any(|folder| path.starts_with(folder)) {
+            continue;
+        }
+        for (line, code) in code_lines(&source) {
+            let fair = code.contains("future::race") || code.contains("select!");
+            assert!(!fair, "{path}:{line} picks a branch at random: use `or`, which has an order");
+        }
+    }
+}
+
 #[test]
 fn long_files_only_shrink() {
     let long = sources().into_iter().filter_map(|(path, source)| {

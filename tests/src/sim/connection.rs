@@ -192,8 +192,19 @@ pub(crate) fn send(
     let count = partial(core, bytes.len().min(room));
     end.outbound.occupied += count;
     drop(guard);
-    push(core, connection, side, Some(bytes[..count].to_vec()));
+    let mut bytes = bytes[..count].to_vec();
+    flip(core, &mut bytes);
+    push(core, connection, side, Some(bytes));
     Some(Ok(count))
+}
+
+/// Damages a segment, seldom.
+fn flip(core: &Core, bytes: &mut [u8]) {
+    let random = &core.random.net;
+    if core.options.net.flip_chance > 0.0 && random.chance(core.options.net.flip_chance) {
+        let place = random.below(bytes.len() as u64) as usize;
+        bytes[place] ^= 1 << random.below(8);
+    }
 }
 
 /// Closes the direction from `side`, behind what was sent.

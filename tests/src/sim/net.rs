@@ -32,6 +32,8 @@ pub struct NetOptions {
     pub jitter: Latency,
     /// The time that 1,000 bytes take.
     pub time_per_kilobyte: Duration,
+    /// How often a bit of a segment flips on its way, past TCP's checksum.
+    pub flip_chance: f64,
     /// Bytes of one direction of a connection that are sent and not yet read.
     pub pipe_bytes: usize,
     /// After a healed cut it takes up to this time until the sender tries again.
@@ -49,6 +51,7 @@ impl Default for NetOptions {
             jitter: Latency::steady(Duration::ZERO, Duration::from_micros(30))
                 .with_spikes(0.001, Duration::from_millis(250)),
             time_per_kilobyte: Duration::from_nanos(1_000),
+            flip_chance: 0.0,
             pipe_bytes: 256 << 10,
             retransmit_max: Duration::from_millis(400),
             give_up: Duration::from_secs(2)..Duration::from_secs(15),

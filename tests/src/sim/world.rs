@@ -65,6 +65,31 @@ impl Default for WorldOptions {
     }
 }
 
+impl WorldOptions {
+    /// Options drawn for one seed: slow or fast disks and links, with rare or frequent spikes, and
+    /// clocks that agree or do not.
+    pub fn draw(random: &Random) -> Self {
+        let mut options = Self::default();
+        let micros =
+            |least, most| Duration::from_nanos((random.magnitude(least, most) * 1_000.0) as u64);
+        let spikes = || (random.magnitude(0.0001, 0.02), micros(10_000.0, 2_000_000.0));
+        let disk = &mut options.disk;
+        for latency in [&mut disk.write, &mut disk.sync, &mut disk.read] {
+            let (chance, most) = spikes();
+            *latency =
+                Latency::steady(latency.least, micros(20.0, 5_000.0)).with_spikes(chance, most);
+        }
+        let (chance, most) = spikes();
+        options.net.jitter = Latency::steady(Duration::ZERO, micros(5.0, 2_000.0));
+        options.net.jitter = options.net.jitter.with_spikes(chance, most);
+        options.net.link.end = options.net.link.start + micros(10.0, 50_000.0);
+        if random.chance(0.2) {
+            options.clock_rate = 500..2_000;
+        }
+        options
+    }
+}
+
 /// How a node goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Crash {

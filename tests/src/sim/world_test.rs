@@ -44,7 +44,8 @@ fn block(file: &SimFile, byte: u8) -> Vec<u8> {
 #[test]
 fn equal_seeds_have_equal_histories() {
     let history = |seed| {
-        let world = world(seed);
+        let options = WorldOptions::draw(&Random::new(seed, "options"));
+        let world = World::new(seed, options);
         let mut nemesis = Nemesis::new(FaultOptions::draw(world.faults(), &[N1, N2, NodeId(3)], 2));
         for node in 1..=3 {
             world.start(NodeId(node), 2, chatter);
@@ -711,4 +712,26 @@ fn a_crash_between_any_two_polls_leaves_a_world_that_goes_on() {
         let _ = world.run_for(Duration::from_millis(50));
         assert_eq!(world.panics(), [], "crash after {polls} polls");
     }
+}
+
+#[test]
+fn damaged_segments_reach_their_reader() {
+    let net = NetOptions { flip_chance: 0.1, ..NetOptions::default() };
+    let world = World::new(1, WorldOptions { net, ..WorldOptions::default() });
+    let (heard, _) = stream(&world);
+    let _ = world.run_for(SECOND * 3);
+    let heard = heard.borrow();
+    let wrong = heard.iter().enumerate().filter(|(place, byte)| **byte != *place as u8).count();
+    assert!(wrong > 0 && wrong < heard.len() / 5, "{wrong} of {}", heard.len());
+}
+
+#[test]
+fn idle_nodes_cost_no_events() {
+    let world = world(1);
+    for node in 1..=3 {
+        world.start(NodeId(node), 4, |_| forever());
+    }
+    let before = world.events();
+    assert_eq!(world.run_for(MINUTE * 60), Outcome::Quiescent);
+    assert_eq!(world.events() - before, 12, "one poll for each shard");
 }
