@@ -3,7 +3,7 @@
 
 use crate::sim::Random;
 use bytes::Bytes;
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 /// An operation on one key, as Redis knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,7 +81,7 @@ pub struct WorkloadOptions {
     pub hot_share: f64,
     /// How many use a key of another kind, with its errors.
     pub misuse_share: f64,
-    /// The length of a value in bytes; never below what makes it unique.
+    /// The length of a value in bytes, not empty; a value is never shorter than makes it unique.
     pub value_bytes: Range<u64>,
 }
 
@@ -94,7 +94,7 @@ impl Default for WorkloadOptions {
 impl WorkloadOptions {
     /// Options drawn for one seed: hot or even, mostly reads or mostly writes, small or large values.
     pub fn draw(random: &Random) -> Self {
-        let value_bytes_max = random.magnitude(16.0, 4096.0) as u64;
+        let value_bytes_max = random.magnitude(16.0, 4_096.0) as u64;
         Self {
             keys: 1 + random.below(6) as u32,
             read_share: 0.1 + 0.01 * random.below(86) as f64,
@@ -110,7 +110,10 @@ pub struct Workload {
     random: Random,
     options: WorkloadOptions,
     values: u64,
+    recent: VecDeque<Bytes>,
 }
+
+const RECENT_MAX: usize = 8;
 
 /// What a key is mostly used for.
 #[derive(Clone, Copy)]
@@ -121,10 +124,10 @@ enum Kind {
 }
 
 impl Workload {
-    /// A generator that draws from `random`.
+    /// A generator that draws from `random`. Several may serve one history, if their clients differ.
     pub fn new(random: Random, options: WorkloadOptions) -> Self {
         assert!(options.keys > 0, "a workload without keys");
-        Self { random, options, values: 0 }
+        Self { random, options, values: 0, recent: VecDeque::new() }
     }
 
     /// The next request of `client`.
@@ -170,7 +173,7 @@ impl Workload {
         match kind {
             _ if choice == 0 => Op::Delete,
             Kind::Counter => Op::Increment(self.random.below(9) as i64 - 2),
-            Kind::List => Op::Append(self.unique(client)),
+            Kind::List => Op::Append(self.label(client)),
             Kind::Value => match choice {
                 1 | 2 => Op::SetIfAbsent(self.unique(client)),
                 3 => Op::SetIfPresent(self.unique(client)),
@@ -183,30 +186,28 @@ impl Workload {
 
     /// A value that was never written before.
     fn unique(&mut self, client: u32) -> Bytes {
-        self.values += 1;
-        let mut value = label(client, self.values);
-        // What pads a value follows from it, so that an earlier one can be made again.
-        let range = self.options.value_bytes.clone();
-        let spread = range.end.saturating_sub(range.start).max(1);
-        let len = range.start + self.values.wrapping_mul(0x9e37_79b9) % spread;
-        while (value.len() as u64) < len {
-            value.push(b'.');
-        }
-        Bytes::from(value)
-    }
-
-    /// A value that this client may have written.
-    fn earlier(&mut self, client: u32) -> Bytes {
-        let values = self.values;
-        self.values = values.saturating_sub(1 + self.random.below(8));
-        let value = self.unique(client);
-        self.values = values;
+        let mut value = self.label(client).to_vec();
+        let len = self.random.within(self.options.value_bytes.clone()) as usize;
+        value.resize(value.len().max(len), b'.');
+        let value = Bytes::from(value);
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.push_front(value.clone());
         value
     }
-}
 
-fn label(client: u32, number: u64) -> Vec<u8> {
-    format!("{client}-{number};").into_bytes()
+    /// A value that was asked to be written not long ago.
+    fn earlier(&mut self, client: u32) -> Bytes {
+        match self.recent.len() as u64 {
+            0 => self.label(client),
+            len => self.recent[self.random.below(len) as usize].clone(),
+        }
+    }
+
+    /// What makes a value unique. Lists take nothing else, since they grow.
+    fn label(&mut self, client: u32) -> Bytes {
+        self.values += 1;
+        Bytes::from(format!("{client}-{};", self.values))
+    }
 }
 
 fn name(kind: Kind, number: u32) -> Bytes {
