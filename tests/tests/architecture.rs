@@ -64,15 +64,19 @@ fn the_state_machine_builds_on_nothing_that_acts() {
 
 #[test]
 fn only_one_folder_names_glommio() {
+    let mut wrong = Vec::new();
     for (path, source) in sources() {
         // This file names it to test how it looks.
         if path.starts_with("engine/src/glommio/") || path == "tests/tests/architecture.rs" {
             continue;
         }
         for (line, code) in code_lines(&source) {
-            assert!(!names_glommio(code), "{path}:{line} names glommio: {code}");
+            if names_glommio(code) {
+                wrong.push(format!("{path}:{line} names glommio: {code}"));
+            }
         }
     }
+    assert_none(&wrong);
 }
 
 /// Whether a line of code uses the crate, and not our module of that name.
@@ -98,38 +102,46 @@ fn our_module_is_told_from_the_crate() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for (path, source) in sources() {
-        assert!(source.starts_with("//! "), "{path} does not begin with what it owns");
-    }
+    let silent = sources().into_iter().filter(|(_, source)| !source.starts_with("//! "));
+    let wrong =
+        silent.map(|(path, _)| format!("{path} does not begin with `//!` and what it owns"));
+    assert_none(&wrong.collect::<Vec<_>>());
 }
 
 #[test]
 fn nothing_is_left_undone_and_nothing_waits_by_the_clock() {
     // Put together here, so that this file does not find itself.
     let forbidden = ["to do!", "unimple mented!", "db g!", "thread::sl eep"];
+    let mut wrong = Vec::new();
     for (path, source) in sources() {
         for (line, code) in code_lines(&source) {
             for word in forbidden.map(|word| word.replace(' ', "")) {
-                assert!(!code.contains(&word), "{path}:{line} has {word}");
+                if code.contains(&word) {
+                    wrong.push(format!("{path}:{line} has {word}"));
+                }
             }
         }
     }
+    assert_none(&wrong);
 }
 
 /// Where the same seed must give the same history, nothing may draw lots by itself. What clippy can
 /// see is in the crates' `clippy.toml`.
 #[test]
 fn nothing_simulated_draws_lots_by_itself() {
+    let mut wrong = Vec::new();
     for (path, source) in sources() {
         let simulated = ["rsm/", "storage/", "transport/", "engine/"];
         if !simulated.iter().any(|folder| path.starts_with(folder)) {
             continue;
         }
         for (line, code) in code_lines(&source) {
-            let fair = code.contains("future::race") || code.contains("select!");
-            assert!(!fair, "{path}:{line} picks a branch at random: use `or`, which has an order");
+            if code.contains("future::race") || code.contains("select!") {
+                wrong.push(format!("{path}:{line} picks at random: use `or`, which has an order"));
+            }
         }
     }
+    assert_none(&wrong);
 }
 
 #[test]
@@ -163,21 +175,26 @@ fn fields_of_structs_are_counted() {
     assert_eq!(structs(source), [("A".to_owned(), 2), ("D".to_owned(), 1)]);
 }
 
-/// Each of `found` must be on the list with at least its size, and no list entry may be out of date.
+/// Each of `found` must be on the list with its size, and no list entry may be out of date.
 fn assert_only_shrinks(what: &str, list: &[(&str, usize)], found: Vec<(String, usize)>) {
     let list: BTreeMap<_, _> = list.iter().copied().collect();
+    let mut wrong = Vec::new();
     for (name, size) in &found {
-        let allowed = list.get(name.as_str()).copied().unwrap_or(0);
-        assert!(
-            *size <= allowed,
-            "{name} has {size} {what}, allowed are {allowed}: give its second noun a file of its own"
-        );
-        assert!(*size == allowed, "{name} has shrunk to {size} {what}: lower it in the list");
+        let size = *size;
+        match list.get(name.as_str()).copied().unwrap_or(0) {
+            0 => wrong.push(format!("{name} has {size} {what}: give its second noun a file")),
+            most if size > most => wrong.push(format!("{name} has grown to {size} {what}")),
+            most if size < most => wrong.push(format!("{name} has {size} {what}: lower its entry")),
+            _ => {}
+        }
     }
-    for name in list.keys() {
-        let is_found = found.iter().any(|(other, _)| other == name);
-        assert!(is_found, "{name} is no longer too large: take it off the list");
-    }
+    let gone = list.keys().filter(|name| !found.iter().any(|(other, _)| other == *name));
+    wrong.extend(gone.map(|name| format!("{name} is no longer too large: take it off the list")));
+    assert_none(&wrong);
+}
+
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
 }
 
 /// The packages of the workspace, as cargo sees them.
