@@ -19,8 +19,14 @@
 //!
 //! The generator shares its cores with what it measures, so every cycle that it saves is one more for
 //! the server. One epoll wait serves all connections that are ready, and each of them costs one read
-//! and one write for a whole pipeline: two system calls, no task, no wake-up, no allocation.
-//! `docs/bench.md` holds the comparison with redis-benchmark and the commands to repeat it.
+//! and one write for a whole pipeline: no task, no wake-up, no allocation. An executor on io_uring
+//! would add its own turns to that: glommio 0.9 sends and receives with the same two system calls,
+//! and enters up to three rings a turn besides.
+//!
+//! Measured on two cores beside one Redis 7.0.15 without a log (SET of 16 B over 100,000 keys, 64
+//! clients, five runs of each, interleaved, medians): with pipeline 16 both redis-benchmark and this
+//! saturate the server, at 0.96 million a second, for 0.44 and 0.29 µs of client processor time an
+//! operation; without a pipeline it is 153 and 204 thousand a second, for 6.4 and 3.6 µs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -244,7 +250,8 @@ impl<'a> Driver<'a> {
         self.stage = Stage::Sending { until };
         if let Pace::Open { rate, arrivals } = self.config.pace {
             let chance = Chance::new(self.chance.draw());
-            self.open = Some(OpenLoop::new(Schedule::new(arrivals, rate, start, chance)));
+            let schedule = Schedule::new(arrivals, rate, start, chance);
+            self.open = Some(OpenLoop::new(schedule, nanos(self.config.warmup)));
         }
         for index in 0..self.connections.len() {
             if self.connections[index].is_up() {

@@ -13,6 +13,8 @@ pub struct OpenLoop {
     schedule: Schedule,
     /// Stands at the next operation that is not due yet, as of the last look.
     arrived: Schedule,
+    /// What was due before, in the warm-up, makes no record.
+    measured_from: u64,
     backlog_max: u64,
     /// No connection had room for what is due: time alone changes nothing.
     is_full: bool,
@@ -23,16 +25,26 @@ pub struct OpenLoop {
 }
 
 impl OpenLoop {
-    /// An open loop that has sent nothing yet.
-    pub fn new(schedule: Schedule) -> Self {
+    /// An open loop that has sent nothing yet, and is measured from that time on.
+    pub fn new(schedule: Schedule, measured_from: u64) -> Self {
         let arrived = schedule.clone();
-        Self { schedule, arrived, backlog_max: 0, is_full: false, next: 0, touched: Vec::new() }
+        Self {
+            schedule,
+            arrived,
+            measured_from,
+            backlog_max: 0,
+            is_full: false,
+            next: 0,
+            touched: Vec::new(),
+        }
     }
 
     /// Notices what has become due by `now`; gives how many operations are due and not sent.
     pub fn look(&mut self, now: u64) -> u64 {
         let backlog = self.arrived.pass(now).saturating_sub(self.schedule.taken());
-        self.backlog_max = self.backlog_max.max(backlog);
+        if now >= self.measured_from {
+            self.backlog_max = self.backlog_max.max(backlog);
+        }
         backlog
     }
 
@@ -78,7 +90,7 @@ impl OpenLoop {
         if self.is_full { u64::MAX } else { self.next_at() }
     }
 
-    /// The largest backlog at any look.
+    /// The largest backlog at any look of the measurement.
     pub fn backlog_max(&self) -> u64 {
         self.backlog_max
     }
@@ -105,7 +117,7 @@ mod tests {
     #[test]
     fn a_stall_shows_in_the_latency_from_the_intended_time_and_hides_in_the_service_time() {
         let schedule = Schedule::new(Arrivals::Uniform, 1_000.0, 0, Chance::new(1));
-        let mut open = OpenLoop::new(schedule);
+        let mut open = OpenLoop::new(schedule, 0);
         let mut recorder = Recorder::new(0, true);
         let mut now = 0;
         while open.next_at() < 2_000 * MS {
@@ -131,7 +143,7 @@ mod tests {
     #[test]
     fn a_backlog_is_counted_and_not_stored() {
         let schedule = Schedule::new(Arrivals::Poisson, 1e6, 0, Chance::new(1));
-        let mut open = OpenLoop::new(schedule);
+        let mut open = OpenLoop::new(schedule, 0);
         let backlog = open.look(1_000 * MS);
         assert!((990_000..1_010_000).contains(&backlog), "{backlog}");
         for _ in 0..1_000 {
@@ -144,7 +156,7 @@ mod tests {
     #[test]
     fn without_a_connection_there_is_no_room_and_nothing_to_wake_for() {
         let schedule = Schedule::new(Arrivals::Uniform, 1_000.0, 0, Chance::new(1));
-        let mut open = OpenLoop::new(schedule);
+        let mut open = OpenLoop::new(schedule, 0);
         let down = [Connection::new("127.0.0.1:1".parse().unwrap(), 0)];
         assert_eq!(open.next_with_room(&down, 8), None);
         assert_eq!(open.wake_at(), u64::MAX);
