@@ -278,8 +278,10 @@ impl<N: Net> Exchanger<N> {
     /// it is.
     pub(crate) fn ended(&self, direction: Direction, peer: Option<Pair>, ended: &Ended) {
         if let (Some(peer), Ended::Refused { refusal, by_them }) = (peer, ended) {
-            // Whoever found out: what is wrong with our directory is for us to record.
-            let by_them = *by_them || refusal.ends(self.node());
+            // Safety I2: one who has not met the others yet may learn from a peer's table that it
+            // is not the one they know. One who acts was known to all, so such a table is old.
+            let is_told = refusal.ends(self.node()) && !self.local.borrow().acting;
+            let by_them = *by_them || is_told;
             self.emit(Event::Refused { peer, by_them, refusal: *refusal }, 0);
         }
         match (ended, peer) {

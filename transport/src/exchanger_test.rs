@@ -675,6 +675,42 @@ fn another_life_of_a_nodes_directory_is_refused_by_both_sides() {
     assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
 }
 
+/// Once directories can be replaced, a peer may come with a table from before that.
+#[test]
+fn an_old_table_does_not_end_a_node_that_acts() {
+    let mut world = World::new();
+    let acting = Facts { acting: true, ..facts(at(2), 1) };
+    world.start(acting, config());
+    let mut old = hello(facts(at(1), 1));
+    old.facts.table = vec![(NodeId(2), Incarnation(99))];
+    assert!(world.greet(&old).is_err());
+    let events = world.poll(at(2));
+    assert!(matches!(events[..], [Event::Refused { by_them: false, .. }]), "{events:?}");
+}
+
+#[test]
+fn the_engine_is_notified_of_drivers_and_of_the_first_event() {
+    let notified = Rc::new(Cell::new(0));
+    let count = notified.clone();
+    let notify = Rc::new(move || count.set(count.get() + 1));
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let book = PeerBook::new([(NodeId(2), None)], [], SILENCE);
+    let exchanger = Exchanger::new(world.net.clone(), facts(at(1), 1), book, config(), notify);
+    exchanger.set_address(NodeId(2), "host".into(), 2000);
+    exchanger.want(NodeId(2), |_| vec![ShardId(0)]);
+    assert_eq!(notified.get(), 1);
+    world.nodes.insert(at(1), exchanger);
+    world.run();
+    assert_eq!(notified.get(), 2);
+    world.net.cut(0);
+    world.run();
+    assert_eq!(notified.get(), 2, "what waits already was told of");
+    assert_eq!(world.poll(at(1)).len(), 2);
+    world.tick(8);
+    assert_eq!(notified.get(), 3);
+}
+
 #[test]
 fn a_restarted_peer_is_held_off_until_its_old_connection_is_silent() {
     let mut world = World::pair();

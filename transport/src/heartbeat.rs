@@ -249,6 +249,12 @@ impl Following {
         self.groups.get(&group).copied().filter(|_| self.is_current)
     }
 
+    /// All groups that the peer's last heartbeat says it leads, ascending, with its terms.
+    pub fn vouched(&self) -> impl Iterator<Item = (GroupId, Term)> {
+        let all = self.groups.iter().map(|(group, term)| (*group, *term));
+        all.filter(|_| self.is_current)
+    }
+
     /// Our replica of `group` does not follow the peer in the term that it names: it knows `term`.
     /// Of no effect if the peer does not name the group.
     pub fn refuse(&mut self, group: GroupId, term: Term) {
