@@ -241,9 +241,10 @@ impl<N: Net> Exchanger<N> {
         judged
     }
 
-    pub(crate) fn saw(&self, facts: &Facts, durable: Sequence) {
+    /// A frame has come; whether it counts.
+    pub(crate) fn saw(&self, facts: &Facts, durable: Sequence) -> bool {
         let boot = facts.start().boot;
-        self.book.borrow_mut().saw(facts.pair(), facts.incarnation, boot, durable);
+        self.book.borrow_mut().saw(facts.pair(), facts.incarnation, boot, durable)
     }
 
     /// A peer has said how many shards its node has.

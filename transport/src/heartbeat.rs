@@ -107,7 +107,6 @@ impl Leading {
         if let Some(led) = self.groups.remove(&group) {
             self.fingerprint = self.fingerprint.wrapping_sub(mix(group, led.term));
         }
-        self.refused.remove(&group);
     }
 
     /// A new connection to the peer is up: it may be another process, which knows no list.

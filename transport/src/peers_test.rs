@@ -83,7 +83,7 @@ fn a_stranger_is_no_member_until_the_table_names_it() {
 fn starts_that_go_on_are_welcome() {
     let mut book = book();
     meet(&mut book, &facts(7, &[start(1, 10, 0)]), 5);
-    book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50));
+    assert!(book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50)));
     silence(&mut book);
     // Kept exactly what was durable, and two starts that we never saw.
     let starts = [start(1, 10, 0), start(2, 20, 50), start(3, 30, 50), start(4, 40, 80)];
@@ -129,7 +129,7 @@ fn a_directory_whose_remembered_start_was_another_process_is_fenced() {
 fn a_directory_that_lost_durable_batches_is_fenced() {
     let mut book = book();
     meet(&mut book, &facts(7, &[start(1, 10, 0)]), 0);
-    book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50));
+    assert!(book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50)));
     silence(&mut book);
     let (durable, kept) = (Sequence(50), Sequence(49));
     assert_eq!(
@@ -177,12 +177,12 @@ fn the_second_of_two_live_boots_waits_for_the_silence_of_the_first() {
         (0..SILENCE).for_each(|_| book.tick());
         assert_eq!(book.check(&second), Err(refusal));
         // Trying does not prolong it, being heard does.
-        book.saw(peer, Incarnation(7), BootId(10), Sequence(20));
+        assert!(book.saw(peer, Incarnation(7), BootId(10), Sequence(20)));
     }
     silence(&mut book);
     meet(&mut book, &second, 30);
     // The late frames of the first count for nothing.
-    book.saw(peer, Incarnation(7), BootId(10), Sequence(u64::MAX));
+    assert!(!book.saw(peer, Incarnation(7), BootId(10), Sequence(u64::MAX)));
     assert_eq!(book.memories().next().unwrap().durable, Sequence(30));
     assert_eq!(book.check(&second), Ok(()));
 }
@@ -198,7 +198,7 @@ fn a_copy_of_a_running_directory_does_not_harm_the_original() {
     assert!(matches!(book.check(&copy), Err(Refusal::DuplicateBoot { .. })));
     assert_eq!(book.check(&original), Ok(()));
     // Once the original is gone, the copy is behind it.
-    book.saw(peer, Incarnation(7), BootId(20), Sequence(41));
+    assert!(book.saw(peer, Incarnation(7), BootId(20), Sequence(41)));
     silence(&mut book);
     assert!(matches!(book.check(&copy), Err(Refusal::WentBack { .. })));
 }
@@ -230,6 +230,7 @@ fn a_fence_holds_for_one_shard_of_one_life() {
     meet(&mut book, &facts(7, &[start(2, 10, 0)]), 0);
     silence(&mut book);
     gone_back(&mut book, &[start(1, 99, 0)]);
+    assert!(!book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(9)));
     let other_shard = Facts { shard: ShardId(1), ..facts(7, &[start(1, 5, 0)]) };
     assert_eq!(book.check(&other_shard), Ok(()));
     book.set_table([(A, Incarnation(8))]);
@@ -241,10 +242,10 @@ fn what_is_remembered_survives_a_restart_of_the_one_who_remembers() {
     let mut first = book();
     let peer = Pair::new(A, ShardId(0));
     meet(&mut first, &facts(7, &[start(3, 30, 0)]), 0);
-    first.saw(peer, Incarnation(7), BootId(30), Sequence(50));
+    assert!(first.saw(peer, Incarnation(7), BootId(30), Sequence(50)));
     let memories = first.take_changes();
     assert_eq!(first.take_changes(), []);
-    first.saw(peer, Incarnation(7), BootId(30), Sequence(50));
+    assert!(first.saw(peer, Incarnation(7), BootId(30), Sequence(50)));
     assert_eq!(first.take_changes(), [], "nothing is new");
     let members = || [1, 2, 3].map(|node| (NodeId(node), None));
     let mut second = PeerBook::new(members(), memories.clone(), SILENCE);
