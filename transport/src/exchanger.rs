@@ -120,7 +120,8 @@ impl<N: Net> Exchanger<N> {
 
     /// Keeps connections to those shards of `node` that `shards_of` names when it is told how many
     /// there are; the first shard is asked for their number. Replaces what was wanted of `node`
-    /// before.
+    /// before. `shards_of` is asked again when the number is learned anew, and must not call the
+    /// exchanger.
     pub fn want(self: &Rc<Self>, node: NodeId, shards_of: impl Fn(u16) -> Vec<ShardId> + 'static) {
         assert_ne!(node, self.node(), "a node does not dial itself");
         self.registry.borrow_mut().want(node, Box::new(shards_of));
