@@ -136,7 +136,8 @@ const REQUEST_BYTES: usize = 128;
 /// A minute of `--timeout` is the longest latency that is kept.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: usize = 50_000;
-const RATE_MAX: f64 = 1e8;
+/// Beyond it, drawing the arrivals alone would take a core.
+const RATE_MAX: f64 = 1e7;
 
 impl Options {
     /// Checks what the types alone cannot, and resolves the names of the servers.

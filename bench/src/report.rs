@@ -245,6 +245,17 @@ impl Report {
                 from_nanos as f64 / 1e9
             ),
         );
+        if totals.unreached > 0 {
+            let clients = self.parameters.clients;
+            line(
+                text,
+                "warning",
+                &format!(
+                    "{} of {clients} connections could not be made at the start",
+                    totals.unreached
+                ),
+            );
+        }
         if let Some(why) = &totals.last_connection_error {
             line(
                 text,
