@@ -30,20 +30,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
+use rustix::event::epoll::{Event, EventFlags};
 
 use crate::chance::Chance;
 use crate::connection::Connection;
 use crate::cpu::CpuMeter;
 use crate::exchange::Operation;
 use crate::open_loop::OpenLoop;
+use crate::poller::{Poller, allow_open_files, wake_on_time};
 use crate::recorder::{Recorder, Second};
 use crate::reply::Reply;
 use crate::schedule::{Arrivals, Schedule};
@@ -115,6 +111,8 @@ pub struct Summary {
 pub enum RunError {
     /// No server could be reached; nothing was sent. The last thing that went wrong.
     Unreachable(String),
+    /// A signal came before anything was sent.
+    Interrupted(i32),
     /// The machine refused what the generator itself needs.
     Io(io::Error),
 }
@@ -132,7 +130,6 @@ const LOOK_NANOS: u64 = 50_000_000;
 const INTERRUPTED_DRAIN_NANOS: u64 = SECOND_NANOS;
 /// How long a run of a number of operations goes on without any connection.
 const GIVE_UP_NANOS: u64 = 30 * SECOND_NANOS;
-const READ_BYTES: usize = 256 * 1024;
 const SIGNAL_TOKEN: u64 = u64::MAX;
 
 /// Runs one load. [`Driver::run`] is all of its life.
@@ -170,7 +167,7 @@ impl<'a> Driver<'a> {
     /// Prepares a run of `workload`.
     ///
     /// # Errors
-    /// When the machine refuses an epoll or a signal handler.
+    /// When the machine refuses an epoll, a signal handler, or so many open files.
     pub fn new(
         config: DriverConfig,
         workload: Workload,
@@ -180,6 +177,7 @@ impl<'a> Driver<'a> {
             config.clients > 0 && config.pipeline > 0 && !config.targets.is_empty(),
             "{config:?}"
         );
+        allow_open_files(config.clients as u64 + 16)?;
         let poller = Poller::new()?;
         let signals = Signals::new()?;
         poller.add(signals.readable(), SIGNAL_TOKEN)?;
@@ -235,6 +233,9 @@ impl<'a> Driver<'a> {
         if self.connections.iter().any(Connection::is_up) {
             return Ok(());
         }
+        if let Some(signal) = self.signals.seen() {
+            return Err(RunError::Interrupted(signal));
+        }
         let why = self.recorder.totals().last_connection_error.clone();
         Err(RunError::Unreachable(why.unwrap_or_else(|| "no answer in time".to_owned())))
     }
@@ -243,6 +244,8 @@ impl<'a> Driver<'a> {
     fn begin(&mut self) {
         self.clock = Clock::new();
         let start = self.clock.now;
+        self.recorder
+            .begin(self.connections.iter().filter(|connection| !connection.is_up()).count());
         let until = match self.config.extent {
             Extent::Duration(duration) => nanos(self.config.warmup) + nanos(duration),
             Extent::Requests(_) => u64::MAX,
@@ -539,12 +542,6 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// Linux lets a wait end up to 50 µs late, so that wake-ups can be shared: too coarse for a schedule.
-/// Where it cannot be changed, the latency from the intended time shows it.
-fn wake_on_time() {
-    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-}
-
 /// The time of a run.
 struct Clock {
     started: Instant,
@@ -569,42 +566,4 @@ impl Clock {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
-}
-
-/// The epoll, and the buffers that are used again in every turn.
-struct Poller {
-    epoll: OwnedFd,
-    events: Vec<Event>,
-    buffer: Vec<u8>,
-}
-
-const EVENTS_MAX: usize = 256;
-
-impl Poller {
-    fn new() -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX), buffer: vec![0; READ_BYTES] })
-    }
-
-    fn add(&self, source: impl AsFd, token: u64) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, source, EventData::new_u64(token), EventFlags::IN)?)
-    }
-
-    /// Waits for at most so many nanoseconds. The events are lent: see [`Self::give_back`].
-    fn wait(&mut self, nanos: u64) -> io::Result<Vec<Event>> {
-        let mut events = std::mem::take(&mut self.events);
-        events.clear();
-        let timeout = Timespec {
-            tv_sec: (nanos / SECOND_NANOS) as i64,
-            tv_nsec: (nanos % SECOND_NANOS) as i64,
-        };
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => Ok(events),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn give_back(&mut self, events: Vec<Event>) {
-        self.events = events;
-    }
 }

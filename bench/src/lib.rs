@@ -15,16 +15,15 @@
 pub mod options;
 
 pub mod driver;
-pub mod schedule;
+pub mod poller;
 
 pub mod open_loop;
-
-pub mod workload;
-
-pub mod keys;
-pub mod slots;
+pub mod schedule;
 
 pub mod chance;
+pub mod keys;
+pub mod slots;
+pub mod workload;
 
 pub mod connection;
 pub mod exchange;

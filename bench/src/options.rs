@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::driver::{DriverConfig, Extent, Pace};
 use crate::keys::{Distribution, KEYS_MAX};
@@ -44,6 +44,30 @@ pub struct Options {
     #[arg(short, long, value_name = "PORT")]
     pub port: Vec<u16>,
 
+    /// How operations are sent.
+    #[command(flatten)]
+    pub load: LoadOptions,
+
+    /// What they are.
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
+
+    /// How long it takes.
+    #[command(flatten)]
+    pub times: TimeOptions,
+
+    /// Where the sequence of operations starts [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Write the result as JSON to this file; `-` is standard output, and the text goes to standard error
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// How operations are sent.
+#[derive(Clone, Debug, Args)]
+pub struct LoadOptions {
     /// Connections
     #[arg(short, long, value_name = "N", default_value_t = 64)]
     pub clients: usize,
@@ -60,7 +84,11 @@ pub struct Options {
     /// Open loop: how the intervals are drawn
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
     pub arrivals: Arrivals,
+}
 
+/// What the operations are.
+#[derive(Clone, Debug, Args)]
+pub struct WorkloadOptions {
     /// The command of the writes
     #[arg(long, value_enum, default_value_t = Command::Set)]
     pub command: Command,
@@ -71,8 +99,8 @@ pub struct Options {
 
     /// A named mix instead of --command, --reads and --distribution:
     /// write, read, mixed:PERCENT-OF-READS, incr, append, hot-key
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["command", "reads", "distribution"])]
-    pub workload: Option<Mix>,
+    #[arg(long = "workload", value_name = "NAME", conflicts_with_all = ["command", "reads", "distribution"])]
+    pub mix: Option<Mix>,
 
     /// The key space
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
@@ -90,7 +118,11 @@ pub struct Options {
     /// Bytes of a value, or a range of them as in 16-1024
     #[arg(short = 'd', long, value_name = "BYTES", default_value_t = ValueSize { min: 16, max: 16 })]
     pub value_size: ValueSize,
+}
 
+/// How long a run takes, and its parts.
+#[derive(Clone, Debug, Args)]
+pub struct TimeOptions {
     /// How long to measure, as in 30s, 500ms, 2m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "requests")]
     pub duration: Option<Duration>,
@@ -106,14 +138,6 @@ pub struct Options {
     /// Give up an operation after this time, and close its connection
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub timeout: Duration,
-
-    /// Where the sequence of operations starts [default: another one each time]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-
-    /// Write the result as JSON to this file; `-` is standard output, and the text goes to standard error
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
 }
 
 /// A run, checked.
@@ -136,7 +160,8 @@ const REQUEST_BYTES: usize = 128;
 /// A minute of `--timeout` is the longest latency that is kept.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: usize = 50_000;
-const RATE_MAX: f64 = 1e8;
+/// Beyond it, drawing the arrivals alone would take a core.
+const RATE_MAX: f64 = 1e7;
 
 impl Options {
     /// Checks what the types alone cannot, and resolves the names of the servers.
@@ -147,11 +172,11 @@ impl Options {
         self.check()?;
         let target_names = self.target_names();
         let targets = target_names.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
-        let pace = match self.rate {
-            Some(rate) => Pace::Open { rate, arrivals: self.arrivals },
+        let pace = match self.load.rate {
+            Some(rate) => Pace::Open { rate, arrivals: self.load.arrivals },
             None => Pace::Closed,
         };
-        let (extent, warmup) = match (self.requests, self.duration) {
+        let (extent, warmup) = match (self.times.requests, self.times.duration) {
             (Some(count), _) => (Extent::Requests(count), Duration::ZERO),
             (None, duration) => (
                 Extent::Duration(duration.unwrap_or(Duration::from_secs(10))),
@@ -161,16 +186,16 @@ impl Options {
         let seed = self.seed.unwrap_or_else(seed_of_the_moment);
         let driver = DriverConfig {
             targets,
-            clients: self.clients,
+            clients: self.load.clients,
             pipeline: self.pipeline_depth(),
             pace,
             extent,
-            warmup: self.warmup.unwrap_or(warmup),
-            timeout: self.timeout,
+            warmup: self.times.warmup.unwrap_or(warmup),
+            timeout: self.times.timeout,
             reach: Duration::from_secs(2),
             seed,
         };
-        let workload = self.workload_config(seed);
+        let workload = self.workload.config(seed);
         Ok(Plan { target_names, driver, workload, json: self.json })
     }
 
@@ -178,24 +203,27 @@ impl Options {
         if self.target.is_empty() && self.port.is_empty() {
             return Err("no server: give -p PORT or --target HOST:PORT".to_owned());
         }
-        if !(1..=CLIENTS_MAX).contains(&self.clients) {
-            return Err(format!("--clients {} is not within 1 to {CLIENTS_MAX}", self.clients));
+        if !(1..=CLIENTS_MAX).contains(&self.load.clients) {
+            return Err(format!(
+                "--clients {} is not within 1 to {CLIENTS_MAX}",
+                self.load.clients
+            ));
         }
         if self.pipeline_depth() == 0 {
             return Err("--pipeline 0 would send nothing: give 1 or more".to_owned());
         }
-        if self.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
+        if self.load.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
             return Err(format!("--rate must be above 0 and at most {RATE_MAX}"));
         }
-        if self.timeout.is_zero() || self.timeout > TIMEOUT_MAX {
+        if self.times.timeout.is_zero() || self.times.timeout > TIMEOUT_MAX {
             return Err("--timeout must be above 0 and at most 60s".to_owned());
         }
-        if self.duration.is_some_and(|duration| duration.is_zero()) {
+        if self.times.duration.is_some_and(|duration| duration.is_zero()) {
             return Err("--duration 0 would measure nothing".to_owned());
         }
-        let bytes = self.clients as u128
+        let bytes = self.load.clients as u128
             * self.pipeline_depth() as u128
-            * (self.value_size.max + REQUEST_BYTES) as u128;
+            * (self.workload.value_size.max + REQUEST_BYTES) as u128;
         if bytes > BUFFERED_BYTES_MAX {
             return Err(format!(
                 "clients × pipeline × value size may need {} MiB at once: keep it below 1024 MiB",
@@ -206,16 +234,18 @@ impl Options {
     }
 
     fn pipeline_depth(&self) -> usize {
-        self.pipeline.unwrap_or(if self.rate.is_some() { 64 } else { 1 })
+        self.load.pipeline.unwrap_or(if self.load.rate.is_some() { 64 } else { 1 })
     }
 
     fn target_names(&self) -> Vec<String> {
         let local = self.port.iter().map(|port| format!("127.0.0.1:{port}"));
         self.target.iter().map(|name| with_port(name)).chain(local).collect()
     }
+}
 
-    fn workload_config(&self, seed: u64) -> WorkloadConfig {
-        let mix = self.workload.unwrap_or(Mix {
+impl WorkloadOptions {
+    fn config(&self, seed: u64) -> WorkloadConfig {
+        let mix = self.mix.unwrap_or(Mix {
             command: self.command,
             reads_percent: self.reads,
             distribution: self.distribution,

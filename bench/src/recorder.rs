@@ -73,6 +73,8 @@ pub struct Totals {
     pub connections_lost: u64,
     /// Attempts to connect that failed.
     pub connects_failed: u64,
+    /// Connections that could not be made before the run began.
+    pub unreached: u64,
     /// Why, the last time that a connection ended or an attempt failed.
     pub last_connection_error: Option<String>,
 }
@@ -146,6 +148,13 @@ impl Recorder {
             second: SecondSoFar { since: 0, latency: histogram(), succeeded: 0, errors: 0 },
             seconds: Vec::new(),
         }
+    }
+
+    /// The run begins, so many connections short: what failed before is no part of it.
+    pub fn begin(&mut self, unreached: usize) {
+        self.totals.unreached = unreached as u64;
+        self.totals.connections_lost = 0;
+        self.totals.connects_failed = 0;
     }
 
     /// `operation` was done at `now`; a read may have found nothing.

@@ -20,7 +20,7 @@ use crate::driver::{Extent, Pace, Summary};
 use crate::host::HostFacts;
 use crate::options::Plan;
 use crate::recorder::{Gap, Second, Totals, longest};
-use crate::workload::Command;
+use crate::workload::{Command, WorkloadConfig};
 
 /// A run with its circumstances, as JSON has it.
 #[derive(Debug, Serialize)]
@@ -40,6 +40,17 @@ struct Parameters {
     pipeline: usize,
     rate: Option<f64>,
     arrivals: Option<String>,
+    #[serde(flatten)]
+    workload: WorkloadParameters,
+    duration_seconds: Option<f64>,
+    requests: Option<u64>,
+    warmup_seconds: f64,
+    timeout_seconds: f64,
+    seed: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct WorkloadParameters {
     command: String,
     reads_percent: u8,
     keys: u64,
@@ -47,11 +58,6 @@ struct Parameters {
     distribution: String,
     slots: Option<String>,
     value_size: String,
-    duration_seconds: Option<f64>,
-    requests: Option<u64>,
-    warmup_seconds: f64,
-    timeout_seconds: f64,
-    seed: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,7 +115,7 @@ pub fn preamble(plan: &Plan, keys_used: u64, host: &HostFacts) -> String {
         version = parameters.bench_version,
         targets = parameters.targets.join(" "),
         load_line = parameters.load(),
-        keys_line = parameters.key_space(),
+        keys_line = parameters.workload.key_space(),
         time = parameters.extent(),
         warmup = parameters.warmup_seconds,
         timeout = parameters.timeout_seconds,
@@ -245,6 +251,17 @@ impl Report {
                 from_nanos as f64 / 1e9
             ),
         );
+        if totals.unreached > 0 {
+            let clients = self.parameters.clients;
+            line(
+                text,
+                "warning",
+                &format!(
+                    "{} of {clients} connections could not be made at the start",
+                    totals.unreached
+                ),
+            );
+        }
         if let Some(why) = &totals.last_connection_error {
             line(
                 text,
@@ -281,7 +298,7 @@ impl Report {
 
 impl Parameters {
     fn of(plan: &Plan, keys_used: u64) -> Self {
-        let (driver, workload) = (&plan.driver, &plan.workload);
+        let driver = &plan.driver;
         let (rate, arrivals) = match driver.pace {
             Pace::Closed => (None, None),
             Pace::Open { rate, arrivals } => {
@@ -299,17 +316,7 @@ impl Parameters {
             pipeline: driver.pipeline,
             rate,
             arrivals,
-            command: workload.command.to_string(),
-            reads_percent: if workload.command == Command::Get {
-                100
-            } else {
-                workload.reads_percent
-            },
-            keys: workload.keys,
-            keys_used,
-            distribution: workload.distribution.to_string(),
-            slots: workload.slots.as_ref().map(ToString::to_string),
-            value_size: workload.value_size.to_string(),
+            workload: WorkloadParameters::of(&plan.workload, keys_used),
             duration_seconds,
             requests,
             warmup_seconds: driver.warmup.as_secs_f64(),
@@ -326,18 +333,8 @@ impl Parameters {
             ),
             _ => format!("closed loop, {} clients × pipeline {}", self.clients, self.pipeline),
         };
-        format!(
-            "{pace}; {} of {} bytes, {} % reads",
-            self.command, self.value_size, self.reads_percent
-        )
-    }
-
-    fn key_space(&self) -> String {
-        let slots = self
-            .slots
-            .as_ref()
-            .map(|slots| format!("; {} of them in slots {slots}", self.keys_used));
-        format!("{}, {}{}", self.keys, self.distribution, slots.unwrap_or_default())
+        let WorkloadParameters { command, value_size, reads_percent, .. } = &self.workload;
+        format!("{pace}; {command} of {value_size} bytes, {reads_percent} % reads")
     }
 
     fn extent(&self) -> String {
@@ -345,6 +342,27 @@ impl Parameters {
             (_, Some(count)) => format!("{count} operations"),
             (seconds, None) => format!("{} s", seconds.unwrap_or_default()),
         }
+    }
+}
+
+impl WorkloadParameters {
+    fn of(workload: &WorkloadConfig, keys_used: u64) -> Self {
+        let is_get = workload.command == Command::Get;
+        Self {
+            command: workload.command.to_string(),
+            reads_percent: if is_get { 100 } else { workload.reads_percent },
+            keys: workload.keys,
+            keys_used,
+            distribution: workload.distribution.to_string(),
+            slots: workload.slots.as_ref().map(ToString::to_string),
+            value_size: workload.value_size.to_string(),
+        }
+    }
+
+    fn key_space(&self) -> String {
+        let slots = self.slots.as_ref();
+        let slots = slots.map(|slots| format!("; {} of them in slots {slots}", self.keys_used));
+        format!("{}, {}{}", self.keys, self.distribution, slots.unwrap_or_default())
     }
 }
 
