@@ -10,6 +10,7 @@ mod identity;
 pub mod kv;
 mod machine;
 mod message;
+pub mod raft;
 mod types;
 
 pub use entry::{Entry, Payload};

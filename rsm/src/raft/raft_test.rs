@@ -1,0 +1,1 @@
+//! Seeds, forgeries and brute force.
