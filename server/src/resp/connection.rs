@@ -13,7 +13,7 @@
 //! the reader stops reading, and with it, at some point, the client stops sending.
 
 use super::{
-    backend::{Backend, Completion, Request},
+    backend::Backend,
     commands::{self, CommandSpec, Run},
     data::Plan,
     front::{Client, FrontEnd},
@@ -30,7 +30,7 @@ use super::{
 use bytes::BytesMut;
 use futures_lite::future;
 use purlin::kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
-use purlin::{GroupId, Reader, Runtime, Writer};
+use purlin::{Completion, GroupId, Reader, Request, Runtime, Writer};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -53,6 +53,7 @@ pub async fn serve_client<R: Runtime, B: Backend>(
         Reply::new(&mut refusal, Default::default()).error(words::MAX_CLIENTS);
         // A client that does not take it learns of it by the end of the connection.
         let _ = write_within(&runtime, &front, &mut writer, &refusal).await;
+        let _ = writer.close().await;
         return;
     };
     let connection = Rc::new(Connection::new(front, client, backend));
@@ -285,6 +286,8 @@ impl<B: Backend> Connection<B> {
             }
             recycle(&mut output);
         }
+        // The client may have closed it already.
+        let _ = writer.close().await;
         self.has_ended.set(true);
         self.end.raise();
         self.room.raise();
@@ -294,8 +297,8 @@ impl<B: Backend> Connection<B> {
     fn collect(&self, completions: &mut Vec<Completion>, output: &mut BytesMut) {
         self.backend.take_completions(completions);
         let mut ring = self.ring.borrow_mut();
-        for Completion { tag, result } in completions.drain(..) {
-            ring.complete(tag, result);
+        for Completion { tag, outcome } in completions.drain(..) {
+            ring.complete(tag, outcome);
         }
         ring.take_output(output);
     }

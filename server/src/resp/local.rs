@@ -328,7 +328,7 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("replicas", info.replicas.to_string()),
         ("groups_led", info.groups_led.to_string()),
         ("groups_without_leader", info.groups_without_leader.to_string()),
-        ("commands_applied", info.commands_applied.to_string()),
+        ("entries_applied", info.entries_applied.to_string()),
     ];
     vec![
         ("Server", server),

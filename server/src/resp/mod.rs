@@ -25,7 +25,7 @@ mod words;
 #[cfg(test)]
 mod parser_test;
 
-pub use backend::{Backend, Completion, Request, RequestError, ServerInfo};
+pub use backend::{Backend, NodeFacts, ServerInfo, ShardBackend};
 pub use client::{RespClient, Value};
 pub use connection::serve_client;
 pub use front::{FrontEnd, FrontEndOptions};
