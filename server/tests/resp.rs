@@ -159,7 +159,7 @@ fn the_server_tells_what_tools_ask_for() {
     assert!(all.contains(&bulk(&server.port.to_string())), "{all:?}");
     let Value::Bulk(info) = run(client, "INFO") else { panic!("bytes in RESP2") };
     let info = String::from_utf8(info).expect("text");
-    for line in ["redis_version:7.4.0", "role:master", "loading:0", "groups_led:48"] {
+    for line in ["redis_version:7.4.0", "role:master", "loading:0", "purlin_groups:48"] {
         assert!(info.contains(&format!("{line}\r\n")), "{info}");
     }
     let Value::Bulk(some) = run(client, "INFO server cluster") else { panic!("bytes in RESP2") };
