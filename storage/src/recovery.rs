@@ -332,15 +332,17 @@ fn above(readable: Sequence, random: u64) -> Sequence {
     Sequence(readable.0 + IN_FLIGHT + random % DRAWN)
 }
 
-fn recovered_groups(live: &Live, mut tail: Tail) -> BTreeMap<GroupId, RecoveredGroup> {
+fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup> {
+    let mut tails = tail.into_entries();
     let recovered = live.groups.iter().map(|(&id, group)| {
+        let tail = tails.remove(&id).unwrap_or_default();
         let recovered = RecoveredGroup {
             hard_state: group.hard_state.unwrap_or_default().value,
             first: group.first(),
             before_first: group.floor.value,
             terms: group.terms.clone(),
             last: group.last,
-            tail: tail.of(id, group.first()),
+            tail: tail.into_iter().filter(|entry| entry.index >= group.first()).collect(),
         };
         (id, recovered)
     });
