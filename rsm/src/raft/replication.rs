@@ -11,7 +11,7 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::Message,
-    types::{EntryId, Index, NodeId, Tick},
+    types::{EntryId, Index, NodeId, Term, Tick},
 };
 use std::collections::BTreeMap;
 
@@ -28,9 +28,10 @@ impl Leader {
     }
 
     /// Adds a follower; one that voted for us counts as confirmed for a start.
-    pub(super) fn follower(&mut self, node: NodeId, confirmed: bool) {
+    pub(super) fn follower(&mut self, node: NodeId, confirmed: bool, connected: bool) {
         let mut progress = Progress::new(self.noop.previous());
         progress.confirmed = confirmed;
+        progress.connected = connected;
         self.followers.insert(node, progress);
     }
 
@@ -182,6 +183,9 @@ impl Raft {
     }
 
     pub(super) fn on_append_reject(&mut self, from: NodeId, prev: Index, hint: EntryId) {
+        if prev > self.log.last().index {
+            return;
+        }
         let agree = self.log.terms().latest_at_most(hint.index, hint.term).index;
         if let Some(progress) = self.follower_mut(from) {
             progress.reject(prev, agree);
@@ -255,12 +259,14 @@ impl Raft {
 
 /// Whether entries follow `prev` without a gap, in terms that do not fall and are not above `term`.
 /// What a peer sends is checked, not believed.
-fn is_sound(prev: EntryId, entries: &[Entry], term: crate::types::Term) -> bool {
+fn is_sound(prev: EntryId, entries: &[Entry], term: Term) -> bool {
     let mut last = prev;
-    prev.term <= term
+    // Nobody leads in term 0, and no entry is of it.
+    term > Term(0)
+        && prev.term <= term
         && entries.iter().all(|entry| {
-            let follows =
-                entry.index.0.checked_sub(1) == Some(last.index.0) && entry.term >= last.term;
+            let follows = entry.index.0.checked_sub(1) == Some(last.index.0)
+                && entry.term >= last.term.max(Term(1));
             last = entry.id();
             follows && entry.term <= term
         })
