@@ -644,13 +644,17 @@ impl Raft {
             Role::Follower(follower) => {
                 follower.leader = Some(from);
                 follower.heard = Some(self.now);
+                // Before the timer is armed: the failed campaigns of before are over.
+                self.timer.succeeded();
                 if !follower.vouched {
                     self.timer.arm(self.now);
                 }
             }
-            Role::Candidate(_) => self.follow(self.term, Some(from)),
+            Role::Candidate(_) => {
+                self.timer.succeeded();
+                self.follow(self.term, Some(from));
+            }
         }
-        self.timer.succeeded();
         true
     }
 
