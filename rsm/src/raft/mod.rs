@@ -651,6 +651,8 @@ impl Raft {
                 }
             }
             Role::Candidate(_) => {
+                // Its requests for votes are void, and would speak of a log that may change now.
+                self.gate.clear();
                 self.timer.succeeded();
                 self.follow(self.term, Some(from));
             }
