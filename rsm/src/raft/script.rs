@@ -24,7 +24,7 @@
 //! cut A B, partition N.., heal         messages that are lost
 //! stabilize                            hands out, persists and delivers until nothing is left
 //! inject A B term=T type key=value..   forges a message
-//! status [N..], log [N..], network
+//! status [N..], log [N..], network, has_ready [N..]
 //! ```
 
 use super::{
@@ -118,7 +118,7 @@ impl Script {
             "cut" | "partition" | "heal" => self.network(name, args)?,
             "stabilize" => self.stabilize()?,
             "inject" => return self.inject(args),
-            "status" | "log" | "network" => self.show(name, args)?,
+            "status" | "log" | "network" | "has_ready" => self.show(name, args)?,
             _ => return Err(format!("no command {name}").into()),
         }
         Ok(Vec::new())
@@ -413,6 +413,7 @@ impl Script {
             let line = match &node.raft {
                 None => format!("{id} is down, disk ends in {}", node.disk.last()),
                 Some(raft) if name == "status" => show_status(id, raft, node.now),
+                Some(raft) if name == "has_ready" => format!("{id} {}", raft.has_ready()),
                 Some(_) => format!("{id} disk {}", show_entries(&node.disk.entries)),
             };
             self.cluster.tell(|| line);
