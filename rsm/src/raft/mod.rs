@@ -9,7 +9,7 @@
 //! # Storage is asynchronous
 //! A [`Ready`] hands entries and hard state out to be written, and goes on. What vouches for
 //! durability (a vote, asking for votes, the vote for oneself, acknowledging an append) waits in a
-//! [`gate`] until [`Raft::appended`] says that the group's newest write is durable. A leader sends
+//! gate until [`Raft::appended`] says that the group's newest write is durable. A leader sends
 //! entries before its own write of them, and counts itself only once that is durable
 //! (Raft thesis 10.2.1).
 //!
