@@ -1,1 +1,5 @@
 //! server.
+pub mod resp;
+
+#[path = "cli/client.rs"]
+pub mod cli_client;

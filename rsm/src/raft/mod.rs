@@ -422,6 +422,11 @@ impl Raft {
             || !self.ready.is_empty()
     }
 
+    /// Whether committed entries are not handed out to be applied.
+    pub fn has_unapplied(&self) -> bool {
+        self.log.to_apply().is_some()
+    }
+
     /// The write, and all before it, is durable.
     pub fn appended(&mut self, now: Tick, write: WriteId) {
         self.now = now;
