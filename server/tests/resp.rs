@@ -140,6 +140,7 @@ fn a_connection_introduces_itself_in_either_protocol() {
     expect(client, "CLIENT SETINFO NOPE mine", error("ERR Unrecognized option 'nope'"));
     let Value::Text(line) = run(client, "CLIENT INFO") else { panic!("text in RESP3") };
     assert!(line.contains(" name=me ") && line.contains(" lib-name=mine "), "{line}");
+    assert!(line.contains(" cmd=client|info "), "{line}");
     let Value::Error(text) = run(client, "HELLO 3 AUTH user secret") else { panic!("no AUTH") };
     assert!(text.starts_with("ERR AUTH <password> called without"), "{text}");
     expect(client, "WAIT 1 0", Value::Integer(2));
