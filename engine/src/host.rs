@@ -3,11 +3,14 @@
 //! The library prints nothing, and installs no logger and no signal handler: it is a guest in the
 //! process of whoever embeds it.
 
+use crate::glommio::{
+    EnvironmentError, Glommio, ShardEnd, ShardMesh, ShardThreads, check, faster_durability, mesh,
+    run_once, run_shards,
+};
 use crate::{
     client::Client,
     config::{ClusterConfig, DurableBy, NodeConfig},
     error::{Error, ErrorKind},
-    glommio::{self, EnvironmentError, Glommio, ShardEnd, ShardMesh, ShardThreads},
     identity,
     local::LocalShard,
     mesh::MeshMessage,
@@ -35,10 +38,10 @@ pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<I
     cluster.validate()?;
     node.validate(cluster)?;
     make_directory(&node.data_dir)?;
-    glommio::check(&node.data_dir).map_err(|error| environment(&error))?;
+    check(&node.data_dir).map_err(|error| environment(&error))?;
     let (cluster, node) = (cluster.clone(), node.clone());
     let directory = node.data_dir.clone();
-    let made = glommio::run_once(directory, move |runtime| async move {
+    let made = run_once(directory, move |runtime| async move {
         setup::init(&runtime, &cluster, &node, shards).await
     });
     made.map_err(|error| cannot_start(&error))?
@@ -52,10 +55,9 @@ pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
     if !has_identity(data_dir) {
         return Err(identity::missing_at(&data_dir.display().to_string()));
     }
-    glommio::check(data_dir).map_err(|error| environment(&error))?;
+    check(data_dir).map_err(|error| environment(&error))?;
     let load = |runtime: Glommio| async move { identity::load(&runtime.disk()).await };
-    let identity =
-        glommio::run_once(data_dir.to_owned(), load).map_err(|error| cannot_start(&error))??;
+    let identity = run_once(data_dir.to_owned(), load).map_err(|error| cannot_start(&error))??;
     Ok(identity.shards)
 }
 
@@ -103,7 +105,7 @@ impl HostBuilder {
         let durability = self.durability()?;
         let shared = Shared::new(shards, self.cluster.groups);
         let (sender, opened) = mpsc::channel();
-        let meshes = glommio::mesh::<MeshMessage>(shards, MESH_CAPACITY);
+        let meshes = mesh::<MeshMessage>(shards, MESH_CAPACITY);
         let starts = (0..shards).map(ShardId).zip(meshes).map(|(shard, mesh)| {
             let start = ShardStart {
                 shard,
@@ -118,7 +120,7 @@ impl HostBuilder {
             move |runtime: Glommio| start.run(runtime, sender)
         });
         let (directory, node) = (self.node.data_dir.clone(), &self.node);
-        let threads = glommio::run_shards(directory, node.pin, node.io_memory, starts.collect())
+        let threads = run_shards(directory, node.pin, node.io_memory, starts.collect())
             .map_err(|error| cannot_start(&error))?;
         drop(sender);
         Host { client: shared.client(&self.node), shared, threads }.wait_open(&opened)
@@ -129,7 +131,7 @@ impl HostBuilder {
             DurableBy::Dsync => Durability::EachWrite,
             DurableBy::Fdatasync => Durability::OnSync,
             DurableBy::Auto => {
-                let measured = glommio::faster_durability(&self.node.data_dir);
+                let measured = faster_durability(&self.node.data_dir);
                 measured.map_err(|error| cannot_start(&error))?
             }
         })
