@@ -756,20 +756,23 @@ fn w7_names_are_durable_before_the_first_write() {
 
 // ---- W8
 
+/// Appends until there is no space. The index that was refused, and its batch.
+fn fill(h: &mut Harness) -> (u64, Batch) {
+    for index in 1..100 {
+        match h.wal().submit(append(1, 1, index..index + 1, 7000)) {
+            Ok(_) => h.run(),
+            Err(SubmitError::NoSpace(batch)) => return (index, batch),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("space without end");
+}
+
 #[test]
 fn w8_a_full_disk_refuses_entries_takes_hard_states_reads_and_resumes() {
     let mut h = Harness::new(small(), 29);
     h.disk.set_space(Some(0));
-    let mut next = 1;
-    let refused = loop {
-        match h.wal().submit(append(1, 1, next..next + 1, 7000)) {
-            Ok(_) => next += 1,
-            Err(SubmitError::NoSpace(batch)) => break batch,
-            Err(error) => panic!("{error}"),
-        }
-        h.run();
-        assert!(next < 100, "space without end");
-    };
+    let (next, refused) = fill(&mut h);
     assert!(!h.wal().has_space() && h.wal().failure().is_none());
     let sequence = h.write(hard_state(1, 9, 1));
     assert_eq!(h.wal().durable(), sequence);
@@ -794,11 +797,7 @@ fn w8_a_full_disk_refuses_entries_takes_hard_states_reads_and_resumes() {
 fn w8_releasing_segments_gives_space_back_without_new_space() {
     let mut h = Harness::new(small(), 30);
     h.disk.set_space(Some(0));
-    let mut next = 1;
-    while h.wal().submit(append(1, 1, next..next + 1, 7000)).is_ok() {
-        next += 1;
-        h.run();
-    }
+    let (next, _) = fill(&mut h);
     h.wal().forget(GroupId(1), Index(next));
     assert!(h.release() > 0);
     // The relocations have filled the active segment, which can go now too.
@@ -812,11 +811,7 @@ fn w8_releasing_segments_gives_space_back_without_new_space() {
 fn w8_the_last_two_segments_are_not_for_entries() {
     let mut h = Harness::new(small(), 31);
     h.disk.set_space(Some(0));
-    let mut next = 1;
-    while h.wal().submit(append(1, 1, next..next + 1, 7000)).is_ok() {
-        next += 1;
-        h.run();
-    }
+    fill(&mut h);
     assert_eq!(h.wal().stats().prepared, 2);
     for term in 1..20 {
         h.write(hard_state(1, term, 1));
@@ -853,11 +848,7 @@ fn w8_no_space_inside_a_prepared_segment_poisons() {
 fn retries_for_space_get_rarer() {
     let mut h = Harness::new(small(), 33);
     h.disk.set_space(Some(0));
-    let mut next = 1;
-    while h.wal().submit(append(1, 1, next..next + 1, 7000)).is_ok() {
-        next += 1;
-        h.run();
-    }
+    fill(&mut h);
     h.disk.take_log();
     for _ in 0..2000 {
         h.wal().quiet_tick();
