@@ -2,7 +2,8 @@
 //! `handshake`.
 //!
 //! Reading never panics, never allocates by a length that it was told, and never copies a byte
-//! string: it hands out slices of the frame.
+//! string: it hands out slices of the frame. What is read costs at most about 40 times its bytes,
+//! for items of one byte each.
 //!
 //! ```text
 //! varint   7 bits a byte, the lowest first, the top bit says that another follows; at most 10

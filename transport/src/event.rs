@@ -71,12 +71,13 @@ pub enum Event {
     Forward(Pair, Forward),
     /// The outcome of commands that were forwarded to that peer.
     ForwardReply(Pair, ForwardReply),
-    /// A handshake failed for a reason.
+    /// A handshake failed for a reason. Comes again with each try.
     Refused {
         /// The peer as it calls itself, or as it was looked for.
         peer: Pair,
-        /// The peer refuses us. If the refusal [`Refusal::ends`] our node, the shard records that
-        /// durably and stops.
+        /// The peer refuses us, or a shard that has not met the others yet sees from the peer's
+        /// table that it would. If the refusal also [`Refusal::ends`] our node, the shard records
+        /// that durably and stops.
         by_them: bool,
         /// Why.
         refusal: Refusal,

@@ -120,7 +120,8 @@ impl<N: Net> Exchanger<N> {
 
     /// Keeps connections to those shards of `node` that `shards_of` names when it is told how many
     /// there are; the first shard is asked for their number. Replaces what was wanted of `node`
-    /// before.
+    /// before. `shards_of` is asked again when the number is learned anew, and must not call the
+    /// exchanger.
     pub fn want(self: &Rc<Self>, node: NodeId, shards_of: impl Fn(u16) -> Vec<ShardId> + 'static) {
         assert_ne!(node, self.node(), "a node does not dial itself");
         self.registry.borrow_mut().want(node, Box::new(shards_of));
@@ -241,9 +242,10 @@ impl<N: Net> Exchanger<N> {
         judged
     }
 
-    pub(crate) fn saw(&self, facts: &Facts, durable: Sequence) {
+    /// A frame has come; whether it counts.
+    pub(crate) fn saw(&self, facts: &Facts, durable: Sequence) -> bool {
         let boot = facts.start().boot;
-        self.book.borrow_mut().saw(facts.pair(), facts.incarnation, boot, durable);
+        self.book.borrow_mut().saw(facts.pair(), facts.incarnation, boot, durable)
     }
 
     /// A peer has said how many shards its node has.
@@ -278,8 +280,10 @@ impl<N: Net> Exchanger<N> {
     /// it is.
     pub(crate) fn ended(&self, direction: Direction, peer: Option<Pair>, ended: &Ended) {
         if let (Some(peer), Ended::Refused { refusal, by_them }) = (peer, ended) {
-            // Whoever found out: what is wrong with our directory is for us to record.
-            let by_them = *by_them || refusal.ends(self.node());
+            // Safety I2: one who has not met the others yet may learn from a peer's table that it
+            // is not the one they know. One who acts was known to all, so such a table is old.
+            let is_told = refusal.ends(self.node()) && !self.local.borrow().acting;
+            let by_them = *by_them || is_told;
             self.emit(Event::Refused { peer, by_them, refusal: *refusal }, 0);
         }
         match (ended, peer) {

@@ -330,6 +330,26 @@ fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
 }
 
 #[test]
+fn a_connection_that_lived_for_a_while_is_dialled_again_soon() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.want(1, 2);
+    world.tick(80);
+    world.start(facts(at(2), 1), config());
+    world.tick(8);
+    world.net.cut(0);
+    world.run();
+    world.tick(3);
+    assert!(!world.nodes[&at(1)].is_connected(at(2)).0, "it was lost at once: a long pause");
+    world.tick(8);
+    world.tick(2 * config().backoff_ticks_max);
+    world.net.cut(1);
+    world.run();
+    world.tick(2);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+}
+
+#[test]
 fn a_dial_that_never_ends_is_given_up() {
     let mut world = World::new();
     world.start(facts(at(1), 1), config());
@@ -420,16 +440,20 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
 #[test]
 fn a_slow_peer_is_not_dropped_while_it_takes_bytes() {
     let mut world = World::pair();
-    world.poll(at(1));
     world.send(1, 2, message(1, 2, 1, 3 << 20)).unwrap();
     world.net.stall(0, true);
     world.flush(1, 0);
-    world.tick(config().stall_ticks - 1);
-    world.net.stall(0, false);
-    world.run();
-    world.tick(config().stall_ticks + 1);
+    for _ in 0..3 {
+        world.tick(config().stall_ticks - 1);
+        world.net.set_budget(0, Some((1 << 20) + 100));
+        world.run();
+    }
     assert_eq!(world.poll(at(1)), []);
     assert!(matches!(&world.poll(at(2))[..], [Event::Messages(_, all)] if all.len() == 1));
+    // With nothing to write, silence is no stall.
+    world.net.stall(0, true);
+    world.tick(config().stall_ticks + 1);
+    assert_eq!(world.poll(at(1)), []);
 }
 
 #[test]
@@ -446,8 +470,11 @@ fn an_inbox_that_is_full_stops_the_readers_until_it_is_polled() {
     }
     let waiting = world.nodes[&at(2)].inbox.borrow().len();
     assert!(waiting < 10, "{waiting} events wait in 5,000 bytes");
+    // However long it takes: we are slow, not they.
+    world.tick(config().idle_ticks + 1);
     let mut groups = Vec::new();
     for event in world.poll(at(2)) {
+        assert!(!matches!(event, Event::InboundLost(_)));
         if let Event::Messages(_, envelopes) = event {
             groups.extend(envelopes.iter().map(|envelope| envelope.group.0));
         }
@@ -490,6 +517,29 @@ fn a_newer_connection_of_a_peer_replaces_the_older_one() {
     );
     assert!(!world.net.is_open(0), "the older connection is closed");
     assert_eq!(world.poll(at(1)), [Event::OutboundLost(at(2))]);
+}
+
+#[test]
+fn a_connection_whose_answer_was_slow_does_not_replace_a_newer_one() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    for _ in 0..2 {
+        let (net, bytes) = (world.net.clone(), hello_frame(&hello(facts(at(1), 1))));
+        let connection = net.connections();
+        world.executor.spawn(async move {
+            let (reader, mut writer) = net.connect("host:2000").await.unwrap();
+            net.stall_answer(connection, connection == 0);
+            writer.write_all(&bytes).await.unwrap();
+            std::future::pending::<()>().await;
+            drop((reader, writer));
+        });
+        world.run();
+    }
+    assert!(matches!(world.poll(at(2))[..], [Event::InboundUp(_)]));
+    world.net.stall_answer(0, false);
+    world.run();
+    assert_eq!((world.net.is_open(0), world.net.is_open(1)), (false, true));
+    assert_eq!(world.poll(at(2)), []);
 }
 
 #[test]
@@ -675,6 +725,42 @@ fn another_life_of_a_nodes_directory_is_refused_by_both_sides() {
     assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
 }
 
+/// Once directories can be replaced, a peer may come with a table from before that.
+#[test]
+fn an_old_table_does_not_end_a_node_that_acts() {
+    let mut world = World::new();
+    let acting = Facts { acting: true, ..facts(at(2), 1) };
+    world.start(acting, config());
+    let mut old = hello(facts(at(1), 1));
+    old.facts.table = vec![(NodeId(2), Incarnation(99))];
+    assert!(world.greet(&old).is_err());
+    let events = world.poll(at(2));
+    assert!(matches!(events[..], [Event::Refused { by_them: false, .. }]), "{events:?}");
+}
+
+#[test]
+fn the_engine_is_notified_of_drivers_and_of_the_first_event() {
+    let notified = Rc::new(Cell::new(0));
+    let count = notified.clone();
+    let notify = Rc::new(move || count.set(count.get() + 1));
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let book = PeerBook::new([(NodeId(2), None)], [], SILENCE);
+    let exchanger = Exchanger::new(world.net.clone(), facts(at(1), 1), book, config(), notify);
+    exchanger.set_address(NodeId(2), "host".into(), 2000);
+    exchanger.want(NodeId(2), |_| vec![ShardId(0)]);
+    assert_eq!(notified.get(), 1);
+    world.nodes.insert(at(1), exchanger);
+    world.run();
+    assert_eq!(notified.get(), 2);
+    world.net.cut(0);
+    world.run();
+    assert_eq!(notified.get(), 2, "what waits already was told of");
+    assert_eq!(world.poll(at(1)).len(), 2);
+    world.tick(8);
+    assert_eq!(notified.get(), 3);
+}
+
 #[test]
 fn a_restarted_peer_is_held_off_until_its_old_connection_is_silent() {
     let mut world = World::pair();
@@ -694,6 +780,57 @@ fn a_restarted_peer_is_held_off_until_its_old_connection_is_silent() {
     assert_eq!(world.greet(&hello(restarted.clone())), Err(held_off));
     world.tick(1);
     assert!(world.greet(&hello(restarted)).is_ok());
+}
+
+/// The old process was stopped, its successor answered our own dial, and the old one wakes.
+#[test]
+fn a_process_that_wakes_after_its_successor_was_admitted_is_not_heard() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let wakes = Rc::new(crate::signal::Signal::default());
+    let (net, signal) = (world.net.clone(), wakes.clone());
+    let bytes = hello_frame(&hello(facts(at(1), 1)));
+    world.executor.spawn(async move {
+        let (mut reader, mut writer) = net.connect("host:2000").await.unwrap();
+        writer.write_all(&bytes).await.unwrap();
+        signal.wait().await;
+        let mut outbox = Outbox::new(1 << 20, 1 << 20);
+        outbox.push(&message(1, 2, 1, 1), Sequence(9)).unwrap();
+        writer.write_all(&outbox.take(Sequence(9))).await.unwrap();
+        while reader.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
+    });
+    world.run();
+    world.tick(SILENCE + 1);
+    let mut successor = facts(at(1), 1);
+    successor.starts.push(Start { number: 2, boot: BootId(555), kept: Sequence(3) });
+    world.start(successor, config());
+    world.want(2, 1);
+    world.run();
+    let up = world.poll(at(2));
+    assert!(matches!(up[..], [Event::InboundUp(_), Event::OutboundUp(_)]), "{up:?}");
+    wakes.raise();
+    world.run();
+    assert_eq!(world.poll(at(2)), [Event::InboundLost(at(1))]);
+    assert_eq!(world.nodes[&at(2)].take_memories()[0].durable, Sequence(3));
+}
+
+#[test]
+fn strangers_cannot_fill_the_inbox_with_refusals() {
+    let mut world = World::new();
+    let few = 10;
+    let inbox_bytes_max = few * size_of::<Event>();
+    world.start(facts(at(2), 1), ExchangerConfig { inbox_bytes_max, ..config() });
+    for _ in 0..3 * few {
+        let (net, bytes) = (world.net.clone(), hello_frame(&hello(facts(at(2), 1))));
+        world.executor.spawn(async move {
+            let (mut reader, mut writer) = net.connect("host:2000").await.unwrap();
+            let _ = writer.write_all(&bytes).await;
+            while reader.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
+        });
+        world.run();
+    }
+    assert_eq!(world.nodes[&at(2)].inbox.borrow().len(), few);
+    assert_eq!(world.poll(at(2)).len(), 3 * few, "they wait for room, within their time");
 }
 
 #[test]
@@ -728,6 +865,21 @@ fn a_directory_that_went_back_is_fenced_and_told_so() {
     let fenced = Refusal::Fenced { node, incarnation, shard };
     assert_eq!(world.greet(&hello(back)), Err(fenced));
     assert_eq!(world.greet(&hello(facts(at(1), 1))), Err(fenced));
+}
+
+#[test]
+fn what_went_back_loses_the_connections_it_still_has() {
+    let mut world = World::pair();
+    world.tick(SILENCE + 1);
+    let mut back = facts(at(1), 1);
+    back.starts[0].boot = BootId(999);
+    assert!(matches!(world.greet(&hello(back)), Err(Refusal::WentBack { .. })));
+    let events = world.poll(at(2));
+    assert!(events.contains(&Event::InboundLost(at(1))), "{events:?}");
+    assert!(events.contains(&Event::OutboundLost(at(1))), "{events:?}");
+    // The process that was connected cannot come back either: it is the same identity.
+    world.tick(20);
+    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
 }
 
 #[test]

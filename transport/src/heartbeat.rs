@@ -107,7 +107,6 @@ impl Leading {
         if let Some(led) = self.groups.remove(&group) {
             self.fingerprint = self.fingerprint.wrapping_sub(mix(group, led.term));
         }
-        self.refused.remove(&group);
     }
 
     /// A new connection to the peer is up: it may be another process, which knows no list.
@@ -247,6 +246,12 @@ impl Following {
     /// The term in which the peer's last heartbeat says that it leads `group`.
     pub fn vouches(&self, group: GroupId) -> Option<Term> {
         self.groups.get(&group).copied().filter(|_| self.is_current)
+    }
+
+    /// All groups that the peer's last heartbeat says it leads, ascending, with its terms.
+    pub fn vouched(&self) -> impl Iterator<Item = (GroupId, Term)> {
+        let all = self.groups.iter().map(|(group, term)| (*group, *term));
+        all.filter(|_| self.is_current)
     }
 
     /// Our replica of `group` does not follow the peer in the term that it names: it knows `term`.

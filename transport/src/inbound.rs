@@ -183,6 +183,8 @@ impl<N: Net> Connection<N> {
         writer: &mut N::Writer,
         peer: &mut Option<Pair>,
     ) -> Result<Facts, Ended> {
+        // What becomes of it is an event, and strangers shall not fill the inbox with those.
+        room(exchanger).await;
         let frame = connection::read_frame(&mut self.reader, &mut self.decoder).await?;
         connection::expect(&frame, Kind::Hello)?;
         let durable = frame.durable;
@@ -224,7 +226,9 @@ impl<N: Net> Connection<N> {
             self.leash.set_deadline(Some(exchanger.in_ticks(exchanger.config.idle_ticks)));
             let read = connection::read_frame(&mut self.reader, &mut self.decoder);
             let frame = self.leash.hold(read).await??;
-            exchanger.saw(facts, frame.durable);
+            if !exchanger.saw(facts, frame.durable) {
+                return Err(Ended::Dropped);
+            }
             hand_in(exchanger, peer, frame)?;
         }
     }

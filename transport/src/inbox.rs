@@ -20,11 +20,13 @@ impl Inbox {
         Self { events: VecDeque::new(), bytes: 0, bytes_max, waiting: Vec::new() }
     }
 
-    /// Adds an event that stands for `bytes` of a frame; whether it is the only one. A reader asks
-    /// for room first; what happens to a connection needs none, since connections are few.
+    /// Adds an event that stands for `bytes` of a frame; whether it is the only one. A reader and a
+    /// stranger ask for room first; what happens to a connection that is up needs none, since those
+    /// are few.
     pub(crate) fn push(&mut self, event: Event, bytes: usize) -> bool {
-        self.events.push_back((event, bytes));
+        let bytes = bytes + size_of::<Event>();
         self.bytes += bytes;
+        self.events.push_back((event, bytes));
         self.events.len() == 1
     }
 

@@ -90,8 +90,8 @@ struct Backlog {
 struct Pipe {
     bytes: RefCell<VecDeque<u8>>,
     is_closed: Cell<bool>,
-    /// The bytes that are taken before the reader has taken some; `None` for no bound.
-    room: Cell<Option<usize>>,
+    /// So many bytes more are taken; `None` for no bound.
+    budget: Cell<Option<usize>>,
     writes: Cell<usize>,
     wakers: RefCell<Vec<Waker>>,
 }
@@ -128,8 +128,20 @@ impl MemoryNet {
 
     /// Connection `at` takes no more bytes of its dialler, or all again.
     pub(crate) fn stall(&self, at: usize, is_stalled: bool) {
+        self.set_budget(at, is_stalled.then_some(0));
+    }
+
+    /// Connection `at` takes so many more bytes of its dialler.
+    pub(crate) fn set_budget(&self, at: usize, bytes: Option<usize>) {
         let pipe = self.state.borrow().connections[at].0.clone();
-        pipe.room.set(is_stalled.then_some(0));
+        pipe.budget.set(bytes);
+        pipe.wake();
+    }
+
+    /// Connection `at` takes no bytes towards its dialler, or all again.
+    pub(crate) fn stall_answer(&self, at: usize, is_stalled: bool) {
+        let pipe = self.state.borrow().connections[at].1.clone();
+        pipe.budget.set(is_stalled.then_some(0));
         pipe.wake();
     }
 
@@ -279,9 +291,9 @@ impl Writer for MemoryWriter {
             if self.pipe.is_closed.get() {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
             }
-            let waiting = self.pipe.bytes.borrow().len();
-            let room = self.pipe.room.get().map_or(usize::MAX, |room| room.saturating_sub(waiting));
-            let count = rest.len().min(room);
+            let budget = self.pipe.budget.get();
+            let count = rest.len().min(budget.unwrap_or(usize::MAX));
+            self.pipe.budget.set(budget.map(|budget| budget - count));
             self.pipe.bytes.borrow_mut().extend(&rest[..count]);
             rest = &rest[count..];
             self.pipe.wake();

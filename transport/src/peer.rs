@@ -41,8 +41,8 @@ pub(crate) struct Peer {
     pub(crate) leash: Leash,
     /// In a row.
     failures: Cell<u32>,
-    /// The tick at which the connection came up.
-    up_since: Cell<u64>,
+    /// The tick at which the connection came up, if this attempt's did.
+    up_since: Cell<Option<u64>>,
 }
 
 /// What a peer is wanted for.
@@ -70,7 +70,7 @@ impl Peer {
             is_dirty: Cell::new(false),
             leash: Leash::default(),
             failures: Cell::new(0),
-            up_since: Cell::new(0),
+            up_since: Cell::new(None),
         }
     }
 
@@ -120,7 +120,7 @@ async fn attempt<N: Net>(
         return Err(Ended::Dropped);
     }
     exchanger.outbound_up(peer, facts);
-    peer.up_since.set(exchanger.now());
+    peer.up_since.set(Some(exchanger.now()));
     let ended = future::or(watch(&mut reader), write(exchanger, peer, &mut writer)).await;
     exchanger.outbound_lost(peer);
     ended
@@ -176,10 +176,10 @@ async fn write<N: Net>(
 
 async fn pause<N: Net>(exchanger: &Exchanger<N>, peer: &Peer) {
     let config = &exchanger.config;
-    let was_up = exchanger.now() - peer.up_since.replace(exchanger.now());
     // A connection that lived for a while has earned a fresh start; one that is dropped at once,
     // again and again, has not.
-    if was_up >= 2 * config.backoff_ticks_max {
+    let lived = peer.up_since.take().map_or(0, |since| exchanger.now() - since);
+    if lived >= 2 * config.backoff_ticks_max {
         peer.failures.set(0);
     }
     let ticks = peer.pause_ticks(config.seed, config.backoff_ticks_min, config.backoff_ticks_max);

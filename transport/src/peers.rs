@@ -123,23 +123,32 @@ impl PeerBook {
         (known.memory.start, known.memory.boot) = (start.number, start.boot);
         self.changed.insert((node, incarnation, shard));
         // What a start kept was durable before it.
-        self.saw(facts.pair(), incarnation, start.boot, durable.max(start.kept));
+        let is_counted = self.saw(facts.pair(), incarnation, start.boot, durable.max(start.kept));
+        assert!(is_counted, "{} was admitted although it is fenced", facts.pair());
     }
 
     /// A frame came from a peer that was admitted: it lives, and its WAL is durable up to
-    /// `durable`.
-    pub fn saw(&mut self, peer: Pair, incarnation: Incarnation, boot: BootId, durable: Sequence) {
+    /// `durable`. Returns false, and the frame counts for nothing, if the peer was fenced since, or
+    /// if another process of it was admitted: a process that slept through its replacement may wake
+    /// (safety I5).
+    pub fn saw(
+        &mut self,
+        peer: Pair,
+        incarnation: Incarnation,
+        boot: BootId,
+        durable: Sequence,
+    ) -> bool {
         let identity = (peer.node, incarnation, peer.shard);
-        let Some(known) = self.peers.get_mut(&identity) else { return };
-        // The last frames of a process that another one has replaced say nothing of this one.
-        if known.memory.boot != boot {
-            return;
+        let Some(known) = self.peers.get_mut(&identity) else { return false };
+        if known.memory.boot != boot || known.memory.fenced {
+            return false;
         }
         known.live = Some((boot, self.now));
         if known.memory.durable < durable {
             known.memory.durable = durable;
             self.changed.insert(identity);
         }
+        true
     }
 
     /// Takes what has changed since the last call, to be remembered durably: at leisure, but a

@@ -16,7 +16,7 @@ use crate::{
 impl Raft {
     /// No leader was heard of in time.
     pub(super) fn tick_election(&mut self) {
-        if !self.timer.is_due(self.now) || self.abstains_until.is_some() {
+        if !self.timer.is_due(self.now) {
             return;
         }
         if self.gate.is_waiting() {
@@ -70,7 +70,7 @@ impl Raft {
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
         let granted = term > self.term
             && !self.hears_of_leader()
-            && self.abstains_until.is_none()
+            && !self.timer.abstains(self.now)
             && last >= self.log.last();
         // A refusal carries our own term: who is behind catches up by it (B09).
         let term = if granted { term } else { self.term };
@@ -86,7 +86,7 @@ impl Raft {
 
     /// Votes at most once in a term, and never for a log that is behind ours.
     pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
-        if self.abstains_until.is_some() {
+        if self.timer.abstains(self.now) {
             return;
         }
         let free = match self.vote {
@@ -100,7 +100,10 @@ impl Raft {
             self.vote = Some(from);
             self.hard_state_changed = true;
         }
-        self.timer.arm(self.now);
+        // Once it leads, its vote request coming again must not start the timer that it keeps still.
+        if self.leader().is_none() {
+            self.timer.arm(self.now);
+        }
         self.send_gated(from, Message::VoteReply { granted: true });
     }
 
@@ -141,7 +144,8 @@ impl Raft {
             unreachable!("only a candidate is elected")
         };
         for voter in self.config.voters.iter().filter(|voter| **voter != self.config.node) {
-            leader.follower(*voter, candidate.ballots.granted().any(|node| node == *voter));
+            let has_voted = candidate.ballots.granted().any(|node| node == *voter);
+            leader.follower(*voter, has_voted, !self.unreachable.contains(voter));
         }
         leader.confirmed_by = Some(Tick(self.now.0 + self.timer.shortest()));
         self.timer.stop();

@@ -36,7 +36,11 @@ mod timer;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod raft_test;
+#[cfg(test)]
+mod script;
 
 pub use progress::Window;
 pub use read::ConfirmedRead;
@@ -52,7 +56,7 @@ use bytes::Bytes;
 use gate::{Gate, Promise};
 use log::Log;
 use role::{Campaign, Follower, Leader, Role};
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 use timer::ElectionTimer;
 
 /// What a replica is told when it is made.
@@ -144,6 +148,34 @@ pub enum RoleKind {
     Leader,
 }
 
+/// No election ever reaches this term. A message that names it or a later one is damaged, and to follow
+/// it would leave no term to elect anybody in.
+const TERM_MAX: Term = Term(1 << 62);
+
+/// The entries to be applied next that are not in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum FetchToApply {
+    /// None are missing, or not asked for.
+    None,
+    /// They are being read from the WAL.
+    Asked,
+    /// The WAL could not give them; they are asked for again then.
+    RetryAt(Tick),
+}
+
+impl FetchToApply {
+    fn retry(self) -> Option<Tick> {
+        match self {
+            Self::RetryAt(at) => Some(at),
+            Self::None | Self::Asked => None,
+        }
+    }
+
+    fn is_retry_due(self, now: Tick) -> bool {
+        self.retry().is_some_and(|at| at <= now)
+    }
+}
+
 /// One replica's part in agreeing on its group's log.
 #[derive(Debug)]
 pub struct Raft {
@@ -159,11 +191,11 @@ pub struct Raft {
     log: Log,
     gate: Gate,
     timer: ElectionTimer,
-    abstains_until: Option<Tick>,
+    /// The peers that there is no connection to.
+    unreachable: BTreeSet<NodeId>,
     /// The newest read round of any of its leaderships.
     newest_round: u64,
-    /// Entries to be applied are being read from the WAL.
-    fetching_to_apply: bool,
+    fetch_to_apply: FetchToApply,
     /// What the next [`Raft::ready`] hands out.
     ready: Ready,
     fault: Option<Fault>,
@@ -186,7 +218,11 @@ impl Raft {
             "an entry of term {} in a log of term {term}",
             log.last().term
         );
-        let mut timer = ElectionTimer::new(config.election_ticks.clone(), config.seed);
+        let Window { messages, bytes } = config.window;
+        assert!(messages > 0 && bytes > 0, "nothing fits into {:?}", config.window);
+        let abstains_until = (config.abstains_until > now).then_some(config.abstains_until);
+        let mut timer =
+            ElectionTimer::new(config.election_ticks.clone(), abstains_until, config.seed);
         let is_fresh = term == Term(0) && log.last() == EntryId::default();
         if is_fresh && config.campaigns_first {
             timer.arm_now(now)
@@ -194,7 +230,6 @@ impl Raft {
             timer.arm(now)
         }
         Self {
-            abstains_until: (config.abstains_until > now).then_some(config.abstains_until),
             config,
             now,
             term,
@@ -204,8 +239,9 @@ impl Raft {
             log,
             gate: Gate::default(),
             timer,
+            unreachable: BTreeSet::new(),
             newest_round: 0,
-            fetching_to_apply: false,
+            fetch_to_apply: FetchToApply::None,
             ready: Ready::default(),
             fault: None,
         }
@@ -244,8 +280,8 @@ impl Raft {
         if self.fault.is_some() {
             return;
         }
-        if self.abstains_until.is_some_and(|until| until <= now) {
-            self.abstains_until = None;
+        if self.fetch_to_apply.is_retry_due(now) {
+            self.fetch_to_apply = FetchToApply::None;
         }
         match self.role {
             Role::Leader(_) => self.tick_leader(),
@@ -258,12 +294,11 @@ impl Raft {
         if self.fault.is_some() {
             return None;
         }
-        match &self.role {
+        let of_role = match &self.role {
             Role::Leader(leader) => leader.deadline(self.retry_ticks()),
-            Role::Follower(_) | Role::Candidate(_) => {
-                self.timer.deadline().map(|due| due.max(self.abstains_until.unwrap_or(due)))
-            }
-        }
+            Role::Follower(_) | Role::Candidate(_) => self.timer.deadline(),
+        };
+        [of_role, self.fetch_to_apply.retry()].into_iter().flatten().min()
     }
 
     /// Appends a command to the log, if this replica leads. It is sent and written at the next
@@ -300,7 +335,8 @@ impl Raft {
     /// told so (safety R4).
     pub fn vouch(&mut self, now: Tick, leader: NodeId, term: Term) -> bool {
         self.now = now;
-        if self.fault.is_some() || term < self.term || !self.is_other_voter(leader) {
+        let is_term_sound = (self.term..TERM_MAX).contains(&term) && term > Term(0);
+        if self.fault.is_some() || !is_term_sound || !self.is_other_voter(leader) {
             return false;
         }
         if term > self.term {
@@ -335,6 +371,10 @@ impl Raft {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
             progress.confirmed = true;
+            // A follower that we keep quiet by heartbeats must also get entries.
+            if !progress.connected {
+                self.connected(now, follower);
+            }
         }
     }
 
@@ -342,23 +382,31 @@ impl Raft {
     pub fn unconfirm(&mut self, now: Tick, follower: NodeId) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
-            progress.confirmed = false;
+            // It may have gone on to a higher term, and would never say so to a leader that is silent.
+            if std::mem::take(&mut progress.confirmed) {
+                progress.restart();
+            }
             self.check_quorum();
         }
     }
 
     /// There is a new connection to the node of `peer`: what was sent on the last one may be lost.
+    /// To be told whatever the role is: who becomes the leader later goes by it.
     pub fn connected(&mut self, now: Tick, peer: NodeId) {
         self.now = now;
+        self.unreachable.remove(&peer);
         if let Some(progress) = self.follower_mut(peer) {
             progress.connected = true;
             progress.restart();
         }
     }
 
-    /// The connection to the node of `peer` is lost.
+    /// The connection to the node of `peer` is lost. To be told whatever the role is.
     pub fn disconnected(&mut self, now: Tick, peer: NodeId) {
         self.now = now;
+        if self.is_other_voter(peer) {
+            self.unreachable.insert(peer);
+        }
         if let Some(progress) = self.follower_mut(peer) {
             progress.connected = false;
             progress.restart();
@@ -367,7 +415,7 @@ impl Raft {
 
     /// Each peer has seen this start and found nothing missing: it may vote (safety I4).
     pub fn trust(&mut self) {
-        self.abstains_until = None;
+        self.timer.trust();
     }
 
     /// Everything that is to be done now. [`Raft::has_ready`] says whether that is anything.
@@ -384,13 +432,21 @@ impl Raft {
 
     /// Whether [`Raft::ready`] may have something to do. Cheap, and true a little too often.
     pub fn has_ready(&self) -> bool {
+        if self.fault.is_some() {
+            return !self.ready.is_empty();
+        }
         let leads = matches!(self.role, Role::Leader(_));
         leads
             || self.hard_state_changed
             || self.log.has_unwritten()
             || self.gate.has_fresh()
-            || self.log.to_apply().is_some()
+            || (self.log.to_apply().is_some() && self.fetch_to_apply == FetchToApply::None)
             || !self.ready.is_empty()
+    }
+
+    /// Whether committed entries are not handed out to be applied.
+    pub fn has_unapplied(&self) -> bool {
+        self.log.to_apply().is_some()
     }
 
     /// The write, and all before it, is durable.
@@ -399,15 +455,16 @@ impl Raft {
         self.log.completed(write);
         let kept = self.gate.open(write);
         self.redeem(kept);
-        if !self.gate.is_waiting() {
-            self.timer.go_on(now);
-        }
+        self.go_on();
         self.advance_commit();
     }
 
     /// Entries that were asked for, from the start of the range on; none when the WAL could not give
     /// them.
     pub fn fetched(&mut self, purpose: FetchPurpose, entries: Vec<Entry>) {
+        if self.fault.is_some() {
+            return;
+        }
         let Some(first) = entries.first().map(|entry| entry.index) else {
             return self.fetch_failed(purpose);
         };
@@ -520,6 +577,7 @@ impl Raft {
 
     fn is_for_us(&self, envelope: &Envelope) -> bool {
         envelope.group == self.config.group
+            && envelope.term < TERM_MAX
             && envelope.to == self.config.node
             && self.is_other_voter(envelope.from)
     }
@@ -664,17 +722,25 @@ impl Raft {
         }
         let free = self.gate.seal(self.log.newest_outstanding());
         self.redeem(free);
+        self.go_on();
+    }
+
+    /// Lets an election timer that stood still run again, if all promises are kept.
+    fn go_on(&mut self) {
+        if !self.gate.is_waiting() {
+            self.timer.go_on(self.now);
+        }
     }
 
     fn hand_out_committed(&mut self) {
         let Some(range) = self.log.to_apply() else { return };
-        if self.fetching_to_apply {
+        if self.fetch_to_apply != FetchToApply::None {
             return;
         }
         let cached = self.log.cached_from();
         let bytes_max = self.config.apply_bytes_max;
         if range.start < cached {
-            self.fetching_to_apply = true;
+            self.fetch_to_apply = FetchToApply::Asked;
             let range = range.start..range.end.min(cached);
             self.ready.fetches.push(Fetch { purpose: FetchPurpose::Apply, range, bytes_max });
         } else {
@@ -690,7 +756,7 @@ impl Raft {
     }
 
     fn fetched_to_apply(&mut self, mut entries: Vec<Entry>) {
-        self.fetching_to_apply = false;
+        self.fetch_to_apply = FetchToApply::None;
         let wanted = self
             .log
             .to_apply()
@@ -703,12 +769,18 @@ impl Raft {
         self.hand_out(entries);
     }
 
+    /// It is tried again after a while, not at once: the disk may need longer than that to recover.
     fn fetch_failed(&mut self, purpose: FetchPurpose) {
+        let now = self.now;
         match purpose {
-            FetchPurpose::Apply => self.fetching_to_apply = false,
+            FetchPurpose::Apply => {
+                let at = Tick(now.0 + self.retry_ticks());
+                self.fetch_to_apply = FetchToApply::RetryAt(at);
+            }
             FetchPurpose::Send(follower) => {
                 if let Some(progress) = self.follower_mut(follower) {
                     progress.fetching = false;
+                    progress.stall(now);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! match; appends are pipelined, up to a window of messages and bytes (Raft thesis 10.2.1).
 
 use crate::types::{Index, Tick};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, fmt};
 
 /// How much may be on its way to one follower of one group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +74,12 @@ impl Inflights {
     }
 }
 
+impl fmt::Display for Inflights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} appends of {} bytes", self.appends.len(), self.bytes)
+    }
+}
+
 impl Progress {
     /// Of a follower that nothing is known of: probing at the end of our log.
     pub(super) fn new(last: Index) -> Self {
@@ -138,14 +144,23 @@ impl Progress {
     /// The follower has no entry `prev` like ours; the logs may still agree at `agree`. Whether the
     /// reject was about an append that still counts, and not a late one (B31).
     pub(super) fn reject(&mut self, prev: Index, agree: Index) -> bool {
+        // Who refuses what it has acknowledged has lost it: it is asked again when the answer to the
+        // probe has stayed out for long enough, not at once and for ever (B39).
         let current = match &self.state {
-            State::Probe { .. } => prev == self.next.previous(),
+            State::Probe { .. } => prev == self.next.previous() && prev > self.matched,
             State::Replicate(_) => prev > self.matched,
         };
         if current {
             self.probe(agree.min(prev.previous()).next());
         }
         current
+    }
+
+    /// What it is to be sent cannot be read now: as if an append to it had been lost.
+    pub(super) fn stall(&mut self, now: Tick) {
+        self.restart();
+        self.state = State::Probe { waiting: true };
+        self.awaited_since = Some(now);
     }
 
     /// Starts over from what is known for sure: answers were lost, or the connection was.

@@ -1,1 +1,1 @@
-//! x
+//! Seeds, forgeries and brute force.

@@ -3,7 +3,7 @@
 
 use super::{
     Fault, Fetch, FetchPurpose, Raft,
-    progress::Progress,
+    progress::{Progress, State},
     quorum,
     read::ReadQueue,
     role::{Leader, Role},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::Message,
-    types::{EntryId, Index, NodeId, Tick},
+    types::{EntryId, Index, NodeId, Term, Tick},
 };
 use std::collections::BTreeMap;
 
@@ -28,9 +28,10 @@ impl Leader {
     }
 
     /// Adds a follower; one that voted for us counts as confirmed for a start.
-    pub(super) fn follower(&mut self, node: NodeId, confirmed: bool) {
+    pub(super) fn follower(&mut self, node: NodeId, confirmed: bool, connected: bool) {
         let mut progress = Progress::new(self.noop.previous());
         progress.confirmed = confirmed;
+        progress.connected = connected;
         self.followers.insert(node, progress);
     }
 
@@ -98,11 +99,11 @@ impl Raft {
         let (window, bytes_max) = (self.config.window, self.config.append_bytes_max);
         let cached = self.log.cached_from();
         let Some(progress) = self.follower_mut(to) else { return false };
-        let is_behind = progress.matched < last && progress.next <= last.next();
         let has_entries = progress.next <= last;
-        let is_probe = matches!(progress.state, super::progress::State::Probe { .. });
-        let is_due =
-            has_entries || (is_probe && is_behind) || (tell_commit && progress.told < committed);
+        // A probe goes out even with nothing to send: only an answer shows that nothing was lost, and
+        // that the follower is in no higher term (B09, B33).
+        let is_probe = matches!(progress.state, State::Probe { .. });
+        let is_due = has_entries || is_probe || (tell_commit && progress.told < committed);
         if !is_due || !progress.may_send(window) {
             return false;
         }
@@ -168,12 +169,23 @@ impl Raft {
     pub(super) fn on_append_reply(&mut self, from: NodeId, matched: Index) {
         let (now, last) = (self.now, self.log.last().index);
         let Some(progress) = self.follower_mut(from) else { return };
-        if matched <= last && progress.advance(now, matched) {
+        if matched > last {
+            return;
+        }
+        if progress.advance(now, matched) {
             self.advance_commit();
+        }
+        // When the commit was told, this follower may have had no room for it.
+        let committed = self.log.committed();
+        if self.follower_mut(from).is_some_and(|progress| progress.told < committed) {
+            self.tell_commit_soon();
         }
     }
 
     pub(super) fn on_append_reject(&mut self, from: NodeId, prev: Index, hint: EntryId) {
+        if prev > self.log.last().index {
+            return;
+        }
         let agree = self.log.terms().latest_at_most(hint.index, hint.term).index;
         if let Some(progress) = self.follower_mut(from) {
             progress.reject(prev, agree);
@@ -192,8 +204,15 @@ impl Raft {
         if reached < leader.noop || !self.log.commit(reached) {
             return;
         }
-        let at = Tick(self.now.0 + self.config.tell_commit_ticks);
         if leader.followers.values().any(|progress| progress.told < reached) {
+            self.tell_commit_soon();
+        }
+    }
+
+    /// Entries that come meanwhile tell it, and save the message.
+    fn tell_commit_soon(&mut self) {
+        let at = Tick(self.now.0 + self.config.tell_commit_ticks);
+        if let Some(leader) = self.leader_mut() {
             leader.tell_commit_at.get_or_insert(at);
         }
     }
@@ -240,12 +259,14 @@ impl Raft {
 
 /// Whether entries follow `prev` without a gap, in terms that do not fall and are not above `term`.
 /// What a peer sends is checked, not believed.
-fn is_sound(prev: EntryId, entries: &[Entry], term: crate::types::Term) -> bool {
+fn is_sound(prev: EntryId, entries: &[Entry], term: Term) -> bool {
     let mut last = prev;
-    prev.term <= term
+    // Nobody leads in term 0, and no entry is of it.
+    term > Term(0)
+        && prev.term <= term
         && entries.iter().all(|entry| {
-            let follows =
-                entry.index.0.checked_sub(1) == Some(last.index.0) && entry.term >= last.term;
+            let follows = entry.index.0.checked_sub(1) == Some(last.index.0)
+                && entry.term >= last.term.max(Term(1));
             last = entry.id();
             follows && entry.term <= term
         })

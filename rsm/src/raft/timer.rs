@@ -14,6 +14,8 @@ pub(super) struct ElectionTimer {
     /// Campaigns in a row that led to no leader. Each doubles the timeout, up to eight times: a disk
     /// that takes longer than a timeout must not make every vote stale before it leaves (safety A1).
     failures: u32,
+    /// Until then nothing is due, and no vote is given; `None` once it may.
+    abstains_until: Option<Tick>,
     random: u64,
 }
 
@@ -21,17 +23,28 @@ const DOUBLINGS_MAX: u32 = 3;
 
 impl ElectionTimer {
     /// A timer that is not armed. `seed` must differ from node to node and from group to group.
-    pub(super) fn new(timeout: Range<u64>, seed: u64) -> Self {
+    pub(super) fn new(timeout: Range<u64>, abstains_until: Option<Tick>, seed: u64) -> Self {
         assert!(
             timeout.start > 0 && timeout.start < timeout.end,
             "an election timeout of {timeout:?} ticks"
         );
-        Self { timeout, deadline: None, standing: false, failures: 0, random: seed }
+        Self { timeout, deadline: None, standing: false, failures: 0, abstains_until, random: seed }
     }
 
     /// When it is due.
     pub(super) fn deadline(&self) -> Option<Tick> {
-        self.deadline
+        self.deadline.map(|deadline| deadline.max(self.abstains_until.unwrap_or(deadline)))
+    }
+
+    /// Whether this replica takes no part in elections yet (safety I4). It ends by itself: a replica
+    /// that is vouched for, and has no timer to tell it, votes again too.
+    pub(super) fn abstains(&self, now: Tick) -> bool {
+        self.abstains_until.is_some_and(|until| now < until)
+    }
+
+    /// There is no reason to abstain any more.
+    pub(super) fn trust(&mut self) {
+        self.abstains_until = None;
     }
 
     /// The shortest time without a leader after which a replica campaigns, in ticks.
@@ -41,7 +54,7 @@ impl ElectionTimer {
 
     /// Whether it is due.
     pub(super) fn is_due(&self, now: Tick) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
+        self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// Starts over with a random timeout.
@@ -116,7 +129,7 @@ mod tests {
 
     #[test]
     fn timeouts_are_in_range_and_back_off_within_a_bound() {
-        let mut timer = ElectionTimer::new(50..100, 1);
+        let mut timer = ElectionTimer::new(50..100, None, 1);
         for doublings in [0, 1, 2, 3, 3, 3] {
             for _ in 0..100 {
                 timer.arm(Tick(1000));
@@ -135,7 +148,7 @@ mod tests {
 
     #[test]
     fn stands_still_until_told() {
-        let mut timer = ElectionTimer::new(50..100, 1);
+        let mut timer = ElectionTimer::new(50..100, None, 1);
         timer.arm(Tick(0));
         timer.stand_still();
         assert!(!timer.is_due(Tick(1_000_000)));
