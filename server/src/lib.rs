@@ -1,5 +1,9 @@
-//! server.
-pub mod resp;
+//! The server `purlin`: its command line, its configuration, clusters to try out, and the front end
+//! for Redis clients.
 
-#[path = "cli/client.rs"]
-pub mod cli_client;
+pub mod cli;
+pub mod config;
+pub mod dev;
+pub mod error;
+pub mod resp;
+pub mod serve;

@@ -3,7 +3,7 @@
 #[expect(dead_code, reason = "what other tests need of it")]
 mod support;
 
-use purlin_server::cli_client::{ClientOptions, Session, Status};
+use purlin_server::cli::client::{ClientOptions, Session, Status};
 use std::net::TcpListener;
 use support::TestServer;
 
