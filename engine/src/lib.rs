@@ -1,6 +1,7 @@
 //! A thread-per-core, sharded multi-raft engine to embed.
 
 mod config;
+pub mod glommio;
 mod runtime;
 
 pub use config::{
