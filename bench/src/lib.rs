@@ -1,1 +1,37 @@
-//! bench.
+//! A load generator for servers that speak the Redis protocol: Purlin's gateway, or Redis itself.
+//!
+//! In reading order, each module one step of an operation's way:
+//!
+//! ```text
+//! options ─► driver ─┬─ schedule, open_loop   when it is meant to start
+//!                    ├─ workload ─ keys, slots, chance   what it is
+//!                    ├─ connection ─ exchange ─ reply    to the server and back
+//!                    └─ recorder ─► report               what came of it
+//! ```
+//!
+//! One thread does it all (see [`driver`] for why); nothing grows with the length of a run or with the
+//! load that a server cannot take.
+
+pub mod options;
+
+pub mod driver;
+pub mod poller;
+
+pub mod open_loop;
+pub mod schedule;
+
+pub mod chance;
+pub mod keys;
+pub mod slots;
+pub mod workload;
+
+pub mod connection;
+pub mod exchange;
+pub mod reply;
+
+pub mod recorder;
+pub mod report;
+
+pub mod cpu;
+pub mod host;
+pub mod signals;

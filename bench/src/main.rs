@@ -1,2 +1,124 @@
-//! Entry.
-fn main() {}
+//! The command `purlin-bench`: reads its arguments, runs the load, prints, and chooses the exit code.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use purlin_bench::driver::{Driver, RunError, Summary};
+use purlin_bench::host::HostFacts;
+use purlin_bench::options::{Options, Plan};
+use purlin_bench::report::{self, Report};
+use purlin_bench::workload::Workload;
+
+const FAILED: u8 = 1;
+const UNREACHABLE: u8 = 7;
+
+fn main() -> ExitCode {
+    let plan = Options::parse().plan().unwrap_or_else(|error| usage(&error));
+    let workload = Workload::new(&plan.workload).unwrap_or_else(|error| usage(&error));
+    let mut output = Output::new(plan.json.as_deref()).unwrap_or_else(|error| usage(&error));
+    match run(&plan, workload, &mut output) {
+        Ok(code) => code,
+        Err(RunError::Unreachable(why)) => unreachable(&plan, &why),
+        Err(RunError::Interrupted(signal)) => signal_code(signal),
+        Err(RunError::Io(error)) => {
+            eprintln!(
+                "error: the load could not be run: {error}\n  \
+                 means  not all operations were sent, and there is no result\n  \
+                 do     compare the limit of open files (ulimit -n) with --clients"
+            );
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn usage(message: &str) -> ! {
+    Options::command().error(ErrorKind::ValueValidation, message).exit()
+}
+
+fn unreachable(plan: &Plan, why: &str) -> ExitCode {
+    eprintln!(
+        "error: no server could be reached: {why}\n  in     {}\n  means  nothing was sent\n  do     start the server, or check --target and -p",
+        plan.target_names.join(" ")
+    );
+    ExitCode::from(UNREACHABLE)
+}
+
+fn run(plan: &Plan, workload: Workload, output: &mut Output) -> Result<ExitCode, RunError> {
+    let host = HostFacts::read();
+    let keys_used = workload.key_count();
+    output.text(&report::preamble(plan, keys_used, &host));
+    output.text(&format!("\n{}\n", report::SECONDS_HEADING));
+    let mut on_second = |second: &_| output.text(&format!("{}\n", report::second_line(second)));
+    let summary = Driver::new(plan.driver.clone(), workload, &mut on_second)?.run()?;
+    let report = Report::new(plan, keys_used, host, &summary);
+    output.text(&format!("\n{}", report.text()));
+    output.json(&report.json());
+    Ok(exit_code(&summary))
+}
+
+fn exit_code(summary: &Summary) -> ExitCode {
+    match summary.signal {
+        Some(signal) => signal_code(signal),
+        None if summary.has_given_up || summary.recorder.totals().succeeded == 0 => {
+            ExitCode::from(FAILED)
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn signal_code(signal: i32) -> ExitCode {
+    ExitCode::from(128_u8.saturating_add(signal as u8))
+}
+
+/// Text for people, and JSON for programs.
+struct Output {
+    json: Json,
+}
+
+/// Where the JSON goes.
+enum Json {
+    Nowhere,
+    /// Then the text goes to standard error.
+    Stdout,
+    File(File, PathBuf),
+}
+
+impl Output {
+    /// Opens the file before the run, so that a mistake in its name costs no run.
+    fn new(json: Option<&Path>) -> Result<Self, String> {
+        let json = match json {
+            None => Json::Nowhere,
+            Some(path) if path == Path::new("-") => Json::Stdout,
+            Some(path) => {
+                let file = File::create(path);
+                let file = file.map_err(|error| format!("--json {}: {error}", path.display()))?;
+                Json::File(file, path.to_owned())
+            }
+        };
+        Ok(Self { json })
+    }
+
+    /// A reader that goes away (`| head`) does not end the run: what it no longer reads is dropped.
+    fn text(&self, text: &str) {
+        if matches!(self.json, Json::Stdout) {
+            let _ = io::stderr().write_all(text.as_bytes());
+        } else {
+            let mut stdout = io::stdout().lock();
+            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        }
+    }
+
+    fn json(&mut self, json: &str) {
+        let (written, path) = match &mut self.json {
+            Json::Nowhere => return,
+            Json::Stdout => (writeln!(io::stdout(), "{json}"), Path::new("standard output")),
+            Json::File(file, path) => (writeln!(file, "{json}"), path.as_path()),
+        };
+        if let Err(error) = written {
+            eprintln!("warning: the JSON could not be written to {}: {error}", path.display());
+        }
+    }
+}

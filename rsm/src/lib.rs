@@ -7,8 +7,10 @@
 
 mod entry;
 mod identity;
+pub mod kv;
 mod machine;
 mod message;
+pub mod raft;
 mod types;
 
 pub use entry::{Entry, Payload};

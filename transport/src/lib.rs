@@ -1,6 +1,55 @@
 //! Moving messages between the shards of different nodes.
+//!
+//! ```text
+//! Outbound ─ Exchanger::send ─► Peer's outbox ─ flush: one write ─► connection ─► peer's inbound
+//! Event    ◄ Exchanger::poll ── Inbox ◄── frames, checked ◄── connection ◄── peer's outbound
+//! ```
+//!
+//! Delivery: what is sent to a peer arrives in order on one connection, may be lost when that
+//! connection is, and is never duplicated on it. Two shards hold two connections: on each the
+//! dialler writes and the other side reads, once the handshake has said who both are.
+//!
+//! The crate has no thread, no clock and no spawn: the engine runs the futures of
+//! [`Exchanger::take_drivers`] and calls [`Exchanger::tick`].
 #![forbid(unsafe_code)]
 
-mod net;
+mod config;
+mod event;
+mod exchanger;
+mod registry;
 
+mod connection;
+mod inbound;
+mod inbox;
+mod journal;
+mod outbox;
+mod peer;
+mod signal;
+
+mod handshake;
+mod peers;
+mod refusal;
+
+mod forward;
+mod heartbeat;
+
+mod codec;
+pub mod frame;
+mod net;
+pub mod wire;
+
+#[cfg(test)]
+mod golden_test;
+#[cfg(test)]
+mod memory;
+
+pub use codec::Malformed;
+pub use config::ExchangerConfig;
+pub use event::{Event, Outbound, Pair};
+pub use exchanger::{Driver, Exchanger};
+pub use forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply, Outcome};
+pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};
+pub use heartbeat::{Answer, Changes, Following, Heartbeat, Leading};
 pub use net::{Listener, Net, Reader, Writer};
+pub use peers::PeerBook;
+pub use refusal::{GoneBack, Refusal};

@@ -1,0 +1,357 @@
+#!/usr/bin/env bash
+#
+# Measures Purlin beside Redis on one machine, and prints a table in Markdown.
+#
+#   bench/compare.sh                          starts both, and measures
+#   bench/compare.sh --purlin 7000,7100,7200  measures a cluster that runs already
+#
+# Redis runs with `--appendonly yes --appendfsync always`: each write it acknowledges is on its disk.
+# Purlin runs as `purlin dev --no-ui --groups 48 --shards 1`: each write that it acknowledges is on the
+# disks of two of three nodes. Both keep their data in a fresh directory under target/, on the same
+# file system.
+#
+# The loads are SET of 16 bytes over 100,000 keys, by the same generator:
+#
+#   1 client, keys whose group is led by the node asked     (leader-local)
+#   1 client, keys whose group is led by another node       (forwarded)
+#   64 clients, spread over the nodes
+#   64 clients, spread over the nodes, pipeline 16
+#
+# Each round runs Redis, then Purlin, with the same keys and the same seed (A B A B ...), so that a
+# machine that gets slower takes both with it. A ratio is that of one round; the table gives the median
+# over the rounds and, in brackets, the least and the greatest. Only ratios of one run of this script
+# are worth comparing.
+#
+# All processes are started by this shell, since a scheduler that groups processes by session
+# (sched_autogroup_enabled) holds back the flushes of one session while another is busy. Before the
+# first run, the machine must be idle for two seconds.
+#
+# Options:
+#   --purlin PORTS    ports of a running cluster, separated by commas; nothing is started for it
+#   --rounds N        how often each load is run for each side (5)
+#   --duration TIME   how long each run measures (10s)
+#   --warmup TIME     what each run throws away first (2s)
+#   --binary FILE     the `purlin` to start (target/release/purlin, built first)
+#   --one-node        all clients of Purlin go to its first node
+#   --force           measure on a machine that is not idle (the table says so)
+#   --keep            keep the results of all runs under target/
+#
+# Needs bash, awk, redis-server and redis-cli. Exit codes: 0 done, 1 a run failed, 2 usage,
+# 4 the machine is not idle.
+set -euo pipefail
+start=$PWD
+cd "$(dirname "$0")/.."
+
+purlin_ports='' binary='' rounds=5 duration=10s warmup=2s one_node='' force='' keep=''
+keys=100000 value_size=16 groups=48
+
+usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
+fail() { printf 'error: %s\n' "$2" >&2; exit "$1"; }
+
+while (($#)); do
+    case $1 in
+        --purlin | --binary | --rounds | --duration | --warmup)
+            (($# > 1)) || fail 2 "$1 needs a value" ;;&
+        --purlin) purlin_ports=${2//,/ }; shift 2 ;;
+        --binary) binary=$(cd "$start" && realpath "$2"); shift 2 ;;
+        --rounds) rounds=$2; shift 2 ;;
+        --duration) duration=$2; shift 2 ;;
+        --warmup) warmup=$2; shift 2 ;;
+        --one-node) one_node=yes; shift ;;
+        --force) force=yes; shift ;;
+        --keep) keep=yes; shift ;;
+        -h | --help) usage; exit 0 ;;
+        *) fail 2 "unknown option $1; see bench/compare.sh --help" ;;
+    esac
+done
+[[ $rounds =~ ^[1-9][0-9]*$ ]] || fail 2 "--rounds $rounds is no number of rounds"
+[[ $purlin_ports =~ ^[0-9\ ]*$ ]] || fail 2 "--purlin takes ports, as in 7000,7100,7200"
+for tool in awk redis-server redis-cli; do
+    command -v "$tool" >/dev/null || fail 2 "$tool is needed, and not installed"
+done
+
+# ---- processes -----------------------------------------------------------------------------------
+
+redis_pid='' purlin_pid=''
+mkdir -p target
+work=$(mktemp -d "$PWD/target/compare.XXXXXX")
+
+# Ends what this script started, by process id, and removes the data.
+clean_up() {
+    local pid
+    for pid in $purlin_pid $redis_pid; do
+        kill -TERM "$pid" 2>/dev/null || true
+    done
+    for pid in $purlin_pid $redis_pid; do
+        wait "$pid" 2>/dev/null || true
+    done
+    rm -rf "$work/redis" "$work/purlin"
+    if [[ -n $keep ]]; then
+        printf 'results of all runs: %s\n' "$work" >&2
+    else
+        rm -rf "$work"
+    fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# until_true TRIES COMMAND...: runs the command ten times a second until it succeeds.
+until_true() {
+    local tries=$1
+    shift
+    while ! "$@" >/dev/null 2>&1; do
+        ((tries-- > 0)) || return 1
+        sleep 0.1
+    done
+}
+
+answers() { [[ $(redis-cli -p "$1" ping 2>/dev/null) == PONG ]]; }
+
+# A port that nothing listens on now.
+free_port() {
+    local port
+    for _ in {1..100}; do
+        port=$((20000 + RANDOM % 10000))
+        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            printf '%s' "$port"
+            return
+        fi
+    done
+    return 1
+}
+
+start_redis() {
+    mkdir "$work/redis"
+    redis_port=$(free_port) || fail 1 'no free port for Redis'
+    # Rewriting the log in the middle of a run would be another load.
+    redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$work/redis" --save '' \
+        --appendonly yes --appendfsync always --auto-aof-rewrite-percentage 0 \
+        >"$work/redis.log" 2>&1 &
+    redis_pid=$!
+    until_true 100 answers "$redis_port" || fail 1 "Redis did not start: $(tail -n 3 "$work/redis.log")"
+}
+
+# The gateway ports that `purlin dev` tells its user to type: one line `redis-cli -p PORT ...` a node.
+printed_ports() {
+    grep -oE 'redis-cli .*-p +[0-9]+' "$work/purlin.log" | grep -oE '[0-9]+$' | awk '!seen[$0]++'
+}
+
+has_three_ports() { (($(printed_ports | wc -l) >= 3)); }
+
+start_purlin() {
+    mkdir "$work/purlin"
+    # `dev` keeps its data under the directory it is started in.
+    (cd "$work/purlin" && exec "$binary" dev --no-ui --shards 1 --groups "$groups") \
+        >"$work/purlin.log" 2>&1 &
+    purlin_pid=$!
+    until_true 300 has_three_ports || fail 1 "Purlin did not start: $(tail -n 5 "$work/purlin.log")"
+    purlin_ports=$(printed_ports | tr '\n' ' ')
+}
+
+# The processes behind a side: Redis alone, or `purlin dev` and its nodes.
+processes() {
+    if [[ $1 == redis ]]; then
+        printf '%s' "$redis_pid"
+    elif [[ -n $purlin_pid ]]; then
+        printf '%s ' "$purlin_pid"
+        cat "/proc/$purlin_pid/task/"*/children 2>/dev/null || true
+    fi
+}
+
+# Processor time of the processes so far, in clock ticks; nothing if there are none to look at.
+ticks() {
+    local pid files=()
+    for pid in "$@"; do
+        [[ -r /proc/$pid/stat ]] && files+=("/proc/$pid/stat")
+    done
+    ((${#files[@]})) || return 0
+    # The name, in brackets, may hold anything: what counts stands after it.
+    awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' "${files[@]}"
+}
+
+# ---- the gate ------------------------------------------------------------------------------------
+
+# The share of processor time used over two seconds, in percent.
+busy_percent() {
+    local first second
+    first=$(head -n 1 /proc/stat)
+    sleep 2
+    second=$(head -n 1 /proc/stat)
+    printf '%s\n%s\n' "$first" "$second" | awk '
+        { idle[NR] = $5 + $6; for (i = 2; i <= 9; i++) all[NR] += $i }
+        END { printf "%d", 100 - 100 * (idle[2] - idle[1]) / (all[2] - all[1]) }'
+}
+
+await_idle_machine() {
+    local busy
+    for _ in {1..15}; do
+        busy=$(busy_percent)
+        if ((busy < 5)); then
+            gate="idle before the first run ($busy % busy)"
+            return
+        fi
+        if [[ -n $force ]]; then
+            gate="**not idle** before the first run ($busy % busy): the figures are worth little"
+            return
+        fi
+    done
+    fail 4 "the machine is not idle: $busy % of its cores were busy with something else for 30 s; stop that, or --force"
+}
+
+# ---- slots ---------------------------------------------------------------------------------------
+
+info() { redis-cli -p "$1" info | tr -d '\r' | sed -n "s/^$2://p"; }
+
+# slots_of GROUPS GROUP,GROUP,...: the hash slots of these groups, as ranges.
+# Group g of G owns the slots (g-1)*16384/G up to, and without, g*16384/G.
+slots_of() {
+    local all=$1 group ranges=()
+    for group in ${2//,/ }; do
+        ranges+=("$(((group - 1) * 16384 / all))-$((group * 16384 / all - 1))")
+    done
+    (IFS=,; printf '%s' "${ranges[*]}")
+}
+
+# others GROUPS GROUP,GROUP,...: the groups that are not in the list.
+others() {
+    local group list=()
+    for ((group = 1; group <= $1; group++)); do
+        [[ ,$2, == *,$group,* ]] || list+=("$group")
+    done
+    (IFS=,; printf '%s' "${list[*]}")
+}
+
+# key_slots WHICH: the slots that the first node leads (local) or that others lead (forwarded).
+key_slots() {
+    local first=${purlin_ports%% *} leads all
+    leads=$(info "$first" purlin_leads)
+    all=$(info "$first" purlin_groups)
+    [[ -n $leads && -n $all ]] || fail 1 "node $first does not say which groups it leads (purlin_leads in INFO)"
+    if [[ $1 == forwarded ]]; then leads=$(others "$all" "$leads"); fi
+    [[ -n $leads ]] || fail 1 "no group is $1 to node $first"
+    slots_of "$all" "$leads"
+}
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+# value SECTION FIELD FILE: a number from the JSON of a run; fields of the section are indented deeper.
+value() {
+    awk -v section="\"$1\":" -v field="\"$2\":" '
+        $1 == section { inside = 1 }
+        inside && $1 == field { sub(/,$/, "", $2); print $2; exit }' "$3"
+}
+
+# run SIDE LOAD ROUND OPTIONS...: one run; appends "rate p50 p99 cpu-per-operation errors" to its list.
+run() {
+    local side=$1 load=$2 round=$3 file before after port ports option=() pids
+    shift 3
+    file="$work/$load.$side.$round.json"
+    ports=$redis_port
+    [[ $side == redis ]] || ports=$purlin_ports
+    [[ $side == redis || -z $one_node && $load != one-* ]] || ports=${purlin_ports%% *}
+    for port in $ports; do option+=(-p "$port"); done
+    read -ra pids <<<"$(processes "$side" | tr '\n' ' ')"
+    before=$(ticks "${pids[@]}")
+    target/release/purlin-bench "${option[@]}" --command set --value-size "$value_size" --keys "$keys" \
+        --duration "$duration" --warmup "$warmup" --seed "$round" --json "$file" "$@" \
+        >"$work/$load.$side.$round.txt" || fail 1 "a run failed: $(tail -n 5 "$work/$load.$side.$round.txt")"
+    after=$(ticks "${pids[@]}")
+    awk -v rate="$(value result achieved_rate "$file")" -v p50="$(value latency p50 "$file")" \
+        -v p99="$(value latency p99 "$file")" -v before="${before:-}" -v after="${after:-}" \
+        -v hertz="$(getconf CLK_TCK)" -v all="$(all_operations "$file")" -v errors="$(errors "$file")" '
+        BEGIN {
+            cpu = before == "" || all == 0 ? "-" : (after - before) / hertz * 1e6 / all
+            print rate, p50 / 1e6, p99 / 1e6, cpu, errors
+        }' >>"$work/$load.$side.list"
+    printf '.' >&2
+}
+
+# Successes of all seconds, warm-up too, since the processor time is of all of them.
+all_operations() {
+    awk '$1 == "\"at\":" { sub(/,$/, "", $2); length_ = $2 - last; last = $2 }
+         $1 == "\"rate\":" { sub(/,$/, "", $2); sum += $2 * length_ }
+         END { printf "%d", sum }' "$1"
+}
+
+errors() {
+    awk '$1 ~ /^"(refused|lost|timed_out)":$/ { sub(/,$/, "", $2); sum += $2 } END { print sum + 0 }' "$1"
+}
+
+# measure LOAD TITLE OPTIONS...: all rounds of a load, and its row.
+measure() {
+    local load=$1 title=$2 round
+    shift 2
+    for ((round = 1; round <= rounds; round++)); do
+        run redis "$load" "$round" "$@"
+        run purlin "$load" "$round" "$@"
+    done
+    row "$load" "$title" >>"$work/table"
+}
+
+# One row: medians, the range of what was measured, and the ratios round by round.
+row() {
+    paste -d ' ' "$work/$1.redis.list" "$work/$1.purlin.list" | awk -v title="$2" '
+        function sort(list, n,    i, j, t) {
+            for (i = 2; i <= n; i++)
+                for (j = i; j > 1 && list[j] < list[j - 1]; j--) { t = list[j]; list[j] = list[j - 1]; list[j - 1] = t }
+        }
+        function median(list, n) { return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2 }
+        function figure(list, n, form,    text) {
+            sort(list, n)
+            text = sprintf(form, median(list, n))
+            return text " (" sprintf(form, list[1]) "–" sprintf(form, list[n]) ")"
+        }
+        {
+            rate_r[NR] = $1; p50_r[NR] = $2; p99_r[NR] = $3; cpu_r[NR] = $4 + 0; errors_r += $5
+            rate_p[NR] = $6; p50_p[NR] = $7; p99_p[NR] = $8; cpu_p[NR] = $9 + 0; errors_p += $10
+            if ($9 == "-") no_cpu = 1
+            rate[NR] = $6 / $1; p50[NR] = $7 / $2; p99[NR] = $8 / $3
+        }
+        END {
+            n = NR
+            print "| " title " | ops/s | " figure(rate_r, n, "%.0f") " | " figure(rate_p, n, "%.0f") " | " figure(rate, n, "%.2f") " |"
+            print "| | p50 ms | " figure(p50_r, n, "%.3f") " | " figure(p50_p, n, "%.3f") " | " figure(p50, n, "%.2f") " |"
+            print "| | p99 ms | " figure(p99_r, n, "%.3f") " | " figure(p99_p, n, "%.3f") " | " figure(p99, n, "%.2f") " |"
+            print "| | server CPU µs/op | " figure(cpu_r, n, "%.1f") " | " (no_cpu ? "–" : figure(cpu_p, n, "%.1f")) " | |"
+            if (errors_r + errors_p) print "| | errors | " errors_r + 0 " | " errors_p + 0 " | |"
+        }'
+}
+
+# ---- the measurement -----------------------------------------------------------------------------
+
+packages=(-p purlin-bench)
+if [[ -z $purlin_ports && -z $binary ]]; then
+    packages+=(-p purlin-server)
+    binary=$PWD/target/release/purlin
+fi
+cargo build --release --quiet "${packages[@]}"
+
+gate=''
+await_idle_machine
+start_redis
+if [[ -z $purlin_ports ]]; then start_purlin; fi
+for port in $purlin_ports; do
+    until_true 300 answers "$port" || fail 1 "nothing answers on port $port"
+done
+
+if [[ -n $(info "${purlin_ports%% *}" purlin_leads) ]]; then
+    # Assigned first: a failure inside an argument would not end the script.
+    local_slots=$(key_slots local)
+    forwarded_slots=$(key_slots forwarded)
+    measure one-local '1 client, leader-local' --clients 1 --slots "$local_slots"
+    measure one-forwarded '1 client, forwarded' --clients 1 --slots "$forwarded_slots"
+else
+    measure one-any '1 client, any key' --clients 1
+fi
+measure many '64 clients' --clients 64
+measure pipelined '64 clients × pipeline 16' --clients 64 --pipeline 16
+printf '\n' >&2
+
+sed -n 's/^host *//p' "$work/many.purlin.1.txt"
+printf '%s; %s; Purlin %s; autogroup as above; machine %s\n' \
+    "SET of $value_size B over $keys keys, $rounds rounds of $duration (warm-up $warmup)" \
+    "$(redis-server --version | grep -oE 'v=[0-9.]+' | sed 's/v=/Redis /')" \
+    "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "$gate"
+printf '\n| load | | Redis, fsync ×1 | Purlin, fsync ×3 | Purlin / Redis |\n|---|---|---|---|---|\n'
+cat "$work/table"

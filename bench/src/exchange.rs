@@ -1,0 +1,145 @@
+//! One connection's requests and replies, without the socket.
+//!
+//! Requests are encoded into an output buffer and wait in line; a server answers in order, so each
+//! reply belongs to the oldest. It owns no socket and no clock: bytes and times come in and go out
+//! through its methods, so that any transport, a simulated one too, can run it. Who uses it bounds
+//! the operations in flight, and with them the buffer.
+
+use std::collections::VecDeque;
+
+use crate::reply::{Malformed, Reply, ReplyParser};
+
+/// One operation on its way. Times are nanoseconds of the run's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// When it was meant to start; in a closed loop, when it was sent.
+    pub intended: u64,
+    /// When it was handed to the socket.
+    pub sent: u64,
+    /// Whether it changes anything: then no answer means that its outcome is unknown.
+    pub is_write: bool,
+}
+
+/// The requests and replies of one connection.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    out: Vec<u8>,
+    /// How much of `out` was written. Invariant: `written <= out.len()`, both 0 when all was.
+    written: usize,
+    /// Oldest first.
+    in_flight: VecDeque<Operation>,
+    parser: ReplyParser,
+}
+
+impl Exchange {
+    /// Appends one request, which `encode` writes and describes.
+    pub fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Operation) {
+        let operation = encode(&mut self.out);
+        self.in_flight.push_back(operation);
+    }
+
+    /// The bytes still to be written.
+    pub fn unwritten(&self) -> &[u8] {
+        &self.out[self.written..]
+    }
+
+    /// The first `count` bytes of [`Self::unwritten`] are written.
+    pub fn wrote(&mut self, count: usize) {
+        self.written += count;
+        assert!(self.written <= self.out.len(), "{} written of {}", self.written, self.out.len());
+        if self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+        }
+    }
+
+    /// Reads what the server sent; calls `done` for each operation that it answers, oldest first.
+    ///
+    /// # Errors
+    /// When it is no RESP, or answers what nobody asked. The connection is of no further use.
+    pub fn receive(
+        &mut self,
+        mut input: &[u8],
+        mut done: impl FnMut(&Operation, Reply<'_>),
+    ) -> Result<(), Malformed> {
+        while let Some(reply) = self.parser.next(&mut input)? {
+            let Some(operation) = self.in_flight.pop_front() else {
+                return Err(Malformed("a reply to nothing that was asked"));
+            };
+            done(&operation, reply);
+        }
+        Ok(())
+    }
+
+    /// How many operations wait for their reply.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The operation that waits longest.
+    pub fn oldest(&self) -> Option<&Operation> {
+        self.in_flight.front()
+    }
+
+    /// Starts anew, as a fresh connection must; gives what waited.
+    pub fn abandon(&mut self) -> VecDeque<Operation> {
+        std::mem::take(self).in_flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operation(intended: u64) -> Operation {
+        Operation { intended, sent: intended, is_write: true }
+    }
+
+    fn asked(exchange: &mut Exchange, intended: u64) {
+        exchange.push(|out| {
+            out.extend_from_slice(b"PING\r\n");
+            operation(intended)
+        });
+    }
+
+    #[test]
+    fn replies_belong_to_the_oldest_operation() {
+        let mut exchange = Exchange::default();
+        (1..=3).for_each(|at| asked(&mut exchange, at));
+        let mut done = Vec::new();
+        exchange
+            .receive(b"+PONG\r\n-ERR x\r\n+PO", |op, reply| {
+                done.push((op.intended, reply == Reply::Value))
+            })
+            .unwrap();
+        assert_eq!(done, [(1, true), (2, false)]);
+        assert_eq!(exchange.oldest(), Some(&operation(3)));
+        exchange.receive(b"NG\r\n", |op, _| done.push((op.intended, true))).unwrap();
+        assert_eq!(done.last(), Some(&(3, true)));
+        assert!(exchange.receive(b"+PONG\r\n", |_, _| ()).is_err());
+    }
+
+    #[test]
+    fn partial_writes_keep_the_rest_in_order() {
+        let mut exchange = Exchange::default();
+        asked(&mut exchange, 1);
+        exchange.wrote(4);
+        assert_eq!(exchange.unwritten(), b"\r\n");
+        asked(&mut exchange, 2);
+        assert_eq!(exchange.unwritten(), b"\r\nPING\r\n");
+        exchange.wrote(8);
+        assert!(exchange.unwritten().is_empty());
+    }
+
+    #[test]
+    fn a_fresh_connection_remembers_nothing() {
+        let mut exchange = Exchange::default();
+        asked(&mut exchange, 1);
+        exchange.receive(b"$10\r\nhal", |_, _| ()).unwrap();
+        assert_eq!(exchange.abandon(), [operation(1)]);
+        asked(&mut exchange, 2);
+        let mut done = 0;
+        exchange.receive(b"+OK\r\n", |_, _| done += 1).unwrap();
+        assert_eq!(done, 1);
+    }
+}

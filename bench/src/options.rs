@@ -1,0 +1,424 @@
+//! The command line: what a user may ask for, and what it means.
+//!
+//! Everything is checked here, before anything is sent; a mistake ends with exit code 2 and says what
+//! would be right. What leaves this module is a [`Plan`] that can be run as it is.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, Parser};
+
+use crate::driver::{DriverConfig, Extent, Pace};
+use crate::keys::{Distribution, KEYS_MAX};
+use crate::schedule::Arrivals;
+use crate::slots::SlotRanges;
+use crate::workload::{Command, ValueSize, WorkloadConfig};
+
+const EXAMPLES: &str = "\
+Examples:
+  purlin-bench -p 7000                                       saturate one server: 64 clients, 10 s
+  purlin-bench -p 7000 -p 7100 -p 7200 --pipeline 16         clients spread over three nodes
+  purlin-bench -p 7000 --rate 20000 --duration 30s           latency at a given load (open loop)
+  purlin-bench -p 7000 --requests 100000 --distribution sequential --value-size 16
+                                                             write every key once
+  purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
+
+Exit codes: 0 done, 1 nothing succeeded or the servers never came back, 2 usage, 7 no server reached (nothing was sent),
+130 and 143 interrupted or terminated (partial results are printed).";
+
+/// A load generator for servers that speak the Redis protocol.
+///
+/// Closed loop by default: each client sends again when it has its replies. With --rate an open loop:
+/// operations start on a schedule of their own, latency is measured from the intended time, and none
+/// is skipped, so that a server that stalls cannot hide it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "purlin-bench", version, after_help = EXAMPLES)]
+pub struct Options {
+    /// A server: HOST:PORT, HOST or PORT. May be given several times; clients are spread over them
+    #[arg(long, value_name = "ADDR")]
+    pub target: Vec<String>,
+
+    /// A server on this machine, short for --target 127.0.0.1:PORT. May be given several times
+    #[arg(short, long, value_name = "PORT")]
+    pub port: Vec<u16>,
+
+    /// How operations are sent.
+    #[command(flatten)]
+    pub load: LoadOptions,
+
+    /// What they are.
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
+
+    /// How long it takes.
+    #[command(flatten)]
+    pub times: TimeOptions,
+
+    /// Where the sequence of operations starts [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Write the result as JSON to this file; `-` is standard output, and the text goes to standard error
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// How operations are sent.
+#[derive(Clone, Debug, Args)]
+pub struct LoadOptions {
+    /// Connections
+    #[arg(short, long, value_name = "N", default_value_t = 64)]
+    pub clients: usize,
+
+    /// Operations in one write (closed loop, default 1), or unanswered operations that a connection
+    /// may have (open loop, default 64)
+    #[arg(short = 'P', long, value_name = "N")]
+    pub pipeline: Option<usize>,
+
+    /// Open loop: operations a second, over all connections
+    #[arg(short, long, value_name = "OPS")]
+    pub rate: Option<f64>,
+
+    /// Open loop: how the intervals are drawn
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
+    pub arrivals: Arrivals,
+}
+
+/// What the operations are.
+#[derive(Clone, Debug, Args)]
+pub struct WorkloadOptions {
+    /// The command of the writes
+    #[arg(long, value_enum, default_value_t = Command::Set)]
+    pub command: Command,
+
+    /// Of a hundred operations, how many are GET
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub reads: u8,
+
+    /// A named mix instead of --command, --reads and --distribution:
+    /// write, read, mixed:PERCENT-OF-READS, incr, append, hot-key
+    #[arg(long = "workload", value_name = "NAME", conflicts_with_all = ["command", "reads", "distribution"])]
+    pub mix: Option<Mix>,
+
+    /// The key space
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
+    pub keys: u64,
+
+    /// How operations spread over the keys: uniform, zipf (or zipf:EXPONENT), sequential,
+    /// hot (nine of ten go to one key in a hundred)
+    #[arg(long, value_name = "NAME", default_value_t = Distribution::Uniform)]
+    pub distribution: Distribution,
+
+    /// Only keys whose hash slot lies in these ranges, as in 0-5460,10923
+    #[arg(long, value_name = "RANGES")]
+    pub slots: Option<SlotRanges>,
+
+    /// Bytes of a value, or a range of them as in 16-1024
+    #[arg(short = 'd', long, value_name = "BYTES", default_value_t = ValueSize { min: 16, max: 16 })]
+    pub value_size: ValueSize,
+}
+
+/// How long a run takes, and its parts.
+#[derive(Clone, Debug, Args)]
+pub struct TimeOptions {
+    /// How long to measure, as in 30s, 500ms, 2m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "requests")]
+    pub duration: Option<Duration>,
+
+    /// Measure so many operations instead
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests: Option<u64>,
+
+    /// What to run before the measurement [default: 1s; none with --requests]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub warmup: Option<Duration>,
+
+    /// Give up an operation after this time, and close its connection
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub timeout: Duration,
+}
+
+/// A run, checked.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The servers as the user named them.
+    pub target_names: Vec<String>,
+    /// How operations are sent.
+    pub driver: DriverConfig,
+    /// What they are.
+    pub workload: WorkloadConfig,
+    /// Where the JSON goes.
+    pub json: Option<PathBuf>,
+}
+
+/// The most memory that requests may need which wait to be written.
+const BUFFERED_BYTES_MAX: u128 = 1 << 30;
+/// What a request needs beside its value.
+const REQUEST_BYTES: usize = 128;
+/// A minute of `--timeout` is the longest latency that is kept.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+const CLIENTS_MAX: usize = 50_000;
+/// Beyond it, drawing the arrivals alone would take a core.
+const RATE_MAX: f64 = 1e7;
+
+impl Options {
+    /// Checks what the types alone cannot, and resolves the names of the servers.
+    ///
+    /// # Errors
+    /// With what is wrong and what would be right.
+    pub fn plan(self) -> Result<Plan, String> {
+        self.check()?;
+        let target_names = self.target_names();
+        let targets = target_names.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
+        let pace = match self.load.rate {
+            Some(rate) => Pace::Open { rate, arrivals: self.load.arrivals },
+            None => Pace::Closed,
+        };
+        let (extent, warmup) = match (self.times.requests, self.times.duration) {
+            (Some(count), _) => (Extent::Requests(count), Duration::ZERO),
+            (None, duration) => (
+                Extent::Duration(duration.unwrap_or(Duration::from_secs(10))),
+                Duration::from_secs(1),
+            ),
+        };
+        let seed = self.seed.unwrap_or_else(seed_of_the_moment);
+        let driver = DriverConfig {
+            targets,
+            clients: self.load.clients,
+            pipeline: self.pipeline_depth(),
+            pace,
+            extent,
+            warmup: self.times.warmup.unwrap_or(warmup),
+            timeout: self.times.timeout,
+            reach: Duration::from_secs(2),
+            seed,
+        };
+        let workload = self.workload.config(seed);
+        Ok(Plan { target_names, driver, workload, json: self.json })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.target.is_empty() && self.port.is_empty() {
+            return Err("no server: give -p PORT or --target HOST:PORT".to_owned());
+        }
+        if !(1..=CLIENTS_MAX).contains(&self.load.clients) {
+            return Err(format!(
+                "--clients {} is not within 1 to {CLIENTS_MAX}",
+                self.load.clients
+            ));
+        }
+        if self.pipeline_depth() == 0 {
+            return Err("--pipeline 0 would send nothing: give 1 or more".to_owned());
+        }
+        if self.load.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
+            return Err(format!("--rate must be above 0 and at most {RATE_MAX}"));
+        }
+        if self.times.timeout.is_zero() || self.times.timeout > TIMEOUT_MAX {
+            return Err("--timeout must be above 0 and at most 60s".to_owned());
+        }
+        if self.times.duration.is_some_and(|duration| duration.is_zero()) {
+            return Err("--duration 0 would measure nothing".to_owned());
+        }
+        let bytes = self.load.clients as u128
+            * self.pipeline_depth() as u128
+            * (self.workload.value_size.max + REQUEST_BYTES) as u128;
+        if bytes > BUFFERED_BYTES_MAX {
+            return Err(format!(
+                "clients × pipeline × value size may need {} MiB at once: keep it below 1024 MiB",
+                bytes >> 20
+            ));
+        }
+        Ok(())
+    }
+
+    fn pipeline_depth(&self) -> usize {
+        self.load.pipeline.unwrap_or(if self.load.rate.is_some() { 64 } else { 1 })
+    }
+
+    fn target_names(&self) -> Vec<String> {
+        let local = self.port.iter().map(|port| format!("127.0.0.1:{port}"));
+        self.target.iter().map(|name| with_port(name)).chain(local).collect()
+    }
+}
+
+impl WorkloadOptions {
+    fn config(&self, seed: u64) -> WorkloadConfig {
+        let mix = self.mix.unwrap_or(Mix {
+            command: self.command,
+            reads_percent: self.reads,
+            distribution: self.distribution,
+        });
+        WorkloadConfig {
+            command: mix.command,
+            reads_percent: mix.reads_percent,
+            keys: self.keys,
+            distribution: mix.distribution,
+            slots: self.slots.clone(),
+            value_size: self.value_size,
+            seed,
+        }
+    }
+}
+
+/// A named mix of operations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    command: Command,
+    reads_percent: u8,
+    distribution: Distribution,
+}
+
+impl FromStr for Mix {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let mix = |command, reads_percent, distribution| {
+            Ok(Self { command, reads_percent, distribution })
+        };
+        match name {
+            "write" => mix(Command::Set, 0, Distribution::Uniform),
+            "read" => mix(Command::Get, 100, Distribution::Uniform),
+            "incr" => mix(Command::Incr, 0, Distribution::Uniform),
+            "append" => mix(Command::Append, 0, Distribution::Uniform),
+            "hot-key" => mix(Command::Set, 50, Distribution::Hot),
+            _ => match name.strip_prefix("mixed:").and_then(|percent| percent.parse().ok()) {
+                Some(percent @ 0..=100) => mix(Command::Set, percent, Distribution::Uniform),
+                _ => Err(format!(
+                    "`{name}` is none of write, read, mixed:0 to mixed:100, incr, append, hot-key"
+                )),
+            },
+        }
+    }
+}
+
+/// `7000`, `host` and `host:7000` are all addresses; the port of Redis is the default.
+fn with_port(name: &str) -> String {
+    if name.parse::<u16>().is_ok() {
+        format!("127.0.0.1:{name}")
+    } else if name.contains(':') {
+        name.to_owned()
+    } else {
+        format!("{name}:6379")
+    }
+}
+
+fn resolve(name: &str) -> Result<SocketAddr, String> {
+    let addresses =
+        name.to_socket_addrs().map_err(|error| format!("no address for `{name}`: {error}"))?;
+    // A name for both families mostly stands for a server that listens on IPv4.
+    let mut addresses: Vec<SocketAddr> = addresses.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.first().copied().ok_or_else(|| format!("no address for `{name}`"))
+}
+
+/// `30s`, `500ms`, `2m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let unit = match unit {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("`{text}` is no time: give it as 500ms, 30s, 2m or 1h")),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
+    seconds
+        .filter(|seconds| (0.0..=1e7).contains(seconds))
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("`{text}` is no time: give it as 500ms, 30s, 2m or 1h"))
+}
+
+fn seed_of_the_moment() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Short enough to be typed again.
+    since.as_micros() as u64 % 1_000_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let words = std::iter::once("purlin-bench").chain(line.split_whitespace());
+        Options::try_parse_from(words).map_err(|error| error.to_string())?.plan()
+    }
+
+    #[test]
+    fn a_port_is_enough() {
+        let plan = plan("-p 7000").unwrap();
+        assert_eq!(plan.driver.targets, ["127.0.0.1:7000".parse::<SocketAddr>().unwrap()]);
+        assert_eq!((plan.driver.clients, plan.driver.pipeline), (64, 1));
+        assert!(matches!(plan.driver.pace, Pace::Closed));
+        assert!(
+            matches!(plan.driver.extent, Extent::Duration(time) if time == Duration::from_secs(10))
+        );
+        assert_eq!(plan.driver.warmup, Duration::from_secs(1));
+    }
+
+    #[test]
+    fn addresses_have_short_forms() {
+        assert_eq!(with_port("7000"), "127.0.0.1:7000");
+        assert_eq!(with_port("db1"), "db1:6379");
+        assert_eq!(with_port("[::1]:7000"), "[::1]:7000");
+        let plan = plan("--target 127.0.0.1:7000 --target 7100 -p 7200").unwrap();
+        assert_eq!(plan.target_names, ["127.0.0.1:7000", "127.0.0.1:7100", "127.0.0.1:7200"]);
+    }
+
+    #[test]
+    fn a_rate_makes_an_open_loop() {
+        let plan = plan("-p 1 --rate 0.5 --arrivals uniform -n 10").unwrap();
+        assert!(matches!(plan.driver.pace, Pace::Open { rate: 0.5, arrivals: Arrivals::Uniform }));
+        assert!(matches!(plan.driver.extent, Extent::Requests(10)));
+        assert_eq!((plan.driver.pipeline, plan.driver.warmup), (64, Duration::ZERO));
+    }
+
+    #[test]
+    fn times_have_units() {
+        let read = |text| duration(text).map(|time| time.as_millis());
+        assert_eq!(read("500ms"), Ok(500));
+        assert_eq!(read("1.5s"), Ok(1_500));
+        assert_eq!(read("2m"), Ok(120_000));
+        assert_eq!(read("3"), Ok(3_000));
+        assert!(
+            ["", "s", "5 parsecs", "-1s", "NaN", "1e99s"].iter().all(|text| read(text).is_err())
+        );
+    }
+
+    #[test]
+    fn mixes_have_names() {
+        let workload = plan("-p 1 --workload mixed:90").unwrap().workload;
+        assert_eq!((workload.command, workload.reads_percent), (Command::Set, 90));
+        assert_eq!(
+            plan("-p 1 --workload hot-key").unwrap().workload.distribution,
+            Distribution::Hot
+        );
+        assert!(plan("-p 1 --workload mixed:101").is_err());
+        assert!(plan("-p 1 --workload write --reads 5").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        let lines = [
+            "",
+            "-p 1 -c 0",
+            "-p 1 -P 0",
+            "-p 1 --rate 0",
+            "-p 1 --rate NaN",
+            "-p 1 --reads 101",
+            "-p 1 --duration 0",
+            "-p 1 --timeout 0",
+            "-p 1 --timeout 61s",
+            "-p 1 --keys 0",
+            "-p 70000",
+            "-p 1 --duration 1s --requests 5",
+            "-p 1 -c 1000 -P 100 -d 1000000",
+            "-p 1 --requests 0",
+        ];
+        for line in lines {
+            assert!(plan(line).is_err(), "{line}");
+        }
+    }
+}

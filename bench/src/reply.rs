@@ -1,0 +1,328 @@
+//! Reads the replies of a server, as far as a load generator needs them.
+//!
+//! ```text
+//! +OK\r\n   :12\r\n   $5\r\nhello\r\n   *2\r\n...   a value
+//! $-1\r\n   *-1\r\n                                  nil
+//! -ERR what happened\r\n                             an error
+//! ```
+//!
+//! RESP2 only, since the generator never says `HELLO 3`. The parser takes bytes in pieces of any size
+//! and keeps no payload: only the place inside the current reply and the first bytes of a line that
+//! arrived in parts. So its memory is bounded, whatever lengths a server announces.
+
+/// What a reply says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// The operation was done, and this is its result.
+    Value,
+    /// It was done, and there was nothing (a key that does not exist).
+    Nil,
+    /// It was refused: the text without the leading `-`, cut where the line is 512 bytes long.
+    Error(&'a [u8]),
+}
+
+/// The bytes are no RESP2: what was wrong. The connection is of no further use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+/// The part of a line that is kept when it arrives in pieces; error texts are cut here.
+const LINE_KEPT: usize = 512;
+/// A longer line is no reply.
+const LINE_MAX: usize = 64 * 1024;
+/// What a bulk string may announce: the limit of Redis.
+const BULK_MAX: i64 = 512 * 1024 * 1024;
+/// The elements that may be outstanding in nested arrays.
+const ELEMENTS_MAX: i64 = 1 << 20;
+
+/// The place inside a stream of replies.
+#[derive(Debug, Default)]
+pub struct ReplyParser {
+    /// The first bytes of the line being read, when it arrives in pieces.
+    line: Vec<u8>,
+    /// The length of that line so far, also of what was not kept.
+    line_length: usize,
+    /// The bytes of a bulk string's payload and its `\r\n` that are still to come.
+    body_left: u64,
+    /// The elements still to come until the reply is whole; 0 between replies.
+    elements_left: i64,
+}
+
+impl ReplyParser {
+    /// Reads on in `input`, up to the end of one reply, and moves `input` behind what it used.
+    /// `None`: all of it was used, and the reply is not whole yet.
+    ///
+    /// # Errors
+    /// When the bytes are no RESP2.
+    pub fn next<'a, 'input: 'a>(
+        &'a mut self,
+        input: &mut &'input [u8],
+    ) -> Result<Option<Reply<'a>>, Malformed> {
+        loop {
+            if self.body_left > 0 {
+                self.skip_body(input)?;
+                if self.body_left > 0 {
+                    return Ok(None);
+                }
+                if self.element_ended() {
+                    return Ok(Some(Reply::Value));
+                }
+            }
+            let Some(line) = self.take_line(input)? else { return Ok(None) };
+            let is_first = self.elements_left == 0;
+            let head = head(self.text(line))?;
+            if is_first && matches!(head, Head::Error) {
+                return Ok(Some(Reply::Error(&self.text(line)[1..])));
+            }
+            if self.enter(head, is_first)? && self.element_ended() {
+                return Ok(Some(if is_first && head.is_nil() { Reply::Nil } else { Reply::Value }));
+            }
+        }
+    }
+
+    /// Is it between two replies?
+    pub fn is_at_start(&self) -> bool {
+        self.elements_left == 0 && self.line_length == 0
+    }
+
+    /// Takes account of what a line announced; false when a payload comes first.
+    fn enter(&mut self, head: Head, is_first: bool) -> Result<bool, Malformed> {
+        if is_first {
+            self.elements_left = 1;
+        }
+        match head {
+            Head::Error | Head::Scalar | Head::Bulk(-1) | Head::Array(-1) => {}
+            Head::Bulk(length @ 0..=BULK_MAX) => {
+                self.body_left = length as u64 + 2;
+                return Ok(false);
+            }
+            Head::Array(count @ 0..=ELEMENTS_MAX) if self.elements_left + count <= ELEMENTS_MAX => {
+                self.elements_left += count;
+            }
+            Head::Bulk(_) => return Err(Malformed("a bulk string of an impossible length")),
+            Head::Array(_) => return Err(Malformed("an array of an impossible length")),
+        }
+        Ok(true)
+    }
+
+    /// Counts one element as read; true when the reply is whole.
+    fn element_ended(&mut self) -> bool {
+        self.elements_left -= 1;
+        self.elements_left == 0
+    }
+
+    /// Skips payload, and checks the `\r\n` behind it: a wrong length shows there.
+    fn skip_body(&mut self, input: &mut &[u8]) -> Result<(), Malformed> {
+        let payload = (self.body_left.saturating_sub(2) as usize).min(input.len());
+        *input = &input[payload..];
+        self.body_left -= payload as u64;
+        while self.body_left > 0 && self.body_left <= 2 {
+            let Some((&byte, rest)) = input.split_first() else { break };
+            if byte != if self.body_left == 2 { b'\r' } else { b'\n' } {
+                return Err(Malformed("a bulk string longer or shorter than announced"));
+            }
+            *input = rest;
+            self.body_left -= 1;
+        }
+        Ok(())
+    }
+
+    /// Takes a line without its `\r\n`: straight from `input` when it is all there, else pieced
+    /// together in `self.line`.
+    fn take_line<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Line<'a>>, Malformed> {
+        let end = input.iter().position(|&byte| byte == b'\n');
+        let (piece, rest) = input.split_at(end.map_or(input.len(), |end| end + 1));
+        *input = rest;
+        if self.line_length + piece.len() > LINE_MAX {
+            return Err(Malformed("a line of more than 64 KiB"));
+        }
+        if end.is_some() && self.line_length == 0 {
+            let line = piece.strip_suffix(b"\r\n").ok_or(NO_RETURN)?;
+            return Ok(Some(Line::Straight(&line[..line.len().min(LINE_KEPT)])));
+        }
+        self.keep(piece);
+        if end.is_some() { self.pieced_together().map(Some) } else { Ok(None) }
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        if self.line_length == 0 {
+            self.line.clear();
+        }
+        self.line_length += piece.len();
+        let room = LINE_KEPT + 2 - self.line.len();
+        self.line.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+
+    /// The line in `self.line` is complete. Of a cut one, the `\r` is not there to be checked.
+    fn pieced_together<'a>(&mut self) -> Result<Line<'a>, Malformed> {
+        let length = std::mem::take(&mut self.line_length);
+        match self.line.strip_suffix(b"\r\n") {
+            Some(line) => Ok(Line::Kept(line.len())),
+            None if length > self.line.len() => Ok(Line::Kept(LINE_KEPT)),
+            None => Err(NO_RETURN),
+        }
+    }
+
+    fn text<'a>(&'a self, line: Line<'a>) -> &'a [u8] {
+        match line {
+            Line::Straight(text) => text,
+            Line::Kept(length) => &self.line[..length],
+        }
+    }
+}
+
+/// Where a complete line lies.
+#[derive(Clone, Copy)]
+enum Line<'a> {
+    Straight(&'a [u8]),
+    /// So many bytes of the parser's own.
+    Kept(usize),
+}
+
+/// What a line announces.
+#[derive(Clone, Copy)]
+enum Head {
+    Error,
+    Scalar,
+    Bulk(i64),
+    Array(i64),
+}
+
+impl Head {
+    fn is_nil(self) -> bool {
+        matches!(self, Self::Bulk(-1) | Self::Array(-1))
+    }
+}
+
+const NO_RETURN: Malformed = Malformed("a line that ends without \\r");
+
+fn head(line: &[u8]) -> Result<Head, Malformed> {
+    let (&kind, rest) = line.split_first().ok_or(Malformed("an empty line"))?;
+    match kind {
+        b'-' => Ok(Head::Error),
+        b'+' => Ok(Head::Scalar),
+        b':' => integer(rest).map(|_| Head::Scalar),
+        b'$' => integer(rest).map(Head::Bulk),
+        b'*' => integer(rest).map(Head::Array),
+        _ => Err(Malformed("a reply of an unknown type")),
+    }
+}
+
+fn integer(text: &[u8]) -> Result<i64, Malformed> {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(Malformed("something else where a number belongs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds the pieces one after the other; what every reply said, in words.
+    fn read(pieces: &[&[u8]]) -> Result<Vec<String>, Malformed> {
+        let mut parser = ReplyParser::default();
+        let mut replies = Vec::new();
+        for piece in pieces {
+            let mut input = *piece;
+            loop {
+                let reply = parser.next(&mut input)?;
+                match reply {
+                    Some(Reply::Value) => replies.push("value".to_owned()),
+                    Some(Reply::Nil) => replies.push("nil".to_owned()),
+                    Some(Reply::Error(text)) => {
+                        replies.push(String::from_utf8_lossy(text).into_owned())
+                    }
+                    None => break,
+                }
+            }
+            assert!(input.is_empty());
+        }
+        assert!(parser.is_at_start(), "the replies did not end with the bytes");
+        Ok(replies)
+    }
+
+    const STREAM: &[u8] =
+        b"+OK\r\n:-12\r\n$5\r\nhe\r\no\r\n$-1\r\n-ERR not today\r\n$0\r\n\r\n*-1\r\n\
+        *3\r\n$1\r\nx\r\n*2\r\n:1\r\n$-1\r\n-ERR inside\r\n*0\r\n-MOVED 1 h:2\r\n+PONG\r\n";
+
+    const SAID: [&str; 11] = [
+        "value",
+        "value",
+        "value",
+        "nil",
+        "ERR not today",
+        "value",
+        "nil",
+        "value",
+        "value",
+        "MOVED 1 h:2",
+        "value",
+    ];
+
+    #[test]
+    fn replies_are_the_same_whole_and_split_at_every_byte() {
+        assert_eq!(read(&[STREAM]).unwrap(), SAID);
+        for at in 0..=STREAM.len() {
+            let (left, right) = STREAM.split_at(at);
+            assert_eq!(read(&[left, right]).unwrap(), SAID, "split at {at}");
+        }
+        let single: Vec<&[u8]> = STREAM.chunks(1).collect();
+        assert_eq!(read(&single).unwrap(), SAID);
+    }
+
+    #[test]
+    fn a_payload_is_skipped_and_never_kept() {
+        let mut parser = ReplyParser::default();
+        assert_eq!(parser.next(&mut b"$400000000\r\n".as_slice()), Ok(None));
+        let chunk = vec![b'x'; 1 << 20];
+        for _ in 0..300 {
+            assert_eq!(parser.next(&mut chunk.as_slice()), Ok(None));
+        }
+        assert!(parser.line.capacity() <= LINE_KEPT + 2);
+    }
+
+    #[test]
+    fn a_long_error_is_cut_and_the_next_reply_is_still_found() {
+        let mut bytes = b"-ERR ".to_vec();
+        bytes.resize(5_000, b'x');
+        bytes.extend_from_slice(b"\r\n+OK\r\n");
+        for size in [bytes.len(), 100, 514, 513, 1] {
+            let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+            let said = read(&pieces).unwrap();
+            assert_eq!(said[0].len(), LINE_KEPT - 1, "in pieces of {size}");
+            assert_eq!(said[1], "value");
+        }
+    }
+
+    #[test]
+    fn what_is_no_resp_is_refused() {
+        let too_long = [b"+".as_slice(), &vec![b'x'; LINE_MAX]].concat();
+        let cases: [&[u8]; 12] = [
+            b"hello\r\n",
+            b"\r\n",
+            b"+OK\n",
+            b":x\r\n",
+            b"$-2\r\n",
+            b"$99999999999999999999\r\n",
+            b"$536870913\r\n",
+            b"*-2\r\n",
+            b"*1048577\r\n",
+            b"$1\r\nxyz",
+            b"*2000000\r\n",
+            &too_long,
+        ];
+        for bytes in cases {
+            assert!(
+                read(&[bytes]).is_err(),
+                "{}",
+                String::from_utf8_lossy(&bytes[..bytes.len().min(30)])
+            );
+        }
+    }
+
+    #[test]
+    fn nested_arrays_cannot_add_up_without_bound() {
+        let bytes = b"*1000000\r\n*1000000\r\n";
+        assert!(read(&[bytes]).is_err());
+    }
+}

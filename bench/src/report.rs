@@ -1,0 +1,412 @@
+//! What a user sees of a run: parameters and host first, a line a second, totals; and the same as JSON.
+//!
+//! It only formats. The JSON (version 1) is one object:
+//!
+//! ```text
+//! { "version": 1, "parameters": {…}, "host": {…}, "seconds": [ {…}, … ],
+//!   "result": { "measured_seconds", "offered_rate", "achieved_rate", "latency", "service", "totals",
+//!               "backlog_max", "gap", "client", "interrupted_by", "has_given_up" } }
+//! ```
+//!
+//! Latencies in it are nanoseconds; `service` is null in a closed loop.
+
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::cpu::CpuMeter;
+use crate::driver::{Extent, Pace, Summary};
+use crate::host::HostFacts;
+use crate::options::Plan;
+use crate::recorder::{Gap, Second, Totals, longest};
+use crate::workload::{Command, WorkloadConfig};
+
+/// A run with its circumstances, as JSON has it.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    version: u32,
+    parameters: Parameters,
+    host: HostFacts,
+    seconds: Vec<Second>,
+    result: RunResult,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Parameters {
+    bench_version: &'static str,
+    targets: Vec<String>,
+    clients: usize,
+    pipeline: usize,
+    rate: Option<f64>,
+    arrivals: Option<String>,
+    #[serde(flatten)]
+    workload: WorkloadParameters,
+    duration_seconds: Option<f64>,
+    requests: Option<u64>,
+    warmup_seconds: f64,
+    timeout_seconds: f64,
+    seed: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct WorkloadParameters {
+    command: String,
+    reads_percent: u8,
+    keys: u64,
+    keys_used: u64,
+    distribution: String,
+    slots: Option<String>,
+    value_size: String,
+}
+
+#[derive(Debug, Serialize)]
+struct RunResult {
+    measured_seconds: f64,
+    offered_rate: Option<f64>,
+    achieved_rate: f64,
+    latency: Percentiles,
+    service: Option<Percentiles>,
+    totals: Totals,
+    backlog_max: u64,
+    gap: Gap,
+    client: Option<Client>,
+    interrupted_by: Option<i32>,
+    has_given_up: bool,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Percentiles {
+    count: u64,
+    min: u64,
+    mean: f64,
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p99_9: u64,
+    p99_99: u64,
+    max: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Client {
+    cpu_seconds: f64,
+    cpu_share: f64,
+    waited_share: f64,
+    is_bottleneck: bool,
+}
+
+/// The effective parameters and the host, as text.
+pub fn preamble(plan: &Plan, keys_used: u64, host: &HostFacts) -> String {
+    let parameters = Parameters::of(plan, keys_used);
+    let autogroup = match host.autogroup {
+        Some(true) => "on (keep servers and generator in one session)",
+        Some(false) => "off",
+        None => "unknown",
+    };
+    let load = host.load_average.map_or_else(|| "unknown".to_owned(), |load| format!("{load:.2}"));
+    format!(
+        "purlin-bench {version}\n\
+         targets   {targets}\n\
+         load      {load_line}\n\
+         keys      {keys_line}\n\
+         time      {time}, warm-up {warmup} s, time-out {timeout} s, seed {seed}\n\
+         host      {cpu}, kernel {kernel}, cores {cores} ({allowed}), autogroup {autogroup}, load average {load}\n",
+        version = parameters.bench_version,
+        targets = parameters.targets.join(" "),
+        load_line = parameters.load(),
+        keys_line = parameters.workload.key_space(),
+        time = parameters.extent(),
+        warmup = parameters.warmup_seconds,
+        timeout = parameters.timeout_seconds,
+        seed = parameters.seed,
+        cpu = host.cpu,
+        kernel = host.kernel,
+        cores = host.cores,
+        allowed = host.cores_allowed,
+    )
+}
+
+/// The heading of the lines of the seconds.
+pub const SECONDS_HEADING: &str =
+    "        s      ops/s     p50 ms     p99 ms     max ms     errors    backlog";
+
+/// One second, as text.
+pub fn second_line(second: &Second) -> String {
+    format!(
+        "{:>9.1} {:>10.0} {:>10} {:>10} {:>10} {:>10} {:>10}{}",
+        second.at,
+        second.rate,
+        millis(second.p50_nanos),
+        millis(second.p99_nanos),
+        millis(second.max_nanos),
+        second.errors,
+        second.backlog,
+        if second.is_warmup { "  warm-up" } else { "" }
+    )
+}
+
+impl Report {
+    /// Puts a run together.
+    pub fn new(plan: &Plan, keys_used: u64, host: HostFacts, summary: &Summary) -> Self {
+        let recorder = &summary.recorder;
+        let measured_seconds = recorder.measured_nanos() as f64 / 1e9;
+        let is_open = matches!(plan.driver.pace, Pace::Open { .. });
+        let parameters = Parameters::of(plan, keys_used);
+        let result = RunResult {
+            measured_seconds,
+            offered_rate: parameters.rate,
+            achieved_rate: per_second(recorder.totals().succeeded_in_time, measured_seconds),
+            latency: Percentiles::of(recorder.latency()),
+            service: is_open.then(|| Percentiles::of(recorder.service())),
+            totals: recorder.totals().clone(),
+            backlog_max: summary.backlog_max,
+            gap: recorder.gap(),
+            client: summary.cpu.as_ref().map(Client::of),
+            interrupted_by: summary.signal,
+            has_given_up: summary.has_given_up,
+        };
+        Self { version: 1, parameters, host, seconds: recorder.seconds().to_vec(), result }
+    }
+
+    /// The totals, as text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        self.write_rates(&mut text);
+        self.write_latencies(&mut text);
+        self.write_errors(&mut text);
+        self.write_client(&mut text);
+        text
+    }
+
+    /// Everything, as JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and strings only")
+    }
+
+    fn write_rates(&self, text: &mut String) {
+        let result = &self.result;
+        let ended =
+            if result.interrupted_by.is_some() { " (interrupted: partial results)" } else { "" };
+        line(
+            text,
+            "total",
+            &format!(
+                "{} operations done in {:.2} s: {:.0} a second{ended}",
+                result.totals.succeeded, result.measured_seconds, result.achieved_rate
+            ),
+        );
+        if let Some(offered) = result.offered_rate {
+            let share = 100.0 * result.achieved_rate / offered;
+            line(text, "offered", &format!("{offered} a second; achieved {share:.1} % of it"));
+            line(
+                text,
+                "backlog",
+                &format!("at most {} operations due and not sent", result.backlog_max),
+            );
+        }
+        if result.totals.misses > 0 {
+            line(
+                text,
+                "misses",
+                &format!("{} reads found nothing: write the key space first", result.totals.misses),
+            );
+        }
+    }
+
+    fn write_latencies(&self, text: &mut String) {
+        let heading = ["p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "p99.99 ms", "max ms"];
+        let heading = heading.iter().fold(String::new(), |all, name| format!("{all}{name:>11}"));
+        let _ = writeln!(text, "{:<10}{heading}", "");
+        line(text, "latency", &self.result.latency.row());
+        if let Some(service) = &self.result.service {
+            line(text, "service", &service.row());
+            line(text, "", "latency runs from the intended time, service from the actual sending");
+        }
+    }
+
+    fn write_errors(&self, text: &mut String) {
+        let totals = &self.result.totals;
+        let errors = totals.refused + totals.lost + totals.timed_out;
+        line(text, "errors", &if errors == 0 { "none".to_owned() } else { errors.to_string() });
+        for (word, class) in &totals.errors {
+            line(text, "", &format!("{:>9}  {word}: {}", class.count, class.sample));
+        }
+        let others = [
+            (totals.lost, "connection lost while they were under way"),
+            (totals.timed_out, "no answer in time"),
+            (totals.unsent, "due, and not sent before the end (their wait is in the latency)"),
+            (totals.unknown, "unknown outcomes: writes that may or may not have been applied"),
+        ];
+        for (count, what) in others.iter().filter(|(count, _)| *count > 0) {
+            line(text, "", &format!("{count:>9}  {what}"));
+        }
+        let Gap { nanos, from_nanos } = self.result.gap;
+        line(
+            text,
+            "gap",
+            &format!(
+                "longest time without a success {} ms, from second {:.3}",
+                millis(nanos),
+                from_nanos as f64 / 1e9
+            ),
+        );
+        if totals.unreached > 0 {
+            let clients = self.parameters.clients;
+            line(
+                text,
+                "warning",
+                &format!(
+                    "{} of {clients} connections could not be made at the start",
+                    totals.unreached
+                ),
+            );
+        }
+        if let Some(why) = &totals.last_connection_error {
+            line(
+                text,
+                "",
+                &format!(
+                    "{} connections ended, {} attempts failed; last: {why}",
+                    totals.connections_lost, totals.connects_failed
+                ),
+            );
+        }
+    }
+
+    fn write_client(&self, text: &mut String) {
+        let Some(client) = &self.result.client else { return };
+        line(
+            text,
+            "client",
+            &format!(
+                "{:.2} s of processor time ({:.0} % of one core), {:.0} % of the time waiting for a core",
+                client.cpu_seconds,
+                100.0 * client.cpu_share,
+                100.0 * client.waited_share
+            ),
+        );
+        if client.is_bottleneck {
+            line(
+                text,
+                "warning",
+                "the generator itself was the bottleneck: these figures say little about the server",
+            );
+        }
+    }
+}
+
+impl Parameters {
+    fn of(plan: &Plan, keys_used: u64) -> Self {
+        let driver = &plan.driver;
+        let (rate, arrivals) = match driver.pace {
+            Pace::Closed => (None, None),
+            Pace::Open { rate, arrivals } => {
+                (Some(rate), Some(format!("{arrivals:?}").to_lowercase()))
+            }
+        };
+        let (duration_seconds, requests) = match driver.extent {
+            Extent::Duration(duration) => (Some(duration.as_secs_f64()), None),
+            Extent::Requests(count) => (None, Some(count)),
+        };
+        Self {
+            bench_version: env!("CARGO_PKG_VERSION"),
+            targets: plan.target_names.clone(),
+            clients: driver.clients,
+            pipeline: driver.pipeline,
+            rate,
+            arrivals,
+            workload: WorkloadParameters::of(&plan.workload, keys_used),
+            duration_seconds,
+            requests,
+            warmup_seconds: driver.warmup.as_secs_f64(),
+            timeout_seconds: driver.timeout.as_secs_f64(),
+            seed: driver.seed,
+        }
+    }
+
+    fn load(&self) -> String {
+        let pace = match (self.rate, &self.arrivals) {
+            (Some(rate), Some(arrivals)) => format!(
+                "open loop, {rate} a second ({arrivals}) over {} clients, at most {} under way each",
+                self.clients, self.pipeline
+            ),
+            _ => format!("closed loop, {} clients × pipeline {}", self.clients, self.pipeline),
+        };
+        let WorkloadParameters { command, value_size, reads_percent, .. } = &self.workload;
+        format!("{pace}; {command} of {value_size} bytes, {reads_percent} % reads")
+    }
+
+    fn extent(&self) -> String {
+        match (self.duration_seconds, self.requests) {
+            (_, Some(count)) => format!("{count} operations"),
+            (seconds, None) => format!("{} s", seconds.unwrap_or_default()),
+        }
+    }
+}
+
+impl WorkloadParameters {
+    fn of(workload: &WorkloadConfig, keys_used: u64) -> Self {
+        let is_get = workload.command == Command::Get;
+        Self {
+            command: workload.command.to_string(),
+            reads_percent: if is_get { 100 } else { workload.reads_percent },
+            keys: workload.keys,
+            keys_used,
+            distribution: workload.distribution.to_string(),
+            slots: workload.slots.as_ref().map(ToString::to_string),
+            value_size: workload.value_size.to_string(),
+        }
+    }
+
+    fn key_space(&self) -> String {
+        let slots = self.slots.as_ref();
+        let slots = slots.map(|slots| format!("; {} of them in slots {slots}", self.keys_used));
+        format!("{}, {}{}", self.keys, self.distribution, slots.unwrap_or_default())
+    }
+}
+
+impl Percentiles {
+    fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            count: histogram.len(),
+            min: if histogram.is_empty() { 0 } else { histogram.min() },
+            mean: histogram.mean(),
+            p50: at(0.50),
+            p90: at(0.90),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: longest(histogram),
+        }
+    }
+
+    fn row(&self) -> String {
+        let all = [self.p50, self.p90, self.p99, self.p99_9, self.p99_99, self.max];
+        all.iter().fold(String::new(), |row, &nanos| format!("{row}{:>11}", millis(nanos)))
+    }
+}
+
+impl Client {
+    fn of(cpu: &CpuMeter) -> Self {
+        Self {
+            cpu_seconds: cpu.used,
+            cpu_share: cpu.share_used(),
+            waited_share: cpu.share_waited(),
+            is_bottleneck: cpu.is_bottleneck(),
+        }
+    }
+}
+
+fn per_second(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+fn millis(nanos: u64) -> String {
+    format!("{:.3}", nanos as f64 / 1e6)
+}
+
+fn line(text: &mut String, name: &str, rest: &str) {
+    let _ = writeln!(text, "{name:<10}{rest}");
+}

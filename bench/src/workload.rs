@@ -1,0 +1,303 @@
+//! What the operations are: their commands, keys and values, written as RESP requests.
+//!
+//! It decides and encodes in one go into the caller's buffer, so that an operation costs no
+//! allocation. When operations are sent, and to whom, is decided elsewhere.
+//!
+//! Values and counters and logs live under prefixes of their own (`key:`, `counter:`, `log:`), since
+//! INCR of what SET has written would only give errors.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::chance::Chance;
+use crate::keys::{Distribution, KeyChooser, append_key};
+use crate::slots::SlotRanges;
+
+/// The command of the operations that are not reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Command {
+    /// `SET key value`.
+    Set,
+    /// `GET key`: the same as a read share of 100.
+    Get,
+    /// `INCR counter`.
+    Incr,
+    /// `APPEND log value`: values grow without end, so give it many keys or a short run.
+    Append,
+}
+
+impl Command {
+    /// Where its keys live.
+    pub fn key_prefix(self) -> &'static str {
+        match self {
+            Self::Set | Self::Get => "key:",
+            Self::Incr => "counter:",
+            Self::Append => "log:",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Set => "SET",
+            Self::Get => "GET",
+            Self::Incr => "INCR",
+            Self::Append => "APPEND",
+        }
+    }
+
+    fn has_value(self) -> bool {
+        matches!(self, Self::Set | Self::Append)
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How many bytes a value has: `16`, or `16-1024` for any length in between, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueSize {
+    /// The shortest.
+    pub min: usize,
+    /// The longest; at least `min`.
+    pub max: usize,
+}
+
+/// The longest value a server must take (`proto-max-bulk-len` is 8 MiB by default).
+pub const VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+impl FromStr for ValueSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (min, max) = text.split_once('-').unwrap_or((text, text));
+        match (min.trim().parse(), max.trim().parse()) {
+            (Ok(min), Ok(max)) if min <= max && max <= VALUE_BYTES_MAX => Ok(Self { min, max }),
+            _ => Err(format!(
+                "`{text}` is no size: give bytes as 16, or a range as 16-1024, up to {VALUE_BYTES_MAX}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for ValueSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max {
+            write!(f, "{}", self.min)
+        } else {
+            write!(f, "{}-{}", self.min, self.max)
+        }
+    }
+}
+
+/// What to draw operations from.
+#[derive(Clone, Debug)]
+pub struct WorkloadConfig {
+    /// The command of the writes.
+    pub command: Command,
+    /// Of a hundred operations, how many are GET.
+    pub reads_percent: u8,
+    /// The key space.
+    pub keys: u64,
+    /// How operations spread over it.
+    pub distribution: Distribution,
+    /// Only keys of these slots.
+    pub slots: Option<SlotRanges>,
+    /// The values of SET and APPEND.
+    pub value_size: ValueSize,
+    /// Where the sequence of operations starts.
+    pub seed: u64,
+}
+
+/// Draws operations and encodes them.
+#[derive(Debug)]
+pub struct Workload {
+    chance: Chance,
+    keys: KeyChooser,
+    key_prefix: &'static str,
+    reads_percent: u64,
+    value_size: ValueSize,
+    /// Whether the writes carry a value.
+    has_value: bool,
+    /// Everything before the key: `*3\r\n$3\r\nSET\r\n$16\r\n`.
+    write_head: Vec<u8>,
+    read_head: Vec<u8>,
+    /// Random letters; a value is a piece of it from a random place.
+    letters: Vec<u8>,
+}
+
+/// Places a value may start from.
+const VALUE_PLACES: usize = 4096;
+
+impl Workload {
+    /// Prepares the sequence of operations of `config`.
+    ///
+    /// # Errors
+    /// When no key lies in the wanted slots.
+    pub fn new(config: &WorkloadConfig) -> Result<Self, String> {
+        let key_prefix = config.command.key_prefix();
+        let keys =
+            KeyChooser::new(config.distribution, key_prefix, config.keys, config.slots.as_ref())?;
+        let mut chance = Chance::new(config.seed);
+        let letters =
+            (0..config.value_size.max + VALUE_PLACES).map(|_| b'a' + chance.below(26) as u8);
+        Ok(Self {
+            letters: letters.collect(),
+            chance,
+            keys,
+            key_prefix,
+            reads_percent: if config.command == Command::Get {
+                100
+            } else {
+                config.reads_percent.into()
+            },
+            value_size: config.value_size,
+            has_value: config.command.has_value(),
+            write_head: head(config.command, key_prefix),
+            read_head: head(Command::Get, key_prefix),
+        })
+    }
+
+    /// How many different keys it can touch.
+    pub fn key_count(&self) -> u64 {
+        self.keys.count()
+    }
+
+    /// Appends the next operation to `out`; says whether it is a write.
+    pub fn append_request(&mut self, out: &mut Vec<u8>) -> bool {
+        let is_write = self.chance.below(100) >= self.reads_percent;
+        let key = self.keys.next(&mut self.chance);
+        out.extend_from_slice(if is_write { &self.write_head } else { &self.read_head });
+        append_key(out, self.key_prefix, key);
+        out.extend_from_slice(b"\r\n");
+        if is_write && self.has_value {
+            self.append_value(out);
+        }
+        is_write
+    }
+
+    fn append_value(&mut self, out: &mut Vec<u8>) {
+        let ValueSize { min, max } = self.value_size;
+        let length = min + self.chance.below((max - min) as u64 + 1) as usize;
+        let from = self.chance.below(VALUE_PLACES as u64) as usize;
+        append_length(out, length);
+        out.extend_from_slice(&self.letters[from..from + length]);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn head(command: Command, key_prefix: &str) -> Vec<u8> {
+    let arguments = if command.has_value() { 3 } else { 2 };
+    let name = command.name();
+    let key_length = key_prefix.len() + 12;
+    format!("*{arguments}\r\n${}\r\n{name}\r\n${key_length}\r\n", name.len()).into_bytes()
+}
+
+/// Appends `$length\r\n`, without the formatting machinery, which would cost more than all the rest.
+fn append_length(out: &mut Vec<u8>, length: usize) {
+    let mut digits = [0; 20];
+    let mut from = digits.len();
+    let mut rest = length;
+    loop {
+        from -= 1;
+        digits[from] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.push(b'$');
+    out.extend_from_slice(&digits[from..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(command: Command) -> WorkloadConfig {
+        WorkloadConfig {
+            command,
+            reads_percent: 0,
+            keys: 100_000,
+            distribution: Distribution::Sequential,
+            slots: None,
+            value_size: ValueSize { min: 16, max: 16 },
+            seed: 1,
+        }
+    }
+
+    fn requests(config: &WorkloadConfig, count: usize) -> Vec<(bool, String)> {
+        let mut workload = Workload::new(config).unwrap();
+        let mut one = || {
+            let mut out = Vec::new();
+            let is_write = workload.append_request(&mut out);
+            (is_write, String::from_utf8(out).unwrap())
+        };
+        (0..count).map(|_| one()).collect()
+    }
+
+    #[test]
+    fn each_command_is_written_as_the_protocol_wants_it() {
+        let (is_write, set) = requests(&config(Command::Set), 2).swap_remove(1);
+        let value = &set[set.len() - 18..];
+        assert!(is_write && value[..16].bytes().all(|byte| byte.is_ascii_lowercase()), "{value}");
+        assert_eq!(set, format!("*3\r\n$3\r\nSET\r\n$16\r\nkey:000000000001\r\n$16\r\n{value}"));
+        let incr = (true, "*2\r\n$4\r\nINCR\r\n$20\r\ncounter:000000000000\r\n".to_owned());
+        assert_eq!(requests(&config(Command::Incr), 1), [incr]);
+        let get = (false, "*2\r\n$3\r\nGET\r\n$16\r\nkey:000000000000\r\n".to_owned());
+        assert_eq!(requests(&config(Command::Get), 1), [get]);
+        assert!(
+            requests(&config(Command::Append), 1)[0]
+                .1
+                .starts_with("*3\r\n$6\r\nAPPEND\r\n$16\r\nlog:")
+        );
+    }
+
+    #[test]
+    fn the_read_share_is_kept_and_reads_go_to_the_keys_of_the_writes() {
+        let requests =
+            requests(&WorkloadConfig { reads_percent: 90, ..config(Command::Incr) }, 20_000);
+        let writes = requests.iter().filter(|(is_write, _)| *is_write).count();
+        assert!((1_800..2_200).contains(&writes), "{writes}");
+        assert!(requests.iter().all(|(_, text)| text.contains("counter:")));
+    }
+
+    #[test]
+    fn value_sizes_reach_both_ends_of_their_range() {
+        let value_size = ValueSize { min: 0, max: 11 };
+        let requests = requests(&WorkloadConfig { value_size, ..config(Command::Set) }, 1_000);
+        for length in [0, 9, 10, 11] {
+            let announced = format!("\r\n${length}\r\n");
+            let found = requests.iter().find(|(_, text)| text.contains(&announced)).unwrap();
+            let value = found.1.split(&announced).nth(1).unwrap();
+            assert_eq!(value.len(), length + 2);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_operations() {
+        let seeded = |seed| {
+            let config = WorkloadConfig {
+                seed,
+                distribution: Distribution::Uniform,
+                ..config(Command::Set)
+            };
+            requests(&config, 50)
+        };
+        assert_eq!(seeded(5), seeded(5));
+        assert_ne!(seeded(5), seeded(6));
+    }
+
+    #[test]
+    fn sizes_are_read_back_as_written() {
+        for text in ["16", "16-1024"] {
+            assert_eq!(text.parse::<ValueSize>().unwrap().to_string(), text);
+        }
+        for text in ["", "x", "9-3", "-1", "8388609"] {
+            assert!(text.parse::<ValueSize>().is_err(), "{text}");
+        }
+    }
+}

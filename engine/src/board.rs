@@ -1,0 +1,64 @@
+//! What all shards of a node tell each other, and those outside, of their groups: who leads, and how
+//! far it is applied. Written by the shard of the group alone, read by anybody; a hint, never a ground
+//! for an answer.
+
+use purlin_rsm::{GroupId, Index, NodeId, Term};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// See the module.
+pub struct Board {
+    groups: Vec<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// The leader's node id, 0 without one.
+    leader: AtomicU32,
+    term: AtomicU64,
+    applied: AtomicU64,
+}
+
+/// How a group stands, as its replica on this node knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// Its term.
+    pub term: Term,
+    /// Its leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// The last entry that was applied here, as of the last time that it was noted.
+    pub applied: Index,
+}
+
+impl Board {
+    pub(crate) fn new(groups: u32) -> Self {
+        Self { groups: (0..=groups).map(|_| Slot::default()).collect() }
+    }
+
+    pub(crate) fn note(&self, group: GroupId, term: Term, leader: Option<NodeId>) {
+        if let Some(slot) = self.groups.get(group.0 as usize) {
+            slot.term.store(term.0, Ordering::Relaxed);
+            slot.leader.store(leader.map_or(0, |node| node.0), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn note_applied(&self, group: GroupId, applied: Index) {
+        if let Some(slot) = self.groups.get(group.0 as usize) {
+            slot.applied.store(applied.0, Ordering::Relaxed);
+        }
+    }
+
+    /// How each user group stands, in the order of their ids.
+    pub fn groups(&self) -> impl Iterator<Item = GroupStatus> {
+        self.groups.iter().enumerate().skip(1).map(|(group, slot)| {
+            let leader = slot.leader.load(Ordering::Relaxed);
+            GroupStatus {
+                group: GroupId(group as u32),
+                term: Term(slot.term.load(Ordering::Relaxed)),
+                leader: (leader != 0).then_some(NodeId(leader)),
+                applied: Index(slot.applied.load(Ordering::Relaxed)),
+            }
+        })
+    }
+}

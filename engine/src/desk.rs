@@ -1,0 +1,289 @@
+//! Where a shard's callers on the same core hand in requests and get outcomes back: its
+//! [`Connection`]s, bounded in requests and bytes.
+//!
+//! The desk belongs to the shard's loop and to the connections alike. It never calls the shard: it
+//! notes which lanes have something to send and wakes the loop.
+
+use crate::{
+    config::IntakeOptions,
+    lane::{Lane, Pending},
+    request::{Completion, Outcome, Request, RequestError},
+    wake::Wake,
+};
+use purlin_rsm::{GroupId, Tick};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+
+/// A lane: whose, and to which group.
+pub(crate) type LaneRef = (Rc<Connection>, GroupId);
+
+/// See the module.
+pub(crate) struct Desk {
+    options: IntakeOptions,
+    tick: Duration,
+    wake: Arc<Wake>,
+    /// Lanes with something to send, in the order they got it.
+    scheduled: RefCell<Vec<LaneRef>>,
+    /// Connections with outcomes to take.
+    answered: RefCell<Vec<Rc<Connection>>>,
+    /// All connections, for their deadlines.
+    connections: RefCell<Vec<Weak<Connection>>>,
+    requests: Cell<usize>,
+    request_bytes: Cell<usize>,
+    now: Cell<Tick>,
+    is_stopped: Cell<bool>,
+}
+
+impl Desk {
+    pub(crate) fn new(options: IntakeOptions, tick: Duration, wake: Arc<Wake>) -> Rc<Self> {
+        Rc::new(Self {
+            options,
+            tick,
+            wake,
+            scheduled: RefCell::default(),
+            answered: RefCell::default(),
+            connections: RefCell::default(),
+            requests: Cell::new(0),
+            request_bytes: Cell::new(0),
+            now: Cell::default(),
+            is_stopped: Cell::new(false),
+        })
+    }
+
+    /// A new caller.
+    pub(crate) fn connect(self: &Rc<Self>) -> Rc<Connection> {
+        let connection = Rc::new_cyclic(|me| Connection {
+            me: me.clone(),
+            desk: self.clone(),
+            lanes: RefCell::default(),
+            completions: RefCell::default(),
+            is_answered: Cell::new(false),
+            wake: Wake::default(),
+        });
+        let mut connections = self.connections.borrow_mut();
+        if connections.len() == connections.capacity() {
+            connections.retain(|connection| connection.strong_count() > 0);
+        }
+        connections.push(Rc::downgrade(&connection));
+        connection
+    }
+
+    /// The time of this turn; deadlines count from it.
+    pub(crate) fn set_now(&self, now: Tick) {
+        self.now.set(now);
+    }
+
+    /// Requests that have not ended.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.get()
+    }
+
+    /// Takes the lanes that have something to send.
+    pub(crate) fn take_scheduled(&self) -> Vec<LaneRef> {
+        self.scheduled.take()
+    }
+
+    /// Wakes the callers that have outcomes to take, each once.
+    pub(crate) fn notify_answered(&self) {
+        for connection in self.answered.take() {
+            connection.is_answered.set(false);
+            connection.wake.notify();
+        }
+    }
+
+    /// Ends requests that came before `limit`: what was sent is in doubt, the rest was not applied.
+    pub(crate) fn expire(&self, limit: Tick) {
+        self.connections.borrow_mut().retain(|connection| connection.strong_count() > 0);
+        for connection in self.connections.borrow().iter().filter_map(Weak::upgrade) {
+            connection.expire(limit);
+        }
+    }
+
+    /// Takes nothing in any more, and ends everything.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.set(true);
+        for connection in self.connections.borrow().iter().filter_map(Weak::upgrade) {
+            connection.drain();
+        }
+        self.notify_answered();
+    }
+
+    fn refusal(&self, bytes: usize) -> Option<RequestError> {
+        let options = &self.options;
+        if self.is_stopped.get() {
+            Some(RequestError::Stopping)
+        } else if bytes > options.command_bytes_max {
+            Some(RequestError::TooLarge { bytes, limit: options.command_bytes_max })
+        } else if self.requests.get() >= options.requests_max
+            || self.request_bytes.get() + bytes > options.request_bytes_max
+        {
+            Some(RequestError::Busy)
+        } else {
+            None
+        }
+    }
+
+    fn taken(&self, bytes: usize) {
+        self.requests.set(self.requests.get() + 1);
+        self.request_bytes.set(self.request_bytes.get() + bytes);
+    }
+
+    fn ended(&self, bytes: usize) {
+        self.requests.set(self.requests.get() - 1);
+        self.request_bytes.set(self.request_bytes.get() - bytes);
+    }
+}
+
+/// One caller on the shard's own core: a client's connection, or a task of the host.
+///
+/// Requests to one group take effect in the order they were submitted; a query sees the proposals
+/// before it (safety E1, E2). Requests to different groups are in no order. Dropping a connection
+/// takes nothing back.
+pub struct Connection {
+    me: Weak<Self>,
+    desk: Rc<Desk>,
+    lanes: RefCell<BTreeMap<GroupId, Lane>>,
+    completions: RefCell<Vec<Completion>>,
+    /// It stands in the desk's list of those to be woken.
+    is_answered: Cell<bool>,
+    wake: Wake,
+}
+
+impl Connection {
+    /// Hands in a request under the caller's name for it. It never waits, and ends exactly once, in
+    /// [`Connection::take_completions`].
+    pub fn submit(&self, group: GroupId, request: Request, tag: u64) {
+        let bytes = request.data().len();
+        if let Some(refusal) = self.desk.refusal(bytes) {
+            self.answer(tag, Err(refusal));
+            // The shard's loop tells the caller, as with every other outcome.
+            return self.desk.wake.notify();
+        }
+        self.desk.taken(bytes);
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes.entry(group).or_default();
+        lane.push(Pending { tag, request, since: self.desk.now.get() });
+        self.schedule(group, lane);
+    }
+
+    /// Takes the outcomes that are there, in the order they came about.
+    pub fn take_completions(&self, into: &mut Vec<Completion>) {
+        into.append(&mut self.completions.borrow_mut());
+    }
+
+    /// Waits until there is an outcome to take. One task at a time.
+    pub async fn completed(&self) {
+        while self.completions.borrow().is_empty() {
+            self.wake.wait().await;
+        }
+    }
+
+    /// Works on one of its lanes, which is taken off the list of those with something to send.
+    pub(crate) fn with_lane<T>(
+        &self,
+        group: GroupId,
+        work: impl FnOnce(&mut Lane) -> T,
+    ) -> Option<T> {
+        self.lanes.borrow_mut().get_mut(&group).map(work)
+    }
+
+    /// The request `tag` to `group` has ended.
+    pub(crate) fn end(&self, group: GroupId, tag: u64, outcome: Outcome) {
+        let Some(Some(pending)) = self.with_lane(group, |lane| lane.end(tag)) else { return };
+        self.finish(&pending, outcome);
+        self.go_on(group);
+    }
+
+    /// The requests of a batch to `group` have ended, with one outcome for each of them, in order.
+    pub(crate) fn end_batch(&self, group: GroupId, batch: u64, outcomes: Vec<Outcome>) {
+        let pendings = self.with_lane(group, |lane| lane.end_batch(batch)).unwrap_or_default();
+        let mut outcomes = outcomes.into_iter();
+        for pending in pendings {
+            // An answer that is too short says nothing about the rest.
+            let outcome = outcomes.next().unwrap_or(Err(RequestError::unknown(group)));
+            self.finish(&pending, outcome);
+        }
+        self.go_on(group);
+    }
+
+    /// Lets a lane send what waits in it, or forgets it when it is empty.
+    pub(crate) fn go_on(&self, group: GroupId) {
+        let mut lanes = self.lanes.borrow_mut();
+        let Some(lane) = lanes.get_mut(&group) else { return };
+        if lane.has_queued() {
+            self.schedule(group, lane);
+        } else if lane.is_empty() && !lane.is_scheduled {
+            lanes.remove(&group);
+        }
+    }
+
+    fn schedule(&self, group: GroupId, lane: &mut Lane) {
+        if !std::mem::replace(&mut lane.is_scheduled, true) {
+            let me = self.me.upgrade().expect("whoever calls holds it");
+            self.desk.scheduled.borrow_mut().push((me, group));
+            self.desk.wake.notify();
+        }
+    }
+
+    fn expire(&self, limit: Tick) {
+        let groups: Vec<GroupId> = self.lanes.borrow().keys().copied().collect();
+        for group in groups {
+            let Some(expired) = self.with_lane(group, |lane| lane.expire(limit)) else { continue };
+            for pending in expired.sent {
+                self.finish(&pending, Err(RequestError::unknown(group)));
+            }
+            for pending in expired.unsent {
+                let waited = self.desk.now.get().0.saturating_sub(pending.since.0);
+                let waited_ms = waited * self.desk.tick.as_millis() as u64;
+                self.finish(&pending, Err(RequestError::NoLeader { waited_ms }));
+            }
+            self.go_on(group);
+        }
+    }
+
+    /// Ends everything.
+    fn drain(&self) {
+        for (group, lane) in self.lanes.borrow_mut().iter_mut() {
+            let expired = lane.drain();
+            expired
+                .sent
+                .iter()
+                .for_each(|pending| self.finish(pending, Err(RequestError::unknown(*group))));
+            expired
+                .unsent
+                .iter()
+                .for_each(|pending| self.finish(pending, Err(RequestError::Stopping)));
+        }
+    }
+
+    fn finish(&self, pending: &Pending, outcome: Outcome) {
+        self.desk.ended(pending.request.data().len());
+        self.answer(pending.tag, outcome);
+    }
+
+    fn answer(&self, tag: u64, outcome: Outcome) {
+        self.completions.borrow_mut().push(Completion { tag, outcome });
+        if !self.is_answered.replace(true) {
+            let me = self.me.upgrade().expect("whoever calls holds it");
+            self.desk.answered.borrow_mut().push(me);
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// A caller that is gone takes no answers; what it had sent goes on without it.
+    fn drop(&mut self) {
+        for lane in self.lanes.get_mut().values_mut() {
+            let left = lane.drain();
+            left.sent
+                .iter()
+                .chain(&left.unsent)
+                .for_each(|pending| self.desk.ended(pending.request.data().len()));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The file `identity` of a node's data directory: who the directory is, and whom it has met
+//! (safety I1, I2).
+//!
+//! Only [`create`] makes one. It is one block of 4,096 bytes, little-endian, replaced as a whole by a
+//! rename:
+//!
+//! ```text
+//! offset  bytes
+//!      0      8  magic "PURLINID"
+//!      8      4  format, 1
+//!     12      4  CRC32C of everything from offset 16
+//!     16     16  cluster id
+//!     32      4  node id
+//!     36      8  incarnation
+//!     44      2  shards
+//!     46      1  fenced: peers have found that the directory has gone back (safety I4)
+//!     47      1  met: the initial voters have met, and the table is complete (safety I2)
+//!     48      4  groups
+//!     52      4  replicas
+//!     56      2  number of initial voters, then 4 + 8 bytes for each: node id, and its incarnation or 0
+//! ```
+
+use crate::error::{Error, ErrorKind};
+use bytes::{Buf, BufMut};
+use purlin_rsm::{ClusterId, Incarnation, NodeId};
+use purlin_storage::{Disk, Durability, File};
+use std::io;
+
+/// The name of the file.
+pub(crate) const NAME: &str = "identity";
+const NEW_NAME: &str = "identity.new";
+const MAGIC: &[u8; 8] = b"PURLINID";
+const FORMAT: u32 = 1;
+const BLOCK: usize = 4096;
+const BODY: usize = 16;
+const VOTERS_MAX: usize = 256;
+
+/// Who a data directory is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NodeIdentity {
+    pub(crate) cluster: ClusterId,
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) shards: u16,
+    pub(crate) groups: u32,
+    pub(crate) replicas: u32,
+    /// The initial voters in order, each with the life of its directory once it was met.
+    pub(crate) voters: Vec<(NodeId, Option<Incarnation>)>,
+    /// The initial voters have met: the directory may vote.
+    pub(crate) has_met: bool,
+    /// Peers have found that it has gone back.
+    pub(crate) is_fenced: bool,
+}
+
+impl NodeIdentity {
+    /// Over what can never change, for the handshake (safety I6): no address, no membership.
+    pub(crate) fn config_hash(&self) -> u64 {
+        let mut bytes = Vec::new();
+        bytes.put_u32_le(FORMAT);
+        bytes.put_u32_le(self.groups);
+        bytes.put_u32_le(self.replicas);
+        u64::from(crc32c::crc32c(&bytes))
+    }
+
+    /// The ids of the initial voters.
+    pub(crate) fn voter_ids(&self) -> Vec<NodeId> {
+        self.voters.iter().map(|(node, _)| *node).collect()
+    }
+
+    /// The lives that it knows.
+    pub(crate) fn table(&self) -> Vec<(NodeId, Incarnation)> {
+        self.voters
+            .iter()
+            .filter_map(|(node, incarnation)| Some((*node, (*incarnation)?)))
+            .collect()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(BLOCK);
+        body.put_u128_le(self.cluster.0);
+        body.put_u32_le(self.node.0);
+        body.put_u64_le(self.incarnation.0);
+        body.put_u16_le(self.shards);
+        body.put_u8(self.is_fenced.into());
+        body.put_u8(self.has_met.into());
+        body.put_u32_le(self.groups);
+        body.put_u32_le(self.replicas);
+        body.put_u16_le(self.voters.len() as u16);
+        for (node, incarnation) in &self.voters {
+            body.put_u32_le(node.0);
+            body.put_u64_le(incarnation.unwrap_or_default().0);
+        }
+        body.resize(BLOCK - BODY, 0);
+        let mut block = Vec::with_capacity(BLOCK);
+        block.put_slice(MAGIC);
+        block.put_u32_le(FORMAT);
+        block.put_u32_le(crc32c::crc32c(&body));
+        block.put_slice(&body);
+        block
+    }
+
+    /// Reads the block; the error says what is wrong with it.
+    fn decode(mut block: &[u8]) -> Result<Self, String> {
+        if block.len() != BLOCK || block[..8] != MAGIC[..] {
+            return Err("is no identity of a Purlin node".into());
+        }
+        block.advance(8);
+        let (format, checksum) = (block.get_u32_le(), block.get_u32_le());
+        if format != FORMAT {
+            return Err(format!("has format {format}, and this version reads format {FORMAT}"));
+        }
+        if crc32c::crc32c(block) != checksum {
+            return Err("has a bad checksum".into());
+        }
+        let mut identity = Self {
+            cluster: ClusterId(block.get_u128_le()),
+            node: NodeId(block.get_u32_le()),
+            incarnation: Incarnation(block.get_u64_le()),
+            shards: block.get_u16_le(),
+            is_fenced: block.get_u8() != 0,
+            has_met: block.get_u8() != 0,
+            groups: block.get_u32_le(),
+            replicas: block.get_u32_le(),
+            voters: Vec::new(),
+        };
+        let count = usize::from(block.get_u16_le());
+        if count > VOTERS_MAX || identity.shards == 0 || identity.groups == 0 {
+            return Err("names no shards, no groups, or too many voters".into());
+        }
+        for _ in 0..count {
+            let (node, incarnation) = (NodeId(block.get_u32_le()), block.get_u64_le());
+            identity.voters.push((node, (incarnation != 0).then_some(Incarnation(incarnation))));
+        }
+        Ok(identity)
+    }
+}
+
+/// Writes the identity of a new data directory. There must be none.
+pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
+    assert!(identity.voters.len() <= VOTERS_MAX, "{} voters", identity.voters.len());
+    let names =
+        disk.list().await.map_err(|source| failed(disk, "reading the directory", &source))?;
+    if names.iter().any(|name| name == NAME) {
+        return Err(Error::new(
+            ErrorKind::DataDirectory,
+            "there is a data directory already",
+            disk.location(),
+            "nothing was changed",
+            "start on it, or choose another directory",
+        ));
+    }
+    replace(disk, identity).await
+}
+
+/// Replaces the identity by one that knows more; durable when it returns.
+pub(crate) async fn replace<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
+    write(disk, identity).await.map_err(|source| failed(disk, "writing the identity", &source))
+}
+
+async fn write<D: Disk>(disk: &D, identity: &NodeIdentity) -> io::Result<()> {
+    match disk.remove(NEW_NAME).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.create(NEW_NAME, BLOCK as u64, Durability::OnSync).await?;
+    let mut block = file.block(BLOCK);
+    block.as_mut().copy_from_slice(&identity.encode());
+    file.write_at(block, 0).await?;
+    file.sync().await?;
+    file.close().await?;
+    disk.rename(NEW_NAME, NAME).await?;
+    disk.sync_dir().await
+}
+
+/// Reads the identity of a data directory.
+pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
+    let file = match disk.open(NAME, Durability::OnSync).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(missing_at(&disk.location()));
+        }
+        Err(error) => return Err(failed(disk, "opening the identity", &error)),
+    };
+    let block = file
+        .read_at(0, BLOCK)
+        .await
+        .map_err(|error| failed(disk, "reading the identity", &error))?;
+    file.close().await.map_err(|error| failed(disk, "closing the identity", &error))?;
+    NodeIdentity::decode(block.as_ref()).map_err(|what| {
+        Error::new(
+            ErrorKind::DataDirectory,
+            format!("the file `{NAME}` {what}"),
+            disk.location(),
+            "this directory cannot be used; nothing was changed",
+            "name the right data directory, or the version that wrote it",
+        )
+    })
+}
+
+/// There is no identity in the directory at `place`.
+pub(crate) fn missing_at(place: &str) -> Error {
+    Error::new(
+        ErrorKind::DataDirectory,
+        "there is no data directory of a node",
+        place,
+        "it is new, was wiped, or is not mounted; to start empty could forget votes and acknowledged writes",
+        "for a new node run `purlin init`; for one that was lost, restore the directory, or bring the node back as a \
+         new member",
+    )
+}
+
+fn failed<D: Disk>(disk: &D, action: &str, source: &io::Error) -> Error {
+    let (kind, what) = match source.kind() {
+        io::ErrorKind::WouldBlock => {
+            (ErrorKind::DataDirectory, "the data directory is in use".to_string())
+        }
+        _ => (ErrorKind::Environment, format!("{action} failed: {source}")),
+    };
+    Error::new(
+        kind,
+        what,
+        disk.location(),
+        "nothing was changed",
+        "look at the directory's owner, mode and disk",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> NodeIdentity {
+        NodeIdentity {
+            cluster: ClusterId(7),
+            node: NodeId(2),
+            incarnation: Incarnation(99),
+            shards: 4,
+            groups: 48,
+            replicas: 3,
+            voters: vec![
+                (NodeId(1), None),
+                (NodeId(2), Some(Incarnation(99))),
+                (NodeId(3), Some(Incarnation(5))),
+            ],
+            has_met: false,
+            is_fenced: true,
+        }
+    }
+
+    #[test]
+    fn the_block_holds_everything() {
+        let block = identity().encode();
+        assert_eq!(block.len(), BLOCK);
+        assert_eq!(NodeIdentity::decode(&block), Ok(identity()));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let block = identity().encode();
+        for bit in 0..block.len() * 8 {
+            let mut bad = block.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(NodeIdentity::decode(&bad).is_err(), "bit {bit}");
+        }
+        assert!(NodeIdentity::decode(&block[..100]).is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! The handle of a shard for callers on its own core: no hop, no lock.
+
+use crate::{
+    board::Board,
+    desk::{Connection, Desk},
+    request::{Outcome, Request},
+    runtime::Runtime,
+};
+use bytes::Bytes;
+use purlin_rsm::{GroupId, NodeId, ShardId};
+use std::{rc::Rc, sync::Arc};
+
+/// See the module. A clone is another handle.
+pub struct LocalShard<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) node: NodeId,
+    pub(crate) shard: ShardId,
+    pub(crate) desk: Rc<Desk>,
+    pub(crate) board: Arc<Board>,
+}
+
+impl<R: Runtime> Clone for LocalShard<R> {
+    fn clone(&self) -> Self {
+        Self {
+            runtime: self.runtime.clone(),
+            node: self.node,
+            shard: self.shard,
+            desk: self.desk.clone(),
+            board: self.board.clone(),
+        }
+    }
+}
+
+impl<R: Runtime> LocalShard<R> {
+    /// The core's runtime.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
+    /// The node.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The shard.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// How the node's groups stand.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// A caller with an order of its own: for many requests at a time, in order per group.
+    pub fn connect(&self) -> Rc<Connection> {
+        self.desk.connect()
+    }
+
+    /// Proposes a command to a group and waits for its outcome.
+    ///
+    /// # Errors
+    /// [`crate::RequestError`]: whether it was certainly not applied, or nobody knows.
+    pub async fn propose(&self, group: GroupId, command: impl Into<Bytes>) -> Outcome {
+        self.request(group, Request::Propose(command.into())).await
+    }
+
+    /// Queries a group's state machine, linearizably.
+    ///
+    /// # Errors
+    /// [`crate::RequestError`].
+    pub async fn query(&self, group: GroupId, query: impl Into<Bytes>) -> Outcome {
+        self.request(group, Request::Query(query.into())).await
+    }
+
+    async fn request(&self, group: GroupId, request: Request) -> Outcome {
+        let connection = self.connect();
+        connection.submit(group, request, 0);
+        connection.completed().await;
+        let mut completions = Vec::with_capacity(1);
+        connection.take_completions(&mut completions);
+        completions.pop().expect("a completed request has a completion").outcome
+    }
+}

@@ -1,0 +1,181 @@
+//! When this shard may act: only once the initial voters of its cluster have met (safety I2).
+//!
+//! A fresh directory neither votes, campaigns nor acknowledges until each other initial voter has
+//! answered its handshake, with the same initial voters; or until one that acts already has answered
+//! with a table of incarnations that names it. Shard 0 does the meeting, records the table, and tells
+//! the other shards.
+
+use crate::{
+    error::Error,
+    identity::{self, NodeIdentity},
+    wake::Wake,
+};
+use purlin_rsm::{Incarnation, NodeId};
+use purlin_storage::Disk;
+use purlin_transport::Facts;
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
+
+/// See the module.
+pub(crate) struct Membership {
+    identity: NodeIdentity,
+    /// The initial voters that have answered, with the lives of their directories.
+    met: BTreeMap<NodeId, Incarnation>,
+    /// What is being recorded, and its result.
+    recording: Option<Recording>,
+}
+
+/// Shared by the loop and the task that writes.
+type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
+
+impl Membership {
+    pub(crate) fn new(identity: NodeIdentity) -> Self {
+        let met = [(identity.node, identity.incarnation)].into();
+        Self { identity, met, recording: None }
+    }
+
+    /// Whether the shard may vote, campaign and acknowledge.
+    pub(crate) fn is_acting(&self) -> bool {
+        self.identity.has_met
+    }
+
+    pub(crate) fn identity(&self) -> &NodeIdentity {
+        &self.identity
+    }
+
+    /// Whom it waits for before it may act.
+    pub(crate) fn waits_for(&self) -> Vec<NodeId> {
+        let absent = |node: &NodeId| !self.met.contains_key(node);
+        self.identity.voter_ids().into_iter().filter(absent).collect()
+    }
+
+    /// A peer has answered our handshake. Returns the identity to record when this was the last one
+    /// that was missing.
+    pub(crate) fn meet(&mut self, facts: &Facts) -> Option<NodeIdentity> {
+        if self.is_acting() || self.recording.is_some() || facts.voters != self.identity.voter_ids()
+        {
+            return None;
+        }
+        let me = (self.identity.node, self.identity.incarnation);
+        if facts.acting && facts.table.contains(&me) {
+            self.met.extend(facts.table.iter().copied());
+        } else {
+            self.met.insert(facts.node, facts.incarnation);
+        }
+        self.complete()
+    }
+
+    /// The identity with the table, once everybody was met.
+    pub(crate) fn complete(&self) -> Option<NodeIdentity> {
+        if self.is_acting() || !self.waits_for().is_empty() {
+            return None;
+        }
+        let voters = self
+            .identity
+            .voters
+            .iter()
+            .map(|(node, _)| (*node, self.met.get(node).copied()))
+            .collect();
+        Some(NodeIdentity { voters, has_met: true, ..self.identity.clone() })
+    }
+
+    /// Records an identity durably, beside the shard's loop, which is woken when that is done. The
+    /// table is recorded first, and only then acted upon (safety I2).
+    pub(crate) fn record<D: Disk>(
+        &mut self,
+        disk: D,
+        identity: NodeIdentity,
+        wake: Arc<Wake>,
+    ) -> impl Future<Output = ()> + use<D> {
+        let result = Rc::new(RefCell::new(None));
+        self.recording = Some(result.clone());
+        async move {
+            let recorded = identity::replace(&disk, &identity).await;
+            *result.borrow_mut() = Some(recorded.map(|()| identity));
+            wake.notify();
+        }
+    }
+
+    /// What has been recorded since the last call.
+    ///
+    /// # Errors
+    /// The disk failed: the shard cannot go on.
+    pub(crate) fn take_recorded(&mut self) -> Result<Option<NodeIdentity>, Error> {
+        let done = self.recording.as_ref().and_then(|recording| recording.borrow_mut().take());
+        let Some(recorded) = done else { return Ok(None) };
+        self.recording = None;
+        self.adopt(recorded?);
+        Ok(Some(self.identity.clone()))
+    }
+
+    /// Another shard of this node has recorded this identity.
+    pub(crate) fn adopt(&mut self, identity: NodeIdentity) {
+        self.met.extend(identity.table());
+        self.identity = identity;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{BootId, ClusterId, Sequence, ShardId, Start};
+
+    fn identity(node: u32) -> NodeIdentity {
+        NodeIdentity {
+            cluster: ClusterId(1),
+            node: NodeId(node),
+            incarnation: Incarnation(100 + u64::from(node)),
+            shards: 1,
+            groups: 4,
+            replicas: 3,
+            voters: (1..=3).map(|voter| (NodeId(voter), None)).collect(),
+            has_met: false,
+            is_fenced: false,
+        }
+    }
+
+    fn facts(node: u32, acting: bool, table: &[(u32, u64)]) -> Facts {
+        let identity = identity(node);
+        Facts {
+            cluster: identity.cluster,
+            config_hash: identity.config_hash(),
+            node: identity.node,
+            incarnation: identity.incarnation,
+            shard: ShardId(0),
+            shards: 1,
+            starts: vec![Start { number: 1, boot: BootId(9), kept: Sequence(0) }],
+            voters: identity.voter_ids(),
+            table: table.iter().map(|(node, life)| (NodeId(*node), Incarnation(*life))).collect(),
+            acting,
+        }
+    }
+
+    #[test]
+    fn a_fresh_directory_acts_only_when_all_initial_voters_have_answered() {
+        let mut membership = Membership::new(identity(1));
+        assert_eq!(membership.waits_for(), [NodeId(2), NodeId(3)]);
+        assert!(membership.meet(&facts(2, false, &[])).is_none());
+        assert!(membership.meet(&facts(2, false, &[])).is_none(), "the same one twice is one");
+        let complete = membership.meet(&facts(3, false, &[])).expect("all have answered");
+        assert_eq!(complete.table().len(), 3);
+        assert!(!membership.is_acting(), "not before it is recorded");
+        membership.adopt(complete);
+        assert!(membership.is_acting());
+    }
+
+    #[test]
+    fn one_that_acts_already_and_knows_us_is_enough() {
+        let mut membership = Membership::new(identity(1));
+        let stranger = facts(2, true, &[(1, 7), (2, 102), (3, 103)]);
+        assert!(membership.meet(&stranger).is_none(), "it knows another life of our directory");
+        let mut membership = Membership::new(identity(1));
+        assert!(membership.meet(&facts(2, true, &[(1, 101), (2, 102), (3, 103)])).is_some());
+    }
+
+    #[test]
+    fn other_initial_voters_do_not_count() {
+        let mut membership = Membership::new(identity(1));
+        let mut alone = facts(2, true, &[(1, 101), (2, 102), (3, 103)]);
+        alone.voters = vec![NodeId(2)];
+        assert!(membership.meet(&alone).is_none());
+    }
+}

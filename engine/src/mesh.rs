@@ -1,0 +1,52 @@
+//! What the shards of one node say to each other, and the port by which a shard hears it.
+
+use crate::{
+    identity::NodeIdentity,
+    runtime::{Mesh, Runtime},
+    stage::{intake::AwayBatch, reply::BatchAnswer},
+    wake::Wake,
+};
+use purlin_rsm::ShardId;
+use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
+
+/// What shards of one node say to each other.
+pub struct MeshMessage(pub(crate) MeshItem);
+
+pub(crate) enum MeshItem {
+    /// Requests for a group that lives there.
+    Batch(AwayBatch),
+    /// What became of a batch.
+    Answer { batch: u64, answer: BatchAnswer },
+    /// The initial voters have met (safety I2).
+    Met(NodeIdentity),
+}
+
+/// The mesh with its inbox: a task receives, the loop takes.
+pub(crate) struct MeshPort<R: Runtime> {
+    mesh: Rc<R::Mesh<MeshMessage>>,
+    inbox: Rc<RefCell<VecDeque<(ShardId, MeshItem)>>>,
+}
+
+impl<R: Runtime> MeshPort<R> {
+    pub(crate) fn new(runtime: &R, mesh: R::Mesh<MeshMessage>, wake: Arc<Wake>) -> Self {
+        let (mesh, inbox) = (Rc::new(mesh), Rc::<RefCell<VecDeque<_>>>::default());
+        let port = Self { mesh: mesh.clone(), inbox: inbox.clone() };
+        runtime.spawn(async move {
+            loop {
+                let (from, MeshMessage(item)) = mesh.recv().await;
+                inbox.borrow_mut().push_back((from, item));
+                wake.notify();
+            }
+        });
+        port
+    }
+
+    /// Hands an item to another shard, or gives it back: never waits (safety E4).
+    pub(crate) fn try_send(&self, to: ShardId, item: MeshItem) -> Result<(), MeshItem> {
+        self.mesh.try_send(to, MeshMessage(item)).map_err(|MeshMessage(item)| item)
+    }
+
+    pub(crate) fn take(&self) -> VecDeque<(ShardId, MeshItem)> {
+        self.inbox.take()
+    }
+}

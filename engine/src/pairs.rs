@@ -1,0 +1,311 @@
+//! This shard and the shards of other nodes that have replicas of its groups: which groups each of
+//! the two leads, whether they hear each other, and what that means for every group of the pair.
+//!
+//! One heartbeat per pair and direction serves all groups. Only changes reach the groups: a heartbeat
+//! that names what the last one named costs the same for ten groups and for a hundred thousand.
+
+use crate::{config::placement, group::Standing, groups::Groups};
+use purlin_rsm::{BootId, Envelope, GroupId, Message, NodeId, Term, Tick};
+use purlin_transport::{Facts, Following, Heartbeat, Leading, Pair};
+use std::collections::BTreeMap;
+
+/// See the module.
+pub(crate) struct Pairs {
+    me: NodeId,
+    boot: BootId,
+    /// A pair that was not heard of for this many ticks is silent: the shortest election timeout.
+    silence_ticks: u64,
+    /// How many shards each other node has, once it has said so.
+    shards: BTreeMap<NodeId, u16>,
+    pairs: BTreeMap<Pair, State>,
+}
+
+/// What is known of one pair.
+struct State {
+    leading: Leading,
+    following: Following,
+    /// The groups of this shard that live on that one too.
+    groups: Vec<GroupId>,
+    /// We can write to it.
+    is_reached: bool,
+    /// It can write to us.
+    reaches_us: bool,
+    /// When its latest heartbeat came that vouched for what it names; `None` while it is silent.
+    heard: Option<Tick>,
+    /// When it last confirmed groups that we lead; `None` while it is silent.
+    confirmed: Option<Tick>,
+    /// It has confirmed all groups that we lead, and nothing has changed since.
+    is_settled: bool,
+    /// Groups that were woken must be vouched for anew, even if it names the same ones as before.
+    is_rearmed: bool,
+}
+
+impl Pairs {
+    pub(crate) fn new(me: NodeId, boot: BootId, silence_ticks: u64) -> Self {
+        Self { me, boot, silence_ticks, shards: BTreeMap::new(), pairs: BTreeMap::new() }
+    }
+
+    /// The shard of `node` on which `group` lives, once `node` has said how many it has.
+    pub(crate) fn home(&self, node: NodeId, group: GroupId) -> Option<Pair> {
+        let shards = *self.shards.get(&node)?;
+        Some(Pair::new(node, placement(group, shards)))
+    }
+
+    /// Whether we can write to it, and it to us: requests that are sent there can be answered.
+    pub(crate) fn is_connected(&self, pair: Pair) -> bool {
+        self.pairs.get(&pair).is_some_and(|state| state.is_reached && state.reaches_us)
+    }
+
+    /// Whether each of `nodes` can be written to, on every shard that shares groups with this one.
+    pub(crate) fn are_all_reached(&self, nodes: &[NodeId]) -> bool {
+        let shared = |state: &&State| !state.groups.is_empty();
+        nodes.iter().all(|node| self.shards.contains_key(node))
+            && self.pairs.values().filter(shared).all(|state| state.is_reached)
+    }
+
+    /// A node has said how many shards it has.
+    pub(crate) fn learn(&mut self, node: NodeId, shards: u16, groups: &Groups) {
+        if self.shards.insert(node, shards) == Some(shards) {
+            return;
+        }
+        self.pairs.retain(|pair, _| pair.node != node);
+        for group in groups.iter().filter(|group| group.raft.voters().contains(&node)) {
+            let pair = Pair::new(node, placement(group.id, shards));
+            let state = self.pairs.entry(pair).or_insert_with(|| State::new(self.boot));
+            state.groups.push(group.id);
+            if group.known.leads {
+                state.leading.lead(group.id, group.known.term);
+            }
+        }
+    }
+
+    /// We can write to a peer's shard: what was sent on an earlier connection may be lost.
+    pub(crate) fn outbound_up(&mut self, now: Tick, facts: &Facts, groups: &mut Groups) {
+        self.learn(facts.node, facts.shards, groups);
+        let Some(state) = self.pairs.get_mut(&facts.pair()) else { return };
+        state.is_reached = true;
+        state.leading.connected();
+        for id in &state.groups {
+            if let Some(group) = groups.get_mut(*id) {
+                group.raft.connected(now, facts.node);
+            }
+        }
+    }
+
+    /// We cannot write to it any more.
+    pub(crate) fn outbound_lost(&mut self, now: Tick, pair: Pair, groups: &mut Groups) {
+        let Some(state) = self.pairs.get_mut(&pair) else { return };
+        state.is_reached = false;
+        for id in &state.groups {
+            if let Some(group) = groups.get_mut(*id) {
+                group.raft.disconnected(now, pair.node);
+            }
+        }
+    }
+
+    /// It can write to us. Another boot id than before vouches for nothing (safety R4).
+    pub(crate) fn inbound_up(&mut self, now: Tick, facts: &Facts, groups: &mut Groups) {
+        self.learn(facts.node, facts.shards, groups);
+        let Some(state) = self.pairs.get_mut(&facts.pair()) else { return };
+        let lost = state.following.connected(facts.start().boot).lost;
+        unvouch(now, facts.node, lost.iter().map(|(group, _)| *group), groups);
+        state.is_rearmed = true;
+        state.reaches_us = true;
+    }
+
+    /// It cannot write to us any more. Its process may be gone, so its groups look for a leader at
+    /// once; if it lives, those that still hear of it refuse their pre-votes.
+    pub(crate) fn inbound_lost(&mut self, now: Tick, pair: Pair, groups: &mut Groups) {
+        let Some(state) = self.pairs.get_mut(&pair) else { return };
+        state.reaches_us = false;
+        state.heard = None;
+        state.is_rearmed = true;
+        unvouch(now, pair.node, state.groups.iter().copied(), groups);
+    }
+
+    /// A heartbeat has come. Whether it should be answered at once: it names a set that we do not know.
+    pub(crate) fn receive(
+        &mut self,
+        now: Tick,
+        pair: Pair,
+        heartbeat: &Heartbeat,
+        groups: &mut Groups,
+    ) -> bool {
+        let Some(state) = self.pairs.get_mut(&pair) else { return false };
+        let changes = state.following.receive(heartbeat);
+        unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
+        if !changes.is_unknown {
+            state.heard = Some(now);
+            if std::mem::take(&mut state.is_rearmed) {
+                state.vouch(now, pair.node, state.groups.clone(), groups);
+            } else {
+                state.vouch(
+                    now,
+                    pair.node,
+                    changes.vouched.iter().map(|(group, _)| *group).collect(),
+                    groups,
+                );
+            }
+        }
+        if let Some(answer) = &heartbeat.answer {
+            let refused = state.leading.read(answer);
+            tell_terms(now, self.me, pair.node, &refused, groups);
+            state.confirm(now, pair.node, &refused, groups);
+        }
+        changes.is_unknown
+    }
+
+    /// The heartbeat for a peer's shard.
+    pub(crate) fn beat(&mut self, pair: Pair) -> Option<Heartbeat> {
+        let state = self.pairs.get_mut(&pair)?;
+        Some(state.leading.beat(state.following.answer()))
+    }
+
+    /// The shards that heartbeats go to.
+    pub(crate) fn reached(&self) -> Vec<Pair> {
+        self.pairs.iter().filter(|(_, state)| state.is_reached).map(|(pair, _)| *pair).collect()
+    }
+
+    /// Notices pairs that have fallen silent.
+    pub(crate) fn check_silence(&mut self, now: Tick, groups: &mut Groups) {
+        let limit = Tick(now.0.saturating_sub(self.silence_ticks));
+        for (pair, state) in &mut self.pairs {
+            if state.heard.is_some_and(|heard| heard <= limit) {
+                state.heard = None;
+                state.is_rearmed = true;
+                unvouch(now, pair.node, state.groups.iter().copied(), groups);
+            }
+            if state.confirmed.is_some_and(|confirmed| confirmed <= limit) {
+                state.confirmed = None;
+                state.is_settled = false;
+                for id in &state.groups {
+                    if let Some(group) = groups.get_mut(*id) {
+                        group.raft.unconfirm(now, pair.node);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A group stands differently than before in its term, its leader, or its role.
+    pub(crate) fn standing_changed(
+        &mut self,
+        now: Tick,
+        id: GroupId,
+        standing: Standing,
+        groups: &mut Groups,
+    ) {
+        for (pair, state) in self.pairs.iter_mut().filter(|(_, state)| state.groups.contains(&id)) {
+            if standing.leads {
+                state.leading.lead(id, standing.term);
+                state.is_settled = false;
+            } else {
+                state.leading.resign(id);
+            }
+            let follows = |term| standing.leader == Some(pair.node) && standing.term == term;
+            match state.following.vouches(id) {
+                Some(term) if follows(term) => state.following.accept(id),
+                _ => state.following.refuse(id, standing.term),
+            }
+        }
+        if standing.leads {
+            self.tell_new_leader(now, id, groups);
+        }
+    }
+
+    /// A new leader takes every follower for reachable; it is told who is not.
+    fn tell_new_leader(&self, now: Tick, id: GroupId, groups: &mut Groups) {
+        let Some(group) = groups.get_mut(id) else { return };
+        for node in group.raft.voters().to_vec() {
+            let state = self.home(node, id).and_then(|pair| self.pairs.get(&pair));
+            if node != self.me && !state.is_some_and(|state| state.is_reached) {
+                group.raft.disconnected(now, node);
+            }
+        }
+    }
+}
+
+impl State {
+    fn new(boot: BootId) -> Self {
+        Self {
+            leading: Leading::new(boot),
+            following: Following::new(),
+            groups: Vec::new(),
+            is_reached: false,
+            reaches_us: false,
+            heard: None,
+            confirmed: None,
+            is_settled: false,
+            is_rearmed: false,
+        }
+    }
+
+    /// The peer vouches for `ids`, as far as its heartbeat names them.
+    fn vouch(&mut self, now: Tick, node: NodeId, ids: Vec<GroupId>, groups: &mut Groups) {
+        for id in ids {
+            let (Some(term), Some(group)) = (self.following.vouches(id), groups.get_mut(id)) else {
+                continue;
+            };
+            if group.raft.vouch(now, node, term) {
+                self.following.accept(id);
+            } else {
+                self.following.refuse(id, group.raft.term());
+            }
+        }
+    }
+
+    /// The peer has answered a heartbeat of ours, and refused these groups.
+    fn confirm(
+        &mut self,
+        now: Tick,
+        node: NodeId,
+        refused: &[(GroupId, Term)],
+        groups: &mut Groups,
+    ) {
+        self.confirmed = Some(now);
+        if self.is_settled && refused.is_empty() {
+            return;
+        }
+        self.is_settled = refused.is_empty();
+        for (id, _) in refused {
+            if let Some(group) = groups.get_mut(*id) {
+                group.raft.unconfirm(now, node);
+            }
+        }
+        for id in &self.groups {
+            let Some(group) = groups.get(*id).filter(|group| group.leads()) else { continue };
+            match self.leading.confirmed(group.id) {
+                Some(_) => groups.get_mut(*id).expect("it was there").raft.confirm(now, node),
+                // The heartbeat that names it is not answered yet.
+                None => self.is_settled = false,
+            }
+        }
+    }
+}
+
+/// The peer's node vouches for these groups no more.
+fn unvouch(now: Tick, node: NodeId, ids: impl Iterator<Item = GroupId>, groups: &mut Groups) {
+    for id in ids {
+        if let Some(group) = groups.get_mut(id) {
+            group.raft.unvouch(now, node);
+        }
+    }
+}
+
+/// A peer refuses groups in higher terms than ours: we must learn of them, or we would lead on for
+/// nobody.
+fn tell_terms(
+    now: Tick,
+    me: NodeId,
+    node: NodeId,
+    refused: &[(GroupId, Term)],
+    groups: &mut Groups,
+) {
+    for (id, term) in refused {
+        if let Some(group) = groups.get_mut(*id) {
+            let stale =
+                Envelope { from: node, to: me, group: *id, term: *term, message: Message::Stale };
+            group.raft.step(now, stale);
+        }
+    }
+}

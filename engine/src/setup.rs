@@ -1,0 +1,446 @@
+//! How a shard comes to be: from a data directory, its recovered WAL, and what its node is told.
+
+use crate::{
+    board::Board,
+    client::{Client, Inbound, Inlet},
+    config::{ClusterConfig, NodeConfig, first_leader, placement},
+    error::{Error, ErrorKind},
+    fetcher::{Fetcher, READERS},
+    group::Group,
+    groups::Groups,
+    identity::{self, NodeIdentity},
+    membership::Membership,
+    mesh::{MeshMessage, MeshPort},
+    pairs::Pairs,
+    requests::Requests,
+    runtime::Runtime,
+    shard::{Beats, Shard, Site, Timing},
+    stage::{append::AppendStage, peers::fenced},
+};
+use purlin_rsm::{
+    GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,
+    raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Window},
+};
+use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal, WalConfig};
+use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+/// Bytes of entries in one append, and of entries applied at once.
+const APPEND_BYTES_MAX: usize = 256 << 10;
+const APPLY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of entries that a group keeps for followers that lag.
+const CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// Makes the state machine of a group, on the core of its shard.
+pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
+
+/// What a shard is made of.
+pub struct ShardSetup<R: Runtime> {
+    /// Its core.
+    pub runtime: R,
+    /// Which shard of the node it is.
+    pub shard: ShardId,
+    /// Its channels to the other shards of the node.
+    pub mesh: R::Mesh<MeshMessage>,
+    /// What the members agree on.
+    pub cluster: ClusterConfig,
+    /// What the node chose.
+    pub node: NodeConfig,
+    /// How writes become durable: chosen, or measured.
+    pub durability: Durability,
+    /// Makes the groups' state machines.
+    pub machines: MachineFactory,
+    /// The ways in from other threads, and what the node's shards share.
+    pub shared: Shared<R>,
+}
+
+/// What the shards of a node share with each other, and with the threads that use them.
+pub struct Shared<R: Runtime> {
+    inlets: Arc<[Arc<Inlet<R>>]>,
+    board: Arc<Board>,
+}
+
+impl<R: Runtime> Clone for Shared<R> {
+    fn clone(&self) -> Self {
+        Self { inlets: self.inlets.clone(), board: self.board.clone() }
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    /// For a node with `shards` shards in a cluster with `groups` user groups.
+    pub fn new(shards: u16, groups: u32) -> Self {
+        Self {
+            inlets: (0..shards).map(|_| Inlet::new()).collect(),
+            board: Arc::new(Board::new(groups)),
+        }
+    }
+
+    /// How the groups stand, as this node knows.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
+    /// Requests from any thread.
+    pub fn client(&self, node: &NodeConfig) -> Client<R> {
+        Client::new(self.inlets.clone(), node.intake.command_bytes_max)
+    }
+
+    /// Runs a task on the core of a shard, with its handle. False when the shard has stopped, or takes
+    /// in nothing now.
+    pub fn on_shard(
+        &self,
+        shard: ShardId,
+        task: impl FnOnce(crate::LocalShard<R>) + Send + 'static,
+    ) -> bool {
+        self.inlets[usize::from(shard.0)].push(Inbound::Task(Box::new(task))).is_ok()
+    }
+
+    /// Asks all shards to stop.
+    pub fn stop(&self) {
+        self.inlets.iter().for_each(|inlet| inlet.stop());
+    }
+}
+
+/// Makes a node's data directory: its identity, and an empty WAL for each shard. Nothing else ever
+/// makes one (safety I1). Returns its incarnation.
+///
+/// # Errors
+/// There is one already, or the disk refuses.
+pub async fn init<R: Runtime>(
+    runtime: &R,
+    cluster: &ClusterConfig,
+    node: &NodeConfig,
+    shards: u16,
+) -> Result<Incarnation, Error> {
+    assert!(shards > 0, "a node without shards");
+    let disk = runtime.disk();
+    let mut voters: Vec<_> = cluster.members.iter().map(|member| (member.node, None)).collect();
+    voters.sort_unstable();
+    let identity = NodeIdentity {
+        cluster: cluster.id,
+        node: node.node,
+        // 0 stands for an incarnation that is not known.
+        incarnation: Incarnation(runtime.random().max(1)),
+        shards,
+        groups: cluster.groups,
+        replicas: cluster.replicas,
+        voters,
+        has_met: false,
+        is_fenced: false,
+    };
+    let config = wal_config(node, Durability::OnSync);
+    for shard in (0..shards).map(ShardId) {
+        let directory = disk.subdirectory(&shard_directory(shard));
+        directory
+            .create_dir()
+            .await
+            .map_err(|error| io_failed(&directory, "making a directory", &error))?;
+        Wal::create(&directory, wal_identity(&identity, shard), &config, runtime.random())
+            .await
+            .map_err(storage_failed)?;
+    }
+    // Last, and with it everything is there: a directory whose making was cut short has no identity.
+    disk.sync_dir().await.map_err(|error| io_failed(&disk, "syncing the directory", &error))?;
+    identity::create(&disk, &identity).await?;
+    Ok(identity.incarnation)
+}
+
+impl<R: Runtime> ShardSetup<R> {
+    /// Recovers the shard from its directory and starts listening. [`Shard::run`] runs it.
+    ///
+    /// # Errors
+    /// What is wrong with the directory, the disk, or the port.
+    pub async fn open(self) -> Result<Shard<R>, Error> {
+        let identity = self.load_identity().await?;
+        let random = {
+            let runtime = self.runtime.clone();
+            move || runtime.random()
+        };
+        let directory = self.runtime.disk().subdirectory(&shard_directory(self.shard));
+        let config = wal_config(&self.node, self.durability);
+        let (wal, recovered) = Wal::open(
+            &directory,
+            wal_identity(&identity, self.shard),
+            &config,
+            &mut random.clone(),
+        )
+        .await
+        .map_err(storage_failed)?;
+        let inlet = self.shared.inlets[usize::from(self.shard.0)].clone();
+        let (wake, timing) = (inlet.wake().clone(), Timing::new(&self.node));
+        for _ in 0..config.writes_in_flight_max {
+            self.runtime.spawn(wal.clone().write_loop());
+        }
+        self.runtime.spawn(wal.clone().prepare_loop());
+        let fetcher = Fetcher::new(wake.clone());
+        for reader in 0..READERS {
+            self.runtime.spawn(fetcher.clone().read_loop(reader, wal.clone()));
+        }
+        let Recovered { groups, peers, start, starts, .. } = recovered;
+        let exchanger = self.exchanger(&identity, &starts, peers, &wake);
+        self.listen(&exchanger, &identity).await?;
+        let now = Tick((self.runtime.now().as_nanos() / timing.tick.as_nanos()) as u64);
+        let groups = self.groups(&identity, groups, &timing, now);
+        self.want_peers(&exchanger, &identity);
+        let name = format!("n{} s{}", identity.node, self.shard);
+        tracing::info!("{name} opened: {} groups, start {}", groups.len(), start.number);
+        let membership = Membership::new(identity);
+        let mut shard = Shard {
+            site: Site {
+                name,
+                node: self.node.node,
+                shard: self.shard,
+                shards: membership.identity().shards,
+                groups: membership.identity().groups,
+            },
+            beats: Beats::default(),
+            groups,
+            requests: Requests::new(&self.node.intake, timing.tick, wake.clone()),
+            pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
+            mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
+            append: AppendStage::new(wal, config.batch_bytes_max, wake),
+            runtime: self.runtime,
+            timing,
+            membership,
+            exchanger,
+            fetcher,
+            inlet,
+            board: self.shared.board,
+            failure: None,
+        };
+        // A cluster of one has met when it starts.
+        if self.shard == ShardId(0)
+            && let Some(complete) = shard.membership.complete()
+        {
+            shard.record(complete);
+        }
+        Ok(shard)
+    }
+
+    /// Reads who the directory is, and whether that is what this node was told.
+    async fn load_identity(&self) -> Result<NodeIdentity, Error> {
+        let disk = self.runtime.disk();
+        let identity = identity::load(&disk).await?;
+        let mismatch = |what: String, action: &str| {
+            let means = "nothing was changed; to start on it could mix two nodes";
+            Err(Error::new(ErrorKind::DataDirectory, what, disk.location(), means, action))
+        };
+        if identity.is_fenced {
+            return Err(fenced(identity.node));
+        }
+        if identity.cluster != self.cluster.id {
+            let what = format!(
+                "the data directory belongs to cluster {}, not {}",
+                identity.cluster, self.cluster.id
+            );
+            return mismatch(
+                what,
+                "name this cluster's directory, or the directory's cluster in the configuration",
+            );
+        }
+        if identity.node != self.node.node {
+            let what = format!(
+                "the data directory belongs to node {}, not {}",
+                identity.node, self.node.node
+            );
+            return mismatch(what, "give this node its own directory back");
+        }
+        if (identity.groups, identity.replicas) != (self.cluster.groups, self.cluster.replicas) {
+            let what = format!(
+                "the cluster was made with {} groups and {} replicas, and the configuration says {} and {}",
+                identity.groups, identity.replicas, self.cluster.groups, self.cluster.replicas
+            );
+            return mismatch(
+                what,
+                "these never change: put the numbers back into the configuration",
+            );
+        }
+        if usize::from(identity.shards) != self.shared.inlets.len() {
+            let (made, asked) = (identity.shards, self.shared.inlets.len());
+            return mismatch(
+                format!(
+                    "the data directory was made with {made} shards, and {asked} were asked for"
+                ),
+                "the number of shards never changes: start with as many, on however many cores",
+            );
+        }
+        Ok(identity)
+    }
+
+    fn exchanger(
+        &self,
+        identity: &NodeIdentity,
+        starts: &[Start],
+        peers: Vec<PeerMemory>,
+        wake: &Arc<crate::wake::Wake>,
+    ) -> Rc<Exchanger<R::Net>> {
+        let facts = Facts {
+            cluster: identity.cluster,
+            config_hash: identity.config_hash(),
+            node: identity.node,
+            incarnation: identity.incarnation,
+            shard: self.shard,
+            shards: identity.shards,
+            starts: starts.to_vec(),
+            voters: identity.voter_ids(),
+            table: identity.table(),
+            acting: identity.has_met,
+        };
+        // The exchanger's tick is a beat: what wakes an idle shard is its heartbeat and nothing else.
+        let beats = |seconds: f64| {
+            ((seconds / self.node.raft.heartbeat.as_secs_f64()).ceil() as u64).max(1)
+        };
+        let config = ExchangerConfig {
+            handshake_ticks: beats(2.0),
+            stall_ticks: beats(5.0),
+            idle_ticks: beats(30.0),
+            backoff_ticks_min: 1,
+            backoff_ticks_max: beats(1.0),
+            seed: self.runtime.random(),
+            ..ExchangerConfig::default()
+        };
+        let book = PeerBook::new(identity.voters.iter().copied(), peers, 2);
+        let wake = wake.clone();
+        Exchanger::new(self.runtime.net(), facts, book, config, Rc::new(move || wake.notify()))
+    }
+
+    async fn listen(
+        &self,
+        exchanger: &Rc<Exchanger<R::Net>>,
+        identity: &NodeIdentity,
+    ) -> Result<(), Error> {
+        let Some(me) = self.cluster.members.iter().find(|member| member.node == identity.node)
+        else {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("node {} is not among the members", identity.node),
+                "[cluster] members",
+                "nothing was changed",
+                "add it with its host and peer port",
+            ));
+        };
+        let address = format!("{}:{}", me.host, u32::from(me.peer_port) + u32::from(self.shard.0));
+        exchanger.listen(&address).await.map(|_| ()).map_err(|error| {
+            Error::new(
+                ErrorKind::Environment,
+                format!("cannot listen for peers: {error}"),
+                address,
+                "nothing was changed",
+                "stop whoever has the port, or choose another `peer_port` for this node in all members' files",
+            )
+        })
+    }
+
+    fn groups(
+        &self,
+        identity: &NodeIdentity,
+        mut recovered: BTreeMap<GroupId, RecoveredGroup>,
+        timing: &Timing,
+        now: Tick,
+    ) -> Groups {
+        let mine = (1..=identity.groups)
+            .map(GroupId)
+            .filter(|id| placement(*id, identity.shards) == self.shard);
+        let make = |id: GroupId| {
+            let config = self.raft_config(identity, id, timing, now);
+            let replica = recovered.remove(&id).map(replica).unwrap_or_default();
+            Group::new(id, Raft::new(config, replica, now), (self.machines)(id))
+        };
+        Groups::new(mine.map(make).collect())
+    }
+
+    fn raft_config(
+        &self,
+        identity: &NodeIdentity,
+        group: GroupId,
+        timing: &Timing,
+        now: Tick,
+    ) -> RaftConfig {
+        let voters = identity.voter_ids();
+        RaftConfig {
+            group,
+            node: identity.node,
+            campaigns_first: first_leader(group, &voters) == identity.node,
+            // A lone voter has no peer that could know better.
+            abstains_until: if voters.len() > 1 {
+                Tick(now.0 + timing.election_ticks.start)
+            } else {
+                now
+            },
+            voters,
+            election_ticks: timing.election_ticks.clone(),
+            tell_commit_ticks: timing.beat_ticks,
+            window: Window {
+                messages: self.node.raft.inflight_messages_max,
+                bytes: self.node.raft.inflight_bytes_max,
+            },
+            append_bytes_max: APPEND_BYTES_MAX,
+            apply_bytes_max: APPLY_BYTES_MAX,
+            cache_bytes_max: CACHE_BYTES_MAX,
+            seed: self.runtime.random(),
+        }
+    }
+
+    fn want_peers(&self, exchanger: &Rc<Exchanger<R::Net>>, identity: &NodeIdentity) {
+        let (me, groups, shards) = (self.shard, identity.groups, identity.shards);
+        for member in self.cluster.members.iter().filter(|member| member.node != identity.node) {
+            exchanger.set_address(member.node, member.host.clone(), member.peer_port);
+            exchanger.want(member.node, move |theirs| shared_shards(me, shards, theirs, groups));
+        }
+    }
+}
+
+/// The shards of a node with `theirs` shards that share a group with shard `me` of `shards`.
+fn shared_shards(me: ShardId, shards: u16, theirs: u16, groups: u32) -> Vec<ShardId> {
+    let mine = (1..=groups).map(GroupId).filter(|group| placement(*group, shards) == me);
+    let mut wanted: Vec<ShardId> = mine.map(|group| placement(group, theirs)).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+fn replica(recovered: RecoveredGroup) -> RecoveredReplica {
+    let RecoveredGroup { hard_state, terms, last, tail, .. } = recovered;
+    RecoveredReplica { hard_state, terms: Terms::new(terms, last), tail }
+}
+
+fn shard_directory(shard: ShardId) -> String {
+    format!("shard-{shard}")
+}
+
+fn wal_identity(identity: &NodeIdentity, shard: ShardId) -> Identity {
+    Identity {
+        cluster: identity.cluster,
+        node: identity.node,
+        incarnation: identity.incarnation,
+        shard,
+    }
+}
+
+fn wal_config(node: &NodeConfig, durability: Durability) -> WalConfig {
+    WalConfig { segment_bytes: node.wal.segment_bytes, durability, ..WalConfig::default() }
+}
+
+fn storage_failed(error: StorageError) -> Error {
+    let kind = match &error {
+        StorageError::Locked { .. }
+        | StorageError::Missing { .. }
+        | StorageError::Exists { .. }
+        | StorageError::Foreign { .. }
+        | StorageError::NewerFormat { .. } => ErrorKind::DataDirectory,
+        StorageError::Damaged { .. } => ErrorKind::Damage,
+        StorageError::Io { .. } | StorageError::NoSpace { .. } => ErrorKind::Environment,
+        StorageError::Poisoned { .. } => ErrorKind::Disk,
+    };
+    Error::parse(kind, &error.to_string())
+}
+
+fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Environment,
+        format!("{action} failed: {error}"),
+        disk.location(),
+        "nothing that was there was changed",
+        "look at the directory's owner, mode and disk, and remove what was begun",
+    )
+}

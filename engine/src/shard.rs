@@ -1,0 +1,249 @@
+//! One shard: a core's groups, WAL, exchanger and queues, and the loop that drives them.
+
+use crate::{
+    board::Board,
+    client::Inlet,
+    config::NodeConfig,
+    error::{Error, ErrorKind},
+    fetcher::Fetcher,
+    groups::Groups,
+    local::LocalShard,
+    membership::Membership,
+    mesh::{MeshItem, MeshPort},
+    pairs::Pairs,
+    requests::Requests,
+    runtime::Runtime,
+    stage::append::AppendStage,
+    wake::Wake,
+};
+use purlin_rsm::{NodeId, ShardId, Tick};
+use purlin_storage::StorageError;
+use purlin_transport::Exchanger;
+use std::{ops::Range, rc::Rc, sync::Arc, time::Duration};
+
+/// Peers' progress is written into the WAL this often, in beats (safety I4: lazily).
+const MEMORY_BEATS: u64 = 10;
+
+/// One core's groups, and everything they need. Made by [`crate::ShardSetup::open`].
+pub struct Shard<R: Runtime> {
+    pub(crate) runtime: R,
+    pub(crate) site: Site,
+    pub(crate) timing: Timing,
+    pub(crate) beats: Beats,
+    pub(crate) groups: Groups,
+    pub(crate) membership: Membership,
+    pub(crate) requests: Requests,
+    pub(crate) pairs: Pairs,
+    pub(crate) exchanger: Rc<Exchanger<R::Net>>,
+    pub(crate) mesh: MeshPort<R>,
+    pub(crate) append: AppendStage<R::Disk>,
+    pub(crate) fetcher: Rc<Fetcher>,
+    pub(crate) inlet: Arc<Inlet<R>>,
+    pub(crate) board: Arc<Board>,
+    /// Why it must stop: found in the middle of a turn, acted upon at its end.
+    pub(crate) failure: Option<Error>,
+}
+
+/// Where a shard is.
+pub(crate) struct Site {
+    /// For log lines: `n1 s0`.
+    pub(crate) name: String,
+    pub(crate) node: NodeId,
+    pub(crate) shard: ShardId,
+    /// How many shards the node has.
+    pub(crate) shards: u16,
+    /// How many user groups the cluster has.
+    pub(crate) groups: u32,
+}
+
+/// The shard's times, in ticks.
+pub(crate) struct Timing {
+    pub(crate) tick: Duration,
+    pub(crate) election_ticks: Range<u64>,
+    pub(crate) beat_ticks: u64,
+    pub(crate) deadline_ticks: u64,
+}
+
+/// What is done once in a heartbeat interval, and nothing else while the shard idles.
+#[derive(Default)]
+pub(crate) struct Beats {
+    next: Tick,
+    count: u64,
+    /// Whom it was last said that the shard waits for.
+    waits_for: Vec<NodeId>,
+}
+
+impl Timing {
+    pub(crate) fn new(node: &NodeConfig) -> Self {
+        let tick = node.raft.tick;
+        let ticks = |duration: Duration| (duration.as_nanos() / tick.as_nanos()).max(1) as u64;
+        let election = &node.raft.election_timeout;
+        Self {
+            tick,
+            election_ticks: ticks(election.start)..ticks(election.end),
+            beat_ticks: ticks(node.raft.heartbeat),
+            deadline_ticks: ticks(node.intake.deadline),
+        }
+    }
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Runs until it is told to stop.
+    ///
+    /// # Errors
+    /// The disk failed, or the peers refuse this directory. What waits has been answered by then.
+    pub async fn run(mut self) -> Result<(), Error> {
+        let outcome = loop {
+            let now = self.now();
+            if let Err(error) = self.turn(now) {
+                break Err(error);
+            }
+            if self.inlet.is_stopping() {
+                break Ok(());
+            }
+            self.wait().await;
+        };
+        self.stop();
+        outcome
+    }
+
+    /// One turn: the stages over everything that has come since the last.
+    fn turn(&mut self, now: Tick) -> Result<(), Error> {
+        self.requests.desk.set_now(now);
+        self.append.complete(now, &mut self.groups);
+        self.take_fetched().map_err(|error| disk_failed(&error))?;
+        self.take_met()?;
+        self.take_events(now);
+        self.take_mesh(now);
+        self.take_foreign();
+        if self.beats.next <= now {
+            self.beat(now);
+        }
+        if self.membership.is_acting() {
+            self.groups.tick(now);
+        }
+        // A step may let waiting requests go on, and these give a group more to do.
+        self.take_requests(now);
+        while self.groups.has_dirty() {
+            self.step(now);
+            self.take_requests(now);
+        }
+        self.append.submit(now).map_err(|error| disk_failed(&error))?;
+        self.reply();
+        self.flush();
+        self.spawn_drivers();
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Sleeps until something happens, or something is due.
+    async fn wait(&self) {
+        let wake = self.inlet.wake();
+        let deadline = if self.membership.is_acting() { self.groups.deadline() } else { None };
+        let next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
+        let at = self.timing.tick * u32::try_from(next.0).unwrap_or(u32::MAX);
+        let after = at.saturating_sub(self.runtime.now());
+        futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
+    }
+
+    pub(crate) fn now(&self) -> Tick {
+        Tick((self.runtime.now().as_nanos() / self.timing.tick.as_nanos()) as u64)
+    }
+
+    /// What is done once in a heartbeat interval.
+    fn beat(&mut self, now: Tick) {
+        self.beats.next = Tick(now.0 + self.timing.beat_ticks);
+        self.beats.count += 1;
+        self.exchanger.tick();
+        self.pairs.check_silence(now, &mut self.groups);
+        self.send_heartbeats(now);
+        let quiet_since = Tick(now.0.saturating_sub(self.timing.beat_ticks));
+        self.append.beat(quiet_since);
+        if self.beats.count.is_multiple_of(MEMORY_BEATS) {
+            self.append.remember(self.exchanger.take_memories());
+        }
+        self.expire(now);
+        self.retry_parked();
+        self.say_whom_it_waits_for();
+    }
+
+    /// Ends requests whose deadline has passed, wherever they are.
+    fn expire(&mut self, now: Tick) {
+        let limit = Tick(now.0.saturating_sub(self.timing.deadline_ticks));
+        if self.requests.desk.requests() > 0 {
+            self.requests.desk.expire(limit);
+        }
+        for place in 0..self.groups.len() {
+            if self.groups.at(place).has_waiting() {
+                self.groups.at_ready(place).expire(limit);
+            }
+        }
+    }
+
+    fn say_whom_it_waits_for(&mut self) {
+        if self.membership.is_acting() || self.site.shard != ShardId(0) {
+            return;
+        }
+        let waits_for = self.membership.waits_for();
+        if waits_for != self.beats.waits_for {
+            tracing::info!(
+                "{} meets the other initial members before it acts: waits for nodes {waits_for:?}",
+                self.site.name
+            );
+            self.beats.waits_for = waits_for;
+        }
+    }
+
+    fn take_mesh(&mut self, now: Tick) {
+        for (from, item) in self.mesh.take() {
+            match item {
+                MeshItem::Batch(batch) => self.on_shard_batch(now, from, batch),
+                MeshItem::Answer { batch, answer } => self.on_shard_answer(from, batch, answer),
+                MeshItem::Met(identity) => {
+                    self.membership.adopt(identity);
+                    self.act();
+                }
+            }
+        }
+    }
+
+    /// Takes in what other threads want.
+    fn take_foreign(&mut self) {
+        for task in self.requests.foreign.take_in(&self.inlet) {
+            task(self.local());
+        }
+    }
+
+    /// The handle for callers on this core.
+    pub fn local(&self) -> LocalShard<R> {
+        LocalShard {
+            runtime: self.runtime.clone(),
+            node: self.site.node,
+            shard: self.site.shard,
+            desk: self.requests.desk.clone(),
+            board: self.board.clone(),
+        }
+    }
+
+    fn spawn_drivers(&self) {
+        for driver in self.exchanger.take_drivers() {
+            self.runtime.spawn(driver);
+        }
+    }
+
+    /// Ends everything that waits, and closes the connections.
+    fn stop(&mut self) {
+        self.inlet.close();
+        self.requests.desk.stop();
+        self.requests.foreign.answer();
+        self.exchanger.stop();
+    }
+
+    /// What wakes the loop.
+    pub(crate) fn wake(&self) -> Arc<Wake> {
+        self.inlet.wake().clone()
+    }
+}
+
+fn disk_failed(error: &StorageError) -> Error {
+    Error::parse(ErrorKind::Disk, &error.to_string())
+}

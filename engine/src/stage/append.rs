@@ -1,0 +1,171 @@
+//! Stage 3: one batch for the writes of all groups to the WAL, and its durability back to them.
+
+use crate::{groups::Groups, wake::Wake};
+use purlin_rsm::{GroupId, PeerMemory, Sequence, Tick, WriteId, raft::Append};
+use purlin_storage::{Batch, Disk, StorageError, SubmitError, Wal};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+};
+
+/// Writes that wait for the WAL, and batches that are on their way.
+pub(crate) struct AppendStage<D: Disk> {
+    wal: Rc<Wal<D>>,
+    /// In the order of each group's write ids.
+    pending: VecDeque<(GroupId, Append)>,
+    in_flight: VecDeque<InFlight>,
+    /// What is newly known of peers: it joins the next batch, and causes one only when a peer was
+    /// fenced (safety I4). If every news of a peer's progress caused a write, which is progress itself,
+    /// two idle shards would keep each other writing.
+    memories: Vec<PeerMemory>,
+    batch_bytes_max: usize,
+    /// There was no room for entries when it was last tried.
+    is_full: bool,
+    /// When something was last written: the WAL is told when it has been quiet since.
+    written_at: Tick,
+}
+
+struct InFlight {
+    sequence: Sequence,
+    writes: Vec<(GroupId, WriteId)>,
+    since: Tick,
+}
+
+impl<D: Disk> AppendStage<D> {
+    pub(crate) fn new(wal: Rc<Wal<D>>, batch_bytes_max: usize, wake: Arc<Wake>) -> Self {
+        wal.set_notify(Rc::new(move || wake.notify()));
+        Self {
+            wal,
+            pending: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            memories: Vec::new(),
+            batch_bytes_max,
+            is_full: false,
+            written_at: Tick(0),
+        }
+    }
+
+    /// Takes a group's write; it goes out with the next batch.
+    pub(crate) fn push(&mut self, group: GroupId, append: Append) {
+        self.pending.push_back((group, append));
+    }
+
+    /// Takes what is newly known of peers.
+    pub(crate) fn remember(&mut self, memories: Vec<PeerMemory>) {
+        self.memories.extend(memories);
+    }
+
+    /// Tells the groups which of their writes are durable: in the order of the batches, whatever order
+    /// they complete in (safety W1).
+    pub(crate) fn complete(&mut self, now: Tick, groups: &mut Groups) {
+        let durable = self.wal.durable();
+        while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
+            let Some(batch) = self.in_flight.pop_front() else { return };
+            for (group, write) in batch.writes {
+                if let Some(group) = groups.get_mut(group) {
+                    group.raft.appended(now, write);
+                }
+            }
+        }
+    }
+
+    /// Submits what waits, as long as the WAL takes batches. What comes while it does not joins the
+    /// next one: the sync in flight is the linger.
+    ///
+    /// # Errors
+    /// The WAL has failed, and so has the shard: nothing is tried again.
+    pub(crate) fn submit(&mut self, now: Tick) -> Result<(), StorageError> {
+        if let Some(failure) = self.wal.failure() {
+            return Err(failure);
+        }
+        let is_urgent = |memories: &[PeerMemory]| memories.iter().any(|memory| memory.fenced);
+        while self.wal.is_ready() && (!self.pending.is_empty() || is_urgent(&self.memories)) {
+            if !self.submit_one(now, true)? && !self.submit_one(now, false)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits one batch. Whether one was taken.
+    fn submit_one(&mut self, now: Tick, with_entries: bool) -> Result<bool, StorageError> {
+        let mut batch = Batch::default();
+        self.memories.iter().for_each(|memory| batch.peer(*memory));
+        let (taken, left) = self.build(&mut batch, with_entries);
+        if batch.is_empty() {
+            (self.pending, self.is_full) = (merge(taken, left), !with_entries);
+            return Ok(false);
+        }
+        match self.wal.submit(batch) {
+            Ok(sequence) => {
+                self.memories.clear();
+                let writes = taken.iter().map(|(group, append)| (*group, append.write)).collect();
+                self.in_flight.push_back(InFlight { sequence, writes, since: now });
+                (self.pending, self.is_full, self.written_at) = (left, !with_entries, now);
+                Ok(true)
+            }
+            Err(SubmitError::NoSpace(_)) => {
+                (self.pending, self.is_full) = (merge(taken, left), true);
+                Ok(false)
+            }
+            Err(SubmitError::Poisoned(_)) => {
+                Err(self.wal.failure().expect("a poisoned WAL says why"))
+            }
+            Err(SubmitError::TooLarge(_)) => unreachable!("commands are bounded at intake"),
+        }
+    }
+
+    /// Fills a batch. Without entries, when the disk is full, hard states still go out; but none that
+    /// comes behind entries of its group, since completions are in order.
+    fn build(&mut self, batch: &mut Batch, with_entries: bool) -> (Writes, Writes) {
+        let (mut taken, mut left, mut blocked) = (Writes::new(), Writes::new(), BTreeSet::new());
+        for (group, append) in std::mem::take(&mut self.pending) {
+            let waits = !with_entries && !append.entries.is_empty();
+            if batch.bytes() >= self.batch_bytes_max || waits || blocked.contains(&group) {
+                blocked.insert(group);
+                left.push_back((group, append));
+                continue;
+            }
+            // Never behind the entries that came with it (safety A2).
+            if let Some(state) = append.hard_state {
+                batch.hard_state(group, state);
+            }
+            batch.entries(group, &append.entries);
+            taken.push_back((group, append));
+        }
+        (taken, left)
+    }
+
+    /// Lets the WAL close what it has acknowledged when nothing is going on (safety W9).
+    pub(crate) fn beat(&mut self, now: Tick) {
+        let is_idle = self.pending.is_empty() && self.in_flight.is_empty();
+        if (is_idle && self.written_at < now) || self.is_full {
+            self.wal.quiet_tick();
+        }
+    }
+
+    /// Whether the oldest write is older than `limit`: the disk hangs.
+    pub(crate) fn is_stalled(&self, limit: Tick) -> bool {
+        self.in_flight.front().is_some_and(|batch| batch.since < limit)
+    }
+
+    /// Whether entries have no room on the disk: new proposals are refused at the door.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// The last batch that is durable.
+    pub(crate) fn durable(&self) -> Sequence {
+        self.wal.durable()
+    }
+}
+
+type Writes = VecDeque<(GroupId, Append)>;
+
+/// Puts writes back that were not taken. Only the order within each group matters, and of each group
+/// what was to be taken came first.
+fn merge(mut taken: Writes, left: Writes) -> Writes {
+    taken.extend(left);
+    taken
+}

@@ -1,0 +1,286 @@
+//! Stage 1: everything that reaches the shard, into its groups: requests of this core, of other
+//! threads, of other shards and nodes; peers' messages; what was read from the WAL.
+
+use crate::{
+    away::{self, Destination, Waiting},
+    config::placement,
+    desk::LaneRef,
+    fetcher::Fetched,
+    lane::Pending,
+    mesh::MeshItem,
+    request::{Kind, Outcome, RequestError},
+    runtime::Runtime,
+    shard::Shard,
+    stage::reply::BatchAnswer,
+    ticket::{BatchOrigin, TakenBatch, Ticket},
+};
+use bytes::Bytes;
+use purlin_rsm::{GroupId, NodeId, Tick};
+use purlin_storage::StorageError;
+use purlin_transport::{Forward, ForwardKind, ForwardReply, Outbound, Pair};
+
+/// Requests in one batch that is sent elsewhere, and their bytes; a longer one travels alone.
+const AWAY_COUNT_MAX: usize = 1024;
+const AWAY_BYTES_MAX: usize = 1 << 20;
+
+/// Requests of one group on their way to another shard of this node, or to the leader's node.
+#[derive(Debug)]
+pub(crate) struct AwayBatch {
+    pub(crate) id: u64,
+    pub(crate) group: GroupId,
+    pub(crate) kind: Kind,
+    pub(crate) requests: Vec<Bytes>,
+}
+
+/// Where the requests of a group must go.
+enum Way {
+    /// Its leader is on this shard.
+    Here,
+    /// To the shard of this node on which it lives, or to its leader's node.
+    Away(Destination),
+    /// Nobody knows its leader now.
+    Nowhere,
+    /// There is no such group.
+    NoGroup,
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Lets the lanes that have something to send do so.
+    pub(crate) fn take_requests(&mut self, now: Tick) {
+        for lane in self.requests.desk.take_scheduled() {
+            lane.0.with_lane(lane.1, |lane| lane.is_scheduled = false);
+            self.dispatch(now, lane);
+        }
+    }
+
+    /// Lanes that waited for a leader try again.
+    pub(crate) fn retry_parked(&mut self) {
+        for (connection, group) in std::mem::take(&mut self.requests.parked) {
+            connection.go_on(group);
+        }
+    }
+
+    fn dispatch(&mut self, now: Tick, lane: LaneRef) {
+        match self.way(lane.1) {
+            Way::Here => self.dispatch_here(now, &lane),
+            Way::Away(destination) => self.dispatch_away(lane, destination),
+            Way::Nowhere => self.requests.parked.push(lane),
+            Way::NoGroup => self.dispatch_nowhere(&lane),
+        }
+    }
+
+    fn way(&self, group: GroupId) -> Way {
+        let home = placement(group, self.site.shards);
+        if group.0 == 0 || group.0 > self.site.groups {
+            return Way::NoGroup;
+        }
+        if home != self.site.shard {
+            return Way::Away(Destination::Shard(home));
+        }
+        let Some(standing) = self.groups.get(group).map(|group| group.known) else {
+            return Way::NoGroup;
+        };
+        match standing.leader {
+            _ if standing.leads => Way::Here,
+            Some(leader) => self.way_to(leader, group),
+            None => Way::Nowhere,
+        }
+    }
+
+    fn way_to(&self, leader: NodeId, group: GroupId) -> Way {
+        match self.pairs.home(leader, group) {
+            Some(pair) if self.pairs.is_connected(pair) => Way::Away(Destination::Peer(pair)),
+            _ => Way::Nowhere,
+        }
+    }
+
+    fn dispatch_here(&mut self, now: Tick, (connection, id): &LaneRef) {
+        while let Some(Some(pending)) = connection.with_lane(*id, |lane| lane.send_here()) {
+            let ticket = Ticket::lane(connection, *id, &pending);
+            let Pending { request, .. } = pending;
+            self.take(now, *id, request.kind(), request.data().clone(), ticket);
+        }
+    }
+
+    /// Gives a request to its group, whose leader is here.
+    fn take(&mut self, now: Tick, id: GroupId, kind: Kind, data: Bytes, ticket: Ticket) {
+        if kind == Kind::Propose && self.append.is_full() {
+            return ticket.end(Err(RequestError::NoSpace));
+        }
+        match self.groups.get_mut(id) {
+            Some(group) => group.take(now, kind, data, ticket),
+            None => ticket.end(Err(RequestError::NoSuchGroup(id))),
+        }
+    }
+
+    fn dispatch_away(&mut self, lane: LaneRef, to: Destination) {
+        let id = self.requests.away.next();
+        let (connection, group) = (&lane.0, lane.1);
+        let batch =
+            connection.with_lane(group, |lane| lane.send_away(id, AWAY_COUNT_MAX, AWAY_BYTES_MAX));
+        // Something is on its way already; the lane goes on when that has ended.
+        let Some(Some((kind, pendings))) = batch else { return };
+        let requests = pendings.iter().map(|pending| pending.request.data().clone()).collect();
+        if self.send_away(to, AwayBatch { id, group, kind, requests }) {
+            self.requests.away.sent(id, to, Waiting::Lane(lane));
+        } else {
+            // Certainly not sent.
+            connection.with_lane(group, |lane| lane.bounce(id));
+            self.requests.parked.push(lane);
+        }
+    }
+
+    /// Sends a batch. Whether it found a way.
+    fn send_away(&mut self, to: Destination, batch: AwayBatch) -> bool {
+        match to {
+            Destination::Shard(shard) => self.mesh.try_send(shard, MeshItem::Batch(batch)).is_ok(),
+            Destination::Peer(pair) => {
+                let kind = match batch.kind {
+                    Kind::Propose => ForwardKind::Propose,
+                    Kind::Query => ForwardKind::Query,
+                };
+                let forward =
+                    Forward { id: batch.id, group: batch.group, kind, commands: batch.requests };
+                self.exchanger.send(pair, Outbound::Forward(forward)).is_ok()
+            }
+        }
+    }
+
+    fn dispatch_nowhere(&mut self, (connection, id): &LaneRef) {
+        while let Some(Some(pending)) = connection.with_lane(*id, |lane| lane.send_here()) {
+            connection.end(*id, pending.tag, Err(RequestError::NoSuchGroup(*id)));
+        }
+    }
+
+    /// A batch from another shard of this node: taken whole if the leader is here, passed on to the
+    /// leader's node, or bounced.
+    pub(crate) fn on_shard_batch(
+        &mut self,
+        now: Tick,
+        from: purlin_rsm::ShardId,
+        batch: AwayBatch,
+    ) {
+        let origin = BatchOrigin::Shard(from, batch.id);
+        match self.way(batch.group) {
+            Way::Here => self.take_batch(now, origin, batch),
+            Way::Away(to @ Destination::Peer(_)) => {
+                let (id, count) = (self.requests.away.next(), batch.requests.len());
+                if self.send_away(to, AwayBatch { id, ..batch }) {
+                    self.requests.away.sent(id, to, Waiting::Shard(origin, count));
+                } else {
+                    self.answer_batch(origin, BatchAnswer::Bounced);
+                }
+            }
+            Way::Away(Destination::Shard(_)) | Way::Nowhere | Way::NoGroup => {
+                self.answer_batch(origin, BatchAnswer::Bounced);
+            }
+        }
+    }
+
+    /// A batch from another node. Who does not lead bounces it and never passes it on (safety E1).
+    pub(crate) fn on_forward(&mut self, now: Tick, from: Pair, forward: Forward) {
+        let Forward { id, group, kind, commands } = forward;
+        let origin = BatchOrigin::Peer(from, id);
+        let kind = match kind {
+            ForwardKind::Propose => Kind::Propose,
+            ForwardKind::Query => Kind::Query,
+        };
+        match self.way(group) {
+            Way::Here => {
+                self.take_batch(now, origin, AwayBatch { id, group, kind, requests: commands })
+            }
+            _ => self.answer_batch(origin, BatchAnswer::Bounced),
+        }
+    }
+
+    fn take_batch(&mut self, now: Tick, origin: BatchOrigin, batch: AwayBatch) {
+        if !self.requests.taken.has_room(batch.requests.len()) {
+            return self.answer_batch(origin, BatchAnswer::Busy);
+        }
+        let taken = TakenBatch::new(origin, batch.requests.len());
+        self.requests.taken.push(batch.requests.len(), taken.clone());
+        for (position, data) in batch.requests.into_iter().enumerate() {
+            let ticket = Ticket::batch(&taken, batch.group, position);
+            self.take(now, batch.group, batch.kind, data, ticket);
+        }
+    }
+
+    /// An answer to a batch that was sent to another shard of this node.
+    pub(crate) fn on_shard_answer(
+        &mut self,
+        from: purlin_rsm::ShardId,
+        batch: u64,
+        answer: BatchAnswer,
+    ) {
+        if let Some(waiting) = self.requests.away.answered(batch, Destination::Shard(from)) {
+            self.answered(batch, waiting, answer);
+        }
+    }
+
+    /// An answer to a batch that was sent to another node.
+    pub(crate) fn on_forward_reply(&mut self, from: Pair, reply: ForwardReply) {
+        let Some(waiting) = self.requests.away.answered(reply.id, Destination::Peer(from)) else {
+            return;
+        };
+        let group = match &waiting {
+            Waiting::Lane((_, group)) => *group,
+            // The lane that waits at that shard puts in its own.
+            Waiting::Shard(..) => GroupId(0),
+        };
+        self.answered(reply.id, waiting, BatchAnswer::from_wire(reply.answer, group));
+    }
+
+    fn answered(&mut self, batch: u64, waiting: Waiting, answer: BatchAnswer) {
+        match waiting {
+            Waiting::Shard(origin, _) => self.answer_batch(origin, answer),
+            Waiting::Lane((connection, group)) => match answer {
+                BatchAnswer::Done(outcomes) => {
+                    let outcomes =
+                        outcomes.into_iter().map(|outcome| name_group(outcome, group)).collect();
+                    connection.end_batch(group, batch, outcomes);
+                }
+                BatchAnswer::Bounced | BatchAnswer::Busy => {
+                    connection.with_lane(group, |lane| lane.bounce(batch));
+                    self.requests.parked.push((connection, group));
+                }
+            },
+        }
+    }
+
+    /// A connection with a peer is lost: what was sent there has an unknown outcome (safety E1).
+    pub(crate) fn lose_batches(&mut self, peer: Pair) {
+        for (batch, waiting) in self.requests.away.lost(peer) {
+            match waiting {
+                Waiting::Shard(origin, count) => {
+                    self.answer_batch(origin, BatchAnswer::Done(away::unknown(GroupId(0), count)));
+                }
+                Waiting::Lane((connection, group)) => {
+                    connection.end_batch(group, batch, Vec::new())
+                }
+            }
+        }
+    }
+
+    /// Entries that were read from the WAL.
+    ///
+    /// # Errors
+    /// The WAL cannot be read: what it holds may be damaged, and the shard stops.
+    pub(crate) fn take_fetched(&mut self) -> Result<(), StorageError> {
+        for Fetched { group, fetch, entries } in self.fetcher.take_fetched() {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.raft.fetched(fetch.purpose, entries?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An outcome that came from elsewhere names the group of the lane that waits for it.
+fn name_group(outcome: Outcome, group: GroupId) -> Outcome {
+    match outcome {
+        Err(RequestError::Unknown { term, index, .. }) => {
+            Err(RequestError::Unknown { group, term, index })
+        }
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,143 @@
+//! Stage 1, what comes from peers: connections that come and go, messages, heartbeats, refusals.
+
+use crate::{
+    error::{Error, ErrorKind},
+    identity::NodeIdentity,
+    mesh::MeshItem,
+    runtime::Runtime,
+    shard::Shard,
+};
+use purlin_rsm::{Envelope, NodeId, ShardId, Tick};
+use purlin_transport::{Event, Facts, Pair, Refusal};
+
+impl<R: Runtime> Shard<R> {
+    /// Takes in everything that the exchanger has.
+    pub(crate) fn take_events(&mut self, now: Tick) {
+        while let Some(event) = self.exchanger.poll() {
+            match event {
+                Event::OutboundUp(facts) => self.on_outbound_up(now, &facts),
+                Event::Learned(facts) => {
+                    self.pairs.learn(facts.node, facts.shards, &self.groups);
+                    self.meet(&facts);
+                }
+                Event::OutboundLost(pair) => {
+                    self.pairs.outbound_lost(now, pair, &mut self.groups);
+                    self.lose_batches(pair);
+                }
+                Event::InboundUp(facts) => self.pairs.inbound_up(now, &facts, &mut self.groups),
+                Event::InboundLost(pair) => {
+                    self.pairs.inbound_lost(now, pair, &mut self.groups);
+                    self.lose_batches(pair);
+                }
+                Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
+                Event::Heartbeat(pair, heartbeat) => {
+                    if self.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
+                        self.send_heartbeat(pair);
+                    }
+                }
+                Event::Forward(pair, forward) => self.on_forward(now, pair, forward),
+                Event::ForwardReply(pair, reply) => self.on_forward_reply(pair, reply),
+                Event::Refused { peer, by_them, refusal } => {
+                    self.on_refused(peer, by_them, refusal)
+                }
+            }
+        }
+    }
+
+    fn on_outbound_up(&mut self, now: Tick, facts: &Facts) {
+        self.pairs.outbound_up(now, facts, &mut self.groups);
+        self.meet(facts);
+        let others: Vec<NodeId> = self
+            .membership
+            .identity()
+            .voter_ids()
+            .into_iter()
+            .filter(|node| *node != self.site.node)
+            .collect();
+        // Each peer has seen this start and refused nothing (safety I4).
+        if self.pairs.are_all_reached(&others) {
+            self.groups.for_each(|group| group.raft.trust());
+        }
+    }
+
+    /// A peer has answered our handshake: perhaps it was the last one that was missing.
+    fn meet(&mut self, facts: &Facts) {
+        if self.site.shard == ShardId(0)
+            && let Some(identity) = self.membership.meet(facts)
+        {
+            self.record(identity);
+        }
+    }
+
+    fn on_messages(&mut self, now: Tick, envelopes: Vec<Envelope>) {
+        // What has not met the others says nothing to anybody (safety I2).
+        if !self.membership.is_acting() {
+            return;
+        }
+        for envelope in envelopes {
+            if let Some(group) = self.groups.get_mut(envelope.group) {
+                group.raft.step(now, envelope);
+            }
+        }
+    }
+
+    fn on_refused(&mut self, peer: Pair, by_them: bool, refusal: Refusal) {
+        if !(by_them && refusal.ends(self.site.node)) || self.failure.is_some() {
+            return;
+        }
+        tracing::error!("{} is refused by {peer}: {refusal}", self.site.name);
+        // One refusal fences it from everybody (safety I4): whoever starts it again must be told too.
+        if matches!(refusal, Refusal::WentBack { .. } | Refusal::Fenced { .. }) {
+            let fenced = NodeIdentity { is_fenced: true, ..self.membership.identity().clone() };
+            self.record(fenced);
+        } else {
+            self.failure = Some(Error::parse(ErrorKind::Refused, &refusal.to_string()));
+        }
+    }
+
+    /// Records an identity beside the loop.
+    pub(crate) fn record(&mut self, identity: NodeIdentity) {
+        let recording = self.membership.record(self.runtime.disk(), identity, self.wake());
+        self.runtime.spawn(recording);
+    }
+
+    /// Acts upon an identity that has been recorded.
+    pub(crate) fn take_met(&mut self) -> Result<(), Error> {
+        let Some(identity) = self.membership.take_recorded()? else { return Ok(()) };
+        if identity.is_fenced {
+            return Err(fenced(self.site.node));
+        }
+        for shard in (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard) {
+            if self.mesh.try_send(shard, MeshItem::Met(identity.clone())).is_err() {
+                tracing::warn!(
+                    "{} could not tell shard {shard} that the members have met; restart this node",
+                    self.site.name
+                );
+            }
+        }
+        self.act();
+        Ok(())
+    }
+
+    /// The initial voters have met: from here on the shard votes.
+    pub(crate) fn act(&mut self) {
+        tracing::info!("{} has met all initial members and acts", self.site.name);
+        self.exchanger.set_table(self.membership.identity().table());
+        self.exchanger.set_acting(true);
+        self.groups.for_each(|_| {});
+    }
+}
+
+/// Why a fenced directory does not start.
+pub(crate) fn fenced(node: NodeId) -> Error {
+    Error::new(
+        ErrorKind::Refused,
+        format!(
+            "the data directory of node {node} has gone back behind what it once told its peers"
+        ),
+        "seen by a peer, and recorded in the directory",
+        "it is an older copy, or its disk has lost writes; it may have forgotten votes and acknowledged writes, so it \
+         takes part in nothing; the other members go on without it",
+        "keep the directory aside, and bring the node back as a new member",
+    )
+}

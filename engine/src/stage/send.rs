@@ -1,0 +1,39 @@
+//! Stage 4: messages of all groups into one frame per peer and turn, and heartbeats.
+
+use crate::{runtime::Runtime, shard::Shard};
+use purlin_rsm::{Envelope, Tick};
+use purlin_transport::Outbound;
+
+impl<R: Runtime> Shard<R> {
+    /// Puts a message into its peer's next frame. One that has no place is lost, as on any network: raft
+    /// asks again.
+    pub(crate) fn send(&mut self, envelope: Envelope) {
+        if let Some(pair) = self.pairs.home(envelope.to, envelope.group) {
+            // Without a connection, or with a full one, it is lost.
+            let _lost = self.exchanger.send(pair, Outbound::Message(envelope));
+        }
+    }
+
+    /// Writes to every peer that has something waiting, once.
+    pub(crate) fn flush(&mut self) {
+        self.exchanger.flush(self.append.durable());
+    }
+
+    /// Sends each reached pair its heartbeat; none when the disk hangs: a shard that cannot write must
+    /// not keep others from leading (safety R5).
+    pub(crate) fn send_heartbeats(&mut self, now: Tick) {
+        let limit = Tick(now.0.saturating_sub(2 * self.timing.election_ticks.start));
+        if !self.membership.is_acting() || self.append.is_stalled(limit) {
+            return;
+        }
+        for pair in self.pairs.reached() {
+            self.send_heartbeat(pair);
+        }
+    }
+
+    pub(crate) fn send_heartbeat(&mut self, pair: purlin_transport::Pair) {
+        if let Some(heartbeat) = self.pairs.beat(pair) {
+            let _lost = self.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
+        }
+    }
+}

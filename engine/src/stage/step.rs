@@ -1,0 +1,72 @@
+//! Stage 2: what each group that had inputs wants done, handed to the stages behind.
+
+use crate::{group::Standing, runtime::Runtime, shard::Shard};
+use purlin_rsm::{Entry, Tick, raft::Ready};
+
+impl<R: Runtime> Shard<R> {
+    /// Steps all groups that had inputs, until none has.
+    pub(crate) fn step(&mut self, now: Tick) {
+        while self.groups.has_dirty() {
+            for place in self.groups.take_dirty() {
+                self.step_group(now, place);
+            }
+        }
+    }
+
+    fn step_group(&mut self, now: Tick, place: usize) {
+        if !self.membership.is_acting() {
+            return self.groups.rearm(place);
+        }
+        let committed = self.hand_on(place);
+        self.apply(place, committed);
+        self.note_standing(now, place);
+        self.groups.rearm(place);
+    }
+
+    /// Hands a group's `Ready` on; what is to be applied comes back.
+    fn hand_on(&mut self, place: usize) -> Vec<Entry> {
+        let group = self.groups.at_ready(place);
+        let id = group.id;
+        let Ready { messages, append, committed, fetches, reads, failed_reads } =
+            group.raft.ready();
+        group.confirmed(reads);
+        group.failed(failed_reads);
+        if let Some(append) = append {
+            self.append.push(id, append);
+        }
+        messages.into_iter().for_each(|envelope| self.send(envelope));
+        fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
+        committed
+    }
+
+    /// Tells the rest of the shard when a group stands differently than before.
+    fn note_standing(&mut self, now: Tick, place: usize) {
+        let group = self.groups.at_ready(place);
+        let (id, before, standing) = (group.id, group.known, group.standing());
+        if before == standing {
+            return;
+        }
+        group.known = standing;
+        log_standing(&self.site.name, id, before, standing);
+        if let Some(fault) = group.raft.fault() {
+            tracing::error!(
+                "{} g{id} raft: stopped: {fault}; this replica serves nothing any more",
+                self.site.name
+            );
+        }
+        self.board.note(id, standing.term, standing.leader);
+        self.pairs.standing_changed(now, id, standing, &mut self.groups);
+        // Requests that waited for a leader may go on.
+        self.retry_parked();
+    }
+}
+
+fn log_standing(name: &str, group: purlin_rsm::GroupId, before: Standing, now: Standing) {
+    let Standing { term, leader, leads } = now;
+    match leader {
+        _ if leads => tracing::info!("{name} g{group} raft: became leader term={term}"),
+        _ if before.leads => tracing::info!("{name} g{group} raft: lost leadership term={term}"),
+        Some(leader) => tracing::debug!("{name} g{group} raft: follows node {leader} term={term}"),
+        None => tracing::debug!("{name} g{group} raft: no leader term={term}"),
+    }
+}

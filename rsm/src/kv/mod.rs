@@ -1,0 +1,226 @@
+//! A replicated map of byte strings, with the semantics and the error texts of Redis 7.
+//!
+//! [`KvCommand`]s go through the log and [`KvQuery`]s do not; both answer a [`KvOutcome`]. The
+//! machine knows one group's keys only: who holds keys of several groups splits its commands. It has
+//! no clock and no configuration, so that replicas cannot differ.
+
+mod command;
+mod outcome;
+mod store;
+mod wire;
+
+#[cfg(test)]
+mod kv_test;
+
+pub use command::{KvCommand, KvQuery, SetCondition};
+pub use outcome::{KvOutcome, KvValues};
+pub use wire::{Malformed, Strings, StringsBuf};
+
+use crate::machine::{ApplyContext, Command, StateMachine};
+use bytes::Bytes;
+use outcome::ValuesBuf;
+use store::Store;
+
+/// The longest key, in bytes. The same on all replicas, so it is no option.
+pub const KEY_BYTES_MAX: usize = 64 << 10;
+
+/// The longest value, in bytes. `APPEND` does not lead beyond it either.
+pub const VALUE_BYTES_MAX: usize = 8 << 20;
+
+/// The longest array that a query answers, in bytes: it has to fit a frame between nodes.
+pub const VALUES_BYTES_MAX: usize = 12 << 20;
+
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+const OVERFLOW: &str = "ERR increment or decrement would overflow";
+const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+const KEY_TOO_LONG: &str = "ERR key exceeds the maximum of 64 KiB; nothing was changed";
+const ARRAY_TOO_LONG: &str = "ERR the values are more than 12 MiB together; nothing was changed, ask for fewer keys at a time";
+const MALFORMED_COMMAND: &str =
+    "ERR the log holds a command that this version does not know; nothing was changed";
+const MALFORMED_QUERY: &str = "ERR this version does not know the query; nothing was changed";
+
+/// The key-value machine of one group.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct KvMachine {
+    store: Store,
+}
+
+impl KvMachine {
+    /// A machine without keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many keys it has.
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether it has no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A digest of all keys and values: equal contents have equal ones.
+    pub fn digest(&self) -> u64 {
+        self.store.digest()
+    }
+
+    fn apply_one(&mut self, command: &[u8]) -> Bytes {
+        match KvCommand::decode(command) {
+            Ok(command) => self.execute(&command),
+            Err(Malformed) => error(MALFORMED_COMMAND),
+        }
+    }
+
+    fn execute(&mut self, command: &KvCommand<'_>) -> Bytes {
+        if let Err(text) = check_lengths(command) {
+            return error(text);
+        }
+        match *command {
+            KvCommand::Set { key, value, condition, get } => self.set(key, value, condition, get),
+            KvCommand::Append { key, value } => self.append(key, value),
+            KvCommand::Delete { keys } => self.delete(keys),
+            KvCommand::Add { key, delta } => self.add(key, delta),
+            KvCommand::SetMany { pairs } => self.set_many(pairs),
+        }
+    }
+
+    fn set(&mut self, key: &[u8], value: &[u8], condition: SetCondition<'_>, get: bool) -> Bytes {
+        // A plain SET, which is nearly every one, does not look for the old value.
+        if condition == SetCondition::Always && !get {
+            self.store.set(key, value);
+            return KvOutcome::Ok.encode();
+        }
+        let old = self.store.value(key);
+        let holds = match condition {
+            SetCondition::Always => true,
+            SetCondition::Absent => old.is_none(),
+            SetCondition::Present => old.is_some(),
+            SetCondition::Equal(expected) => old == Some(expected),
+        };
+        let outcome = match (get, holds) {
+            (true, _) => value_or_nil(old),
+            (false, true) => KvOutcome::Ok.encode(),
+            (false, false) => KvOutcome::Nil.encode(),
+        };
+        if holds {
+            self.store.set(key, value);
+        }
+        outcome
+    }
+
+    fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
+        let len = self.store.value(key).map_or(0, <[u8]>::len) + value.len();
+        if len > VALUE_BYTES_MAX {
+            return error(TOO_LONG);
+        }
+        self.store.append(key, value);
+        integer(len)
+    }
+
+    fn delete(&mut self, keys: Strings<'_>) -> Bytes {
+        integer(keys.iter().filter(|key| self.store.remove(key)).count())
+    }
+
+    fn add(&mut self, key: &[u8], delta: i64) -> Bytes {
+        let Some(number) = self.store.value(key).map_or(Some(0), parse_integer) else {
+            return error(NOT_AN_INTEGER);
+        };
+        let Some(sum) = number.checked_add(delta) else { return error(OVERFLOW) };
+        self.store.set(key, sum.to_string().as_bytes());
+        KvOutcome::Integer(sum).encode()
+    }
+
+    fn set_many(&mut self, pairs: Strings<'_>) -> Bytes {
+        let mut strings = pairs.iter();
+        while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
+            self.store.set(key, value);
+        }
+        KvOutcome::Ok.encode()
+    }
+
+    fn values(&self, keys: Strings<'_>) -> Bytes {
+        let mut values = ValuesBuf::default();
+        for key in keys.iter() {
+            let value = self.store.value(key);
+            if values.bytes() + value.map_or(0, <[u8]>::len) > VALUES_BYTES_MAX {
+                return error(ARRAY_TOO_LONG);
+            }
+            values.push(value);
+        }
+        KvOutcome::Array(values.values()).encode()
+    }
+}
+
+impl StateMachine for KvMachine {
+    fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+        outcomes.extend(commands.iter().map(|command| self.apply_one(&command.data)));
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        let Ok(query) = KvQuery::decode(query) else { return error(MALFORMED_QUERY) };
+        match query {
+            KvQuery::Get { key } => value_or_nil(self.store.value(key)),
+            KvQuery::Length { key } => integer(self.store.value(key).map_or(0, <[u8]>::len)),
+            KvQuery::Exist { keys } => {
+                integer(keys.iter().filter(|key| self.store.value(key).is_some()).count())
+            }
+            KvQuery::GetMany { keys } => self.values(keys),
+            KvQuery::Digest => KvOutcome::Integer(self.digest() as i64).encode(),
+            KvQuery::Count => integer(self.len()),
+        }
+    }
+}
+
+/// The number that `text` is, when it is written as Redis writes one: no sign but a minus, no
+/// leading zero, no space.
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let is_canonical = match digits {
+        [b'0'] => text.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.len() < 19 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !is_canonical {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The limits hold at the door already. They are judged again here, since what a log holds may have
+/// been proposed by anyone.
+fn check_lengths(command: &KvCommand<'_>) -> Result<(), &'static str> {
+    match *command {
+        KvCommand::Set { key, value, .. } => check_pair(key, value),
+        KvCommand::Append { key, value } => check_pair(key, value),
+        KvCommand::Add { key, .. } => check_pair(key, &[]),
+        KvCommand::SetMany { pairs } => {
+            let mut strings = pairs.iter();
+            while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
+                check_pair(key, value)?;
+            }
+            Ok(())
+        }
+        KvCommand::Delete { .. } => Ok(()),
+    }
+}
+
+fn check_pair(key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(KEY_TOO_LONG);
+    }
+    if value.len() > VALUE_BYTES_MAX { Err(TOO_LONG) } else { Ok(()) }
+}
+
+fn value_or_nil(value: Option<&[u8]>) -> Bytes {
+    value.map_or(KvOutcome::Nil, KvOutcome::Bytes).encode()
+}
+
+fn integer(number: usize) -> Bytes {
+    KvOutcome::Integer(number as i64).encode()
+}
+
+fn error(text: &str) -> Bytes {
+    KvOutcome::Error(text.as_bytes()).encode()
+}

@@ -1,0 +1,172 @@
+//! Elections: pre-vote, campaign, granting votes, and leaders that notice they have no quorum
+//! (Raft paper 5.2, 5.4.1; thesis 4.2.3, 6.2 and 9.6).
+
+use super::{
+    Raft,
+    gate::Promise,
+    quorum::{self, Ballots, Tally},
+    role::{Campaign, Candidate, Leader, Role},
+};
+use crate::{
+    entry::Payload,
+    message::Message,
+    types::{EntryId, NodeId, Term, Tick},
+};
+
+impl Raft {
+    /// No leader was heard of in time.
+    pub(super) fn tick_election(&mut self) {
+        if !self.timer.is_due(self.now) {
+            return;
+        }
+        if self.gate.is_waiting() {
+            // Whatever is asked for now would be stale when the disk lets it leave (safety A1).
+            return self.timer.stand_still();
+        }
+        if matches!(self.role, Role::Candidate(_)) {
+            self.timer.failed();
+        }
+        self.campaign_for(Campaign::PreVote);
+    }
+
+    fn campaign_for(&mut self, campaign: Campaign) {
+        self.role = Role::Candidate(Candidate { campaign, ballots: Ballots::default() });
+        self.timer.arm(self.now);
+        match campaign {
+            Campaign::PreVote => {
+                self.ask_all(campaign);
+                // To ask oneself changes nothing that would have to be durable.
+                self.count(self.config.node, true);
+            }
+            Campaign::Vote => {
+                self.term = self.term.next();
+                self.vote = Some(self.config.node);
+                self.hard_state_changed = true;
+                self.gate.clear();
+                // The own vote, and asking for others on the ground of it, wait until term, vote and the
+                // log that is claimed are durable: or a crash would let us vote again (safety A1, B04).
+                self.ask_all(campaign);
+                self.gate.push(Promise::OwnVote(self.term));
+            }
+        }
+    }
+
+    fn ask_all(&mut self, campaign: Campaign) {
+        let last = self.log.last();
+        for voter in self.config.voters.clone() {
+            if voter == self.config.node {
+                continue;
+            }
+            match campaign {
+                Campaign::PreVote => {
+                    self.send_in(voter, self.term.next(), Message::PreVote { last })
+                }
+                Campaign::Vote => self.send_gated(voter, Message::Vote { last }),
+            }
+        }
+    }
+
+    /// Would we vote for `from` in `term`? Answering changes nothing here (B13).
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
+        let granted = term > self.term
+            && !self.hears_of_leader()
+            && !self.timer.abstains(self.now)
+            && last >= self.log.last();
+        // A refusal carries our own term: who is behind catches up by it (B09).
+        let term = if granted { term } else { self.term };
+        self.send_in(from, term, Message::PreVoteReply { granted });
+    }
+
+    pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
+        // A grant names the term it is for; one for another campaign counts for nothing (B08, B14).
+        if !granted || term == self.term.next() {
+            self.count_if(Campaign::PreVote, from, granted);
+        }
+    }
+
+    /// Votes at most once in a term, and never for a log that is behind ours.
+    pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
+        if self.timer.abstains(self.now) {
+            return;
+        }
+        let free = match self.vote {
+            Some(vote) => vote == from,
+            None => self.leader().is_none(),
+        };
+        if !free || last < self.log.last() {
+            return self.send(from, Message::VoteReply { granted: false });
+        }
+        if self.vote.is_none() {
+            self.vote = Some(from);
+            self.hard_state_changed = true;
+        }
+        // Once it leads, its vote request coming again must not start the timer that it keeps still.
+        if self.leader().is_none() {
+            self.timer.arm(self.now);
+        }
+        self.send_gated(from, Message::VoteReply { granted: true });
+    }
+
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+        self.count_if(Campaign::Vote, from, granted);
+    }
+
+    /// Our vote for ourselves in `term` is durable.
+    pub(super) fn count_own_vote(&mut self, term: Term) {
+        if term == self.term {
+            self.count_if(Campaign::Vote, self.config.node, true);
+        }
+    }
+
+    fn count_if(&mut self, wanted: Campaign, voter: NodeId, granted: bool) {
+        if matches!(&self.role, Role::Candidate(candidate) if candidate.campaign == wanted) {
+            self.count(voter, granted);
+        }
+    }
+
+    fn count(&mut self, voter: NodeId, granted: bool) {
+        let Role::Candidate(candidate) = &mut self.role else { return };
+        candidate.ballots.record(voter, granted);
+        match (candidate.ballots.tally(&self.config.voters), candidate.campaign) {
+            (Tally::Open, _) => {}
+            (Tally::Won, Campaign::PreVote) => self.campaign_for(Campaign::Vote),
+            (Tally::Won, Campaign::Vote) => self.lead(),
+            (Tally::Lost, _) => {
+                self.timer.failed();
+                self.follow(self.term, None);
+            }
+        }
+    }
+
+    fn lead(&mut self) {
+        let mut leader = Leader::new(self.log.last().index.next(), self.newest_round);
+        let Role::Candidate(candidate) = &self.role else {
+            unreachable!("only a candidate is elected")
+        };
+        for voter in self.config.voters.iter().filter(|voter| **voter != self.config.node) {
+            let has_voted = candidate.ballots.granted().any(|node| node == *voter);
+            leader.follower(*voter, has_voted, !self.unreachable.contains(voter));
+        }
+        leader.confirmed_by = Some(Tick(self.now.0 + self.timer.shortest()));
+        self.timer.stop();
+        self.timer.succeeded();
+        self.role = Role::Leader(leader);
+        // By an entry of its own term a leader commits what came before (Raft paper 5.4.2, 8).
+        self.append_own(Payload::Noop);
+    }
+
+    /// Steps down when no majority confirms that it leads: followers on the other side of a partition
+    /// may have another leader, and clients here would wait for nothing (Raft thesis 6.2).
+    pub(super) fn check_quorum(&mut self) {
+        let (now, voters) = (self.now, self.config.voters.len());
+        let Some(leader) = self.leader_mut() else { return };
+        if leader.confirmed_by.is_some_and(|by| now < by) {
+            return;
+        }
+        leader.confirmed_by = None;
+        let confirmed = 1 + leader.followers.values().filter(|progress| progress.confirmed).count();
+        if confirmed < quorum::majority(voters) {
+            self.follow(self.term, None);
+        }
+    }
+}

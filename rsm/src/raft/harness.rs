@@ -1,0 +1,536 @@
+//! A cluster of replicas under full control, for scripts (`script.rs`) and seeds (`raft_test.rs`).
+//!
+//! Nothing happens by itself: messages wait in a network until they are delivered, lost or doubled;
+//! writes wait until they are completed; each node has a clock of its own that somebody must move. So
+//! every order of events can be had. What the disk really holds is known here, and [`Oracle`] is shown
+//! every step.
+//!
+//! ```text
+//!   input ──► Raft ──hand_out──► messages ──► network ──deliver──► another node's input
+//!                       ├──────► write    ──► writing ──persist──► disk, then Raft::appended
+//!                       ├──────► fetch    ──► fetches ──fetch────► Raft::fetched
+//!                       └──────► committed ─► machine ──apply────► Raft::applied
+//! ```
+
+use super::{
+    Append, Fetch, FetchPurpose, NotLeader, Raft, RaftConfig, Ready, Recovered, RoleKind, Terms,
+    Window, oracle::Oracle,
+};
+use crate::{
+    entry::{Entry, Payload},
+    message::{Envelope, Message},
+    types::{EntryId, GroupId, HardState, Index, NodeId, Term, Tick, WriteId},
+};
+use bytes::Bytes;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt::Write as _,
+    ops::Range,
+};
+
+const GROUP: GroupId = GroupId(1);
+
+/// What all replicas of a cluster are told.
+#[derive(Clone)]
+pub(super) struct Options {
+    pub nodes: u32,
+    pub election_ticks: Range<u64>,
+    pub tell_commit_ticks: u64,
+    pub window: Window,
+    pub append_bytes_max: usize,
+    pub apply_bytes_max: usize,
+    pub cache_bytes_max: usize,
+    pub campaigns_first: Option<NodeId>,
+    /// How many entries at the end of the log a restart has at hand.
+    pub tail: usize,
+    pub seed: u64,
+    /// Whether the oracle judges: not where a script forges messages.
+    pub is_judged: bool,
+    /// Whether the machine has applied what it is handed at once.
+    pub applies_at_once: bool,
+    /// Whether every line of what happens is written down.
+    pub is_told: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes: 3,
+            election_ticks: 10..20,
+            tell_commit_ticks: 2,
+            window: Window { messages: 8, bytes: 1 << 20 },
+            append_bytes_max: 1 << 20,
+            apply_bytes_max: 1 << 20,
+            cache_bytes_max: 1 << 20,
+            campaigns_first: None,
+            tail: usize::MAX,
+            seed: 1,
+            is_judged: true,
+            applies_at_once: true,
+            is_told: true,
+        }
+    }
+}
+
+/// What is durable of a replica, in truth.
+#[derive(Clone, Default)]
+pub(super) struct Disk {
+    pub hard_state: HardState,
+    pub entries: Vec<Entry>,
+}
+
+impl Disk {
+    fn write(&mut self, append: Append) {
+        if let Some(hard_state) = append.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(first) = append.entries.first() {
+            assert!(first.index.0 <= self.entries.len() as u64 + 1, "a gap before {}", first.id());
+            self.entries.truncate(first.index.0 as usize - 1);
+            self.entries.extend(append.entries);
+        }
+    }
+
+    pub(super) fn last(&self) -> EntryId {
+        self.entries.last().map(Entry::id).unwrap_or_default()
+    }
+
+    pub(super) fn term(&self, index: Index) -> Option<Term> {
+        match index.0 {
+            0 => Some(Term(0)),
+            i => self.entries.get(i as usize - 1).map(|entry| entry.term),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        let mut terms = Terms::default();
+        self.entries.iter().for_each(|entry| terms.push(entry.term));
+        terms
+    }
+}
+
+/// One node: its replica while it is up, and its surroundings.
+pub(super) struct Node {
+    pub raft: Option<Raft>,
+    pub now: Tick,
+    pub disk: Disk,
+    /// Handed out to be written, not complete; a crash loses them.
+    pub writing: VecDeque<Append>,
+    pub fetches: VecDeque<Fetch>,
+    /// What the state machine has applied since the last start.
+    pub machine: Vec<Entry>,
+    /// The last entry handed to the machine, while it is busy with it.
+    pub applying: Option<Index>,
+    /// Proposals and reads that were confirmed and failed since the last start.
+    pub confirmed: BTreeSet<u64>,
+    pub failed: BTreeSet<u64>,
+    starts: u64,
+    seen: Seen,
+}
+
+/// What was last told about a replica.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Seen {
+    role: Option<RoleKind>,
+    term: Term,
+    leader: Option<NodeId>,
+    committed: Index,
+    is_faulty: bool,
+}
+
+/// See the module.
+pub(super) struct Cluster {
+    pub options: Options,
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Messages that are on their way, oldest first.
+    pub network: Vec<Envelope>,
+    /// Whose messages to whom are lost.
+    pub cuts: BTreeSet<(NodeId, NodeId)>,
+    pub oracle: Oracle,
+    told: String,
+}
+
+impl Cluster {
+    pub(super) fn new(options: Options) -> Self {
+        let ids: Vec<NodeId> = (1..=options.nodes).map(NodeId).collect();
+        let mut cluster = Self {
+            oracle: Oracle::new(ids.len()),
+            options,
+            nodes: BTreeMap::new(),
+            network: Vec::new(),
+            cuts: BTreeSet::new(),
+            told: String::new(),
+        };
+        for id in ids {
+            cluster.nodes.insert(id, Node::new());
+            cluster.restart(id, 0);
+        }
+        cluster
+    }
+
+    pub(super) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub(super) fn raft(&self, id: NodeId) -> Option<&Raft> {
+        self.nodes.get(&id)?.raft.as_ref()
+    }
+
+    fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("a node of the cluster")
+    }
+
+    /// What has happened since the last call, a line each.
+    pub(super) fn take_told(&mut self) -> String {
+        std::mem::take(&mut self.told)
+    }
+
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if self.options.is_told {
+            writeln!(self.told, "{}", line()).expect("a string takes all");
+        }
+    }
+
+    /// Gives a replica that is up an input, and looks at what it did.
+    pub(super) fn input<T>(
+        &mut self,
+        id: NodeId,
+        input: impl FnOnce(&mut Raft, Tick) -> T,
+    ) -> Option<T> {
+        let node = self.node(id);
+        let now = node.now;
+        let output = input(node.raft.as_mut()?, now);
+        self.observe(id);
+        Some(output)
+    }
+
+    /// Moves a node's clock, and ticks the replica where its deadline says so.
+    pub(super) fn pass(&mut self, id: NodeId, ticks: u64) {
+        for _ in 0..ticks {
+            let node = self.node(id);
+            node.now = Tick(node.now.0 + 1);
+            if self.is_due(id) {
+                self.input(id, Raft::tick);
+            }
+        }
+    }
+
+    pub(super) fn is_due(&self, id: NodeId) -> bool {
+        let now = self.nodes[&id].now;
+        self.raft(id).and_then(Raft::deadline).is_some_and(|due| due <= now)
+    }
+
+    pub(super) fn propose(
+        &mut self,
+        id: NodeId,
+        command: &str,
+    ) -> Option<Result<EntryId, NotLeader>> {
+        let command = Bytes::copy_from_slice(command.as_bytes());
+        self.input(id, |raft, _| raft.propose(command))
+    }
+
+    pub(super) fn read(&mut self, id: NodeId, read: u64) -> Option<Result<(), NotLeader>> {
+        self.oracle.registered(read);
+        self.input(id, |raft, _| raft.read(read))
+    }
+
+    /// Takes what a replica wants done, and starts all of it.
+    pub(super) fn hand_out(&mut self, id: NodeId) {
+        while let Some(ready) = self.input(id, |raft, _| raft.ready()) {
+            let has_applied = self.start(id, ready);
+            if !has_applied {
+                return;
+            }
+        }
+    }
+
+    /// Whether something was applied at once, so that there may be more.
+    fn start(&mut self, id: NodeId, ready: Ready) -> bool {
+        if let Some(append) = ready.append {
+            self.tell(|| format!("{id} writes {}", show_append(&append)));
+            if self.options.is_judged {
+                let raft = self.nodes[&id].raft.as_ref().expect("it has handed out");
+                self.oracle.wrote(&append, raft);
+            }
+            self.node(id).writing.push_back(append);
+        }
+        ready.messages.into_iter().for_each(|envelope| self.send(envelope));
+        for fetch in ready.fetches {
+            self.tell(|| format!("{id} fetches {}", show_fetch(&fetch)));
+            self.node(id).fetches.push_back(fetch);
+        }
+        for read in ready.reads {
+            self.tell(|| format!("{id} confirms read {} at {}", read.read, read.index));
+            self.oracle.confirmed(read.read, read.index);
+            self.node(id).confirmed.insert(read.read);
+        }
+        for read in ready.failed_reads {
+            self.tell(|| format!("{id} fails read {read}"));
+            self.node(id).failed.insert(read);
+        }
+        self.give_to_machine(id, ready.committed)
+    }
+
+    fn give_to_machine(&mut self, id: NodeId, entries: Vec<Entry>) -> bool {
+        let Some(last) = entries.last().map(|entry| entry.index) else { return false };
+        self.tell(|| format!("{id} applies {}", show_entries(&entries)));
+        if self.options.is_judged {
+            self.oracle.applies(&self.nodes[&id].machine, &entries);
+        }
+        let node = self.node(id);
+        node.machine.extend(entries);
+        node.applying = Some(last);
+        if self.options.applies_at_once {
+            self.finish_apply(id);
+        }
+        self.options.applies_at_once
+    }
+
+    /// The machine is through with what it was given.
+    pub(super) fn finish_apply(&mut self, id: NodeId) {
+        if let Some(last) = self.node(id).applying.take() {
+            self.input(id, |raft, _| raft.applied(last));
+        }
+    }
+
+    fn send(&mut self, envelope: Envelope) {
+        if self.options.is_judged {
+            self.oracle.sent(&envelope, &self.nodes[&envelope.from]);
+        }
+        let is_cut = self.cuts.contains(&(envelope.from, envelope.to));
+        let lost = if is_cut { " (lost)" } else { "" };
+        self.tell(|| format!("{}{lost}", show_envelope(&envelope)));
+        if !is_cut {
+            self.network.push(envelope);
+        }
+    }
+
+    /// Takes a message out of the network and gives it to its receiver, if that is up.
+    pub(super) fn deliver(&mut self, at: usize) -> NodeId {
+        let envelope = self.network.remove(at);
+        let to = envelope.to;
+        if !self.cuts.contains(&(envelope.from, to)) {
+            self.input(to, |raft, now| raft.step(now, envelope));
+        }
+        to
+    }
+
+    /// Makes the `count` oldest writes durable, and reports the last of them: it stands for all.
+    pub(super) fn persist(&mut self, id: NodeId, count: usize) {
+        let count = count.min(self.node(id).writing.len());
+        let last = count.checked_sub(1).map(|last| self.node(id).writing[last].write);
+        self.land(id, count);
+        if let Some(last) = last {
+            self.complete(id, last);
+        }
+    }
+
+    /// Makes the `count` oldest writes durable, and reports nothing.
+    pub(super) fn land(&mut self, id: NodeId, count: usize) {
+        let node = self.node(id);
+        let landed: Vec<Append> = node.writing.drain(..count.min(node.writing.len())).collect();
+        landed.into_iter().for_each(|append| node.disk.write(append));
+    }
+
+    /// Tells the replica that a write is durable.
+    pub(super) fn complete(&mut self, id: NodeId, write: WriteId) {
+        self.tell(|| format!("{id} durable w{write}"));
+        self.input(id, |raft, now| raft.appended(now, write));
+    }
+
+    /// Answers the oldest fetch with at most `count` entries; with none, the read has failed.
+    pub(super) fn fetch(&mut self, id: NodeId, count: usize) {
+        let node = self.node(id);
+        let Some(fetch) = node.fetches.pop_front() else { return };
+        let range = fetch.range.start.0 as usize - 1..fetch.range.end.0 as usize - 1;
+        let held = node.disk.entries.get(range.start..).unwrap_or_default();
+        let entries: Vec<Entry> = held.iter().take(range.len().min(count)).cloned().collect();
+        self.tell(|| format!("{id} fetched {}", show_entries(&entries)));
+        self.input(id, |raft, _| raft.fetched(fetch.purpose, entries));
+    }
+
+    /// The node loses its memory, and all writes but the `kept` oldest, which land unreported.
+    pub(super) fn crash(&mut self, id: NodeId, kept: usize) {
+        self.land(id, kept);
+        let node = self.node(id);
+        let lost = node.writing.len();
+        *node = Node { disk: node.disk.clone(), now: node.now, starts: node.starts, ..Node::new() };
+        self.tell(|| format!("{id} crashes, {lost} writes lost"));
+    }
+
+    /// The node starts on what is durable; it abstains from elections for some ticks.
+    pub(super) fn restart(&mut self, id: NodeId, abstains: u64) {
+        let options = self.options.clone();
+        let node = self.nodes.entry(id).or_insert_with(Node::new);
+        let tail = node.disk.entries.len().saturating_sub(options.tail);
+        let recovered = Recovered {
+            hard_state: node.disk.hard_state,
+            terms: node.disk.terms(),
+            tail: node.disk.entries[tail..].to_vec(),
+        };
+        let config = RaftConfig {
+            group: GROUP,
+            node: id,
+            voters: (1..=options.nodes).map(NodeId).collect(),
+            election_ticks: options.election_ticks,
+            tell_commit_ticks: options.tell_commit_ticks,
+            window: options.window,
+            append_bytes_max: options.append_bytes_max,
+            apply_bytes_max: options.apply_bytes_max,
+            cache_bytes_max: options.cache_bytes_max,
+            campaigns_first: options.campaigns_first == Some(id),
+            abstains_until: Tick(node.now.0 + abstains),
+            seed: options.seed << 16 | u64::from(id.0) << 8 | node.starts,
+        };
+        node.starts += 1;
+        node.raft = Some(Raft::new(config, recovered, node.now));
+        node.seen = Seen::default();
+        self.observe(id);
+    }
+
+    /// The heartbeat of `from`'s node reaches all others that it reaches, and their answers come back:
+    /// what the engine does for all groups of two nodes at once.
+    pub(super) fn beat(&mut self, from: NodeId) {
+        for to in self.ids() {
+            if to == from || self.cuts.contains(&(from, to)) || self.raft(to).is_none() {
+                continue;
+            }
+            let Some(raft) = self.raft(from) else { return };
+            let term = raft.term();
+            let is_followed = if raft.role() == RoleKind::Leader {
+                self.input(to, |raft, now| raft.vouch(now, from, term)).unwrap_or(false)
+            } else {
+                self.input(to, |raft, now| raft.unvouch(now, from));
+                false
+            };
+            if self.cuts.contains(&(to, from)) {
+                continue;
+            }
+            self.input(from, |raft, now| match is_followed {
+                true => raft.confirm(now, to),
+                false => raft.unconfirm(now, to),
+            });
+        }
+    }
+
+    /// Tells what has changed with a replica, and shows the step to the oracle.
+    fn observe(&mut self, id: NodeId) {
+        let before = self.nodes[&id].seen;
+        let Some(raft) = self.raft(id) else { return };
+        let after = Seen {
+            role: Some(raft.role()),
+            term: raft.term(),
+            leader: raft.leader(),
+            committed: raft.committed(),
+            is_faulty: raft.fault().is_some(),
+        };
+        super::invariants::check(raft);
+        assert!(after.term >= before.term, "{id}: term {} after {}", after.term, before.term);
+        assert!(after.committed >= before.committed, "{id}: its commit went back");
+        if after != before && self.options.is_told {
+            let line = show_change(id, raft, before, after);
+            self.told.push_str(&line);
+        }
+        self.node(id).seen = after;
+        if self.options.is_judged {
+            self.oracle.judge(id, &self.nodes);
+        }
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            raft: None,
+            now: Tick(0),
+            disk: Disk::default(),
+            writing: VecDeque::new(),
+            fetches: VecDeque::new(),
+            machine: Vec::new(),
+            applying: None,
+            confirmed: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            starts: 0,
+            seen: Seen::default(),
+        }
+    }
+}
+
+fn show_change(id: NodeId, raft: &Raft, before: Seen, after: Seen) -> String {
+    let mut lines = String::new();
+    let place = |seen: Seen| (seen.role, seen.term, seen.leader);
+    if before.role.is_some() && place(before) != place(after) {
+        let leader = match after.leader {
+            Some(leader) if leader != id => format!(" of {leader}"),
+            _ => String::new(),
+        };
+        lines += &format!("{id} is {}{leader} in t{}\n", show_role(raft.role()), after.term);
+    }
+    if before.role.is_some() && before.committed != after.committed {
+        lines += &format!("{id} commits {}\n", after.committed);
+    }
+    if let Some(fault) = raft.fault().filter(|_| !before.is_faulty) {
+        lines += &format!("{id} STOPS: {fault}\n");
+    }
+    lines
+}
+
+fn show_role(role: RoleKind) -> &'static str {
+    match role {
+        RoleKind::Follower => "follower",
+        RoleKind::PreCandidate => "pre-candidate",
+        RoleKind::Candidate => "candidate",
+        RoleKind::Leader => "leader",
+    }
+}
+
+fn show_entry(entry: &Entry) -> String {
+    match &entry.payload {
+        Payload::Noop => format!("{}:noop", entry.id()),
+        Payload::Command(data) if data.len() > 16 => {
+            format!("{}:{} bytes", entry.id(), data.len())
+        }
+        Payload::Command(data) => format!("{}:{}", entry.id(), String::from_utf8_lossy(data)),
+    }
+}
+
+pub(super) fn show_entries(entries: &[Entry]) -> String {
+    format!("[{}]", entries.iter().map(show_entry).collect::<Vec<_>>().join(" "))
+}
+
+fn show_append(append: &Append) -> String {
+    let hard_state = append.hard_state.map_or(String::new(), |hard_state| {
+        let vote = hard_state.vote.map_or("-".to_string(), |vote| vote.to_string());
+        format!(" term={} vote={vote}", hard_state.term)
+    });
+    let entries = match append.entries.is_empty() {
+        true => String::new(),
+        false => format!(" {}", show_entries(&append.entries)),
+    };
+    format!("w{}{hard_state}{entries}", append.write)
+}
+
+fn show_fetch(fetch: &Fetch) -> String {
+    match fetch.purpose {
+        FetchPurpose::Apply => format!("{:?} to apply", fetch.range),
+        FetchPurpose::Send(to) => format!("{:?} for {to}", fetch.range),
+    }
+}
+
+pub(super) fn show_envelope(envelope: &Envelope) -> String {
+    let what = match &envelope.message {
+        Message::PreVote { last } => format!("PreVote last={last}"),
+        Message::PreVoteReply { granted } => format!("PreVoteReply granted={granted}"),
+        Message::Vote { last } => format!("Vote last={last}"),
+        Message::VoteReply { granted } => format!("VoteReply granted={granted}"),
+        Message::Append { prev, entries, committed } => {
+            format!("Append prev={prev} {} commit={committed}", show_entries(entries))
+        }
+        Message::AppendReply { matched } => format!("AppendReply matched={matched}"),
+        Message::AppendReject { prev, hint } => format!("AppendReject prev={prev} hint={hint}"),
+        Message::ReadProbe { round } => format!("ReadProbe round={round}"),
+        Message::ReadProbeReply { round } => format!("ReadProbeReply round={round}"),
+        Message::Stale => "Stale".to_string(),
+    };
+    format!("{}->{} t{} {what}", envelope.from, envelope.to, envelope.term)
+}

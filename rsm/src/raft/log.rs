@@ -1,0 +1,369 @@
+//! A group's log as its replica sees it: which entries there are, how far they are written, durable,
+//! committed and applied, and the cached tail of those that are not yet sent or applied everywhere.
+//!
+//! ```text
+//!   first                applied        committed          last
+//!     |---------------------|---------------|----------------|
+//!     [ in the WAL only ............)[ cached ................]
+//!                                 durable ^        ^ written
+//! ```
+//!
+//! `applied <= committed <= last` and `durable <= written <= last`; `durable` and `committed` are in
+//! no order, since a follower may learn of a commit before its own write completes.
+//!
+//! Durability enters through [`Log::completed`] only (safety A2, A3).
+
+use super::terms::Terms;
+use crate::{
+    entry::Entry,
+    types::{EntryId, Index, Term, WriteId},
+};
+use std::collections::VecDeque;
+
+/// A group's log. See the module for its pointers.
+#[derive(Debug)]
+pub(super) struct Log {
+    terms: Terms,
+    /// The end of the log, without a gap, up to `last`.
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    writes: Writes,
+    /// The last entry known to be durable on a quorum. Never moves back.
+    committed: Index,
+    /// The last entry handed out to be applied.
+    applying: Index,
+    /// The last entry that the state machine has applied.
+    applied: Index,
+}
+
+/// How far the log has reached the WAL.
+#[derive(Debug, Default)]
+struct Writes {
+    /// The newest write that was handed out.
+    newest: WriteId,
+    /// The last entry that was handed out to be written.
+    written: Index,
+    /// The last entry the WAL has made durable here. Only this prefix counts towards our own vote
+    /// for a commit (Raft thesis 10.2.1).
+    durable: Index,
+    /// Writes that have not completed, oldest first, and up to which entry each will make the log
+    /// durable.
+    outstanding: VecDeque<(WriteId, Index)>,
+}
+
+impl Log {
+    /// The log that recovery has found: all of it is durable. `tail` is the end of it that is at hand.
+    ///
+    /// # Panics
+    /// When `tail` is not the end of the log, or `committed` lies behind it: they come from our own
+    /// recovery.
+    pub(super) fn new(terms: Terms, tail: Vec<Entry>, committed: Index) -> Self {
+        let last = terms.last();
+        assert!(
+            committed <= last.index,
+            "commit {committed} beyond the recovered log, which ends in {last}"
+        );
+        assert!(
+            tail.last().is_none_or(|entry| entry.id() == last),
+            "a tail that does not end in {last}"
+        );
+        let writes = Writes { written: last.index, durable: last.index, ..Writes::default() };
+        let cache_bytes = tail.iter().map(Entry::cost).sum();
+        Self {
+            terms,
+            cache: tail.into(),
+            cache_bytes,
+            writes,
+            committed,
+            applying: Index(0),
+            applied: Index(0),
+        }
+    }
+
+    /// The last entry.
+    pub(super) fn last(&self) -> EntryId {
+        self.terms.last()
+    }
+
+    /// The term of the entry at `index`, `None` beyond the last.
+    pub(super) fn term(&self, index: Index) -> Option<Term> {
+        self.terms.term(index)
+    }
+
+    /// The terms of all entries.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Whether the log holds this very entry.
+    pub(super) fn has(&self, id: EntryId) -> bool {
+        self.terms.term(id.index) == Some(id.term)
+    }
+
+    /// The last entry known to be durable on a quorum.
+    pub(super) fn committed(&self) -> Index {
+        self.committed
+    }
+
+    /// The last entry that is durable here.
+    pub(super) fn durable(&self) -> Index {
+        self.writes.durable
+    }
+
+    /// The last entry that the state machine has applied.
+    pub(super) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// Adds an entry of the leader's own at the end.
+    pub(super) fn push(&mut self, entry: Entry) {
+        assert_eq!(
+            entry.index,
+            self.last().index.next(),
+            "an entry that does not follow the last one"
+        );
+        self.terms.push(entry.term);
+        self.cache_bytes += entry.cost();
+        self.cache.push_back(entry);
+    }
+
+    /// Takes a leader's entries: those it already holds are skipped, and what conflicts is cut off
+    /// together with all behind it (Raft paper 5.3). The entry before the first must be ours.
+    ///
+    /// # Errors
+    /// A conflict with a committed entry, which is named: the log is left as it was.
+    pub(super) fn accept(&mut self, entries: Vec<Entry>) -> Result<(), EntryId> {
+        let Some(new) = entries.iter().position(|entry| !self.has(entry.id())) else {
+            return Ok(());
+        };
+        let conflict = entries[new].index;
+        if conflict <= self.committed {
+            return Err(EntryId::new(self.term(conflict).unwrap_or_default(), conflict));
+        }
+        self.truncate(conflict.previous());
+        entries.into_iter().skip(new).for_each(|entry| self.push(entry));
+        Ok(())
+    }
+
+    /// Cuts off everything behind `last`, and every claim that it is durable (safety A3): a write of
+    /// what was cut may still complete, and must not vouch for what takes its place.
+    fn truncate(&mut self, last: Index) {
+        assert!(last >= self.committed, "truncation to {last} below the commit {}", self.committed);
+        while self.cache.back().is_some_and(|entry| entry.index > last) {
+            let entry = self.cache.pop_back().expect("there is a last one");
+            self.cache_bytes -= entry.cost();
+        }
+        self.terms.truncate(last);
+        let writes = &mut self.writes;
+        writes.written = writes.written.min(last);
+        writes.durable = writes.durable.min(last);
+        writes.outstanding.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
+    }
+
+    /// Moves the commit forward; never back.
+    pub(super) fn commit(&mut self, index: Index) -> bool {
+        assert!(index <= self.last().index, "commit {index} beyond the last entry {}", self.last());
+        let moved = index > self.committed;
+        self.committed = self.committed.max(index);
+        moved
+    }
+
+    /// Whether there are entries that were not handed out to be written.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.writes.written < self.last().index
+    }
+
+    /// Hands out the entries that are not written yet, under a new write id. It may have none, when
+    /// only the hard state is to be written.
+    pub(super) fn write(&mut self) -> (WriteId, Vec<Entry>) {
+        let entries = self.cached(self.writes.written.next()..self.last().index.next());
+        let writes = &mut self.writes;
+        writes.newest = WriteId(writes.newest.0 + 1);
+        writes.written = self.terms.last().index;
+        writes.outstanding.push_back((writes.newest, writes.written));
+        (writes.newest, entries)
+    }
+
+    /// The newest write that has not completed: what a gated message must wait for (safety A2).
+    pub(super) fn newest_outstanding(&self) -> Option<WriteId> {
+        self.writes.outstanding.back().map(|(write, _)| *write)
+    }
+
+    /// All writes up to `write` are durable.
+    pub(super) fn completed(&mut self, write: WriteId) {
+        assert!(
+            write <= self.writes.newest,
+            "write {write} completed, but {} is the newest",
+            self.writes.newest
+        );
+        let writes = &mut self.writes;
+        while writes.outstanding.front().is_some_and(|(id, _)| *id <= write) {
+            let (_, upto) = writes.outstanding.pop_front().expect("there is a first one");
+            writes.durable = writes.durable.max(upto);
+        }
+    }
+
+    /// What to apply next: from where to where, or `None` when all that is committed is handed out.
+    /// One batch at a time: nothing while an earlier one is being applied.
+    pub(super) fn to_apply(&self) -> Option<std::ops::Range<Index>> {
+        (self.applying == self.applied && self.applied < self.committed)
+            .then(|| self.applied.next()..self.committed.next())
+    }
+
+    /// Entries up to `last` were handed out to be applied.
+    pub(super) fn applying(&mut self, last: Index) {
+        assert!(
+            last > self.applying && last <= self.committed,
+            "applying {last}, commit is {}",
+            self.committed
+        );
+        self.applying = last;
+    }
+
+    /// The state machine has applied everything up to `index`.
+    pub(super) fn apply(&mut self, index: Index) {
+        assert!(
+            index > self.applied && index <= self.applying,
+            "applied {index} of {}",
+            self.applying
+        );
+        self.applied = index;
+    }
+
+    /// The first entry that is at hand without the WAL.
+    pub(super) fn cached_from(&self) -> Index {
+        self.cache.front().map_or(self.last().index.next(), |entry| entry.index)
+    }
+
+    /// Bytes of the cached entries.
+    pub(super) fn cache_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
+    /// The cached entries in `range`, all of which must be cached.
+    pub(super) fn cached(&self, range: std::ops::Range<Index>) -> Vec<Entry> {
+        self.cached_up_to(range, usize::MAX)
+    }
+
+    /// The cached entries in `range`, cut where they would cost more than `bytes_max`, but at least
+    /// one.
+    pub(super) fn cached_up_to(
+        &self,
+        range: std::ops::Range<Index>,
+        bytes_max: usize,
+    ) -> Vec<Entry> {
+        if range.is_empty() {
+            return Vec::new();
+        }
+        let from = self.cached_from();
+        assert!(
+            range.start >= from && range.end <= self.last().index.next(),
+            "{range:?} is not cached from {from}"
+        );
+        let (start, end) = ((range.start.0 - from.0) as usize, (range.end.0 - from.0) as usize);
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            let first = bytes == 0;
+            bytes += entry.cost();
+            first || bytes <= bytes_max
+        };
+        self.cache.range(start..end).take_while(fits).cloned().collect()
+    }
+
+    /// Drops cached entries that are applied, durable and either below `unsent` or too many: from now
+    /// on they come from the WAL.
+    pub(super) fn evict(&mut self, unsent: Index, bytes_max: usize) {
+        let done = self.applied.min(self.writes.durable);
+        while let Some(entry) = self.cache.front() {
+            let wanted = entry.index >= unsent && self.cache_bytes <= bytes_max;
+            if entry.index > done || wanted {
+                return;
+            }
+            self.cache_bytes -= entry.cost();
+            self.cache.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Payload;
+
+    fn entry(term: u64, index: u64) -> Entry {
+        Entry { term: Term(term), index: Index(index), payload: Payload::Noop }
+    }
+
+    fn empty() -> Log {
+        Log::new(Terms::default(), Vec::new(), Index(0))
+    }
+
+    #[test]
+    fn late_completion_of_a_truncated_entry_does_not_vouch_for_its_successor() {
+        let mut log = empty();
+        log.accept(vec![entry(1, 1), entry(1, 2)]).expect("nothing is committed");
+        let (first, _) = log.write();
+        log.accept(vec![entry(2, 2)]).expect("nothing is committed");
+        let (second, entries) = log.write();
+        assert_eq!(entries, [entry(2, 2)]);
+        log.completed(first);
+        assert_eq!(
+            log.durable(),
+            Index(1),
+            "safety A3: only entry 1 of that write is still in the log"
+        );
+        log.completed(second);
+        assert_eq!(log.durable(), Index(2));
+    }
+
+    #[test]
+    fn the_same_entry_written_twice_is_durable_by_its_own_write_only() {
+        let mut log = empty();
+        log.accept(vec![entry(1, 1)]).expect("nothing is committed");
+        let (first, _) = log.write();
+        log.accept(vec![entry(2, 1)]).expect("nothing is committed");
+        let (second, _) = log.write();
+        // The first entry again cannot come back with term 1; but one of term 3 may, three writes deep.
+        log.accept(vec![entry(3, 1)]).expect("nothing is committed");
+        let (third, _) = log.write();
+        log.completed(first);
+        log.completed(second);
+        assert_eq!(log.durable(), Index(0));
+        log.completed(third);
+        assert_eq!(log.durable(), Index(1));
+    }
+
+    #[test]
+    fn conflict_with_a_committed_entry_is_refused() {
+        let mut log = empty();
+        log.accept(vec![entry(1, 1), entry(1, 2)]).expect("nothing is committed");
+        log.commit(Index(2));
+        assert_eq!(log.accept(vec![entry(2, 2)]), Err(EntryId::new(Term(1), Index(2))));
+        assert_eq!(log.last(), EntryId::new(Term(1), Index(2)));
+    }
+
+    #[test]
+    fn entries_it_holds_already_are_skipped_and_cut_nothing() {
+        let mut log = empty();
+        log.accept(vec![entry(1, 1), entry(1, 2), entry(1, 3)]).expect("nothing is committed");
+        log.accept(vec![entry(1, 1), entry(1, 2)]).expect("all known");
+        assert_eq!(log.last().index, Index(3), "a delayed append must not cut what came after it");
+    }
+
+    #[test]
+    fn eviction_keeps_what_is_not_applied_or_not_durable() {
+        let mut log = empty();
+        log.accept((1..=4).map(|i| entry(1, i)).collect()).expect("nothing is committed");
+        let (write, _) = log.write();
+        log.commit(Index(3));
+        log.applying(Index(3));
+        log.apply(Index(3));
+        log.evict(Index(5), 0);
+        assert_eq!(log.cached_from(), Index(1), "nothing is durable yet");
+        log.completed(write);
+        log.evict(Index(2), usize::MAX);
+        assert_eq!(log.cached_from(), Index(2), "entry 2 is not sent yet");
+        log.evict(Index(2), 0);
+        assert_eq!(log.cached_from(), Index(4), "too many bytes: sent from the WAL later");
+    }
+}

@@ -1,0 +1,171 @@
+//! What must be true of a cluster at every step, judged by one who sees all of it at once: every log,
+//! every message, and what each disk really holds (Raft paper, figure 3; `safety.md` 2 and 4).
+
+use super::{
+    Append, Raft, RoleKind,
+    harness::{Node, show_envelope},
+};
+use crate::{
+    entry::{Entry, Payload},
+    message::{Envelope, Message},
+    types::{EntryId, Index, NodeId, Term},
+};
+use std::collections::BTreeMap;
+
+/// See the module. Each method panics when its rule is broken.
+#[derive(Default)]
+pub(super) struct Oracle {
+    voters: usize,
+    /// Who led in each term: one at most (election safety).
+    leaders: BTreeMap<Term, NodeId>,
+    /// Whom each voter has voted for in each term, as far as a message said so.
+    votes: BTreeMap<(Term, NodeId), NodeId>,
+    /// Every entry that ever was in a log, with the term before it (log matching).
+    entries: BTreeMap<EntryId, (Term, Payload)>,
+    /// The terms of all entries that were ever committed, and in which term each was.
+    committed: Vec<(Term, Term)>,
+    /// The commit that was known somewhere when each read was registered.
+    reads: BTreeMap<u64, Index>,
+}
+
+impl Oracle {
+    pub(super) fn new(voters: usize) -> Self {
+        Self { voters, ..Self::default() }
+    }
+
+    /// The last entry that was ever committed.
+    pub(super) fn committed(&self) -> Index {
+        Index(self.committed.len() as u64)
+    }
+
+    /// A read was registered somewhere, now.
+    pub(super) fn registered(&mut self, read: u64) {
+        let known = self.committed();
+        assert!(self.reads.insert(read, known).is_none(), "read {read} is registered twice");
+    }
+
+    /// A read that is answered at `index` sees all that was committed when it began.
+    pub(super) fn confirmed(&mut self, read: u64, index: Index) {
+        let known = self.reads[&read];
+        assert!(index >= known, "read {read} at {index}, but {known} was committed before it");
+    }
+
+    /// Entries were handed out to be written: none is another one under the name of an earlier one.
+    pub(super) fn wrote(&mut self, append: &Append, raft: &Raft) {
+        if let Some(first) = append.entries.first() {
+            let before = raft.term_of(first.index.previous()).expect("the log has no gap");
+            self.hold(&append.entries, before);
+        }
+    }
+
+    /// These entries are in a log, after one of term `before`.
+    pub(super) fn hold(&mut self, entries: &[Entry], mut before: Term) {
+        for entry in entries {
+            self.enter(entry, before);
+            before = entry.term;
+        }
+    }
+
+    fn enter(&mut self, entry: &Entry, before: Term) {
+        let known = self.entries.entry(entry.id()).or_insert((before, entry.payload.clone()));
+        assert_eq!(known, &(before, entry.payload.clone()), "two entries are named {}", entry.id());
+    }
+
+    /// What is applied follows what was, and is what was committed.
+    pub(super) fn applies(&self, applied: &[Entry], entries: &[Entry]) {
+        for (at, entry) in (applied.len()..).zip(entries) {
+            assert_eq!(entry.index, Index(at as u64 + 1), "applied out of order");
+            assert_eq!(self.committed[at].0, entry.term, "applied {} uncommitted", entry.id());
+            assert_eq!(self.entries.get(&entry.id()).map(|known| &known.1), Some(&entry.payload));
+        }
+    }
+
+    /// A message has left: what it vouches for is durable (safety A1, A2), and true.
+    pub(super) fn sent(&mut self, envelope: &Envelope, sender: &Node) {
+        let (disk, term, what) = (&sender.disk, envelope.term, || show_envelope(envelope));
+        let voted = |whom: NodeId| {
+            disk.hard_state.term > term
+                || (disk.hard_state.term == term && disk.hard_state.vote == Some(whom))
+        };
+        match &envelope.message {
+            Message::VoteReply { granted: true } => {
+                assert!(voted(envelope.to), "the vote is not durable: {}", what());
+                let whom = *self.votes.entry((term, envelope.from)).or_insert(envelope.to);
+                assert_eq!(whom, envelope.to, "a second vote: {}", what());
+            }
+            Message::Vote { last } => {
+                assert!(voted(envelope.from), "the own vote is not durable: {}", what());
+                assert_eq!(disk.term(last.index), Some(last.term), "not durable: {}", what());
+                let whom = *self.votes.entry((term, envelope.from)).or_insert(envelope.from);
+                assert_eq!(whom, envelope.from, "a second vote: {}", what());
+            }
+            Message::AppendReply { matched } => {
+                let held = sender.raft.as_ref().and_then(|raft| raft.term_of(*matched));
+                assert_eq!(disk.term(*matched), held, "not durable: {}", what());
+            }
+            Message::Append { prev, entries, .. } => {
+                assert!(voted(envelope.from), "it leads without a durable vote: {}", what());
+                assert_eq!(self.leaders.get(&term), Some(&envelope.from), "no leader: {}", what());
+                self.hold(entries, prev.term);
+            }
+            Message::ReadProbe { .. } => {
+                assert_eq!(self.leaders.get(&term), Some(&envelope.from), "no leader: {}", what());
+            }
+            _ => {}
+        }
+    }
+
+    /// A replica has taken a step.
+    pub(super) fn judge(&mut self, id: NodeId, nodes: &BTreeMap<NodeId, Node>) {
+        let node = &nodes[&id];
+        let Some(raft) = &node.raft else { return };
+        assert_eq!(
+            node.disk.term(raft.durable()),
+            raft.term_of(raft.durable()),
+            "{id} takes {} for durable, its disk ends in {}",
+            raft.durable(),
+            node.disk.last()
+        );
+        if raft.role() == RoleKind::Leader && !self.leaders.contains_key(&raft.term()) {
+            self.judge_completeness(id, node);
+        }
+        if raft.role() == RoleKind::Leader {
+            let leader = *self.leaders.entry(raft.term()).or_insert(id);
+            assert_eq!(leader, id, "two leaders in term {}", raft.term());
+        }
+        self.judge_commit(id, nodes);
+    }
+
+    /// A leader has all that was committed in earlier terms (leader completeness).
+    fn judge_completeness(&self, id: NodeId, node: &Node) {
+        let raft = node.raft.as_ref().expect("a leader is up");
+        for (index, (term, within)) in (1..).zip(&self.committed) {
+            if *within < raft.term() {
+                let held = raft.term_of(Index(index));
+                assert_eq!(held, Some(*term), "leader {id} lacks committed entry {index}");
+            }
+        }
+    }
+
+    /// What is committed never changes, and a majority holds it durably when it is.
+    fn judge_commit(&mut self, id: NodeId, nodes: &BTreeMap<NodeId, Node>) {
+        let raft = nodes[&id].raft.as_ref().expect("it has taken a step");
+        let known = self.committed();
+        let checked = raft.committed().min(known);
+        let held = raft.term_of(checked);
+        if checked > Index(0) {
+            let committed = self.committed[checked.0 as usize - 1].0;
+            assert_eq!(held, Some(committed), "{id} holds another committed entry {checked}");
+        }
+        for index in (known.0 + 1..=raft.committed().0).map(Index) {
+            let term = raft.term_of(index).expect("a committed entry is in the log");
+            let holders = nodes.values().filter(|node| node.disk.term(index) == Some(term)).count();
+            assert!(
+                holders > self.voters / 2,
+                "{id} commits {index}@{term}, which {holders} of {} hold durably",
+                self.voters
+            );
+            self.committed.push((term, raft.term()));
+        }
+    }
+}

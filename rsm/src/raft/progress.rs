@@ -1,0 +1,238 @@
+//! A leader's view of one follower: how far its log is known to match, and how much is on its way.
+//!
+//! *Probe*: the place where the logs part is not known; one append at a time. *Replicate*: the logs
+//! match; appends are pipelined, up to a window of messages and bytes (Raft thesis 10.2.1).
+
+use crate::types::{Index, Tick};
+use std::{collections::VecDeque, fmt};
+
+/// How much may be on its way to one follower of one group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// Appends that are not answered.
+    pub messages: usize,
+    /// Their bytes. One append is always allowed, however large.
+    pub bytes: usize,
+}
+
+/// A leader's view of one follower.
+#[derive(Debug)]
+pub(super) struct Progress {
+    /// The follower's log equals ours up to here, durably.
+    pub matched: Index,
+    /// The next entry to send. Always above `matched`.
+    pub next: Index,
+    /// The commit that the follower was last told of. If that was lost, a probe follows, and tells it
+    /// anew.
+    pub told: Index,
+    /// Probing or replicating.
+    pub state: State,
+    /// Its node answers our heartbeats and follows us in this group.
+    pub confirmed: bool,
+    /// There is a connection to its node: without one nothing is sent.
+    pub connected: bool,
+    /// Entries that it needs are being read from the WAL.
+    pub fetching: bool,
+    /// Since when an answer is awaited; each answer that brings news starts it anew.
+    pub awaited_since: Option<Tick>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum State {
+    /// One append at a time; `waiting` while it is on its way.
+    Probe {
+        /// The one append is on its way.
+        waiting: bool,
+    },
+    /// Pipelined appends.
+    Replicate(Inflights),
+}
+
+/// Appends on their way: the last index of each and its bytes, oldest first.
+#[derive(Default, Debug)]
+pub(super) struct Inflights {
+    appends: VecDeque<(Index, usize)>,
+    bytes: usize,
+}
+
+impl Inflights {
+    fn add(&mut self, last: Index, bytes: usize) {
+        self.appends.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    /// Everything up to `matched` has arrived.
+    fn free(&mut self, matched: Index) {
+        while self.appends.front().is_some_and(|(last, _)| *last <= matched) {
+            let (_, bytes) = self.appends.pop_front().expect("there is a first one");
+            self.bytes -= bytes;
+        }
+    }
+
+    fn is_full(&self, window: Window) -> bool {
+        self.appends.len() >= window.messages || self.bytes >= window.bytes
+    }
+}
+
+impl fmt::Display for Inflights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} appends of {} bytes", self.appends.len(), self.bytes)
+    }
+}
+
+impl Progress {
+    /// Of a follower that nothing is known of: probing at the end of our log.
+    pub(super) fn new(last: Index) -> Self {
+        Self {
+            matched: Index(0),
+            next: last.next(),
+            told: Index(0),
+            state: State::Probe { waiting: false },
+            confirmed: false,
+            connected: true,
+            fetching: false,
+            awaited_since: None,
+        }
+    }
+
+    /// Whether another append may go out.
+    pub(super) fn may_send(&self, window: Window) -> bool {
+        let free = match &self.state {
+            State::Probe { waiting } => !waiting,
+            State::Replicate(inflights) => !inflights.is_full(window),
+        };
+        self.connected && !self.fetching && free
+    }
+
+    /// An append up to `last` of `bytes` bytes has gone out, and told of `committed`.
+    pub(super) fn sent(&mut self, now: Tick, last: Index, bytes: usize, committed: Index) {
+        match &mut self.state {
+            State::Probe { waiting } => *waiting = true,
+            State::Replicate(inflights) => {
+                inflights.add(last, bytes);
+                // Optimistic: a lost append shows as a missing answer, and is sent again from a probe.
+                self.next = last.next();
+            }
+        }
+        self.told = self.told.max(committed);
+        self.awaited_since.get_or_insert(now);
+    }
+
+    /// The follower's log equals ours up to `matched`, durably. Whether that is news.
+    pub(super) fn advance(&mut self, now: Tick, matched: Index) -> bool {
+        let news = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(self.matched.next());
+        let drained = match &mut self.state {
+            // Its log matches at some place: pipeline from here.
+            State::Probe { waiting } if *waiting || news => {
+                self.next = self.matched.next();
+                self.state = State::Replicate(Inflights::default());
+                true
+            }
+            State::Probe { .. } => true,
+            State::Replicate(inflights) => {
+                inflights.free(matched);
+                inflights.appends.is_empty()
+            }
+        };
+        self.awaited_since =
+            (!drained).then_some(if news { now } else { self.awaited_since.unwrap_or(now) });
+        news
+    }
+
+    /// The follower has no entry `prev` like ours; the logs may still agree at `agree`. Whether the
+    /// reject was about an append that still counts, and not a late one (B31).
+    pub(super) fn reject(&mut self, prev: Index, agree: Index) -> bool {
+        // Who refuses what it has acknowledged has lost it: it is asked again when the answer to the
+        // probe has stayed out for long enough, not at once and for ever (B39).
+        let current = match &self.state {
+            State::Probe { .. } => prev == self.next.previous() && prev > self.matched,
+            State::Replicate(_) => prev > self.matched,
+        };
+        if current {
+            self.probe(agree.min(prev.previous()).next());
+        }
+        current
+    }
+
+    /// What it is to be sent cannot be read now: as if an append to it had been lost.
+    pub(super) fn stall(&mut self, now: Tick) {
+        self.restart();
+        self.state = State::Probe { waiting: true };
+        self.awaited_since = Some(now);
+    }
+
+    /// Starts over from what is known for sure: answers were lost, or the connection was.
+    pub(super) fn restart(&mut self) {
+        self.probe(self.matched.next());
+    }
+
+    fn probe(&mut self, next: Index) {
+        self.next = next.max(self.matched.next());
+        self.state = State::Probe { waiting: false };
+        self.awaited_since = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window { messages: 2, bytes: 100 };
+
+    fn replicating() -> Progress {
+        let mut progress = Progress::new(Index(10));
+        progress.sent(Tick(1), Index(10), 0, Index(0));
+        progress.advance(Tick(2), Index(10));
+        progress
+    }
+
+    #[test]
+    fn a_probe_waits_for_its_answer() {
+        let mut progress = Progress::new(Index(10));
+        assert!(progress.may_send(WINDOW));
+        progress.sent(Tick(1), Index(10), 0, Index(0));
+        assert!(!progress.may_send(WINDOW));
+        assert!(progress.reject(Index(10), Index(4)));
+        assert_eq!(progress.next, Index(5));
+        assert!(progress.may_send(WINDOW));
+    }
+
+    #[test]
+    fn the_window_is_bounded_in_messages_and_in_bytes() {
+        let mut progress = replicating();
+        progress.sent(Tick(3), Index(11), 10, Index(0));
+        progress.sent(Tick(3), Index(12), 10, Index(0));
+        assert!(!progress.may_send(WINDOW), "two messages");
+        progress.advance(Tick(4), Index(12));
+        progress.sent(Tick(4), Index(13), 1000, Index(0));
+        assert!(!progress.may_send(WINDOW), "one of many bytes, which alone was allowed");
+        progress.advance(Tick(5), Index(13));
+        assert!(
+            progress.may_send(WINDOW) && progress.awaited_since.is_none(),
+            "idle again: counters are zero (B36)"
+        );
+    }
+
+    #[test]
+    fn a_late_reject_does_not_rewind() {
+        let mut progress = replicating();
+        assert!(!progress.reject(Index(10), Index(3)), "10 is matched");
+        assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
+        progress.restart();
+        assert!(!progress.reject(Index(9), Index(3)), "not the probe that is out");
+    }
+
+    #[test]
+    fn next_stays_above_matched() {
+        let mut progress = replicating();
+        progress.sent(Tick(3), Index(12), 10, Index(0));
+        assert!(
+            progress.reject(Index(12), Index(0)),
+            "a follower that claims to have lost acknowledged entries"
+        );
+        assert_eq!(progress.next, Index(11));
+    }
+}

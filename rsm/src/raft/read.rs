@@ -1,0 +1,148 @@
+//! Linearizable reads without a log entry (ReadIndex; Raft thesis 6.4).
+//!
+//! A leader that has committed in its term notes the commit index, asks its followers whether they
+//! still follow it, and answers once a majority has said so and that index is applied. A read joins
+//! only a round that is sent after it was registered (safety R1), so one round serves all reads that
+//! came since the last.
+
+use super::quorum;
+use crate::types::{Index, NodeId, Tick};
+use std::collections::{BTreeMap, VecDeque};
+
+/// A read that its leader has confirmed: to be answered once `index` is applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConfirmedRead {
+    /// The caller's name for it.
+    pub read: u64,
+    /// The state machine must have applied this much.
+    pub index: Index,
+}
+
+/// The reads of one leadership that are not confirmed.
+#[derive(Debug)]
+pub(super) struct ReadQueue {
+    /// Registered since the last round went out.
+    fresh: Vec<ConfirmedRead>,
+    /// Rounds on their way, oldest first, each with the reads that it will confirm.
+    rounds: VecDeque<(u64, Vec<ConfirmedRead>)>,
+    /// The newest round. It only grows, and goes on growing in the replica's next leadership: a late
+    /// answer to an earlier round confirms nothing newer (safety R1, B43). After a restart the term
+    /// is another one, and answers name their term.
+    newest: u64,
+    /// The newest round that each follower has answered.
+    answered: BTreeMap<NodeId, u64>,
+    /// When the newest round went out.
+    asked_at: Tick,
+}
+
+impl ReadQueue {
+    /// No reads; rounds go on after `newest`.
+    pub(super) fn new(newest: u64) -> Self {
+        Self {
+            fresh: Vec::new(),
+            rounds: VecDeque::new(),
+            newest,
+            answered: BTreeMap::new(),
+            asked_at: Tick(0),
+        }
+    }
+
+    /// The newest round, for the next leadership to go on from.
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Notes a read, with the commit index of now.
+    pub(super) fn register(&mut self, read: u64, committed: Index) {
+        self.fresh.push(ConfirmedRead { read, index: committed });
+    }
+
+    /// Whether reads wait for a round to be sent.
+    pub(super) fn wants_round(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Since when the oldest round is unanswered.
+    pub(super) fn awaited_since(&self) -> Option<Tick> {
+        (!self.rounds.is_empty()).then_some(self.asked_at)
+    }
+
+    /// Starts a round for all reads registered so far, and names it. `committed` is at least the term's
+    /// first entry: what was committed before this leadership shows in it (B41).
+    pub(super) fn start_round(&mut self, now: Tick, committed: Index) -> u64 {
+        self.newest += 1;
+        self.asked_at = now;
+        let mut reads = std::mem::take(&mut self.fresh);
+        reads.iter_mut().for_each(|read| read.index = read.index.max(committed));
+        self.rounds.push_back((self.newest, reads));
+        self.newest
+    }
+
+    /// `follower` followed us when `round` reached it.
+    pub(super) fn answer(&mut self, follower: NodeId, round: u64) {
+        if round <= self.newest {
+            let answered = self.answered.entry(follower).or_default();
+            *answered = (*answered).max(round);
+        }
+    }
+
+    /// Takes the reads of all rounds that a majority of `voters` has answered; `me` answers at once.
+    pub(super) fn take_confirmed(&mut self, voters: &[NodeId], me: NodeId) -> Vec<ConfirmedRead> {
+        let answer = |voter: &NodeId| {
+            if *voter == me { u64::MAX } else { self.answered.get(voter).copied().unwrap_or(0) }
+        };
+        let reached = quorum::reached(&mut voters.iter().map(answer).collect::<Vec<_>>());
+        let mut confirmed = Vec::new();
+        while self.rounds.front().is_some_and(|(round, _)| *round <= reached) {
+            let (_, reads) = self.rounds.pop_front().expect("there is a first one");
+            confirmed.extend(reads);
+        }
+        confirmed
+    }
+
+    /// Gives up: the leadership is over. Names the reads that were not confirmed.
+    pub(super) fn abandon(&mut self) -> Vec<u64> {
+        let rounds = std::mem::take(&mut self.rounds).into_iter().flat_map(|(_, reads)| reads);
+        rounds.chain(std::mem::take(&mut self.fresh)).map(|read| read.read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+    #[test]
+    fn a_late_answer_confirms_no_later_read() {
+        let mut reads = ReadQueue::new(7);
+        reads.register(100, Index(5));
+        let first = reads.start_round(Tick(0), Index(5));
+        reads.register(101, Index(5));
+        reads.answer(NodeId(2), first);
+        let confirmed = reads.take_confirmed(&VOTERS, NodeId(1));
+        assert_eq!(confirmed, [ConfirmedRead { read: 100, index: Index(5) }]);
+        let second = reads.start_round(Tick(1), Index(5));
+        reads.answer(NodeId(2), first);
+        assert!(reads.take_confirmed(&VOTERS, NodeId(1)).is_empty());
+        reads.answer(NodeId(3), second);
+        assert_eq!(reads.take_confirmed(&VOTERS, NodeId(1)).len(), 1);
+    }
+
+    #[test]
+    fn an_answer_to_a_round_that_was_never_sent_is_nothing() {
+        let mut reads = ReadQueue::new(0);
+        reads.answer(NodeId(2), 99);
+        reads.register(1, Index(1));
+        reads.start_round(Tick(0), Index(1));
+        assert!(reads.take_confirmed(&VOTERS, NodeId(1)).is_empty());
+    }
+
+    #[test]
+    fn a_lone_voter_needs_nobody() {
+        let mut reads = ReadQueue::new(0);
+        reads.register(1, Index(1));
+        reads.start_round(Tick(0), Index(1));
+        assert_eq!(reads.take_confirmed(&[NodeId(1)], NodeId(1)).len(), 1);
+    }
+}

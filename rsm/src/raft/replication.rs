@@ -1,0 +1,273 @@
+//! Replication: a leader sends, a follower accepts, answers move the commit (Raft paper 5.3, 5.4.2;
+//! thesis 10.2.1).
+
+use super::{
+    Fault, Fetch, FetchPurpose, Raft,
+    progress::{Progress, State},
+    quorum,
+    read::ReadQueue,
+    role::{Leader, Role},
+};
+use crate::{
+    entry::{Entry, Payload},
+    message::Message,
+    types::{EntryId, Index, NodeId, Term, Tick},
+};
+use std::collections::BTreeMap;
+
+impl Leader {
+    /// A new leader whose first entry will be `noop`.
+    pub(super) fn new(noop: Index, newest_round: u64) -> Self {
+        Self {
+            followers: BTreeMap::new(),
+            noop,
+            reads: ReadQueue::new(newest_round),
+            confirmed_by: None,
+            tell_commit_at: None,
+        }
+    }
+
+    /// Adds a follower; one that voted for us counts as confirmed for a start.
+    pub(super) fn follower(&mut self, node: NodeId, confirmed: bool, connected: bool) {
+        let mut progress = Progress::new(self.noop.previous());
+        progress.confirmed = confirmed;
+        progress.connected = connected;
+        self.followers.insert(node, progress);
+    }
+
+    /// When something is due: an answer that stays out, a commit to tell, the first confirmation.
+    pub(super) fn deadline(&self, retry_ticks: u64) -> Option<Tick> {
+        let answers = self.followers.values().filter(|progress| progress.connected);
+        let awaited =
+            answers.filter_map(|progress| progress.awaited_since).chain(self.reads.awaited_since());
+        let retry = awaited.min().map(|since| Tick(since.0 + retry_ticks));
+        [retry, self.confirmed_by, self.tell_commit_at].into_iter().flatten().min()
+    }
+}
+
+impl Raft {
+    /// Answers that stay out this long are asked for again.
+    pub(super) fn retry_ticks(&self) -> u64 {
+        self.timer.shortest()
+    }
+
+    pub(super) fn follower_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.leader_mut()?.followers.get_mut(&node)
+    }
+
+    /// Time has passed for a leader.
+    pub(super) fn tick_leader(&mut self) {
+        let (now, retry_ticks) = (self.now, self.retry_ticks());
+        let Some(leader) = self.leader_mut() else { return };
+        let is_late =
+            |since: Option<Tick>| since.is_some_and(|since| since.0 + retry_ticks <= now.0);
+        for progress in
+            leader.followers.values_mut().filter(|progress| is_late(progress.awaited_since))
+        {
+            progress.restart();
+        }
+        if is_late(leader.reads.awaited_since()) {
+            self.send_round();
+        }
+        if self.leader_mut().is_some_and(|leader| leader.confirmed_by.is_some_and(|by| by <= now)) {
+            self.check_quorum();
+        }
+    }
+
+    pub(super) fn append_own(&mut self, payload: Payload) -> EntryId {
+        let entry = Entry { term: self.term, index: self.log.last().index.next(), payload };
+        let id = entry.id();
+        self.log.push(entry);
+        id
+    }
+
+    /// Sends every follower what it may have: before our own write of it, side by side.
+    pub(super) fn replicate(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let tell_commit = leader.tell_commit_at.is_some_and(|at| at <= self.now);
+        if tell_commit {
+            leader.tell_commit_at = None;
+        }
+        for node in leader.followers.keys().copied().collect::<Vec<_>>() {
+            while self.send_append(node, tell_commit) {}
+        }
+    }
+
+    /// Sends one append to a follower, if there is anything to send and room for it.
+    fn send_append(&mut self, to: NodeId, tell_commit: bool) -> bool {
+        let (last, committed) = (self.log.last().index, self.log.committed());
+        let (window, bytes_max) = (self.config.window, self.config.append_bytes_max);
+        let cached = self.log.cached_from();
+        let Some(progress) = self.follower_mut(to) else { return false };
+        let has_entries = progress.next <= last;
+        // A probe goes out even with nothing to send: only an answer shows that nothing was lost, and
+        // that the follower is in no higher term (B09, B33).
+        let is_probe = matches!(progress.state, State::Probe { .. });
+        let is_due = has_entries || is_probe || (tell_commit && progress.told < committed);
+        if !is_due || !progress.may_send(window) {
+            return false;
+        }
+        let next = progress.next;
+        if has_entries && next < cached {
+            progress.fetching = true;
+            let range = next..cached.min(last.next());
+            self.ready.fetches.push(Fetch { purpose: FetchPurpose::Send(to), range, bytes_max });
+            return false;
+        }
+        let entries = self.log.cached_up_to(next..last.next(), bytes_max);
+        self.send_entries(to, next, entries);
+        true
+    }
+
+    fn send_entries(&mut self, to: NodeId, next: Index, entries: Vec<Entry>) {
+        let (now, committed) = (self.now, self.log.committed());
+        let prev = next.previous();
+        let term = self.log.term(prev).expect("a leader has every entry before the next to send");
+        let last = entries.last().map_or(prev, |entry| entry.index);
+        let bytes = entries.iter().map(Entry::cost).sum();
+        if let Some(progress) = self.follower_mut(to) {
+            progress.sent(now, last, bytes, committed);
+        }
+        self.send(to, Message::Append { prev: EntryId::new(term, prev), entries, committed });
+    }
+
+    /// Entries for a follower that lags have come from the WAL.
+    pub(super) fn send_fetched(&mut self, to: NodeId, entries: Vec<Entry>) {
+        let Some(progress) = self.follower_mut(to) else { return };
+        progress.fetching = false;
+        let next = progress.next;
+        if progress.connected && entries[0].index == next {
+            self.send_entries(to, next, entries);
+        }
+    }
+
+    /// A follower takes a leader's entries.
+    pub(super) fn on_append(
+        &mut self,
+        from: NodeId,
+        prev: EntryId,
+        entries: Vec<Entry>,
+        committed: Index,
+    ) {
+        if !is_sound(prev, &entries, self.term) || !self.recognise(from) {
+            return;
+        }
+        if !self.log.has(prev) {
+            let below = prev.index.previous();
+            let hint = self.log.terms().latest_at_most(below, prev.term);
+            return self.send(from, Message::AppendReject { prev: prev.index, hint });
+        }
+        let matched = Index(prev.index.0 + entries.len() as u64);
+        if let Err(ours) = self.log.accept(entries) {
+            return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
+        }
+        // Only up to what this message has shown to be equal, not to our own last entry.
+        self.log.commit(committed.min(matched));
+        self.send_gated(from, Message::AppendReply { matched });
+    }
+
+    pub(super) fn on_append_reply(&mut self, from: NodeId, matched: Index) {
+        let (now, last) = (self.now, self.log.last().index);
+        let Some(progress) = self.follower_mut(from) else { return };
+        if matched > last {
+            return;
+        }
+        if progress.advance(now, matched) {
+            self.advance_commit();
+        }
+        // When the commit was told, this follower may have had no room for it.
+        let committed = self.log.committed();
+        if self.follower_mut(from).is_some_and(|progress| progress.told < committed) {
+            self.tell_commit_soon();
+        }
+    }
+
+    pub(super) fn on_append_reject(&mut self, from: NodeId, prev: Index, hint: EntryId) {
+        if prev > self.log.last().index {
+            return;
+        }
+        let agree = self.log.terms().latest_at_most(hint.index, hint.term).index;
+        if let Some(progress) = self.follower_mut(from) {
+            progress.reject(prev, agree);
+        }
+    }
+
+    /// Commits what a majority holds durably, if it is of this term: an older entry is committed only
+    /// by one of ours behind it (Raft paper 5.4.2, figure 8). We count ourselves at what is durable
+    /// here, not at what we have (safety A4).
+    pub(super) fn advance_commit(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let mut matched: Vec<Index> =
+            leader.followers.values().map(|progress| progress.matched).collect();
+        matched.push(self.log.durable());
+        let reached = quorum::reached(&mut matched);
+        if reached < leader.noop || !self.log.commit(reached) {
+            return;
+        }
+        if leader.followers.values().any(|progress| progress.told < reached) {
+            self.tell_commit_soon();
+        }
+    }
+
+    /// Entries that come meanwhile tell it, and save the message.
+    fn tell_commit_soon(&mut self) {
+        let at = Tick(self.now.0 + self.config.tell_commit_ticks);
+        if let Some(leader) = self.leader_mut() {
+            leader.tell_commit_at.get_or_insert(at);
+        }
+    }
+
+    /// Sends a round for the reads that wait for one (safety R1).
+    pub(super) fn ask_readers(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        // Until then the commit index may be older than what was acknowledged before us (B41).
+        if leader.reads.wants_round() && self.log.committed() >= leader.noop {
+            self.send_round();
+        }
+    }
+
+    fn send_round(&mut self) {
+        let (now, committed) = (self.now, self.log.committed());
+        let Some(leader) = self.leader_mut() else { return };
+        let round = leader.reads.start_round(now, committed);
+        for node in leader.followers.keys().copied().collect::<Vec<_>>() {
+            self.send(node, Message::ReadProbe { round });
+        }
+        self.take_confirmed_reads();
+    }
+
+    /// Answers for the present term only: the leader of an older one has been told so before this.
+    pub(super) fn on_read_probe(&mut self, from: NodeId, round: u64) {
+        if self.recognise(from) {
+            self.send(from, Message::ReadProbeReply { round });
+        }
+    }
+
+    pub(super) fn on_read_probe_reply(&mut self, from: NodeId, round: u64) {
+        if let Some(leader) = self.leader_mut() {
+            leader.reads.answer(from, round);
+            self.take_confirmed_reads();
+        }
+    }
+
+    fn take_confirmed_reads(&mut self) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let confirmed = leader.reads.take_confirmed(&self.config.voters, self.config.node);
+        self.ready.reads.extend(confirmed);
+    }
+}
+
+/// Whether entries follow `prev` without a gap, in terms that do not fall and are not above `term`.
+/// What a peer sends is checked, not believed.
+fn is_sound(prev: EntryId, entries: &[Entry], term: Term) -> bool {
+    let mut last = prev;
+    // Nobody leads in term 0, and no entry is of it.
+    term > Term(0)
+        && prev.term <= term
+        && entries.iter().all(|entry| {
+            let follows = entry.index.0.checked_sub(1) == Some(last.index.0)
+                && entry.term >= last.term.max(Term(1));
+            last = entry.id();
+            follows && entry.term <= term
+        })
+}

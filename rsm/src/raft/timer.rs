@@ -1,0 +1,161 @@
+//! The election timer: random, backing off, and standing still while nothing could come of it.
+
+use crate::types::Tick;
+use std::ops::Range;
+
+/// When a replica that hears of no leader campaigns (Raft paper 5.2).
+#[derive(Debug)]
+pub(super) struct ElectionTimer {
+    /// The range of the timeout, in ticks.
+    timeout: Range<u64>,
+    deadline: Option<Tick>,
+    /// It was due while a promise waited for durability; see [`ElectionTimer::stand_still`].
+    standing: bool,
+    /// Campaigns in a row that led to no leader. Each doubles the timeout, up to eight times: a disk
+    /// that takes longer than a timeout must not make every vote stale before it leaves (safety A1).
+    failures: u32,
+    /// Until then nothing is due, and no vote is given; `None` once it may.
+    abstains_until: Option<Tick>,
+    random: u64,
+}
+
+const DOUBLINGS_MAX: u32 = 3;
+
+impl ElectionTimer {
+    /// A timer that is not armed. `seed` must differ from node to node and from group to group.
+    pub(super) fn new(timeout: Range<u64>, abstains_until: Option<Tick>, seed: u64) -> Self {
+        assert!(
+            timeout.start > 0 && timeout.start < timeout.end,
+            "an election timeout of {timeout:?} ticks"
+        );
+        Self { timeout, deadline: None, standing: false, failures: 0, abstains_until, random: seed }
+    }
+
+    /// When it is due.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.deadline.map(|deadline| deadline.max(self.abstains_until.unwrap_or(deadline)))
+    }
+
+    /// Whether this replica takes no part in elections yet (safety I4). It ends by itself: a replica
+    /// that is vouched for, and has no timer to tell it, votes again too.
+    pub(super) fn abstains(&self, now: Tick) -> bool {
+        self.abstains_until.is_some_and(|until| now < until)
+    }
+
+    /// There is no reason to abstain any more.
+    pub(super) fn trust(&mut self) {
+        self.abstains_until = None;
+    }
+
+    /// The shortest time without a leader after which a replica campaigns, in ticks.
+    pub(super) fn shortest(&self) -> u64 {
+        self.timeout.start
+    }
+
+    /// Whether it is due.
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Starts over with a random timeout.
+    pub(super) fn arm(&mut self, now: Tick) {
+        let (shortest, longest) =
+            (self.timeout.start << self.failures, self.timeout.end << self.failures);
+        let after = shortest + self.draw() % (longest - shortest);
+        self.set(now.0 + after);
+    }
+
+    /// Starts over with the random part of the timeout only: the leader has been silent for the other
+    /// part already.
+    pub(super) fn arm_late(&mut self, now: Tick) {
+        let spread = self.timeout.end - self.timeout.start;
+        let after = 1 + self.draw() % spread;
+        self.set(now.0 + after);
+    }
+
+    /// Is due at once.
+    pub(super) fn arm_now(&mut self, now: Tick) {
+        self.set(now.0);
+    }
+
+    /// Stops: a leader is vouched for, or this replica leads.
+    pub(super) fn stop(&mut self) {
+        self.deadline = None;
+        self.standing = false;
+    }
+
+    /// Stands still until [`ElectionTimer::go_on`]: a promise waits for the disk, and a campaign now
+    /// would only make it stale (safety A1).
+    pub(super) fn stand_still(&mut self) {
+        self.deadline = None;
+        self.standing = true;
+    }
+
+    /// The promise is durable.
+    pub(super) fn go_on(&mut self, now: Tick) {
+        if self.standing {
+            self.arm(now);
+        }
+    }
+
+    /// A campaign led to no leader.
+    pub(super) fn failed(&mut self) {
+        self.failures = (self.failures + 1).min(DOUBLINGS_MAX);
+    }
+
+    /// There is a leader.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    fn set(&mut self, at: u64) {
+        self.deadline = Some(Tick(at));
+        self.standing = false;
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_in_range_and_back_off_within_a_bound() {
+        let mut timer = ElectionTimer::new(50..100, None, 1);
+        for doublings in [0, 1, 2, 3, 3, 3] {
+            for _ in 0..100 {
+                timer.arm(Tick(1000));
+                let after = timer.deadline().expect("armed").0 - 1000;
+                assert!(
+                    (50 << doublings..100 << doublings).contains(&after),
+                    "{after} after {doublings} doublings"
+                );
+            }
+            timer.failed();
+        }
+        timer.succeeded();
+        timer.arm(Tick(0));
+        assert!(timer.deadline().expect("armed") < Tick(100));
+    }
+
+    #[test]
+    fn stands_still_until_told() {
+        let mut timer = ElectionTimer::new(50..100, None, 1);
+        timer.arm(Tick(0));
+        timer.stand_still();
+        assert!(!timer.is_due(Tick(1_000_000)));
+        timer.go_on(Tick(1_000_000));
+        assert!(timer.deadline().expect("armed again") >= Tick(1_000_050));
+        timer.stop();
+        timer.go_on(Tick(2_000_000));
+        assert_eq!(timer.deadline(), None, "a stopped timer is not one that stands still");
+    }
+}

@@ -1,0 +1,71 @@
+//! The page that documents the commands, written from the table.
+
+use super::{COMMANDS, CommandSpec, Group, Run, refused::REFUSED};
+use std::fmt::Write;
+
+/// The page `docs/commands.md`.
+pub fn page() -> String {
+    let mut page = String::from(PAGE_HEAD);
+    for (title, group) in [
+        ("Values", Group::String),
+        ("Keys", Group::Generic),
+        ("Connection", Group::Connection),
+        ("Node", Group::Server),
+    ] {
+        let _ = write!(
+            page,
+            "\n## {title}\n\n| command | what it does | cost |\n| --- | --- | --- |\n"
+        );
+        for command in COMMANDS.iter().filter(|command| command.group == group) {
+            put_rows(&mut page, "", command);
+        }
+    }
+    page.push_str("\n## Refused on purpose\n\n| command | why, and what to do |\n| --- | --- |\n");
+    for (names, why) in REFUSED {
+        let names: Vec<_> = names.iter().map(|name| format!("`{}`", name.to_uppercase())).collect();
+        let _ = writeln!(page, "| {} | {why} |", names.join(" "));
+    }
+    page
+}
+
+const PAGE_HEAD: &str = "# Commands\n\n\
+    <!-- Written by `server/src/resp/commands/table.rs` from the table of commands. After a change there: \
+    `PURLIN_WRITE_DOCS=1 cargo test -p purlin-server commands` -->\n\n\
+    What a node answers at its Redis port. Every acknowledged write is durable on a majority, every \
+    read is linearizable, and a pipeline's commands on one group take effect in order. Commands, \
+    options and error texts are those of Redis 7, with `SET ... IFEQ` beside them.\n\n\
+    `CLUSTERDOWN`, `TRYAGAIN` and `LOADING` mean that a command was certainly not applied: it may be \
+    sent again. `UNKNOWN` means that it may have been: read before you repeat an `INCR` or an \
+    `APPEND`, or use `SET ... IFEQ`.\n";
+
+fn put_rows(page: &mut String, container: &str, command: &CommandSpec) {
+    let name = format!("{container}{}", command.name.to_uppercase());
+    if !matches!(command.run, Run::Container) {
+        let usage = command.usage.replace('|', "\\|");
+        let gap = if usage.is_empty() { "" } else { " " };
+        let (summary, complexity) = (command.summary, command.complexity);
+        let _ = writeln!(page, "| `{name}{gap}{usage}` | {summary} | {complexity} |");
+    }
+    for subcommand in command.subcommands {
+        put_rows(page, &format!("{name} "), subcommand);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_in_docs_is_this_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/commands.md");
+        if std::env::var_os("PURLIN_WRITE_DOCS").is_some() {
+            std::fs::write(path, page()).expect("docs can be written");
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert_eq!(
+            committed,
+            page(),
+            "run PURLIN_WRITE_DOCS=1 cargo test -p purlin-server commands"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! The commands of Redis that are refused on purpose.
+
+/// Why the command of that name is refused on purpose, and what to do instead.
+pub fn refusal(name: &[u8]) -> Option<String> {
+    let (name, why) = REFUSED
+        .iter()
+        .flat_map(|(names, why)| names.iter().map(move |name| (name, why)))
+        .find(|(other, _)| name.eq_ignore_ascii_case(other.as_bytes()))?;
+    Some(format!("ERR {} is not offered: {why}", name.to_uppercase()))
+}
+
+/// Commands of Redis that are refused on purpose: names, and why and what to do instead.
+pub(super) const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["keys", "scan", "randomkey"],
+        "keys cannot be listed yet; keep a list of them under a key of your own",
+    ),
+    (
+        &["flushall", "flushdb"],
+        "one word should not delete what several nodes keep; delete keys with DEL",
+    ),
+    (
+        &["eval", "evalsha", "eval_ro", "evalsha_ro", "script", "function", "fcall", "fcall_ro"],
+        "a script may do something else on each replica; use SET with IFEQ, INCR or MSET",
+    ),
+    (
+        &["multi", "exec", "discard", "watch", "unwatch"],
+        "there are no transactions yet; use MSET with one {hash tag}, or SET with IFEQ",
+    ),
+    (
+        &["subscribe", "psubscribe", "ssubscribe", "publish", "spublish", "unsubscribe", "pubsub"],
+        "messages are not replicated; ask with GET for what has changed",
+    ),
+    (
+        &[
+            "expire",
+            "pexpire",
+            "expireat",
+            "pexpireat",
+            "ttl",
+            "pttl",
+            "persist",
+            "setex",
+            "psetex",
+            "getex",
+            "expiretime",
+            "pexpiretime",
+        ],
+        "keys do not expire yet; use SET, and DEL when the time has come",
+    ),
+    (
+        &["blpop", "brpop", "blmove", "bzpopmin", "bzpopmax", "blmpop", "bzmpop"],
+        "nothing waits inside the server; ask again with GET",
+    ),
+    (
+        &[
+            "lpush", "rpush", "lpop", "rpop", "lrange", "llen", "sadd", "srem", "smembers", "spop",
+            "hset", "hget", "hgetall", "hdel", "hincrby", "zadd", "zrange", "zpopmin", "xadd",
+            "xread", "pfadd", "geoadd",
+        ],
+        "values are byte strings only; encode what you have and use SET with IFEQ to change it",
+    ),
+    (&["cluster"], "every node serves every key at this port; use it without cluster mode"),
+    (
+        &["migrate", "replicaof", "slaveof", "sync", "psync", "failover"],
+        "replication is raft's matter; nothing needs to be done",
+    ),
+    (
+        &["save", "bgsave", "bgrewriteaof", "lastsave"],
+        "what was answered is durable on a majority already; nothing needs to be done",
+    ),
+    (
+        &["debug", "shutdown", "monitor", "module"],
+        "it would stop or spy on others; use the server's own commands",
+    ),
+];

@@ -1,0 +1,378 @@
+//! One client connection: requests in, replies out in their order.
+//!
+//! ```text
+//!  bytes ─► inbox ─► parser ─► table ─┬─► answered here ──────────────┐
+//!          reader task                └─► backend ─► groups ─┐        │
+//!                                                            ▼        ▼
+//!  bytes ◄────────────────────────── output ◄── drained ◄── ring ◄────┘
+//!          writer task
+//! ```
+//!
+//! The reader takes in all requests that a read has brought before it wakes anybody; the writer
+//! puts all completions that there are into the ring before it writes once. When the ring is full
+//! the reader stops reading, and with it, at some point, the client stops sending.
+
+use super::{
+    backend::Backend,
+    commands::{self, CommandSpec, Run},
+    data::Plan,
+    front::{Client, FrontEnd},
+    gather::{Gather, GroupRequest},
+    inbox::Inbox,
+    local::Local,
+    parser::{Arguments, Parser},
+    reply::Reply,
+    ring::Ring,
+    route::group_of,
+    signal::Signal,
+    words,
+};
+use bytes::BytesMut;
+use futures_lite::future;
+use purlin::kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
+use purlin::{Completion, GroupId, Reader, Request, Runtime, Writer};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    pin::pin,
+    rc::Rc,
+};
+use tracing::{debug, info};
+
+/// Serves a connection until the client leaves, or is asked to. Replies that are due are written
+/// first.
+pub async fn serve_client<R: Runtime, B: Backend>(
+    runtime: R,
+    front: Rc<FrontEnd>,
+    backend: B,
+    mut reader: impl Reader,
+    mut writer: impl Writer,
+) {
+    let Some(client) = front.connect(runtime.now()) else {
+        let mut refusal = BytesMut::new();
+        Reply::new(&mut refusal, Default::default()).error(words::MAX_CLIENTS);
+        // A client that does not take it learns of it by the end of the connection.
+        let _ = write_within(&runtime, &front, &mut writer, &refusal).await;
+        let _ = writer.close().await;
+        return;
+    };
+    let connection = Rc::new(Connection::new(front, client, backend));
+    runtime.spawn(Rc::clone(&connection).write_replies(runtime.clone(), writer));
+    connection.read_requests(&runtime, &mut reader).await;
+    connection.finish().await;
+}
+
+/// What the two tasks of a connection share.
+struct Connection<B> {
+    front: Rc<FrontEnd>,
+    client: Rc<Client>,
+    backend: B,
+    ring: RefCell<Ring>,
+    /// To the writer: there may be something to write, or no request will come any more.
+    news: Signal,
+    /// To the reader: the ring may have room again.
+    room: Signal,
+    /// To the reader: the writer has ended.
+    end: Signal,
+    /// Whether no request will come any more.
+    is_last: Cell<bool>,
+    /// Whether the writer has ended: it has written all, or cannot.
+    has_ended: Cell<bool>,
+}
+
+/// Why the reader stopped taking requests out of the inbox.
+#[derive(PartialEq, Eq)]
+enum Stop {
+    /// There is no whole request in it.
+    Empty,
+    /// The ring is full.
+    Full,
+    /// No request is to be taken any more.
+    Last,
+}
+
+impl<B: Backend> Connection<B> {
+    fn new(front: Rc<FrontEnd>, client: Rc<Client>, backend: B) -> Self {
+        let ring = RefCell::new(Ring::new(front.ring_limits()));
+        Self {
+            front,
+            client,
+            backend,
+            ring,
+            news: Signal::default(),
+            room: Signal::default(),
+            end: Signal::default(),
+            is_last: Cell::new(false),
+            has_ended: Cell::new(false),
+        }
+    }
+
+    /// Takes requests in until the client closes its side, asks to, or makes a mistake.
+    async fn read_requests(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
+        let mut inbox = Inbox::new();
+        let mut parser = Parser::new(self.front.options().request);
+        while !self.has_ended.get() {
+            match self.take_requests(&mut parser, &mut inbox) {
+                Stop::Last => return,
+                Stop::Full => {
+                    self.room.wait().await;
+                    continue;
+                }
+                Stop::Empty => {}
+            }
+            let space = inbox.space(parser.needs());
+            match future::or(reader.read(space), self.writer_ends()).await {
+                Ok(0) => return,
+                Ok(len) => inbox.fill(len),
+                Err(error) => {
+                    debug!(client = self.client.id, %error, "a client's connection was lost");
+                    return;
+                }
+            }
+            self.client.active_at.set(runtime.now());
+        }
+    }
+
+    /// A read that ends when the writer does.
+    async fn writer_ends(&self) -> io::Result<usize> {
+        self.end.wait().await;
+        Ok(0)
+    }
+
+    /// Waits until the replies that are due are written, or cannot be.
+    async fn finish(&self) {
+        self.is_last.set(true);
+        self.news.raise();
+        while !self.has_ended.get() {
+            self.end.wait().await;
+        }
+        self.front.disconnect(&self.client);
+    }
+
+    fn take_requests(&self, parser: &mut Parser, inbox: &mut Inbox) -> Stop {
+        let stop = loop {
+            if !self.ring.borrow().has_room() {
+                break Stop::Full;
+            }
+            match parser.parse(inbox.unread()) {
+                Ok(None) => break Stop::Empty,
+                Ok(Some(len)) => {
+                    let is_last = self.execute(parser.arguments(inbox.unread()));
+                    inbox.consume(len);
+                    if is_last {
+                        break Stop::Last;
+                    }
+                }
+                Err(error) => {
+                    self.refuse(format!("ERR {error}"));
+                    break Stop::Last;
+                }
+            }
+        };
+        if self.ring.borrow().has_output() {
+            self.news.raise();
+        }
+        stop
+    }
+
+    /// Executes one request, and tells whether it is the last.
+    fn execute(&self, arguments: Arguments<'_>) -> bool {
+        if arguments.is_empty() {
+            return false;
+        }
+        self.front.count_command();
+        match resolve(arguments) {
+            Ok((container, command)) => {
+                self.client.command.set((container, command.name));
+                return self.run(command, arguments);
+            }
+            Err(Unresolved::Text(text)) => self.refuse(text),
+            Err(Unresolved::Http) => {
+                if self.front.may_log(self.client.active_at.get()) {
+                    info!(client = self.client.id, "HTTP at the Redis port; connection closed");
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    fn run(&self, command: &CommandSpec, arguments: Arguments<'_>) -> bool {
+        match command.run {
+            Run::Local(run) => self.answer(run, arguments),
+            Run::Data(plan) => {
+                match plan(arguments) {
+                    Ok(plan) => self.submit(command, plan),
+                    Err(text) => self.refuse(text.as_bytes()),
+                }
+                false
+            }
+            Run::Container => unreachable!("{} needs a subcommand by its arity", command.name),
+        }
+    }
+
+    fn answer(&self, run: fn(&mut Local<'_>, Arguments<'_>), arguments: Arguments<'_>) -> bool {
+        self.ring.borrow_mut().answer(|out| {
+            let mut local = Local {
+                out,
+                front: &self.front,
+                client: &self.client,
+                info: &|| self.backend.info(),
+                now: self.client.active_at.get(),
+                is_last: false,
+            };
+            run(&mut local, arguments);
+            local.is_last
+        })
+    }
+
+    fn refuse(&self, text: impl AsRef<[u8]>) {
+        let protocol = self.client.protocol.get();
+        self.ring.borrow_mut().answer(|out| Reply::new(out, protocol).error(text));
+    }
+
+    fn submit(&self, command: &CommandSpec, plan: Plan<'_>) {
+        let groups = self.front.options().groups;
+        match plan {
+            Plan::One(key, _) if key.len() > KEY_BYTES_MAX => self.refuse(words::KEY_TOO_LONG),
+            Plan::One(key, request) => self.submit_one(group_of(key, groups), request),
+            Plan::Split(_, keys) if keys.iter().any(|key| key.len() > KEY_BYTES_MAX) => {
+                self.refuse(words::KEY_TOO_LONG);
+            }
+            Plan::Split(what, keys) => self.submit_all(Gather::split(what, keys, groups)),
+            Plan::All(what) => self.submit_all(Gather::all(what, groups)),
+            Plan::SetMany(pairs) => match atomic_group(command.name, pairs, groups) {
+                Err(text) => self.refuse(text),
+                Ok(group) => {
+                    let pairs: StringsBuf = pairs.iter().collect();
+                    let command = KvCommand::SetMany { pairs: pairs.strings() };
+                    self.submit_one(group, Request::Propose(command.encode()));
+                }
+            },
+        }
+    }
+
+    fn submit_one(&self, group: GroupId, request: Request) {
+        let tag = self.ring.borrow_mut().expect(group, self.client.protocol.get());
+        self.backend.submit(group, request, tag);
+    }
+
+    fn submit_all(&self, (gather, requests): (Gather, Vec<GroupRequest>)) {
+        let tag = self.ring.borrow_mut().expect_all(gather, self.client.protocol.get());
+        for (part, (group, request)) in requests.into_iter().enumerate() {
+            self.backend.submit(group, request, tag + part as u64);
+        }
+    }
+
+    /// Writes replies until all are written after the last request, or the client takes no more.
+    async fn write_replies<R: Runtime>(self: Rc<Self>, runtime: R, mut writer: impl Writer) {
+        let mut completions = Vec::new();
+        let mut output = BytesMut::new();
+        loop {
+            self.collect(&mut completions, &mut output);
+            if output.is_empty() {
+                if self.is_last.get() && self.ring.borrow().is_empty() {
+                    break;
+                }
+                future::or(self.backend.completed(), self.news.wait()).await;
+                continue;
+            }
+            self.room.raise();
+            if let Err(error) = write_within(&runtime, &self.front, &mut writer, &output).await {
+                if self.front.may_log(runtime.now()) {
+                    info!(client = self.client.id, %error, "a client takes no replies; dropped");
+                }
+                break;
+            }
+            recycle(&mut output);
+        }
+        // The client may have closed it already.
+        let _ = writer.close().await;
+        self.has_ended.set(true);
+        self.end.raise();
+        self.room.raise();
+    }
+
+    /// Puts completions into the ring, and takes out what is ready to be written.
+    fn collect(&self, completions: &mut Vec<Completion>, output: &mut BytesMut) {
+        self.backend.take_completions(completions);
+        let mut ring = self.ring.borrow_mut();
+        for Completion { tag, outcome } in completions.drain(..) {
+            ring.complete(tag, outcome);
+        }
+        ring.take_output(output);
+    }
+}
+
+/// Why a request has no command.
+enum Unresolved {
+    /// The client is told.
+    Text(String),
+    /// The client is a browser, perhaps one that somebody has tricked into coming here: it is told
+    /// nothing, as Redis does it.
+    Http,
+}
+
+/// A command, behind the name of its container if it is a subcommand.
+type Resolved = (Option<&'static str>, &'static CommandSpec);
+
+/// The command that a request names, with a number of arguments that it takes.
+fn resolve(arguments: Arguments<'_>) -> Result<Resolved, Unresolved> {
+    let name = &arguments[0];
+    let Some(command) = commands::find(name) else {
+        if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:") {
+            return Err(Unresolved::Http);
+        }
+        let unknown = || words::unknown_command(arguments);
+        return Err(Unresolved::Text(commands::refusal(name).unwrap_or_else(unknown)));
+    };
+    if command.subcommands.is_empty() || arguments.len() < 2 {
+        let wrong = || Unresolved::Text(words::wrong_arity(command.name));
+        return command.takes(arguments.len()).then_some((None, command)).ok_or_else(wrong);
+    }
+    let Some(subcommand) = command.subcommand(&arguments[1]) else {
+        return Err(Unresolved::Text(words::unknown_subcommand(command.name, &arguments[1])));
+    };
+    let full_name = || format!("{}|{}", command.name, subcommand.name);
+    let wrong = || Unresolved::Text(words::wrong_arity(&full_name()));
+    let found = (Some(command.name), subcommand);
+    subcommand.takes(arguments.len()).then_some(found).ok_or_else(wrong)
+}
+
+/// The group that has all keys of a command that must be atomic, or what to tell the client.
+fn atomic_group(name: &str, pairs: Arguments<'_>, groups: u32) -> Result<GroupId, String> {
+    let mut keys = pairs.iter().step_by(2);
+    let first = group_of(keys.next().expect("the arity was checked"), groups);
+    match keys.map(|key| group_of(key, groups)).find(|&group| group != first) {
+        Some(other) => Err(words::not_atomic(name, first, other)),
+        None => Ok(first),
+    }
+}
+
+/// Writes all of `bytes`, unless the client takes too long.
+async fn write_within(
+    runtime: &impl Runtime,
+    front: &FrontEnd,
+    writer: &mut impl Writer,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let mut write = pin!(writer.write_all(bytes));
+    // Nearly always there is room in the socket: then no timer is made.
+    if let Some(written) = future::poll_once(write.as_mut()).await {
+        return written;
+    }
+    let deadline = async {
+        runtime.sleep(front.options().write_deadline).await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    future::or(write, deadline).await
+}
+
+/// Empties a buffer for the next replies; a huge one is given back.
+fn recycle(output: &mut BytesMut) {
+    const BYTES_KEPT: usize = 256 << 10;
+    if output.capacity() > BYTES_KEPT {
+        *output = BytesMut::new();
+    }
+    output.clear();
+}

@@ -1,0 +1,122 @@
+//! The commands that work on keys: from their arguments to what is asked of the groups.
+
+use super::{gather::Splittable, parser::Arguments, words};
+use purlin::Request;
+use purlin::kv::{KvCommand, KvQuery, SetCondition, parse_integer};
+use std::borrow::Cow;
+
+/// What a command asks of the groups.
+pub(super) enum Plan<'a> {
+    /// One request, to the group of this key.
+    One(&'a [u8], Request),
+    /// One request to each group that has some of these keys.
+    Split(Splittable, Arguments<'a>),
+    /// Keys and values in turn, which one group must have.
+    SetMany(Arguments<'a>),
+    /// One request to each group.
+    All(Splittable),
+}
+
+/// A plan, or the text of an error.
+pub(super) type Planned<'a> = Result<Plan<'a>, Cow<'static, str>>;
+
+/// Where the arguments behind the name are.
+const KEY: usize = 1;
+const VALUE: usize = 2;
+
+pub(super) fn get(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(query(key(arguments), |key| KvQuery::Get { key }))
+}
+
+pub(super) fn strlen(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(query(key(arguments), |key| KvQuery::Length { key }))
+}
+
+pub(super) fn set(arguments: Arguments<'_>) -> Planned<'_> {
+    let (mut condition, mut get) = (SetCondition::Always, false);
+    let mut options = arguments.from(3).iter();
+    while let Some(option) = options.next() {
+        let wanted = match option.to_ascii_uppercase().as_slice() {
+            b"NX" => SetCondition::Absent,
+            b"XX" => SetCondition::Present,
+            b"IFEQ" => SetCondition::Equal(options.next().ok_or(words::SYNTAX)?),
+            b"GET" => {
+                get = true;
+                continue;
+            }
+            b"EX" | b"PX" | b"EXAT" | b"PXAT" | b"KEEPTTL" => return Err(words::NO_EXPIRY.into()),
+            _ => return Err(words::SYNTAX.into()),
+        };
+        if condition != SetCondition::Always && condition != wanted {
+            return Err(words::SYNTAX.into());
+        }
+        condition = wanted;
+    }
+    let value = argument(arguments, VALUE);
+    Ok(command(key(arguments), |key| KvCommand::Set { key, value, condition, get }))
+}
+
+pub(super) fn append(arguments: Arguments<'_>) -> Planned<'_> {
+    let value = argument(arguments, VALUE);
+    Ok(command(key(arguments), |key| KvCommand::Append { key, value }))
+}
+
+pub(super) fn incr(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(command(key(arguments), |key| KvCommand::Add { key, delta: 1 }))
+}
+
+pub(super) fn decr(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(command(key(arguments), |key| KvCommand::Add { key, delta: -1 }))
+}
+
+pub(super) fn incrby(arguments: Arguments<'_>) -> Planned<'_> {
+    let delta = parse_integer(argument(arguments, VALUE)).ok_or(words::NOT_AN_INTEGER)?;
+    Ok(command(key(arguments), |key| KvCommand::Add { key, delta }))
+}
+
+pub(super) fn decrby(arguments: Arguments<'_>) -> Planned<'_> {
+    let amount = parse_integer(argument(arguments, VALUE)).ok_or(words::NOT_AN_INTEGER)?;
+    let delta = amount.checked_neg().ok_or(words::DECREMENT_OVERFLOW)?;
+    Ok(command(key(arguments), |key| KvCommand::Add { key, delta }))
+}
+
+pub(super) fn del(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(Plan::Split(Splittable::Delete, arguments.from(KEY)))
+}
+
+pub(super) fn exists(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(Plan::Split(Splittable::Exist, arguments.from(KEY)))
+}
+
+pub(super) fn mget(arguments: Arguments<'_>) -> Planned<'_> {
+    Ok(Plan::Split(Splittable::GetMany, arguments.from(KEY)))
+}
+
+pub(super) fn mset(arguments: Arguments<'_>) -> Planned<'_> {
+    let pairs = arguments.from(KEY);
+    if !pairs.len().is_multiple_of(2) {
+        return Err(words::wrong_arity("mset").into());
+    }
+    Ok(Plan::SetMany(pairs))
+}
+
+pub(super) fn dbsize(_: Arguments<'_>) -> Planned<'_> {
+    Ok(Plan::All(Splittable::Count))
+}
+
+fn query<'a>(key: &'a [u8], query: impl FnOnce(&'a [u8]) -> KvQuery<'a>) -> Plan<'a> {
+    Plan::One(key, Request::Query(query(key).encode()))
+}
+
+fn command<'a>(key: &'a [u8], command: impl FnOnce(&'a [u8]) -> KvCommand<'a>) -> Plan<'a> {
+    Plan::One(key, Request::Propose(command(key).encode()))
+}
+
+fn key(arguments: Arguments<'_>) -> &[u8] {
+    argument(arguments, KEY)
+}
+
+/// An argument that the table's arity promises.
+fn argument(arguments: Arguments<'_>, place: usize) -> &[u8] {
+    arguments.get(place).expect("the arity was checked")
+}

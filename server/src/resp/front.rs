@@ -1,0 +1,211 @@
+//! What all client connections of a shard share: limits, settings, and who is connected.
+
+use super::{parser::RequestLimits, reply::Protocol, ring::RingLimits};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+/// How a shard's front end serves its clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FrontEndOptions {
+    /// How many user groups the cluster has: with it a key leads to its group.
+    pub groups: u32,
+    /// The port that clients connect to.
+    pub port: u16,
+    /// This shard's number, and how many shards of this node serve clients: so that the ids that
+    /// connections get are unique on the node.
+    pub shard: u16,
+    /// See `shard`.
+    pub shards: u16,
+    /// How many connections this shard keeps. One more is told so and closed.
+    pub clients_max: usize,
+    /// What a request may cost at most.
+    pub request: RequestLimits,
+    /// How many requests of one connection may wait for their reply. It is not read from meanwhile.
+    pub pipeline_max: usize,
+    /// The same in bytes of replies that wait for the client to take them.
+    pub output_bytes_max: usize,
+    /// A client that takes nothing of its replies for this long is disconnected.
+    pub write_deadline: Duration,
+}
+
+impl FrontEndOptions {
+    /// Default limits, for a cluster of `groups` user groups, at `port`.
+    pub fn new(groups: u32, port: u16) -> Self {
+        Self {
+            groups,
+            port,
+            shard: 0,
+            shards: 1,
+            clients_max: 10_000,
+            request: RequestLimits::default(),
+            pipeline_max: 1_024,
+            output_bytes_max: 16 << 20,
+            write_deadline: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What all client connections of a shard share.
+pub struct FrontEnd {
+    options: FrontEndOptions,
+    clients: RefCell<BTreeMap<u64, Rc<Client>>>,
+    connections: Cell<u64>,
+    commands: Cell<u64>,
+    logged_at: Cell<Option<Duration>>,
+}
+
+impl FrontEnd {
+    /// A front end that nobody is connected to yet.
+    pub fn new(options: FrontEndOptions) -> Rc<Self> {
+        assert!((1..=16_384).contains(&options.groups), "{options:?}");
+        assert!(options.shard < options.shards, "{options:?}");
+        assert!(options.pipeline_max > 0 && options.output_bytes_max > 0, "{options:?}");
+        Rc::new(Self {
+            options,
+            clients: RefCell::default(),
+            connections: Cell::new(0),
+            commands: Cell::new(0),
+            logged_at: Cell::new(None),
+        })
+    }
+
+    /// How it serves.
+    pub fn options(&self) -> &FrontEndOptions {
+        &self.options
+    }
+
+    /// How many clients are connected now.
+    pub fn clients(&self) -> usize {
+        self.clients.borrow().len()
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> u64 {
+        self.connections.get()
+    }
+
+    /// How many commands have been read.
+    pub fn commands(&self) -> u64 {
+        self.commands.get()
+    }
+
+    /// Takes in a connection that was made at `now`; nothing when there are too many.
+    pub(super) fn connect(&self, now: Duration) -> Option<Rc<Client>> {
+        if self.clients() >= self.options.clients_max {
+            return None;
+        }
+        let number = self.connections.get();
+        self.connections.set(number + 1);
+        let id = number * u64::from(self.options.shards) + u64::from(self.options.shard) + 1;
+        let client = Rc::new(Client::new(id, now));
+        self.clients.borrow_mut().insert(id, Rc::clone(&client));
+        Some(client)
+    }
+
+    pub(super) fn disconnect(&self, client: &Client) {
+        self.clients.borrow_mut().remove(&client.id);
+    }
+
+    pub(super) fn count_command(&self) {
+        self.commands.set(self.commands.get() + 1);
+    }
+
+    /// Whether what a client did may be logged at `now`: once a second, so that no client can fill
+    /// the log.
+    pub(super) fn may_log(&self, now: Duration) -> bool {
+        const PAUSE: Duration = Duration::from_secs(1);
+        if self.logged_at.get().is_some_and(|at| now.saturating_sub(at) < PAUSE) {
+            return false;
+        }
+        self.logged_at.set(Some(now));
+        true
+    }
+
+    pub(super) fn ring_limits(&self) -> RingLimits {
+        RingLimits {
+            requests_max: self.options.pipeline_max,
+            bytes_max: self.options.output_bytes_max,
+        }
+    }
+
+    /// What `CLIENT LIST` says at `now`: the clients of this shard, a line each.
+    pub(super) fn client_list(&self, now: Duration) -> String {
+        self.clients.borrow().values().map(|client| client.describe(now)).collect()
+    }
+
+    /// What `CONFIG GET` knows. The two that Redis' tools ask for, and that have no meaning here,
+    /// are empty: everything acknowledged is durable on a majority.
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        let options = &self.options;
+        vec![
+            ("appendonly", String::new()),
+            ("client-query-buffer-limit", options.request.request_bytes_max.to_string()),
+            ("databases", "1".into()),
+            ("maxclients", options.clients_max.to_string()),
+            ("port", options.port.to_string()),
+            ("proto-max-bulk-len", options.request.bulk_bytes_max.to_string()),
+            ("purlin-groups", options.groups.to_string()),
+            ("purlin-output-buffer", options.output_bytes_max.to_string()),
+            ("purlin-pipeline-max", options.pipeline_max.to_string()),
+            ("save", String::new()),
+        ]
+    }
+}
+
+/// What is known of one connection.
+pub(super) struct Client {
+    pub(super) id: u64,
+    pub(super) protocol: Cell<Protocol>,
+    pub(super) name: RefCell<String>,
+    pub(super) library: RefCell<String>,
+    pub(super) library_version: RefCell<String>,
+    /// The latest command; a subcommand behind its container.
+    pub(super) command: Cell<(Option<&'static str>, &'static str)>,
+    connected_at: Duration,
+    pub(super) active_at: Cell<Duration>,
+}
+
+impl Client {
+    fn new(id: u64, now: Duration) -> Self {
+        Self {
+            id,
+            protocol: Cell::default(),
+            name: RefCell::default(),
+            library: RefCell::default(),
+            library_version: RefCell::default(),
+            command: Cell::new((None, "NULL")),
+            connected_at: now,
+            active_at: Cell::new(now),
+        }
+    }
+
+    /// Forgets what the connection has said of itself, as `RESET` wants it.
+    pub(super) fn reset(&self) {
+        self.protocol.set(Protocol::default());
+        self.name.borrow_mut().clear();
+    }
+
+    /// A line as `CLIENT LIST` has it, with its end. Addresses are not known here.
+    pub(super) fn describe(&self, now: Duration) -> String {
+        let protocol = match self.protocol.get() {
+            Protocol::Resp2 => 2,
+            Protocol::Resp3 => 3,
+        };
+        let (container, command) = self.command.get();
+        let container = container.map(|name| format!("{name}|")).unwrap_or_default();
+        format!(
+            "id={} name={} age={} idle={} flags=N db=0 cmd={container}{command} user=default lib-name={} lib-ver={} \
+             resp={protocol}\n",
+            self.id,
+            self.name.borrow(),
+            now.saturating_sub(self.connected_at).as_secs(),
+            now.saturating_sub(self.active_at.get()).as_secs(),
+            self.library.borrow(),
+            self.library_version.borrow(),
+        )
+    }
+}

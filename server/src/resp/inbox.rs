@@ -1,0 +1,108 @@
+//! The bytes of a connection that have been read and not yet consumed.
+//!
+//! ```text
+//!   consumed │ unread │ space to read into
+//!   0        start    end               bytes.len()
+//! ```
+//!
+//! It grows by what has arrived, never by what was announced, and gives a large buffer back.
+
+/// What it begins with: some hundred small requests.
+const BYTES_MIN: usize = 16 << 10;
+
+/// What a busy connection may keep.
+const BYTES_KEPT: usize = 256 << 10;
+
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Inbox {
+    pub(super) fn new() -> Self {
+        Self { bytes: vec![0; BYTES_MIN], start: 0, end: 0 }
+    }
+
+    pub(super) fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    pub(super) fn consume(&mut self, len: usize) {
+        assert!(len <= self.unread().len(), "{len} of {} bytes", self.unread().len());
+        self.start += len;
+    }
+
+    /// Where to read into: never empty. There is room for a request of `needs` bytes as soon as half
+    /// of it has arrived.
+    pub(super) fn space(&mut self, needs: usize) -> &mut [u8] {
+        self.compact();
+        let is_full = self.end == self.bytes.len();
+        if is_full {
+            // At most twice what has arrived. Beyond what a busy connection may keep, no more than
+            // what the request needs.
+            let double = 2 * self.bytes.len();
+            let len =
+                if double > BYTES_KEPT { double.min(needs.max(self.end + 1)) } else { double };
+            self.bytes.reserve_exact(len - self.bytes.len());
+            self.bytes.resize(len, 0);
+        }
+        &mut self.bytes[self.end..]
+    }
+
+    /// So many bytes were read into the space.
+    pub(super) fn fill(&mut self, len: usize) {
+        self.end += len;
+        assert!(self.end <= self.bytes.len(), "{len} bytes were read into less space");
+    }
+
+    /// Moves what is unread to the front.
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.bytes.len() > BYTES_KEPT && self.end <= BYTES_MIN {
+            self.bytes.truncate(BYTES_MIN);
+            self.bytes.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(inbox: &mut Inbox, needs: usize) -> usize {
+        let len = inbox.space(needs).len();
+        inbox.fill(len);
+        len
+    }
+
+    #[test]
+    fn it_grows_by_what_has_arrived_and_shrinks_again() {
+        const NEEDS: usize = 8 << 20;
+        let mut inbox = Inbox::new();
+        assert_eq!(inbox.space(NEEDS).len(), BYTES_MIN, "an announcement costs nothing");
+        while inbox.unread().len() < NEEDS {
+            let before = inbox.unread().len();
+            let read = fill(&mut inbox, NEEDS);
+            assert!(read <= before.max(BYTES_MIN), "{read} bytes for {before}");
+        }
+        assert_eq!(inbox.unread().len(), NEEDS);
+        inbox.consume(NEEDS);
+        assert_eq!(inbox.space(1).len(), BYTES_MIN);
+        assert_eq!(inbox.bytes.capacity(), BYTES_MIN);
+    }
+
+    #[test]
+    fn what_is_unread_stays() {
+        let mut inbox = Inbox::new();
+        inbox.space(1)[..5].copy_from_slice(b"abcde");
+        inbox.fill(5);
+        inbox.consume(2);
+        assert_eq!(inbox.space(1).len(), BYTES_MIN - 3);
+        assert_eq!(inbox.unread(), b"cde");
+    }
+}

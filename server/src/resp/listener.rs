@@ -1,0 +1,32 @@
+//! Takes connections of clients in, a task for each.
+
+use super::{backend::Backend, connection::serve_client, front::FrontEnd};
+use purlin::{Listener, Net, Runtime};
+use std::{rc::Rc, time::Duration};
+use tracing::warn;
+
+/// Serves every client that comes, for as long as the runtime lives. `backend` makes a way to the
+/// groups for each connection.
+pub async fn serve_clients<R: Runtime, B: Backend>(
+    runtime: R,
+    front: Rc<FrontEnd>,
+    mut listener: <R::Net as Net>::Listener,
+    backend: impl Fn() -> B,
+) {
+    /// Long enough for some connection to end when there are too many files open.
+    const PAUSE: Duration = Duration::from_millis(100);
+    loop {
+        match listener.accept().await {
+            Ok((reader, writer)) => {
+                let (front, backend) = (Rc::clone(&front), backend());
+                runtime.spawn(serve_client(runtime.clone(), front, backend, reader, writer));
+            }
+            Err(error) => {
+                if front.may_log(runtime.now()) {
+                    warn!(port = listener.port(), %error, "a client could not be accepted");
+                }
+                runtime.sleep(PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! The commands that a connection answers itself, but for `COMMAND`.
+
+use super::{
+    backend::ServerInfo,
+    front::{Client, FrontEnd},
+    parser::Arguments,
+    reply::{Protocol, Reply},
+    words,
+};
+use bytes::BytesMut;
+use purlin::{GroupId, kv::parse_integer};
+use std::{fmt::Write, time::Duration};
+
+/// The version of Redis whose behaviour clients may count on.
+const REDIS_VERSION: &str = "7.4.0";
+
+/// What such a command sees and may change.
+pub(super) struct Local<'a> {
+    pub(super) out: &'a mut BytesMut,
+    pub(super) front: &'a FrontEnd,
+    pub(super) client: &'a Client,
+    pub(super) info: &'a dyn Fn() -> ServerInfo,
+    pub(super) now: Duration,
+    /// Whether the connection ends with this reply.
+    pub(super) is_last: bool,
+}
+
+impl Local<'_> {
+    pub(super) fn reply(&mut self) -> Reply<'_> {
+        Reply::new(self.out, self.client.protocol.get())
+    }
+}
+
+pub(super) fn ping(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    match arguments.get(1) {
+        _ if arguments.len() > 2 => local.reply().error(words::wrong_arity("ping")),
+        None => local.reply().simple("PONG"),
+        Some(message) => local.reply().bulk(message),
+    }
+}
+
+pub(super) fn echo(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    local.reply().bulk(&arguments[1]);
+}
+
+pub(super) fn ok(local: &mut Local<'_>, _: Arguments<'_>) {
+    local.reply().ok();
+}
+
+pub(super) fn quit(local: &mut Local<'_>, _: Arguments<'_>) {
+    local.reply().ok();
+    local.is_last = true;
+}
+
+pub(super) fn reset(local: &mut Local<'_>, _: Arguments<'_>) {
+    local.client.reset();
+    local.reply().simple("RESET");
+}
+
+pub(super) fn select(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    match parse_integer(&arguments[1]) {
+        Some(0) => local.reply().ok(),
+        Some(_) => local.reply().error(words::NO_SUCH_DB),
+        None => local.reply().error(words::NOT_AN_INTEGER),
+    }
+}
+
+pub(super) fn auth(local: &mut Local<'_>, _: Arguments<'_>) {
+    local.reply().error(words::NO_PASSWORD);
+}
+
+/// Every write that was answered is on a majority already, and this is answered after them.
+pub(super) fn wait(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    if arguments.from(1).iter().any(|number| parse_integer(number).is_none_or(|n| n < 0)) {
+        return local.reply().error(words::NOT_AN_INTEGER);
+    }
+    let others = (local.info)().replicas.saturating_sub(1);
+    local.reply().integer(others.into());
+}
+
+pub(super) fn hello(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    match read_hello(arguments) {
+        Err(text) => local.reply().error(text),
+        Ok(Hello { protocol, name }) => {
+            if let Some(protocol) = protocol {
+                local.client.protocol.set(protocol);
+            }
+            if let Some(name) = name {
+                *local.client.name.borrow_mut() = name;
+            }
+            welcome(local);
+        }
+    }
+}
+
+struct Hello {
+    protocol: Option<Protocol>,
+    name: Option<String>,
+}
+
+fn read_hello(arguments: Arguments<'_>) -> Result<Hello, String> {
+    let mut hello = Hello { protocol: None, name: None };
+    let Some(version) = arguments.get(1) else { return Ok(hello) };
+    hello.protocol = Some(match parse_integer(version) {
+        Some(2) => Protocol::Resp2,
+        Some(3) => Protocol::Resp3,
+        Some(_) => return Err(words::NO_PROTOCOL.into()),
+        None => return Err(words::PROTOCOL_NOT_AN_INTEGER.into()),
+    });
+    let mut options = arguments.from(2).iter();
+    while let Some(option) = options.next() {
+        match option.to_ascii_uppercase().as_slice() {
+            b"AUTH" if options.len() >= 2 => return Err(words::NO_PASSWORD.into()),
+            b"SETNAME" if options.len() >= 1 => {
+                let name = options.next().unwrap_or_default();
+                hello.name = Some(client_name(name).ok_or(words::BAD_CLIENT_NAME)?);
+            }
+            _ => {
+                let option = String::from_utf8_lossy(option);
+                return Err(format!("ERR Syntax error in HELLO option '{option}'"));
+            }
+        }
+    }
+    Ok(hello)
+}
+
+fn welcome(local: &mut Local<'_>) {
+    let id = local.client.id as i64;
+    let version = match local.client.protocol.get() {
+        Protocol::Resp2 => 2,
+        Protocol::Resp3 => 3,
+    };
+    let mut reply = local.reply();
+    reply.map(7);
+    for (name, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+        reply.bulk(name);
+        reply.bulk(value);
+    }
+    for (name, value) in [("proto", version), ("id", id)] {
+        reply.bulk(name);
+        reply.integer(value);
+    }
+    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(name);
+        reply.bulk(value);
+    }
+    reply.bulk("modules");
+    reply.array(0);
+}
+
+pub(super) fn client_id(local: &mut Local<'_>, _: Arguments<'_>) {
+    let id = local.client.id as i64;
+    local.reply().integer(id);
+}
+
+pub(super) fn client_getname(local: &mut Local<'_>, _: Arguments<'_>) {
+    let name = local.client.name.borrow();
+    let mut reply = Reply::new(local.out, local.client.protocol.get());
+    if name.is_empty() { reply.nil() } else { reply.bulk(&*name) }
+}
+
+pub(super) fn client_setname(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    match client_name(&arguments[2]) {
+        None => local.reply().error(words::BAD_CLIENT_NAME),
+        Some(name) => {
+            *local.client.name.borrow_mut() = name;
+            local.reply().ok();
+        }
+    }
+}
+
+pub(super) fn client_setinfo(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    let option = String::from_utf8_lossy(&arguments[2]).to_lowercase();
+    let place = match &*option {
+        "lib-name" => &local.client.library,
+        "lib-ver" => &local.client.library_version,
+        _ => return local.reply().error(format!("ERR Unrecognized option '{option}'")),
+    };
+    let Some(value) = client_name(&arguments[3]) else {
+        let text = "cannot contain spaces, newlines or special characters.";
+        return local.reply().error(format!("ERR {option} {text}"));
+    };
+    *place.borrow_mut() = value;
+    local.reply().ok();
+}
+
+pub(super) fn client_info(local: &mut Local<'_>, _: Arguments<'_>) {
+    let line = local.client.describe(local.now);
+    local.reply().text(&line);
+}
+
+pub(super) fn client_list(local: &mut Local<'_>, _: Arguments<'_>) {
+    let lines = local.front.client_list(local.now);
+    local.reply().text(&lines);
+}
+
+/// A name that a client may give itself, as Redis has it: printable, without spaces, and here also
+/// not longer than fits a line.
+fn client_name(name: &[u8]) -> Option<String> {
+    const LEN_MAX: usize = 256;
+    let is_fine = name.len() <= LEN_MAX && name.iter().all(u8::is_ascii_graphic);
+    is_fine.then(|| String::from_utf8_lossy(name).into_owned())
+}
+
+pub(super) fn config_get(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    let mut settings = local.front.settings();
+    settings.retain(|(name, _)| {
+        arguments.from(2).iter().any(|pattern| matches(pattern, name.as_bytes()))
+    });
+    let mut reply = local.reply();
+    reply.map(settings.len());
+    for (name, value) in settings {
+        reply.bulk(name);
+        reply.bulk(value);
+    }
+}
+
+/// Whether `text` matches a pattern of Redis: `*`, `?`, `[a-c]`, `[^x]`, `\` before a character that
+/// is meant as it is; upper and lower case are the same.
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    // Where to go on when what follows the latest star does not match: one byte further.
+    let (mut retry, mut pattern_at, mut text_at) = (None, 0, 0);
+    while text_at < text.len() {
+        match pattern.get(pattern_at) {
+            Some(b'*') => {
+                pattern_at += 1;
+                retry = Some((pattern_at, text_at));
+                continue;
+            }
+            Some(_) => {
+                let (len, is_match) = matches_one(&pattern[pattern_at..], text[text_at]);
+                if is_match {
+                    pattern_at += len;
+                    text_at += 1;
+                    continue;
+                }
+            }
+            None => {}
+        }
+        let Some((star, from)) = retry else { return false };
+        retry = Some((star, from + 1));
+        (pattern_at, text_at) = (star, from + 1);
+    }
+    pattern[pattern_at..].iter().all(|&byte| byte == b'*')
+}
+
+/// The length of the first element of `pattern`, which is no star, and whether it matches `byte`.
+fn matches_one(pattern: &[u8], byte: u8) -> (usize, bool) {
+    let same = |one: u8| one.eq_ignore_ascii_case(&byte);
+    match *pattern {
+        [b'?', ..] => (1, true),
+        [b'\\', escaped, ..] => (2, same(escaped)),
+        [b'[', ref class @ ..] => {
+            let end = class.iter().position(|&byte| byte == b']').unwrap_or(class.len());
+            let (class, is_negated) = match &class[..end] {
+                [b'^', class @ ..] => (class, true),
+                class => (class, false),
+            };
+            let len = (end + 2).min(pattern.len());
+            (len, in_class(class, byte.to_ascii_lowercase()) != is_negated)
+        }
+        [one, ..] => (1, same(one)),
+        [] => (0, false),
+    }
+}
+
+fn in_class(mut class: &[u8], byte: u8) -> bool {
+    loop {
+        let (low, high, rest) = match class {
+            [low, b'-', high, rest @ ..] => (*low, *high, rest),
+            [one, rest @ ..] => (*one, *one, rest),
+            [] => return false,
+        };
+        let (low, high) = (low.to_ascii_lowercase(), high.to_ascii_lowercase());
+        if (low.min(high)..=low.max(high)).contains(&byte) {
+            return true;
+        }
+        class = rest;
+    }
+}
+
+pub(super) fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    let wanted: Vec<_> =
+        arguments.from(1).iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
+    let is_all = wanted.is_empty()
+        || wanted.iter().any(|name| matches!(&**name, "all" | "default" | "everything"));
+    let mut text = String::new();
+    for (name, facts) in sections(local.front, &(local.info)()) {
+        if !is_all && !wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) {
+            continue;
+        }
+        let gap = if text.is_empty() { "" } else { "\r\n" };
+        let _ = write!(text, "{gap}# {name}\r\n");
+        for (fact, value) in facts {
+            let _ = write!(text, "{fact}:{value}\r\n");
+        }
+    }
+    local.reply().text(&text);
+}
+
+type Section = (&'static str, Vec<(&'static str, String)>);
+
+fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
+    let uptime = info.uptime.as_secs();
+    let server = vec![
+        ("redis_version", REDIS_VERSION.into()),
+        ("redis_mode", "standalone".into()),
+        ("purlin_version", env!("CARGO_PKG_VERSION").into()),
+        ("process_id", std::process::id().to_string()),
+        ("tcp_port", front.options().port.to_string()),
+        ("uptime_in_seconds", uptime.to_string()),
+        ("uptime_in_days", (uptime / 86_400).to_string()),
+    ];
+    let clients = vec![
+        ("connected_clients", front.clients().to_string()),
+        ("maxclients", front.options().clients_max.to_string()),
+    ];
+    let stats = vec![
+        ("total_connections_received", front.connections().to_string()),
+        ("total_commands_processed", front.commands().to_string()),
+    ];
+    let leads: Vec<String> = info.leads.iter().map(GroupId::to_string).collect();
+    let purlin = vec![
+        ("purlin_node", info.node.to_string()),
+        ("purlin_cluster", info.cluster.clone()),
+        ("purlin_nodes", info.nodes.to_string()),
+        ("purlin_shards", info.shards.to_string()),
+        ("purlin_groups", front.options().groups.to_string()),
+        ("purlin_replicas", info.replicas.to_string()),
+        ("purlin_leads", leads.join(",")),
+        ("purlin_groups_without_leader", info.groups_without_leader.to_string()),
+        ("purlin_entries_applied", info.entries_applied.to_string()),
+    ];
+    vec![
+        ("Server", server),
+        ("Clients", clients),
+        ("Persistence", vec![("loading", "0".into())]),
+        ("Stats", stats),
+        ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),
+        ("Cluster", vec![("cluster_enabled", "0".into())]),
+        ("Purlin", purlin),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_redis() {
+        for (pattern, text, is_match) in [
+            ("*", "", true),
+            ("save", "save", true),
+            ("SAVE", "save", true),
+            ("save", "saved", false),
+            ("s*e", "save", true),
+            ("*a*e", "save", true),
+            ("*x*", "save", false),
+            ("s?ve", "save", true),
+            ("s?", "save", false),
+            ("[r-t]ave", "save", true),
+            ("[^r-t]ave", "save", false),
+            ("[xs]ave", "save", true),
+            ("[", "s", false),
+            ("\\*", "*", true),
+            ("\\*", "s", false),
+            ("", "", true),
+            ("", "s", false),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), is_match, "{pattern} {text}");
+        }
+        // No pattern costs more than its length times that of the text.
+        let stars = [b"*a".repeat(5_000), b"b".to_vec()].concat();
+        assert!(!matches(&stars, &b"a".repeat(5_000)));
+    }
+}

@@ -1,0 +1,35 @@
+//! The client protocol: RESP, as Redis speaks it.
+//!
+//! A connection reads requests ([`Parser`]), finds each in the table of [`commands`], asks the
+//! groups through a [`Backend`], and writes the replies in the order of the requests. It is generic
+//! over the runtime, so that the simulator can run it.
+
+mod backend;
+mod client;
+pub mod commands;
+mod connection;
+mod data;
+mod front;
+mod gather;
+mod inbox;
+mod introspect;
+mod listener;
+mod local;
+mod parser;
+mod reply;
+mod ring;
+mod route;
+mod signal;
+mod words;
+
+#[cfg(test)]
+mod parser_test;
+
+pub use backend::{Backend, NodeFacts, ServerInfo, ShardBackend};
+pub use client::{RespClient, Value};
+pub use connection::serve_client;
+pub use front::{FrontEnd, FrontEndOptions};
+pub use listener::serve_clients;
+pub use parser::{Arguments, Parser, ProtocolError, RequestLimits, split_line};
+pub use reply::{Protocol, Reply};
+pub use route::{SLOTS, group_of, slot_of};

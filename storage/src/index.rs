@@ -1,0 +1,133 @@
+//! Where in the WAL a group's entries lie: a mark now and then, and a scan from there.
+//!
+//! A group gets a mark for its first entries, for entries after 64 KiB of WAL since its last mark
+//! (with more than 64 groups, after 1 KiB for each), and for entries that replace others. So a
+//! look-up reads at most that much that it does not need, and all groups together have at most
+//! 2^20 marks of 24 bytes for each GiB of WAL, 24 MiB, beside those of replaced entries.
+
+use purlin_rsm::Index;
+use std::ops::Range;
+
+/// A place in the WAL where a batch lies.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Location {
+    pub(crate) segment: u64,
+    pub(crate) position: u64,
+}
+
+/// From the batch at `at` on, the group's entries stand in order from `first`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Mark {
+    pub(crate) first: Index,
+    pub(crate) at: Location,
+}
+
+/// The marks of one group.
+///
+/// Invariant: strictly ascending in index and place. Between two of them, and behind the last, the
+/// group's records continue one another; replaced entries stand beyond the next mark's index only.
+#[derive(Default, Debug)]
+pub(crate) struct Marks {
+    marks: Vec<Mark>,
+    /// How much WAL there was at the last mark.
+    wal_bytes: u64,
+}
+
+/// How much WAL lies between two marks of a group, when the shard has `groups` of them.
+fn spacing(groups: usize) -> u64 {
+    (groups.max(64) as u64) << 10
+}
+
+impl Marks {
+    /// Entries from `first` on, behind all others, are written at `at`, with `wal_bytes` before it.
+    pub(crate) fn append(&mut self, first: Index, at: Location, wal_bytes: u64, groups: usize) {
+        if self.marks.is_empty() || wal_bytes - self.wal_bytes >= spacing(groups) {
+            self.marks.push(Mark { first, at });
+            self.wal_bytes = wal_bytes;
+        }
+    }
+
+    /// Entries from `first` on, which replace all at or above it, are written at `at`.
+    pub(crate) fn replace(&mut self, first: Index, at: Location, wal_bytes: u64) {
+        let kept = self.marks.partition_point(|mark| mark.first < first);
+        self.marks.truncate(kept);
+        self.marks.push(Mark { first, at });
+        self.wal_bytes = wal_bytes;
+    }
+
+    /// Nothing below `first` is needed any more.
+    pub(crate) fn forget(&mut self, first: Index) {
+        let needed = self.marks.partition_point(|mark| mark.first <= first).saturating_sub(1);
+        self.marks.drain(..needed);
+    }
+
+    /// No entry is left.
+    pub(crate) fn clear(&mut self) {
+        self.marks.clear();
+    }
+
+    /// The oldest place that is still needed.
+    pub(crate) fn oldest(&self) -> Option<Location> {
+        self.marks.first().map(|mark| mark.at)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Where to scan for the entry at `index`, and the indices that this scan serves.
+    pub(crate) fn find(&self, index: Index) -> Option<(Mark, Range<Index>)> {
+        let after = self.marks.partition_point(|mark| mark.first <= index);
+        let mark = *self.marks.get(after.checked_sub(1)?)?;
+        let end = self.marks.get(after).map_or(Index(u64::MAX), |next| next.first);
+        Some((mark, mark.first..end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(position: u64) -> Location {
+        Location { segment: 1, position }
+    }
+
+    #[test]
+    fn marks_are_sparse_and_found_again() {
+        let mut marks = Marks::default();
+        for n in 0..100 {
+            marks.append(Index(n + 1), at(n * 4096), n * 4096, 3);
+        }
+        assert_eq!(marks.len(), 7);
+        let (mark, served) = marks.find(Index(20)).unwrap();
+        assert_eq!(mark, Mark { first: Index(17), at: at(16 * 4096) });
+        assert_eq!(served, Index(17)..Index(33));
+        assert_eq!(marks.find(Index(0)), None);
+        assert_eq!(marks.find(Index(100)).unwrap().1.end, Index(u64::MAX));
+    }
+
+    #[test]
+    fn many_groups_space_their_marks_out() {
+        let mut marks = Marks::default();
+        for n in 0..1024 {
+            marks.append(Index(n + 1), at(n * 4096), n * 4096, 4096);
+        }
+        assert_eq!(marks.len(), 1);
+    }
+
+    #[test]
+    fn replacing_and_forgetting_keep_what_is_needed() {
+        let mut marks = Marks::default();
+        for n in 0..4 {
+            marks.append(Index(n * 10 + 1), at(n << 16), n << 16, 1);
+        }
+        marks.replace(Index(15), at(9 << 16), 9 << 16);
+        assert_eq!(marks.len(), 3);
+        assert_eq!(marks.find(Index(14)).unwrap().1, Index(11)..Index(15));
+        marks.forget(Index(14));
+        assert_eq!(marks.oldest(), Some(at(1 << 16)));
+        marks.forget(Index(15));
+        assert_eq!(marks.oldest(), Some(at(9 << 16)));
+    }
+}

@@ -1,0 +1,205 @@
+//! Reading entries back, for a follower that lags or a machine that restarts.
+//!
+//! Finds a mark in the index and scans from there. What it returns was in the group's log when the
+//! call was made or later, whatever is truncated, rotated or released meanwhile: only durable batches
+//! are read, each piece only as far as the index says, and a file stays as it is while it is looked at.
+
+use crate::{
+    batch,
+    disk::Disk,
+    error::StorageError,
+    index::Mark,
+    record::{EntryRun, Record, Records},
+    scan::{READ_CHUNK, Scanner},
+    segment::{FIRST_BATCH, Segment},
+    wal::Wal,
+};
+use purlin_rsm::{Entry, GroupId, Index, Sequence};
+use std::{io, ops::Range, rc::Rc, sync::Arc};
+
+/// What is to be done for the next entries.
+enum Plan {
+    /// Nothing of the range is in the log, or nothing more.
+    End,
+    /// The first of them is durable with this write.
+    Wait(Sequence),
+    /// They stand from the mark on, up to the index.
+    Scan(Mark, Index),
+}
+
+/// Entries that are being collected.
+struct Collected {
+    entries: Vec<Entry>,
+    next: Index,
+    bytes_left: usize,
+}
+
+impl Collected {
+    fn is_enough(&self) -> bool {
+        self.bytes_left == 0 && !self.entries.is_empty()
+    }
+
+    /// Takes what continues it below `end`.
+    fn take(&mut self, run: &EntryRun<'_>, end: Index) {
+        if run.last() < self.next {
+            return;
+        }
+        for entry in run.copied().entries().skip((self.next.0 - run.first.0) as usize) {
+            if self.next >= end || self.is_enough() {
+                return;
+            }
+            self.bytes_left = self.bytes_left.saturating_sub(entry.cost());
+            self.next = self.next.next();
+            self.entries.push(entry);
+        }
+    }
+}
+
+impl<D: Disk> Wal<D> {
+    /// The entries of `group` in `range`, from its start on: at least one if the log has that, and
+    /// no more once they cost `bytes_max` bytes. Empty when the log does not have the first. Waits
+    /// for entries that are not durable yet.
+    pub async fn read(
+        &self,
+        group: GroupId,
+        range: Range<Index>,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let mut read = Collected { entries: Vec::new(), next: range.start, bytes_left: bytes_max };
+        let mut truncations = None;
+        while read.next < range.end && !read.is_enough() {
+            let (plan, seen) = self.plan_read(group, read.next..range.end);
+            // What is in hand was in the log at the call; what follows it now may not fit to it.
+            if !read.entries.is_empty() && truncations != Some(seen) {
+                break;
+            }
+            truncations = Some(seen);
+            match plan {
+                Plan::Wait(sequence) if read.entries.is_empty() => {
+                    self.wait_durable(sequence).await?;
+                }
+                Plan::Scan(mark, end) => {
+                    if !self.scan(group, mark, end, &mut read).await? {
+                        break;
+                    }
+                }
+                Plan::Wait(_) | Plan::End => break,
+            }
+        }
+        // A released file that this held may be recycled now.
+        self.signals.preparing.notify(usize::MAX);
+        Ok(read.entries)
+    }
+
+    /// The plan, and how often the group's log was truncated before it.
+    fn plan_read(&self, id: GroupId, range: Range<Index>) -> (Plan, u64) {
+        let mut state = self.state.borrow_mut();
+        let durable = state.pipeline.durable();
+        let Some(group) = state.live.groups.get_mut(&id) else { return (Plan::End, 0) };
+        let seen = group.truncations;
+        if range.start < group.first() || range.start > group.last {
+            return (Plan::End, seen);
+        }
+        let mut end = range.end.min(group.last.next());
+        if let Some((from, sequence)) = group.pending(durable, range.start) {
+            if range.start >= from {
+                return (Plan::Wait(sequence), seen);
+            }
+            end = end.min(from);
+        }
+        let (mark, served) = group.marks.find(range.start).expect("a log's entries have a mark");
+        (Plan::Scan(mark, end.min(served.end)), seen)
+    }
+
+    /// Collects entries up to `end`. False when the files were released under it.
+    async fn scan(
+        &self,
+        group: GroupId,
+        mark: Mark,
+        end: Index,
+        read: &mut Collected,
+    ) -> Result<bool, StorageError> {
+        let mut number = mark.at.segment;
+        let mut position = mark.at.position;
+        let mut is_first = true;
+        while read.next < end && !read.is_enough() {
+            let Some(segment) = self.segment_from(number) else { return Ok(false) };
+            let mut scanner = Scanner::new(&segment.file, segment.bytes, self.seed, READ_CHUNK);
+            while position < segment.end.get() && read.next < end && !read.is_enough() {
+                let damaged = |what: &str| self.damaged(&segment.name, position, what);
+                let found = scanner.batch(position, segment.epoch, None).await;
+                let (header, records) = found
+                    .map_err(|error| self.unreadable(&segment.name, error))?
+                    .ok_or_else(|| damaged("a durable batch is not readable any more"))?;
+                take_runs(records, group, is_first.then_some(mark.first), end, read)
+                    .map_err(damaged)?;
+                is_first = false;
+                position += header.written_bytes() as u64;
+            }
+            (number, position) = (segment.number + 1, FIRST_BATCH);
+        }
+        Ok(true)
+    }
+
+    /// The segment with this number, or the next one that there is.
+    fn segment_from(&self, number: u64) -> Option<Rc<Segment<D::File>>> {
+        self.state.borrow().segments.range(number..).next().map(|(_, segment)| segment.clone())
+    }
+
+    fn damaged(&self, segment: &str, offset: u64, what: &str) -> StorageError {
+        StorageError::Damaged {
+            location: self.disk.location(),
+            segment: segment.to_owned(),
+            offset,
+            what: what.to_owned(),
+        }
+    }
+
+    fn unreadable(&self, segment: &str, error: io::Error) -> StorageError {
+        StorageError::Io {
+            location: format!("{}, {segment}", self.disk.location()),
+            action: "reading entries",
+            means: "entries that were durable cannot be read",
+            source: Arc::new(error),
+        }
+    }
+}
+
+/// Takes the group's entries out of a batch. In the batch of a mark they begin with the last run
+/// that begins as the mark says: one before it has been replaced in the same batch.
+fn take_runs(
+    records: &[u8],
+    group: GroupId,
+    mark: Option<Index>,
+    end: Index,
+    read: &mut Collected,
+) -> Result<(), &'static str> {
+    let runs = || {
+        Records::new(records).filter_map(|record| match record {
+            Ok(Record::Entries(run)) if run.group == group => Some(Ok(run)),
+            Ok(_) => None,
+            Err(malformed) => Some(Err(malformed.0)),
+        })
+    };
+    let begins = |run: &Result<EntryRun<'_>, _>| run.as_ref().is_ok_and(|r| Some(r.first) == mark);
+    let skipped = match mark {
+        None => 0,
+        Some(_) => {
+            let last = runs().enumerate().filter(|(_, run)| begins(run)).last();
+            last.ok_or("the index points at a batch without these entries")?.0
+        }
+    };
+    for run in runs().skip(skipped) {
+        let run = run?;
+        if read.next >= end {
+            break;
+        }
+        if run.first > read.next {
+            return Err("entries are missing between two batches");
+        }
+        read.take(&run, end);
+    }
+    Ok(())
+}
+
+const _: () = assert!(batch::HEADER_BYTES < READ_CHUNK);

@@ -1,0 +1,487 @@
+//! What a batch consists of, as bytes and back. Pure.
+//!
+//! All numbers are little-endian, nothing is padded. A record:
+//!
+//! ```text
+//!  0  kind    u8     1 hard state   2 entries   3 floor   4 peer   5 relocated hard state
+//!                    6 relocated peer
+//!  1  zero    3 bytes
+//!  4  length  u32    bytes of the body
+//!  8  group   u32    0 for a peer
+//! 12  body
+//!
+//! hard state    term u64 · committed u64 · vote u32 · voted u32 (0 or 1)
+//! entries       term u64 · first index u64 · count u32 · then for each entry
+//!               a LEB128 number: 0 for a no-op, or 1 + the length of the command that follows
+//! floor         term u64 · index u64      of the entry before the group's first
+//! peer          node u32 · shard u16 · fenced u16 (0 or 1) · incarnation u64 · start u64 ·
+//!               boot u64 · durable u64
+//! ```
+//!
+//! The entries of a record have one term and consecutive indices. They replace everything of the
+//! group at or above their first index. A floor and the relocated kinds are written from the state
+//! in memory, and never truncate, lower a term, or take a fence back (safety W6).
+
+use bytes::Bytes;
+use purlin_rsm::{
+    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, Payload, PeerMemory,
+    Sequence, ShardId, Term,
+};
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64},
+};
+
+/// A decoded record, checked in every part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Record<'a> {
+    HardState { group: GroupId, state: HardState, relocated: bool },
+    Entries(EntryRun<'a>),
+    Floor { group: GroupId, floor: EntryId },
+    Peer { memory: PeerMemory, relocated: bool },
+}
+
+/// Consecutive entries of one group and one term, still as bytes.
+///
+/// Invariant: `bytes` holds exactly `count` well-formed entries, `count > 0`, and
+/// `first + count` does not overflow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EntryRun<'a> {
+    pub(crate) group: GroupId,
+    pub(crate) term: Term,
+    pub(crate) first: Index,
+    pub(crate) count: u32,
+    bytes: &'a [u8],
+}
+
+/// What is wrong with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Head {
+    kind: u8,
+    zero: [u8; 3],
+    length: U32,
+    group: U32,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct HardStateBody {
+    term: U64,
+    committed: U64,
+    vote: U32,
+    voted: U32,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct EntriesBody {
+    term: U64,
+    first: U64,
+    count: U32,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct FloorBody {
+    term: U64,
+    index: U64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct PeerBody {
+    node: U32,
+    shard: U16,
+    fenced: U16,
+    incarnation: U64,
+    start: U64,
+    boot: U64,
+    durable: U64,
+}
+
+const HARD_STATE: u8 = 1;
+const ENTRIES: u8 = 2;
+const FLOOR: u8 = 3;
+const PEER: u8 = 4;
+const RELOCATED_HARD_STATE: u8 = 5;
+const RELOCATED_PEER: u8 = 6;
+
+/// Appends a group's hard state.
+pub(crate) fn put_hard_state(out: &mut Vec<u8>, group: GroupId, state: HardState, relocated: bool) {
+    let body = HardStateBody {
+        term: state.term.0.into(),
+        committed: state.committed.0.into(),
+        vote: state.vote.map_or(0, |node| node.0).into(),
+        voted: u32::from(state.vote.is_some()).into(),
+    };
+    put(out, if relocated { RELOCATED_HARD_STATE } else { HARD_STATE }, group, body.as_bytes());
+}
+
+/// Appends consecutive entries of one term.
+pub(crate) fn put_entries(out: &mut Vec<u8>, group: GroupId, run: &[Entry]) {
+    let first = &run[0];
+    assert!(run.iter().all(|entry| entry.term == first.term), "a record of two terms");
+    let start = out.len();
+    let body = EntriesBody {
+        term: first.term.0.into(),
+        first: first.index.0.into(),
+        count: (run.len() as u32).into(),
+    };
+    put(out, ENTRIES, group, body.as_bytes());
+    for entry in run {
+        put_payload(out, &entry.payload);
+    }
+    let length = out.len() - start - size_of::<Head>();
+    out[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
+}
+
+/// Appends the name of the entry before a group's first.
+pub(crate) fn put_floor(out: &mut Vec<u8>, group: GroupId, floor: EntryId) {
+    let body = FloorBody { term: floor.term.0.into(), index: floor.index.0.into() };
+    put(out, FLOOR, group, body.as_bytes());
+}
+
+/// Appends what is remembered of a peer.
+pub(crate) fn put_peer(out: &mut Vec<u8>, memory: &PeerMemory, relocated: bool) {
+    let body = PeerBody {
+        node: memory.node.0.into(),
+        shard: memory.shard.0.into(),
+        fenced: u16::from(memory.fenced).into(),
+        incarnation: memory.incarnation.0.into(),
+        start: memory.start.into(),
+        boot: memory.boot.0.into(),
+        durable: memory.durable.0.into(),
+    };
+    put(out, if relocated { RELOCATED_PEER } else { PEER }, GroupId(0), body.as_bytes());
+}
+
+fn put(out: &mut Vec<u8>, kind: u8, group: GroupId, body: &[u8]) {
+    let head =
+        Head { kind, zero: [0; 3], length: (body.len() as u32).into(), group: group.0.into() };
+    out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(body);
+}
+
+fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
+    match payload {
+        Payload::Noop => out.push(0),
+        Payload::Command(data) => {
+            put_number(out, data.len() as u64 + 1);
+            out.extend_from_slice(data);
+        }
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// The records in the bytes of a batch; ends after the first malformed one.
+pub(crate) struct Records<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Records<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let record = take_record(&mut self.rest);
+        if record.is_err() {
+            self.rest = &[];
+        }
+        Some(record)
+    }
+}
+
+fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Malformed> {
+    let head = take::<Head>(rest)?;
+    let length = head.length.get() as usize;
+    let (mut body, after) = rest.split_at_checked(length).ok_or(Malformed("a record is cut"))?;
+    *rest = after;
+    if head.zero != [0; 3] {
+        return Err(Malformed("a record's reserved bytes are not zero"));
+    }
+    let group = GroupId(head.group.get());
+    let record = match head.kind {
+        HARD_STATE => take_hard_state(&mut body, group, false)?,
+        RELOCATED_HARD_STATE => take_hard_state(&mut body, group, true)?,
+        ENTRIES => Record::Entries(take_entries(&mut body, group)?),
+        FLOOR => take_floor(&mut body, group)?,
+        PEER => take_peer(&mut body, false)?,
+        RELOCATED_PEER => take_peer(&mut body, true)?,
+        _ => return Err(Malformed("a record is of an unknown kind")),
+    };
+    if body.is_empty() { Ok(record) } else { Err(Malformed("a record is too long")) }
+}
+
+fn take<'a, T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    rest: &mut &'a [u8],
+) -> Result<&'a T, Malformed> {
+    let (value, after) = T::ref_from_prefix(rest).map_err(|_| Malformed("a record is cut"))?;
+    *rest = after;
+    Ok(value)
+}
+
+fn take_hard_state<'a>(
+    body: &mut &'a [u8],
+    group: GroupId,
+    relocated: bool,
+) -> Result<Record<'a>, Malformed> {
+    let state = take::<HardStateBody>(body)?;
+    let vote = flag(state.voted.get())?.then_some(NodeId(state.vote.get()));
+    let state =
+        HardState { term: Term(state.term.get()), vote, committed: Index(state.committed.get()) };
+    Ok(Record::HardState { group, state, relocated })
+}
+
+fn take_entries<'a>(body: &mut &'a [u8], group: GroupId) -> Result<EntryRun<'a>, Malformed> {
+    let head = take::<EntriesBody>(body)?;
+    let (first, count) = (head.first.get(), head.count.get());
+    if count == 0 || first == 0 || first.checked_add(u64::from(count)).is_none() {
+        return Err(Malformed("entries with impossible indices"));
+    }
+    let bytes = *body;
+    for _ in 0..count {
+        take_payload(body)?;
+    }
+    let bytes = &bytes[..bytes.len() - body.len()];
+    Ok(EntryRun { group, term: Term(head.term.get()), first: Index(first), count, bytes })
+}
+
+fn take_floor<'a>(body: &mut &'a [u8], group: GroupId) -> Result<Record<'a>, Malformed> {
+    let floor = take::<FloorBody>(body)?;
+    if floor.index.get() == u64::MAX {
+        return Err(Malformed("a floor with an impossible index"));
+    }
+    let floor = EntryId::new(Term(floor.term.get()), Index(floor.index.get()));
+    Ok(Record::Floor { group, floor })
+}
+
+fn take_peer<'a>(body: &mut &'a [u8], relocated: bool) -> Result<Record<'a>, Malformed> {
+    let peer = take::<PeerBody>(body)?;
+    let memory = PeerMemory {
+        node: NodeId(peer.node.get()),
+        incarnation: Incarnation(peer.incarnation.get()),
+        shard: ShardId(peer.shard.get()),
+        start: peer.start.get(),
+        boot: BootId(peer.boot.get()),
+        durable: Sequence(peer.durable.get()),
+        fenced: flag(u32::from(peer.fenced.get()))?,
+    };
+    Ok(Record::Peer { memory, relocated })
+}
+
+fn flag(value: u32) -> Result<bool, Malformed> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Malformed("a flag that is neither 0 nor 1")),
+    }
+}
+
+/// The command's bytes, or nothing for a no-op.
+fn take_payload<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
+    let number = take_number(rest)?;
+    let Some(length) = number.checked_sub(1) else { return Ok(None) };
+    let length = usize::try_from(length).map_err(|_| Malformed("an entry is cut"))?;
+    let (data, after) = rest.split_at_checked(length).ok_or(Malformed("an entry is cut"))?;
+    *rest = after;
+    Ok(Some(data))
+}
+
+fn take_number(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut number = 0;
+    // Five groups of seven bits are more than any length that fits a segment.
+    for shift in (0..35).step_by(7) {
+        let (&byte, after) = rest.split_first().ok_or(Malformed("an entry is cut"))?;
+        *rest = after;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(Malformed("an entry's length is too long"))
+}
+
+impl EntryRun<'_> {
+    /// The last index.
+    pub(crate) fn last(&self) -> Index {
+        Index(self.first.0 + u64::from(self.count) - 1)
+    }
+
+    /// A copy of it that stays.
+    pub(crate) fn copied(self) -> OwnedRun {
+        let Self { term, first, count, .. } = self;
+        OwnedRun { term, first, count, bytes: Bytes::copy_from_slice(self.bytes) }
+    }
+}
+
+/// Consecutive entries of one term in a copy of their bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedRun {
+    term: Term,
+    first: Index,
+    count: u32,
+    bytes: Bytes,
+}
+
+impl OwnedRun {
+    /// At most what its entries cost in memory, about.
+    pub(crate) fn cost(&self) -> usize {
+        const OVERHEAD: usize = 32;
+        self.bytes.len() + self.count as usize * OVERHEAD
+    }
+
+    /// The first index.
+    pub(crate) fn first(&self) -> Index {
+        self.first
+    }
+
+    /// The place behind the last.
+    pub(crate) fn end(&self) -> Index {
+        Index(self.first.0 + u64::from(self.count))
+    }
+
+    /// Drops what is at or above `index`, which is not below its first.
+    pub(crate) fn truncate(&mut self, index: Index) {
+        self.count = self.count.min((index.0 - self.first.0) as u32);
+    }
+
+    /// Its entries. Their commands are slices of the copy.
+    pub(crate) fn entries(self) -> impl Iterator<Item = Entry> {
+        let Self { term, first, count, bytes } = self;
+        let mut position = 0;
+        (0..u64::from(count)).map(move |nth| {
+            let mut rest = &bytes[position..];
+            let data = take_payload(&mut rest).expect("a run was checked when it was decoded");
+            let payload = match data {
+                None => Payload::Noop,
+                Some(data) => Payload::Command(bytes.slice_ref(data)),
+            };
+            position = bytes.len() - rest.len();
+            Entry { term, index: Index(first.0 + nth), payload }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(term: u64, index: u64, data: Option<&[u8]>) -> Entry {
+        let payload =
+            data.map_or(Payload::Noop, |data| Payload::Command(Bytes::copy_from_slice(data)));
+        Entry { term: Term(term), index: Index(index), payload }
+    }
+
+    fn peer() -> PeerMemory {
+        PeerMemory {
+            node: NodeId(7),
+            incarnation: Incarnation(8),
+            shard: ShardId(9),
+            start: 10,
+            boot: BootId(11),
+            durable: Sequence(12),
+            fenced: true,
+        }
+    }
+
+    fn sample() -> (Vec<u8>, Vec<Entry>) {
+        let long = vec![9; 300];
+        let entries = vec![entry(3, 5, None), entry(3, 6, Some(b"")), entry(3, 7, Some(&long))];
+        let mut out = Vec::new();
+        let state = HardState { term: Term(3), vote: Some(NodeId(0)), committed: Index(4) };
+        put_hard_state(&mut out, GroupId(1), state, false);
+        put_entries(&mut out, GroupId(1), &entries);
+        put_floor(&mut out, GroupId(2), EntryId::new(Term(1), Index(9)));
+        put_peer(&mut out, &peer(), true);
+        (out, entries)
+    }
+
+    /// B92: what is written is what is read, and writes as the same bytes again.
+    #[test]
+    fn records_come_back_as_they_were() {
+        let (bytes, entries) = sample();
+        let records: Vec<_> = Records::new(&bytes).map(Result::unwrap).collect();
+        let mut again = Vec::new();
+        for record in &records {
+            match record {
+                Record::HardState { group, state, relocated } => {
+                    put_hard_state(&mut again, *group, *state, *relocated);
+                }
+                Record::Entries(run) => {
+                    let read: Vec<_> = run.copied().entries().collect();
+                    assert_eq!(read, entries);
+                    assert_eq!(run.last(), Index(7));
+                    put_entries(&mut again, run.group, &read);
+                }
+                Record::Floor { group, floor } => put_floor(&mut again, *group, *floor),
+                Record::Peer { memory, relocated } => {
+                    assert_eq!(*memory, peer());
+                    put_peer(&mut again, memory, *relocated);
+                }
+            }
+        }
+        assert_eq!(again, bytes);
+    }
+
+    #[test]
+    fn cut_records_are_malformed_and_never_a_panic() {
+        let (bytes, _) = sample();
+        let ends: Vec<usize> = {
+            let mut rest = &bytes[..];
+            std::iter::from_fn(|| {
+                (!rest.is_empty()).then(|| {
+                    take_record(&mut rest).unwrap();
+                    bytes.len() - rest.len()
+                })
+            })
+            .collect()
+        };
+        for cut in 1..bytes.len() {
+            let whole = ends.contains(&cut);
+            assert_eq!(Records::new(&bytes[..cut]).all(|r| r.is_ok()), whole, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn mutated_records_never_panic() {
+        let (bytes, _) = sample();
+        for at in 0..bytes.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let mut mutant = bytes.clone();
+                mutant[at] = value;
+                for record in Records::new(&mutant).flatten() {
+                    if let Record::Entries(run) = record {
+                        assert_eq!(run.copied().entries().count(), run.count as usize);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_beyond_the_bytes_is_malformed_without_allocation() {
+        let mut out = Vec::new();
+        put_entries(&mut out, GroupId(1), &[entry(1, 1, Some(b"x"))]);
+        out[12 + 16..12 + 20].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(Records::new(&out).next(), Some(Err(Malformed("an entry is cut"))));
+    }
+}

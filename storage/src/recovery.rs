@@ -1,0 +1,350 @@
+//! Opening a WAL: what counts of the bytes that are there, and a new header behind it.
+//!
+//! ```text
+//!   segment 3          4               5 (newest)             6 (new)
+//!  ┌─────────────┐    ┌──────────┐    ┌────────────────┐     ┌────────
+//!  │H b b b b b  │◄───│H b b b   │◄───│H b b b ✗ · · · │◄────│H
+//!  └─────────────┘    └──────────┘    └────────────────┘     └────────
+//!        all up to the batch that the next header names     torn tail: cut, if nothing
+//!        is durable: what is bad there is damage (W2)       calls ✗ durable (W4)
+//! ```
+//!
+//! Never writes into a file that it read, and never takes anything apart before all is judged: an
+//! error leaves the directory as it was.
+
+mod judge;
+
+use self::judge::{Found, Kept, Log};
+use crate::{
+    align::BLOCK,
+    config::WalConfig,
+    disk::{Disk, Durability, File},
+    error::{StorageError, is_full},
+    live::Live,
+    reserve::{self, Prepared, Reserve},
+    segment::{self, BatchName, FIRST_BATCH, Header, STARTS_MAX, Segment},
+    tail::Tail,
+    wal::{Epochs, Opened, Wal},
+};
+use purlin_rsm::{
+    BootId, Entry, EntryId, GroupId, HardState, Identity, Index, PeerMemory, Sequence, Start, Term,
+};
+use std::{cell::Cell, collections::BTreeMap, io, rc::Rc, sync::Arc};
+
+/// What was in a WAL when it was opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovered {
+    /// Each group of which there is anything.
+    pub groups: BTreeMap<GroupId, RecoveredGroup>,
+    /// What is remembered of peers' shards.
+    pub peers: Vec<PeerMemory>,
+    /// This start.
+    pub start: Start,
+    /// The latest starts, this one last; at most 16.
+    pub starts: Vec<Start>,
+    /// The torn tail, if there was one.
+    pub cut: Option<Cut>,
+}
+
+/// What is known of one group.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct RecoveredGroup {
+    /// Its latest hard state.
+    pub hard_state: HardState,
+    /// The first entry of its log.
+    pub first: Index,
+    /// The entry before the first; `0@0` if there was none.
+    pub before_first: EntryId,
+    /// Each run of entries of one term, with its first index.
+    pub terms: Vec<(Index, Term)>,
+    /// The last entry of its log, or the one before the first.
+    pub last: Index,
+    /// The end of its log, as far as `tail_bytes_max` allowed; the rest is there to be read.
+    pub tail: Vec<Entry>,
+}
+
+/// A torn tail: writes that were never acknowledged, ended by a crash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The file.
+    pub segment: String,
+    /// Where the first bad batch lies.
+    pub offset: u64,
+    /// The last batch that was kept.
+    pub kept: Sequence,
+    /// The last batch behind the bad one that was void with it, if one was readable.
+    pub void: Option<Sequence>,
+}
+
+impl<D: Disk> Wal<D> {
+    /// Lays the foundation of a WAL in a directory that has none: a header, no batch. The directory is
+    /// made if it is not there; making its name durable in its parent is the caller's.
+    ///
+    /// # Errors
+    /// `Exists` when there is a segment already, `Locked`, `NoSpace` or `Io`.
+    pub async fn create(
+        disk: &D,
+        identity: Identity,
+        config: &WalConfig,
+        random: u64,
+    ) -> Result<(), StorageError> {
+        let site = Site { disk, config };
+        match disk.create_dir().await {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(site.io("making the directory", error));
+            }
+            _ => {}
+        }
+        let _lock = site.lock().await?;
+        if !site.segment_names().await?.is_empty() {
+            return Err(StorageError::Exists { location: disk.location() });
+        }
+        let header = Header {
+            identity,
+            number: 1,
+            epoch: random,
+            sequence: Sequence(1),
+            previous: BatchName::default(),
+            oldest: 1,
+            bytes: BLOCK as u64,
+            starts: Vec::new(),
+        };
+        site.lay_foundation(&header).await
+    }
+
+    /// Recovers what is there, and goes on behind it. `random` gives the boot id and the epochs.
+    ///
+    /// # Errors
+    /// `Locked`, `Missing`, `Foreign`, `NewerFormat`, `Damaged`, `NoSpace` or `Io`; the directory is
+    /// as it was then.
+    ///
+    /// # Panics
+    /// When `config` is not valid.
+    pub async fn open(
+        disk: &D,
+        identity: Identity,
+        config: &WalConfig,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(Rc<Self>, Recovered), StorageError> {
+        config.validate().expect("a WAL's configuration is validated before");
+        let site = Site { disk, config };
+        let lock = site.lock().await?;
+        let found = site.find(identity).await?;
+        let log = site.judge(found, identity).await?;
+        let (opened, recovered) = site.begin(log, lock, identity, random).await?;
+        Ok((Rc::new(Self::new(opened)), recovered))
+    }
+}
+
+/// Where recovery works.
+struct Site<'a, D: Disk> {
+    disk: &'a D,
+    config: &'a WalConfig,
+}
+
+impl<D: Disk> Site<'_, D> {
+    async fn lock(&self) -> Result<D::Lock, StorageError> {
+        let location = self.disk.location();
+        self.disk.lock().await.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StorageError::Locked { location },
+            io::ErrorKind::NotFound => StorageError::Missing { location },
+            _ => self.io("locking", error),
+        })
+    }
+
+    async fn segment_names(&self) -> Result<Vec<String>, StorageError> {
+        let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
+        Ok(names.into_iter().filter(|name| segment::number_in(name).is_some()).collect())
+    }
+
+    async fn lay_foundation(&self, header: &Header) -> Result<(), StorageError> {
+        let unfinished = segment::unfinished_name(header.number);
+        let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
+        if names.contains(&unfinished) {
+            let removed = self.disk.remove(&unfinished).await;
+            removed.map_err(|error| self.io("removing an unfinished segment", error))?;
+        }
+        let durability = self.config.durability;
+        let file = self.disk.create(&unfinished, header.bytes, durability).await;
+        let file = file.map_err(|error| self.io("making a segment", error))?;
+        self.write_header(&file, header).await?;
+        reserve::rename(self.disk, &unfinished, &segment::name(header.number))
+            .await
+            .map_err(|error| self.io("renaming a segment", error))?;
+        file.close().await.map_err(|error| self.io("closing a segment", error))
+    }
+
+    async fn write_header(&self, file: &D::File, header: &Header) -> Result<(), StorageError> {
+        let mut block = file.block(BLOCK);
+        header.write(block.as_mut());
+        let written = file.write_at(block, 0).await;
+        written.map_err(|error| self.io("writing a segment's header", error))?;
+        if self.config.durability == Durability::OnSync {
+            let synced = file.sync().await;
+            synced.map_err(|error| self.io("a sync of a segment's header", error))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a new header behind the log (safety W3), and frees what that makes void (W7).
+    async fn begin(
+        &self,
+        log: Log<D::File>,
+        lock: D::Lock,
+        identity: Identity,
+        random: &mut dyn FnMut() -> u64,
+    ) -> Result<(Opened<D>, Recovered), StorageError> {
+        let Log { live, tail, chain, mut void, newest, end, next_number } = log;
+        let mut epochs = Epochs::new(random());
+        let start = Start {
+            number: newest.starts.last().map_or(0, |start| start.number) + 1,
+            boot: BootId(random()),
+            kept: end.kept,
+        };
+        let mut starts = newest.starts;
+        starts.push(start);
+        starts.drain(..starts.len().saturating_sub(STARTS_MAX));
+
+        // A header without batches behind it is void as soon as the next one is durable.
+        let (chain, empty): (Vec<_>, Vec<_>) =
+            chain.into_iter().partition(|kept| kept.end > FIRST_BATCH);
+        let prepared = self.take_void(&mut void, next_number).await?;
+        let header = Header {
+            identity,
+            number: prepared.number,
+            epoch: epochs.draw(),
+            sequence: above(end.readable, random()),
+            previous: end.last,
+            oldest: chain.first().map_or(prepared.number, |kept| kept.header.number),
+            bytes: self.config.segment_bytes,
+            starts: starts.clone(),
+        };
+        self.write_header(&prepared.file, &header).await?;
+        self.remove_unfinished().await?;
+
+        let mut segments: BTreeMap<u64, Rc<Segment<D::File>>> = chain
+            .into_iter()
+            .map(|kept| (kept.header.number, Rc::new(kept.into_segment())))
+            .collect();
+        let active = Rc::new(Segment {
+            number: header.number,
+            name: prepared.name,
+            epoch: header.epoch,
+            bytes: header.bytes,
+            end: Cell::new(FIRST_BATCH),
+            file: prepared.file,
+        });
+        segments.insert(header.number, active.clone());
+        let free = void.into_iter().map(Found::into_segment);
+        let free = free.chain(empty.into_iter().map(Kept::into_segment)).map(Rc::new).collect();
+        let recovered = Recovered {
+            groups: recovered_groups(&live, tail),
+            peers: live.peers().collect(),
+            start,
+            starts: starts.clone(),
+            cut: end.cut,
+        };
+        let opened = Opened {
+            disk: self.disk.clone(),
+            lock,
+            identity,
+            config: self.config.clone(),
+            live,
+            segments,
+            active,
+            reserve: Reserve::new(header.number + 1, free),
+            last_batch: end.last,
+            header_sequence: header.sequence,
+            oldest: header.oldest,
+            starts,
+            epochs,
+        };
+        Ok((opened, recovered))
+    }
+
+    /// A file for the new header: a void one, so that a crash loop needs no space (safety W7), or a
+    /// new one.
+    async fn take_void(
+        &self,
+        void: &mut Vec<Found<D::File>>,
+        number: u64,
+    ) -> Result<Prepared<D::File>, StorageError> {
+        let fits = |file: &Found<D::File>| file.bytes == self.config.segment_bytes;
+        if let Some(at) = void.iter().position(fits) {
+            let file = void.swap_remove(at);
+            let name = segment::name(number);
+            let renamed = reserve::rename(self.disk, &file.name, &name).await;
+            renamed.map_err(|error| self.io("renaming a segment", error))?;
+            return Ok(Prepared { number, name, file: file.file });
+        }
+        let (bytes, durability) = (self.config.segment_bytes, self.config.durability);
+        let created = reserve::create(self.disk, number, bytes, durability).await;
+        created.map_err(|error| self.io("making a segment", error))
+    }
+
+    async fn remove_unfinished(&self) -> Result<(), StorageError> {
+        let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
+        for name in names.iter().filter(|name| segment::is_unfinished(name)) {
+            let removed = reserve::remove(self.disk, name).await;
+            removed.map_err(|error| self.io("removing an unfinished segment", error))?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, segment: &str, offset: u64, what: String) -> StorageError {
+        StorageError::Damaged {
+            location: self.disk.location(),
+            segment: segment.to_owned(),
+            offset,
+            what,
+        }
+    }
+
+    /// W4: a read error is never a torn tail.
+    fn unreadable(&self, segment: &str, error: io::Error) -> StorageError {
+        StorageError::Io {
+            location: format!("{}, {segment}", self.disk.location()),
+            action: "reading",
+            means: "what is there cannot be judged, so the shard does not start; nothing was changed",
+            source: Arc::new(error),
+        }
+    }
+
+    fn io(&self, action: &'static str, error: io::Error) -> StorageError {
+        if is_full(&error) {
+            let bytes = self.config.segment_bytes;
+            return StorageError::NoSpace { location: self.disk.location(), bytes };
+        }
+        StorageError::Io {
+            location: self.disk.location(),
+            action,
+            means: "the write-ahead log does not open; what was durable is",
+            source: Arc::new(error),
+        }
+    }
+}
+
+/// A sequence above everything that was readable, and above what was in flight and is not (safety W3).
+/// By how much is drawn, so that a header that was torn, and is readable again, has another one.
+fn above(readable: Sequence, random: u64) -> Sequence {
+    const IN_FLIGHT: u64 = 1 << 10;
+    const DRAWN: u64 = 1 << 20;
+    Sequence(readable.0 + IN_FLIGHT + random % DRAWN)
+}
+
+fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup> {
+    let mut tails = tail.into_entries();
+    let recovered = live.groups.iter().map(|(&id, group)| {
+        let tail = tails.remove(&id).unwrap_or_default();
+        let recovered = RecoveredGroup {
+            hard_state: group.hard_state.unwrap_or_default().value,
+            first: group.first(),
+            before_first: group.floor.value,
+            terms: group.terms.clone(),
+            last: group.last,
+            tail: tail.into_iter().filter(|entry| entry.index >= group.first()).collect(),
+        };
+        (id, recovered)
+    });
+    recovered.collect()
+}

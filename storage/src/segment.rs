@@ -1,0 +1,291 @@
+//! One file of the WAL: its name, its header block, its life.
+//!
+//! A file is *prepared* (zero-filled or recycled, named, and nothing of it valid), then *active* once
+//! its header is written, *sealed* once a younger one is active, and *recycled* when nobody needs it.
+//! Its name only helps a reader: its number is the one in its header. Batches follow the header
+//! block, each right behind the one before it.
+//!
+//! ```text
+//!   0  magic        8 bytes  "PURLWAL\0"
+//!   8  checksum     u32      CRC32C of bytes 12 to 4096
+//!  12  version      u32      1
+//!  16  cluster      u128
+//!  32  node         u32
+//!  36  shard        u16
+//!  38  starts       u16      how many starts are listed
+//!  40  incarnation  u64
+//!  48  number       u64      of this segment
+//!  56  epoch        u64      random; stands in every batch of this life of the file
+//!  64  sequence     u64      the header's own; its first batch has the next one
+//!  72  previous     segment u64 · sequence u64 · checksum u32: the last batch before it, or zeroes
+//!  92  zero         u32
+//!  96  oldest       u64      the oldest segment that is still needed
+//! 104  bytes        u64      the file's size
+//! 112  starts       16 × (number u64 · boot u64 · kept u64), the oldest first
+//! 496  zeroes
+//! ```
+//!
+//! What is up to 16 comes first in every version, so that a newer one is told from a damaged one.
+
+use crate::{align::BLOCK, batch::SEQUENCE_MAX};
+use purlin_rsm::{BootId, ClusterId, Identity, Incarnation, NodeId, Sequence, ShardId, Start};
+use std::cell::Cell;
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64, U128},
+};
+
+/// The version of the format.
+pub(crate) const VERSION: u32 = 1;
+/// Starts that a header lists (safety I4).
+pub(crate) const STARTS_MAX: usize = 16;
+/// Where the first batch lies.
+pub(crate) const FIRST_BATCH: u64 = BLOCK as u64;
+
+/// A file that holds batches.
+pub(crate) struct Segment<F> {
+    pub(crate) number: u64,
+    pub(crate) name: String,
+    pub(crate) epoch: u64,
+    pub(crate) bytes: u64,
+    /// Where the next batch would lie.
+    pub(crate) end: Cell<u64>,
+    pub(crate) file: F,
+}
+
+/// The name of segment `number`.
+pub(crate) fn name(number: u64) -> String {
+    format!("{number:012}.wal")
+}
+
+/// The name under which segment `number` is zero-filled.
+pub(crate) fn unfinished_name(number: u64) -> String {
+    format!("{number:012}.new")
+}
+
+/// The number that a segment's name carries.
+pub(crate) fn number_in(name: &str) -> Option<u64> {
+    name.strip_suffix(".wal").filter(|digits| digits.len() == 12)?.parse().ok()
+}
+
+/// Whether a name is that of a segment whose making was cut off.
+pub(crate) fn is_unfinished(name: &str) -> bool {
+    name.strip_suffix(".new").is_some_and(|digits| digits.parse::<u64>().is_ok())
+}
+
+/// Names a batch for good: which segment, which sequence, which content. All zero names none.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct BatchName {
+    pub(crate) segment: u64,
+    pub(crate) sequence: Sequence,
+    pub(crate) checksum: u32,
+}
+
+/// What a segment's first block says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Header {
+    pub(crate) identity: Identity,
+    pub(crate) number: u64,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: Sequence,
+    /// The last batch of the log before this segment. All up to it was durable when this header was
+    /// written, all beyond it is void (safety W2).
+    pub(crate) previous: BatchName,
+    pub(crate) oldest: u64,
+    pub(crate) bytes: u64,
+    /// The latest starts, the oldest first.
+    pub(crate) starts: Vec<Start>,
+}
+
+/// What a first block turned out to be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum FirstBlock {
+    /// A header.
+    Header(Header),
+    /// One of a version that is not known here.
+    Version(u32),
+    /// Zeroes, a torn header, or a damaged one.
+    Unreadable,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Raw {
+    magic: [u8; 8],
+    checksum: U32,
+    version: U32,
+    cluster: U128,
+    node: U32,
+    shard: U16,
+    starts: U16,
+    incarnation: U64,
+    number: U64,
+    epoch: U64,
+    sequence: U64,
+    previous_segment: U64,
+    previous_sequence: U64,
+    previous_checksum: U32,
+    zero: U32,
+    oldest: U64,
+    bytes: U64,
+    latest: [RawStart; STARTS_MAX],
+}
+
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawStart {
+    number: U64,
+    boot: U64,
+    kept: U64,
+}
+
+const MAGIC: [u8; 8] = *b"PURLWAL\0";
+const CHECKED_FROM: usize = 12;
+const _: () = assert!(size_of::<Raw>() == 496);
+
+impl Header {
+    /// Fills a block with it.
+    pub(crate) fn write(&self, block: &mut [u8]) {
+        assert!(self.starts.len() <= STARTS_MAX, "{} starts", self.starts.len());
+        let mut latest = [RawStart::default(); STARTS_MAX];
+        for (raw, start) in latest.iter_mut().zip(&self.starts) {
+            *raw = RawStart {
+                number: start.number.into(),
+                boot: start.boot.0.into(),
+                kept: start.kept.0.into(),
+            };
+        }
+        let raw = Raw {
+            magic: MAGIC,
+            checksum: 0.into(),
+            version: VERSION.into(),
+            cluster: self.identity.cluster.0.into(),
+            node: self.identity.node.0.into(),
+            shard: self.identity.shard.0.into(),
+            starts: (self.starts.len() as u16).into(),
+            incarnation: self.identity.incarnation.0.into(),
+            number: self.number.into(),
+            epoch: self.epoch.into(),
+            sequence: self.sequence.0.into(),
+            previous_segment: self.previous.segment.into(),
+            previous_sequence: self.previous.sequence.0.into(),
+            previous_checksum: self.previous.checksum.into(),
+            zero: 0.into(),
+            oldest: self.oldest.into(),
+            bytes: self.bytes.into(),
+            latest,
+        };
+        block.fill(0);
+        block[..size_of::<Raw>()].copy_from_slice(raw.as_bytes());
+        let checksum = crc32c::crc32c(&block[CHECKED_FROM..]);
+        block[8..CHECKED_FROM].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Reads a segment's first block.
+pub(crate) fn parse(block: &[u8]) -> FirstBlock {
+    let Ok((raw, _)) = Raw::ref_from_prefix(block) else { return FirstBlock::Unreadable };
+    if block.len() != BLOCK
+        || raw.magic != MAGIC
+        || crc32c::crc32c(&block[CHECKED_FROM..]) != raw.checksum.get()
+    {
+        return FirstBlock::Unreadable;
+    }
+    if raw.version != VERSION {
+        return FirstBlock::Version(raw.version.get());
+    }
+    let Some(latest) = raw.latest.get(..usize::from(raw.starts.get())) else {
+        return FirstBlock::Unreadable;
+    };
+    // Nothing in a life counts that far.
+    let last_start = latest.last().map_or(0, |start| start.number.get());
+    if raw.sequence.get().max(last_start) > SEQUENCE_MAX.0 {
+        return FirstBlock::Unreadable;
+    }
+    let starts = latest.iter().map(|start| Start {
+        number: start.number.get(),
+        boot: BootId(start.boot.get()),
+        kept: Sequence(start.kept.get()),
+    });
+    FirstBlock::Header(Header {
+        identity: Identity {
+            cluster: ClusterId(raw.cluster.get()),
+            node: NodeId(raw.node.get()),
+            incarnation: Incarnation(raw.incarnation.get()),
+            shard: ShardId(raw.shard.get()),
+        },
+        number: raw.number.get(),
+        epoch: raw.epoch.get(),
+        sequence: Sequence(raw.sequence.get()),
+        previous: BatchName {
+            segment: raw.previous_segment.get(),
+            sequence: Sequence(raw.previous_sequence.get()),
+            checksum: raw.previous_checksum.get(),
+        },
+        oldest: raw.oldest.get(),
+        bytes: raw.bytes.get(),
+        starts: starts.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            identity: Identity {
+                cluster: ClusterId(1 << 100),
+                node: NodeId(2),
+                incarnation: Incarnation(3),
+                shard: ShardId(4),
+            },
+            number: 5,
+            epoch: 6,
+            sequence: Sequence(7),
+            previous: BatchName { segment: 4, sequence: Sequence(6), checksum: 9 },
+            oldest: 2,
+            bytes: 1 << 16,
+            starts: (1..=16)
+                .map(|n| Start { number: n, boot: BootId(n), kept: Sequence(n) })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_header_comes_back_as_it_was() {
+        let mut block = vec![1; BLOCK];
+        header().write(&mut block);
+        assert_eq!(parse(&block), FirstBlock::Header(header()));
+    }
+
+    #[test]
+    fn a_header_with_one_flipped_bit_is_unreadable() {
+        let mut block = vec![1; BLOCK];
+        header().write(&mut block);
+        for bit in 0..BLOCK * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(parse(&block), FirstBlock::Unreadable, "bit {bit}");
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(parse(&block[..512]), FirstBlock::Unreadable);
+    }
+
+    #[test]
+    fn a_newer_version_is_not_damage() {
+        let mut block = vec![0; BLOCK];
+        header().write(&mut block);
+        block[12] = 2;
+        let checksum = crc32c::crc32c(&block[CHECKED_FROM..]);
+        block[8..12].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(parse(&block), FirstBlock::Version(2));
+    }
+
+    #[test]
+    fn names_carry_numbers() {
+        assert_eq!(number_in(&name(42)), Some(42));
+        assert_eq!(number_in("lock"), None);
+        assert_eq!(number_in("42.wal"), None);
+        assert!(is_unfinished(&unfinished_name(42)) && !is_unfinished("x.new"));
+    }
+}

@@ -1,0 +1,1199 @@
+//! The rules W1 to W10 of the design, one by one, and what a WAL promises beside them.
+
+use crate::{
+    Batch, Durability, StorageError, SubmitError, Wal, WalConfig,
+    align::BLOCK,
+    batch::{self, Kind, Seed, Stamp},
+    index::Location,
+    live::Live,
+    record,
+    reserve::{self, Reserve},
+    segment::{self, FirstBlock},
+    testing::{
+        Event, Faults, Harness, MemoryDisk, append, counter, entries, hard_state, identity, small,
+    },
+};
+use purlin_rsm::{
+    BootId, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence, ShardId,
+    Term,
+};
+use std::io::ErrorKind;
+
+fn on_sync() -> WalConfig {
+    WalConfig { durability: Durability::OnSync, ..small() }
+}
+
+fn closed(disk: MemoryDisk) -> Harness {
+    Harness::on(disk, small(), 99)
+}
+
+/// Submits `count` batches of a block each, which go to the device side by side.
+fn submit_side_by_side(h: &mut Harness, group: u32, indices: std::ops::Range<u64>) {
+    for index in indices {
+        h.submit(append(group, 1, index..index + 1, 10));
+    }
+}
+
+fn newest(disk: &MemoryDisk) -> (String, segment::Header) {
+    let headers = disk.files().into_iter().filter_map(|name| {
+        match segment::parse(&disk.bytes(&name)[..BLOCK]) {
+            FirstBlock::Header(header) => Some((name, header)),
+            _ => None,
+        }
+    });
+    headers.max_by_key(|(_, header)| header.sequence).unwrap()
+}
+
+/// The batch headers in a file, with their positions.
+fn batches(disk: &MemoryDisk, name: &str) -> Vec<(u64, batch::Header)> {
+    let bytes = disk.bytes(name);
+    let blocks = bytes.chunks(BLOCK).enumerate();
+    let found = blocks.filter_map(|(at, block)| {
+        Some(((at * BLOCK) as u64, batch::parse(block, Seed::new(&identity()))?))
+    });
+    found.collect()
+}
+
+fn last_index(recovered: &crate::Recovered, group: u32) -> u64 {
+    recovered.groups.get(&GroupId(group)).map_or(0, |group| group.last.0)
+}
+
+// ---- What it is for
+
+#[test]
+fn what_is_written_is_found_again() {
+    for config in [small(), on_sync()] {
+        let mut h = Harness::new(config, 1);
+        h.write(hard_state(1, 3, 2));
+        h.write(append(1, 3, 1..6, 100));
+        let kept = h.wal().durable();
+        let recovered = h.reopen().unwrap();
+        let group = &recovered.groups[&GroupId(1)];
+        assert_eq!((group.hard_state.term, group.hard_state.vote), (Term(3), Some(NodeId(2))));
+        assert_eq!((group.first, group.last), (Index(1), Index(5)));
+        assert_eq!(group.terms, [(Index(1), Term(3))]);
+        assert_eq!(group.tail, entries(3, 1..6, 100));
+        assert_eq!(recovered.start.kept, kept);
+        assert_eq!(recovered.cut, None);
+        assert_eq!(h.read(1, 2..5), entries(3, 2..5, 100));
+    }
+}
+
+/// B83: what is appended behind a bad tail is found by the next recovery, and the next.
+#[test]
+fn what_follows_a_recovery_is_found_by_the_next() {
+    let mut h = Harness::new(small(), 2);
+    for round in 0..20 {
+        h.write(append(1, 1, round * 3 + 1..round * 3 + 4, 500));
+        let recovered = h.reopen().unwrap();
+        assert_eq!(last_index(&recovered, 1), round * 3 + 3);
+        assert_eq!(recovered.start.number, round + 2);
+    }
+    assert_eq!(h.read(1, 1..61), entries(1, 1..61, 500));
+    let recovered = h.reopen().unwrap();
+    assert_eq!(recovered.starts.len(), 16);
+    assert!(recovered.starts.windows(2).all(|two| two[0].number + 1 == two[1].number));
+    assert_eq!(recovered.starts.last(), Some(&recovered.start));
+    assert!(recovered.starts.windows(2).all(|two| two[0].kept < two[1].kept));
+}
+
+#[test]
+fn a_large_batch_spans_segments() {
+    let mut h = Harness::new(small(), 3);
+    h.write(append(1, 1, 1..200, 1000));
+    assert!(h.wal().stats().rotations >= 3);
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 199);
+    assert_eq!(h.read(1, 1..200), entries(1, 1..200, 1000));
+}
+
+#[test]
+fn a_record_beyond_a_quarter_of_a_segment_is_refused_and_comes_back() {
+    let mut h = Harness::new(small(), 4);
+    h.write(append(1, 1, 1..2, 15_000));
+    let batch = append(1, 1, 2..3, 17_000);
+    match h.wal().submit(batch.clone()) {
+        Err(SubmitError::TooLarge(returned)) => assert_eq!(returned, batch),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 1);
+}
+
+#[test]
+fn recovery_gives_back_the_end_of_the_log_within_its_bound() {
+    let mut h = Harness::new(WalConfig { tail_bytes_max: 5000, ..small() }, 5);
+    h.write(append(1, 1, 1..100, 200));
+    h.write(append(2, 1, 1..6, 10));
+    let recovered = h.reopen().unwrap();
+    let tail = &recovered.groups[&GroupId(1)].tail;
+    assert!(!tail.is_empty() && tail.iter().map(|e| e.cost()).sum::<usize>() <= 5000);
+    assert!(entries(1, 1..100, 200).ends_with(tail));
+    assert_eq!(recovered.groups[&GroupId(2)].tail, entries(1, 1..6, 10));
+}
+
+#[test]
+fn the_engine_is_told_of_every_completion_outside_of_all_borrows() {
+    let mut h = Harness::new(small(), 6);
+    let (count, notify) = counter();
+    let wal = h.wal();
+    h.wal().set_notify(std::rc::Rc::new(move || {
+        notify();
+        assert!(wal.durable() <= wal.submitted());
+        wal.set_notify(std::rc::Rc::new(|| ()));
+    }));
+    h.disk.hold();
+    h.submit(append(1, 1, 1..2, 10));
+    h.poll();
+    assert_eq!(count.get(), 0);
+    h.run();
+    assert_eq!(count.get(), 1);
+}
+
+#[test]
+fn it_is_ready_while_writes_may_start() {
+    let mut h = Harness::new(WalConfig { writes_in_flight_max: 2, ..small() }, 7);
+    h.disk.hold();
+    assert!(h.wal().is_ready());
+    submit_side_by_side(&mut h, 1, 1..2);
+    assert!(h.wal().is_ready());
+    submit_side_by_side(&mut h, 1, 2..3);
+    assert!(!h.wal().is_ready());
+    h.run();
+    assert!(h.wal().is_ready());
+    assert_eq!(h.wal().submit(Batch::default()).unwrap(), h.wal().submitted());
+}
+
+#[test]
+fn closed_loops_end_when_all_is_durable() {
+    let mut h = Harness::new(small(), 8);
+    h.disk.hold();
+    h.submit(append(1, 1, 1..2, 10));
+    h.wal().close();
+    h.run();
+    assert!(h.is_at_rest());
+    assert_eq!(h.wal().durable(), h.wal().submitted());
+}
+
+// ---- W1
+
+#[test]
+fn w1_acknowledgements_are_in_order_whatever_order_completions_have() {
+    for seed in 0..50 {
+        let mut h = Harness::new(small(), seed);
+        h.disk.hold();
+        let before = h.wal().durable();
+        submit_side_by_side(&mut h, 1, 1..5);
+        h.poll();
+        h.disk.take_log();
+        let mut ended = Vec::new();
+        for _ in 0..4 {
+            h.run_some(1);
+            ended.extend(h.disk.take_log().into_iter().filter_map(|event| match event {
+                Event::WriteEnded { position } => Some(position / BLOCK as u64),
+                _ => None,
+            }));
+            let prefix = (1..).take_while(|block| ended.contains(block)).count() as u64;
+            assert_eq!(h.wal().durable().0, before.0 + prefix, "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn w1_what_was_acknowledged_survives_a_power_cut_and_nothing_is_acknowledged_before() {
+    for seed in 0..200 {
+        let mut h = Harness::new(if seed % 2 == 0 { small() } else { on_sync() }, seed);
+        h.disk.hold();
+        submit_side_by_side(&mut h, 1, 1..9);
+        h.run_some(seed % 12);
+        let (first, durable) = (h.wal().submitted().0 - 8, h.wal().durable().0);
+        let recovered = h.reopen().unwrap();
+        assert!(last_index(&recovered, 1) >= durable - first);
+    }
+}
+
+// ---- W2
+
+#[test]
+fn w2_a_header_follows_durable_batches_only_and_batches_a_durable_header() {
+    for seed in 0..40 {
+        let mut h = Harness::new(small(), seed);
+        h.disk.hold();
+        h.disk.take_log();
+        submit_side_by_side(&mut h, 1, 1..60);
+        h.run();
+        let mut in_flight = 0;
+        let mut header_in_flight = false;
+        let mut headers = 0;
+        for event in h.disk.take_log() {
+            match event {
+                Event::WriteBegan { position: 0, .. } => {
+                    assert_eq!(in_flight, 0, "a header beside a batch that is not durable");
+                    (in_flight, header_in_flight) = (1, true);
+                    headers += 1;
+                }
+                Event::WriteBegan { .. } => {
+                    assert!(!header_in_flight, "a batch before its header is durable");
+                    in_flight += 1;
+                }
+                Event::WriteEnded { .. } => (in_flight, header_in_flight) = (in_flight - 1, false),
+                _ => {}
+            }
+        }
+        assert!(headers >= 3);
+    }
+}
+
+#[test]
+fn w2_a_bad_batch_that_a_header_names_is_damage() {
+    let mut h = Harness::new(small(), 9);
+    submit_side_by_side(&mut h, 1, 1..5);
+    h.run();
+    h.reopen().unwrap();
+    let name = h.segments()[0].clone();
+    let (position, _) = *batches(&h.disk, &name).last().unwrap();
+    h.stop();
+    let damaged = h.disk.image();
+    damaged.change(&name, |bytes| bytes[position as usize + 60] ^= 1);
+    let error = closed(damaged).open().unwrap_err();
+    assert!(
+        matches!(&error, StorageError::Damaged { segment, offset, .. }
+        if *segment == name && *offset == position),
+        "{error}"
+    );
+}
+
+#[test]
+fn w2_beyond_the_named_batch_everything_is_void_for_ever() {
+    let mut h = Harness::new(small(), 10);
+    h.disk.hold();
+    submit_side_by_side(&mut h, 1, 1..5);
+    h.run();
+    let (name, _) = newest(&h.disk);
+    let (position, bad) = batches(&h.disk, &name)[1];
+    h.stop();
+    h.disk.change(&name, |bytes| bytes[position as usize + 60] ^= 1);
+    let recovered = h.open().unwrap();
+    assert_eq!(last_index(&recovered, 1), 1);
+    let cut = recovered.cut.unwrap();
+    assert_eq!((cut.offset, cut.kept.0 + 1), (position, bad.sequence.0));
+    assert_eq!(cut.void, Some(Sequence(bad.sequence.0 + 2)));
+    h.write(append(2, 1, 1..2, 10));
+    for _ in 0..3 {
+        let recovered = h.reopen().unwrap();
+        assert_eq!((last_index(&recovered, 1), last_index(&recovered, 2)), (1, 1));
+    }
+}
+
+#[test]
+fn w2_the_batch_that_a_header_names_must_be_that_very_one() {
+    let mut h = Harness::new(small(), 49);
+    h.write(hard_state(1, 5, 2));
+    h.reopen().unwrap();
+    let name = h.segments()[0].clone();
+    let (position, header) = *batches(&h.disk, &name).last().unwrap();
+    h.stop();
+    // Another batch with the same epoch and sequence, as an older version of its sector may be.
+    let stamp = Stamp {
+        epoch: header.epoch,
+        sequence: header.sequence,
+        watermark: header.watermark,
+        oldest: header.oldest,
+        kind: Kind::Records,
+    };
+    let mut block = vec![0; BLOCK];
+    batch::seal(&mut block, Seed::new(&identity()), &stamp, b"");
+    h.disk.change(&name, |bytes| bytes[position as usize..][..BLOCK].copy_from_slice(&block));
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+// ---- W3
+
+#[test]
+fn w3_recovery_writes_only_into_files_that_held_nothing() {
+    let mut h = Harness::new(small(), 11);
+    h.write(append(1, 1, 1..60, 500));
+    let before = h.segments();
+    h.cut_power();
+    h.disk.take_log();
+    h.open().unwrap();
+    h.write(append(1, 1, 60..70, 500));
+    for event in h.disk.take_log() {
+        if let Event::WriteBegan { name, .. } = event {
+            assert!(!before.contains(&name), "{name} was read and is written");
+        }
+    }
+}
+
+#[test]
+fn w3_a_segment_that_is_still_locked_stops_the_start() {
+    let mut h = Harness::new(small(), 12);
+    h.write(append(1, 1, 1..2, 10));
+    let name = h.segments().pop().unwrap();
+    h.stop();
+    let disk = h.disk.clone();
+    let held = h.block_on(async { crate::Disk::open(&disk, &name, Durability::OnSync).await });
+    let error = h.open().unwrap_err();
+    assert!(matches!(&error, StorageError::Locked { location } if location.contains(&name)));
+    drop(held);
+    h.open().unwrap();
+}
+
+#[test]
+fn w3_what_a_start_kept_is_durable_though_a_killed_process_had_not_synced_it() {
+    for seed in 0..100 {
+        let mut h = Harness::new(on_sync(), seed);
+        h.disk.hold();
+        submit_side_by_side(&mut h, 1, 1..5);
+        h.run_some(seed % 6);
+        h.kill();
+        let first = h.open().unwrap();
+        let second = h.reopen().unwrap();
+        assert_eq!(last_index(&first, 1), last_index(&second, 1), "seed {seed}");
+    }
+}
+
+#[test]
+fn w3_new_sequences_exceed_void_ones() {
+    let mut h = Harness::new(small(), 13);
+    h.disk.hold();
+    submit_side_by_side(&mut h, 1, 1..5);
+    h.run();
+    let highest = h.wal().submitted();
+    let (name, _) = newest(&h.disk);
+    let (position, _) = batches(&h.disk, &name)[0];
+    h.stop();
+    h.disk.change(&name, |bytes| bytes[position as usize + 60] ^= 1);
+    let recovered = h.open().unwrap();
+    assert_eq!(last_index(&recovered, 1), 0);
+    assert!(h.wal().durable() > highest);
+}
+
+// ---- W4
+
+/// B81: whatever a crash does to the last batch, the WAL opens and keeps what was acknowledged.
+#[test]
+fn w4_a_last_batch_torn_at_any_sector_is_cut() {
+    let mut h = Harness::new(small(), 14);
+    h.write(append(1, 1, 1..4, 100));
+    h.write(append(1, 1, 4..5, 6000));
+    let (name, _) = newest(&h.disk);
+    let (position, _) = *batches(&h.disk, &name).last().unwrap();
+    h.stop();
+    for sector in 0..8192 / 512 {
+        for value in [0, 0xff] {
+            let torn = h.disk.image();
+            let from = position as usize + sector * 512;
+            torn.change(&name, |bytes| bytes[from..from + 512].fill(value));
+            let mut torn = closed(torn);
+            let recovered = torn.open().unwrap();
+            let kept = last_index(&recovered, 1);
+            assert!(kept == 3 || sector * 512 > 6000 && value == 0 && kept == 4, "{sector}");
+            torn.run();
+            torn.write(append(1, 1, kept + 1..kept + 3, 10));
+            assert_eq!(last_index(&torn.reopen().unwrap(), 1), kept + 2);
+        }
+    }
+}
+
+/// B82: what a later batch calls durable is damage when it is bad, wherever the bit is.
+#[test]
+fn w4_a_flipped_bit_before_the_recorded_watermark_is_damage() {
+    let mut h = Harness::new(small(), 15);
+    h.write(append(1, 1, 1..4, 100));
+    h.write(append(1, 1, 4..8, 1000));
+    h.wal().quiet_tick();
+    h.run();
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    let (closing, _) = *batches(&h.disk, &name).last().unwrap();
+    for byte in (BLOCK..closing as usize).step_by(97) {
+        let damaged = h.disk.image();
+        damaged.change(&name, |bytes| bytes[byte] ^= 0x10);
+        let error = closed(damaged).open().unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "byte {byte}: {error}");
+    }
+}
+
+#[test]
+fn w4_a_torn_batch_behind_the_bad_one_still_says_what_was_durable() {
+    let mut h = Harness::new(small(), 16);
+    h.write(append(1, 1, 1..2, 10));
+    h.write(append(1, 1, 2..3, 6000));
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    let found = batches(&h.disk, &name);
+    h.disk.change(&name, |bytes| {
+        bytes[found[0].0 as usize + 100] ^= 1;
+        bytes[found[1].0 as usize + BLOCK + 1] ^= 1;
+    });
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+#[test]
+fn w4_a_bad_batch_is_read_again_before_it_is_called_bad() {
+    let mut h = Harness::new(small(), 17);
+    h.write(append(1, 1, 1..4, 100));
+    let mut met = 0;
+    for reads in 0..30 {
+        h.cut_power();
+        h.disk.set_faults(Faults { flip_read_after: Some(reads), ..Faults::default() });
+        let recovered = h.open().unwrap();
+        assert_eq!(last_index(&recovered, 1), 3, "read {reads}");
+        assert_eq!(recovered.cut, None);
+        met += usize::from(h.disk.is_free_of_faults());
+        h.disk.set_faults(Faults::default());
+        h.run();
+    }
+    assert!(met >= 10, "{met} reads were flipped");
+}
+
+#[test]
+fn w4_a_read_error_is_never_a_torn_tail() {
+    let mut h = Harness::new(small(), 18);
+    h.write(append(1, 1, 1..4, 100));
+    h.cut_power();
+    h.disk.set_faults(Faults { read: Some(ErrorKind::Other), ..Faults::default() });
+    assert!(matches!(h.open().unwrap_err(), StorageError::Io { .. }));
+    h.disk.set_faults(Faults::default());
+    assert_eq!(last_index(&h.open().unwrap(), 1), 3);
+}
+
+fn forge(disk: &MemoryDisk, name: &str, position: usize, epoch: u64, sequence: u64) {
+    let stamp = Stamp {
+        epoch,
+        sequence: Sequence(sequence),
+        watermark: Sequence(0),
+        oldest: 1,
+        kind: Kind::Records,
+    };
+    let mut block = vec![0; BLOCK];
+    batch::seal(&mut block, Seed::new(&identity()), &stamp, b"");
+    disk.change(name, |bytes| bytes[position..position + BLOCK].copy_from_slice(&block));
+}
+
+#[test]
+fn w4_a_newer_batch_of_a_foreign_epoch_is_damage_and_an_older_one_is_stale() {
+    let mut h = Harness::new(small(), 19);
+    h.write(append(1, 1, 1..4, 100));
+    let (name, header) = newest(&h.disk);
+    h.stop();
+    let stale = h.disk.image();
+    forge(&stale, &name, 8 * BLOCK, header.epoch ^ 1, header.sequence.0 - 1);
+    assert_eq!(last_index(&closed(stale).open().unwrap(), 1), 3);
+    forge(&h.disk, &name, 8 * BLOCK, header.epoch ^ 1, header.sequence.0 + 1);
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+#[test]
+fn w4_an_unreadable_header_is_torn_only_if_no_newer_batch_is_behind_it() {
+    let mut h = Harness::new(small(), 20);
+    h.write(append(1, 1, 1..4, 100));
+    h.reopen().unwrap();
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    let torn = h.disk.image();
+    torn.change(&name, |bytes| bytes[300] ^= 1);
+    assert_eq!(last_index(&closed(torn).open().unwrap(), 1), 3, "its header was torn");
+
+    h.open().unwrap();
+    h.write(append(1, 1, 4..5, 100));
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    h.disk.change(&name, |bytes| bytes[300] ^= 1);
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+#[test]
+fn w4_a_header_that_was_lost_shows_by_its_batches() {
+    let mut h = Harness::new(small(), 21);
+    h.write(append(1, 1, 1..4, 100));
+    h.cut_power();
+    let stale = h.disk.image();
+    h.open().unwrap();
+    h.write(append(1, 1, 4..5, 100));
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    let (old, _) = newest(&stale);
+    // The file has the header of an older life.
+    let header = stale.bytes(&old)[..BLOCK].to_vec();
+    let void = segment::name(900);
+    let mut bytes = h.disk.bytes(&name);
+    bytes[..BLOCK].copy_from_slice(&header);
+    h.disk.delete(&name);
+    h.disk.put(&void, bytes);
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+// ---- W5
+
+#[test]
+fn w5_damage_stops_the_shard_says_where_and_changes_nothing() {
+    let mut h = Harness::new(small(), 22);
+    h.write(append(1, 1, 1..4, 100));
+    h.write(append(1, 1, 4..5, 100));
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    h.disk.change(&name, |bytes| bytes[BLOCK + 60] ^= 1);
+    let before: Vec<_> = h.disk.files().iter().map(|name| h.disk.bytes(name)).collect();
+    h.disk.take_log();
+    let text = h.open().unwrap_err().to_string();
+    for part in [&name[..], "at 4096", "means", "do "] {
+        assert!(text.contains(part), "{text}");
+    }
+    let after: Vec<_> = h.disk.files().iter().map(|name| h.disk.bytes(name)).collect();
+    assert_eq!(before, after);
+    assert_eq!(h.disk.take_log(), []);
+}
+
+// ---- W6
+
+fn apply(live: &mut Live, segment: u64, put: impl FnOnce(&mut Vec<u8>)) {
+    let mut records = Vec::new();
+    put(&mut records);
+    let at = Location { segment, position: BLOCK as u64 };
+    live.apply(&records, at, BLOCK, None, |_| ()).unwrap();
+}
+
+#[test]
+fn w6_a_relocated_hard_state_never_lowers_a_term_or_takes_a_vote_back() {
+    let (mut live, group) = (Live::default(), GroupId(1));
+    let state = |term, vote| HardState { term: Term(term), vote, committed: Index(0) };
+    apply(&mut live, 1, |out| record::put_hard_state(out, group, state(6, Some(NodeId(2))), false));
+    apply(&mut live, 2, |out| record::put_hard_state(out, group, state(5, Some(NodeId(1))), true));
+    apply(&mut live, 2, |out| record::put_hard_state(out, group, state(6, None), true));
+    apply(&mut live, 2, |out| record::put_hard_state(out, group, state(6, Some(NodeId(3))), true));
+    let kept = live.groups[&group].hard_state.unwrap();
+    assert_eq!((kept.value, kept.segment), (state(6, Some(NodeId(2))), 1));
+    apply(&mut live, 3, |out| record::put_hard_state(out, group, kept.value, true));
+    assert_eq!(live.groups[&group].hard_state.unwrap().segment, 3);
+}
+
+#[test]
+fn w6_a_relocated_floor_never_truncates_and_never_falls() {
+    let (mut live, group) = (Live::default(), GroupId(1));
+    apply(&mut live, 1, |out| record::put_entries(out, group, &entries(1, 1..21, 1)));
+    let floor = |index| EntryId::new(Term(1), Index(index));
+    apply(&mut live, 2, |out| record::put_floor(out, group, floor(12)));
+    apply(&mut live, 3, |out| record::put_floor(out, group, floor(10)));
+    let group = &live.groups[&group];
+    assert_eq!((group.first(), group.last, group.floor.segment), (Index(13), Index(20), 2));
+}
+
+#[test]
+fn w6_a_relocated_peer_memory_never_goes_back() {
+    let mut live = Live::default();
+    let memory = |start, durable, fenced| PeerMemory {
+        node: NodeId(3),
+        incarnation: Incarnation(1),
+        shard: ShardId(0),
+        start,
+        boot: BootId(start),
+        durable: Sequence(durable),
+        fenced,
+    };
+    apply(&mut live, 1, |out| record::put_peer(out, &memory(2, 50, true), false));
+    apply(&mut live, 2, |out| record::put_peer(out, &memory(2, 40, true), true));
+    apply(&mut live, 2, |out| record::put_peer(out, &memory(2, 50, false), true));
+    assert_eq!(live.peers().collect::<Vec<_>>(), [memory(2, 50, true)]);
+}
+
+#[test]
+fn w6_hard_states_and_peers_outlive_their_segments() {
+    let mut h = Harness::new(small(), 23);
+    h.write(hard_state(1, 7, 3));
+    let mut batch = Batch::default();
+    let memory = PeerMemory {
+        node: NodeId(3),
+        incarnation: Incarnation(1),
+        shard: ShardId(0),
+        start: 4,
+        boot: BootId(5),
+        durable: Sequence(6),
+        fenced: true,
+    };
+    batch.peer(memory);
+    h.write(batch);
+    h.write(append(2, 1, 1..200, 1000));
+    h.wal().forget(GroupId(2), Index(200));
+    assert!(h.release() >= 3);
+    let recovered = h.reopen().unwrap();
+    assert_eq!(recovered.groups[&GroupId(1)].hard_state.vote, Some(NodeId(3)));
+    assert_eq!(recovered.peers, [memory]);
+    let group = &recovered.groups[&GroupId(2)];
+    assert_eq!((group.first, group.last), (Index(200), Index(199)));
+    assert_eq!(group.before_first, EntryId::new(Term(1), Index(199)));
+    h.write(append(2, 1, 200..203, 10));
+    assert_eq!(h.reopen().unwrap().groups[&GroupId(2)].tail, entries(1, 200..203, 10));
+}
+
+// ---- W7
+
+/// B79: a slow group keeps its entries, and everything younger, in the WAL.
+#[test]
+fn w7_a_segment_stays_while_any_group_needs_an_entry_in_it() {
+    let mut h = Harness::new(small(), 24);
+    h.write(append(1, 1, 1..2, 10));
+    h.write(append(2, 1, 1..200, 1000));
+    h.wal().forget(GroupId(2), Index(200));
+    assert_eq!(h.release(), 0);
+    assert_eq!(h.read(1, 1..2), entries(1, 1..2, 10));
+    h.wal().forget(GroupId(1), Index(2));
+    assert!(h.release() > 0);
+    assert_eq!(h.read(1, 1..2), []);
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 1);
+}
+
+#[test]
+fn w7_files_go_only_once_a_younger_oldest_is_durable() {
+    for seed in 0..80 {
+        let mut h = Harness::new(small(), seed);
+        h.write(hard_state(1, 7, 3));
+        // So many segments that some are removed at once.
+        h.write(append(2, 1, 1..700, 1000));
+        h.write(append(3, 1, 1..3, 10));
+        h.wal().forget(GroupId(2), Index(690));
+        h.disk.hold();
+        h.release_for(seed % 40);
+        let recovered = h.reopen().unwrap();
+        assert_eq!(recovered.groups[&GroupId(1)].hard_state.term, Term(7), "seed {seed}");
+        assert_eq!(last_index(&recovered, 2), 699);
+        assert_eq!(h.read(2, 690..700), entries(1, 690..700, 1000));
+        assert_eq!(h.read(3, 1..3), entries(1, 1..3, 10));
+    }
+}
+
+/// Relocations of several writes may come half through: until all have, the old segments count.
+#[test]
+fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {
+    for operations in 0..40 {
+        let mut h = Harness::new(WalConfig { writes_in_flight_max: 1, ..small() }, operations);
+        let mut batch = Batch::default();
+        for group in 1..900 {
+            let state = HardState { term: Term(group), vote: None, committed: Index(0) };
+            batch.hard_state(GroupId(group as u32), state);
+        }
+        h.write(batch);
+        h.write(append(1000, 1, 1..100, 1000));
+        h.wal().forget(GroupId(1000), Index(100));
+        h.disk.hold();
+        h.release_for(operations);
+        let recovered = h.reopen().unwrap();
+        for group in 1..900 {
+            let state = recovered.groups[&GroupId(group as u32)].hard_state;
+            assert_eq!(state.term, Term(group), "after {operations} operations");
+        }
+    }
+}
+
+#[test]
+fn w7_a_lost_oldest_segment_does_not_look_purged() {
+    let mut h = Harness::new(small(), 25);
+    h.write(append(1, 1, 1..200, 1000));
+    let segments = h.segments();
+    h.stop();
+    // The loss of the newest one is for the peers to notice (safety I4).
+    for lost in &segments[..segments.len() - 1] {
+        let disk = h.disk.image();
+        disk.delete(lost);
+        let error = closed(disk).open().unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{lost}: {error}");
+    }
+}
+
+#[test]
+fn w7_numbers_come_from_headers() {
+    let mut h = Harness::new(small(), 26);
+    h.write(append(1, 1, 1..100, 1000));
+    let segments = h.segments();
+    h.stop();
+    let renamed = h.disk.image();
+    for (at, name) in segments.iter().enumerate() {
+        renamed.put(&segment::name(500 - at as u64), h.disk.bytes(name));
+        renamed.delete(name);
+    }
+    let mut renamed = closed(renamed);
+    assert_eq!(last_index(&renamed.open().unwrap(), 1), 99);
+    renamed.run();
+    assert_eq!(renamed.read(1, 1..100), entries(1, 1..100, 1000));
+}
+
+#[test]
+fn w7_a_crash_loop_needs_no_space() {
+    let mut h = Harness::new(small(), 27);
+    h.write(append(1, 1, 1..4, 100));
+    let files = h.disk.files().len();
+    h.disk.set_space(Some(0));
+    for _ in 0..30 {
+        let recovered = h.reopen().unwrap();
+        assert_eq!(last_index(&recovered, 1), 3);
+        h.run();
+        assert!(h.disk.files().len() <= files + 1, "{:?}", h.disk.files());
+    }
+}
+
+#[test]
+fn w7_names_are_durable_before_the_first_write() {
+    let mut h = Harness::new(small(), 28);
+    h.disk.take_log();
+    h.write(append(1, 1, 1..300, 1000));
+    h.wal().forget(GroupId(1), Index(300));
+    h.release();
+    h.write(append(1, 1, 300..600, 1000));
+    let mut loose = Vec::new();
+    let mut recycled = 0;
+    for event in h.disk.take_log() {
+        match event {
+            Event::Renamed { from, to } => {
+                recycled += usize::from(from.ends_with(".wal"));
+                loose.push(to);
+            }
+            Event::DirSynced => loose.clear(),
+            Event::WriteBegan { name, .. } => assert!(!loose.contains(&name), "{name}"),
+            _ => {}
+        }
+    }
+    assert!(recycled > 0);
+}
+
+// ---- W8
+
+/// Appends until there is no space. The index that was refused, and its batch.
+fn fill(h: &mut Harness) -> (u64, Batch) {
+    for index in 1..100 {
+        match h.wal().submit(append(1, 1, index..index + 1, 7000)) {
+            Ok(_) => h.run(),
+            Err(SubmitError::NoSpace(batch)) => return (index, batch),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("space without end");
+}
+
+#[test]
+fn w8_a_full_disk_refuses_entries_takes_hard_states_reads_and_resumes() {
+    let mut h = Harness::new(small(), 29);
+    h.disk.set_space(Some(0));
+    let (next, refused) = fill(&mut h);
+    assert!(!h.wal().has_space() && h.wal().failure().is_none());
+    let sequence = h.write(hard_state(1, 9, 1));
+    assert_eq!(h.wal().durable(), sequence);
+    assert_eq!(h.read(1, 1..next).len() as u64, next - 1);
+
+    // It can even start again.
+    let recovered = h.reopen().unwrap();
+    assert_eq!(last_index(&recovered, 1), next - 1);
+    assert_eq!(recovered.groups[&GroupId(1)].hard_state.term, Term(9));
+
+    h.disk.set_space(None);
+    for _ in 0..600 {
+        h.wal().quiet_tick();
+        h.run();
+    }
+    assert!(h.wal().has_space());
+    h.write(refused);
+    assert_eq!(h.read(1, next..next + 1).len(), 1);
+}
+
+#[test]
+fn w8_releasing_segments_gives_space_back_without_new_space() {
+    let mut h = Harness::new(small(), 30);
+    h.disk.set_space(Some(0));
+    let (next, _) = fill(&mut h);
+    h.wal().forget(GroupId(1), Index(next));
+    assert!(h.release() > 0);
+    // The relocations have filled the active segment, which can go now too.
+    assert!(h.release() > 0);
+    assert!(h.wal().has_space(), "{:?}", h.wal().stats());
+    h.write(append(1, 1, next..next + 3, 7000));
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), next + 2);
+}
+
+#[test]
+fn w8_the_last_two_segments_are_not_for_entries() {
+    let mut h = Harness::new(small(), 31);
+    h.disk.set_space(Some(0));
+    fill(&mut h);
+    assert_eq!(h.wal().stats().prepared, 2);
+    for term in 1..20 {
+        h.write(hard_state(1, term, 1));
+    }
+    assert!(h.wal().stats().prepared < 2);
+}
+
+#[test]
+fn w8_entries_do_not_take_the_reserve_while_it_is_being_filled() {
+    let mut h = closed(MemoryDisk::default());
+    let disk = h.disk.clone();
+    let mut reserve = Reserve::new(1, Vec::new());
+    for number in 1..=3 {
+        assert!(reserve.take(false).is_none());
+        let disk = disk.clone();
+        let made = reserve::create(&disk, number, BLOCK as u64, Durability::OnSync);
+        reserve.add(h.block_on(made).unwrap());
+    }
+    assert_eq!(reserve.take(false).unwrap().number, 1);
+    assert!(reserve.take(false).is_none());
+    assert_eq!(reserve.take(true).unwrap().number, 2);
+}
+
+#[test]
+fn w8_no_space_inside_a_prepared_segment_poisons() {
+    let mut h = Harness::new(small(), 32);
+    h.disk.set_faults(Faults { write: Some(ErrorKind::StorageFull), ..Faults::default() });
+    h.submit(append(1, 1, 1..2, 10));
+    h.run();
+    assert!(matches!(h.wal().failure(), Some(StorageError::Io { .. })));
+}
+
+#[test]
+fn retries_for_space_get_rarer() {
+    let mut h = Harness::new(small(), 33);
+    h.disk.set_space(Some(0));
+    fill(&mut h);
+    h.disk.take_log();
+    for _ in 0..2000 {
+        h.wal().quiet_tick();
+        h.run();
+    }
+    let attempts = h.disk.take_log().iter().filter(|event| **event == Event::DirSynced).count();
+    assert!((5..30).contains(&attempts), "{attempts} attempts");
+}
+
+// ---- W9
+
+#[test]
+fn w9_one_closing_batch_records_the_last_acknowledgement() {
+    let mut h = Harness::new(small(), 34);
+    h.wal().quiet_tick();
+    h.run();
+    assert_eq!(h.wal().stats().closing_batches, 0, "nothing was acknowledged");
+    let sequence = h.write(append(1, 1, 1..2, 10));
+    for _ in 0..5 {
+        h.wal().quiet_tick();
+        h.run();
+    }
+    assert_eq!(h.wal().stats().closing_batches, 1, "and none for the closing batch");
+    let (name, _) = newest(&h.disk);
+    let (_, last) = *batches(&h.disk, &name).last().unwrap();
+    assert_eq!((last.kind, last.watermark), (Kind::Closing, sequence));
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 1);
+    h.wal().quiet_tick();
+    h.run();
+    assert_eq!(h.wal().stats().closing_batches, 0, "the start's header says it");
+}
+
+#[test]
+fn w9_no_closing_batch_while_writes_are_under_way() {
+    let mut h = Harness::new(small(), 35);
+    h.disk.hold();
+    h.submit(append(1, 1, 1..2, 10));
+    h.poll();
+    h.wal().quiet_tick();
+    h.run();
+    assert_eq!(h.wal().stats().closing_batches, 0);
+}
+
+#[test]
+fn w9_in_a_full_segment_the_next_header_is_the_closing_batch() {
+    let mut h = Harness::new(small(), 36);
+    // A header and fifteen blocks.
+    for index in 1..16 {
+        h.write(append(1, 1, index..index + 1, 10));
+    }
+    assert_eq!(h.wal().stats().rotations, 0);
+    h.wal().quiet_tick();
+    h.run();
+    assert_eq!((h.wal().stats().rotations, h.wal().stats().closing_batches), (1, 0));
+    let (_, header) = newest(&h.disk);
+    assert_eq!(header.previous.sequence.0 + 1, header.sequence.0);
+}
+
+// ---- W10
+
+/// No local rule sees this; the peers do, by what the start kept (safety I4).
+#[test]
+fn w10_rot_above_the_last_recorded_watermark_shows_in_what_the_start_kept() {
+    let mut h = Harness::new(small(), 37);
+    let acknowledged = h.write(append(1, 1, 1..2, 10));
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    h.disk.change(&name, |bytes| bytes[BLOCK + 60] ^= 1);
+    let recovered = h.open().unwrap();
+    assert!(recovered.start.kept < acknowledged);
+}
+
+// ---- Poison
+
+/// B84: a sync that fails once poisons; nothing is acknowledged after it, though the next would pass.
+#[test]
+fn a_failed_write_or_sync_poisons_for_ever() {
+    for (faults, config) in [
+        (Faults { write: Some(ErrorKind::Other), ..Faults::default() }, small()),
+        (Faults { sync: Some(ErrorKind::Other), ..Faults::default() }, on_sync()),
+    ] {
+        let mut h = Harness::new(config, 38);
+        let durable = h.write(append(1, 1, 1..2, 10));
+        let (count, notify) = counter();
+        h.wal().set_notify(notify);
+        h.disk.set_faults(faults);
+        h.submit(append(1, 1, 2..3, 10));
+        let sequence = h.submit(append(1, 1, 3..4, 10));
+        h.run();
+        h.disk.set_faults(Faults::default());
+        h.run();
+        assert_eq!(h.wal().durable(), durable);
+        assert!(count.get() > 0 && !h.wal().is_ready());
+        assert!(matches!(h.wal().submit(append(1, 1, 4..5, 10)), Err(SubmitError::Poisoned(_))));
+        let wal = h.wal();
+        let waited = h.block_on(async move { wal.wait_durable(sequence).await });
+        assert!(matches!(waited, Err(StorageError::Poisoned { .. })));
+        let text = h.wal().failure().unwrap().to_string();
+        assert!(text.contains("failed") && text.contains("means") && text.contains("memory"));
+        assert!(h.is_at_rest(), "the loops end");
+    }
+}
+
+#[test]
+fn nothing_is_acknowledged_after_a_failure_even_if_it_completes() {
+    for seed in 0..40 {
+        let mut h = Harness::new(small(), seed);
+        h.disk.hold();
+        submit_side_by_side(&mut h, 1, 1..5);
+        h.run_some(seed % 4);
+        let durable = h.wal().durable();
+        h.disk.set_faults(Faults { write: Some(ErrorKind::Other), ..Faults::default() });
+        h.run_some(1);
+        h.disk.set_faults(Faults::default());
+        h.run();
+        assert!(h.wal().failure().is_some());
+        assert_eq!(h.wal().durable(), durable);
+    }
+}
+
+// ---- Reads
+
+#[test]
+fn a_read_never_returns_what_was_truncated() {
+    let mut h = Harness::new(small(), 39);
+    h.write(append(1, 1, 1..100, 500));
+    h.write(append(1, 2, 40..60, 500));
+    h.write(append(1, 3, 50..52, 500));
+    let mut expected = entries(1, 1..40, 500);
+    expected.extend(entries(2, 40..50, 500));
+    expected.extend(entries(3, 50..52, 500));
+    assert_eq!(h.read(1, 1..100), expected);
+    let recovered = h.reopen().unwrap();
+    let group = &recovered.groups[&GroupId(1)];
+    let runs = [(Index(1), Term(1)), (Index(40), Term(2)), (Index(50), Term(3))];
+    assert_eq!(group.terms, runs);
+    assert_eq!(group.tail, expected);
+    assert_eq!(h.read(1, 1..100), expected);
+}
+
+#[test]
+fn a_batch_may_replace_its_own_entries() {
+    let mut h = Harness::new(small(), 40);
+    let mut batch = append(1, 1, 1..10, 50);
+    batch.entries(GroupId(1), &entries(2, 5..8, 50));
+    batch.entries(GroupId(1), &entries(3, 5..6, 50));
+    h.write(batch);
+    h.write(append(1, 3, 6..9, 50));
+    let mut expected = entries(1, 1..5, 50);
+    expected.extend(entries(3, 5..9, 50));
+    assert_eq!(h.read(1, 1..100), expected);
+    assert_eq!(h.read(1, 5..100), expected[4..]);
+    assert_eq!(h.reopen().unwrap().groups[&GroupId(1)].tail, expected);
+    assert_eq!(h.read(1, 5..100), expected[4..]);
+}
+
+#[test]
+fn a_read_is_bounded_in_bytes_and_gives_one_entry_at_least() {
+    let mut h = Harness::new(small(), 41);
+    h.write(append(1, 1, 1..50, 1000));
+    let wal = h.wal();
+    let range = Index(7)..Index(50);
+    let read = h.block_on(async move {
+        let one = wal.read(GroupId(1), range.clone(), 0).await.unwrap();
+        (one, wal.read(GroupId(1), range, 5000).await.unwrap())
+    });
+    assert_eq!(read.0, entries(1, 7..8, 1000));
+    assert_eq!(read.1, entries(1, 7..12, 1000));
+    assert_eq!(h.read(1, 60..70), []);
+    assert_eq!(h.read(9, 1..2), []);
+}
+
+#[test]
+fn a_read_waits_for_what_is_not_durable() {
+    let mut h = Harness::new(small(), 42);
+    h.write(append(1, 1, 1..3, 10));
+    h.disk.hold();
+    let sequence = h.submit(append(1, 1, 3..5, 10));
+    assert_eq!(h.read(1, 3..5), entries(1, 3..5, 10));
+    assert!(h.wal().durable() >= sequence);
+}
+
+#[test]
+fn a_read_under_a_truncation_stays_true() {
+    let mut cut_short = 0;
+    for seed in 0..100 {
+        let mut h = Harness::new(small(), seed);
+        h.write(append(1, 1, 1..150, 500));
+        h.disk.hold();
+        let wal = h.wal();
+        let mut steps = 0;
+        let read = h.block_on_with(
+            async move { wal.read(GroupId(1), Index(1)..Index(150), usize::MAX).await },
+            |h| {
+                steps += 1;
+                if steps == 1 + seed % 7 {
+                    // It is even durable before the read goes on.
+                    h.submit(append(1, 2, 20..150, 500));
+                    h.run();
+                }
+            },
+        );
+        let read = read.unwrap();
+        let (old, mut new) = (entries(1, 1..150, 500), entries(1, 1..20, 500));
+        new.extend(entries(2, 20..150, 500));
+        assert!(!read.is_empty());
+        assert!(old.starts_with(&read) || new.starts_with(&read), "seed {seed}");
+        cut_short += usize::from(read.len() < 149);
+    }
+    assert!(cut_short > 10, "{cut_short}");
+}
+
+#[test]
+fn a_file_that_is_read_is_not_recycled_under_the_read() {
+    for seed in 0..60 {
+        let mut h = Harness::new(small(), seed);
+        h.write(append(1, 1, 1..150, 500));
+        h.disk.hold();
+        let wal = h.wal();
+        let mut steps = 0;
+        let read = h.block_on_with(
+            async move { wal.read(GroupId(1), Index(1)..Index(150), usize::MAX).await },
+            |h| {
+                steps += 1;
+                if steps == 1 + seed % 5 {
+                    h.wal().forget(GroupId(1), Index(150));
+                    h.release();
+                    h.submit(append(1, 1, 150..400, 500));
+                    h.run();
+                }
+            },
+        );
+        assert!(entries(1, 1..150, 500).starts_with(&read.unwrap()), "seed {seed}");
+    }
+}
+
+#[test]
+fn rot_under_a_read_is_an_error_and_no_entry() {
+    let mut h = Harness::new(small(), 43);
+    h.write(append(1, 1, 1..4, 100));
+    let (name, _) = newest(&h.disk);
+    h.disk.change(&name, |bytes| bytes[BLOCK + 200] ^= 1);
+    let wal = h.wal();
+    let read = h.block_on(async move { wal.read(GroupId(1), Index(1)..Index(4), 1000).await });
+    assert!(matches!(read, Err(StorageError::Damaged { .. })));
+}
+
+#[test]
+fn the_index_is_sparse() {
+    let mut h = Harness::new(WalConfig { segment_bytes: 4 << 20, ..small() }, 44);
+    for index in 1..600 {
+        h.write(append(1, 1, index..index + 1, 10));
+    }
+    let marks = h.wal().stats().marks;
+    assert!((30..=40).contains(&marks), "{marks} marks for 600 blocks");
+    assert_eq!(h.read(1, 590..600), entries(1, 590..600, 10));
+}
+
+#[test]
+#[should_panic(expected = "leave a gap")]
+fn a_gap_behind_the_log_is_our_mistake() {
+    let mut h = Harness::new(small(), 45);
+    h.write(append(1, 1, 1..4, 10));
+    let _ = h.wal().submit(append(1, 1, 5..6, 10));
+}
+
+// ---- Who and where
+
+#[test]
+fn each_wrong_directory_is_refused_with_its_own_error() {
+    let create = |disk: &MemoryDisk| {
+        let disk = disk.clone();
+        let mut h = closed(disk.clone());
+        h.block_on(async move { Wal::create(&disk, identity(), &small(), 5).await })
+    };
+    let disk = MemoryDisk::default();
+    assert!(matches!(closed(disk.clone()).open(), Err(StorageError::Missing { .. })));
+    disk.put("lock", Vec::new());
+    assert!(matches!(closed(disk.clone()).open(), Err(StorageError::Missing { .. })));
+    disk.put(&segment::unfinished_name(1), vec![1; 100]);
+    create(&disk).unwrap();
+    assert!(matches!(create(&disk), Err(StorageError::Exists { .. })));
+
+    let name = disk.files().into_iter().find(|name| name.ends_with(".wal")).unwrap();
+    let foreign = disk.image();
+    foreign.change(&name, |bytes| {
+        let FirstBlock::Header(mut header) = segment::parse(bytes) else { panic!() };
+        header.identity.incarnation = Incarnation(77);
+        header.write(bytes);
+    });
+    let error = closed(foreign).open().unwrap_err();
+    assert!(
+        matches!(&error, StorageError::Foreign { found, .. }
+        if found.incarnation == Incarnation(77)),
+        "{error}"
+    );
+
+    let newer = disk.image();
+    newer.change(&name, |bytes| {
+        bytes[12] = 2;
+        let checksum = crc32c::crc32c(&bytes[12..]);
+        bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+    });
+    let error = closed(newer).open().unwrap_err();
+    assert!(matches!(error, StorageError::NewerFormat { version: 2, .. }));
+
+    let mut first = closed(disk.clone());
+    first.open().unwrap();
+    assert!(matches!(closed(disk).open(), Err(StorageError::Locked { .. })));
+}
+
+/// B93: a crash while a segment is made leaves nothing in the way.
+#[test]
+fn unfinished_segments_are_removed() {
+    let mut h = Harness::new(small(), 46);
+    h.write(append(1, 1, 1..4, 10));
+    h.stop();
+    h.disk.put(&segment::unfinished_name(77), vec![3; 5000]);
+    h.open().unwrap();
+    h.run();
+    assert!(h.disk.files().iter().all(|name| name.ends_with(".wal")), "{:?}", h.disk.files());
+}
+
+/// B87: a file that is shorter than it was is damage, not an early end.
+#[test]
+fn a_shortened_segment_is_damage() {
+    let mut h = Harness::new(small(), 47);
+    h.write(append(1, 1, 1..20, 1000));
+    let (name, _) = newest(&h.disk);
+    h.stop();
+    h.disk.change(&name, |bytes| bytes.truncate(2 * BLOCK));
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+#[test]
+fn another_segment_size_is_taken_up_by_new_segments() {
+    let mut h = Harness::new(small(), 48);
+    h.write(append(1, 1, 1..100, 1000));
+    h.cut_power();
+    h.config.segment_bytes = 128 << 10;
+    h.open().unwrap();
+    h.run();
+    h.write(append(1, 1, 100..300, 1000));
+    assert_eq!(h.read(1, 1..300), entries(1, 1..300, 1000));
+    h.cut_power();
+    h.config.segment_bytes = 64 << 10;
+    assert_eq!(last_index(&h.open().unwrap(), 1), 299);
+}

@@ -1,0 +1,281 @@
+//! The search and the model on histories whose verdict is known: drawn ones, true ones, spoilt ones.
+
+use super::{
+    history::{History, Told},
+    kv::KvModel,
+    linearizability::{Model, Verdict, check},
+};
+use crate::{
+    sim::Random,
+    workload::{Op, Reply, Workload, WorkloadOptions},
+};
+use bytes::Bytes;
+use std::{collections::BTreeMap, time::Duration};
+
+type KvHistory = History<Op, Reply>;
+
+const BUDGET: u64 = 1_000_000;
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn value(text: &str) -> Told<Reply> {
+    Told::Done(Reply::Value(Some(bytes(text))))
+}
+
+fn set(text: &str) -> Op {
+    Op::Set(bytes(text))
+}
+
+const DONE: Told<Reply> = Told::Done(Reply::Done);
+const NOTHING: Told<Reply> = Told::Done(Reply::Value(None));
+
+fn number(number: i64) -> Told<Reply> {
+    Told::Done(Reply::Number(number))
+}
+
+/// A history of operations on one key, from a drawing: each has a client, an input, an answer, and
+/// from when to when it took place.
+fn drawn(operations: &[(Op, Told<Reply>, u32, u32)]) -> KvHistory {
+    let mut events: Vec<_> = operations
+        .iter()
+        .enumerate()
+        .flat_map(|(place, operation)| [(operation.2, false, place), (operation.3, true, place)])
+        .collect();
+    events.sort_unstable();
+    let mut history = KvHistory::default();
+    let mut ids = vec![None; operations.len()];
+    for (at, is_return, place) in events {
+        let now = Duration::from_secs(at.into());
+        let (input, told, ..) = &operations[place];
+        match ids[place] {
+            Some(id) if is_return => history.complete(id, told.clone(), now),
+            _ => ids[place] = Some(history.invoke(1, bytes("k"), input.clone(), now)),
+        }
+    }
+    history
+}
+
+fn verdict(operations: &[(Op, Told<Reply>, u32, u32)]) -> Verdict {
+    check(&KvModel, &drawn(operations), BUDGET)
+}
+
+fn assert_good(operations: &[(Op, Told<Reply>, u32, u32)]) {
+    assert_eq!(verdict(operations), Verdict::Linearizable);
+}
+
+fn assert_bad(operations: &[(Op, Told<Reply>, u32, u32)]) {
+    let verdict = verdict(operations);
+    assert!(matches!(verdict, Verdict::Violation(_)), "{verdict:?}");
+}
+
+#[test]
+fn concurrent_operations_may_take_effect_in_any_order() {
+    assert_good(&[
+        (set("a"), DONE, 0, 10),
+        (set("b"), DONE, 1, 9),
+        (Op::Get, value("b"), 2, 4),
+        (Op::Get, value("a"), 5, 8),
+    ]);
+    assert_good(&[(Op::Get, NOTHING, 0, 5), (set("a"), DONE, 1, 4)]);
+}
+
+#[test]
+fn a_stale_read_is_a_violation() {
+    assert_bad(&[(set("a"), DONE, 0, 1), (set("b"), DONE, 2, 3), (Op::Get, value("a"), 4, 5)]);
+}
+
+#[test]
+fn a_value_that_flips_back_is_a_violation() {
+    assert_bad(&[
+        (set("a"), DONE, 0, 10),
+        (set("b"), DONE, 0, 10),
+        (Op::Get, value("a"), 1, 2),
+        (Op::Get, value("b"), 3, 4),
+        (Op::Get, value("a"), 5, 6),
+    ]);
+}
+
+#[test]
+fn a_lost_acknowledged_write_is_a_violation() {
+    assert_bad(&[(set("a"), DONE, 0, 1), (Op::Get, NOTHING, 2, 3)]);
+}
+
+#[test]
+fn an_unknown_write_may_come_late_or_never_but_not_before_it_was_asked() {
+    let unknown = Told::Unknown;
+    assert_good(&[(set("a"), unknown.clone(), 0, 1), (Op::Get, NOTHING, 2, 3)]);
+    assert_good(&[
+        (set("a"), unknown.clone(), 0, 1),
+        (Op::Get, NOTHING, 2, 3),
+        (Op::Get, value("a"), 4, 5),
+    ]);
+    assert_bad(&[(Op::Get, value("a"), 0, 1), (set("a"), unknown.clone(), 2, 3)]);
+    assert_bad(&[(set("a"), unknown, 0, 1), (Op::Get, value("a"), 2, 3), (Op::Get, NOTHING, 4, 5)]);
+}
+
+#[test]
+fn a_write_that_was_not_applied_is_never_seen() {
+    assert_good(&[(set("a"), Told::NotApplied, 0, 1), (Op::Get, NOTHING, 2, 3)]);
+    assert_bad(&[(set("a"), Told::NotApplied, 0, 1), (Op::Get, value("a"), 2, 3)]);
+}
+
+#[test]
+fn an_increment_counts_once() {
+    let increment = || Op::Increment(1);
+    assert_good(&[
+        (increment(), number(2), 0, 5),
+        (increment(), number(1), 0, 5),
+        (increment(), Told::Unknown, 0, 5),
+        (Op::Get, value("3"), 6, 7),
+    ]);
+    assert_bad(&[
+        (increment(), number(1), 0, 1),
+        (increment(), Told::Unknown, 2, 3),
+        (Op::Get, value("3"), 4, 5),
+    ]);
+}
+
+#[test]
+fn conditions_and_appends_follow_the_order() {
+    let append = |tail| Op::Append(bytes(tail));
+    assert_good(&[
+        (Op::SetIfAbsent(bytes("x")), DONE, 0, 5),
+        (Op::SetIfAbsent(bytes("y")), Told::Done(Reply::Refused), 0, 5),
+        // The appends' lengths say which came first.
+        (append("1"), number(3), 6, 9),
+        (append("2"), number(2), 6, 9),
+        (Op::Get, value("x21"), 10, 11),
+        (Op::Swap(bytes("z")), value("x21"), 12, 13),
+        (Op::Delete, number(1), 14, 15),
+        (Op::Exists, number(0), 16, 17),
+    ]);
+    assert_bad(&[
+        (Op::SetIfAbsent(bytes("x")), DONE, 0, 5),
+        (Op::SetIfAbsent(bytes("y")), DONE, 0, 5),
+    ]);
+}
+
+#[test]
+fn increments_know_redis_integers() {
+    for (text, reply) in [
+        ("41", Reply::Number(42)),
+        ("041", Reply::NotANumber),
+        ("+1", Reply::NotANumber),
+        ("", Reply::NotANumber),
+        ("9223372036854775807", Reply::OutOfRange),
+    ] {
+        let (_, output) = KvModel.step(&Some(bytes(text)), &Op::Increment(1));
+        assert_eq!(output, reply, "{text:?}");
+    }
+}
+
+#[test]
+fn a_small_budget_is_inconclusive() {
+    let history = drawn(&[(set("a"), DONE, 0, 1), (Op::Get, value("b"), 2, 3)]);
+    let verdict = check(&KvModel, &history, 1);
+    assert_eq!(verdict, Verdict::Inconclusive { key: bytes("k") });
+}
+
+#[test]
+fn a_violation_names_what_cannot_be_explained() {
+    let Verdict::Violation(violation) =
+        verdict(&[(set("a"), DONE, 0, 1), (Op::Get, value("b"), 2, 3)])
+    else {
+        panic!("not found");
+    };
+    let text = violation.to_string();
+    assert!(text.contains("Set(b\"a\")") && text.contains("Get -> Done"), "{text}");
+    assert_eq!((violation.explained.len(), violation.unexplained.len()), (1, 1));
+}
+
+/// A history of a real single copy: each operation takes effect at a random moment between its
+/// invocation and its return; some outcomes get lost on the way to the client.
+fn true_history(seed: u64, operations: usize, clients: u32) -> KvHistory {
+    let random = Random::new(seed, "history");
+    let mut workload = Workload::new(
+        Random::new(seed, "workload"),
+        WorkloadOptions { keys: 2, ..Default::default() },
+    );
+    let mut history = KvHistory::default();
+    let mut store = BTreeMap::new();
+    let mut under_way = Vec::new();
+    let mut left = operations;
+    while left > 0 || !under_way.is_empty() {
+        let now = Duration::from_millis(history.operations().len() as u64);
+        if left > 0 && (under_way.len() as u32) < clients && random.chance(0.5) {
+            left -= 1;
+            let request = workload.next(0);
+            let id = history.invoke(0, request.key.clone(), request.op.clone(), now);
+            under_way.push((id, request, None));
+        } else if !under_way.is_empty() {
+            let place = random.below(under_way.len() as u64) as usize;
+            match &mut under_way[place] {
+                (_, request, reply @ None) => {
+                    let state = store.entry(request.key.clone()).or_insert(None);
+                    let (next, output) = KvModel.step(state, &request.op);
+                    *state = next;
+                    *reply = Some(output);
+                }
+                (id, _, Some(reply)) => {
+                    let told = match random.chance(0.03) {
+                        true => Told::Unknown,
+                        false => Told::Done(reply.clone()),
+                    };
+                    history.complete(*id, told, now);
+                    under_way.swap_remove(place);
+                }
+            }
+        }
+    }
+    history
+}
+
+#[test]
+fn histories_of_one_copy_are_linearizable() {
+    for seed in 0..40 {
+        let history = true_history(seed, 400, 8);
+        assert_eq!(check(&KvModel, &history, BUDGET), Verdict::Linearizable, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_wrong_answer_among_right_ones_is_found() {
+    let mut found = 0;
+    for seed in 0..40 {
+        let history = true_history(seed, 200, 4);
+        let mut spoilt = KvHistory::default();
+        let mut reads = 0;
+        let mut returns: Vec<_> = Vec::new();
+        for operation in history.operations() {
+            returns.push((operation.invoked, None, operation));
+            returns.extend(operation.returned.map(|at| (at, Some(()), operation)));
+        }
+        returns.sort_by_key(|(at, ..)| *at);
+        let mut ids = BTreeMap::new();
+        for (_, is_return, operation) in returns {
+            let key = (operation.invoked, is_return.is_some());
+            if is_return.is_none() {
+                let (input, at) = (operation.input.clone(), operation.invoked_at);
+                ids.insert(key.0, spoilt.invoke(0, operation.key.clone(), input, at));
+                continue;
+            }
+            let mut told = operation.told.clone();
+            if matches!(told, Told::Done(Reply::Value(_))) {
+                reads += 1;
+                if reads == 20 {
+                    told = value("never written");
+                }
+            }
+            spoilt.complete(ids[&key.0], told, operation.invoked_at);
+        }
+        assert!(reads >= 20, "seed {seed} reads only {reads} times");
+        match check(&KvModel, &spoilt, BUDGET) {
+            Verdict::Violation(_) => found += 1,
+            Verdict::Inconclusive { .. } => {}
+            Verdict::Linearizable => panic!("seed {seed}: the wrong answer was explained"),
+        }
+    }
+    assert!(found >= 38, "only {found} of 40 within the budget");
+}

@@ -1,0 +1,307 @@
+//! Whether the answers for one key could have come from one copy that does one thing at a time
+//! (Wing and Gong's search, with Lowe's memory of what was tried).
+//!
+//! The search orders operations one after the other. An operation may come next when no other, that is
+//! still to come, returned before it was invoked; and when the model gives the answer that its client
+//! got. An operation of unknown outcome never returned, and need not come at all. A set of ordered
+//! operations that leads to a state from which the search failed is not tried again.
+
+use super::history::{History, Moment, Operation, Told};
+use bytes::Bytes;
+use std::{collections::HashSet, fmt, hash::Hash};
+
+/// What one key's value does, sequentially.
+pub trait Model {
+    /// What is asked of it.
+    type Input: PartialEq + Clone + fmt::Debug;
+    /// What it answers.
+    type Output: PartialEq + Clone + fmt::Debug;
+    /// What it is.
+    type State: Clone + Eq + Hash + fmt::Debug;
+
+    /// The state before all operations.
+    fn initial(&self) -> Self::State;
+    /// The state after `input`, and the answer.
+    fn step(&self, state: &Self::State, input: &Self::Input) -> (Self::State, Self::Output);
+}
+
+/// What the search found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Verdict {
+    /// There is an order that explains all answers.
+    Linearizable,
+    /// There is none.
+    Violation(Violation),
+    /// The budget was used up before either was found.
+    Inconclusive {
+        /// The key at which it was.
+        key: Bytes,
+    },
+}
+
+/// Why no order explains the answers of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The key.
+    pub key: Bytes,
+    /// The longest order that was found, and the state after it.
+    pub explained: Vec<String>,
+    /// That state.
+    pub state: String,
+    /// The operations of which none could come next.
+    pub unexplained: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 12;
+        writeln!(f, "key {:?} is not linearizable", self.key)?;
+        let skipped = self.explained.len().saturating_sub(SHOWN);
+        writeln!(f, "after {skipped} operations that can be explained, and then")?;
+        for operation in &self.explained[skipped..] {
+            writeln!(f, "  {operation}")?;
+        }
+        writeln!(f, "the state is {}, and none of these can come next:", self.state)?;
+        for operation in &self.unexplained {
+            writeln!(f, "  {operation}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Checks each key of a history by itself, with at most `budget` steps for each. A violation of one
+/// key is found even if another key is inconclusive.
+pub fn check<M: Model>(model: &M, history: &History<M::Input, M::Output>, budget: u64) -> Verdict {
+    let mut verdict = Verdict::Linearizable;
+    for (key, operations) in history.by_key() {
+        match check_key(model, key, &operations, budget) {
+            Verdict::Linearizable => {}
+            Verdict::Violation(violation) => return Verdict::Violation(violation),
+            inconclusive => verdict = inconclusive,
+        }
+    }
+    verdict
+}
+
+/// Checks the operations of one key, with at most `budget` steps.
+pub fn check_key<M: Model>(
+    model: &M,
+    key: &Bytes,
+    operations: &[&Operation<M::Input, M::Output>],
+    budget: u64,
+) -> Verdict {
+    let mut search = Search::new(model, operations);
+    match search.run(budget) {
+        Found::Order => Verdict::Linearizable,
+        Found::None => Verdict::Violation(search.violation(key)),
+        Found::BudgetUsed => Verdict::Inconclusive { key: key.clone() },
+    }
+}
+
+enum Found {
+    Order,
+    None,
+    BudgetUsed,
+}
+
+struct Search<'a, M: Model> {
+    model: &'a M,
+    /// What must be ordered, by invocation; after it what may be.
+    items: Vec<Item<'a, M>>,
+    /// How many of them must be.
+    definite: usize,
+    /// The definite ones by their return.
+    by_return: Vec<usize>,
+    /// What is ordered so far, as a set and in its order.
+    ordered: BitSet,
+    order: Vec<usize>,
+    definite_ordered: usize,
+    state: M::State,
+    tried: HashSet<(BitSet, M::State)>,
+    /// The longest order so far, and its state.
+    longest: (Vec<usize>, M::State),
+    longest_definite: usize,
+}
+
+/// An operation that had, or may have had, an effect.
+struct Item<'a, M: Model> {
+    operation: &'a Operation<M::Input, M::Output>,
+    /// None may be ordered anywhere, or not at all.
+    answer: Option<&'a M::Output>,
+    /// The place of an equal operation of unknown outcome before this one: they stand for each other,
+    /// so that the earlier one is always ordered first.
+    twin: Option<usize>,
+}
+
+/// A point of the search: its state, and what may come next there and was not tried.
+struct Frame<S> {
+    candidates: Vec<usize>,
+    state: S,
+    /// No definite item below this place is unordered, and none of `by_return`.
+    settled: usize,
+    settled_returns: usize,
+}
+
+impl<'a, M: Model> Search<'a, M> {
+    fn new(model: &'a M, operations: &[&'a Operation<M::Input, M::Output>]) -> Self {
+        let mut items: Vec<Item<'a, M>> = Vec::new();
+        for operation in operations {
+            if let Told::Done(answer) = &operation.told {
+                items.push(Item { operation, answer: Some(answer), twin: None });
+            }
+        }
+        items.sort_by_key(|item| item.operation.invoked);
+        let definite = items.len();
+        let mut by_return: Vec<_> = (0..definite).collect();
+        by_return.sort_by_key(|&place| items[place].operation.returned);
+        let unknown = operations.iter().filter(|operation| operation.told == Told::Unknown);
+        for operation in unknown {
+            let equal = |item: &Item<'a, M>| item.operation.input == operation.input;
+            let twin = items[definite..].iter().rposition(equal).map(|place| definite + place);
+            items.push(Item { operation, answer: None, twin });
+        }
+        Self {
+            model,
+            ordered: BitSet::new(items.len()),
+            items,
+            definite,
+            by_return,
+            order: Vec::new(),
+            definite_ordered: 0,
+            state: model.initial(),
+            tried: HashSet::new(),
+            longest: (Vec::new(), model.initial()),
+            longest_definite: 0,
+        }
+    }
+
+    fn run(&mut self, budget: u64) -> Found {
+        let mut frames = vec![self.frame(0, 0)];
+        for _ in 0..budget {
+            if self.definite_ordered == self.definite {
+                return Found::Order;
+            }
+            let frame = frames.last_mut().expect("the first frame ends the search");
+            let (settled, settled_returns) = (frame.settled, frame.settled_returns);
+            if let Some(place) = frame.candidates.pop() {
+                if self.advance(place) {
+                    frames.push(self.frame(settled, settled_returns));
+                }
+                continue;
+            }
+            frames.pop();
+            match frames.last() {
+                Some(frame) => self.go_back(frame.state.clone()),
+                None => return Found::None,
+            }
+        }
+        Found::BudgetUsed
+    }
+
+    /// Orders an item next, if the model agrees and this was not tried before.
+    fn advance(&mut self, place: usize) -> bool {
+        let item = &self.items[place];
+        let (next, output) = self.model.step(&self.state, &item.operation.input);
+        let fits = match item.answer {
+            Some(answer) => *answer == output,
+            // Without an effect it may as well not come.
+            None => next != self.state,
+        };
+        if !fits {
+            return false;
+        }
+        self.ordered.insert(place);
+        if !self.tried.insert((self.ordered.clone(), next.clone())) {
+            self.ordered.remove(place);
+            return false;
+        }
+        self.state = next;
+        self.order.push(place);
+        self.definite_ordered += usize::from(place < self.definite);
+        if self.definite_ordered > self.longest_definite {
+            self.longest_definite = self.definite_ordered;
+            self.longest = (self.order.clone(), self.state.clone());
+        }
+        true
+    }
+
+    fn go_back(&mut self, state: M::State) {
+        let place = self.order.pop().expect("as many as frames");
+        self.ordered.remove(place);
+        self.definite_ordered -= usize::from(place < self.definite);
+        self.state = state;
+    }
+
+    /// What may come next, the best last: definite items in the order of invocation, then the others.
+    fn frame(&self, mut settled: usize, mut settled_returns: usize) -> Frame<M::State> {
+        while settled < self.definite && self.ordered.contains(settled) {
+            settled += 1;
+        }
+        let ordered = |returns: usize| self.ordered.contains(self.by_return[returns]);
+        while settled_returns < self.definite && ordered(settled_returns) {
+            settled_returns += 1;
+        }
+        let first_return: Moment = match self.by_return.get(settled_returns) {
+            Some(&place) => self.items[place].operation.returned.expect("it was answered"),
+            None => Moment::MAX,
+        };
+        let may_come = |place: &usize| {
+            let item = &self.items[*place];
+            !self.ordered.contains(*place)
+                && item.operation.invoked < first_return
+                && item.twin.is_none_or(|twin| self.ordered.contains(twin))
+        };
+        let in_time = self.items[settled..self.definite]
+            .iter()
+            .take_while(|item| item.operation.invoked < first_return)
+            .count();
+        let definite = settled..settled + in_time;
+        let candidates = definite.chain(self.definite..self.items.len()).filter(may_come);
+        let mut candidates: Vec<_> = candidates.collect();
+        candidates.reverse();
+        Frame { candidates, state: self.state.clone(), settled, settled_returns }
+    }
+
+    fn violation(&self, key: &Bytes) -> Violation {
+        let (order, state) = &self.longest;
+        let mut rest = BitSet::new(self.items.len());
+        order.iter().for_each(|&place| rest.insert(place));
+        let unordered = |place: &&usize| !rest.contains(**place);
+        let first_return = self
+            .by_return
+            .iter()
+            .find(unordered)
+            .map(|&place| self.items[place].operation.returned.expect("it was answered"));
+        let stuck = self.items.iter().enumerate().filter(|(place, item)| {
+            !rest.contains(*place) && Some(item.operation.invoked) < first_return
+        });
+        Violation {
+            key: key.clone(),
+            explained: order.iter().map(|&it| self.items[it].operation.to_string()).collect(),
+            state: format!("{state:?}"),
+            unexplained: stuck.map(|(_, item)| item.operation.to_string()).collect(),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct BitSet(Vec<u64>);
+
+impl BitSet {
+    fn new(len: usize) -> Self {
+        Self(vec![0; len.div_ceil(64)])
+    }
+
+    fn contains(&self, place: usize) -> bool {
+        self.0[place / 64] >> (place % 64) & 1 == 1
+    }
+
+    fn insert(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.0[place / 64] &= !(1 << (place % 64));
+    }
+}

@@ -1,0 +1,514 @@
+//! A node's disk behind the `Disk` seam: latency, locks, space, errors, and what a crash leaves.
+//!
+//! A write that was submitted is the device's: it lands even if its task or process ends, and holds
+//! the file's lock until then. Only a power cut stops it half way.
+
+use super::{
+    clock::{Promise, Sleep},
+    executor::Process,
+    image::{Completion, Content, Image, PAGE_BYTES, Submission},
+    random::Latency,
+    tree::{self, DirectoryImage, DirectoryNode, FileNode, Holder, Node},
+    world::{Core, Event},
+};
+use purlin_storage::{Disk, Durability, File};
+use std::{
+    cell::{Cell, RefCell},
+    fmt, io,
+    rc::{Rc, Weak},
+    time::Duration,
+};
+
+/// How fast the disks are.
+#[derive(Clone, Debug)]
+pub struct DiskOptions {
+    /// A write, durable or not.
+    pub write: Latency,
+    /// A sync of a file or a directory.
+    pub sync: Latency,
+    /// A read.
+    pub read: Latency,
+    /// Anything else.
+    pub metadata: Latency,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        let micros = Duration::from_micros;
+        Self {
+            write: Latency::steady(micros(30), micros(200)).with_spikes(0.002, micros(50_000)),
+            sync: Latency::steady(micros(100), micros(500)).with_spikes(0.005, micros(100_000)),
+            read: Latency::steady(micros(20), micros(80)),
+            metadata: Latency::steady(micros(5), micros(20)),
+        }
+    }
+}
+
+/// What a device can be told to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskOperation {
+    /// A write to a file.
+    Write,
+    /// A read of a file.
+    Read,
+    /// A sync of a file or a directory.
+    Sync,
+}
+
+/// A failure that waits for its operation.
+#[derive(Clone, Debug)]
+pub struct DiskFault {
+    /// What fails.
+    pub operation: DiskOperation,
+    /// Only at files whose path contains this.
+    pub path_contains: String,
+    /// How often it fails.
+    pub times: u32,
+    /// As what it fails.
+    pub error: DiskError,
+}
+
+/// As what an operation fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskError {
+    /// The device could not do it (`EIO`). A failed write may have arrived in part; a failed sync may
+    /// have forgotten what it should have made durable.
+    Device,
+    /// No space left (`ENOSPC`).
+    Full,
+}
+
+impl DiskError {
+    fn to_io(self) -> io::Error {
+        const EIO: i32 = 5;
+        const ENOSPC: i32 = 28;
+        io::Error::from_raw_os_error(match self {
+            Self::Device => EIO,
+            Self::Full => ENOSPC,
+        })
+    }
+}
+
+/// One node's disk, which outlives its processes.
+pub(crate) struct NodeDisk {
+    root: RefCell<DirectoryNode>,
+    faults: RefCell<Vec<DiskFault>>,
+    /// The bytes that files may take in all.
+    quota: Cell<Option<u64>>,
+    hangs_until: Cell<Duration>,
+    /// Grows with every power cut: what was in flight before does not land after.
+    power_cycle: Cell<u64>,
+    handles: Cell<u64>,
+}
+
+impl NodeDisk {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            root: RefCell::default(),
+            faults: RefCell::default(),
+            quota: Cell::new(None),
+            hangs_until: Cell::new(Duration::ZERO),
+            power_cycle: Cell::new(0),
+            handles: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn root(&self) -> DirectoryNode {
+        self.root.borrow().clone()
+    }
+
+    pub(crate) fn replace(&self, image: &DirectoryImage) {
+        *self.root.borrow_mut() = image.build();
+    }
+
+    pub(crate) fn arm(&self, fault: DiskFault) {
+        self.faults.borrow_mut().push(fault);
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.faults.borrow_mut().clear();
+    }
+
+    pub(crate) fn set_quota(&self, quota: Option<u64>) {
+        self.quota.set(quota);
+    }
+
+    pub(crate) fn hang_until(&self, until: Duration) {
+        self.hangs_until.set(until);
+    }
+
+    /// The process is gone: its locks are free, but for those that writes in flight hold.
+    pub(crate) fn process_ended(&self, process: Process) {
+        tree::release(&self.root(), process);
+    }
+
+    pub(crate) fn power_cut(&self, core: &Core) {
+        self.power_cycle.set(self.power_cycle.get() + 1);
+        self.hangs_until.set(Duration::ZERO);
+        tree::power_cut(&self.root(), &core.random.disk);
+    }
+
+    /// Changes the bytes of a file at rest.
+    pub(crate) fn edit(&self, path: &str, edit: impl FnOnce(&mut Image)) -> io::Result<()> {
+        let file = self.file(path)?;
+        file.content.borrow_mut().edit(edit);
+        Ok(())
+    }
+
+    pub(crate) fn is_settled(&self, path: &str) -> io::Result<bool> {
+        Ok(self.file(path)?.content.borrow().is_settled())
+    }
+
+    fn file(&self, path: &str) -> io::Result<Rc<FileNode>> {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let directory = self.directory(directory)?;
+        match directory.borrow().find(name) {
+            Some(Node::File(file)) => Ok(file.clone()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn directory(&self, path: &str) -> io::Result<DirectoryNode> {
+        let mut directory = self.root();
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let child = match directory.borrow().find(name) {
+                Some(Node::Directory(child)) => child.clone(),
+                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+                None => return Err(io::ErrorKind::NotFound.into()),
+            };
+            directory = child;
+        }
+        Ok(directory)
+    }
+
+    fn used(&self) -> u64 {
+        DirectoryImage::readable(&self.root()).files().iter().map(|(_, len)| len).sum()
+    }
+
+    fn refuses_space(&self, bytes: u64) -> bool {
+        self.quota.get().is_some_and(|quota| self.used() + bytes > quota)
+    }
+
+    /// The failure that waits for this operation, if one does.
+    fn fault(&self, operation: DiskOperation, path: &str) -> Option<DiskError> {
+        let mut faults = self.faults.borrow_mut();
+        let place = faults.iter().position(|fault| {
+            fault.operation == operation && path.contains(&fault.path_contains)
+        })?;
+        let fault = &mut faults[place];
+        fault.times -= 1;
+        let error = fault.error;
+        if fault.times == 0 {
+            faults.remove(place);
+        }
+        Some(error)
+    }
+
+    fn latency(&self, core: &Core, latency: Latency) -> Duration {
+        let hanging = self.hangs_until.get().saturating_sub(core.clock.now());
+        hanging + latency.draw(&core.random.disk)
+    }
+}
+
+/// A directory of a node's disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    core: Weak<Core>,
+    disk: Rc<NodeDisk>,
+    process: Process,
+    /// Below the root, with a slash after each name.
+    path: String,
+}
+
+impl SimDisk {
+    pub(crate) fn new(core: &Rc<Core>, disk: Rc<NodeDisk>, process: Process) -> Self {
+        Self { core: Rc::downgrade(core), disk, process, path: String::new() }
+    }
+
+    fn core(&self) -> Rc<Core> {
+        self.core.upgrade().expect("tasks end before their world")
+    }
+
+    async fn wait(&self, latency: Latency) {
+        let core = self.core();
+        let until = core.clock.now() + self.disk.latency(&core, latency);
+        Sleep::new(core, until).await;
+    }
+
+    async fn wait_for_metadata(&self) {
+        let latency = self.core().options.disk.metadata;
+        self.wait(latency).await;
+    }
+
+    fn directory(&self) -> io::Result<DirectoryNode> {
+        self.disk.directory(&self.path)
+    }
+
+    fn new_holder(&self) -> Holder {
+        self.disk.handles.set(self.disk.handles.get() + 1);
+        Holder { process: self.process, handle: self.disk.handles.get() }
+    }
+
+    fn open_file(&self, name: &str, file: Rc<FileNode>, durability: Durability) -> SimFile {
+        let holder = self.new_holder();
+        *file.holder.borrow_mut() = Some(holder);
+        let path = format!("{}{name}", self.path);
+        SimFile { directory: self.clone(), path, file, holder, durability }
+    }
+}
+
+/// How long an open waits for a file's lock.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+
+impl Disk for SimDisk {
+    type File = SimFile;
+    type Lock = SimLock;
+
+    fn subdirectory(&self, name: &str) -> Self {
+        Self { path: format!("{}{name}/", self.path), ..self.clone() }
+    }
+
+    fn location(&self) -> String {
+        format!("node {}:/{}", self.process.node, self.path)
+    }
+
+    async fn create_dir(&self) -> io::Result<()> {
+        self.wait_for_metadata().await;
+        let path = self.path.trim_end_matches('/');
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.disk.directory(parent)?;
+        if name.is_empty() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        parent.borrow_mut().add(name, Node::Directory(DirectoryNode::default()))
+    }
+
+    async fn lock(&self) -> io::Result<SimLock> {
+        self.wait_for_metadata().await;
+        let directory = self.directory()?;
+        if directory.borrow().holder.is_some() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let holder = self.new_holder();
+        directory.borrow_mut().holder = Some(holder);
+        Ok(SimLock { directory, holder })
+    }
+
+    async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<SimFile> {
+        let directory = self.directory()?;
+        if self.disk.refuses_space(len) {
+            self.wait_for_metadata().await;
+            return Err(DiskError::Full.to_io());
+        }
+        // A crash in the middle leaves the name and any part of the length.
+        let part = len / PAGE_BYTES as u64;
+        let part = self.core().random.disk.below(part + 1) * PAGE_BYTES as u64;
+        let file = FileNode::new(Content::durable(Image::zeroed(part)));
+        directory.borrow_mut().add(name, Node::File(file.clone()))?;
+        let handle = self.open_file(name, file, durability);
+        let latency = self.core().options.disk.sync;
+        self.wait(latency).await;
+        if let Some(error) = self.disk.fault(DiskOperation::Write, &handle.path) {
+            return Err(error.to_io());
+        }
+        handle.file.content.borrow_mut().extend(len);
+        Ok(handle)
+    }
+
+    async fn open(&self, name: &str, durability: Durability) -> io::Result<SimFile> {
+        self.wait_for_metadata().await;
+        let core = self.core();
+        let deadline = core.clock.now() + LOCK_WAIT;
+        loop {
+            let directory = self.directory()?;
+            let file = match directory.borrow().find(name) {
+                Some(Node::File(file)) => file.clone(),
+                Some(Node::Directory(_)) => return Err(io::ErrorKind::IsADirectory.into()),
+                None => return Err(io::ErrorKind::NotFound.into()),
+            };
+            if !file.is_locked() {
+                return Ok(self.open_file(name, file, durability));
+            }
+            if core.clock.now() >= deadline {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Sleep::new(core.clone(), core.clock.now() + LOCK_RETRY).await;
+        }
+    }
+
+    async fn list(&self) -> io::Result<Vec<String>> {
+        self.wait_for_metadata().await;
+        let directory = self.directory()?;
+        let names = directory.borrow().names();
+        Ok(names)
+    }
+
+    async fn remove(&self, name: &str) -> io::Result<()> {
+        self.wait_for_metadata().await;
+        self.directory()?.borrow_mut().remove(name)
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.wait_for_metadata().await;
+        self.directory()?.borrow_mut().rename(from, to)
+    }
+
+    async fn sync_dir(&self) -> io::Result<()> {
+        let directory = self.directory()?;
+        let covered = directory.borrow().sync_begins();
+        let latency = self.core().options.disk.sync;
+        self.wait(latency).await;
+        if let Some(error) = self.disk.fault(DiskOperation::Sync, &self.path) {
+            return Err(error.to_io());
+        }
+        directory.borrow_mut().sync_done(covered);
+        Ok(())
+    }
+}
+
+/// Keeps a directory locked.
+pub struct SimLock {
+    directory: DirectoryNode,
+    holder: Holder,
+}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut directory = self.directory.borrow_mut();
+        if directory.holder == Some(self.holder) {
+            directory.holder = None;
+        }
+    }
+}
+
+/// An open file.
+pub struct SimFile {
+    directory: SimDisk,
+    path: String,
+    file: Rc<FileNode>,
+    holder: Holder,
+    durability: Durability,
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of node {}", self.path, self.directory.process.node)
+    }
+}
+
+impl SimFile {
+    /// Does `land` when the device is done, whatever becomes of the caller, unless the power fails.
+    fn after_device<T: 'static>(
+        &self,
+        latency: Duration,
+        land: impl FnOnce(&Rc<Core>, &FileNode) -> io::Result<T> + 'static,
+    ) -> Promise<io::Result<T>> {
+        let core = self.directory.core();
+        let promise = Promise::new();
+        let (told, file, disk) = (promise.clone(), self.file.clone(), self.directory.disk.clone());
+        let power_cycle = disk.power_cycle.get();
+        let node = u64::from(self.directory.process.node.0);
+        core.clock.after(latency, move |core| {
+            if disk.power_cycle.get() == power_cycle {
+                core.trace.event(Event::Disk, node, latency.as_nanos() as u64);
+                told.keep(land(core, &file));
+            }
+        });
+        promise
+    }
+
+    fn write(&self, submission: Submission) -> Promise<io::Result<()>> {
+        let core = self.directory.core();
+        let disk = &self.directory.disk;
+        let latency = disk.latency(&core, core.options.disk.write);
+        let fault = disk.fault(DiskOperation::Write, &self.path);
+        let lasting = self.durability == Durability::EachWrite;
+        self.after_device(latency, move |core, file| {
+            let mut content = file.content.borrow_mut();
+            if let Some(error) = fault {
+                content.fail(submission, &core.random.disk);
+                return Err(error.to_io());
+            }
+            content.complete(submission, lasting);
+            Ok(())
+        })
+    }
+
+    fn sync_from(&self, covered: Completion) -> Promise<io::Result<()>> {
+        let core = self.directory.core();
+        let disk = &self.directory.disk;
+        let latency = disk.latency(&core, core.options.disk.sync);
+        let fault = disk.fault(DiskOperation::Sync, &self.path);
+        self.after_device(latency, move |core, file| {
+            let mut content = file.content.borrow_mut();
+            if let Some(error) = fault {
+                if core.random.disk.chance(0.5) {
+                    content.sync_lost(covered);
+                }
+                return Err(error.to_io());
+            }
+            content.sync_done(covered);
+            Ok(())
+        })
+    }
+}
+
+/// `O_DIRECT` refuses what is not aligned, and so do we.
+fn check_aligned(position: u64, len: usize) -> io::Result<()> {
+    let page = PAGE_BYTES as u64;
+    if !position.is_multiple_of(page) || !len.is_multiple_of(PAGE_BYTES) || len == 0 {
+        let what = format!("{len} bytes at {position} are not whole blocks of {page}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    Ok(())
+}
+
+impl File for SimFile {
+    type Block = Vec<u8>;
+
+    fn block(&self, len: usize) -> Vec<u8> {
+        // Any content, as the seam says: who counts on zeros shall be found.
+        vec![0xa5; len]
+    }
+
+    async fn size(&self) -> io::Result<u64> {
+        self.directory.wait_for_metadata().await;
+        Ok(self.file.content.borrow().readable().len())
+    }
+
+    async fn read_at(&self, position: u64, len: usize) -> io::Result<Vec<u8>> {
+        check_aligned(position, len)?;
+        let latency = self.directory.core().options.disk.read;
+        self.directory.wait(latency).await;
+        if let Some(error) = self.directory.disk.fault(DiskOperation::Read, &self.path) {
+            return Err(error.to_io());
+        }
+        Ok(self.file.content.borrow().readable().read(position, len))
+    }
+
+    async fn write_at(&self, block: Vec<u8>, position: u64) -> io::Result<()> {
+        check_aligned(position, block.len())?;
+        let submission = self.file.content.borrow_mut().submit(position, &block);
+        self.write(submission).await
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        let covered = self.file.content.borrow().sync_begins();
+        self.sync_from(covered).await
+    }
+
+    async fn close(self) -> io::Result<()> {
+        self.directory.wait_for_metadata().await;
+        Ok(())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut holder = self.file.holder.borrow_mut();
+        if *holder == Some(self.holder) {
+            *holder = None;
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! A deterministic world: nodes with disks, a network between them, virtual time, one thread.
+//!
+//! The engine, the WAL and the exchanger run in it unchanged, over [`SimRuntime`]. All that happens
+//! follows from the seed: the order of tasks, every latency, what a crash leaves. [`World::hash`]
+//! sums the history up, so that two runs of one seed can be compared.
+//!
+//! ```text
+//! World ── start, crash, partition, run ──► Executor ── polls ──► tasks of (node, boot, shard)
+//!                                             Clock  ── what is due ──► devices, network, mesh
+//! ```
+
+mod clock;
+mod connection;
+mod disk;
+mod executor;
+mod faults;
+mod image;
+mod mesh;
+mod net;
+mod random;
+mod runtime;
+mod trace;
+mod tree;
+mod world;
+
+pub use disk::{DiskError, DiskFault, DiskOperation, DiskOptions, SimDisk, SimFile, SimLock};
+pub use faults::{Fault, FaultOptions, Nemesis};
+pub use mesh::SimMesh;
+pub use net::{NetOptions, SimListener, SimNet, SimReader, SimWriter};
+pub use random::{Latency, Random};
+pub use runtime::SimRuntime;
+pub use tree::DirectoryImage;
+pub use world::{Crash, NodeHandle, Outcome, TaskPanic, World, WorldOptions};
+
+#[cfg(test)]
+mod world_test;

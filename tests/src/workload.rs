@@ -1,0 +1,259 @@
+//! What clients ask: operations on few keys, with values that are written once, so that each answer
+//! tells which write it saw.
+
+use crate::sim::Random;
+use bytes::Bytes;
+use std::{collections::VecDeque, ops::Range};
+
+/// An operation on one key, as Redis knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// `GET`: [`Reply::Value`].
+    Get,
+    /// `EXISTS`: [`Reply::Number`].
+    Exists,
+    /// `STRLEN`: [`Reply::Number`].
+    Length,
+    /// `SET`: [`Reply::Done`].
+    Set(Bytes),
+    /// `SET NX`: [`Reply::Done`] or [`Reply::Refused`].
+    SetIfAbsent(Bytes),
+    /// `SET XX`: [`Reply::Done`] or [`Reply::Refused`].
+    SetIfPresent(Bytes),
+    /// `SET IFEQ`: [`Reply::Done`] or [`Reply::Refused`].
+    SetIfEqual {
+        /// What the value must be.
+        expected: Bytes,
+        /// What it becomes.
+        value: Bytes,
+    },
+    /// `SET GET`: [`Reply::Value`], the one before.
+    Swap(Bytes),
+    /// `APPEND`: [`Reply::Number`], the length after.
+    Append(Bytes),
+    /// `INCRBY`: [`Reply::Number`], [`Reply::NotANumber`] or [`Reply::OutOfRange`].
+    Increment(i64),
+    /// `DEL`: [`Reply::Number`], how many there were.
+    Delete,
+}
+
+impl Op {
+    /// Whether it never changes anything.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get | Self::Exists | Self::Length)
+    }
+}
+
+/// What an operation answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// A value, or none.
+    Value(Option<Bytes>),
+    /// It was done (`OK`).
+    Done,
+    /// Its condition did not hold (nil).
+    Refused,
+    /// A number.
+    Number(i64),
+    /// An error: the value is no integer.
+    NotANumber,
+    /// An error: the sum would overflow.
+    OutOfRange,
+}
+
+/// An operation and its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The key.
+    pub key: Bytes,
+    /// What to do with it.
+    pub op: Op,
+}
+
+/// What kind of load it is.
+#[derive(Clone, Debug)]
+pub struct WorkloadOptions {
+    /// Keys of each kind: values, counters, lists.
+    pub keys: u32,
+    /// How many of the operations only read.
+    pub read_share: f64,
+    /// How many go to the first key of their kind.
+    pub hot_share: f64,
+    /// How many use a key of another kind, with its errors.
+    pub misuse_share: f64,
+    /// The length of a value in bytes, not empty; a value is never shorter than makes it unique.
+    pub value_bytes: Range<u64>,
+}
+
+impl Default for WorkloadOptions {
+    fn default() -> Self {
+        Self { keys: 4, read_share: 0.4, hot_share: 0.3, misuse_share: 0.02, value_bytes: 8..64 }
+    }
+}
+
+impl WorkloadOptions {
+    /// Options drawn for one seed: hot or even, mostly reads or mostly writes, small or large values.
+    pub fn draw(random: &Random) -> Self {
+        let value_bytes_max = random.magnitude(16.0, 4_096.0) as u64;
+        Self {
+            keys: 1 + random.below(6) as u32,
+            read_share: 0.1 + 0.01 * random.below(86) as f64,
+            hot_share: 0.01 * random.below(90) as f64,
+            misuse_share: 0.02,
+            value_bytes: 8..value_bytes_max,
+        }
+    }
+}
+
+/// Makes requests.
+pub struct Workload {
+    random: Random,
+    options: WorkloadOptions,
+    values: u64,
+    recent: VecDeque<Bytes>,
+}
+
+const RECENT_MAX: usize = 8;
+
+/// What a key is mostly used for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Value,
+    Counter,
+    List,
+}
+
+impl Workload {
+    /// A generator that draws from `random`. Several may serve one history, if their clients differ.
+    pub fn new(random: Random, options: WorkloadOptions) -> Self {
+        assert!(options.keys > 0, "a workload without keys");
+        Self { random, options, values: 0, recent: VecDeque::new() }
+    }
+
+    /// The next request of `client`.
+    pub fn next(&mut self, client: u32) -> Request {
+        let kind = self.kind();
+        let key = self.key(kind);
+        let misused = self.random.chance(self.options.misuse_share);
+        let kind = if misused { self.kind() } else { kind };
+        let op = match self.random.chance(self.options.read_share) {
+            true => self.read(),
+            false => self.write(kind, client),
+        };
+        Request { key, op }
+    }
+
+    /// All keys that it ever uses.
+    pub fn keys(&self) -> Vec<Bytes> {
+        let kinds = [Kind::Value, Kind::Counter, Kind::List];
+        let keys =
+            kinds.iter().flat_map(|&kind| (0..self.options.keys).map(move |n| name(kind, n)));
+        keys.collect()
+    }
+
+    fn kind(&self) -> Kind {
+        *self.random.pick(&[Kind::Value, Kind::Value, Kind::Counter, Kind::List])
+    }
+
+    fn key(&self, kind: Kind) -> Bytes {
+        let is_hot = self.random.chance(self.options.hot_share);
+        name(kind, if is_hot { 0 } else { self.random.below(self.options.keys.into()) as u32 })
+    }
+
+    fn read(&self) -> Op {
+        match self.random.below(10) {
+            0 => Op::Exists,
+            1 => Op::Length,
+            _ => Op::Get,
+        }
+    }
+
+    fn write(&mut self, kind: Kind, client: u32) -> Op {
+        let choice = self.random.below(20);
+        match kind {
+            _ if choice == 0 => Op::Delete,
+            Kind::Counter => Op::Increment(self.random.below(9) as i64 - 2),
+            Kind::List => Op::Append(self.label(client)),
+            Kind::Value => match choice {
+                1 | 2 => Op::SetIfAbsent(self.unique(client)),
+                3 => Op::SetIfPresent(self.unique(client)),
+                4 => Op::SetIfEqual { expected: self.earlier(client), value: self.unique(client) },
+                5 | 6 => Op::Swap(self.unique(client)),
+                _ => Op::Set(self.unique(client)),
+            },
+        }
+    }
+
+    /// A value that was never written before.
+    fn unique(&mut self, client: u32) -> Bytes {
+        let mut value = self.label(client).to_vec();
+        let len = self.random.within(self.options.value_bytes.clone()) as usize;
+        value.resize(value.len().max(len), b'.');
+        let value = Bytes::from(value);
+        self.recent.truncate(RECENT_MAX - 1);
+        self.recent.push_front(value.clone());
+        value
+    }
+
+    /// A value that was asked to be written not long ago.
+    fn earlier(&mut self, client: u32) -> Bytes {
+        match self.recent.len() as u64 {
+            0 => self.label(client),
+            len => self.recent[self.random.below(len) as usize].clone(),
+        }
+    }
+
+    /// What makes a value unique. Lists take nothing else, since they grow.
+    fn label(&mut self, client: u32) -> Bytes {
+        self.values += 1;
+        Bytes::from(format!("{client}-{};", self.values))
+    }
+}
+
+fn name(kind: Kind, number: u32) -> Bytes {
+    let kind = match kind {
+        Kind::Value => "value",
+        Kind::Counter => "counter",
+        Kind::List => "list",
+    };
+    Bytes::from(format!("{kind}-{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn requests(seed: u64, count: usize) -> Vec<Request> {
+        let random = Random::new(seed, "workload");
+        let options = WorkloadOptions::draw(&random);
+        let mut workload = Workload::new(random, options);
+        (0..count).map(|number| workload.next(number as u32 % 3)).collect()
+    }
+
+    #[test]
+    fn equal_seeds_ask_the_same() {
+        assert_eq!(requests(1, 100), requests(1, 100));
+        assert_ne!(requests(1, 100), requests(2, 100));
+    }
+
+    #[test]
+    fn written_values_are_unique_and_all_kinds_occur() {
+        let mut values = BTreeSet::new();
+        let mut kinds = BTreeSet::new();
+        let mut written = 0;
+        for request in requests(3, 3_000) {
+            let text = format!("{:?}", request.op);
+            kinds.insert(text.split(['(', ' ']).next().unwrap_or_default().to_owned());
+            let value = match request.op {
+                Op::Set(value) | Op::SetIfAbsent(value) | Op::SetIfPresent(value) => value,
+                Op::SetIfEqual { value, .. } | Op::Swap(value) | Op::Append(value) => value,
+                _ => continue,
+            };
+            written += 1;
+            values.insert(value);
+        }
+        assert_eq!(values.len(), written);
+        assert_eq!(kinds.len(), 11, "{kinds:?}");
+    }
+}

@@ -1,0 +1,61 @@
+//! The bounds and times of an exchanger.
+
+/// The bounds and times of an exchanger. A tick is a call of `Exchanger::tick`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExchangerConfig {
+    /// The longest body of a frame, in bytes: also the longest item. Default 16 MiB; must be equal
+    /// on all nodes, or the longer frames of one are refused by the other.
+    pub frame_bytes_max: usize,
+    /// What waits to be written to one peer, in bytes. Default 32 MiB. Less makes a slow peer cost
+    /// less memory, more lets it fall behind for longer before messages are dropped.
+    pub outbox_bytes_max: usize,
+    /// What has arrived from all peers and is not yet taken, in bytes of frames. Default 32 MiB.
+    /// Beyond it nothing more is read, so that TCP slows the senders down; each connection may
+    /// exceed it by one frame.
+    pub inbox_bytes_max: usize,
+    /// Connections of strangers at a time; more are closed. Default 64.
+    pub handshakes_max: usize,
+    /// A dial with its handshake, and a stranger's handshake, may take this long. Default 200.
+    pub handshake_ticks: u64,
+    /// A connection that takes no bytes for this long is dropped. Default 500.
+    pub stall_ticks: u64,
+    /// A connection on which nothing came for this long is dropped: much more than a heartbeat.
+    /// Default 3,000.
+    pub idle_ticks: u64,
+    /// The first pause after a failed dial; it doubles with each failure in a row. Default 5.
+    pub backoff_ticks_min: u64,
+    /// The longest pause. Default 100.
+    pub backoff_ticks_max: u64,
+    /// From which the pauses' jitter is drawn; equal seeds give equal pauses.
+    pub seed: u64,
+}
+
+impl Default for ExchangerConfig {
+    fn default() -> Self {
+        Self {
+            frame_bytes_max: 16 << 20,
+            outbox_bytes_max: 32 << 20,
+            inbox_bytes_max: 32 << 20,
+            handshakes_max: 64,
+            handshake_ticks: 200,
+            stall_ticks: 500,
+            idle_ticks: 3_000,
+            backoff_ticks_min: 5,
+            backoff_ticks_max: 100,
+            seed: 0,
+        }
+    }
+}
+
+impl ExchangerConfig {
+    /// Panics when a bound or a time is zero, or one contradicts another.
+    pub(crate) fn assert_valid(&self) {
+        let frame = crate::frame::HEADER_BYTES..=u32::MAX as usize;
+        assert!(frame.contains(&self.frame_bytes_max), "{self:?}");
+        assert!(self.outbox_bytes_max > 0 && self.inbox_bytes_max > 0, "{self:?}");
+        assert!(self.handshakes_max > 0 && self.handshake_ticks > 0, "{self:?}");
+        assert!(self.stall_ticks > 0 && self.idle_ticks > 0, "{self:?}");
+        let (min, max) = (self.backoff_ticks_min, self.backoff_ticks_max);
+        assert!(0 < min && min <= max, "{self:?}");
+    }
+}

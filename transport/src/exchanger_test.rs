@@ -1,0 +1,902 @@
+//! Exchangers over a network in memory, driven by hand.
+
+use super::*;
+use crate::{
+    forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply},
+    frame::{self, Decoder, Kind},
+    handshake::{Answer as HelloAnswer, Hello, VERSIONS},
+    heartbeat::Heartbeat,
+    memory::{Executor, MemoryNet},
+    net::{Reader, Writer},
+    refusal::GoneBack,
+};
+use bytes::Bytes;
+use purlin_rsm::{
+    BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, Start, Term,
+};
+
+const SILENCE: u64 = 20;
+
+/// Nodes 1 to 3, each with one shard unless told otherwise, node `n` at `host:1000 × n`.
+struct World {
+    net: MemoryNet,
+    executor: Executor,
+    nodes: BTreeMap<Pair, Rc<Exchanger<MemoryNet>>>,
+}
+
+fn at(node: u32) -> Pair {
+    Pair::new(NodeId(node), ShardId(0))
+}
+
+fn facts(pair: Pair, shards: u16) -> Facts {
+    let node = pair.node;
+    let boot = BootId(u64::from(node.0) * 100 + u64::from(pair.shard.0));
+    Facts {
+        cluster: ClusterId(1),
+        config_hash: 1,
+        node,
+        incarnation: Incarnation(u64::from(node.0) * 7),
+        shard: pair.shard,
+        shards,
+        starts: vec![Start { number: 1, boot, kept: Sequence(0) }],
+        voters: [1, 2, 3].map(NodeId).into(),
+        table: Vec::new(),
+        acting: false,
+    }
+}
+
+fn config() -> ExchangerConfig {
+    ExchangerConfig { backoff_ticks_min: 2, backoff_ticks_max: 8, ..ExchangerConfig::default() }
+}
+
+impl World {
+    fn new() -> Self {
+        let (net, executor) = (MemoryNet::default(), Executor::default());
+        Self { net, executor, nodes: BTreeMap::new() }
+    }
+
+    /// Nodes 1 and 2, each wanting the other, connected.
+    fn pair() -> Self {
+        let mut world = Self::new();
+        world.start(facts(at(1), 1), config());
+        world.start(facts(at(2), 1), config());
+        world.want(1, 2);
+        world.want(2, 1);
+        world.run();
+        world.poll(at(1));
+        world.poll(at(2));
+        assert_eq!(world.nodes[&at(1)].is_connected(at(2)), (true, true));
+        assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (true, true));
+        world
+    }
+
+    fn start(&mut self, facts: Facts, config: ExchangerConfig) {
+        self.start_with(facts, config, []);
+    }
+
+    fn start_with(
+        &mut self,
+        facts: Facts,
+        config: ExchangerConfig,
+        memories: impl IntoIterator<Item = PeerMemory>,
+    ) {
+        let pair = facts.pair();
+        let members = [1, 2, 3].map(|node| (NodeId(node), None));
+        let book = PeerBook::new(members, memories, SILENCE);
+        let exchanger = Exchanger::new(self.net.clone(), facts, book, config, Rc::new(|| {}));
+        (1..=3).for_each(|node| {
+            exchanger.set_address(NodeId(node), "host".into(), node as u16 * 1000);
+        });
+        let address = format!("host:{}", pair.node.0 * 1000 + u32::from(pair.shard.0));
+        let listening = exchanger.clone();
+        self.executor.spawn(async move {
+            listening.listen(&address).await.expect("a free port");
+        });
+        assert!(self.nodes.insert(pair, exchanger).is_none());
+        self.run();
+    }
+
+    fn want(&mut self, from: u32, to: u32) {
+        self.nodes[&at(from)].want(NodeId(to), |shards| (0..shards).map(ShardId).collect());
+    }
+
+    /// Everything that can happen without time passing and without the engines' polling.
+    fn run(&mut self) {
+        loop {
+            let drivers = self.nodes.values().flat_map(|exchanger| exchanger.take_drivers());
+            drivers.collect::<Vec<_>>().into_iter().for_each(|driver| self.executor.spawn(driver));
+            if !self.executor.run() {
+                return;
+            }
+        }
+    }
+
+    fn tick(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            self.nodes.values().for_each(|exchanger| exchanger.tick());
+            self.run();
+        }
+    }
+
+    fn poll(&mut self, pair: Pair) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(event) = self.nodes[&pair].poll() {
+            events.push(event);
+            self.run();
+        }
+        events
+    }
+
+    fn flush(&mut self, node: u32, durable: u64) {
+        self.nodes[&at(node)].flush(Sequence(durable));
+        self.run();
+    }
+
+    fn send(&self, from: u32, to: u32, item: Outbound) -> Result<(), Outbound> {
+        self.nodes[&at(from)].send(at(to), item)
+    }
+
+    /// Says `bytes` to a listener as a stranger, perhaps hangs up, and returns what it says until
+    /// it closes.
+    fn stranger(&mut self, address: &str, bytes: Vec<u8>, hangs_up: bool) -> Vec<u8> {
+        let (net, address) = (self.net.clone(), address.to_owned());
+        let heard = Rc::new(RefCell::new(None));
+        let result = heard.clone();
+        self.executor.spawn(async move {
+            let (mut reader, mut writer) = net.connect(&address).await.expect("a listener");
+            writer.write_all(&bytes).await.expect("room");
+            let writer = (!hangs_up).then_some(writer);
+            let mut all = Vec::new();
+            let mut buffer = [0; 1024];
+            while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+                all.extend_from_slice(&buffer[..count]);
+            }
+            *result.borrow_mut() = Some(all);
+            drop(writer);
+        });
+        self.run();
+        let heard = heard.borrow_mut().take();
+        heard.expect("the listener keeps a stranger's connection open")
+    }
+
+    /// Says `hello` to node 2 and returns its answer.
+    fn greet(&mut self, hello: &Hello) -> Result<Facts, Refusal> {
+        let heard = self.stranger("host:2000", hello_frame(hello), true);
+        match answer_of(&heard) {
+            HelloAnswer::Accepted { facts, .. } => Ok(facts),
+            HelloAnswer::Refused(refusal) => Err(refusal),
+        }
+    }
+}
+
+fn hello_frame(hello: &Hello) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let start = frame::open(&mut bytes);
+    hello.encode(&mut bytes);
+    frame::close(&mut bytes, start, Kind::Hello, Sequence(0));
+    bytes
+}
+
+fn answer_of(bytes: &[u8]) -> HelloAnswer {
+    let mut decoder = Decoder::new(1 << 20);
+    decoder.space()[..bytes.len()].copy_from_slice(bytes);
+    decoder.filled(bytes.len());
+    let frame = decoder.next().unwrap().expect("a whole answer");
+    HelloAnswer::decode(frame.body).unwrap()
+}
+
+fn hello(from: Facts) -> Hello {
+    Hello { versions: VERSIONS, wanted: at(2), facts: from }
+}
+
+fn message(from: u32, to: u32, group: u32, data: usize) -> Outbound {
+    let payload = Payload::Command(Bytes::from(vec![9; data]));
+    let entries = vec![Entry { term: Term(1), index: Index(1), payload }];
+    let message = Message::Append { prev: EntryId::default(), entries, committed: Index(0) };
+    let (from, to, group) = (NodeId(from), NodeId(to), GroupId(group));
+    Outbound::Message(Envelope { from, to, group, term: Term(1), message })
+}
+
+fn envelope(item: &Outbound) -> Envelope {
+    let Outbound::Message(envelope) = item else { panic!("{item:?} is no message") };
+    envelope.clone()
+}
+
+fn heartbeat(number: u64) -> Heartbeat {
+    Heartbeat { number, fingerprint: number, list: None, answer: None }
+}
+
+#[test]
+fn two_nodes_connect_in_both_directions_and_know_each_other() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.start(facts(at(2), 1), config());
+    world.want(1, 2);
+    world.run();
+    let up = world.poll(at(1));
+    let [Event::OutboundUp(theirs)] = &up[..] else { panic!("{up:?}") };
+    assert_eq!((theirs.pair(), theirs.shards, theirs.acting), (at(2), 1, false));
+    // The answer is given by one who knows the asker by then (safety I2).
+    assert_eq!(theirs.table, [(NodeId(1), Incarnation(7)), (NodeId(2), Incarnation(14))]);
+    let up = world.poll(at(2));
+    assert!(matches!(&up[..], [Event::InboundUp(theirs)] if theirs.pair() == at(1)), "{up:?}");
+    assert_eq!(world.nodes[&at(1)].is_connected(at(2)), (true, false));
+    assert_eq!(world.nodes[&at(2)].take_memories()[0].boot, BootId(100));
+}
+
+#[test]
+fn everything_sent_in_a_turn_is_one_write() {
+    let mut world = World::pair();
+    let before = world.net.writes(0);
+    let sent: Vec<_> = (0..300).map(|group| message(1, 2, group, 50)).collect();
+    for item in &sent {
+        world.send(1, 2, item.clone()).unwrap();
+    }
+    world.send(1, 2, Outbound::Heartbeat(heartbeat(1))).unwrap();
+    world.run();
+    assert_eq!(world.net.writes(0), before, "nothing leaves before the turn's end");
+    world.flush(1, 5);
+    assert_eq!(world.net.writes(0), before + 1);
+    let got = world.poll(at(2));
+    let envelopes = sent.iter().map(envelope).collect();
+    assert_eq!(got, [Event::Messages(at(1), envelopes), Event::Heartbeat(at(1), heartbeat(1)),]);
+    assert_eq!(world.nodes[&at(2)].take_memories().pop().unwrap().durable, Sequence(5));
+}
+
+#[test]
+fn commands_are_forwarded_and_answered() {
+    let mut world = World::pair();
+    let kind = ForwardKind::Query;
+    let commands = vec![Bytes::from_static(b"get a")];
+    let forward = Forward { id: 5, group: GroupId(1), kind, commands };
+    world.send(1, 2, Outbound::Forward(forward.clone())).unwrap();
+    world.flush(1, 0);
+    assert_eq!(world.poll(at(2)), [Event::Forward(at(1), forward)]);
+    let reply = ForwardReply { id: 5, answer: ForwardAnswer::Bounced { leader: None } };
+    world.send(2, 1, Outbound::ForwardReply(reply.clone())).unwrap();
+    world.flush(2, 0);
+    assert_eq!(world.poll(at(1)), [Event::ForwardReply(at(2), reply)]);
+}
+
+#[test]
+fn reads_of_a_few_bytes_lose_nothing() {
+    for read_bytes_max in [1, 2, 3, 7, 24, 25] {
+        let mut world = World::new();
+        world.net.set_read_bytes_max(read_bytes_max);
+        world.start(facts(at(1), 1), config());
+        world.start(facts(at(2), 1), config());
+        world.want(1, 2);
+        world.run();
+        world.poll(at(2));
+        let sent = [message(1, 2, 1, 0), message(1, 2, 2, 400)];
+        for item in &sent {
+            world.send(1, 2, item.clone()).unwrap();
+            world.flush(1, 0);
+        }
+        let got = world.poll(at(2));
+        assert_eq!(got, sent.map(|item| Event::Messages(at(1), vec![envelope(&item)])));
+    }
+}
+
+#[test]
+fn the_first_shard_is_asked_how_many_there_are() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    for shard in 0..3 {
+        world.start(facts(Pair::new(NodeId(2), ShardId(shard)), 3), config());
+    }
+    // Groups live on shards 1 and 2 there: the first shard is not needed.
+    let only = |shards| (1..shards).map(ShardId).collect();
+    world.nodes[&at(1)].want(NodeId(2), only);
+    world.run();
+    let mut events = world.poll(at(1));
+    let Event::Learned(learned) = events.remove(0) else { panic!("{events:?}") };
+    assert_eq!((learned.pair(), learned.shards), (at(2), 3));
+    let up: Vec<_> = events
+        .iter()
+        .map(|event| match event {
+            Event::OutboundUp(facts) => facts.pair(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(up, [1, 2].map(|shard| Pair::new(NodeId(2), ShardId(shard))));
+    let events = world.poll(at(2));
+    assert!(matches!(events[..], [Event::InboundUp(_), Event::InboundLost(_)]), "{events:?}");
+    // What is wanted may change.
+    world.nodes[&at(1)].want(NodeId(2), |_| vec![ShardId(0), ShardId(1)]);
+    world.run();
+    let events = world.poll(at(1));
+    assert!(events.contains(&Event::OutboundLost(Pair::new(NodeId(2), ShardId(2)))), "{events:?}");
+    world.tick(20);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.want(1, 2);
+    world.run();
+    assert_eq!(world.net.dials(), 1);
+    world.tick(4);
+    let early = world.net.dials();
+    assert!(early >= 2, "the first pauses are short");
+    world.tick(80);
+    let late = world.net.dials() - early;
+    assert!((10..=20).contains(&late), "{late} dials in 80 ticks with pauses of 4 to 8");
+    world.start(facts(at(2), 1), config());
+    world.tick(8);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+}
+
+#[test]
+fn a_connection_that_lived_for_a_while_is_dialled_again_soon() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.want(1, 2);
+    world.tick(80);
+    world.start(facts(at(2), 1), config());
+    world.tick(8);
+    world.net.cut(0);
+    world.run();
+    world.tick(3);
+    assert!(!world.nodes[&at(1)].is_connected(at(2)).0, "it was lost at once: a long pause");
+    world.tick(8);
+    world.tick(2 * config().backoff_ticks_max);
+    world.net.cut(1);
+    world.run();
+    world.tick(2);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+}
+
+#[test]
+fn a_dial_that_never_ends_is_given_up() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.start(facts(at(2), 1), config());
+    world.net.set_silent(true);
+    world.want(1, 2);
+    world.run();
+    world.net.set_silent(false);
+    world.tick(config().handshake_ticks - 1);
+    assert_eq!(world.net.dials(), 1);
+    world.tick(10);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+}
+
+#[test]
+fn a_new_address_is_used_for_the_next_dial() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.nodes[&at(1)].set_address(NodeId(2), "host".into(), 9999);
+    world.start(facts(at(2), 1), config());
+    world.want(1, 2);
+    world.tick(20);
+    assert!(!world.nodes[&at(1)].is_connected(at(2)).0);
+    world.nodes[&at(1)].set_address(NodeId(2), "host".into(), 2000);
+    world.tick(8);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+}
+
+#[test]
+fn a_lost_connection_is_told_to_both_and_dialled_again() {
+    let mut world = World::pair();
+    world.net.cut(0);
+    world.run();
+    assert_eq!(world.poll(at(1)), [Event::OutboundLost(at(2))]);
+    assert_eq!(world.poll(at(2)), [Event::InboundLost(at(1))]);
+    let item = message(1, 2, 1, 0);
+    assert_eq!(world.send(1, 2, item.clone()), Err(item));
+    world.tick(8);
+    assert!(matches!(world.poll(at(1))[..], [Event::OutboundUp(_)]));
+    assert!(matches!(world.poll(at(2))[..], [Event::InboundUp(_)]));
+}
+
+#[test]
+fn what_was_not_written_is_lost_with_its_connection() {
+    let mut world = World::pair();
+    world.send(1, 2, message(1, 2, 1, 10)).unwrap();
+    world.net.cut(0);
+    world.run();
+    world.tick(8);
+    world.flush(1, 0);
+    world.send(1, 2, message(1, 2, 2, 10)).unwrap();
+    world.flush(1, 0);
+    let events = world.poll(at(2));
+    let messages: Vec<_> =
+        events.iter().filter(|event| matches!(event, Event::Messages(..))).collect();
+    assert!(
+        matches!(messages[..], [Event::Messages(_, one)] if one[0].group == GroupId(2)),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
+    let mut world = World::new();
+    let small = ExchangerConfig { outbox_bytes_max: 10_000, ..config() };
+    world.start(facts(at(1), 1), small);
+    world.start(facts(at(2), 1), config());
+    world.want(1, 2);
+    world.run();
+    world.poll(at(1));
+    world.net.stall(0, true);
+    let mut taken = 0;
+    while world.send(1, 2, message(1, 2, taken, 1000)).is_ok() {
+        world.flush(1, 0);
+        taken += 1;
+        assert!(taken < 20);
+    }
+    assert!(taken >= 8, "{taken}");
+    world.tick(config().stall_ticks - 1);
+    assert_eq!(world.poll(at(1)), []);
+    world.tick(1);
+    assert_eq!(world.poll(at(1)), [Event::OutboundLost(at(2))]);
+    world.tick(8);
+    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    world.send(1, 2, message(1, 2, 1, 1000)).unwrap();
+}
+
+#[test]
+fn a_slow_peer_is_not_dropped_while_it_takes_bytes() {
+    let mut world = World::pair();
+    world.send(1, 2, message(1, 2, 1, 3 << 20)).unwrap();
+    world.net.stall(0, true);
+    world.flush(1, 0);
+    for _ in 0..3 {
+        world.tick(config().stall_ticks - 1);
+        world.net.set_budget(0, Some((1 << 20) + 100));
+        world.run();
+    }
+    assert_eq!(world.poll(at(1)), []);
+    assert!(matches!(&world.poll(at(2))[..], [Event::Messages(_, all)] if all.len() == 1));
+    // With nothing to write, silence is no stall.
+    world.net.stall(0, true);
+    world.tick(config().stall_ticks + 1);
+    assert_eq!(world.poll(at(1)), []);
+}
+
+#[test]
+fn an_inbox_that_is_full_stops_the_readers_until_it_is_polled() {
+    let mut world = World::new();
+    let small = ExchangerConfig { inbox_bytes_max: 5_000, ..config() };
+    world.start(facts(at(1), 1), config());
+    world.start(facts(at(2), 1), small);
+    world.want(1, 2);
+    world.run();
+    for group in 0..100 {
+        world.send(1, 2, message(1, 2, group, 1000)).unwrap();
+        world.flush(1, 0);
+    }
+    let waiting = world.nodes[&at(2)].inbox.borrow().len();
+    assert!(waiting < 10, "{waiting} events wait in 5,000 bytes");
+    // However long it takes: we are slow, not they.
+    world.tick(config().idle_ticks + 1);
+    let mut groups = Vec::new();
+    for event in world.poll(at(2)) {
+        assert!(!matches!(event, Event::InboundLost(_)));
+        if let Event::Messages(_, envelopes) = event {
+            groups.extend(envelopes.iter().map(|envelope| envelope.group.0));
+        }
+    }
+    assert_eq!(groups, (0..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_item_that_no_frame_can_hold_comes_back() {
+    let world = World::pair();
+    let item = message(1, 2, 1, config().frame_bytes_max + 1);
+    assert_eq!(world.send(1, 2, item.clone()), Err(item));
+    world.send(1, 2, message(1, 2, 1, 8 << 20)).unwrap();
+}
+
+#[test]
+fn a_newer_connection_of_a_peer_replaces_the_older_one() {
+    let mut world = World::pair();
+    // The same process dials again, as after a network that lost the first connection's end.
+    let mut bytes = hello_frame(&hello(facts(at(1), 1)));
+    let mut outbox = Outbox::new(1 << 20, 1 << 20);
+    outbox.push(&Outbound::Heartbeat(heartbeat(3)), Sequence(0)).unwrap();
+    bytes.extend(outbox.take(Sequence(0)));
+    let net = world.net.clone();
+    world.executor.spawn(async move {
+        let (reader, mut writer) = net.connect("host:2000").await.unwrap();
+        writer.write_all(&bytes).await.unwrap();
+        std::future::pending::<()>().await;
+        drop((reader, writer));
+    });
+    world.run();
+    let events = world.poll(at(2));
+    assert!(
+        matches!(&events[..], [
+            Event::InboundLost(lost),
+            Event::InboundUp(facts),
+            Event::Heartbeat(from, beat),
+        ] if *lost == at(1) && facts.pair() == at(1) && *from == at(1) && beat.number == 3),
+        "{events:?}"
+    );
+    assert!(!world.net.is_open(0), "the older connection is closed");
+    assert_eq!(world.poll(at(1)), [Event::OutboundLost(at(2))]);
+}
+
+#[test]
+fn a_connection_whose_answer_was_slow_does_not_replace_a_newer_one() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    for _ in 0..2 {
+        let (net, bytes) = (world.net.clone(), hello_frame(&hello(facts(at(1), 1))));
+        let connection = net.connections();
+        world.executor.spawn(async move {
+            let (reader, mut writer) = net.connect("host:2000").await.unwrap();
+            net.stall_answer(connection, connection == 0);
+            writer.write_all(&bytes).await.unwrap();
+            std::future::pending::<()>().await;
+            drop((reader, writer));
+        });
+        world.run();
+    }
+    assert!(matches!(world.poll(at(2))[..], [Event::InboundUp(_)]));
+    world.net.stall_answer(0, false);
+    world.run();
+    assert_eq!((world.net.is_open(0), world.net.is_open(1)), (false, true));
+    assert_eq!(world.poll(at(2)), []);
+}
+
+#[test]
+fn garbage_at_the_port_closes_the_connection_and_nothing_else() {
+    let mut world = World::pair();
+    let mut huge = hello_frame(&hello(facts(at(1), 1)));
+    huge[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+    let mut flipped = hello_frame(&hello(facts(at(1), 1)));
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut early = Outbox::new(1000, 1000);
+    early.push(&Outbound::Heartbeat(heartbeat(1)), Sequence(0)).unwrap();
+    for garbage in [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(),
+        vec![0; 100],
+        vec![0xff; 100],
+        huge,
+        flipped,
+        early.take(Sequence(0)),
+    ] {
+        assert_eq!(world.stranger("host:2000", garbage, false), []);
+    }
+    assert_eq!(world.poll(at(2)), []);
+    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (true, true));
+}
+
+#[test]
+fn a_half_hello_is_waited_for_and_then_closed() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let whole = hello_frame(&hello(facts(at(1), 1)));
+    for at in [0, 1, 23, 24, whole.len() - 1] {
+        let (net, bytes) = (world.net.clone(), whole[..at].to_vec());
+        let connection = net.connections();
+        world.executor.spawn(async move {
+            let (mut reader, mut writer) = net.connect("host:2000").await.unwrap();
+            writer.write_all(&bytes).await.unwrap();
+            assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
+        });
+        world.run();
+        world.tick(config().handshake_ticks - 1);
+        assert!(world.net.is_open(connection));
+        world.tick(1);
+        assert!(!world.net.is_open(connection));
+    }
+    assert_eq!(world.poll(at(2)), []);
+}
+
+#[test]
+fn handshakes_at_a_time_are_bounded() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), ExchangerConfig { handshakes_max: 3, ..config() });
+    for _ in 0..5 {
+        let net = world.net.clone();
+        world.executor.spawn(async move {
+            let halves = net.connect("host:2000").await.unwrap();
+            std::future::pending::<()>().await;
+            drop(halves);
+        });
+    }
+    world.run();
+    let open: Vec<_> = (0..5).map(|at| world.net.is_open(at)).collect();
+    assert_eq!(open, [true, true, true, false, false]);
+    // They give way to others in time.
+    world.tick(config().handshake_ticks);
+    assert!(world.greet(&hello(facts(at(1), 1))).is_ok());
+}
+
+#[test]
+fn a_connection_that_breaks_the_protocol_later_is_closed() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let mut bad_kind = hello_frame(&hello(facts(at(1), 1)));
+    bad_kind.extend_from_within(..);
+    let mut bad_body = hello_frame(&hello(facts(at(1), 1)));
+    let start = frame::open(&mut bad_body);
+    bad_body.extend_from_slice(&[99, 1, 1]);
+    frame::close(&mut bad_body, start, Kind::Messages, Sequence(0));
+    for bytes in [bad_kind, bad_body] {
+        assert!(matches!(
+            answer_of(&world.stranger("host:2000", bytes, false)),
+            HelloAnswer::Accepted { .. }
+        ));
+        let events = world.poll(at(2));
+        assert!(matches!(events[..], [Event::InboundUp(_), Event::InboundLost(_)]), "{events:?}");
+    }
+}
+
+#[test]
+fn an_idle_connection_is_dropped_after_long() {
+    let mut world = World::pair();
+    world.tick(config().idle_ticks - 1);
+    world.send(1, 2, Outbound::Heartbeat(heartbeat(1))).unwrap();
+    world.flush(1, 0);
+    world.poll(at(2));
+    world.poll(at(1));
+    world.tick(config().idle_ticks - 1);
+    assert!(!world.poll(at(2)).contains(&Event::InboundLost(at(1))));
+    world.tick(1);
+    assert!(world.poll(at(2)).contains(&Event::InboundLost(at(1))));
+}
+
+#[test]
+fn every_refusal_travels_to_the_dialler_and_changes_nothing_else() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let good = facts(at(1), 1);
+    let with = |change: &dyn Fn(&mut Hello)| {
+        let mut hello = hello(good.clone());
+        change(&mut hello);
+        hello
+    };
+    let node = NodeId(1);
+    let cases = [
+        (
+            with(&|hello| hello.versions = (7, 9)),
+            Refusal::Version { theirs: (7, 9), ours: VERSIONS },
+        ),
+        (
+            with(&|hello| hello.facts.cluster = ClusterId(2)),
+            Refusal::OtherCluster { theirs: ClusterId(2), ours: ClusterId(1) },
+        ),
+        (
+            with(&|hello| hello.wanted = at(3)),
+            Refusal::WrongNode { wanted: NodeId(3), here: NodeId(2) },
+        ),
+        (
+            with(&|hello| hello.wanted.shard = ShardId(4)),
+            Refusal::WrongShard { node: NodeId(2), wanted: ShardId(4), here: ShardId(0) },
+        ),
+        (with(&|hello| hello.facts.node = NodeId(2)), Refusal::OwnNode { node: NodeId(2) }),
+        (
+            with(&|hello| hello.facts.config_hash = 5),
+            Refusal::OtherConfig { node, theirs: 5, ours: 1 },
+        ),
+        (with(&|hello| hello.facts.voters = vec![node]), Refusal::OtherVoters { node }),
+        (with(&|hello| hello.facts.node = NodeId(9)), Refusal::NotMember { node: NodeId(9) }),
+        (
+            with(&|hello| hello.facts.table = vec![(NodeId(2), Incarnation(99))]),
+            Refusal::OtherIncarnation {
+                node: NodeId(2),
+                expected: Incarnation(99),
+                got: Incarnation(14),
+            },
+        ),
+    ];
+    for (hello, expected) in cases {
+        assert_eq!(world.greet(&hello), Err(expected));
+        let events = world.poll(at(2));
+        let [Event::Refused { by_them, refusal, .. }] = events[..] else {
+            // One whose language we do not speak has not said who it is.
+            assert!(matches!(expected, Refusal::Version { .. }) && events.is_empty());
+            continue;
+        };
+        assert_eq!((refusal, by_them), (expected, expected.ends(NodeId(2))));
+    }
+    assert_eq!(world.nodes[&at(2)].take_memories(), []);
+    assert!(world.greet(&hello(good)).is_ok());
+}
+
+#[test]
+fn another_life_of_a_nodes_directory_is_refused_by_both_sides() {
+    let mut world = World::pair();
+    let mut wiped = facts(at(1), 1);
+    wiped.incarnation = Incarnation(1234);
+    let expected = Refusal::OtherIncarnation {
+        node: NodeId(1),
+        expected: Incarnation(7),
+        got: Incarnation(1234),
+    };
+    assert_eq!(world.greet(&hello(wiped.clone())), Err(expected));
+    // And when the one who remembers dials the wiped one.
+    let old = world.nodes.remove(&at(1)).unwrap();
+    old.stop();
+    world.run();
+    world.poll(at(2));
+    world.start(wiped, config());
+    world.tick(8);
+    let events = world.poll(at(1));
+    let told = Event::Refused { peer: at(2), by_them: true, refusal: expected };
+    assert!(events.contains(&told), "the wiped one learns it from the hello: {events:?}");
+    let events = world.poll(at(2));
+    assert!(events.iter().any(|event| matches!(event, Event::Refused { .. })), "{events:?}");
+    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
+}
+
+/// Once directories can be replaced, a peer may come with a table from before that.
+#[test]
+fn an_old_table_does_not_end_a_node_that_acts() {
+    let mut world = World::new();
+    let acting = Facts { acting: true, ..facts(at(2), 1) };
+    world.start(acting, config());
+    let mut old = hello(facts(at(1), 1));
+    old.facts.table = vec![(NodeId(2), Incarnation(99))];
+    assert!(world.greet(&old).is_err());
+    let events = world.poll(at(2));
+    assert!(matches!(events[..], [Event::Refused { by_them: false, .. }]), "{events:?}");
+}
+
+#[test]
+fn the_engine_is_notified_of_drivers_and_of_the_first_event() {
+    let notified = Rc::new(Cell::new(0));
+    let count = notified.clone();
+    let notify = Rc::new(move || count.set(count.get() + 1));
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let book = PeerBook::new([(NodeId(2), None)], [], SILENCE);
+    let exchanger = Exchanger::new(world.net.clone(), facts(at(1), 1), book, config(), notify);
+    exchanger.set_address(NodeId(2), "host".into(), 2000);
+    exchanger.want(NodeId(2), |_| vec![ShardId(0)]);
+    assert_eq!(notified.get(), 1);
+    world.nodes.insert(at(1), exchanger);
+    world.run();
+    assert_eq!(notified.get(), 2);
+    world.net.cut(0);
+    world.run();
+    assert_eq!(notified.get(), 2, "what waits already was told of");
+    assert_eq!(world.poll(at(1)).len(), 2);
+    world.tick(8);
+    assert_eq!(notified.get(), 3);
+}
+
+#[test]
+fn a_restarted_peer_is_held_off_until_its_old_connection_is_silent() {
+    let mut world = World::pair();
+    world.flush(1, 50);
+    // Power fails: the old socket stays half open, and the new process dials.
+    let mut restarted = facts(at(1), 1);
+    let again = Start { number: 2, boot: BootId(555), kept: Sequence(0) };
+    restarted.starts.push(again);
+    let held_off = Refusal::DuplicateBoot {
+        node: NodeId(1),
+        shard: ShardId(0),
+        live: BootId(100),
+        held_off: BootId(555),
+    };
+    assert_eq!(world.greet(&hello(restarted.clone())), Err(held_off));
+    world.tick(SILENCE);
+    assert_eq!(world.greet(&hello(restarted.clone())), Err(held_off));
+    world.tick(1);
+    assert!(world.greet(&hello(restarted)).is_ok());
+}
+
+/// The old process was stopped, its successor answered our own dial, and the old one wakes.
+#[test]
+fn a_process_that_wakes_after_its_successor_was_admitted_is_not_heard() {
+    let mut world = World::new();
+    world.start(facts(at(2), 1), config());
+    let wakes = Rc::new(crate::signal::Signal::default());
+    let (net, signal) = (world.net.clone(), wakes.clone());
+    let bytes = hello_frame(&hello(facts(at(1), 1)));
+    world.executor.spawn(async move {
+        let (mut reader, mut writer) = net.connect("host:2000").await.unwrap();
+        writer.write_all(&bytes).await.unwrap();
+        signal.wait().await;
+        let mut outbox = Outbox::new(1 << 20, 1 << 20);
+        outbox.push(&message(1, 2, 1, 1), Sequence(9)).unwrap();
+        writer.write_all(&outbox.take(Sequence(9))).await.unwrap();
+        while reader.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
+    });
+    world.run();
+    world.tick(SILENCE + 1);
+    let mut successor = facts(at(1), 1);
+    successor.starts.push(Start { number: 2, boot: BootId(555), kept: Sequence(3) });
+    world.start(successor, config());
+    world.want(2, 1);
+    world.run();
+    let up = world.poll(at(2));
+    assert!(matches!(up[..], [Event::InboundUp(_), Event::OutboundUp(_)]), "{up:?}");
+    wakes.raise();
+    world.run();
+    assert_eq!(world.poll(at(2)), [Event::InboundLost(at(1))]);
+    assert_eq!(world.nodes[&at(2)].take_memories()[0].durable, Sequence(3));
+}
+
+#[test]
+fn strangers_cannot_fill_the_inbox_with_refusals() {
+    let mut world = World::new();
+    let few = 10;
+    let inbox_bytes_max = few * size_of::<Event>();
+    world.start(facts(at(2), 1), ExchangerConfig { inbox_bytes_max, ..config() });
+    for _ in 0..3 * few {
+        let (net, bytes) = (world.net.clone(), hello_frame(&hello(facts(at(2), 1))));
+        world.executor.spawn(async move {
+            let (mut reader, mut writer) = net.connect("host:2000").await.unwrap();
+            let _ = writer.write_all(&bytes).await;
+            while reader.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
+        });
+        world.run();
+    }
+    assert_eq!(world.nodes[&at(2)].inbox.borrow().len(), few);
+    assert_eq!(world.poll(at(2)).len(), 3 * few, "they wait for room, within their time");
+}
+
+#[test]
+fn a_directory_that_went_back_is_fenced_and_told_so() {
+    let mut world = World::pair();
+    world.send(1, 2, Outbound::Heartbeat(heartbeat(1))).unwrap();
+    world.flush(1, 50);
+    world.tick(SILENCE + 1);
+    let old = world.nodes.remove(&at(1)).unwrap();
+    old.stop();
+    world.run();
+    world.poll(at(2));
+    let mut back = facts(at(1), 1);
+    back.starts.push(Start { number: 2, boot: BootId(555), kept: Sequence(49) });
+    world.start(back.clone(), config());
+    world.want(1, 2);
+    world.run();
+    let how = GoneBack::KeptLess { start: 1, durable: Sequence(50), kept: Sequence(49) };
+    let (node, incarnation, shard) = (NodeId(1), Incarnation(7), ShardId(0));
+    let refusal = Refusal::WentBack { node, incarnation, shard, how };
+    let told = Event::Refused { peer: at(2), by_them: true, refusal };
+    let events = world.poll(at(1));
+    assert!(events.contains(&told), "{events:?}");
+    assert!(refusal.ends(NodeId(1)));
+    // For good, across restarts of the one who remembers.
+    let memories = world.nodes[&at(2)].take_memories();
+    assert!(matches!(memories[..], [PeerMemory { fenced: true, .. }]), "{memories:?}");
+    world.nodes.values().for_each(|exchanger| exchanger.stop());
+    world.nodes.clear();
+    world.run();
+    world.start_with(facts(at(2), 1), config(), memories);
+    let fenced = Refusal::Fenced { node, incarnation, shard };
+    assert_eq!(world.greet(&hello(back)), Err(fenced));
+    assert_eq!(world.greet(&hello(facts(at(1), 1))), Err(fenced));
+}
+
+#[test]
+fn what_went_back_loses_the_connections_it_still_has() {
+    let mut world = World::pair();
+    world.tick(SILENCE + 1);
+    let mut back = facts(at(1), 1);
+    back.starts[0].boot = BootId(999);
+    assert!(matches!(world.greet(&hello(back)), Err(Refusal::WentBack { .. })));
+    let events = world.poll(at(2));
+    assert!(events.contains(&Event::InboundLost(at(1))), "{events:?}");
+    assert!(events.contains(&Event::OutboundLost(at(1))), "{events:?}");
+    // The process that was connected cannot come back either: it is the same identity.
+    world.tick(20);
+    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
+}
+
+#[test]
+fn stopping_ends_every_driver_and_closes_every_connection() {
+    let mut world = World::pair();
+    world.want(1, 3);
+    world.run();
+    world.nodes.values().for_each(|exchanger| exchanger.stop());
+    world.run();
+    assert_eq!(world.executor.tasks(), 0);
+    assert!((0..world.net.connections()).all(|at| !world.net.is_open(at)));
+    assert!(world.nodes.values().all(|exchanger| Rc::strong_count(exchanger) == 1));
+}
+
+#[test]
+#[should_panic(expected = "the connection says whom it is from and to")]
+fn a_message_for_another_node_is_a_bug() {
+    let world = World::pair();
+    let _ = world.send(1, 2, message(1, 3, 1, 1));
+}

@@ -1,0 +1,305 @@
+//! Frames: what a connection carries, each with a checksum. Knows headers and lengths, not what a
+//! body means.
+//!
+//! ```text
+//!  0       4         5      6       8             16        20      24
+//!  +-------+---------+------+-------+-------------+---------+-------+----------- length bytes
+//!  | PURL  | version | kind | flags | durable     | length  | crc   | body ...
+//!  +-------+---------+------+-------+-------------+---------+-------+-----------
+//! ```
+//!
+//! All numbers are little endian. `crc` is the CRC32C of the 20 bytes before it and of the body.
+//! `flags` is 0. `durable` is the highest sequence that the sender's WAL has made durable (safety
+//! I4); start and boot id, which belong to it, are fixed by the handshake. A body carries many items
+//! of the frame's kind.
+//!
+//! The length is checked before a byte is allocated for it, and the buffer grows only as bytes
+//! arrive: who claims 16 MiB has to send them.
+
+use crate::codec::{Malformed, ensure};
+use bytes::{Bytes, BytesMut};
+use purlin_rsm::Sequence;
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64},
+};
+
+/// Bytes of a frame before its body.
+pub const HEADER_BYTES: usize = size_of::<Header>();
+
+/// The version of this layout; what bodies mean is the handshake's to negotiate.
+const VERSION: u8 = 1;
+const MAGIC: [u8; 4] = *b"PURL";
+/// What the checksum covers of the header: all before itself.
+const CHECKED_BYTES: usize = HEADER_BYTES - 4;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 4],
+    version: u8,
+    kind: u8,
+    flags: U16,
+    durable: U64,
+    length: U32,
+    crc: U32,
+}
+
+/// What the items of a frame are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// The dialler's first frame.
+    Hello = 1,
+    /// What a listener answers to it; nothing else ever goes in that direction.
+    HelloAnswer = 2,
+    /// Messages between replicas.
+    Messages = 3,
+    /// A heartbeat for all groups of the pair.
+    Heartbeat = 4,
+    /// Client commands for the leader at the other side.
+    Forward = 5,
+    /// The outcomes of such commands.
+    ForwardReply = 6,
+}
+
+impl Kind {
+    fn parse(byte: u8) -> Result<Self, Malformed> {
+        match byte {
+            1 => Ok(Self::Hello),
+            2 => Ok(Self::HelloAnswer),
+            3 => Ok(Self::Messages),
+            4 => Ok(Self::Heartbeat),
+            5 => Ok(Self::Forward),
+            6 => Ok(Self::ForwardReply),
+            _ => Err(Malformed { what: "a frame of an unknown kind" }),
+        }
+    }
+}
+
+/// A frame whose checksum holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// What its items are.
+    pub kind: Kind,
+    /// What the sender's WAL had made durable.
+    pub durable: Sequence,
+    /// The items. A slice of the read buffer, which lives as long as one slice of it does.
+    pub body: Bytes,
+}
+
+/// Leaves room for a header at the end of `out`, and says where, for [`close`].
+pub fn open(out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    start
+}
+
+/// Makes what follows `start` in `out` the body of a frame.
+pub fn close(out: &mut [u8], start: usize, kind: Kind, durable: Sequence) {
+    let (header, body) = out[start..].split_at_mut(HEADER_BYTES);
+    let length = u32::try_from(body.len()).expect("bodies are bounded far below 4 GiB");
+    let mut fields = Header {
+        magic: MAGIC,
+        version: VERSION,
+        kind: kind as u8,
+        flags: U16::new(0),
+        durable: U64::new(durable.0),
+        length: U32::new(length),
+        crc: U32::new(0),
+    };
+    fields.crc = U32::new(checksum(fields.as_bytes(), body));
+    header.copy_from_slice(fields.as_bytes());
+}
+
+fn checksum(header: &[u8], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header[..CHECKED_BYTES]), body)
+}
+
+/// Cuts a stream of bytes into frames.
+///
+/// `space` gives the place to read into, `filled` says how much was read, `next` gives the frames
+/// that are complete. After an error the stream means nothing any more.
+pub struct Decoder {
+    /// Initialised throughout, so that it can be read into; its first `filled` bytes have arrived.
+    buffer: BytesMut,
+    filled: usize,
+    /// The longest body that is accepted.
+    body_bytes_max: usize,
+}
+
+impl Decoder {
+    /// Accepts bodies of up to `body_bytes_max` bytes.
+    pub fn new(body_bytes_max: usize) -> Self {
+        Self { buffer: BytesMut::new(), filled: 0, body_bytes_max }
+    }
+
+    /// Accepts bodies of up to `body_bytes_max` bytes from now on: more than from a stranger.
+    pub fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
+        self.body_bytes_max = body_bytes_max;
+    }
+
+    /// Where the next bytes of the stream belong; never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.buffer.len() - self.filled < READ_BYTES_MIN {
+            // Frames that were handed out share the old buffer, so the start of the next one moves.
+            // Doubling bounds both the copies and what a peer can make us allocate by a claim.
+            let mut next = BytesMut::zeroed(READ_BYTES.max(2 * self.filled));
+            next[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
+            self.buffer = next;
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// `count` bytes were read into the front of `space`.
+    pub fn filled(&mut self, count: usize) {
+        self.filled += count;
+        assert!(self.filled <= self.buffer.len(), "{count} bytes were read into less space");
+    }
+
+    /// The next complete frame.
+    #[expect(clippy::should_implement_trait, reason = "an error and an end that may be no end")]
+    pub fn next(&mut self) -> Result<Option<Frame>, Malformed> {
+        let Some(header) = self.buffer[..self.filled].get(..HEADER_BYTES) else { return Ok(None) };
+        let header = *Header::ref_from_bytes(header).expect("any 24 bytes are a header");
+        let length = header.length.get() as usize;
+        let kind = check(&header, self.body_bytes_max)?;
+        if self.filled < HEADER_BYTES + length {
+            return Ok(None);
+        }
+        let mut frame = self.buffer.split_to(HEADER_BYTES + length).freeze();
+        self.filled -= HEADER_BYTES + length;
+        let body = frame.split_off(HEADER_BYTES);
+        ensure(checksum(&frame, &body) == header.crc.get(), "a frame whose checksum is wrong")?;
+        Ok(Some(Frame { kind, durable: Sequence(header.durable.get()), body }))
+    }
+}
+
+/// One read takes what has arrived, up to this.
+const READ_BYTES: usize = 128 << 10;
+/// With less space than this left, a new buffer is cheaper than many small reads.
+const READ_BYTES_MIN: usize = 16 << 10;
+
+fn check(header: &Header, body_bytes_max: usize) -> Result<Kind, Malformed> {
+    ensure(header.magic == MAGIC, "no frame: this is not Purlin's peer protocol")?;
+    ensure(header.version == VERSION, "a frame layout of another version")?;
+    ensure(header.flags.get() == 0, "a frame with unknown flags")?;
+    ensure(header.length.get() as usize <= body_bytes_max, "a frame longer than is allowed")?;
+    Kind::parse(header.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: Kind, durable: u64, body: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        let start = open(&mut out);
+        out.extend_from_slice(body);
+        close(&mut out, start, kind, Sequence(durable));
+        out.split_off(start)
+    }
+
+    /// Feeds `pieces` and collects frames until the end or an error.
+    fn decode<'a>(
+        max: usize,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Frame>, Malformed> {
+        let mut decoder = Decoder::new(max);
+        let mut frames = Vec::new();
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let space = decoder.space();
+                let count = space.len().min(piece.len());
+                space[..count].copy_from_slice(&piece[..count]);
+                decoder.filled(count);
+                piece = &piece[count..];
+                while let Some(frame) = decoder.next()? {
+                    frames.push(frame);
+                }
+            }
+        }
+        Ok(frames)
+    }
+
+    #[test]
+    fn a_stream_split_at_every_byte_gives_the_same_frames() {
+        let mut stream = frame(Kind::Messages, 7, b"one");
+        stream.extend(frame(Kind::Heartbeat, 8, b""));
+        stream.extend(frame(Kind::Forward, u64::MAX, &[9; 300]));
+        let whole = decode(1024, [&stream[..]]).unwrap();
+        assert_eq!(whole.len(), 3);
+        assert_eq!((whole[0].kind, whole[0].durable), (Kind::Messages, Sequence(7)));
+        assert_eq!(&whole[2].body[..], [9; 300]);
+        for at in 0..stream.len() {
+            assert_eq!(decode(1024, [&stream[..at], &stream[at..]]).unwrap(), whole, "at {at}");
+        }
+        assert_eq!(decode(1024, stream.chunks(1)).unwrap(), whole);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let good = frame(Kind::Messages, 7, b"some body");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // A flipped length may also make the frame wait for bytes that never come.
+            assert_ne!(decode(64, [&bad[..]]).map(|frames| frames.len()), Ok(1), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_huge_length_is_refused_before_anything_is_allocated() {
+        let mut bad = frame(Kind::Messages, 0, b"");
+        bad[16..20].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(
+            decode(16 << 20, [&bad[..]]),
+            Err(Malformed { what: "a frame longer than is allowed" })
+        );
+        assert!(decode(8, [&frame(Kind::Messages, 0, &[0; 8])[..]]).is_ok());
+        assert!(decode(7, [&frame(Kind::Messages, 0, &[0; 8])[..]]).is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_only_as_bytes_arrive() {
+        let mut head = frame(Kind::Messages, 0, b"");
+        head[16..20].copy_from_slice(&(16u32 << 20).to_le_bytes());
+        let mut decoder = Decoder::new(16 << 20);
+        decoder.space()[..HEADER_BYTES].copy_from_slice(&head);
+        decoder.filled(HEADER_BYTES);
+        assert_eq!(decoder.next(), Ok(None));
+        assert!(decoder.space().len() <= READ_BYTES);
+    }
+
+    #[test]
+    fn long_frames_pass_through_a_growing_buffer() {
+        let body: Vec<u8> = (0..3_000_000u32).map(|i| i as u8).collect();
+        let mut stream = frame(Kind::Messages, 1, &body);
+        stream.extend(frame(Kind::Messages, 2, b"next"));
+        let frames = decode(4 << 20, stream.chunks(1000)).unwrap();
+        assert_eq!(frames[0].body, body);
+        assert_eq!(&frames[1].body[..], b"next");
+    }
+
+    #[test]
+    fn what_is_not_our_protocol_is_refused_at_the_first_header() {
+        for garbage in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n"[..], &[0; 24], &[0xff; 64]] {
+            assert!(decode(1024, [garbage]).is_err());
+        }
+        let mut other = frame(Kind::Messages, 0, b"");
+        other[4] = 2;
+        assert_eq!(
+            decode(8, [&other[..]]),
+            Err(Malformed { what: "a frame layout of another version" })
+        );
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused_even_with_a_good_checksum() {
+        let mut bad = frame(Kind::Messages, 0, b"x");
+        bad[5] = 77;
+        let crc = checksum(&bad[..HEADER_BYTES], b"x");
+        bad[20..24].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode(8, [&bad[..]]), Err(Malformed { what: "a frame of an unknown kind" }));
+    }
+}

@@ -1,0 +1,93 @@
+//! The bytes of a frame of each kind, frozen: what nodes of this version have sent, later ones must
+//! read. A change needs a new version of the protocol and, until 1.0, a new golden file.
+
+use crate::{
+    Answer, Facts, Forward, ForwardAnswer, ForwardKind, ForwardReply, Heartbeat, Hello,
+    HelloAnswer, Outbound, Outcome, Pair, Refusal, VERSIONS,
+    frame::{self, Kind},
+    outbox::Outbox,
+    wire,
+};
+use bytes::Bytes;
+use purlin_rsm::{
+    BootId, ClusterId, GroupId, Incarnation, Index, NodeId, Sequence, ShardId, Start, Term,
+};
+
+fn facts() -> Facts {
+    let start = |number, boot, kept| Start { number, boot: BootId(boot), kept: Sequence(kept) };
+    Facts {
+        cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        config_hash: 0x1122_3344_5566_7788,
+        node: NodeId(1),
+        incarnation: Incarnation(0xdead_beef),
+        shard: ShardId(2),
+        shards: 4,
+        starts: vec![start(6, 0xaaaa, 1000), start(7, 0xbbbb, 2000)],
+        voters: vec![NodeId(1), NodeId(2), NodeId(300)],
+        table: vec![(NodeId(1), Incarnation(0xdead_beef)), (NodeId(300), Incarnation(5))],
+        acting: true,
+    }
+}
+
+fn items() -> Vec<(&'static str, Outbound)> {
+    let answer = Answer {
+        number: 9,
+        fingerprint: 0x0123_4567_89ab_cdef,
+        wants_list: true,
+        refused: vec![(GroupId(3), Term(8)), (GroupId(70_000), Term(1))],
+    };
+    let heartbeat = |list, answer| Heartbeat { number: 300, fingerprint: 1, list, answer };
+    let list = vec![(GroupId(1), Term(4)), (GroupId(48), Term(200))];
+    let commands = vec![Bytes::from_static(b"set a 1"), Bytes::new()];
+    let outcomes = vec![
+        Outcome::Applied(Bytes::from_static(b"OK")),
+        Outcome::NotApplied,
+        Outcome::Unknown { term: Term(5), index: Index(900) },
+    ];
+    let reply = |answer| Outbound::ForwardReply(ForwardReply { id: 77, answer });
+    let forward = Forward { id: 77, group: GroupId(4), kind: ForwardKind::Propose, commands };
+    vec![
+        ("heartbeat", Outbound::Heartbeat(heartbeat(None, None))),
+        ("heartbeat-list", Outbound::Heartbeat(heartbeat(Some(list), Some(answer)))),
+        ("forward", Outbound::Forward(forward)),
+        ("reply-bounced", reply(ForwardAnswer::Bounced { leader: Some(NodeId(3)) })),
+        ("reply-busy", reply(ForwardAnswer::Busy)),
+        ("reply-done", reply(ForwardAnswer::Done(outcomes))),
+    ]
+}
+
+fn hello(kind: Kind, encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    let start = frame::open(&mut out);
+    encode(&mut out);
+    frame::close(&mut out, start, kind, Sequence(2001));
+    out
+}
+
+fn generated() -> String {
+    let mut text = String::from("# One frame a line: what it shows, its bytes.\n");
+    let mut line = |name: &str, bytes: &[u8]| {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!("{name} {hex}\n");
+    };
+    let wanted = Pair::new(NodeId(2), ShardId(0));
+    let greeting = Hello { versions: VERSIONS, wanted, facts: facts() };
+    line("hello", &hello(Kind::Hello, |out| greeting.encode(out)));
+    let accepted = HelloAnswer::Accepted { version: 1, facts: facts() };
+    line("accepted", &hello(Kind::HelloAnswer, |out| accepted.encode(out)));
+    let refused = HelloAnswer::Refused(Refusal::NotMember { node: NodeId(9) });
+    line("refused", &hello(Kind::HelloAnswer, |out| refused.encode(out)));
+    let messages =
+        wire::tests::samples().into_iter().map(|sample| ("message", Outbound::Message(sample)));
+    for (name, item) in messages.chain(items()) {
+        let mut outbox = Outbox::new(1 << 20, 1 << 20);
+        outbox.push(&item, Sequence(7)).unwrap();
+        line(name, &outbox.take(Sequence(0x0102_0304)));
+    }
+    text
+}
+
+#[test]
+fn the_bytes_of_each_kind_of_frame_are_frozen() {
+    assert_eq!(generated(), include_str!("../golden/frames.txt"), "\n{}", generated());
+}

@@ -1,0 +1,393 @@
+//! One heartbeat per connected shard pair, direction and interval, for all groups that its sender
+//! leads there. Pure: the engine sends what is made here and hands in what has arrived.
+//!
+//! A heartbeat says which groups its sender leads, by a fingerprint of the (group, term) set and,
+//! when that has changed, by the list itself; and it answers the other side's last heartbeat. So an
+//! idle pair sends one frame per direction and interval, whatever the number of groups.
+//!
+//! A heartbeat vouches for nothing but what it names (safety R4): a receiver whose list does not
+//! have the same fingerprint knows nothing, and asks for the list.
+//!
+//! ```text
+//! heartbeat   number  fingerprint:fixed  list  answer
+//! list        0: none | 1 + count, then count × (group-step  term), groups ascending
+//! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count, count × (group-step term)
+//! group-step  the group's distance from the group before it, from 0 for the first
+//! ```
+//!
+//! The fingerprint is the sum, wrapping, of `mix(group, term)` over the set, plus `mix` of its
+//! owner's boot id; so order does not matter, and a change costs one mix. `mix` is the finalizer of
+//! splitmix64, applied twice, so that sets that differ in one pair share no structure.
+
+use crate::codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint};
+use bytes::Bytes;
+use purlin_rsm::{BootId, GroupId, Term};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What one shard tells another of the groups that it leads there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    /// Counts the sender's heartbeats to this peer, from 1.
+    pub number: u64,
+    /// Of the groups that the sender leads, with their terms.
+    pub fingerprint: u64,
+    /// Those groups in ascending order, when they have changed or were asked for.
+    pub list: Option<Vec<(GroupId, Term)>>,
+    /// To the receiver's last heartbeat; `None` before the first.
+    pub answer: Option<Answer>,
+}
+
+/// What the receiver of a heartbeat makes of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The heartbeat that is answered.
+    pub number: u64,
+    /// Of the groups that the answerer knows the other side to lead.
+    pub fingerprint: u64,
+    /// The answerer does not know which groups the heartbeat was for.
+    pub wants_list: bool,
+    /// The groups among them of which the answerer does not follow the other side, ascending, each
+    /// with the answerer's own term.
+    pub refused: Vec<(GroupId, Term)>,
+}
+
+/// The groups that this shard leads and that have a replica at the peer.
+///
+/// Invariant: `fingerprint` is that of `groups`.
+pub struct Leading {
+    groups: BTreeMap<GroupId, Led>,
+    fingerprint: u64,
+    /// The number of the latest heartbeat.
+    number: u64,
+    /// Number and fingerprint of the latest heartbeats: what an answer may speak of.
+    sent: VecDeque<(u64, u64)>,
+    /// Number and fingerprint of the latest list on this connection.
+    listed: Option<(u64, u64)>,
+    /// The latest heartbeat of which the peer knew all groups.
+    answered: u64,
+    /// Refused by the latest answer.
+    refused: BTreeMap<GroupId, Term>,
+}
+
+struct Led {
+    term: Term,
+    /// The first heartbeat that names the group in this term.
+    since: u64,
+}
+
+/// Answers to older heartbeats than these confirm nothing.
+const SENT_MAX: usize = 64;
+
+impl Leading {
+    /// `boot` is this shard's own.
+    pub fn new(boot: BootId) -> Self {
+        Self {
+            groups: BTreeMap::new(),
+            fingerprint: empty(boot),
+            number: 0,
+            sent: VecDeque::new(),
+            listed: None,
+            answered: 0,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// We lead `group` in `term`, and the peer has a replica of it.
+    pub fn lead(&mut self, group: GroupId, term: Term) {
+        if self.groups.get(&group).is_some_and(|led| led.term == term) {
+            return;
+        }
+        self.resign(group);
+        self.groups.insert(group, Led { term, since: self.number + 1 });
+        self.fingerprint = self.fingerprint.wrapping_add(mix(group, term));
+    }
+
+    /// We lead `group` no more, or the peer has no replica of it any more.
+    pub fn resign(&mut self, group: GroupId) {
+        if let Some(led) = self.groups.remove(&group) {
+            self.fingerprint = self.fingerprint.wrapping_sub(mix(group, led.term));
+        }
+    }
+
+    /// A new connection to the peer is up: it may be another process, which knows no list.
+    pub fn connected(&mut self) {
+        self.listed = None;
+    }
+
+    /// Whether we lead none.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The next heartbeat, with `answer` to the peer's last.
+    pub fn beat(&mut self, answer: Option<Answer>) -> Heartbeat {
+        self.number += 1;
+        if self.sent.len() == SENT_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back((self.number, self.fingerprint));
+        Heartbeat { number: self.number, fingerprint: self.fingerprint, list: self.list(), answer }
+    }
+
+    /// Takes in the peer's answer. Returns the groups that it refuses, with its terms, and that we
+    /// have led without a break since the heartbeat that it answers.
+    pub fn read(&mut self, answer: &Answer) -> Vec<(GroupId, Term)> {
+        // A list that was sent after the answered heartbeat is on its way: not a second time.
+        if answer.wants_list && self.listed.is_some_and(|(number, _)| number <= answer.number) {
+            self.listed = None;
+        }
+        // Safety R4: only who knows exactly the set that we named has confirmed any of it.
+        let knew_all = self.sent.contains(&(answer.number, answer.fingerprint));
+        if !knew_all || answer.wants_list || answer.number < self.answered {
+            return Vec::new();
+        }
+        self.answered = answer.number;
+        let spoken_of = |(group, _): &&(GroupId, Term)| {
+            self.groups.get(group).is_some_and(|led| led.since <= answer.number)
+        };
+        let refused: Vec<_> = answer.refused.iter().filter(spoken_of).copied().collect();
+        self.refused = refused.iter().copied().collect();
+        refused
+    }
+
+    /// The number of the latest heartbeat in which the peer follows us in `group`, in the term in
+    /// which we lead it.
+    pub fn confirmed(&self, group: GroupId) -> Option<u64> {
+        let led = self.groups.get(&group)?;
+        let holds = led.since <= self.answered && !self.refused.contains_key(&group);
+        holds.then_some(self.answered)
+    }
+
+    /// The groups that are `confirmed`, ascending, with our terms.
+    pub fn confirmed_groups(&self) -> impl Iterator<Item = (GroupId, Term)> {
+        let all = self.groups.iter().map(|(group, led)| (*group, led.term));
+        all.filter(|(group, _)| self.confirmed(*group).is_some())
+    }
+
+    fn list(&mut self) -> Option<Vec<(GroupId, Term)>> {
+        if self.listed.is_some_and(|(_, fingerprint)| fingerprint == self.fingerprint) {
+            return None;
+        }
+        self.listed = Some((self.number, self.fingerprint));
+        Some(self.groups.iter().map(|(group, led)| (*group, led.term)).collect())
+    }
+}
+
+/// What the peer leads, as its heartbeats name it, and which of it we refuse.
+pub struct Following {
+    /// The peer's, which seeds its fingerprints.
+    boot: Option<BootId>,
+    groups: BTreeMap<GroupId, Term>,
+    fingerprint: u64,
+    /// Of the last heartbeat; 0 before the first of this boot.
+    number: u64,
+    /// The last heartbeat named `groups`; if not, we do not know what it named.
+    is_current: bool,
+    /// Among `groups`, with our own terms.
+    refused: BTreeMap<GroupId, Term>,
+}
+
+/// What a heartbeat, or a restart of the peer, has changed. In ascending order.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Changes {
+    /// The peer newly says that it leads these.
+    pub vouched: Vec<(GroupId, Term)>,
+    /// The peer no longer says so of these: wake them.
+    pub lost: Vec<(GroupId, Term)>,
+    /// The heartbeat named a set that we do not know: it vouches for no group, and the next answer
+    /// asks for the list.
+    pub is_unknown: bool,
+}
+
+impl Default for Following {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Following {
+    /// Before the first connection.
+    pub fn new() -> Self {
+        Self {
+            boot: None,
+            groups: BTreeMap::new(),
+            fingerprint: 0,
+            number: 0,
+            is_current: false,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// A connection of the peer is up, and this is its boot id. Another one than before vouches for
+    /// nothing: returns what the old one did (safety R4).
+    pub fn connected(&mut self, boot: BootId) -> Changes {
+        self.is_current = false;
+        if self.boot == Some(boot) {
+            return Changes::default();
+        }
+        let old = std::mem::take(self);
+        (self.boot, self.fingerprint) = (Some(boot), empty(boot));
+        Changes { lost: old.groups.into_iter().collect(), ..Changes::default() }
+    }
+
+    /// Takes in a heartbeat. Must be preceded by `connected`.
+    pub fn receive(&mut self, heartbeat: &Heartbeat) -> Changes {
+        assert!(self.boot.is_some(), "a heartbeat came from a peer that never connected");
+        self.number = heartbeat.number;
+        let mut changes = match &heartbeat.list {
+            Some(list) => self.replace(list),
+            None => Changes::default(),
+        };
+        self.is_current = self.fingerprint == heartbeat.fingerprint;
+        changes.is_unknown = !self.is_current;
+        changes
+    }
+
+    /// The term in which the peer's last heartbeat says that it leads `group`.
+    pub fn vouches(&self, group: GroupId) -> Option<Term> {
+        self.groups.get(&group).copied().filter(|_| self.is_current)
+    }
+
+    /// All groups that the peer's last heartbeat says it leads, ascending, with its terms.
+    pub fn vouched(&self) -> impl Iterator<Item = (GroupId, Term)> {
+        let all = self.groups.iter().map(|(group, term)| (*group, *term));
+        all.filter(|_| self.is_current)
+    }
+
+    /// Our replica of `group` does not follow the peer in the term that it names: it knows `term`.
+    /// Of no effect if the peer does not name the group.
+    pub fn refuse(&mut self, group: GroupId, term: Term) {
+        if self.groups.contains_key(&group) {
+            self.refused.insert(group, term);
+        }
+    }
+
+    /// Our replica of `group` follows the peer.
+    pub fn accept(&mut self, group: GroupId) {
+        self.refused.remove(&group);
+    }
+
+    /// Answers the last heartbeat; `None` before the first.
+    pub fn answer(&self) -> Option<Answer> {
+        (self.number > 0).then(|| Answer {
+            number: self.number,
+            fingerprint: self.fingerprint,
+            wants_list: !self.is_current,
+            refused: self.refused.iter().map(|(group, term)| (*group, *term)).collect(),
+        })
+    }
+
+    /// A group whose term moved is both lost and newly vouched for, and refused no more.
+    fn replace(&mut self, list: &[(GroupId, Term)]) -> Changes {
+        let boot = self.boot.expect("checked by the caller");
+        let next: BTreeMap<GroupId, Term> = list.iter().copied().collect();
+        let missing = |these: &BTreeMap<GroupId, Term>, those: &BTreeMap<GroupId, Term>| {
+            let differs = |(group, term): &(&GroupId, &Term)| those.get(group) != Some(*term);
+            these.iter().filter(differs).map(|(group, term)| (*group, *term)).collect::<Vec<_>>()
+        };
+        let vouched = missing(&next, &self.groups);
+        let lost = missing(&self.groups, &next);
+        lost.iter().for_each(|(group, _)| self.accept(*group));
+        self.groups = next;
+        let sum = |sum: u64, (group, term): (&GroupId, &Term)| sum.wrapping_add(mix(*group, *term));
+        self.fingerprint = self.groups.iter().fold(empty(boot), sum);
+        Changes { vouched, lost, is_unknown: false }
+    }
+}
+
+/// The fingerprint of no groups, led by a shard of this boot id.
+fn empty(boot: BootId) -> u64 {
+    finalize(boot.0)
+}
+
+fn mix(group: GroupId, term: Term) -> u64 {
+    finalize(finalize(u64::from(group.0)).wrapping_add(term.0))
+}
+
+/// The finalizer of splitmix64: a bijection in which each bit of the input turns half of the output.
+pub(crate) fn finalize(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+impl Heartbeat {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.number);
+        put_fixed(out, self.fingerprint);
+        put_varint(out, self.list.as_ref().map_or(0, |list| 1 + list.len() as u64));
+        put_pairs(out, self.list.as_deref().unwrap_or_default());
+        put_bool(out, self.answer.is_some());
+        if let Some(answer) = &self.answer {
+            put_varint(out, answer.number);
+            put_fixed(out, answer.fingerprint);
+            put_bool(out, answer.wants_list);
+            put_varint(out, answer.refused.len() as u64);
+            put_pairs(out, &answer.refused);
+        }
+    }
+
+    pub(crate) fn encoded_bytes_max(&self) -> usize {
+        const PAIR: usize = 15;
+        let refused = self.answer.as_ref().map_or(0, |answer| answer.refused.len());
+        80 + PAIR * (self.list.as_ref().map_or(0, Vec::len) + refused)
+    }
+
+    pub(crate) fn decode(body: Bytes) -> Result<Vec<Self>, Malformed> {
+        let mut fields = Fields::new(body);
+        let mut heartbeats = Vec::new();
+        while !fields.is_empty() {
+            heartbeats.push(Self::decode_one(&mut fields)?);
+        }
+        Ok(heartbeats)
+    }
+
+    fn decode_one(fields: &mut Fields) -> Result<Self, Malformed> {
+        let number = fields.varint()?;
+        ensure(number > 0, "a heartbeat of number 0")?;
+        let fingerprint = fields.fixed()?;
+        let list = match fields.varint()? {
+            0 => None,
+            count => Some(pairs(fields, count - 1)?),
+        };
+        let answer = if fields.boolean()? { Some(Answer::decode(fields)?) } else { None };
+        Ok(Self { number, fingerprint, list, answer })
+    }
+}
+
+impl Answer {
+    fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
+        let (number, fingerprint) = (fields.varint()?, fields.fixed()?);
+        let wants_list = fields.boolean()?;
+        let count = fields.varint()?;
+        let refused = pairs(fields, count)?;
+        Ok(Self { number, fingerprint, wants_list, refused })
+    }
+}
+
+fn put_pairs(out: &mut Vec<u8>, pairs: &[(GroupId, Term)]) {
+    let mut before = 0;
+    for (group, term) in pairs {
+        assert!(group.0 >= before, "group {group} is listed behind {before}");
+        put_varint(out, u64::from(group.0 - before));
+        put_varint(out, term.0);
+        before = group.0;
+    }
+}
+
+fn pairs(fields: &mut Fields, count: u64) -> Result<Vec<(GroupId, Term)>, Malformed> {
+    let mut pairs: Vec<(GroupId, Term)> = Vec::new();
+    for at in 0..count {
+        let step: u32 = fields.narrow("a group number over 32 bits")?;
+        ensure(step > 0 || at == 0, "a list that names a group twice")?;
+        let before = pairs.last().map_or(0, |(group, _)| group.0);
+        let group = before.checked_add(step).ok_or(Malformed { what: "a group over 32 bits" })?;
+        pairs.push((GroupId(group), fields.term()?));
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+#[path = "heartbeat_test.rs"]
+mod tests;

@@ -1,0 +1,284 @@
+//! Heartbeats between a leading and a following side, without a network.
+
+use super::*;
+
+const BOOT: BootId = BootId(77);
+
+fn pairs_of(pairs: &[(u32, u64)]) -> Vec<(GroupId, Term)> {
+    pairs.iter().map(|(group, term)| (GroupId(*group), Term(*term))).collect()
+}
+
+fn leading(pairs: &[(u32, u64)]) -> Leading {
+    let mut leading = Leading::new(BOOT);
+    pairs.iter().for_each(|(group, term)| leading.lead(GroupId(*group), Term(*term)));
+    leading
+}
+
+/// Both sides, connected.
+fn connected(pairs: &[(u32, u64)]) -> (Leading, Following) {
+    let mut following = Following::new();
+    assert_eq!(following.connected(BOOT), Changes::default());
+    (leading(pairs), following)
+}
+
+/// One interval: a heartbeat there, and its answer back. Returns what changed and what was refused.
+fn interval(leading: &mut Leading, following: &mut Following) -> (Changes, Vec<(GroupId, Term)>) {
+    let beat = leading.beat(None);
+    let changes = following.receive(&beat);
+    let refused = leading.read(&following.answer().expect("a heartbeat was received"));
+    (changes, refused)
+}
+
+fn confirmed(leading: &Leading) -> Vec<u32> {
+    leading.confirmed_groups().map(|(group, _)| group.0).collect()
+}
+
+#[test]
+fn the_list_goes_once_and_then_only_its_fingerprint() {
+    let (mut leading, mut following) = connected(&[(3, 5), (1, 2)]);
+    let beat = leading.beat(None);
+    assert_eq!(beat.list, Some(pairs_of(&[(1, 2), (3, 5)])));
+    let changes = following.receive(&beat);
+    assert_eq!(changes.vouched, pairs_of(&[(1, 2), (3, 5)]));
+    for number in 2..10 {
+        let beat = leading.beat(following.answer());
+        assert_eq!((beat.number, &beat.list), (number, &None));
+        assert_eq!(following.receive(&beat), Changes::default());
+        assert_eq!(following.vouches(GroupId(3)), Some(Term(5)));
+        leading.read(&following.answer().unwrap());
+        assert_eq!(leading.confirmed(GroupId(3)), Some(number));
+    }
+}
+
+#[test]
+fn a_change_sends_the_list_again_and_says_what_moved() {
+    let (mut leading, mut following) = connected(&[(1, 2), (2, 2), (3, 2)]);
+    interval(&mut leading, &mut following);
+    leading.resign(GroupId(1));
+    leading.lead(GroupId(2), Term(7));
+    leading.lead(GroupId(4), Term(1));
+    let (changes, _) = interval(&mut leading, &mut following);
+    assert_eq!(changes.vouched, pairs_of(&[(2, 7), (4, 1)]));
+    assert_eq!(changes.lost, pairs_of(&[(1, 2), (2, 2)]));
+    assert_eq!(following.vouches(GroupId(1)), None);
+    assert_eq!(following.vouches(GroupId(2)), Some(Term(7)));
+    assert_eq!(following.vouched().collect::<Vec<_>>(), pairs_of(&[(2, 7), (3, 2), (4, 1)]));
+    assert_eq!(confirmed(&leading), [2, 3, 4]);
+}
+
+#[test]
+fn a_fingerprint_does_not_depend_on_order_and_undoes_what_is_undone() {
+    let one = leading(&[(1, 2), (2, 2), (3, 9)]);
+    let mut other = leading(&[(3, 9), (7, 7), (2, 1)]);
+    assert_ne!(one.fingerprint, other.fingerprint);
+    other.lead(GroupId(2), Term(2));
+    other.resign(GroupId(7));
+    other.resign(GroupId(7));
+    other.lead(GroupId(1), Term(2));
+    assert_eq!(one.fingerprint, other.fingerprint);
+    assert_ne!(one.fingerprint, leading(&[(1, 2), (2, 9), (3, 2)]).fingerprint);
+    assert_ne!(Leading::new(BootId(1)).fingerprint, Leading::new(BootId(2)).fingerprint);
+}
+
+/// Safety R4: "B missed that C leads, and A's heartbeats keep it believing in A."
+#[test]
+fn a_lost_list_vouches_for_nothing_and_is_asked_for() {
+    let (mut leading, mut following) = connected(&[(1, 2), (2, 2)]);
+    interval(&mut leading, &mut following);
+    leading.resign(GroupId(1));
+    let _lost = leading.beat(None);
+    let (changes, _) = interval(&mut leading, &mut following);
+    assert!(changes.is_unknown && changes.vouched.is_empty());
+    assert_eq!(following.vouches(GroupId(2)), None, "a heartbeat vouches only for what it names");
+    assert_eq!(following.vouched().count(), 0);
+    assert!(following.answer().unwrap().wants_list);
+    assert_eq!(leading.confirmed(GroupId(2)), Some(1), "confirmed by the first answer, no later");
+    let (changes, _) = interval(&mut leading, &mut following);
+    assert_eq!(changes, Changes { lost: pairs_of(&[(1, 2)]), ..Changes::default() });
+    assert_eq!(following.vouches(GroupId(2)), Some(Term(2)));
+    assert_eq!(leading.confirmed(GroupId(2)), Some(4));
+}
+
+#[test]
+fn a_list_on_its_way_is_not_sent_twice() {
+    let (mut leading, mut following) = connected(&[(1, 2)]);
+    interval(&mut leading, &mut following);
+    leading.lead(GroupId(2), Term(2));
+    let lost = leading.beat(None);
+    assert!(lost.list.is_some());
+    // A later heartbeat of the same set, and then a change, whose list crosses the question.
+    following.receive(&leading.beat(None));
+    let asks = following.answer().unwrap();
+    leading.lead(GroupId(3), Term(2));
+    let crossing = leading.beat(None);
+    assert!(crossing.list.is_some());
+    leading.read(&asks);
+    assert_eq!(leading.beat(None).list, None);
+    assert!(!following.receive(&crossing).is_unknown);
+}
+
+/// Safety R4: "The leader's node restarts quickly and nobody notices."
+#[test]
+fn another_boot_of_the_peer_vouches_for_nothing_of_the_old_one() {
+    let (mut old, mut following) = connected(&[(1, 2), (2, 2)]);
+    interval(&mut old, &mut following);
+    let lost = following.connected(BootId(78)).lost;
+    assert_eq!(lost, pairs_of(&[(1, 2), (2, 2)]));
+    assert_eq!(following.answer(), None);
+    let mut new = Leading::new(BootId(78));
+    assert_eq!(interval(&mut new, &mut following).0, Changes::default());
+    assert_eq!(following.vouches(GroupId(1)), None);
+    // Equal sets of different boots differ: a late frame of the old one vouches for nothing.
+    new.lead(GroupId(1), Term(2));
+    interval(&mut new, &mut following);
+    assert_eq!(following.vouches(GroupId(1)), Some(Term(2)));
+    old.resign(GroupId(2));
+    assert!(following.receive(&old.beat(None)).is_unknown);
+}
+
+#[test]
+fn a_new_connection_of_the_same_boot_lists_again_and_wakes_nobody() {
+    let (mut leading, mut following) = connected(&[(1, 2)]);
+    interval(&mut leading, &mut following);
+    leading.connected();
+    assert_eq!(following.connected(BOOT), Changes::default());
+    assert_eq!(following.vouches(GroupId(1)), None, "until the connection has named it");
+    let beat = leading.beat(None);
+    assert!(beat.list.is_some());
+    assert_eq!(following.receive(&beat), Changes::default());
+    assert_eq!(following.vouches(GroupId(1)), Some(Term(2)));
+}
+
+#[test]
+fn a_following_side_that_restarts_gets_the_list() {
+    let (mut leading, mut following) = connected(&[(1, 2)]);
+    interval(&mut leading, &mut following);
+    let mut restarted = Following::new();
+    restarted.connected(BOOT);
+    let (changes, _) = interval(&mut leading, &mut restarted);
+    assert!(changes.is_unknown);
+    let (changes, _) = interval(&mut leading, &mut restarted);
+    assert_eq!(changes.vouched, pairs_of(&[(1, 2)]));
+}
+
+#[test]
+fn a_refused_group_is_not_confirmed_and_its_term_comes_back() {
+    let (mut leading, mut following) = connected(&[(1, 2), (2, 2), (3, 2)]);
+    interval(&mut leading, &mut following);
+    following.refuse(GroupId(2), Term(9));
+    following.refuse(GroupId(50), Term(9));
+    let (_, refused) = interval(&mut leading, &mut following);
+    assert_eq!(refused, pairs_of(&[(2, 9)]));
+    assert_eq!(confirmed(&leading), [1, 3]);
+    assert_eq!(leading.confirmed(GroupId(2)), None);
+    following.accept(GroupId(2));
+    interval(&mut leading, &mut following);
+    assert_eq!(confirmed(&leading), [1, 2, 3]);
+    // A new term is a new question.
+    following.refuse(GroupId(2), Term(9));
+    leading.lead(GroupId(2), Term(10));
+    let (_, refused) = interval(&mut leading, &mut following);
+    assert_eq!(refused, []);
+    assert_eq!(confirmed(&leading), [1, 2, 3]);
+}
+
+#[test]
+fn an_answer_confirms_only_what_its_heartbeat_named() {
+    let (mut leading, mut following) = connected(&[(1, 2), (2, 2)]);
+    following.receive(&leading.beat(None));
+    let answer = following.answer().unwrap();
+    // Before the answer arrives, one group is led anew, another one in a new term.
+    leading.lead(GroupId(3), Term(1));
+    leading.lead(GroupId(2), Term(5));
+    leading.read(&answer);
+    assert_eq!(confirmed(&leading), [1], "churn elsewhere takes no confirmation away");
+    // A group that was resigned and led again meanwhile was not led without a break.
+    let mut again = connected(&[(1, 2)]).0;
+    let number = again.beat(None).number;
+    again.resign(GroupId(1));
+    again.lead(GroupId(1), Term(2));
+    let fingerprint = again.fingerprint;
+    again.read(&Answer { number, fingerprint, wants_list: false, refused: vec![] });
+    assert_eq!(again.confirmed(GroupId(1)), None);
+}
+
+#[test]
+fn answers_that_do_not_fit_confirm_nothing() {
+    let (mut leading, mut following) = connected(&[(1, 2)]);
+    let first = leading.beat(None);
+    following.receive(&first);
+    let good = following.answer().unwrap();
+    for bad in [
+        Answer { number: 9, ..good.clone() },
+        Answer { fingerprint: 0, ..good.clone() },
+        Answer { wants_list: true, ..good.clone() },
+        Answer { number: 0, fingerprint: 0, ..good.clone() },
+    ] {
+        assert_eq!(leading.read(&bad), []);
+        assert_eq!(confirmed(&leading), [] as [u32; 0]);
+    }
+    leading.read(&good);
+    assert_eq!(confirmed(&leading), [1]);
+    // One that was overtaken takes nothing back, and one too old to be remembered says nothing.
+    interval(&mut leading, &mut following);
+    leading.read(&Answer { refused: pairs_of(&[(1, 9)]), ..good.clone() });
+    assert_eq!(leading.confirmed(GroupId(1)), Some(2));
+    let (mut leading, _) = connected(&[(1, 2)]);
+    (0..=SENT_MAX).for_each(|_| drop(leading.beat(None)));
+    leading.read(&good);
+    assert_eq!(confirmed(&leading), [] as [u32; 0]);
+}
+
+#[test]
+fn an_idle_pair_sends_one_small_heartbeat_per_direction_whatever_it_leads() {
+    let many: Vec<_> = (1..10_000).map(|group| (group, 3)).collect();
+    let (mut leading, mut following) = connected(&many);
+    interval(&mut leading, &mut following);
+    let mut out = Vec::new();
+    leading.beat(following.answer()).encode(&mut out);
+    assert!(out.len() < 32, "{} bytes", out.len());
+}
+
+#[test]
+fn heartbeats_round_trip_and_bad_ones_are_refused() {
+    let answer = |refused| Answer { number: 5, fingerprint: 6, wants_list: true, refused };
+    let last = crate::codec::NUMBER_LIMIT - 1;
+    let all = vec![
+        Heartbeat { number: 1, fingerprint: u64::MAX, list: None, answer: None },
+        Heartbeat { number: u64::MAX, fingerprint: 0, list: Some(vec![]), answer: None },
+        Heartbeat {
+            number: 2,
+            fingerprint: 1,
+            list: Some(pairs_of(&[(0, 1), (7, last), (u32::MAX, 2)])),
+            answer: Some(answer(pairs_of(&[(9, 0)]))),
+        },
+        Heartbeat { number: 3, fingerprint: 1, list: None, answer: Some(answer(vec![])) },
+    ];
+    let mut out = Vec::new();
+    for heartbeat in &all {
+        let before = out.len();
+        heartbeat.encode(&mut out);
+        assert!(out.len() - before <= heartbeat.encoded_bytes_max());
+    }
+    assert_eq!(Heartbeat::decode(Bytes::copy_from_slice(&out)), Ok(all.clone()));
+    let mut one = Vec::new();
+    all[2].encode(&mut one);
+    for at in 1..one.len() {
+        assert!(Heartbeat::decode(Bytes::copy_from_slice(&one[..at])).is_err());
+    }
+    for at in 0..one.len() {
+        for byte in 0..=255 {
+            let mut bad = one.clone();
+            bad[at] = byte;
+            // An error or another heartbeat; never a panic.
+            let same = Heartbeat::decode(bad.into()) == Ok(vec![all[2].clone()]);
+            assert_eq!(same, byte == one[at]);
+        }
+    }
+    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 0, 1, 0];
+    assert!(Heartbeat::decode(twice.clone().into()).is_err(), "group 5 is named twice");
+    twice[12] = 1;
+    assert!(Heartbeat::decode(twice.clone().into()).is_ok());
+    twice[0] = 0;
+    assert!(Heartbeat::decode(twice.into()).is_err(), "heartbeats count from 1");
+}

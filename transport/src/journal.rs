@@ -1,0 +1,77 @@
+//! Says each thing about a peer once: a line is logged when it differs from the last one of that
+//! peer, and strangers share one line in a while. Decides only; the caller logs.
+
+use crate::event::Pair;
+use std::collections::BTreeMap;
+
+/// The direction of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Direction {
+    /// We dial.
+    Outbound,
+    /// They dial.
+    Inbound,
+}
+
+#[derive(Default)]
+pub(crate) struct Journal {
+    last: BTreeMap<(Direction, Pair), String>,
+    /// The tick of the last line about a stranger.
+    stranger: Option<u64>,
+}
+
+/// Those who connect may call themselves anything: beyond this many names, all are forgotten.
+const NAMES_MAX: usize = 1024;
+const STRANGER_TICKS: u64 = 500;
+
+impl Journal {
+    /// Whether `text` is news about the connection to or from `peer`.
+    pub(crate) fn is_news(&mut self, direction: Direction, peer: Pair, text: &str) -> bool {
+        let key = (direction, peer);
+        if self.last.get(&key).is_some_and(|last| last == text) {
+            return false;
+        }
+        if self.last.len() >= NAMES_MAX {
+            self.last.clear();
+        }
+        self.last.insert(key, text.to_owned());
+        true
+    }
+
+    /// Whether something about a connection that never said whose it is may be said at tick `now`.
+    pub(crate) fn is_time_for_a_stranger(&mut self, now: u64) -> bool {
+        let is_time = self.stranger.is_none_or(|last| now - last >= STRANGER_TICKS);
+        if is_time {
+            self.stranger = Some(now);
+        }
+        is_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{NodeId, ShardId};
+
+    #[test]
+    fn only_changes_are_news() {
+        let mut journal = Journal::default();
+        let peer = Pair::new(NodeId(1), ShardId(0));
+        let mut news = |text| journal.is_news(Direction::Outbound, peer, text);
+        let said = ["refused", "refused", "up", "refused"].map(&mut news);
+        assert_eq!(said, [true, false, true, true]);
+        assert!(journal.is_news(Direction::Inbound, peer, "refused"));
+    }
+
+    #[test]
+    fn names_are_bounded_and_strangers_share_a_line() {
+        let mut journal = Journal::default();
+        for node in 0..5000 {
+            journal.is_news(Direction::Inbound, Pair::new(NodeId(node), ShardId(0)), "x");
+        }
+        assert!(journal.last.len() <= NAMES_MAX);
+        assert!(journal.is_time_for_a_stranger(7));
+        assert!(!journal.is_time_for_a_stranger(7 + STRANGER_TICKS - 1));
+        assert!(journal.is_time_for_a_stranger(7 + STRANGER_TICKS));
+    }
+}

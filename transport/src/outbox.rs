@@ -1,0 +1,203 @@
+//! What waits to be written to one peer: frames, built in place, so that one write takes all of
+//! them. Bounded.
+
+use crate::{event::Outbound, frame, frame::Kind, wire};
+use purlin_rsm::Sequence;
+
+/// The frames of one peer that are not yet given to its connection.
+pub(crate) struct Outbox {
+    /// Whole frames, and perhaps an open one at the end.
+    bytes: Vec<u8>,
+    /// Where the open frame starts, and what it holds.
+    open: Option<(usize, Kind)>,
+    /// Bytes that the connection is writing.
+    in_flight: usize,
+    /// The last buffer that was written, kept for its memory.
+    spare: Vec<u8>,
+    bytes_max: usize,
+    frame_bytes_max: usize,
+}
+
+/// Why an outbox did not take an item.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Full {
+    /// Too much waits already.
+    Now,
+    /// No frame can hold it, ever.
+    Always,
+}
+
+/// A frame is closed rather than made longer than this: the receiver handles one at a time.
+const FRAME_BYTES: usize = 256 << 10;
+/// A buffer that a burst made larger than this is not kept.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+impl Outbox {
+    pub(crate) fn new(bytes_max: usize, frame_bytes_max: usize) -> Self {
+        let (bytes, spare) = (Vec::new(), Vec::new());
+        Self { bytes, open: None, in_flight: 0, spare, bytes_max, frame_bytes_max }
+    }
+
+    /// Appends `item` to the open frame, if that holds items of its kind and is short enough.
+    pub(crate) fn push(&mut self, item: &Outbound, durable: Sequence) -> Result<(), Full> {
+        let most = encoded_bytes_max(item);
+        if most > self.frame_bytes_max {
+            return Err(Full::Always);
+        }
+        let waiting = self.in_flight + self.bytes.len();
+        // An item that is longer than the bound goes alone, so that it goes at all.
+        if waiting > 0 && waiting + frame::HEADER_BYTES + most > self.bytes_max {
+            return Err(Full::Now);
+        }
+        self.open_frame(kind(item), most, durable);
+        let before = self.bytes.len();
+        encode(&mut self.bytes, item);
+        let taken = self.bytes.len() - before;
+        assert!(taken <= most, "an item took {taken} bytes where {most} were expected");
+        Ok(())
+    }
+
+    /// All that waits, in whole frames; `written` must follow.
+    pub(crate) fn take(&mut self, durable: Sequence) -> Vec<u8> {
+        self.close_frame(durable);
+        self.in_flight = self.bytes.len();
+        std::mem::replace(&mut self.bytes, std::mem::take(&mut self.spare))
+    }
+
+    /// What was taken is written.
+    pub(crate) fn written(&mut self, mut bytes: Vec<u8>) {
+        self.in_flight = 0;
+        bytes.clear();
+        if bytes.capacity() <= SPARE_BYTES_MAX {
+            self.spare = bytes;
+        }
+    }
+
+    /// The connection is lost, and with it all that waited.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::new(self.bytes_max, self.frame_bytes_max);
+    }
+
+    fn open_frame(&mut self, kind: Kind, more: usize, durable: Sequence) {
+        if let Some((start, open)) = self.open {
+            let body = self.bytes.len() - start - frame::HEADER_BYTES;
+            if open == kind && body + more <= FRAME_BYTES {
+                return;
+            }
+            self.close_frame(durable);
+        }
+        self.open = Some((frame::open(&mut self.bytes), kind));
+    }
+
+    fn close_frame(&mut self, durable: Sequence) {
+        if let Some((start, kind)) = self.open.take() {
+            frame::close(&mut self.bytes, start, kind, durable);
+        }
+    }
+}
+
+fn kind(item: &Outbound) -> Kind {
+    match item {
+        Outbound::Message(_) => Kind::Messages,
+        Outbound::Heartbeat(_) => Kind::Heartbeat,
+        Outbound::Forward(_) => Kind::Forward,
+        Outbound::ForwardReply(_) => Kind::ForwardReply,
+    }
+}
+
+fn encoded_bytes_max(item: &Outbound) -> usize {
+    match item {
+        Outbound::Message(envelope) => wire::encoded_bytes_max(envelope),
+        Outbound::Heartbeat(heartbeat) => heartbeat.encoded_bytes_max(),
+        Outbound::Forward(forward) => forward.encoded_bytes_max(),
+        Outbound::ForwardReply(reply) => reply.encoded_bytes_max(),
+    }
+}
+
+fn encode(out: &mut Vec<u8>, item: &Outbound) {
+    match item {
+        Outbound::Message(envelope) => wire::encode(out, envelope),
+        Outbound::Heartbeat(heartbeat) => heartbeat.encode(out),
+        Outbound::Forward(forward) => forward.encode(out),
+        Outbound::ForwardReply(reply) => reply.encode(out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply},
+        frame::{Decoder, Frame},
+    };
+    use bytes::Bytes;
+    use purlin_rsm::GroupId;
+
+    fn command(length: usize) -> Outbound {
+        Outbound::Forward(Forward {
+            id: 1,
+            group: GroupId(1),
+            kind: ForwardKind::Propose,
+            commands: vec![Bytes::from(vec![7; length])],
+        })
+    }
+
+    fn busy() -> Outbound {
+        Outbound::ForwardReply(ForwardReply { id: 1, answer: ForwardAnswer::Busy })
+    }
+
+    fn frames(bytes: &[u8]) -> Vec<Frame> {
+        let mut decoder = Decoder::new(16 << 20);
+        let mut rest = bytes;
+        let mut frames = Vec::new();
+        while !rest.is_empty() {
+            let space = decoder.space();
+            let count = space.len().min(rest.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            decoder.filled(count);
+            rest = &rest[count..];
+            while let Some(frame) = decoder.next().unwrap() {
+                frames.push(frame);
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn items_of_a_kind_share_a_frame_and_order_is_kept() {
+        let mut outbox = Outbox::new(1 << 20, 1 << 20);
+        for item in [command(1), command(2), busy(), busy(), command(3)] {
+            outbox.push(&item, Sequence(4)).unwrap();
+        }
+        let frames = frames(&outbox.take(Sequence(5)));
+        let kinds: Vec<_> = frames.iter().map(|frame| frame.kind).collect();
+        assert_eq!(kinds, [Kind::Forward, Kind::ForwardReply, Kind::Forward]);
+        assert_eq!(Forward::decode(frames[0].body.clone()).unwrap().len(), 2);
+        assert_eq!(frames[2].durable, Sequence(5));
+        assert!(outbox.bytes.is_empty());
+    }
+
+    #[test]
+    fn a_frame_is_closed_before_it_gets_long() {
+        let mut outbox = Outbox::new(16 << 20, 2 << 20);
+        (0..100).for_each(|_| outbox.push(&command(10_000), Sequence(0)).unwrap());
+        outbox.push(&command(1 << 20), Sequence(0)).unwrap();
+        let frames = frames(&outbox.take(Sequence(0)));
+        assert!(frames.len() > 4 && frames.len() < 10, "{}", frames.len());
+        assert!(frames.iter().rev().skip(1).all(|frame| frame.body.len() <= FRAME_BYTES));
+    }
+
+    #[test]
+    fn what_waits_and_what_is_being_written_is_bounded() {
+        let mut outbox = Outbox::new(1000, 1 << 20);
+        outbox.push(&command(600), Sequence(0)).unwrap();
+        assert_eq!(outbox.push(&command(600), Sequence(0)), Err(Full::Now));
+        let bytes = outbox.take(Sequence(0));
+        assert_eq!(outbox.push(&command(600), Sequence(0)), Err(Full::Now));
+        outbox.written(bytes);
+        outbox.push(&command(600), Sequence(0)).unwrap();
+        outbox.clear();
+        outbox.push(&command(5000), Sequence(0)).unwrap();
+        assert_eq!(outbox.push(&command(2 << 20), Sequence(0)), Err(Full::Always));
+    }
+}

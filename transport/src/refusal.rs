@@ -1,0 +1,527 @@
+//! Why a handshake is refused: a code for programs, and a message for the operators of both sides.
+//!
+//! The same value travels to the side that is refused, so its text names nodes and never says "we".
+//! Each message says what happened and where, what it means for the data, and what to do.
+//!
+//! ```text
+//! refusal   code:varint  then its numbers as varints, random ones fixed; unknown codes have none
+//! ```
+
+use crate::codec::{Fields, Malformed, put_fixed, put_varint};
+use purlin_rsm::{BootId, ClusterId, Incarnation, NodeId, Sequence, ShardId};
+use std::fmt;
+
+/// Why a handshake is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The two speak no common version of the protocol.
+    Version {
+        /// The lowest and highest version of the side that was refused.
+        theirs: (u16, u16),
+        /// The same of the side that refuses.
+        ours: (u16, u16),
+    },
+    /// The two belong to different clusters.
+    OtherCluster {
+        /// The cluster of the side that was refused.
+        theirs: ClusterId,
+        /// The cluster of the side that refuses.
+        ours: ClusterId,
+    },
+    /// What can never change of a cluster's configuration differs (safety I6).
+    OtherConfig {
+        /// The node that was refused.
+        node: NodeId,
+        /// Its hash.
+        theirs: u64,
+        /// The hash of the side that refuses.
+        ours: u64,
+    },
+    /// Another node listens at the address than the dialler wanted.
+    WrongNode {
+        /// Whom it wanted.
+        wanted: NodeId,
+        /// Who is there.
+        here: NodeId,
+    },
+    /// Another shard listens at the address than the dialler wanted.
+    WrongShard {
+        /// The node.
+        node: NodeId,
+        /// Which shard it wanted.
+        wanted: ShardId,
+        /// Which is there.
+        here: ShardId,
+    },
+    /// Both sides call themselves the same node.
+    OwnNode {
+        /// That node.
+        node: NodeId,
+    },
+    /// The node is no member of the cluster.
+    NotMember {
+        /// That node.
+        node: NodeId,
+    },
+    /// The two were made with different initial voters (safety I2).
+    OtherVoters {
+        /// The node that was refused.
+        node: NodeId,
+    },
+    /// The node's data directory is not the one that the cluster knows (safety I3).
+    OtherIncarnation {
+        /// The node.
+        node: NodeId,
+        /// The life of the directory that the cluster knows.
+        expected: Incarnation,
+        /// The life of the one it runs on.
+        got: Incarnation,
+    },
+    /// The shard's data directory has lost what it once said was durable (safety I4). Fenced from
+    /// now on.
+    WentBack {
+        /// The node.
+        node: NodeId,
+        /// The life of its directory.
+        incarnation: Incarnation,
+        /// The shard.
+        shard: ShardId,
+        /// By what it is seen.
+        how: GoneBack,
+    },
+    /// The shard's data directory has once gone back (safety I4).
+    Fenced {
+        /// The node.
+        node: NodeId,
+        /// The life of its directory.
+        incarnation: Incarnation,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Another process on the same identity was heard a moment ago (safety I5). Try again.
+    DuplicateBoot {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// The boot id that was heard.
+        live: BootId,
+        /// The boot id that is held off.
+        held_off: BootId,
+    },
+    /// The handshake comes from a process that a later start has replaced.
+    Superseded {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: ShardId,
+        /// The start that it comes from.
+        start: u64,
+        /// The latest start that is known.
+        latest: u64,
+    },
+    /// A code of a later version.
+    Other {
+        /// That code.
+        code: u64,
+    },
+}
+
+/// How a data directory shows that it has gone back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GoneBack {
+    /// Its latest starts do not reach the one that the peer remembers.
+    StartMissing {
+        /// The number of that start.
+        start: u64,
+    },
+    /// Another process than the peer remembers has that start's number.
+    OtherBoot {
+        /// The number of that start.
+        start: u64,
+        /// The boot id that the peer remembers.
+        expected: BootId,
+        /// The one in the list.
+        got: BootId,
+    },
+    /// The start after it kept less than it had said was durable.
+    KeptLess {
+        /// The number of that start.
+        start: u64,
+        /// What it had said was durable.
+        durable: Sequence,
+        /// What its successor kept.
+        kept: Sequence,
+    },
+}
+
+impl Refusal {
+    /// Stable on the wire, in logs and metrics.
+    pub fn code(&self) -> u64 {
+        match self {
+            Self::Version { .. } => 1,
+            Self::OtherCluster { .. } => 2,
+            Self::OtherConfig { .. } => 3,
+            Self::WrongNode { .. } => 4,
+            Self::WrongShard { .. } => 5,
+            Self::OwnNode { .. } => 6,
+            Self::NotMember { .. } => 7,
+            Self::OtherVoters { .. } => 8,
+            Self::OtherIncarnation { .. } => 9,
+            Self::WentBack { how: GoneBack::StartMissing { .. }, .. } => 10,
+            Self::WentBack { how: GoneBack::OtherBoot { .. }, .. } => 11,
+            Self::WentBack { how: GoneBack::KeptLess { .. }, .. } => 12,
+            Self::Fenced { .. } => 13,
+            Self::DuplicateBoot { .. } => 14,
+            Self::Superseded { .. } => 15,
+            Self::Other { code } => *code,
+        }
+    }
+
+    /// Whether it says that the data directory of `node` can never take part again: its shard
+    /// records that and stops (safety I3, I4).
+    pub fn ends(&self, node: NodeId) -> bool {
+        match self {
+            Self::OtherIncarnation { node: refused, .. }
+            | Self::WentBack { node: refused, .. }
+            | Self::Fenced { node: refused, .. } => *refused == node,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.code());
+        match *self {
+            Self::Version { theirs, ours } => {
+                for version in [theirs.0, theirs.1, ours.0, ours.1] {
+                    put_varint(out, version.into());
+                }
+            }
+            Self::OtherCluster { theirs, ours } => {
+                put_cluster(out, theirs);
+                put_cluster(out, ours);
+            }
+            Self::OtherConfig { node, theirs, ours } => {
+                put_varint(out, node.0.into());
+                put_fixed(out, theirs);
+                put_fixed(out, ours);
+            }
+            Self::WrongNode { wanted, here } => {
+                put_varint(out, wanted.0.into());
+                put_varint(out, here.0.into());
+            }
+            Self::WrongShard { node, wanted, here } => {
+                put_varint(out, node.0.into());
+                put_varint(out, wanted.0.into());
+                put_varint(out, here.0.into());
+            }
+            Self::OwnNode { node } | Self::NotMember { node } | Self::OtherVoters { node } => {
+                put_varint(out, node.0.into());
+            }
+            Self::OtherIncarnation { node, expected, got } => {
+                put_varint(out, node.0.into());
+                put_fixed(out, expected.0);
+                put_fixed(out, got.0);
+            }
+            Self::WentBack { node, incarnation, shard, how } => {
+                put_directory(out, node, incarnation, shard);
+                how.encode(out);
+            }
+            Self::Fenced { node, incarnation, shard } => {
+                put_directory(out, node, incarnation, shard);
+            }
+            Self::DuplicateBoot { node, shard, live, held_off } => {
+                put_varint(out, node.0.into());
+                put_varint(out, shard.0.into());
+                put_fixed(out, live.0);
+                put_fixed(out, held_off.0);
+            }
+            Self::Superseded { node, shard, start, latest } => {
+                put_varint(out, node.0.into());
+                put_varint(out, shard.0.into());
+                put_varint(out, start);
+                put_varint(out, latest);
+            }
+            Self::Other { .. } => {}
+        }
+    }
+
+    pub(crate) fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
+        let code = fields.varint()?;
+        Ok(match code {
+            1 => Self::Version { theirs: versions(fields)?, ours: versions(fields)? },
+            2 => Self::OtherCluster { theirs: cluster(fields)?, ours: cluster(fields)? },
+            3 => Self::OtherConfig {
+                node: fields.node()?,
+                theirs: fields.fixed()?,
+                ours: fields.fixed()?,
+            },
+            4 => Self::WrongNode { wanted: fields.node()?, here: fields.node()? },
+            5 => Self::WrongShard {
+                node: fields.node()?,
+                wanted: fields.shard()?,
+                here: fields.shard()?,
+            },
+            6 => Self::OwnNode { node: fields.node()? },
+            7 => Self::NotMember { node: fields.node()? },
+            8 => Self::OtherVoters { node: fields.node()? },
+            9 => Self::OtherIncarnation {
+                node: fields.node()?,
+                expected: Incarnation(fields.fixed()?),
+                got: Incarnation(fields.fixed()?),
+            },
+            10..=12 => Self::WentBack {
+                node: fields.node()?,
+                incarnation: Incarnation(fields.fixed()?),
+                shard: fields.shard()?,
+                how: GoneBack::decode(code, fields)?,
+            },
+            13 => Self::Fenced {
+                node: fields.node()?,
+                incarnation: Incarnation(fields.fixed()?),
+                shard: fields.shard()?,
+            },
+            14 => Self::DuplicateBoot {
+                node: fields.node()?,
+                shard: fields.shard()?,
+                live: BootId(fields.fixed()?),
+                held_off: BootId(fields.fixed()?),
+            },
+            15 => Self::Superseded {
+                node: fields.node()?,
+                shard: fields.shard()?,
+                start: fields.varint()?,
+                latest: fields.varint()?,
+            },
+            // What a later version says behind its code is not for us.
+            code => Self::Other { code },
+        })
+    }
+}
+
+impl GoneBack {
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::StartMissing { start } => put_varint(out, start),
+            Self::OtherBoot { start, expected, got } => {
+                put_varint(out, start);
+                put_fixed(out, expected.0);
+                put_fixed(out, got.0);
+            }
+            Self::KeptLess { start, durable, kept } => {
+                put_varint(out, start);
+                put_varint(out, durable.0);
+                put_varint(out, kept.0);
+            }
+        }
+    }
+
+    fn decode(code: u64, fields: &mut Fields) -> Result<Self, Malformed> {
+        let start = fields.varint()?;
+        Ok(match code {
+            10 => Self::StartMissing { start },
+            11 => {
+                let (expected, got) = (BootId(fields.fixed()?), BootId(fields.fixed()?));
+                Self::OtherBoot { start, expected, got }
+            }
+            _ => {
+                let (durable, kept) = (Sequence(fields.varint()?), Sequence(fields.varint()?));
+                Self::KeptLess { start, durable, kept }
+            }
+        })
+    }
+}
+
+fn put_directory(out: &mut Vec<u8>, node: NodeId, incarnation: Incarnation, shard: ShardId) {
+    put_varint(out, node.0.into());
+    put_fixed(out, incarnation.0);
+    put_varint(out, shard.0.into());
+}
+
+pub(crate) fn put_cluster(out: &mut Vec<u8>, cluster: ClusterId) {
+    put_fixed(out, cluster.0 as u64);
+    put_fixed(out, (cluster.0 >> 64) as u64);
+}
+
+pub(crate) fn cluster(fields: &mut Fields) -> Result<ClusterId, Malformed> {
+    let (low, high) = (fields.fixed()?, fields.fixed()?);
+    Ok(ClusterId(u128::from(high) << 64 | u128::from(low)))
+}
+
+pub(crate) fn versions(fields: &mut Fields) -> Result<(u16, u16), Malformed> {
+    const WHAT: &str = "a version over 16 bits";
+    Ok((fields.narrow(WHAT)?, fields.narrow(WHAT)?))
+}
+
+/// The way back for a data directory that may not return under its identity.
+const RE_ENTER: &str = "Do: keep the directory aside, make a new one with `init`, and let the node \
+                        re-enter by a membership change";
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version { theirs, ours } => write!(
+                f,
+                "no common version of the peer protocol: the dialling node speaks {} to {}, the \
+                 listening one {} to {}. Means: they exchange nothing, no data is touched. Do: \
+                 upgrade the older one first, one version at a time",
+                theirs.0, theirs.1, ours.0, ours.1
+            ),
+            Self::OtherCluster { theirs, ours } => write!(
+                f,
+                "a node of cluster {theirs} met one of cluster {ours}. Means: they exchange \
+                 nothing, no data is touched. Do: correct the address in the configuration file, or \
+                 take the data directory back to its own cluster"
+            ),
+            Self::OtherConfig { node, theirs, ours } => write!(
+                f,
+                "node {node} was made with another configuration of the cluster (hash \
+                 {theirs:016x}, elsewhere {ours:016x}): its format or number of groups differs. \
+                 Means: it cannot take part, no data is touched. Do: make its data directory with \
+                 the cluster's own configuration file"
+            ),
+            Self::WrongNode { wanted, here } => write!(
+                f,
+                "node {here} listens where node {wanted} was looked for. Means: they exchange \
+                 nothing, no data is touched. Do: correct host or peer_port of node {wanted} in the \
+                 configuration file"
+            ),
+            Self::WrongShard { node, wanted, here } => write!(
+                f,
+                "shard {here} of node {node} listens where its shard {wanted} was looked for. Means: \
+                 they exchange nothing, no data is touched. Do: correct peer_port of node {node}: \
+                 its shard i listens at peer_port + i"
+            ),
+            Self::OwnNode { node } => write!(
+                f,
+                "two processes call themselves node {node}. Means: they exchange nothing, no data \
+                 is touched. Do: give each node its own id, or correct the address by which it \
+                 found itself"
+            ),
+            Self::NotMember { node } => write!(
+                f,
+                "node {node} is no member of the cluster. Means: it takes no part, no data is \
+                 touched. Do: add it by a membership change, or stop it"
+            ),
+            Self::OtherVoters { node } => write!(
+                f,
+                "node {node} was made with other initial voters than the node it met. Means: the \
+                 cluster does not start with it, no data is touched. Do: make all data directories \
+                 with the same list of members"
+            ),
+            Self::OtherIncarnation { node, expected, got } => write!(
+                f,
+                "node {node} runs on data directory {got}, but the cluster knows it with {expected}: \
+                 it was wiped, made anew or exchanged. Means: it may have forgotten votes and \
+                 entries, so it takes no part under this identity; the others keep their data. Do: \
+                 start it on its old directory, or let the new one enter by a membership change"
+            ),
+            Self::WentBack { node, incarnation, shard, how } => write!(
+                f,
+                "the data directory of node {node} shard {shard} ({incarnation}) has gone back: \
+                 {how}. Means: an old copy was restored or its disk lost durable writes, so it may \
+                 have forgotten votes and entries and takes no part any more; the others keep their \
+                 data. {RE_ENTER}"
+            ),
+            Self::Fenced { node, incarnation, shard } => write!(
+                f,
+                "the data directory of node {node} shard {shard} ({incarnation}) is fenced: it has \
+                 gone back once. Means: it may have forgotten votes and entries and takes no part \
+                 any more; the others keep their data. {RE_ENTER}"
+            ),
+            Self::DuplicateBoot { node, shard, live, held_off } => write!(
+                f,
+                "two processes say they are node {node} shard {shard}: {live} was heard a moment \
+                 ago, so {held_off} is held off. Means: nothing after a quick restart, which lets \
+                 it in as soon as the old one is silent; no data is touched. Do: nothing; if it \
+                 lasts, stop the process that runs on a copy of the data directory"
+            ),
+            Self::Superseded { node, shard, start, latest } => write!(
+                f,
+                "a late handshake of start {start} of node {node} shard {shard}, which is in start \
+                 {latest} by now. Means: nothing, no data is touched. Do: nothing; if it lasts, stop \
+                 the older process"
+            ),
+            Self::Other { code } => write!(
+                f,
+                "refused with code {code}, which this version does not know. Means: they exchange \
+                 nothing, no data is touched. Do: see the log of the other node"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for GoneBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StartMissing { start } => write!(f, "it does not know its own start {start}"),
+            Self::OtherBoot { start, expected, got } => {
+                write!(f, "its start {start} was {expected} and is now {got}")
+            }
+            Self::KeptLess { start, durable, kept } => write!(
+                f,
+                "its start {start} had batch {durable} durable, and the next one kept only {kept}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Refusal> {
+        let (node, shard, incarnation) = (NodeId(2), ShardId(3), Incarnation(0xfeed));
+        let (a, b) = (BootId(u64::MAX), BootId(7));
+        let (durable, kept) = (Sequence(9), Sequence(8));
+        let went = |how| Refusal::WentBack { node, incarnation, shard, how };
+        vec![
+            Refusal::Version { theirs: (2, 3), ours: (1, 1) },
+            Refusal::OtherCluster { theirs: ClusterId(u128::MAX), ours: ClusterId(1 << 90) },
+            Refusal::OtherConfig { node, theirs: 1, ours: u64::MAX },
+            Refusal::WrongNode { wanted: node, here: NodeId(u32::MAX) },
+            Refusal::WrongShard { node, wanted: shard, here: ShardId(u16::MAX) },
+            Refusal::OwnNode { node },
+            Refusal::NotMember { node },
+            Refusal::OtherVoters { node },
+            Refusal::OtherIncarnation { node, expected: incarnation, got: Incarnation(1) },
+            went(GoneBack::StartMissing { start: 5 }),
+            went(GoneBack::OtherBoot { start: 5, expected: a, got: b }),
+            went(GoneBack::KeptLess { start: 5, durable, kept }),
+            Refusal::Fenced { node, incarnation, shard },
+            Refusal::DuplicateBoot { node, shard, live: a, held_off: b },
+            Refusal::Superseded { node, shard, start: 4, latest: 5 },
+            Refusal::Other { code: 99 },
+        ]
+    }
+
+    #[test]
+    fn each_refusal_round_trips_under_its_own_code() {
+        let mut codes = std::collections::BTreeSet::new();
+        for refusal in all() {
+            let mut out = Vec::new();
+            refusal.encode(&mut out);
+            let mut fields = Fields::new(out.into());
+            assert_eq!(Refusal::decode(&mut fields), Ok(refusal));
+            assert_eq!(fields.finish(), Ok(()));
+            assert!(codes.insert(refusal.code()), "two refusals share {}", refusal.code());
+        }
+    }
+
+    #[test]
+    fn each_refusal_says_what_it_means_and_what_to_do() {
+        for refusal in all() {
+            let text = refusal.to_string();
+            assert!(text.contains(". Means: ") && text.contains(". Do: "), "{text}");
+            assert!(!text.contains("  "), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_concerns_ones_own_directory_ends_a_node() {
+        let ended: Vec<u64> =
+            all().iter().filter(|r| r.ends(NodeId(2))).map(Refusal::code).collect();
+        assert_eq!(ended, [9, 10, 11, 12, 13]);
+        assert!(all().iter().all(|refusal| !refusal.ends(NodeId(1))));
+    }
+}

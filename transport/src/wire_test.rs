@@ -1,0 +1,182 @@
+//! The wire format of messages: frozen by a golden file, and safe against any bytes.
+
+use super::*;
+use crate::heartbeat::finalize;
+use purlin_rsm::{GroupId, Index};
+
+const FROM: NodeId = NodeId(1);
+const TO: NodeId = NodeId(2);
+
+fn id(term: u64, index: u64) -> EntryId {
+    EntryId::new(Term(term), Index(index))
+}
+
+fn entry(term: u64, index: u64, command: Option<&[u8]>) -> Entry {
+    let payload = match command {
+        Some(bytes) => Payload::Command(Bytes::copy_from_slice(bytes)),
+        None => Payload::Noop,
+    };
+    Entry { term: Term(term), index: Index(index), payload }
+}
+
+fn envelope(group: u32, term: u64, message: Message) -> Envelope {
+    Envelope { from: FROM, to: TO, group: GroupId(group), term: Term(term), message }
+}
+
+/// One of each kind, with small and with large numbers.
+pub(crate) fn samples() -> Vec<Envelope> {
+    let last = NUMBER_LIMIT - 1;
+    let entries = vec![
+        entry(4, 10, None),
+        entry(4, 11, Some(b"set a 1")),
+        entry(6, 12, Some(b"")),
+        entry(7, 13, Some(&[0xab; 200])),
+    ];
+    vec![
+        envelope(1, 7, Message::PreVote { last: id(3, 9) }),
+        envelope(1, 7, Message::PreVoteReply { granted: true }),
+        envelope(0, 7, Message::Vote { last: id(0, 0) }),
+        envelope(u32::MAX, last, Message::VoteReply { granted: false }),
+        envelope(48, 7, Message::Append { prev: id(3, 9), entries, committed: Index(8) }),
+        envelope(48, 1, Message::Append { prev: id(0, 0), entries: vec![], committed: Index(0) }),
+        envelope(300, 7, Message::AppendReply { matched: Index(1 << 40) }),
+        envelope(2, 7, Message::AppendReject { prev: Index(90), hint: id(2, 80) }),
+        envelope(2, 7, Message::ReadProbe { round: u64::MAX }),
+        envelope(2, 7, Message::ReadProbeReply { round: 0x0102_0304_0506_0708 }),
+        envelope(2, last, Message::Stale),
+    ]
+}
+
+fn bytes_of(envelopes: &[Envelope]) -> Vec<u8> {
+    let mut out = Vec::new();
+    envelopes.iter().for_each(|envelope| encode(&mut out, envelope));
+    out
+}
+
+#[test]
+fn every_kind_round_trips_and_many_share_a_body() {
+    for envelope in samples() {
+        let bytes = bytes_of(std::slice::from_ref(&envelope));
+        assert!(bytes.len() <= encoded_bytes_max(&envelope), "{envelope:?}");
+        assert_eq!(decode(bytes.into(), FROM, TO), Ok(vec![envelope]));
+    }
+    assert_eq!(decode(bytes_of(&samples()).into(), FROM, TO), Ok(samples()));
+}
+
+#[test]
+fn small_messages_are_small() {
+    let reply = envelope(48, 9, Message::AppendReply { matched: Index(100_000) });
+    assert_eq!(bytes_of(&[reply]).len(), 6);
+}
+
+#[test]
+fn commands_are_slices_of_the_frame() {
+    let body = Bytes::from(bytes_of(&samples()));
+    let range = body.as_ptr_range();
+    let mut commands = 0;
+    for envelope in decode(body, FROM, TO).unwrap() {
+        let Message::Append { entries, .. } = envelope.message else { continue };
+        for entry in entries {
+            let Payload::Command(data) = entry.payload else { continue };
+            assert!(data.is_empty() || range.contains(&data.as_ptr()));
+            commands += 1;
+        }
+    }
+    assert_eq!(commands, 3);
+}
+
+#[test]
+fn cut_bytes_are_refused_at_every_place() {
+    for envelope in samples() {
+        let bytes = bytes_of(&[envelope]);
+        for at in 1..bytes.len() {
+            assert!(decode(Bytes::copy_from_slice(&bytes[..at]), FROM, TO).is_err(), "{at}");
+        }
+    }
+}
+
+/// Mutated and arbitrary bytes give an error or envelopes that encode again, never a panic.
+#[test]
+fn any_bytes_are_safe() {
+    let good = bytes_of(&samples());
+    let mut state = 1;
+    let mut draw = move || {
+        state = finalize(state);
+        state
+    };
+    let (mut refused, mut read) = (0, 0);
+    for round in 0..20_000 {
+        let mut bytes = good.clone();
+        if round % 2 == 0 {
+            bytes = (0..draw() % 64).map(|_| draw() as u8).collect();
+            if let Some(first) = bytes.first_mut() {
+                *first %= 12;
+            }
+        }
+        for _ in 0..draw() % 4 {
+            let at = draw() as usize % bytes.len().max(1);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = draw() as u8;
+            }
+        }
+        match decode(bytes.into(), FROM, TO) {
+            Ok(envelopes) => {
+                let again = bytes_of(&envelopes);
+                assert_eq!(decode(again.into(), FROM, TO), Ok(envelopes));
+                read += 1;
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > 1000 && read > 1000, "{refused} refused, {read} read");
+}
+
+#[test]
+fn terms_and_indexes_that_would_brick_a_group_are_refused() {
+    for term in [NUMBER_LIMIT, u64::MAX] {
+        let mut bytes = vec![10, 1];
+        put_varint(&mut bytes, term);
+        assert!(decode(bytes.into(), FROM, TO).is_err());
+    }
+    let last = NUMBER_LIMIT - 1;
+    // An entry after the last index, and one of a term that the steps sum up to.
+    let body = |prev: EntryId, step: u64| {
+        let mut bytes = vec![5, 1];
+        put_varint(&mut bytes, last);
+        put_entry_id(&mut bytes, prev);
+        [0, 1, step, 0].into_iter().for_each(|number| put_varint(&mut bytes, number));
+        decode(bytes.into(), FROM, TO)
+    };
+    assert!(body(id(1, 1), 1).is_ok());
+    assert!(body(id(1, last), 1).is_err());
+    assert!(body(id(last, 1), 1).is_err());
+}
+
+#[test]
+fn entries_above_the_leaders_term_are_refused() {
+    let good = vec![entry(7, 2, None)];
+    let append = Message::Append { prev: id(1, 1), entries: good, committed: Index(0) };
+    let mut bytes = bytes_of(&[envelope(1, 7, append)]);
+    assert!(decode(bytes.clone().into(), FROM, TO).is_ok());
+    assert_eq!(bytes[2], 7);
+    bytes[2] = 6;
+    assert!(decode(bytes.into(), FROM, TO).is_err());
+}
+
+#[test]
+fn a_count_beyond_the_frame_is_refused_before_anything_is_allocated() {
+    let mut bytes = vec![5, 1, 7, 1, 1, 0];
+    put_varint(&mut bytes, u64::MAX);
+    assert_eq!(
+        decode(bytes.into(), FROM, TO),
+        Err(Malformed { what: "more items than the frame can hold" })
+    );
+}
+
+#[test]
+#[should_panic(expected = "does not follow")]
+fn a_gap_between_our_own_entries_is_a_bug() {
+    let entries = vec![entry(1, 3, None)];
+    let append = Message::Append { prev: id(1, 1), entries, committed: Index(0) };
+    bytes_of(&[envelope(1, 1, append)]);
+}
