@@ -2,13 +2,11 @@
 //! machine says no. The simulator covers everything above the seams; this covers what it replaces.
 
 use futures_lite::future;
-use purlin::{
-    Disk, Durability, File, Listener, Mesh, Net, Reader, Runtime, ShardId, Writer,
-    glommio::{
-        DirectFile, Glommio, ShardEnd, ShardThreads, SharedPort, Tcp, check, faster_durability,
-        mesh, run_once, run_shards,
-    },
+use purlin::glommio::{
+    DirectFile, Glommio, ShardEnd, ShardThreads, SharedPort, Tcp, check, faster_durability, mesh,
+    run_once, run_shards,
 };
+use purlin::{Disk, Durability, File, Listener, Mesh, Net, Reader, Runtime, ShardId, Writer};
 use std::{
     cell::{Cell, RefCell},
     fs,
