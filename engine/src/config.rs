@@ -96,6 +96,11 @@ pub struct IntakeOptions {
     pub deadline: Duration,
 }
 
+/// A command of this length still fits into a frame between nodes.
+const COMMAND_BYTES_MAX: usize = 12 << 20;
+/// What a batch, its record and its entry add to a command on disk, at most.
+const COMMAND_OVERHEAD: usize = 64 << 10;
+
 impl ClusterConfig {
     /// A cluster with one replica of each group on every member.
     pub fn new(id: ClusterId, groups: u32, members: Vec<Member>) -> Self {
@@ -158,8 +163,12 @@ impl NodeConfig {
             )
         } else if !self.wal.segment_bytes.is_multiple_of(4096) || self.wal.segment_bytes < 1 << 20 {
             Some("a WAL segment must be a multiple of 4,096 bytes, and 1 MiB at least".into())
-        } else if self.intake.command_bytes_max as u64 > self.wal.segment_bytes / 4 {
-            Some("the longest command must fit into a quarter of a WAL segment".into())
+        } else if self.intake.command_bytes_max + COMMAND_OVERHEAD
+            > self.wal.segment_bytes as usize / 4
+        {
+            Some("the longest command, and 64 KiB, must fit into a quarter of a WAL segment".into())
+        } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
+            Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
         } else if raft.inflight_messages_max == 0 || self.intake.requests_max == 0 {
             Some("windows and queues must not be empty".into())
         } else {

@@ -24,7 +24,7 @@ pub(crate) struct Pairs {
 struct State {
     leading: Leading,
     following: Following,
-    /// The groups of this shard that live on that one too.
+    /// The groups of this shard that live on that one too, ascending.
     groups: Vec<GroupId>,
     /// We can write to it.
     is_reached: bool,
@@ -200,7 +200,9 @@ impl Pairs {
         standing: Standing,
         groups: &mut Groups,
     ) {
-        for (pair, state) in self.pairs.iter_mut().filter(|(_, state)| state.groups.contains(&id)) {
+        for (pair, state) in
+            self.pairs.iter_mut().filter(|(_, state)| state.groups.binary_search(&id).is_ok())
+        {
             if standing.leads {
                 state.leading.lead(id, standing.term);
                 state.is_settled = false;
