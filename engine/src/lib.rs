@@ -1,7 +1,10 @@
 //! A thread-per-core, sharded multi-raft engine to embed.
 
+pub mod glommio;
+
 mod config;
 mod error;
+mod host;
 mod runtime;
 
 mod client;
@@ -36,6 +39,7 @@ pub use config::{
 };
 pub use desk::Connection;
 pub use error::{Error, ErrorKind};
+pub use host::{Host, HostBuilder, init, recorded_shards};
 pub use local::LocalShard;
 pub use mesh::MeshMessage;
 pub use purlin_rsm::*;
@@ -43,5 +47,5 @@ pub use purlin_storage::{Block, Disk, Durability, File};
 pub use purlin_transport::{Listener, Net, Reader, Writer};
 pub use request::{Completion, Outcome, Request, RequestError};
 pub use runtime::{Mesh, Runtime};
-pub use setup::{MachineFactory, ShardSetup, Shared, init};
+pub use setup::{MachineFactory, ShardSetup, Shared, init as init_on};
 pub use shard::Shard;

@@ -31,9 +31,12 @@ mod wal;
 
 mod recovery;
 mod scan;
+mod tail;
 
 #[cfg(test)]
 mod crash_test;
+#[cfg(test)]
+mod format_test;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -33,6 +33,8 @@ const MESH_CAPACITY: usize = 256;
 const THINK: Duration = Duration::from_millis(60);
 /// After the faults have ended, everything must work again within this simulated time.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// How long a probe waits for one shard's answer.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// The search for an order of one key's operations gives up after so many steps.
 const CHECK_STEPS: u64 = 2_000_000;
 
@@ -194,7 +196,7 @@ impl Shelf {
             async move {
                 let (cluster, config) = (shelf.cluster_config(), shelf.node_config(node));
                 if let Err(error) =
-                    purlin::init(&runtime, &cluster, &config, shelf.shards(node)).await
+                    purlin::init_on(&runtime, &cluster, &config, shelf.shards(node)).await
                 {
                     shelf.violation(format!("init of node {node} failed: {error}"));
                 }
@@ -323,22 +325,22 @@ impl Shelf {
         if !world.panics().is_empty() {
             return;
         }
-        let done = Rc::new(Cell::new(0_u32));
-        let wanted = nodes.len() as u32 * self.options.groups;
+        let missing: Rc<RefCell<BTreeSet<(NodeId, GroupId)>>> = Rc::default();
         for node in nodes {
             for group in (1..=self.options.groups).map(GroupId) {
-                let (shelf, node, done, runtime) =
-                    (self.clone(), *node, done.clone(), world.outside());
+                let (shelf, missing, node) = (self.clone(), missing.clone(), *node);
+                let runtime = world.outside();
+                missing.borrow_mut().insert((node, group));
                 world.outside().spawn(async move {
                     shelf.probe(&runtime, node, group).await;
-                    done.set(done.get() + 1);
+                    missing.borrow_mut().remove(&(node, group));
                 });
             }
         }
-        if world.run_until(RECOVERY, || done.get() == wanted) != Outcome::Reached {
-            let missing = wanted - done.get();
+        if world.run_until(RECOVERY, || missing.borrow().is_empty()) != Outcome::Reached {
+            let missing = missing.borrow();
             return self.violation(format!(
-                "{missing} of {wanted} groups took no write {RECOVERY:?} after the last fault"
+                "no write {RECOVERY:?} after the last fault, (node, group): {missing:?}"
             ));
         }
         self.is_over.set(true);
@@ -363,10 +365,16 @@ impl Shelf {
         };
         loop {
             let local = self.locals.borrow().get(&(node, ShardId(0))).cloned();
-            if let Some(local) = local
-                && local.propose(group, command.encode()).await.is_ok()
-            {
-                return;
+            if let Some(local) = local {
+                // The shard may have ended with its process, and will never answer.
+                let answered = async { local.propose(group, command.encode()).await.is_ok() };
+                let given_up = async {
+                    runtime.sleep(PATIENCE).await;
+                    false
+                };
+                if futures_lite::future::or(answered, given_up).await {
+                    return;
+                }
             }
             runtime.sleep(Duration::from_millis(100)).await;
         }

@@ -16,7 +16,10 @@ impl<R: Runtime> Shard<R> {
         while let Some(event) = self.exchanger.poll() {
             match event {
                 Event::OutboundUp(facts) => self.on_outbound_up(now, &facts),
-                Event::Learned(facts) => self.pairs.learn(facts.node, facts.shards, &self.groups),
+                Event::Learned(facts) => {
+                    self.pairs.learn(facts.node, facts.shards, &self.groups);
+                    self.meet(&facts);
+                }
                 Event::OutboundLost(pair) => {
                     self.pairs.outbound_lost(now, pair, &mut self.groups);
                     self.lose_batches(pair);
@@ -43,11 +46,7 @@ impl<R: Runtime> Shard<R> {
 
     fn on_outbound_up(&mut self, now: Tick, facts: &Facts) {
         self.pairs.outbound_up(now, facts, &mut self.groups);
-        if self.site.shard == ShardId(0)
-            && let Some(identity) = self.membership.meet(facts)
-        {
-            self.record(identity);
-        }
+        self.meet(facts);
         let others: Vec<NodeId> = self
             .membership
             .identity()
@@ -58,6 +57,15 @@ impl<R: Runtime> Shard<R> {
         // Each peer has seen this start and refused nothing (safety I4).
         if self.pairs.are_all_reached(&others) {
             self.groups.for_each(|group| group.raft.trust());
+        }
+    }
+
+    /// A peer has answered our handshake: perhaps it was the last one that was missing.
+    fn meet(&mut self, facts: &Facts) {
+        if self.site.shard == ShardId(0)
+            && let Some(identity) = self.membership.meet(facts)
+        {
+            self.record(identity);
         }
     }
 

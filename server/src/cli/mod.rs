@@ -1,5 +1,6 @@
 //! The command line: one program, a command each.
 
+pub mod client;
 mod config;
 mod init;
 mod logging;
@@ -9,6 +10,7 @@ mod server;
 pub(crate) use init::new_cluster_id;
 pub(crate) use output::say;
 
+use self::client::ClientOptions;
 use crate::{
     config::{Config, FILE_BYTES_MAX},
     dev::{self, DevOptions},
@@ -56,6 +58,8 @@ enum Command {
     Dev(DevOptions),
     /// Run one node
     Server(ServerArguments),
+    /// Send commands to a node, or talk to it line by line
+    Cli(ClientArguments),
     /// Make a node's data directory, or draw a cluster id
     Init(InitArguments),
     /// Check or write a configuration file
@@ -74,6 +78,19 @@ struct ServerArguments {
     /// Use these cores only
     #[arg(long, value_name = "CORES", value_delimiter = ',', hide = true)]
     cores: Vec<usize>,
+}
+
+#[derive(Args)]
+struct ClientArguments {
+    /// The node's host
+    #[arg(long, default_value = "127.0.0.1")]
+    host: String,
+    /// The port at which the node serves Redis clients
+    #[arg(short, long, default_value_t = 7000)]
+    port: u16,
+    /// The command and its arguments; none to be asked for them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    words: Vec<String>,
 }
 
 #[derive(Args)]
@@ -101,16 +118,20 @@ enum ConfigCommand {
 /// Runs the command that the process was given.
 pub fn main() -> ExitCode {
     match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Failure> {
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         None => {
             say(OVERVIEW);
             Ok(())
+        }
+        Some(Command::Cli(ClientArguments { host, port, words })) => {
+            let options = ClientOptions { host, ..ClientOptions::new(port) };
+            return Ok(client::run(&options, &words).into());
         }
         Some(Command::Dev(options)) => dev::run(&options),
         Some(Command::Server(arguments)) => server::run(&arguments),
@@ -119,6 +140,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Config(ConfigCommand::Check { file })) => config::check(&file),
         Some(Command::Config(ConfigCommand::Default)) => config::print_default(),
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// Reads and checks the configuration file at `path`.

@@ -1,10 +1,9 @@
-//! What a client connection asks of the engine, and what it is answered.
+//! What a client connection asks of the engine.
 //!
-//! The engine implements [`Backend`]; tests and the simulator may put their own in its place.
+//! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
-use bytes::Bytes;
-use purlin::{GroupId, Index, NodeId, Term};
-use std::time::Duration;
+use purlin::{Completion, Connection, GroupId, LocalShard, NodeId, Request, Runtime};
+use std::{rc::Rc, time::Duration};
 
 /// One connection's way to the groups of the cluster, wherever they are led.
 ///
@@ -25,52 +24,6 @@ pub trait Backend: 'static {
     fn info(&self) -> ServerInfo;
 }
 
-/// What is asked of a group.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Request {
-    /// To commit this command and apply it.
-    Propose(Bytes),
-    /// To answer this query, linearizably.
-    Query(Bytes),
-}
-
-/// The end of a request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Completion {
-    /// The tag that it was submitted with.
-    pub tag: u64,
-    /// What the machine answered, or why it did not.
-    pub result: Result<Bytes, RequestError>,
-}
-
-/// Why a request was not answered. The variant tells what is known of its effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RequestError {
-    /// A queue was full. Certainly not applied.
-    Busy,
-    /// The group has no leader that could be reached in time. Certainly not applied.
-    NoLeader {
-        /// How long the request has waited for one.
-        waited_ms: u64,
-    },
-    /// It was never appended, or another entry was committed in its place. Certainly not applied.
-    NotApplied,
-    /// It was appended, or may have been, and then leadership changed or time ran out: it may be
-    /// applied now, later, or never.
-    Unknown {
-        /// The group that it went to.
-        group: GroupId,
-        /// The term of its entry, or `Term(0)` when that is not known either.
-        term: Term,
-        /// The index of its entry, or `Index(0)`.
-        index: Index,
-    },
-    /// It is longer than an entry may be. Certainly not applied.
-    TooLarge,
-    /// The node is stopping. Certainly not applied.
-    Stopping,
-}
-
 /// The facts that `INFO` and `WAIT` tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
@@ -84,12 +37,78 @@ pub struct ServerInfo {
     pub replicas: u32,
     /// How many shards this node has.
     pub shards: u32,
-    /// How many groups this node leads.
-    pub groups_led: u32,
+    /// The groups that this node leads, ascending.
+    pub leads: Vec<GroupId>,
     /// How many of its groups know no leader.
     pub groups_without_leader: u32,
-    /// How many commands this node has applied since it started.
-    pub commands_applied: u64,
+    /// How many entries of all groups, since the cluster was made, are applied here.
+    pub entries_applied: u64,
     /// How long it has run.
     pub uptime: Duration,
+}
+
+/// What a node's [`ServerInfo`] consists of that does not change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeFacts {
+    /// The cluster's id, as text.
+    pub cluster: String,
+    /// How many nodes the cluster has.
+    pub nodes: u32,
+    /// How many voters each group has.
+    pub replicas: u32,
+    /// How many shards this node has.
+    pub shards: u32,
+    /// When it started, by the clock of its runtime.
+    pub started_at: Duration,
+}
+
+/// The engine, from the core of one shard.
+pub struct ShardBackend<R: Runtime> {
+    connection: Rc<Connection>,
+    shard: LocalShard<R>,
+    facts: Rc<NodeFacts>,
+}
+
+impl<R: Runtime> ShardBackend<R> {
+    /// A way to the groups for one more connection.
+    pub fn new(shard: &LocalShard<R>, facts: &Rc<NodeFacts>) -> Self {
+        Self { connection: shard.connect(), shard: shard.clone(), facts: Rc::clone(facts) }
+    }
+}
+
+impl<R: Runtime> Backend for ShardBackend<R> {
+    fn submit(&self, group: GroupId, request: Request, tag: u64) {
+        self.connection.submit(group, request, tag);
+    }
+
+    fn take_completions(&self, into: &mut Vec<Completion>) {
+        self.connection.take_completions(into);
+    }
+
+    fn completed(&self) -> impl Future<Output = ()> {
+        self.connection.completed()
+    }
+
+    fn info(&self) -> ServerInfo {
+        let node = self.shard.node();
+        let mut info = ServerInfo {
+            node,
+            cluster: self.facts.cluster.clone(),
+            nodes: self.facts.nodes,
+            replicas: self.facts.replicas,
+            shards: self.facts.shards,
+            leads: Vec::new(),
+            groups_without_leader: 0,
+            entries_applied: 0,
+            uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),
+        };
+        for group in self.shard.board().groups() {
+            if group.leader == Some(node) {
+                info.leads.push(group.group);
+            }
+            info.groups_without_leader += u32::from(group.leader.is_none());
+            info.entries_applied += group.applied.0;
+        }
+        info
+    }
 }

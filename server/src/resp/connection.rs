@@ -13,7 +13,7 @@
 //! the reader stops reading, and with it, at some point, the client stops sending.
 
 use super::{
-    backend::{Backend, Completion, Request},
+    backend::Backend,
     commands::{self, CommandSpec, Run},
     data::Plan,
     front::{Client, FrontEnd},
@@ -30,7 +30,7 @@ use super::{
 use bytes::BytesMut;
 use futures_lite::future;
 use purlin::kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
-use purlin::{GroupId, Reader, Runtime, Writer};
+use purlin::{Completion, GroupId, Reader, Request, Runtime, Writer};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -53,6 +53,7 @@ pub async fn serve_client<R: Runtime, B: Backend>(
         Reply::new(&mut refusal, Default::default()).error(words::MAX_CLIENTS);
         // A client that does not take it learns of it by the end of the connection.
         let _ = write_within(&runtime, &front, &mut writer, &refusal).await;
+        let _ = writer.close().await;
         return;
     };
     let connection = Rc::new(Connection::new(front, client, backend));
@@ -181,8 +182,8 @@ impl<B: Backend> Connection<B> {
         }
         self.front.count_command();
         match resolve(arguments) {
-            Ok(command) => {
-                self.client.command.set(command.name);
+            Ok((container, command)) => {
+                self.client.command.set((container, command.name));
                 return self.run(command, arguments);
             }
             Err(Unresolved::Text(text)) => self.refuse(text),
@@ -285,6 +286,8 @@ impl<B: Backend> Connection<B> {
             }
             recycle(&mut output);
         }
+        // The client may have closed it already.
+        let _ = writer.close().await;
         self.has_ended.set(true);
         self.end.raise();
         self.room.raise();
@@ -294,8 +297,8 @@ impl<B: Backend> Connection<B> {
     fn collect(&self, completions: &mut Vec<Completion>, output: &mut BytesMut) {
         self.backend.take_completions(completions);
         let mut ring = self.ring.borrow_mut();
-        for Completion { tag, result } in completions.drain(..) {
-            ring.complete(tag, result);
+        for Completion { tag, outcome } in completions.drain(..) {
+            ring.complete(tag, outcome);
         }
         ring.take_output(output);
     }
@@ -310,8 +313,11 @@ enum Unresolved {
     Http,
 }
 
+/// A command, behind the name of its container if it is a subcommand.
+type Resolved = (Option<&'static str>, &'static CommandSpec);
+
 /// The command that a request names, with a number of arguments that it takes.
-fn resolve(arguments: Arguments<'_>) -> Result<&'static CommandSpec, Unresolved> {
+fn resolve(arguments: Arguments<'_>) -> Result<Resolved, Unresolved> {
     let name = &arguments[0];
     let Some(command) = commands::find(name) else {
         if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:") {
@@ -322,14 +328,15 @@ fn resolve(arguments: Arguments<'_>) -> Result<&'static CommandSpec, Unresolved>
     };
     if command.subcommands.is_empty() || arguments.len() < 2 {
         let wrong = || Unresolved::Text(words::wrong_arity(command.name));
-        return command.takes(arguments.len()).then_some(command).ok_or_else(wrong);
+        return command.takes(arguments.len()).then_some((None, command)).ok_or_else(wrong);
     }
     let Some(subcommand) = command.subcommand(&arguments[1]) else {
         return Err(Unresolved::Text(words::unknown_subcommand(command.name, &arguments[1])));
     };
     let full_name = || format!("{}|{}", command.name, subcommand.name);
     let wrong = || Unresolved::Text(words::wrong_arity(&full_name()));
-    subcommand.takes(arguments.len()).then_some(subcommand).ok_or_else(wrong)
+    let found = (Some(command.name), subcommand);
+    subcommand.takes(arguments.len()).then_some(found).ok_or_else(wrong)
 }
 
 /// The group that has all keys of a command that must be atomic, or what to tell the client.

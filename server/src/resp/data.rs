@@ -1,6 +1,7 @@
 //! The commands that work on keys: from their arguments to what is asked of the groups.
 
-use super::{backend::Request, gather::Splittable, parser::Arguments, words};
+use super::{gather::Splittable, parser::Arguments, words};
+use purlin::Request;
 use purlin::kv::{KvCommand, KvQuery, SetCondition, parse_integer};
 use std::borrow::Cow;
 

@@ -4,16 +4,10 @@
 //! command of which some groups did their part and others did not says so; it is never called "not
 //! applied".
 
-use super::{
-    backend::{Request, RequestError},
-    parser::Arguments,
-    reply::Reply,
-    route::group_of,
-    words,
-};
+use super::{parser::Arguments, reply::Reply, route::group_of, words};
 use bytes::Bytes;
-use purlin::GroupId;
 use purlin::kv::{KvCommand, KvOutcome, KvQuery, StringsBuf};
+use purlin::{GroupId, Outcome, Request};
 use std::collections::BTreeMap;
 
 /// The longest answer that is put together, in bytes.
@@ -57,7 +51,7 @@ pub(super) struct Gather {
 
 struct Part {
     group: GroupId,
-    result: Option<Result<Bytes, RequestError>>,
+    result: Option<Outcome>,
 }
 
 /// A request of one group.
@@ -118,7 +112,7 @@ impl Gather {
 
     /// A part has been answered. Gives the number of bytes that were let go again, because the
     /// whole has become too long to be answered.
-    pub(super) fn complete(&mut self, part: usize, result: Result<Bytes, RequestError>) -> usize {
+    pub(super) fn complete(&mut self, part: usize, result: Outcome) -> usize {
         let slot = &mut self.parts[part].result;
         assert!(slot.is_none(), "part {part} completed twice");
         self.held_bytes += result.as_ref().map_or(0, Bytes::len);

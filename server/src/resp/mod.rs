@@ -25,11 +25,11 @@ mod words;
 #[cfg(test)]
 mod parser_test;
 
-pub use backend::{Backend, Completion, Request, RequestError, ServerInfo};
+pub use backend::{Backend, NodeFacts, ServerInfo, ShardBackend};
 pub use client::{RespClient, Value};
 pub use connection::serve_client;
 pub use front::{FrontEnd, FrontEndOptions};
 pub use listener::serve_clients;
-pub use parser::{Arguments, Parser, ProtocolError, RequestLimits};
+pub use parser::{Arguments, Parser, ProtocolError, RequestLimits, split_line};
 pub use reply::{Protocol, Reply};
 pub use route::{SLOTS, group_of, slot_of};

@@ -10,14 +10,13 @@
 //! groups the number of the part: `place << 16 | part`.
 
 use super::{
-    backend::RequestError,
     gather::Gather,
     reply::{Protocol, Reply},
     words,
 };
 use bytes::{Bytes, BytesMut};
-use purlin::GroupId;
 use purlin::kv::KvOutcome;
+use purlin::{GroupId, Outcome};
 use std::collections::VecDeque;
 
 const PART_BITS: u32 = 16;
@@ -50,7 +49,7 @@ enum Slot {
     /// A group that has not answered yet.
     Waiting { group: GroupId, protocol: Protocol },
     /// A group that has.
-    Answered { group: GroupId, protocol: Protocol, result: Result<Bytes, RequestError> },
+    Answered { group: GroupId, protocol: Protocol, result: Outcome },
     /// Several groups.
     Gather { gather: Box<Gather>, protocol: Protocol },
     /// This connection itself.
@@ -103,7 +102,7 @@ impl Ring {
     }
 
     /// A group has answered the request with this tag.
-    pub(super) fn complete(&mut self, tag: u64, result: Result<Bytes, RequestError>) {
+    pub(super) fn complete(&mut self, tag: u64, result: Outcome) {
         let len = result.as_ref().map_or(0, Bytes::len);
         self.in_flight -= 1;
         self.held_bytes += len;

@@ -4,8 +4,8 @@
 //! `TRYAGAIN` and `LOADING` mean that the request was certainly not applied, `UNKNOWN` that it may
 //! have been. The rest is for people. Where Redis has a text for a mistake, it is that text.
 
-use super::{backend::RequestError, parser::Arguments};
-use purlin::GroupId;
+use super::parser::Arguments;
+use purlin::{GroupId, RequestError};
 
 pub(super) const SYNTAX: &str = "ERR syntax error";
 pub(super) const NO_EXPIRY: &str =
@@ -44,13 +44,22 @@ pub(super) fn request_error(group: GroupId, error: &RequestError) -> String {
             "UNKNOWN outcome: leadership changed or time ran out while the command was under way; \
              it may be applied (group {group}, index {index}, term {term})"
         ),
-        RequestError::TooLarge => format!(
-            "ERR the command is longer than an entry of group {group} may be; not applied, use a \
+        RequestError::TooLarge { bytes, limit } => format!(
+            "ERR the command has {bytes} bytes and a shard takes {limit}; not applied, use a \
              shorter value or fewer keys"
+        ),
+        RequestError::NoSpace => format!(
+            "TRYAGAIN the disk of the leader of group {group} is full; not applied, it takes \
+             writes again when there is room"
+        ),
+        RequestError::NoSuchGroup(group) => format!(
+            "ERR there is no group {group}; not applied, the nodes' configurations may differ"
         ),
         RequestError::Stopping => {
             "LOADING this node is stopping; not applied, use another node".into()
         }
+        // What this front end does not know may mean anything.
+        other => format!("UNKNOWN outcome: {other}; it may be applied (group {group})"),
     }
 }
 

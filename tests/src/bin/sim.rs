@@ -23,6 +23,9 @@ struct Arguments {
     /// Prints the history of the seed.
     #[arg(long)]
     trace: bool,
+    /// Prints what the nodes log, while the seed runs.
+    #[arg(long)]
+    log: bool,
 }
 
 fn range(text: &str) -> Result<(u64, u64), String> {
@@ -34,6 +37,10 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.log {
+        let log = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+        log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    }
     let turmoil = Duration::from_secs(arguments.seconds);
     match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => replay(seed, turmoil, arguments.trace),

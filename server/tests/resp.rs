@@ -1,0 +1,390 @@
+//! The Redis front end over real sockets: commands, order, limits, and bad input.
+
+mod support;
+
+use purlin::{GroupId, Index, RequestError, Term};
+use purlin_server::resp::{RespClient, Value, group_of};
+use std::io::ErrorKind;
+use support::{Behaviour, GROUPS, TestServer};
+
+fn ok() -> Value {
+    Value::Simple("OK".into())
+}
+
+fn bulk(text: &str) -> Value {
+    Value::Bulk(text.into())
+}
+
+fn error(text: &str) -> Value {
+    Value::Error(text.into())
+}
+
+/// Runs a line of words.
+fn run(client: &mut RespClient, line: &str) -> Value {
+    let words: Vec<_> = line.split(' ').collect();
+    client.command(&words).expect("a reply")
+}
+
+#[track_caller]
+fn expect(client: &mut RespClient, line: &str, reply: Value) {
+    assert_eq!(run(client, line), reply, "{line}");
+}
+
+/// All replies up to the end of the connection.
+fn replies_to(client: &mut RespClient, bytes: &[u8]) -> Vec<Value> {
+    client.queue_bytes(bytes);
+    client.send().expect("the server reads");
+    client.finish().expect("the connection is open");
+    let mut replies = Vec::new();
+    loop {
+        match client.read_reply() {
+            Ok(reply) => replies.push(reply),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return replies,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return replies,
+            Err(error) => panic!("after {replies:?}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn the_commands_on_keys_answer_as_redis_does() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    expect(client, "SET k v", ok());
+    expect(client, "get k", bulk("v"));
+    expect(client, "GET absent", Value::Nil);
+    expect(client, "SET k w NX", Value::Nil);
+    expect(client, "SET k w xx get", bulk("v"));
+    expect(client, "SET k x IFEQ v", Value::Nil);
+    expect(client, "SET k x IFEQ w", ok());
+    expect(client, "SET k x NX XX", error("ERR syntax error"));
+    expect(client, "SET k x NX IFEQ x", error("ERR syntax error"));
+    expect(client, "SET k x IFEQ", error("ERR syntax error"));
+    expect(client, "SET k x WHAT", error("ERR syntax error"));
+    expect(client, "APPEND k yz", Value::Integer(3));
+    expect(client, "STRLEN k", Value::Integer(3));
+    expect(client, "STRLEN absent", Value::Integer(0));
+    expect(client, "INCR n", Value::Integer(1));
+    expect(client, "INCRBY n 41", Value::Integer(42));
+    expect(client, "DECR n", Value::Integer(41));
+    expect(client, "DECRBY n 50", Value::Integer(-9));
+    let not_an_integer = error("ERR value is not an integer or out of range");
+    expect(client, "INCRBY n 1.5", not_an_integer.clone());
+    expect(client, "INCR k", not_an_integer);
+    expect(client, "DECRBY n -9223372036854775808", error("ERR decrement would overflow"));
+    let overflow = error("ERR increment or decrement would overflow");
+    expect(client, "INCRBY n -9223372036854775808", overflow);
+    expect(client, "EXISTS k n absent k", Value::Integer(3));
+    expect(client, "DBSIZE", Value::Integer(2));
+    expect(client, "DEL k absent", Value::Integer(1));
+    expect(client, "UNLINK n", Value::Integer(1));
+    expect(client, "MSET {t}a 1 {t}b 2", ok());
+    expect(client, "MGET {t}b absent {t}a", Value::Array(vec![bulk("2"), Value::Nil, bulk("1")]));
+    let arity = |name| error(&format!("ERR wrong number of arguments for '{name}' command"));
+    expect(client, "GET", arity("get"));
+    expect(client, "GET a b", arity("get"));
+    expect(client, "SET k", arity("set"));
+    expect(client, "MSET a 1 b", arity("mset"));
+    expect(client, "CLIENT", arity("client"));
+    expect(client, "CLIENT ID 1", arity("client|id"));
+    let unknown = "ERR unknown command 'NOPE', with args beginning with: 'a' 'b' ";
+    expect(client, "NOPE a b", error(unknown));
+    expect(client, "CLIENT NOPE", error("ERR unknown subcommand 'NOPE'. Try CLIENT HELP."));
+    let Value::Error(text) = run(client, "KEYS *") else { panic!("KEYS is refused") };
+    assert!(text.starts_with("ERR KEYS is not offered: "), "{text}");
+    let Value::Error(text) = run(client, "SET k v EX 10") else { panic!("EX is refused") };
+    assert!(text.starts_with("ERR SET with an expiry is not offered"), "{text}");
+    expect(client, "GET k", Value::Nil);
+}
+
+#[test]
+fn keys_and_values_are_any_bytes() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    let binary: Vec<u8> = (0..=255).collect();
+    for key in [b"".to_vec(), binary.clone(), vec![b'k'; 64 << 10]] {
+        for value in [b"".to_vec(), binary.clone(), vec![b'v'; (8 << 20) - (65 << 10)]] {
+            let set = [b"SET".to_vec(), key.clone(), value.clone()];
+            assert_eq!(client.command(&set).expect("a reply"), ok());
+            let get = [b"GET".to_vec(), key.clone()];
+            assert_eq!(client.command(&get).expect("a reply"), Value::Bulk(value));
+        }
+    }
+    let long_key = [b"GET".to_vec(), vec![b'k'; (64 << 10) + 1]];
+    let Ok(Value::Error(text)) = client.command(&long_key) else { panic!("it is too long") };
+    assert!(text.starts_with("ERR key is longer than 64 KiB"), "{text}");
+}
+
+#[test]
+fn a_connection_introduces_itself_in_either_protocol() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    expect(client, "PING", Value::Simple("PONG".into()));
+    expect(client, "PING hi", bulk("hi"));
+    expect(client, "ECHO hi", bulk("hi"));
+    expect(client, "SELECT 0", ok());
+    expect(client, "SELECT 99", error("ERR DB index is out of range"));
+    expect(client, "HELLO 4", error("NOPROTO unsupported protocol version"));
+    let not_a_version = "ERR Protocol version is not an integer or out of range";
+    expect(client, "HELLO x", error(not_a_version));
+    let Value::Array(fields) = run(client, "HELLO") else { panic!("an array in RESP2") };
+    assert_eq!(fields.len(), 14);
+    let Value::Map(fields) = run(client, "HELLO 3 SETNAME me") else { panic!("a map in RESP3") };
+    assert!(fields.contains(&(bulk("proto"), Value::Integer(3))), "{fields:?}");
+    assert!(fields.contains(&(bulk("server"), bulk("redis"))), "{fields:?}");
+    expect(client, "GET absent", Value::Nil);
+    expect(client, "CLIENT GETNAME", bulk("me"));
+    let bad_name = "ERR Client names cannot contain spaces, newlines or special characters.";
+    assert_eq!(client.command(&["CLIENT", "SETNAME", "a b"]).expect("a reply"), error(bad_name));
+    expect(client, "CLIENT SETINFO LIB-NAME mine", ok());
+    expect(client, "CLIENT SETINFO NOPE mine", error("ERR Unrecognized option 'nope'"));
+    let Value::Text(line) = run(client, "CLIENT INFO") else { panic!("text in RESP3") };
+    assert!(line.contains(" name=me ") && line.contains(" lib-name=mine "), "{line}");
+    assert!(line.contains(" cmd=client|info "), "{line}");
+    let Value::Error(text) = run(client, "HELLO 3 AUTH user secret") else { panic!("no AUTH") };
+    assert!(text.starts_with("ERR AUTH <password> called without"), "{text}");
+    expect(client, "WAIT 1 0", Value::Integer(2));
+    expect(client, "RESET", Value::Simple("RESET".into()));
+    expect(client, "CLIENT GETNAME", Value::Nil);
+    expect(client, "QUIT", ok());
+    assert_eq!(client.read_reply().expect_err("closed").kind(), ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn the_server_tells_what_tools_ask_for() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    expect(client, "CONFIG GET save", Value::Array(vec![bulk("save"), bulk("")]));
+    expect(client, "CONFIG GET nope", Value::Array(vec![]));
+    let Value::Array(all) = run(client, "CONFIG GET *") else { panic!("an array") };
+    assert!(all.contains(&bulk(&server.port.to_string())), "{all:?}");
+    let Value::Bulk(info) = run(client, "INFO") else { panic!("bytes in RESP2") };
+    let info = String::from_utf8(info).expect("text");
+    for line in ["redis_version:7.4.0", "role:master", "loading:0", "purlin_groups:48"] {
+        assert!(info.contains(&format!("{line}\r\n")), "{info}");
+    }
+    let Value::Bulk(some) = run(client, "INFO server cluster") else { panic!("bytes in RESP2") };
+    let some = String::from_utf8(some).expect("text");
+    assert!(some.starts_with("# Server\r\n") && some.contains("cluster_enabled:0"), "{some}");
+    assert!(!some.contains("# Clients"), "{some}");
+
+    let Value::Integer(count) = run(client, "COMMAND COUNT") else { panic!("a number") };
+    let Value::Array(all) = run(client, "COMMAND") else { panic!("an array") };
+    let Value::Array(names) = run(client, "COMMAND LIST") else { panic!("an array") };
+    assert_eq!([all.len(), names.len()], [count as usize; 2]);
+    for entry in &all {
+        let Value::Array(fields) = entry else { panic!("{entry:?}") };
+        assert_eq!(fields.len(), 10, "{entry:?}");
+    }
+    let Value::Array(found) = run(client, "COMMAND INFO get nope client|id") else { panic!() };
+    let Value::Array(get) = &found[0] else { panic!("{found:?}") };
+    assert_eq!(get[..2], [bulk("get"), Value::Integer(2)]);
+    assert_eq!(get[3..6], [1, 1, 1].map(Value::Integer));
+    assert_eq!(found[1], Value::Nil);
+    let Value::Array(id) = &found[2] else { panic!("{found:?}") };
+    assert_eq!(id[..2], [bulk("client|id"), Value::Integer(2)]);
+    let keys = Value::Array(vec![bulk("a"), bulk("b")]);
+    expect(client, "COMMAND GETKEYS MSET a 1 b 2", keys);
+    expect(client, "COMMAND GETKEYS PING", error("ERR The command has no key arguments"));
+    expect(client, "COMMAND GETKEYS NOPE", error("ERR Invalid command specified"));
+    expect(client, "COMMAND LIST FILTERBY PATTERN inc*", {
+        Value::Array(vec![bulk("incr"), bulk("incrby")])
+    });
+    let Value::Array(docs) = run(client, "COMMAND DOCS get") else { panic!("an array in RESP2") };
+    assert_eq!(docs[0], bulk("get"));
+    run(client, "HELLO 3");
+    let Value::Map(docs) = run(client, "COMMAND DOCS") else { panic!("a map in RESP3") };
+    assert_eq!(docs.len(), count as usize);
+}
+
+#[test]
+fn replies_come_in_the_order_of_requests_though_groups_finish_in_any() {
+    for seed in 0..20 {
+        let server = TestServer::with(Behaviour { seed, ..Behaviour::default() }, |_| {});
+        let client = &mut server.client();
+        let (mut commands, mut expected) = (Vec::new(), Vec::new());
+        for number in 0..300i64 {
+            let key = format!("key:{}", number % 50);
+            let (command, reply) = match number % 5 {
+                0 => (format!("SET {key} {number}"), ok()),
+                1 => (format!("SET again:{number} {number} GET"), Value::Nil),
+                2 => (format!("ECHO {number}"), bulk(&number.to_string())),
+                3 => ("INCR counter".into(), Value::Integer(number / 5 + 1)),
+                // A read sees the writes before it, whichever groups they went to.
+                _ => (
+                    format!("MGET counter {} nothing", format_args!("again:{}", number - 3)),
+                    Value::Array(vec![
+                        bulk(&(number / 5 + 1).to_string()),
+                        bulk(&(number - 3).to_string()),
+                        Value::Nil,
+                    ]),
+                ),
+            };
+            commands.push(command.split(' ').map(str::to_owned).collect::<Vec<_>>());
+            expected.push(reply);
+        }
+        assert_eq!(client.pipeline(&commands).expect("replies"), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn keys_of_many_groups_are_gathered_but_never_set_together() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    let keys: Vec<_> = (0..10_000).map(|number| format!("key:{number}")).collect();
+    let sets = keys.iter().map(|key| vec!["SET", key, key]).collect::<Vec<_>>();
+    assert!(client.pipeline(&sets).expect("replies").iter().all(|reply| *reply == ok()));
+    let with = |name: &'static str| {
+        [name].into_iter().chain(keys.iter().map(String::as_str)).collect::<Vec<_>>()
+    };
+    let values = Value::Array(keys.iter().map(|key| bulk(key)).collect());
+    assert_eq!(client.command(&with("MGET")).expect("a reply"), values);
+    assert_eq!(client.command(&with("EXISTS")).expect("a reply"), Value::Integer(10_000));
+    expect(client, "DBSIZE", Value::Integer(10_000));
+    assert_eq!(client.command(&with("DEL")).expect("a reply"), Value::Integer(10_000));
+    expect(client, "DBSIZE", Value::Integer(0));
+
+    let Value::Error(text) = run(client, "MSET a 1 b 2") else { panic!("not atomic") };
+    assert!(text.starts_with("CROSSSLOT MSET would not be atomic"), "{text}");
+    expect(client, "EXISTS a b", Value::Integer(0));
+}
+
+#[test]
+fn what_groups_cannot_do_is_told_in_words_that_clients_know() {
+    let keys = ["busy", "leaderless", "lost", "unknown", "large", "stopping"];
+    let groups = keys.map(|key| group_of(key.as_bytes(), GROUPS));
+    let [busy, leaderless, lost, unknown, large, stopping] = groups;
+    let (term, index) = (Term(9), Index(4711));
+    let failing = [
+        (busy, RequestError::Busy),
+        (leaderless, RequestError::NoLeader { waited_ms: 140 }),
+        (lost, RequestError::NotApplied),
+        (unknown, RequestError::Unknown { group: unknown, term, index }),
+        (large, RequestError::TooLarge { bytes: 9, limit: 8 }),
+        (stopping, RequestError::Stopping),
+    ];
+    let behaviour = Behaviour { failing: failing.into(), seed: 1 };
+    assert_eq!(behaviour.failing.len(), keys.len(), "each key has a group of its own");
+    let server = TestServer::with(behaviour, |_| {});
+    let client = &mut server.client();
+    for (key, start) in [
+        ("busy", format!("TRYAGAIN group {busy} is busy")),
+        ("leaderless", format!("CLUSTERDOWN group {leaderless} has no leader (electing, 140 ms)")),
+        ("lost", format!("TRYAGAIN the leader of group {lost} changed")),
+        ("unknown", "UNKNOWN outcome".into()),
+        ("large", "ERR the command has 9 bytes and a shard takes 8".into()),
+        ("stopping", "LOADING this node is stopping".into()),
+    ] {
+        let Value::Error(text) = run(client, &format!("INCR {key}")) else { panic!("{key}") };
+        assert!(text.starts_with(&start), "{text}");
+    }
+    let Value::Error(text) = run(client, "GET unknown") else { panic!("it fails") };
+    assert!(text.ends_with(&format!("(group {unknown}, index 4711, term 9)")), "{text}");
+
+    // What some groups did is never called not applied.
+    let good = (0..).map(|number| format!("good:{number}"));
+    let good = good.into_iter().find(|key| !groups.contains(&group_of(key.as_bytes(), GROUPS)));
+    let good = good.expect("there are more groups");
+    expect(client, &format!("SET {good} 1"), ok());
+    let Value::Error(text) = run(client, &format!("DEL {good} busy")) else { panic!("it fails") };
+    assert!(text.starts_with("UNKNOWN outcome: done in 1 of 2 groups"), "{text}");
+    let Value::Error(text) = run(client, &format!("MGET {good} busy")) else { panic!("it fails") };
+    assert!(text.starts_with("TRYAGAIN"), "{text}");
+    let Value::Error(text) = run(client, "DEL busy") else { panic!("it fails") };
+    assert!(text.starts_with("TRYAGAIN"), "{text}");
+    assert_eq!(busy, GroupId(busy.0), "the connection goes on");
+    expect(client, &format!("EXISTS {good}"), Value::Integer(0));
+}
+
+#[test]
+fn what_is_no_request_is_told_and_the_connection_closed() {
+    let server = TestServer::start();
+    let other = &mut server.client();
+    for (bytes, text) in [
+        (&b"*2147483648\r\n"[..], "invalid multibulk length"),
+        (b"*1\r\n$-5\r\n", "invalid bulk length"),
+        (b"*1\r\n$536870913\r\n", "invalid bulk length"),
+        (b"*1\r\n*1\r\n", "expected '$', got '*'"),
+        (b"GET \"k\r\n", "unbalanced quotes in request"),
+        (&vec![b'x'; (64 << 10) + 1], "too big inline request"),
+        (&b"*1\r\n".repeat(256 << 10), "expected '$', got '*'"),
+    ] {
+        // Replies that are due come first.
+        let input = [b"PING\r\n", bytes].concat();
+        let replies = replies_to(&mut server.client(), &input);
+        let told = error(&format!("ERR Protocol error: {text}"));
+        // A server that closes with input unread may take its last words with it.
+        let expected = [Value::Simple("PONG".into()), told];
+        assert!(expected.starts_with(&replies), "{replies:?} to {text}");
+        expect(other, "PING", Value::Simple("PONG".into()));
+    }
+    let replies = replies_to(&mut server.client(), b"*1\r\n$-5\r\n");
+    assert_eq!(replies, [error("ERR Protocol error: invalid bulk length")]);
+    let replies = replies_to(&mut server.client(), b"POST / HTTP/1.1\r\nHost: x\r\n\r\nPING\r\n");
+    assert_eq!(replies, []);
+}
+
+#[test]
+fn replies_that_are_due_come_after_the_client_has_finished() {
+    let server = TestServer::start();
+    let replies = replies_to(&mut server.client(), b"SET k v\r\n\r\nGET k\nECHO \"a b\"\r\nGET");
+    assert_eq!(replies, [ok(), bulk("v"), bulk("a b")]);
+    let replies = replies_to(&mut server.client(), b"GET k\r\nQUIT\r\nSET k w\r\n");
+    assert_eq!(replies, [bulk("v"), ok()]);
+    assert_eq!(replies_to(&mut server.client(), b"GET k\r\n"), [bulk("v")]);
+}
+
+#[test]
+fn a_pipeline_longer_than_the_ring_is_served_bit_by_bit() {
+    let server = TestServer::with(Behaviour::default(), |options| {
+        options.pipeline_max = 3;
+        options.output_bytes_max = 1_000;
+    });
+    let client = &mut server.client();
+    let value = "v".repeat(600);
+    let mut commands = vec![vec!["SET", "k", &value]];
+    commands.extend(std::iter::repeat_n(vec!["GET", "k"], 500));
+    commands.extend(std::iter::repeat_n(vec!["ECHO", &value], 500));
+    let replies = client.pipeline(&commands).expect("replies");
+    assert_eq!(replies[0], ok());
+    assert!(replies[1..].iter().all(|reply| *reply == bulk(&value)));
+}
+
+#[test]
+fn a_client_that_takes_no_replies_is_dropped() {
+    let server = TestServer::with(Behaviour::default(), |options| {
+        options.write_deadline = std::time::Duration::from_millis(50);
+    });
+    let client = &mut server.client();
+    let value = "v".repeat(4 << 20);
+    assert_eq!(client.command(&["SET", "k", &value]).expect("a reply"), ok());
+    for _ in 0..32 {
+        client.queue(&["GET", "k"]);
+    }
+    client.send().expect("the server reads");
+    // Another client sees when it is gone.
+    let other = &mut server.client();
+    loop {
+        let Value::Bulk(list) = run(other, "CLIENT LIST") else { panic!("bytes in RESP2") };
+        if list.iter().filter(|&&byte| byte == b'\n').count() == 1 {
+            break;
+        }
+    }
+    let replies = (0..32).map_while(|_| client.read_reply().ok()).count();
+    assert!(replies < 32, "the socket does not hold 128 MiB");
+}
+
+#[test]
+fn one_client_too_many_is_told_so() {
+    let server = TestServer::with(Behaviour::default(), |options| options.clients_max = 2);
+    let (mut one, mut two) = (server.client(), server.client());
+    run(&mut one, "PING");
+    run(&mut two, "PING");
+    let mut three = server.client();
+    assert_eq!(three.read_reply().expect("a word"), error("ERR max number of clients reached"));
+    assert_eq!(three.read_reply().expect_err("closed").kind(), ErrorKind::UnexpectedEof);
+    drop(two);
+    // The place is free once the server has noticed.
+    while server.client().command(&["PING"]).is_ok_and(|reply| matches!(reply, Value::Error(_))) {}
+    run(&mut one, "PING");
+}
