@@ -135,7 +135,12 @@ impl Pairs {
         let changes = state.following.receive(heartbeat);
         unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
         if !changes.is_unknown {
-            state.heard = Some(now);
+            if state.heard.replace(now).is_none() {
+                // It acts by now: who is to lead a fresh group first may ask it (design D7).
+                for id in &state.groups {
+                    groups.get_mut(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
+                }
+            }
             if std::mem::take(&mut state.is_rearmed) {
                 state.vouch(now, pair.node, state.groups.clone(), groups);
             } else {

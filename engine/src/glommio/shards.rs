@@ -19,8 +19,6 @@ use std::{
     time::Duration,
 };
 
-/// An executor looks for completions at least this often, if its tasks pause that often.
-const LATENCY: Duration = Duration::from_millis(1);
 /// The first timer of an executor is tens of milliseconds late: this one, before anybody waits.
 const WARM_UP: Duration = Duration::from_millis(1);
 /// Operations that fit into one submission to the kernel.
@@ -156,7 +154,6 @@ fn make_executor(placement: Placement, io_memory: usize) -> io::Result<LocalExec
     LocalExecutorBuilder::new(placement)
         .io_memory(io_memory)
         .ring_depth(RING_DEPTH)
-        .preempt_timer(LATENCY)
         .make()
         .map_err(super::disk::io_error)
 }
@@ -168,7 +165,10 @@ where
     T: 'static,
 {
     timer::sleep(WARM_UP).await;
-    let queue = executor().create_task_queue(Shares::default(), Latency::Matters(LATENCY), "shard");
+    // A preemption that falls between two turns makes glommio sleep over tasks that could run. So the
+    // shard's queue asks for no latency, which would preempt at every wake by another thread, and the
+    // preemption timer stays at its 100 ms. Completions are collected whenever the queue is empty.
+    let queue = executor().create_task_queue(Shares::default(), Latency::NotImportant, "shard");
     let runtime = Glommio::new(data_dir);
     let tasks = runtime.tasks.clone();
     let shard = ::glommio::spawn_local_into(start(runtime), queue).expect("the queue is new");
