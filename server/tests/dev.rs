@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, channel},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -91,6 +91,15 @@ impl Dev {
     }
 }
 
+impl Drop for Dev {
+    /// After a failed test nothing runs on: the nodes end with it.
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 fn lines_of(out: ChildStdout) -> Receiver<String> {
     let (sender, lines) = channel();
     std::thread::spawn(move || {
@@ -120,8 +129,19 @@ fn ping(gateway: &str) -> TcpStream {
     stream
 }
 
+/// Whether soon nobody listens. The kernel may close a port a little after the process has ended,
+/// when io_uring had an accept under way.
+fn closes(gateway: &str) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if TcpStream::connect(gateway).is_err() {
+            return true;
+        }
+    }
+    false
+}
+
 #[test]
-#[ignore = "needs the engine's host behind serve.rs"]
 fn a_cluster_serves_outlives_a_node_and_ends_without_a_trace() {
     let scratch = Scratch::new("life");
     let dev = Dev::start(&scratch, &["--groups", "6"]);
@@ -134,7 +154,7 @@ fn a_cluster_serves_outlives_a_node_and_ends_without_a_trace() {
     let last = said.last().expect("lines");
     assert!(said[0].starts_with("node 2 ended by signal 9; the others go on."), "{said:#?}");
     assert!(last.ends_with(" server --config ./.purlin-dev/node-2/purlin.toml"), "{last}");
-    assert!(TcpStream::connect(&nodes[1].gateway).is_err(), "it is not restarted");
+    assert!(closes(&nodes[1].gateway), "it is not restarted");
     ping(&nodes[0].gateway);
 
     assert_eq!(dev.end(Signal::INT), Some(0));
@@ -145,7 +165,6 @@ fn a_cluster_serves_outlives_a_node_and_ends_without_a_trace() {
 }
 
 #[test]
-#[ignore = "needs the engine's host behind serve.rs"]
 fn a_kept_cluster_starts_again_as_it_was() {
     let scratch = Scratch::new("kept");
     let file = scratch.folder().join("node-1/purlin.toml");
@@ -172,7 +191,6 @@ fn a_kept_cluster_starts_again_as_it_was() {
 }
 
 #[test]
-#[ignore = "needs the engine's host behind serve.rs"]
 fn a_dev_that_is_killed_takes_its_nodes_with_it() {
     let scratch = Scratch::new("killed");
     let dev = Dev::start(&scratch, &["--nodes", "2", "--groups", "4"]);
