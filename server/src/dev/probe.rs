@@ -1,10 +1,7 @@
 //! Asks a node how it is, as a client would.
 
 use crate::resp::{RespClient, Value};
-use std::{
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 /// How long a node may take for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -16,11 +13,6 @@ pub(super) struct Health {
     pub(super) leads: u32,
     /// Groups of which it knows no leader.
     pub(super) without_leader: u32,
-}
-
-/// Whether anybody listens at `gateway`.
-pub(super) fn answers(gateway: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&gateway, PATIENCE).is_ok()
 }
 
 /// What the node at `gateway` says; nothing when it does not answer as it should.
@@ -97,6 +89,5 @@ mod tests {
     fn nobody_has_no_health() {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
         assert_eq!(health(free), None);
-        assert!(!answers(free));
     }
 }
