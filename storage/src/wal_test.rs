@@ -967,6 +967,28 @@ fn a_read_is_bounded_in_bytes_and_gives_one_entry_at_least() {
     assert_eq!(h.read(9, 1..2), []);
 }
 
+/// The bound may be reached in the middle of a batch with several runs of the group: what stands behind
+/// it there is no gap.
+#[test]
+fn a_read_may_end_anywhere_in_a_batch_of_several_runs() {
+    let mut h = Harness::new(small(), 43);
+    let mut batch = append(1, 1, 1..4, 100);
+    batch.entries(GroupId(1), &entries(2, 4..7, 100));
+    batch.entries(GroupId(1), &entries(3, 7..9, 100));
+    h.write(batch);
+    let mut all = entries(1, 1..4, 100);
+    all.extend(entries(2, 4..7, 100));
+    all.extend(entries(3, 7..9, 100));
+    for bytes_max in 0..all.iter().map(|entry| entry.cost()).sum::<usize>() + 1 {
+        let wal = h.wal();
+        let read = h.block_on(async move {
+            wal.read(GroupId(1), Index(1)..Index(9), bytes_max).await.unwrap()
+        });
+        assert!(!read.is_empty() && all.starts_with(&read), "{bytes_max}: {}", read.len());
+    }
+    assert_eq!(h.read(1, 1..9), all);
+}
+
 #[test]
 fn a_read_waits_for_what_is_not_durable() {
     let mut h = Harness::new(small(), 42);
