@@ -13,19 +13,22 @@
 //! the oldest segment that is needed. Files outside that chain are void; before they are reused, they
 //! are searched for batches that are newer than the log's end, which only damage can leave there.
 //!
+//! What is readable and not proven durable is carried into the new segment (see [`crate::carry`]).
+//!
 //! Never writes into a file that it read, and never takes anything apart before all is judged: an
 //! error leaves the directory as it was.
 
 use crate::{
     align::BLOCK,
     batch::Seed,
+    carry::{Carried, Carry},
     config::WalConfig,
     disk::{Disk, Durability, File},
     error::{StorageError, is_full},
     index::Location,
     live::Live,
     record::EntryRun,
-    reserve::{self, Prepared, Reserve},
+    reserve::{self, Reserve},
     scan::{RECOVERY_CHUNK, Scanner, read_twice},
     segment::{self, BatchName, FIRST_BATCH, FirstBlock, Header, STARTS_MAX, Segment},
     wal::{Epochs, Opened, Wal},
@@ -140,7 +143,7 @@ impl<D: Disk> Wal<D> {
         let site = Site { disk, config };
         let lock = site.lock().await?;
         let found = site.find(identity).await?;
-        let log = site.judge(found, identity).await?;
+        let log = site.judge(found, identity, random()).await?;
         let (opened, recovered) = site.begin(log, lock, identity, random).await?;
         Ok((Rc::new(Self::new(opened)), recovered))
     }
@@ -172,6 +175,18 @@ struct Log<F> {
     newest: Header,
     end: End,
     next_number: u64,
+    /// The sequence of the new segment's header, and what goes into that segment.
+    sequence: Sequence,
+    carried: Vec<Carried>,
+}
+
+/// The new segment.
+struct Begun<F> {
+    file: F,
+    /// Where its next batch will lie.
+    end: u64,
+    /// The last batch of the log.
+    last: BatchName,
 }
 
 /// A segment of the chain and how far it is kept.
@@ -185,8 +200,8 @@ struct Kept<F> {
 
 /// Where the log ends.
 struct End {
-    /// The last batch; of an older segment if the newest has none.
-    last: BatchName,
+    /// The last batch that is proven durable, and what is readable behind it.
+    carry: Carry,
     /// The last batch, or the newest header.
     kept: Sequence,
     oldest: u64,
@@ -305,6 +320,7 @@ impl<D: Disk> Site<'_, D> {
         &self,
         found: Vec<Found<D::File>>,
         identity: Identity,
+        random: u64,
     ) -> Result<Log<D::File>, StorageError> {
         let seed = Seed::new(&identity);
         let next_number = self.next_number(&found)?;
@@ -315,19 +331,21 @@ impl<D: Disk> Site<'_, D> {
         for file in &void {
             self.search_void(file, seed, &mut end).await?;
         }
-        // W3: readable is not durable. What older segments hold was durable before the newest
-        // header was written.
-        let kept = chain.last().expect("the newest is in the chain");
-        let synced = kept.file.sync().await;
-        synced.map_err(|error| self.io("a sync of the newest segment", error))?;
-
         let mut replay =
             Replay { live: Live::default(), tail: Tail::new(self.config.tail_bytes_max) };
         let mut kept = Vec::with_capacity(chain.len());
         let mut links = chain.iter().skip(1).map(|next| next.header.previous).collect::<Vec<_>>();
-        links.push(end.last);
+        links.push(end.carry.proven);
         for (file, until) in chain.into_iter().zip(links) {
             kept.push(self.replay(file, until, seed, &mut replay).await?);
+        }
+        // W3: readable is not durable, and a sync that passes now would not prove it.
+        let sequence = above(end.readable, random);
+        let carried = end.carry.take_batches(next_number, sequence);
+        for batch in &carried {
+            let taken = replay.take(&batch.records, batch.at, batch.written_bytes());
+            let newest = kept.last().expect("the newest is in the chain");
+            taken.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
         }
         let incomplete = replay.live.groups.iter().find(|(_, group)| !group.is_complete());
         if let Some((id, group)) = incomplete {
@@ -342,6 +360,8 @@ impl<D: Disk> Site<'_, D> {
             newest,
             end,
             next_number,
+            sequence,
+            carried,
         })
     }
 
@@ -375,7 +395,7 @@ impl<D: Disk> Site<'_, D> {
             return Err(self.damaged(&newest.name, 0, what));
         }
         let mut end = End {
-            last: header.previous,
+            carry: Carry::new(header.previous),
             kept: header.sequence,
             oldest: header.oldest,
             readable: header.sequence,
@@ -386,11 +406,13 @@ impl<D: Disk> Site<'_, D> {
         loop {
             let sequence = Sequence(end.kept.0.saturating_add(1));
             let batch = scanner.batch(position, header.epoch, Some(sequence)).await;
-            let Some((batch, _)) = batch.map_err(|error| self.unreadable(&newest.name, error))?
+            let Some((batch, records)) =
+                batch.map_err(|error| self.unreadable(&newest.name, error))?
             else {
                 break;
             };
-            end.last = BatchName { segment: header.number, sequence, checksum: batch.checksum };
+            let name = BatchName { segment: header.number, sequence, checksum: batch.checksum };
+            end.carry.take(name, batch.watermark, records);
             end.kept = sequence;
             end.oldest = batch.oldest;
             position += batch.written_bytes() as u64;
@@ -427,6 +449,7 @@ impl<D: Disk> Site<'_, D> {
                 return Err(self.damaged(&newest.name, at, what));
             }
             if batch.epoch == header.epoch {
+                end.carry.prove(batch.watermark);
                 void = void.max(Some(batch.sequence));
             }
         }
@@ -578,7 +601,7 @@ impl<D: Disk> Site<'_, D> {
         identity: Identity,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(Opened<D>, Recovered), StorageError> {
-        let Log { live, tail, chain, mut void, newest, end, next_number } = log;
+        let Log { live, tail, chain, mut void, newest, end, next_number, sequence, carried } = log;
         let mut epochs = Epochs::new(random());
         let start = Start {
             number: newest.starts.last().map_or(0, |start| start.number) + 1,
@@ -592,19 +615,19 @@ impl<D: Disk> Site<'_, D> {
         // A header without batches behind it is void as soon as the next one is durable.
         let (chain, empty): (Vec<_>, Vec<_>) =
             chain.into_iter().partition(|kept| kept.end > FIRST_BATCH);
-        let prepared = self.take_void(&mut void, next_number).await?;
+        // What is carried fits into a segment of the size that it comes from.
+        let is_smaller = self.config.segment_bytes < newest.bytes && !carried.is_empty();
         let header = Header {
             identity,
-            number: prepared.number,
+            number: next_number,
             epoch: epochs.draw(),
-            sequence: above(end.readable, random()),
-            previous: end.last,
-            oldest: chain.first().map_or(prepared.number, |kept| kept.header.number),
-            bytes: self.config.segment_bytes,
+            sequence,
+            previous: end.carry.proven,
+            oldest: chain.first().map_or(next_number, |kept| kept.header.number),
+            bytes: if is_smaller { newest.bytes } else { self.config.segment_bytes },
             starts: starts.clone(),
         };
-        self.write_header(&prepared.file, &header).await?;
-        self.remove_unfinished().await?;
+        let begun = self.begin_segment(&header, &carried, &mut void).await?;
 
         let mut segments: BTreeMap<u64, Rc<Segment<D::File>>> = chain
             .into_iter()
@@ -612,11 +635,11 @@ impl<D: Disk> Site<'_, D> {
             .collect();
         let active = Rc::new(Segment {
             number: header.number,
-            name: prepared.name,
+            name: segment::name(header.number),
             epoch: header.epoch,
             bytes: header.bytes,
-            end: Cell::new(FIRST_BATCH),
-            file: prepared.file,
+            end: Cell::new(begun.end),
+            file: begun.file,
         });
         segments.insert(header.number, active.clone());
         let free = void.into_iter().map(Found::into_segment);
@@ -637,8 +660,9 @@ impl<D: Disk> Site<'_, D> {
             segments,
             active,
             reserve: Reserve::new(header.number + 1, free),
-            last_batch: end.last,
+            last_batch: begun.last,
             header_sequence: header.sequence,
+            durable: Sequence(header.sequence.0 + carried.len() as u64),
             oldest: header.oldest,
             starts,
             epochs,
@@ -646,23 +670,49 @@ impl<D: Disk> Site<'_, D> {
         Ok((opened, recovered))
     }
 
-    /// A file for the new header: a void one, so that a crash loop needs no space (safety W7), or a
-    /// new one.
+    /// Makes the new segment with what is carried into it. Until all of that is durable the file has
+    /// no segment's name, so that a crash on the way leaves the log as it was.
+    async fn begin_segment(
+        &self,
+        header: &Header,
+        carried: &[Carried],
+        void: &mut Vec<Found<D::File>>,
+    ) -> Result<Begun<D::File>, StorageError> {
+        self.remove_unfinished().await?;
+        let file = self.take_void(void, header.number, header.bytes).await?;
+        let mut begun = Begun { file, end: FIRST_BATCH, last: header.previous };
+        for batch in carried {
+            let mut block = begun.file.block(batch.written_bytes());
+            begun.last = batch.seal(block.as_mut(), Seed::new(&header.identity), header);
+            let written = begun.file.write_at(block, batch.at.position).await;
+            written.map_err(|error| self.io("writing what a start carries on", error))?;
+            begun.end = batch.at.position + batch.written_bytes() as u64;
+        }
+        self.write_header(&begun.file, header).await?;
+        let unfinished = segment::unfinished_name(header.number);
+        let renamed = reserve::rename(self.disk, &unfinished, &segment::name(header.number)).await;
+        renamed.map_err(|error| self.io("renaming a segment", error))?;
+        Ok(begun)
+    }
+
+    /// A file for the new segment, under its unfinished name: a void one, so that a crash loop needs
+    /// no space (safety W7), or a new one.
     async fn take_void(
         &self,
         void: &mut Vec<Found<D::File>>,
         number: u64,
-    ) -> Result<Prepared<D::File>, StorageError> {
-        let fits = |file: &Found<D::File>| file.bytes == self.config.segment_bytes;
-        if let Some(at) = void.iter().position(fits) {
+        bytes: u64,
+    ) -> Result<D::File, StorageError> {
+        let unfinished = segment::unfinished_name(number);
+        if let Some(at) = void.iter().position(|file| file.bytes == bytes) {
             let file = void.swap_remove(at);
-            let name = segment::name(number);
-            let renamed = reserve::rename(self.disk, &file.name, &name).await;
+            // Its old name must be gone for good before its content changes: under that name, what
+            // is carried would look like damage.
+            let renamed = reserve::rename(self.disk, &file.name, &unfinished).await;
             renamed.map_err(|error| self.io("renaming a segment", error))?;
-            return Ok(Prepared { number, name, file: file.file });
+            return Ok(file.file);
         }
-        let (bytes, durability) = (self.config.segment_bytes, self.config.durability);
-        let created = reserve::create(self.disk, number, bytes, durability).await;
+        let created = self.disk.create(&unfinished, bytes, self.config.durability).await;
         created.map_err(|error| self.io("making a segment", error))
     }
 
