@@ -1,7 +1,8 @@
 //! What the members of a cluster agree on, and what one node chooses for itself.
 
+use crate::error::{Error, ErrorKind};
 use purlin_rsm::{ClusterId, GroupId, NodeId, ShardId};
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 /// What all members of a cluster agree on. What can never change of it goes into the handshake
 /// (safety I6); addresses may change at any restart.
@@ -93,6 +94,92 @@ pub struct IntakeOptions {
     pub command_bytes_max: usize,
     /// After this time a request that was taken is answered as unknown, or not applied.
     pub deadline: Duration,
+}
+
+/// A command of this length still fits into a frame between nodes.
+const COMMAND_BYTES_MAX: usize = 12 << 20;
+/// What a batch, its record and its entry add to a command on disk, at most.
+const COMMAND_OVERHEAD: usize = 64 << 10;
+
+impl ClusterConfig {
+    /// A cluster with one replica of each group on every member.
+    pub fn new(id: ClusterId, groups: u32, members: Vec<Member>) -> Self {
+        Self { id, groups, replicas: members.len() as u32, members }
+    }
+
+    /// Whether the members can form a cluster.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with the first contradiction.
+    pub fn validate(&self) -> Result<(), Error> {
+        let nodes: BTreeSet<NodeId> = self.members.iter().map(|member| member.node).collect();
+        let contradiction = if self.groups == 0 || self.groups > 16_384 {
+            Some(format!("{} groups: there must be 1 to 16,384", self.groups))
+        } else if self.members.is_empty() || nodes.len() < self.members.len() {
+            Some("the members must have different node ids, and there must be one at least".into())
+        } else if nodes.contains(&NodeId(0)) {
+            Some("a node id must not be 0".into())
+        } else if self.replicas as usize != self.members.len() {
+            Some(format!(
+                "{} replicas on {} members: for now each member has a replica of each group",
+                self.replicas,
+                self.members.len()
+            ))
+        } else {
+            None
+        };
+        contradiction.map_or(Ok(()), |what| Err(invalid(what, "the cluster's configuration")))
+    }
+}
+
+impl NodeConfig {
+    /// Node `node` with its data in `data_dir`, and defaults for everything else.
+    pub fn new(node: NodeId, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            node,
+            data_dir: data_dir.into(),
+            pin: true,
+            raft: RaftOptions::default(),
+            wal: WalOptions::default(),
+            intake: IntakeOptions::default(),
+            io_memory: 10 << 20,
+        }
+    }
+
+    /// Whether the node's choices fit each other and the cluster.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], with the first contradiction.
+    pub fn validate(&self, cluster: &ClusterConfig) -> Result<(), Error> {
+        let (raft, timeout) = (&self.raft, &self.raft.election_timeout);
+        let contradiction = if !cluster.members.iter().any(|member| member.node == self.node) {
+            Some(format!("node {} is not among the members", self.node))
+        } else if raft.tick.is_zero() || raft.heartbeat < raft.tick {
+            Some("the tick must not be zero, and the heartbeat not shorter than it".into())
+        } else if timeout.start >= timeout.end || timeout.start < raft.heartbeat * 2 {
+            Some(
+                "the election timeout must be a range that begins at two heartbeats at least"
+                    .into(),
+            )
+        } else if !self.wal.segment_bytes.is_multiple_of(4096) || self.wal.segment_bytes < 1 << 20 {
+            Some("a WAL segment must be a multiple of 4,096 bytes, and 1 MiB at least".into())
+        } else if self.intake.command_bytes_max + COMMAND_OVERHEAD
+            > self.wal.segment_bytes as usize / 4
+        {
+            Some("the longest command, and 64 KiB, must fit into a quarter of a WAL segment".into())
+        } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
+            Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
+        } else if raft.inflight_messages_max == 0 || self.intake.requests_max == 0 {
+            Some("windows and queues must not be empty".into())
+        } else {
+            None
+        };
+        contradiction.map_or(Ok(()), |what| Err(invalid(what, "the node's configuration")))
+    }
+}
+
+fn invalid(what: String, place: &str) -> Error {
+    Error::new(ErrorKind::Config, what, place, "nothing was changed", "correct it and start again")
 }
 
 impl Default for RaftOptions {

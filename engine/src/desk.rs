@@ -78,6 +78,11 @@ impl Desk {
         self.now.set(now);
     }
 
+    /// The longest command or query that is taken.
+    pub(crate) fn command_bytes_max(&self) -> usize {
+        self.options.command_bytes_max
+    }
+
     /// Requests that have not ended.
     pub(crate) fn requests(&self) -> usize {
         self.requests.get()
@@ -201,8 +206,9 @@ impl Connection {
 
     /// The requests of a batch to `group` have ended, with one outcome for each of them, in order.
     pub(crate) fn end_batch(&self, group: GroupId, batch: u64, outcomes: Vec<Outcome>) {
-        let pendings = self.with_lane(group, |lane| lane.end_batch(batch)).unwrap_or_default();
-        let mut outcomes = outcomes.into_iter();
+        let (expired, pendings) =
+            self.with_lane(group, |lane| lane.end_batch(batch)).unwrap_or_default();
+        let mut outcomes = outcomes.into_iter().skip(expired);
         for pending in pendings {
             // An answer that is too short says nothing about the rest.
             let outcome = outcomes.next().unwrap_or(Err(RequestError::unknown(group)));
@@ -285,5 +291,33 @@ impl Drop for Connection {
                 .chain(&left.unsent)
                 .for_each(|pending| self.desk.ended(pending.request.data().len()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[test]
+    fn outcomes_find_their_requests_though_older_ones_have_expired() {
+        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let (connection, group) = (desk.connect(), GroupId(1));
+        for tag in 0..3 {
+            desk.set_now(Tick(tag));
+            connection.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        }
+        connection.with_lane(group, |lane| lane.send_away(7, 9, 100)).flatten().expect("a batch");
+        desk.expire(Tick(1));
+        let outcomes = ["0", "1", "2"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
+        connection.end_batch(group, 7, outcomes.to_vec());
+        let mut completions = Vec::new();
+        connection.take_completions(&mut completions);
+        let expected = [
+            Completion { tag: 0, outcome: Err(RequestError::unknown(group)) },
+            Completion { tag: 1, outcome: outcomes[1].clone() },
+            Completion { tag: 2, outcome: outcomes[2].clone() },
+        ];
+        assert_eq!(completions, expected);
     }
 }

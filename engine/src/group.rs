@@ -35,10 +35,20 @@ pub(crate) struct Standing {
     pub(crate) leads: bool,
 }
 
-/// Requests in the log whose outcome is open, in the order of the log.
+/// Requests that were put into the log and whose outcome is open.
 #[derive(Default)]
 struct Proposals {
+    /// By index, then term. Those of an earlier leadership may lie at higher indices than newer ones: a
+    /// truncation ends none of them (safety A5).
     waiting: VecDeque<(EntryId, Tick, Ticket)>,
+}
+
+impl Proposals {
+    fn push(&mut self, id: EntryId, now: Tick, ticket: Ticket) {
+        let is_before = |other: EntryId| (other.index, other.term) < (id.index, id.term);
+        let place = self.waiting.partition_point(|(other, _, _)| is_before(*other));
+        self.waiting.insert(place, (id, now, ticket));
+    }
 }
 
 /// Queries that wait for their confirmation, or for the state machine to get there.
@@ -85,7 +95,7 @@ impl Group {
     pub(crate) fn take(&mut self, now: Tick, kind: Kind, data: Bytes, ticket: Ticket) {
         match kind {
             Kind::Propose => match self.raft.propose(data) {
-                Ok(id) => self.proposals.waiting.push_back((id, now, ticket)),
+                Ok(id) => self.proposals.push(id, now, ticket),
                 Err(_) => ticket.end(Err(RequestError::NotApplied)),
             },
             Kind::Query => {
@@ -168,15 +178,22 @@ impl Group {
 
     /// Whether requests wait here.
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.proposals.waiting.is_empty() || !self.queries.unconfirmed.is_empty()
+        !self.proposals.waiting.is_empty()
+            || !self.queries.unconfirmed.is_empty()
+            || !self.queries.confirmed.is_empty()
     }
 
     /// Gives up requests that came before `limit`: proposals are in doubt, queries have no effect.
     pub(crate) fn expire(&mut self, limit: Tick) {
         let group = self.id;
-        while self.proposals.waiting.front().is_some_and(|(_, since, _)| *since < limit) {
-            let Some((id, _, ticket)) = self.proposals.waiting.pop_front() else { return };
-            ticket.end(Err(RequestError::Unknown { group, term: id.term, index: id.index }));
+        // The order of the log need not be that of their coming.
+        for (id, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
+            if since < limit {
+                let (term, index) = (id.term, id.index);
+                ticket.end(Err(RequestError::Unknown { group, term, index }));
+            } else {
+                self.proposals.waiting.push_back((id, since, ticket));
+            }
         }
         let late: Vec<u64> = self
             .queries
@@ -186,5 +203,125 @@ impl Group {
             .map(|(read, _)| *read)
             .collect();
         self.failed(late);
+        for (index, query) in std::mem::take(&mut self.queries.confirmed) {
+            if query.since < limit {
+                query.ticket.end(Err(RequestError::NotApplied));
+            } else {
+                self.queries.confirmed.push_back((index, query));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ticket::{BatchOrigin, TakenBatch};
+    use purlin_rsm::{
+        Envelope, Message, ShardId,
+        raft::{RaftConfig, Recovered, Window},
+    };
+    use std::rc::Rc;
+
+    /// Counts the commands it has applied.
+    struct Counter(u64);
+
+    impl StateMachine for Counter {
+        fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+            for _ in commands {
+                self.0 += 1;
+                outcomes.push(Bytes::copy_from_slice(&self.0.to_le_bytes()));
+            }
+        }
+
+        fn query(&self, _: &[u8]) -> Bytes {
+            Bytes::copy_from_slice(&self.0.to_le_bytes())
+        }
+    }
+
+    const NOW: Tick = Tick(0);
+
+    fn fresh() -> Group {
+        let config = RaftConfig {
+            group: GroupId(1),
+            node: NodeId(1),
+            voters: [1, 2, 3].map(NodeId).into(),
+            election_ticks: 10..20,
+            tell_commit_ticks: 1,
+            window: Window { messages: 16, bytes: 1 << 20 },
+            append_bytes_max: 1 << 16,
+            apply_bytes_max: 1 << 16,
+            cache_bytes_max: 1 << 16,
+            campaigns_first: true,
+            abstains_until: NOW,
+            seed: 1,
+        };
+        let raft = Raft::new(config, Recovered::default(), NOW);
+        Group::new(GroupId(1), raft, Box::new(Counter(0)))
+    }
+
+    /// Everything that is handed out is durable and applied at once; messages are lost.
+    fn settle(group: &mut Group, now: Tick) {
+        while group.raft.has_ready() {
+            let ready = group.raft.ready();
+            if ready.is_empty() {
+                return;
+            }
+            if let Some(append) = ready.append {
+                group.raft.appended(now, append.write);
+            }
+            group.apply(ready.committed);
+        }
+    }
+
+    fn hear(group: &mut Group, now: Tick, from: u32, term: u64, message: Message) {
+        let (from, to) = (NodeId(from), NodeId(1));
+        group.raft.step(now, Envelope { from, to, group: GroupId(1), term: Term(term), message });
+        settle(group, now);
+    }
+
+    fn win(group: &mut Group, term: u64, voter: u32) -> Tick {
+        let now = group.raft.deadline().expect("a timer runs");
+        group.raft.tick(now);
+        settle(group, now);
+        hear(group, now, voter, term, Message::PreVoteReply { granted: true });
+        hear(group, now, voter, term, Message::VoteReply { granted: true });
+        assert!(group.leads(), "{:?}", group.raft);
+        now
+    }
+
+    fn propose(group: &mut Group, now: Tick) -> Rc<TakenBatch> {
+        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), 1);
+        let ticket = Ticket::batch(&batch, group.id, 0);
+        group.take(now, Kind::Propose, Bytes::from_static(b"+1"), ticket);
+        settle(group, now);
+        batch
+    }
+
+    #[test]
+    fn what_an_earlier_leadership_left_open_hides_no_outcome_of_the_next() {
+        let mut group = fresh();
+        let now = win(&mut group, 1, 2);
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
+        let lost: Vec<_> = (2..=6).map(|_| propose(&mut group, now)).collect();
+        // Another leader replaces 2@1 to 6@1 by a single entry.
+        let noop = Entry { term: Term(2), index: Index(2), payload: Payload::Noop };
+        let prev = EntryId::new(Term(1), Index(1));
+        let append = Message::Append { prev, entries: vec![noop], committed: Index(1) };
+        hear(&mut group, now, 2, 2, append);
+        assert!(!group.leads());
+        // And is deposed by us.
+        let now = win(&mut group, 3, 3);
+        let kept = propose(&mut group, now);
+        assert_eq!(group.raft.last(), EntryId::new(Term(3), Index(4)));
+        hear(&mut group, now, 3, 3, Message::AppendReply { matched: Index(4) });
+        assert_eq!(group.raft.applied_index(), Index(4));
+        for _ in 5..=7 {
+            propose(&mut group, now);
+        }
+        hear(&mut group, now, 3, 3, Message::AppendReply { matched: Index(7) });
+        assert_eq!(group.raft.applied_index(), Index(7));
+        assert!(lost.iter().all(|batch| batch.take_outcomes() == [Err(RequestError::NotApplied)]));
+        assert_eq!(kept.take_outcomes(), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
     }
 }

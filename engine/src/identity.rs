@@ -26,7 +26,8 @@ use purlin_rsm::{ClusterId, Incarnation, NodeId};
 use purlin_storage::{Disk, Durability, File};
 use std::io;
 
-const NAME: &str = "identity";
+/// The name of the file.
+pub(crate) const NAME: &str = "identity";
 const NEW_NAME: &str = "identity.new";
 const MAGIC: &[u8; 8] = b"PURLINID";
 const FORMAT: u32 = 1;
@@ -175,7 +176,9 @@ async fn write<D: Disk>(disk: &D, identity: &NodeIdentity) -> io::Result<()> {
 pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
     let file = match disk.open(NAME, Durability::OnSync).await {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing(disk)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(missing_at(&disk.location()));
+        }
         Err(error) => return Err(failed(disk, "opening the identity", &error)),
     };
     let block = file
@@ -194,11 +197,12 @@ pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
     })
 }
 
-fn missing<D: Disk>(disk: &D) -> Error {
+/// There is no identity in the directory at `place`.
+pub(crate) fn missing_at(place: &str) -> Error {
     Error::new(
         ErrorKind::DataDirectory,
         "there is no data directory of a node",
-        disk.location(),
+        place,
         "it is new, was wiped, or is not mounted; to start empty could forget votes and acknowledged writes",
         "for a new node run `purlin init`; for one that was lost, restore the directory, or bring the node back as a \
          new member",

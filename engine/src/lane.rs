@@ -19,6 +19,9 @@ pub(crate) struct Lane {
     /// Sent and not ended; all of one kind and in one place.
     sent: VecDeque<Pending>,
     place: Place,
+    /// How many of the batch that is away have run out of time. They are its oldest, so its outcomes
+    /// begin with theirs.
+    expired: usize,
     /// It stands in the list of lanes that have something to send.
     pub(crate) is_scheduled: bool,
 }
@@ -103,7 +106,7 @@ impl Lane {
             }
             self.sent.extend(self.queue.pop_front());
         }
-        self.place = Place::Away(batch);
+        (self.place, self.expired) = (Place::Away(batch), 0);
         Some((kind, self.sent.iter().cloned().collect()))
     }
 
@@ -122,9 +125,14 @@ impl Lane {
         self.sent.remove(at)
     }
 
-    /// Takes the requests of `batch`, which has ended: none when its deadline has passed before.
-    pub(crate) fn end_batch(&mut self, batch: u64) -> Vec<Pending> {
-        if self.place == Place::Away(batch) { self.sent.drain(..).collect() } else { Vec::new() }
+    /// Takes the requests of `batch`, which has ended, and says how many before them have run out of
+    /// time: perhaps all.
+    pub(crate) fn end_batch(&mut self, batch: u64) -> (usize, Vec<Pending>) {
+        if self.place == Place::Away(batch) {
+            (self.expired, self.sent.drain(..).collect())
+        } else {
+            (0, Vec::new())
+        }
     }
 
     /// Takes the requests that came before `limit`: each has one deadline, from when it came.
@@ -133,7 +141,9 @@ impl Lane {
             let late = queue.partition_point(|pending| pending.since < limit);
             queue.drain(..late).collect()
         };
-        Expired { sent: take(&mut self.sent), unsent: take(&mut self.queue) }
+        let sent: Vec<Pending> = take(&mut self.sent);
+        self.expired += sent.len();
+        Expired { sent, unsent: take(&mut self.queue) }
     }
 
     /// Takes everything.

@@ -1,7 +1,100 @@
 //! A thread-per-core, sharded multi-raft engine to embed.
+//!
+//! A program brings a [`StateMachine`]; the engine replicates it over the members of a cluster, once
+//! for each of the cluster's *groups*. Commands that it applies were durable on a majority before, and
+//! each member applies them in the same order.
+//!
+//! ```no_run
+//! use purlin::{
+//!     ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Host, Member, NodeConfig, NodeId,
+//!     StateMachine,
+//! };
+//! use std::time::Duration;
+//!
+//! /// Counts the bytes that it was given.
+//! #[derive(Default)]
+//! struct Meter(u64);
+//!
+//! impl StateMachine for Meter {
+//!     fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<bytes::Bytes>) {
+//!         for command in commands {
+//!             self.0 += command.data.len() as u64;
+//!             outcomes.push(self.0.to_string().into());
+//!         }
+//!     }
+//!
+//!     fn query(&self, _: &[u8]) -> bytes::Bytes {
+//!         self.0.to_string().into()
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let member = |node, port| Member { node: NodeId(node), host: "127.0.0.1".into(), peer_port: port };
+//! let members = vec![member(1, 7100), member(2, 7200), member(3, 7300)];
+//! let cluster = ClusterConfig::new(ClusterId(0xfeed), 16, members);
+//!
+//! // The other two members run the same with their own node id and directory.
+//! let node = NodeConfig::new(NodeId(1), "meter/n1");
+//! let host = Host::builder(cluster, node, |_group| Meter::default()).init_if_missing().start()?;
+//!
+//! let (client, patience) = (host.client(), Duration::from_secs(10));
+//! let sum = client.propose(GroupId(7), "some bytes").wait(patience)?;
+//! assert_eq!(client.query(GroupId(7), "").wait(patience)?, sum);
+//! host.shutdown()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/counter.rs` is a whole program: three hosts in one process.
+//!
+//! # What runs
+//!
+//! A [`Host`] runs a node: some *shards*, each one thread with its own executor, write-ahead log,
+//! connections to peers and groups. [`placement`] says which shard of a node has a group. Shards share
+//! nothing; they hand each other requests through a [`Mesh`], which never waits. How many there are is
+//! written into the data directory when it is made, and it is made by [`init`] or
+//! [`HostBuilder::init_if_missing`] and by nothing else. The members of a new cluster must all be up
+//! together once before any of them votes.
+//!
+//! # How to ask
+//!
+//! | from | with | order |
+//! | --- | --- | --- |
+//! | any thread | [`Host::client`]: [`Client::propose`], [`Client::query`]; wait or await the [`Answer`] | none between two requests that wait at the same time |
+//! | the core of a shard | [`Host::on_shard`] hands out a [`LocalShard`]: no hop and no lock | the same |
+//! | the core of a shard, many at a time | [`LocalShard::connect`]: a [`Connection`] | its requests to one group take effect as they were submitted, and a query sees the proposals before it |
+//!
+//! Any node takes requests for any group, and sends them on to the group's leader.
+//!
+//! # What an answer means
+//!
+//! A request ends exactly once, at the latest soon after [`IntakeOptions::deadline`]. `Ok` is the
+//! state machine's outcome: the command is durable on a majority and applied. For a query it is an
+//! answer that sees everything that was acknowledged, by anybody, before the query was asked.
+//! [`RequestError::Unknown`] says that a proposal may have been applied, or may yet be; every other
+//! [`RequestError`] says that it was certainly not, and
+//! [`is_definitely_not_applied`](RequestError::is_definitely_not_applied) tells the two apart. A caller
+//! that repeats a proposal after `Unknown` may see it applied twice: let commands be such that this does
+//! no harm.
+//!
+//! # What a state machine owes
+//!
+//! One outcome for each command, and the same ones on every replica: no clock, no random source, no
+//! order of a hash map. It needs not be `Send`. There are no snapshots yet: after a start it is given
+//! its whole log again, so it must begin empty and must not act on the outside.
+//!
+//! # Inside
+//!
+//! Requests and peers' messages pass the six numbered stages of `stage`: intake, step, append, send,
+//! apply, reply. [`Shard`], [`ShardSetup`] and the seams [`Runtime`], [`Disk`], [`Net`] and [`Mesh`]
+//! are public so that the whole of a node can run over something else than [`glommio`]: a simulator
+//! does. `docs/ARCHITECTURE.md` follows a write and a read through the files.
+
+pub mod glommio;
 
 mod config;
 mod error;
+mod host;
 mod runtime;
 
 mod client;
@@ -36,6 +129,7 @@ pub use config::{
 };
 pub use desk::Connection;
 pub use error::{Error, ErrorKind};
+pub use host::{Host, HostBuilder, init, recorded_shards};
 pub use local::LocalShard;
 pub use mesh::MeshMessage;
 pub use purlin_rsm::*;
@@ -43,5 +137,5 @@ pub use purlin_storage::{Block, Disk, Durability, File};
 pub use purlin_transport::{Listener, Net, Reader, Writer};
 pub use request::{Completion, Outcome, Request, RequestError};
 pub use runtime::{Mesh, Runtime};
-pub use setup::{MachineFactory, ShardSetup, Shared, init};
+pub use setup::{MachineFactory, ShardSetup, Shared, init as init_on};
 pub use shard::Shard;

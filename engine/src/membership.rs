@@ -10,7 +10,7 @@ use crate::{
     identity::{self, NodeIdentity},
     wake::Wake,
 };
-use purlin_rsm::{Incarnation, NodeId};
+use purlin_rsm::{Incarnation, NodeId, ShardId};
 use purlin_storage::Disk;
 use purlin_transport::Facts;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
@@ -22,6 +22,8 @@ pub(crate) struct Membership {
     met: BTreeMap<NodeId, Incarnation>,
     /// What is being recorded, and its result.
     recording: Option<Recording>,
+    /// Shards of this node that do not know yet that the voters have met.
+    pub(crate) untold: Vec<ShardId>,
 }
 
 /// Shared by the loop and the task that writes.
@@ -30,7 +32,7 @@ type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
 impl Membership {
     pub(crate) fn new(identity: NodeIdentity) -> Self {
         let met = [(identity.node, identity.incarnation)].into();
-        Self { identity, met, recording: None }
+        Self { identity, met, recording: None, untold: Vec::new() }
     }
 
     /// Whether the shard may vote, campaign and acknowledge.
@@ -85,14 +87,18 @@ impl Membership {
         disk: D,
         identity: NodeIdentity,
         wake: Arc<Wake>,
-    ) -> impl Future<Output = ()> + use<D> {
+    ) -> Option<impl Future<Output = ()> + use<D>> {
+        if self.recording.is_some() {
+            // Two writers of one file could undo each other.
+            return None;
+        }
         let result = Rc::new(RefCell::new(None));
         self.recording = Some(result.clone());
-        async move {
+        Some(async move {
             let recorded = identity::replace(&disk, &identity).await;
             *result.borrow_mut() = Some(recorded.map(|()| identity));
             wake.notify();
-        }
+        })
     }
 
     /// What has been recorded since the last call.
@@ -117,7 +123,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{BootId, ClusterId, Sequence, ShardId, Start};
+    use purlin_rsm::{BootId, ClusterId, Sequence, Start};
 
     fn identity(node: u32) -> NodeIdentity {
         NodeIdentity {

@@ -19,22 +19,36 @@ pub(crate) enum MeshItem {
     Answer { batch: u64, answer: BatchAnswer },
     /// The initial voters have met (safety I2).
     Met(NodeIdentity),
+    /// The peers have found that this node's directory has gone back (safety I4).
+    Fenced,
 }
+
+/// Items that wait in a shard's inbox; more stay in the mesh, which is bounded too.
+const INBOX_MAX: usize = 1024;
 
 /// The mesh with its inbox: a task receives, the loop takes.
 pub(crate) struct MeshPort<R: Runtime> {
     mesh: Rc<R::Mesh<MeshMessage>>,
-    inbox: Rc<RefCell<VecDeque<(ShardId, MeshItem)>>>,
+    inbox: Rc<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    items: RefCell<VecDeque<(ShardId, MeshItem)>>,
+    has_room: Wake,
 }
 
 impl<R: Runtime> MeshPort<R> {
     pub(crate) fn new(runtime: &R, mesh: R::Mesh<MeshMessage>, wake: Arc<Wake>) -> Self {
-        let (mesh, inbox) = (Rc::new(mesh), Rc::<RefCell<VecDeque<_>>>::default());
+        let (mesh, inbox) = (Rc::new(mesh), Rc::<Inbox>::default());
         let port = Self { mesh: mesh.clone(), inbox: inbox.clone() };
         runtime.spawn(async move {
             loop {
                 let (from, MeshMessage(item)) = mesh.recv().await;
-                inbox.borrow_mut().push_back((from, item));
+                while inbox.items.borrow().len() >= INBOX_MAX {
+                    inbox.has_room.wait().await;
+                }
+                inbox.items.borrow_mut().push_back((from, item));
                 wake.notify();
             }
         });
@@ -47,6 +61,10 @@ impl<R: Runtime> MeshPort<R> {
     }
 
     pub(crate) fn take(&self) -> VecDeque<(ShardId, MeshItem)> {
-        self.inbox.take()
+        let items = self.inbox.items.take();
+        if !items.is_empty() {
+            self.inbox.has_room.notify();
+        }
+        items
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Pairs {
 struct State {
     leading: Leading,
     following: Following,
-    /// The groups of this shard that live on that one too.
+    /// The groups of this shard that live on that one too, ascending.
     groups: Vec<GroupId>,
     /// We can write to it.
     is_reached: bool,
@@ -135,7 +135,12 @@ impl Pairs {
         let changes = state.following.receive(heartbeat);
         unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
         if !changes.is_unknown {
-            state.heard = Some(now);
+            if state.heard.replace(now).is_none() {
+                // It acts by now: who is to lead a fresh group first may ask it (design D7).
+                for id in &state.groups {
+                    groups.get_mut(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
+                }
+            }
             if std::mem::take(&mut state.is_rearmed) {
                 state.vouch(now, pair.node, state.groups.clone(), groups);
             } else {
@@ -195,7 +200,9 @@ impl Pairs {
         standing: Standing,
         groups: &mut Groups,
     ) {
-        for (pair, state) in self.pairs.iter_mut().filter(|(_, state)| state.groups.contains(&id)) {
+        for (pair, state) in
+            self.pairs.iter_mut().filter(|(_, state)| state.groups.binary_search(&id).is_ok())
+        {
             if standing.leads {
                 state.leading.lead(id, standing.term);
                 state.is_settled = false;

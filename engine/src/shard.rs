@@ -128,7 +128,7 @@ impl<R: Runtime> Shard<R> {
             self.step(now);
             self.take_requests(now);
         }
-        self.append.submit(now).map_err(|error| disk_failed(&error))?;
+        self.append.submit(now)?;
         self.reply();
         self.flush();
         self.spawn_drivers();
@@ -140,7 +140,7 @@ impl<R: Runtime> Shard<R> {
         let wake = self.inlet.wake();
         let deadline = if self.membership.is_acting() { self.groups.deadline() } else { None };
         let next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
-        let at = self.timing.tick * u32::try_from(next.0).unwrap_or(u32::MAX);
+        let at = Duration::from_nanos((self.timing.tick.as_nanos() as u64).saturating_mul(next.0));
         let after = at.saturating_sub(self.runtime.now());
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
     }
@@ -163,6 +163,7 @@ impl<R: Runtime> Shard<R> {
         }
         self.expire(now);
         self.retry_parked();
+        self.tell_met();
         self.say_whom_it_waits_for();
     }
 
@@ -202,6 +203,7 @@ impl<R: Runtime> Shard<R> {
                     self.membership.adopt(identity);
                     self.act();
                 }
+                MeshItem::Fenced => self.record_fence(),
             }
         }
     }
@@ -244,6 +246,6 @@ impl<R: Runtime> Shard<R> {
     }
 }
 
-fn disk_failed(error: &StorageError) -> Error {
+pub(crate) fn disk_failed(error: &StorageError) -> Error {
     Error::parse(ErrorKind::Disk, &error.to_string())
 }

@@ -1,2 +1,21 @@
-//! server.
+//! The server `purlin`: its command line, its configuration, clusters to try out, and the front end
+//! for Redis clients.
+//!
+//! ```text
+//! cli ──► config    a file, read and checked; all its mistakes at once
+//!  ├────► dev       three nodes of this very program on loopback, to try out
+//!  └────► serve     a node: a `purlin::Host` of key-value machines, and on each shard
+//!           └─────► resp   the gateway: any client command at any node
+//! error             how a command fails: text in four parts, and the exit code
+//! ```
+//!
+//! It embeds the engine as any other program could: nothing here is known to the library `purlin`. It
+//! is a library so that tests can run its parts, and [`resp`] is generic over the runtime, so that the
+//! simulator can put clients in front of simulated nodes. The binary only calls [`cli::main`].
+
+pub mod cli;
+pub mod config;
+pub mod dev;
+pub mod error;
 pub mod resp;
+pub mod serve;

@@ -140,6 +140,7 @@ fn a_connection_introduces_itself_in_either_protocol() {
     expect(client, "CLIENT SETINFO NOPE mine", error("ERR Unrecognized option 'nope'"));
     let Value::Text(line) = run(client, "CLIENT INFO") else { panic!("text in RESP3") };
     assert!(line.contains(" name=me ") && line.contains(" lib-name=mine "), "{line}");
+    assert!(line.contains(" cmd=client|info "), "{line}");
     let Value::Error(text) = run(client, "HELLO 3 AUTH user secret") else { panic!("no AUTH") };
     assert!(text.starts_with("ERR AUTH <password> called without"), "{text}");
     expect(client, "WAIT 1 0", Value::Integer(2));
@@ -159,7 +160,7 @@ fn the_server_tells_what_tools_ask_for() {
     assert!(all.contains(&bulk(&server.port.to_string())), "{all:?}");
     let Value::Bulk(info) = run(client, "INFO") else { panic!("bytes in RESP2") };
     let info = String::from_utf8(info).expect("text");
-    for line in ["redis_version:7.4.0", "role:master", "loading:0", "groups_led:48"] {
+    for line in ["redis_version:7.4.0", "role:master", "loading:0", "purlin_groups:48"] {
         assert!(info.contains(&format!("{line}\r\n")), "{info}");
     }
     let Value::Bulk(some) = run(client, "INFO server cluster") else { panic!("bytes in RESP2") };

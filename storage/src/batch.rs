@@ -197,6 +197,9 @@ impl Seed {
     }
 }
 
+/// No log lives long enough to reach it, so that whoever adds to one below cannot overflow.
+pub(crate) const SEQUENCE_MAX: Sequence = Sequence(1 << 62);
+
 /// What of a batch is decided when it is written.
 pub(crate) struct Stamp {
     pub(crate) epoch: u64,
@@ -238,7 +241,8 @@ pub(crate) fn parse(bytes: &[u8], seed: Seed) -> Option<Header> {
         return None;
     }
     let salt = seed.with_epoch(raw.epoch.get());
-    if crc32c::crc32c_append(salt, &raw.as_bytes()[8..]) != raw.header_checksum.get() {
+    let checksum = crc32c::crc32c_append(salt, &raw.as_bytes()[8..]);
+    if checksum != raw.header_checksum.get() || raw.sequence.get() > SEQUENCE_MAX.0 {
         return None;
     }
     let kind = match raw.kind.get() {

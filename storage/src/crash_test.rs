@@ -311,6 +311,7 @@ impl Run {
     }
 }
 
+/// `PURLIN_WAL_SEEDS` says how many; 4,000 take a good minute in a debug build.
 fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("PURLIN_WAL_SEEDS").ok().and_then(|count| count.parse().ok());
     0..count.unwrap_or(400)

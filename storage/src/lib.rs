@@ -32,9 +32,12 @@ mod wal;
 mod carry;
 mod recovery;
 mod scan;
+mod tail;
 
 #[cfg(test)]
 mod crash_test;
+#[cfg(test)]
+mod format_test;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Collected {
         if run.last() < self.next {
             return;
         }
-        for entry in run.entries().skip((self.next.0 - run.first.0) as usize) {
+        for entry in run.copied().entries().skip((self.next.0 - run.first.0) as usize) {
             if self.next >= end || self.is_enough() {
                 return;
             }

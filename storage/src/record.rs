@@ -326,12 +326,49 @@ impl EntryRun<'_> {
         Index(self.first.0 + u64::from(self.count) - 1)
     }
 
-    /// Its entries. Their commands are slices of one copy of the record.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + use<> {
-        let bytes = Bytes::copy_from_slice(self.bytes);
-        let (term, first) = (self.term, self.first);
+    /// A copy of it that stays.
+    pub(crate) fn copied(self) -> OwnedRun {
+        let Self { term, first, count, .. } = self;
+        OwnedRun { term, first, count, bytes: Bytes::copy_from_slice(self.bytes) }
+    }
+}
+
+/// Consecutive entries of one term in a copy of their bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedRun {
+    term: Term,
+    first: Index,
+    count: u32,
+    bytes: Bytes,
+}
+
+impl OwnedRun {
+    /// At most what its entries cost in memory, about.
+    pub(crate) fn cost(&self) -> usize {
+        const OVERHEAD: usize = 32;
+        self.bytes.len() + self.count as usize * OVERHEAD
+    }
+
+    /// The first index.
+    pub(crate) fn first(&self) -> Index {
+        self.first
+    }
+
+    /// The place behind the last.
+    pub(crate) fn end(&self) -> Index {
+        Index(self.first.0 + u64::from(self.count))
+    }
+
+    /// Drops what is at or above `index`, which is not below its first.
+    pub(crate) fn truncate(&mut self, index: Index) {
+        self.count = self.count.min((index.0 - self.first.0) as u32);
+    }
+
+    /// Its entries. Their commands are slices of the copy.
+    pub(crate) fn entries(self) -> impl Iterator<Item = Entry> {
+        let Self { term, first, count, bytes } = self;
         let mut position = 0;
-        (0..u64::from(self.count)).map(move |nth| {
+        (0..u64::from(count)).map(move |nth| {
             let mut rest = &bytes[position..];
             let data = take_payload(&mut rest).expect("a run was checked when it was decoded");
             let payload = match data {
@@ -390,7 +427,7 @@ mod tests {
                     put_hard_state(&mut again, *group, *state, *relocated);
                 }
                 Record::Entries(run) => {
-                    let read: Vec<_> = run.entries().collect();
+                    let read: Vec<_> = run.copied().entries().collect();
                     assert_eq!(read, entries);
                     assert_eq!(run.last(), Index(7));
                     put_entries(&mut again, run.group, &read);
@@ -433,7 +470,7 @@ mod tests {
                 mutant[at] = value;
                 for record in Records::new(&mutant).flatten() {
                     if let Record::Entries(run) = record {
-                        assert_eq!(run.entries().count(), run.count as usize);
+                        assert_eq!(run.copied().entries().count(), run.count as usize);
                     }
                 }
             }

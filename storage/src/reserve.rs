@@ -111,7 +111,8 @@ impl<F: File> Reserve<F> {
         self.space = Space::Full { failures, kicks: 1 << failures };
     }
 
-    fn add(&mut self, prepared: Prepared<F>) {
+    /// Another segment is ready.
+    pub(crate) fn add(&mut self, prepared: Prepared<F>) {
         assert_eq!(prepared.number, self.next_number, "a segment out of order");
         self.next_number += 1;
         self.prepared.push_back(prepared);

@@ -27,7 +27,7 @@
 //!
 //! What is up to 16 comes first in every version, so that a newer one is told from a damaged one.
 
-use crate::align::BLOCK;
+use crate::{align::BLOCK, batch::SEQUENCE_MAX};
 use purlin_rsm::{BootId, ClusterId, Identity, Incarnation, NodeId, Sequence, ShardId, Start};
 use std::cell::Cell;
 use zerocopy::{
@@ -197,6 +197,11 @@ pub(crate) fn parse(block: &[u8]) -> FirstBlock {
     let Some(latest) = raw.latest.get(..usize::from(raw.starts.get())) else {
         return FirstBlock::Unreadable;
     };
+    // Nothing in a life counts that far.
+    let last_start = latest.last().map_or(0, |start| start.number.get());
+    if raw.sequence.get().max(last_start) > SEQUENCE_MAX.0 {
+        return FirstBlock::Unreadable;
+    }
     let starts = latest.iter().map(|start| Start {
         number: start.number.get(),
         boot: BootId(start.boot.get()),

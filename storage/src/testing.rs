@@ -690,10 +690,9 @@ impl Harness {
         let wal = self.wal();
         let mut release = std::pin::pin!(wal.release());
         let mut context = Context::from_waker(Waker::noop());
+        let mut is_done = false;
         for _ in 0..operations {
-            if release.as_mut().poll(&mut context).is_ready() {
-                return;
-            }
+            is_done = is_done || release.as_mut().poll(&mut context).is_ready();
             self.run_some(1);
         }
     }

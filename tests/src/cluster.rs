@@ -196,7 +196,7 @@ impl Shelf {
             async move {
                 let (cluster, config) = (shelf.cluster_config(), shelf.node_config(node));
                 if let Err(error) =
-                    purlin::init(&runtime, &cluster, &config, shelf.shards(node)).await
+                    purlin::init_on(&runtime, &cluster, &config, shelf.shards(node)).await
                 {
                     shelf.violation(format!("init of node {node} failed: {error}"));
                 }

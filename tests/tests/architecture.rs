@@ -31,7 +31,8 @@ const LONG_FILES: [(&str, usize); 0] = [];
 const FILE_LINES_MAX: usize = 600;
 
 /// Structs with more than [`FIELDS_MAX`] fields, with their count: they may only shrink.
-const LARGE_STRUCTS: [(&str, usize); 0] = [];
+/// It is the layout of a block on disk.
+const LARGE_STRUCTS: [(&str, usize); 1] = [("storage/src/segment.rs Raw", 18)];
 const FIELDS_MAX: usize = 15;
 
 #[test]
@@ -83,7 +84,8 @@ fn only_one_folder_names_glommio() {
 fn names_glommio(code: &str) -> bool {
     code.match_indices("glommio").any(|(at, word)| {
         let (before, after) = (code[..at].trim_end(), &code[at + word.len()..]);
-        let ours = ["crate::", "self::", "super::"].iter().any(|path| before.ends_with(path));
+        let ours =
+            ["crate::", "self::", "super::", "purlin::"].iter().any(|path| before.ends_with(path));
         let path =
             after.starts_with("::") || before.ends_with("use") || before.ends_with("extern crate");
         path && !ours

@@ -1,8 +1,13 @@
 //! Stage 3: one batch for the writes of all groups to the WAL, and its durability back to them.
 
-use crate::{groups::Groups, wake::Wake};
+use crate::{
+    error::{Error, ErrorKind},
+    groups::Groups,
+    shard::disk_failed,
+    wake::Wake,
+};
 use purlin_rsm::{GroupId, PeerMemory, Sequence, Tick, WriteId, raft::Append};
-use purlin_storage::{Batch, Disk, StorageError, SubmitError, Wal};
+use purlin_storage::{Batch, Disk, SubmitError, Wal};
 use std::{
     collections::{BTreeSet, VecDeque},
     rc::Rc,
@@ -75,9 +80,9 @@ impl<D: Disk> AppendStage<D> {
     ///
     /// # Errors
     /// The WAL has failed, and so has the shard: nothing is tried again.
-    pub(crate) fn submit(&mut self, now: Tick) -> Result<(), StorageError> {
+    pub(crate) fn submit(&mut self, now: Tick) -> Result<(), Error> {
         if let Some(failure) = self.wal.failure() {
-            return Err(failure);
+            return Err(disk_failed(&failure));
         }
         let is_urgent = |memories: &[PeerMemory]| memories.iter().any(|memory| memory.fenced);
         while self.wal.is_ready() && (!self.pending.is_empty() || is_urgent(&self.memories)) {
@@ -89,7 +94,7 @@ impl<D: Disk> AppendStage<D> {
     }
 
     /// Submits one batch. Whether one was taken.
-    fn submit_one(&mut self, now: Tick, with_entries: bool) -> Result<bool, StorageError> {
+    fn submit_one(&mut self, now: Tick, with_entries: bool) -> Result<bool, Error> {
         let mut batch = Batch::default();
         self.memories.iter().for_each(|memory| batch.peer(*memory));
         let (taken, left) = self.build(&mut batch, with_entries);
@@ -110,9 +115,9 @@ impl<D: Disk> AppendStage<D> {
                 Ok(false)
             }
             Err(SubmitError::Poisoned(_)) => {
-                Err(self.wal.failure().expect("a poisoned WAL says why"))
+                Err(disk_failed(&self.wal.failure().expect("a poisoned WAL says why")))
             }
-            Err(SubmitError::TooLarge(_)) => unreachable!("commands are bounded at intake"),
+            Err(SubmitError::TooLarge(_)) => Err(too_long()),
         }
     }
 
@@ -159,6 +164,17 @@ impl<D: Disk> AppendStage<D> {
     pub(crate) fn durable(&self) -> Sequence {
         self.wal.durable()
     }
+}
+
+/// Our own commands are bounded at intake: only a leader with larger segments can send this.
+fn too_long() -> Error {
+    Error::new(
+        ErrorKind::Config,
+        "an entry of another node is longer than this node's write-ahead log takes",
+        "[wal] segment of this node's configuration",
+        "nothing is lost: this node cannot follow, and stops",
+        "give this node segments as large as those of the others",
+    )
 }
 
 type Writes = VecDeque<(GroupId, Append)>;

@@ -104,6 +104,11 @@ impl<R: Runtime> Shard<R> {
 
     /// Gives a request to its group, whose leader is here.
     fn take(&mut self, now: Tick, id: GroupId, kind: Kind, data: Bytes, ticket: Ticket) {
+        let (bytes, limit) = (data.len(), self.requests.desk.command_bytes_max());
+        if bytes > limit {
+            // From a node that allows more than this one's segments take.
+            return ticket.end(Err(RequestError::TooLarge { bytes, limit }));
+        }
         if kind == Kind::Propose && self.append.is_full() {
             return ticket.end(Err(RequestError::NoSpace));
         }

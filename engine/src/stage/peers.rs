@@ -32,7 +32,7 @@ impl<R: Runtime> Shard<R> {
                 Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
                 Event::Heartbeat(pair, heartbeat) => {
                     if self.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
-                        self.send_heartbeat(pair);
+                        self.send_heartbeat(now, pair);
                     }
                 }
                 Event::Forward(pair, forward) => self.on_forward(now, pair, forward),
@@ -82,23 +82,36 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn on_refused(&mut self, peer: Pair, by_them: bool, refusal: Refusal) {
+        if !by_them {
+            // Perhaps it was fenced by this, which must not be forgotten (safety I4).
+            self.append.remember(self.exchanger.take_memories());
+        }
         if !(by_them && refusal.ends(self.site.node)) || self.failure.is_some() {
             return;
         }
         tracing::error!("{} is refused by {peer}: {refusal}", self.site.name);
         // One refusal fences it from everybody (safety I4): whoever starts it again must be told too.
-        if matches!(refusal, Refusal::WentBack { .. } | Refusal::Fenced { .. }) {
-            let fenced = NodeIdentity { is_fenced: true, ..self.membership.identity().clone() };
-            self.record(fenced);
-        } else {
+        if !matches!(refusal, Refusal::WentBack { .. } | Refusal::Fenced { .. }) {
             self.failure = Some(Error::parse(ErrorKind::Refused, &refusal.to_string()));
+        } else if self.site.shard == ShardId(0) {
+            self.record_fence();
+        } else {
+            // One shard writes the identity. If this is lost, the next refusal says it again.
+            let _lost = self.mesh.try_send(ShardId(0), MeshItem::Fenced);
         }
     }
 
-    /// Records an identity beside the loop.
+    pub(crate) fn record_fence(&mut self) {
+        self.record(NodeIdentity { is_fenced: true, ..self.membership.identity().clone() });
+    }
+
+    /// Records an identity beside the loop, unless one is being recorded: what is left out comes again,
+    /// with the next handshake.
     pub(crate) fn record(&mut self, identity: NodeIdentity) {
         let recording = self.membership.record(self.runtime.disk(), identity, self.wake());
-        self.runtime.spawn(recording);
+        if let Some(recording) = recording {
+            self.runtime.spawn(recording);
+        }
     }
 
     /// Acts upon an identity that has been recorded.
@@ -107,16 +120,21 @@ impl<R: Runtime> Shard<R> {
         if identity.is_fenced {
             return Err(fenced(self.site.node));
         }
-        for shard in (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard) {
-            if self.mesh.try_send(shard, MeshItem::Met(identity.clone())).is_err() {
-                tracing::warn!(
-                    "{} could not tell shard {shard} that the members have met; restart this node",
-                    self.site.name
-                );
-            }
-        }
+        let others = (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard);
+        self.membership.untold = others.collect();
+        self.tell_met();
         self.act();
         Ok(())
+    }
+
+    /// Tells the other shards of this node that the members have met; those whose channel is full are
+    /// told at the next beat.
+    pub(crate) fn tell_met(&mut self) {
+        let identity = self.membership.identity().clone();
+        let mesh = &self.mesh;
+        let tell =
+            |shard: &ShardId| mesh.try_send(*shard, MeshItem::Met(identity.clone())).is_err();
+        self.membership.untold.retain(tell);
     }
 
     /// The initial voters have met: from here on the shard votes.

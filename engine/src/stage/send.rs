@@ -2,7 +2,7 @@
 
 use crate::{runtime::Runtime, shard::Shard};
 use purlin_rsm::{Envelope, Tick};
-use purlin_transport::Outbound;
+use purlin_transport::{Outbound, Pair};
 
 impl<R: Runtime> Shard<R> {
     /// Puts a message into its peer's next frame. One that has no place is lost, as on any network: raft
@@ -19,19 +19,20 @@ impl<R: Runtime> Shard<R> {
         self.exchanger.flush(self.append.durable());
     }
 
-    /// Sends each reached pair its heartbeat; none when the disk hangs: a shard that cannot write must
-    /// not keep others from leading (safety R5).
+    /// Sends each reached pair its heartbeat.
     pub(crate) fn send_heartbeats(&mut self, now: Tick) {
+        for pair in self.pairs.reached() {
+            self.send_heartbeat(now, pair);
+        }
+    }
+
+    /// Sends a heartbeat, unless this shard has not met the others (safety I2), or its disk hangs: who
+    /// cannot write must not keep others from leading (safety R5).
+    pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: Pair) {
         let limit = Tick(now.0.saturating_sub(2 * self.timing.election_ticks.start));
         if !self.membership.is_acting() || self.append.is_stalled(limit) {
             return;
         }
-        for pair in self.pairs.reached() {
-            self.send_heartbeat(pair);
-        }
-    }
-
-    pub(crate) fn send_heartbeat(&mut self, pair: purlin_transport::Pair) {
         if let Some(heartbeat) = self.pairs.beat(pair) {
             let _lost = self.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
         }

@@ -14,6 +14,16 @@ use crate::{
 };
 
 impl Raft {
+    /// A peer acts that did not before. The replica that is to lead a fresh group first campaigns again:
+    /// its first campaign may have found nobody there.
+    pub fn campaign_if_fresh(&mut self, now: Tick) {
+        self.now = now;
+        let may = self.config.campaigns_first && self.term == Term(0) && !self.gate.is_waiting();
+        if may && !self.timer.abstains(now) && self.fault.is_none() {
+            self.campaign_for(Campaign::PreVote);
+        }
+    }
+
     /// No leader was heard of in time.
     pub(super) fn tick_election(&mut self) {
         if !self.timer.is_due(self.now) {

@@ -317,11 +317,19 @@ impl Cluster {
 
     /// Makes the `count` oldest writes durable, and reports the last of them: it stands for all.
     pub(super) fn persist(&mut self, id: NodeId, count: usize) {
+        let count = count.min(self.node(id).writing.len());
+        let last = count.checked_sub(1).map(|last| self.node(id).writing[last].write);
+        self.land(id, count);
+        if let Some(last) = last {
+            self.complete(id, last);
+        }
+    }
+
+    /// Makes the `count` oldest writes durable, and reports nothing.
+    pub(super) fn land(&mut self, id: NodeId, count: usize) {
         let node = self.node(id);
-        let done: Vec<Append> = node.writing.drain(..count.min(node.writing.len())).collect();
-        let Some(last) = done.last().map(|append| append.write) else { return };
-        done.into_iter().for_each(|append| node.disk.write(append));
-        self.complete(id, last);
+        let landed: Vec<Append> = node.writing.drain(..count.min(node.writing.len())).collect();
+        landed.into_iter().for_each(|append| node.disk.write(append));
     }
 
     /// Tells the replica that a write is durable.
@@ -343,9 +351,8 @@ impl Cluster {
 
     /// The node loses its memory, and all writes but the `kept` oldest, which land unreported.
     pub(super) fn crash(&mut self, id: NodeId, kept: usize) {
+        self.land(id, kept);
         let node = self.node(id);
-        let landed: Vec<Append> = node.writing.drain(..kept.min(node.writing.len())).collect();
-        landed.into_iter().for_each(|append| node.disk.write(append));
         let lost = node.writing.len();
         *node = Node { disk: node.disk.clone(), now: node.now, starts: node.starts, ..Node::new() };
         self.tell(|| format!("{id} crashes, {lost} writes lost"));

@@ -9,7 +9,7 @@
 //! # Storage is asynchronous
 //! A [`Ready`] hands entries and hard state out to be written, and goes on. What vouches for
 //! durability (a vote, asking for votes, the vote for oneself, acknowledging an append) waits in a
-//! [`gate`] until [`Raft::appended`] says that the group's newest write is durable. A leader sends
+//! gate until [`Raft::appended`] says that the group's newest write is durable. A leader sends
 //! entries before its own write of them, and counts itself only once that is durable
 //! (Raft thesis 10.2.1).
 //!
@@ -20,6 +20,7 @@
 //! leader is told when a follower's node confirms it, or falls silent. So an idle group costs
 //! nothing, and one heartbeat per pair of shards serves all groups of that pair.
 
+mod apply;
 mod election;
 mod gate;
 mod invariants;
@@ -52,6 +53,7 @@ use crate::{
     message::{Envelope, Message},
     types::{EntryId, GroupId, HardState, Index, NodeId, Term, Tick, WriteId},
 };
+use apply::FetchToApply;
 use bytes::Bytes;
 use gate::{Gate, Promise};
 use log::Log;
@@ -151,30 +153,6 @@ pub enum RoleKind {
 /// No election ever reaches this term. A message that names it or a later one is damaged, and to follow
 /// it would leave no term to elect anybody in.
 const TERM_MAX: Term = Term(1 << 62);
-
-/// The entries to be applied next that are not in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum FetchToApply {
-    /// None are missing, or not asked for.
-    None,
-    /// They are being read from the WAL.
-    Asked,
-    /// The WAL could not give them; they are asked for again then.
-    RetryAt(Tick),
-}
-
-impl FetchToApply {
-    fn retry(self) -> Option<Tick> {
-        match self {
-            Self::RetryAt(at) => Some(at),
-            Self::None | Self::Asked => None,
-        }
-    }
-
-    fn is_retry_due(self, now: Tick) -> bool {
-        self.retry().is_some_and(|at| at <= now)
-    }
-}
 
 /// One replica's part in agreeing on its group's log.
 #[derive(Debug)]
@@ -649,13 +627,19 @@ impl Raft {
             Role::Follower(follower) => {
                 follower.leader = Some(from);
                 follower.heard = Some(self.now);
+                // Before the timer is armed: the failed campaigns of before are over.
+                self.timer.succeeded();
                 if !follower.vouched {
                     self.timer.arm(self.now);
                 }
             }
-            Role::Candidate(_) => self.follow(self.term, Some(from)),
+            Role::Candidate(_) => {
+                // Its requests for votes are void, and would speak of a log that may change now.
+                self.gate.clear();
+                self.timer.succeeded();
+                self.follow(self.term, Some(from));
+            }
         }
-        self.timer.succeeded();
         true
     }
 
@@ -730,43 +714,6 @@ impl Raft {
         if !self.gate.is_waiting() {
             self.timer.go_on(self.now);
         }
-    }
-
-    fn hand_out_committed(&mut self) {
-        let Some(range) = self.log.to_apply() else { return };
-        if self.fetch_to_apply != FetchToApply::None {
-            return;
-        }
-        let cached = self.log.cached_from();
-        let bytes_max = self.config.apply_bytes_max;
-        if range.start < cached {
-            self.fetch_to_apply = FetchToApply::Asked;
-            let range = range.start..range.end.min(cached);
-            self.ready.fetches.push(Fetch { purpose: FetchPurpose::Apply, range, bytes_max });
-        } else {
-            let entries = self.log.cached_up_to(range, bytes_max);
-            self.hand_out(entries);
-        }
-    }
-
-    fn hand_out(&mut self, entries: Vec<Entry>) {
-        let last = entries.last().expect("what is handed out is not empty");
-        self.log.applying(last.index);
-        self.ready.committed = entries;
-    }
-
-    fn fetched_to_apply(&mut self, mut entries: Vec<Entry>) {
-        self.fetch_to_apply = FetchToApply::None;
-        let wanted = self
-            .log
-            .to_apply()
-            .expect("nothing else is applied while entries to apply are fetched");
-        assert_eq!(
-            entries[0].index, wanted.start,
-            "entries to apply that do not follow the applied ones"
-        );
-        entries.retain(|entry| entry.index < wanted.end);
-        self.hand_out(entries);
     }
 
     /// It is tried again after a while, not at once: the disk may need longer than that to recover.

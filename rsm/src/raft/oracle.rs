@@ -52,9 +52,15 @@ impl Oracle {
 
     /// Entries were handed out to be written: none is another one under the name of an earlier one.
     pub(super) fn wrote(&mut self, append: &Append, raft: &Raft) {
-        let Some(first) = append.entries.first() else { return };
-        let mut before = raft.term_of(first.index.previous()).expect("the log has no gap");
-        for entry in &append.entries {
+        if let Some(first) = append.entries.first() {
+            let before = raft.term_of(first.index.previous()).expect("the log has no gap");
+            self.hold(&append.entries, before);
+        }
+    }
+
+    /// These entries are in a log, after one of term `before`.
+    pub(super) fn hold(&mut self, entries: &[Entry], mut before: Term) {
+        for entry in entries {
             self.enter(entry, before);
             before = entry.term;
         }
@@ -100,11 +106,7 @@ impl Oracle {
             Message::Append { prev, entries, .. } => {
                 assert!(voted(envelope.from), "it leads without a durable vote: {}", what());
                 assert_eq!(self.leaders.get(&term), Some(&envelope.from), "no leader: {}", what());
-                let mut before = prev.term;
-                for entry in entries {
-                    self.enter(entry, before);
-                    before = entry.term;
-                }
+                self.hold(entries, prev.term);
             }
             Message::ReadProbe { .. } => {
                 assert_eq!(self.leaders.get(&term), Some(&envelope.from), "no leader: {}", what());

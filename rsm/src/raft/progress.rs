@@ -22,7 +22,8 @@ pub(super) struct Progress {
     pub matched: Index,
     /// The next entry to send. Always above `matched`.
     pub next: Index,
-    /// The commit that the follower was last told of, if nothing was lost.
+    /// The commit that the follower was last told of. If that was lost, a probe follows, and tells it
+    /// anew.
     pub told: Index,
     /// Probing or replicating.
     pub state: State,
@@ -170,8 +171,6 @@ impl Progress {
     }
 
     fn probe(&mut self, next: Index) {
-        // What it was told may be lost, or was refused.
-        self.told = Index(0);
         self.next = next.max(self.matched.next());
         self.state = State::Probe { waiting: false };
         self.awaited_since = None;

@@ -1,1 +1,498 @@
-//! Seeds, forgeries and brute force.
+//! Seeds, forgeries and brute force: what no script would think of.
+//!
+//! [`random_histories_are_safe_and_heal`] throws everything at clusters that may happen to them, with
+//! the oracle watching, and then demands that they recover, and come to rest. [`no_message_harms`]
+//! feeds replicas in every role with messages that nobody should send.
+
+use super::{
+    RoleKind, Window,
+    harness::{Cluster, Node, Options},
+    quorum,
+    script::show_status,
+};
+use crate::{
+    entry::{Entry, Payload},
+    message::{Envelope, Message},
+    types::{EntryId, GroupId, Index, NodeId, Term},
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// SplitMix64: the same seed, the same history.
+struct Random(u64);
+
+impl Random {
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.draw() % bound
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+/// One cluster and its troubles.
+struct History {
+    random: Random,
+    cluster: Cluster,
+    reads: u64,
+    /// How many of the troubles that may come do come, in percent.
+    troubles: u64,
+    /// Reads that each node took since its last start: each must end in one way or another.
+    taken: BTreeMap<NodeId, BTreeSet<u64>>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let nodes = random.of(&[1, 3, 3, 3, 5]);
+        let options = Options {
+            nodes,
+            window: Window { messages: random.of(&[1, 2, 4]), bytes: random.of(&[1, 80, 1 << 20]) },
+            tell_commit_ticks: random.of(&[1, 3]),
+            append_bytes_max: random.of(&[1, 80, 1 << 20]),
+            apply_bytes_max: random.of(&[1, 80, 1 << 20]),
+            cache_bytes_max: random.of(&[0, 100, 1 << 20]),
+            campaigns_first: random.chance(50).then_some(NodeId(1)),
+            tail: random.of(&[0, 2, usize::MAX]),
+            seed,
+            is_judged: true,
+            applies_at_once: random.chance(50),
+            is_told: false,
+            ..Options::default()
+        };
+        let troubles = random.of(&[10, 30, 100]);
+        let cluster = Cluster::new(options);
+        Self { random, cluster, reads: 0, troubles, taken: BTreeMap::new() }
+    }
+
+    fn node(&mut self) -> NodeId {
+        NodeId(1 + self.random.below(u64::from(self.cluster.options.nodes)) as u32)
+    }
+
+    /// One thing happens to one node, or to one message.
+    fn step(&mut self) {
+        let id = self.node();
+        if self.cluster.raft(id).is_none() && self.random.chance(15) {
+            let abstains = self.random.of(&[0, 0, 10]);
+            self.cluster.restart(id, abstains);
+        }
+        match self.random.below(100) {
+            0..44 => (0..self.random.of(&[1, 1, 2, 5])).for_each(|_| self.deliver()),
+            44..53 => {
+                let ticks = self.random.of(&[1, 1, 3, 12]);
+                self.cluster.pass(id, ticks);
+            }
+            53..61 => {
+                let count = self.random.of(&[1, 1, 2, usize::MAX]);
+                self.cluster.persist(id, count);
+            }
+            61..64 => self.propose(id),
+            64..67 => self.read(id),
+            67..71 => {
+                let count = self.random.of(&[0, 1, usize::MAX, usize::MAX]);
+                self.cluster.fetch(id, count);
+            }
+            71..75 => self.cluster.finish_apply(id),
+            75..84 => self.cluster.beat(id),
+            84..85 if self.random.chance(self.troubles) => self.crash(id),
+            85..88 if self.random.chance(self.troubles) => self.cut(id),
+            88..90 if self.random.chance(self.troubles) => self.notice(id),
+            _ => self.cluster.hand_out(id),
+        }
+        if self.random.chance(60) {
+            self.cluster.hand_out(id);
+        }
+    }
+
+    fn deliver(&mut self) {
+        let count = self.cluster.network.len() as u64;
+        if count == 0 {
+            return;
+        }
+        let is_in_order = self.random.chance(100 - self.troubles / 3);
+        let at = if is_in_order { 0 } else { self.random.below(count) } as usize;
+        match self.random.below(100 * 100 / self.troubles) {
+            0..6 => drop(self.cluster.network.remove(at)),
+            6..12 => self.cluster.network.push(self.cluster.network[at].clone()),
+            _ => {
+                let to = self.cluster.deliver(at);
+                if self.random.chance(60) {
+                    self.cluster.hand_out(to);
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, id: NodeId) {
+        let id = if self.random.chance(70) { self.leader().unwrap_or(id) } else { id };
+        self.cluster.propose(id, &format!("{}", self.random.below(1000)));
+    }
+
+    fn read(&mut self, id: NodeId) {
+        let id = if self.random.chance(70) { self.leader().unwrap_or(id) } else { id };
+        self.reads += 1;
+        if let Some(Ok(())) = self.cluster.read(id, self.reads) {
+            self.taken.entry(id).or_default().insert(self.reads);
+        }
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        let kept = self.random.below(4) as usize;
+        self.cluster.crash(id, kept);
+        self.taken.remove(&id);
+    }
+
+    fn cut(&mut self, id: NodeId) {
+        let other = self.node();
+        if self.random.chance(60) {
+            self.cluster.cuts.clear();
+        } else if other != id {
+            self.cluster.cuts.insert((id, other));
+        }
+    }
+
+    /// What a node learns of its connections, true or not any more.
+    fn notice(&mut self, id: NodeId) {
+        let (other, what) = (self.node(), self.random.below(7));
+        self.cluster.input(id, |raft, now| match what {
+            0 | 1 => raft.unvouch(now, other),
+            2 => raft.confirm(now, other),
+            3 => raft.unconfirm(now, other),
+            4 => raft.connected(now, other),
+            5 => raft.disconnected(now, other),
+            _ => raft.trust(),
+        });
+    }
+
+    /// All is well again. Returns after how many ticks all had the same new entry.
+    fn heal(&mut self) -> u64 {
+        self.cluster.cuts.clear();
+        for id in self.cluster.ids() {
+            if self.cluster.raft(id).is_none() {
+                self.cluster.restart(id, 0);
+            }
+            for peer in self.cluster.ids().into_iter().filter(|peer| *peer != id) {
+                self.cluster.input(id, |raft, now| raft.connected(now, peer));
+            }
+        }
+        let mut target = None;
+        for ticks in 0..2_000 {
+            self.live_a_tick(ticks);
+            let leader = self.leader();
+            match target {
+                None => target = leader.and_then(|id| self.cluster.propose(id, "last")?.ok()),
+                Some(entry) if self.has_all(entry) => return ticks,
+                // It was proposed to a leader that was deposed.
+                Some(entry) if leader.is_some_and(|id| self.lacks(id, entry)) => target = None,
+                Some(_) => {}
+            }
+        }
+        panic!("no recovery: {:#?}", self.states());
+    }
+
+    fn live_a_tick(&mut self, ticks: u64) {
+        for id in self.cluster.ids() {
+            self.cluster.pass(id, 1);
+            self.cluster.hand_out(id);
+            let (now, due) =
+                (self.cluster.nodes[&id].now, self.cluster.raft(id).map(|r| r.deadline()));
+            assert!(due.flatten().is_none_or(|due| due > now), "{id} is due at {due:?}, at {now}");
+        }
+        if ticks.is_multiple_of(3) {
+            self.cluster.ids().into_iter().for_each(|id| self.cluster.beat(id));
+        }
+        self.settle();
+    }
+
+    /// Everything that needs no time happens.
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            for id in self.cluster.ids() {
+                self.cluster.hand_out(id);
+                self.cluster.persist(id, usize::MAX);
+                self.cluster.fetch(id, usize::MAX);
+                self.cluster.finish_apply(id);
+            }
+            let is_quiet = self.cluster.nodes.values().all(|node| {
+                node.writing.is_empty() && node.fetches.is_empty() && node.applying.is_none()
+            });
+            if !self.cluster.network.is_empty() {
+                self.cluster.deliver(0);
+            } else if is_quiet {
+                return;
+            }
+        }
+        panic!("it does not come to rest: {:#?}", self.states());
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leaders = self.cluster.ids().into_iter().filter(|id| {
+            self.cluster.raft(*id).is_some_and(|raft| raft.role() == RoleKind::Leader)
+        });
+        leaders.max_by_key(|id| self.cluster.raft(*id).map(|raft| raft.term()))
+    }
+
+    fn has_all(&self, entry: EntryId) -> bool {
+        self.cluster.nodes.values().all(|node| {
+            node.machine.last().is_some_and(|last| last.index >= entry.index)
+                && node.machine.get(entry.index.0 as usize - 1).is_some_and(|e| e.id() == entry)
+        })
+    }
+
+    fn lacks(&self, id: NodeId, entry: EntryId) -> bool {
+        self.cluster.raft(id).is_some_and(|raft| raft.term_of(entry.index) != Some(entry.term))
+    }
+
+    /// An idle cluster says nothing, and waits for nothing.
+    fn rest(&mut self) {
+        (0..60).for_each(|ticks| self.live_a_tick(ticks));
+        for ticks in 0..60_u64 {
+            for id in self.cluster.ids() {
+                self.cluster.pass(id, 1);
+                if ticks.is_multiple_of(3) {
+                    self.cluster.beat(id);
+                }
+                self.cluster.hand_out(id);
+                assert!(self.cluster.network.is_empty(), "it talks: {:?}", self.cluster.network);
+                let raft = self.cluster.raft(id).expect("all are up");
+                assert_eq!(raft.deadline(), None, "it waits: {:#?}", self.states());
+            }
+        }
+        for (id, taken) in &self.taken {
+            let node = &self.cluster.nodes[id];
+            let ended = |read: &&u64| node.confirmed.contains(read) || node.failed.contains(read);
+            assert_eq!(taken.iter().find(|read| !ended(read)), None, "a read of {id} never ended");
+        }
+    }
+
+    fn states(&self) -> Vec<String> {
+        let up =
+            |(id, node): (&NodeId, &Node)| Some(show_status(*id, node.raft.as_ref()?, node.now));
+        self.cluster.nodes.iter().filter_map(up).collect()
+    }
+}
+
+/// A few thousand by default; `PURLIN_SEEDS=from..to` runs others, `PURLIN_SEEDS=7..8` a single one.
+fn seeds() -> std::ops::Range<u64> {
+    let Ok(range) = std::env::var("PURLIN_SEEDS") else { return 0..2_000 };
+    let (from, to) = range.split_once("..").expect("PURLIN_SEEDS=from..to");
+    from.parse().expect("a number")..to.parse().expect("a number")
+}
+
+#[test]
+fn random_histories_are_safe_and_heal() {
+    let mut slowest = 0;
+    let mut committed = 0;
+    let seeds = seeds();
+    for seed in seeds.clone() {
+        let (before, ticks) = replayable(seed, || {
+            let mut history = History::new(seed);
+            (0..600).for_each(|_| history.step());
+            let before = history.cluster.oracle.committed();
+            let ticks = history.heal();
+            history.rest();
+            (before, ticks)
+        });
+        slowest = slowest.max(ticks);
+        committed += before.0;
+    }
+    println!("slowest recovery: {slowest} ticks; committed amid all troubles: {committed} entries");
+    // Three doublings of a timeout of 20 ticks, and time to agree.
+    assert!(slowest < 200, "a recovery took {slowest} ticks");
+    // Histories in which nothing is ever agreed upon would show nothing.
+    let count = seeds.end - seeds.start;
+    assert!(count < 100 || committed > 3 * count, "only {committed} entries were committed");
+}
+
+/// Runs one seed; a panic names it.
+fn replayable<T>(seed: u64, run: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        eprintln!("replay this with PURLIN_SEEDS={seed}..{}", seed + 1);
+        std::panic::resume_unwind(panic)
+    })
+}
+
+/// Messages that nobody should send, to replicas that live through everything else as well.
+struct Forger {
+    history: History,
+    /// What each node held to be committed: it must hold it for ever.
+    held: BTreeMap<NodeId, Vec<Term>>,
+}
+
+impl Forger {
+    fn forge(&mut self) {
+        let (from, to) = (NodeId(self.history.random.below(5) as u32), self.history.node());
+        let term = self.term(to);
+        let message = self.message(to);
+        let envelope = Envelope { from, to, group: GroupId(1), term, message };
+        self.history.cluster.input(to, |raft, now| raft.step(now, envelope));
+        if self.history.random.chance(50) {
+            self.history.cluster.hand_out(to);
+        }
+    }
+
+    fn term(&mut self, near: NodeId) -> Term {
+        let raft = self.history.cluster.raft(near);
+        let near = raft.map_or(0, |raft| raft.term().0);
+        let random = &mut self.history.random;
+        match random.below(20) {
+            0 => Term(random.of(&[0, 1, u64::MAX, u64::MAX - 1, 1 << 63])),
+            1 => Term(near + 2),
+            2..5 => Term(near + 1),
+            5..8 => Term(near.saturating_sub(1)),
+            _ => Term(near),
+        }
+    }
+
+    fn index(&mut self, near: NodeId) -> Index {
+        let raft = self.history.cluster.raft(near);
+        let near = raft.map_or(0, |raft| raft.last().index.0);
+        let random = &mut self.history.random;
+        match random.below(10) {
+            0 => Index(random.of(&[0, u64::MAX, u64::MAX - 1])),
+            _ => Index((near + 3).saturating_sub(random.below(8))),
+        }
+    }
+
+    fn entry_id(&mut self, near: NodeId) -> EntryId {
+        let index = self.index(near);
+        let held = self.history.cluster.raft(near).and_then(|raft| raft.term_of(index));
+        match held {
+            Some(term) if self.history.random.chance(70) => EntryId::new(term, index),
+            _ => EntryId::new(self.term(near), index),
+        }
+    }
+
+    fn entries(&mut self, near: NodeId, prev: EntryId) -> Vec<Entry> {
+        let mut id = prev;
+        let count = self.history.random.below(4);
+        let mut entry = |_| {
+            id.index = Index(id.index.0.wrapping_add(u64::from(!self.history.random.chance(3))));
+            if self.history.random.chance(30) {
+                id.term = self.term(near);
+            }
+            let payload = Payload::Command(Bytes::from_static(b"forged"));
+            Entry { term: id.term, index: id.index, payload }
+        };
+        (0..count).map(&mut entry).collect()
+    }
+
+    fn message(&mut self, near: NodeId) -> Message {
+        let granted = self.history.random.chance(60);
+        let round = self.history.random.of(&[0, 1, 2, 3, 9, u64::MAX]);
+        match self.history.random.below(14) {
+            0 => Message::PreVote { last: self.entry_id(near) },
+            1 => Message::PreVoteReply { granted },
+            2 => Message::Vote { last: self.entry_id(near) },
+            3 => Message::VoteReply { granted },
+            4 => Message::ReadProbe { round },
+            5 => Message::ReadProbeReply { round },
+            6 => Message::Stale,
+            7 | 8 => Message::AppendReply { matched: self.index(near) },
+            9 | 10 => Message::AppendReject { prev: self.index(near), hint: self.entry_id(near) },
+            _ => {
+                let prev = self.entry_id(near);
+                let entries = self.entries(near, prev);
+                Message::Append { prev, entries, committed: self.index(near) }
+            }
+        }
+    }
+
+    /// What was committed stays as it was. (That terms and commits only grow, the cluster checks.)
+    fn judge(&mut self) {
+        for id in self.history.cluster.ids() {
+            let held = self.held.entry(id).or_default();
+            let Some(raft) = self.history.cluster.raft(id) else {
+                // A forged commit is no promise of a majority: a crash may take it.
+                held.clear();
+                continue;
+            };
+            let terms: Vec<Term> =
+                (1..=raft.committed().0).filter_map(|i| raft.term_of(Index(i))).collect();
+            assert!(terms.starts_with(held), "{id} held {held:?} for committed, now {terms:?}");
+            *held = terms;
+        }
+    }
+}
+
+#[test]
+fn no_message_harms() {
+    let mut stopped = 0;
+    let seeds = seeds();
+    for seed in seeds.clone() {
+        stopped += replayable(seed, || {
+            let mut history = History::new(seed);
+            history.cluster.options.is_judged = false;
+            let mut forger = Forger { history, held: BTreeMap::new() };
+            for _ in 0..100 {
+                for _ in 0..3 {
+                    forger.history.step();
+                    forger.judge();
+                }
+                forger.forge();
+                forger.judge();
+            }
+            let is_stopped = |id: &NodeId| {
+                forger.history.cluster.raft(*id).is_some_and(|raft| raft.fault().is_some())
+            };
+            forger.history.cluster.ids().iter().filter(|id| is_stopped(id)).count() as u64
+        });
+    }
+    // Forged leaders overwrite committed entries now and then; a replica that notices it stops.
+    println!("{stopped} replicas stopped");
+    let count = seeds.end - seeds.start;
+    assert!(count < 100 || stopped > 0 && stopped < count, "{stopped} replicas stopped");
+}
+
+/// Every set of voters of up to five, every answer of each: against the words of the definition.
+#[test]
+fn quorums_are_what_brute_force_says() {
+    for voters in 1..=5_usize {
+        let ids: Vec<NodeId> = (1..=voters as u32).map(NodeId).collect();
+        for case in 0..3_u32.pow(voters as u32) {
+            let answers: Vec<u32> = (0..voters).map(|v| case / 3_u32.pow(v as u32) % 3).collect();
+            let count = |answer| answers.iter().filter(|a| **a == answer).count();
+            let mut ballots = quorum::Ballots::default();
+            for (id, answer) in ids.iter().zip(&answers).filter(|(_, answer)| **answer < 2) {
+                ballots.record(*id, *answer == 1);
+                // Who changes its mind, or is no voter, changes nothing.
+                ballots.record(*id, *answer == 0);
+                ballots.record(NodeId(id.0 + 10), true);
+            }
+            let could_win = 2 * (count(1) + count(2)) > voters;
+            let expected = match (2 * count(1) > voters, could_win) {
+                (true, _) => quorum::Tally::Won,
+                (false, true) => quorum::Tally::Open,
+                (false, false) => quorum::Tally::Lost,
+            };
+            assert_eq!(ballots.tally(&ids), expected, "{answers:?}");
+            let reached = (0..3).filter(|value| {
+                2 * answers.iter().filter(|answer| *answer >= value).count() > voters
+            });
+            assert_eq!(Some(quorum::reached(&mut answers.clone())), reached.max(), "{answers:?}");
+        }
+    }
+}
+
+/// Two majorities share a voter: on this all of it rests.
+#[test]
+fn majorities_intersect() {
+    for voters in 1..=9 {
+        let majority = quorum::majority(voters);
+        assert!(2 * majority > voters, "two majorities of {voters} can be apart");
+        assert!(2 * (majority - 1) <= voters, "{majority} of {voters} is more than needed");
+    }
+}

@@ -11,18 +11,20 @@
 //! init_disk N terms="1 1 2" [term=T]   exchanges what its disk holds under a running replica
 //! tick [N..] [n=K]                     clocks move, replicas that are due are ticked
 //! wait [N..] [n=K]                     clocks move, nobody is ticked
+//! late [N..] [n=K]                     clocks move at once, then one tick, and nothing is handed out
 //! campaign N                           node N's clock moves to its deadline, and it is ticked
 //! propose N x.. | bytes=B, read N id   fails with `!` on a replica that does not lead
 //! deliver|drop|dup|reorder [from=N] [to=N] [type=T] [n=K] [last]
 //!                                      of the messages on their way those that match
-//! ready N.., persist N [one|all], apply N, fetch N [n=K|fail], complete N write=W
+//! ready N.., persist N [one|all], apply N, fetch N [n=K|fail]
+//! land N [one|all], complete N write=W  persist in two steps: the write lands, the report comes
 //! crash N [keep=K], restart N [abstain=K], trust N
 //! vouch F L [term=T], unvouch F L, confirm L F, unconfirm L F, beat L (all of these, for all)
 //! connect A B, disconnect A B          A is told of its connection to B
 //! cut A B, partition N.., heal         messages that are lost
 //! stabilize                            hands out, persists and delivers until nothing is left
 //! inject A B term=T type key=value..   forges a message
-//! status [N..], log [N..], network
+//! status [N..], log [N..], network, has_ready [N..]
 //! ```
 
 use super::{
@@ -50,7 +52,7 @@ fn every_script_is_as_written() {
         .map(|entry| entry.expect("a script").path())
         .collect();
     scripts.sort();
-    assert!(scripts.len() >= 3, "only {} scripts in {}", scripts.len(), folder.display());
+    assert!(scripts.len() >= 30, "only {} scripts in {}", scripts.len(), folder.display());
     let only = std::env::var("PURLIN_SCRIPT").ok();
     let is_wanted =
         |path: &std::path::PathBuf| only.as_ref().is_none_or(|name| path.ends_with(name));
@@ -100,12 +102,14 @@ impl Script {
             "cluster" => self.cluster(args)?,
             "init" | "init_disk" => self.init(name, args)?,
             "ready" => return self.nodes(args),
-            "tick" | "wait" | "campaign" => return self.time(name, args),
+            "tick" | "late" | "wait" | "campaign" => return self.time(name, args),
             "propose" => return self.propose(args),
             "read" => return self.read(args),
             "deliver" => self.deliver(args)?,
             "drop" | "dup" | "reorder" => self.disturb(name, args)?,
-            "persist" | "apply" | "fetch" | "complete" => return self.complete(name, args),
+            "persist" | "land" | "apply" | "fetch" | "complete" => {
+                return self.complete(name, args);
+            }
             "crash" | "restart" | "trust" => return self.life(name, args),
             "vouch" | "unvouch" | "confirm" | "unconfirm" | "connect" | "disconnect" => {
                 return self.connection(name, args);
@@ -114,7 +118,7 @@ impl Script {
             "cut" | "partition" | "heal" => self.network(name, args)?,
             "stabilize" => self.stabilize()?,
             "inject" => return self.inject(args),
-            "status" | "log" | "network" => self.show(name, args)?,
+            "status" | "log" | "network" | "has_ready" => self.show(name, args)?,
             _ => return Err(format!("no command {name}").into()),
         }
         Ok(Vec::new())
@@ -158,10 +162,15 @@ impl Script {
             payload: Payload::Noop,
         };
         let hard_state = HardState { term: Term(term), vote: None, committed: Index(0) };
-        let entries = (1..).zip(terms).map(entry).collect();
+        let entries: Vec<Entry> = (1..).zip(terms).map(entry).collect();
+        if self.cluster.options.is_judged {
+            self.cluster.oracle.hold(&entries, Term(0));
+        }
         self.cluster.nodes.get_mut(&id).ok_or("no such node")?.disk = Disk { hard_state, entries };
         if name == "init" {
-            self.cluster.crash(id, 0);
+            let node = self.cluster.nodes.get_mut(&id).expect("a node");
+            node.writing.clear();
+            node.machine.clear();
             self.cluster.restart(id, 0);
         }
         Ok(())
@@ -183,6 +192,11 @@ impl Script {
                     node.now = node.now.max(due);
                     self.cluster.input(*id, Raft::tick);
                 }
+                "late" => {
+                    let node = self.cluster.nodes.get_mut(id).expect("a node");
+                    node.now = Tick(node.now.0 + ticks);
+                    self.cluster.input(*id, Raft::tick);
+                }
                 "wait" => {
                     let node = self.cluster.nodes.get_mut(id).expect("a node");
                     node.now = Tick(node.now.0 + ticks);
@@ -196,7 +210,7 @@ impl Script {
             }
         }
         // Time that has passed is nothing to hand out for.
-        Ok(if name == "wait" { Vec::new() } else { nodes })
+        Ok(if name == "wait" || name == "late" { Vec::new() } else { nodes })
     }
 
     fn propose(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<Vec<NodeId>, Box<dyn Error>> {
@@ -286,6 +300,7 @@ impl Script {
         };
         match name {
             "persist" => self.cluster.persist(id, count),
+            "land" => self.cluster.land(id, count),
             "apply" => self.cluster.finish_apply(id),
             "fetch" => self.cluster.fetch(id, key(args, "n")?.unwrap_or(count)),
             _ => {
@@ -398,6 +413,7 @@ impl Script {
             let line = match &node.raft {
                 None => format!("{id} is down, disk ends in {}", node.disk.last()),
                 Some(raft) if name == "status" => show_status(id, raft, node.now),
+                Some(raft) if name == "has_ready" => format!("{id} {}", raft.has_ready()),
                 Some(_) => format!("{id} disk {}", show_entries(&node.disk.entries)),
             };
             self.cluster.tell(|| line);

@@ -37,8 +37,8 @@ pub struct ServerInfo {
     pub replicas: u32,
     /// How many shards this node has.
     pub shards: u32,
-    /// How many groups this node leads.
-    pub groups_led: u32,
+    /// The groups that this node leads, ascending.
+    pub leads: Vec<GroupId>,
     /// How many of its groups know no leader.
     pub groups_without_leader: u32,
     /// How many entries of all groups, since the cluster was made, are applied here.
@@ -97,13 +97,15 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             nodes: self.facts.nodes,
             replicas: self.facts.replicas,
             shards: self.facts.shards,
-            groups_led: 0,
+            leads: Vec::new(),
             groups_without_leader: 0,
             entries_applied: 0,
             uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),
         };
         for group in self.shard.board().groups() {
-            info.groups_led += u32::from(group.leader == Some(node));
+            if group.leader == Some(node) {
+                info.leads.push(group.group);
+            }
             info.groups_without_leader += u32::from(group.leader.is_none());
             info.entries_applied += group.applied.0;
         }

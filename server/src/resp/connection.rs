@@ -182,8 +182,8 @@ impl<B: Backend> Connection<B> {
         }
         self.front.count_command();
         match resolve(arguments) {
-            Ok(command) => {
-                self.client.command.set(command.name);
+            Ok((container, command)) => {
+                self.client.command.set((container, command.name));
                 return self.run(command, arguments);
             }
             Err(Unresolved::Text(text)) => self.refuse(text),
@@ -313,8 +313,11 @@ enum Unresolved {
     Http,
 }
 
+/// A command, behind the name of its container if it is a subcommand.
+type Resolved = (Option<&'static str>, &'static CommandSpec);
+
 /// The command that a request names, with a number of arguments that it takes.
-fn resolve(arguments: Arguments<'_>) -> Result<&'static CommandSpec, Unresolved> {
+fn resolve(arguments: Arguments<'_>) -> Result<Resolved, Unresolved> {
     let name = &arguments[0];
     let Some(command) = commands::find(name) else {
         if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:") {
@@ -325,14 +328,15 @@ fn resolve(arguments: Arguments<'_>) -> Result<&'static CommandSpec, Unresolved>
     };
     if command.subcommands.is_empty() || arguments.len() < 2 {
         let wrong = || Unresolved::Text(words::wrong_arity(command.name));
-        return command.takes(arguments.len()).then_some(command).ok_or_else(wrong);
+        return command.takes(arguments.len()).then_some((None, command)).ok_or_else(wrong);
     }
     let Some(subcommand) = command.subcommand(&arguments[1]) else {
         return Err(Unresolved::Text(words::unknown_subcommand(command.name, &arguments[1])));
     };
     let full_name = || format!("{}|{}", command.name, subcommand.name);
     let wrong = || Unresolved::Text(words::wrong_arity(&full_name()));
-    subcommand.takes(arguments.len()).then_some(subcommand).ok_or_else(wrong)
+    let found = (Some(command.name), subcommand);
+    subcommand.takes(arguments.len()).then_some(found).ok_or_else(wrong)
 }
 
 /// The group that has all keys of a command that must be atomic, or what to tell the client.

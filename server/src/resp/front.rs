@@ -163,8 +163,8 @@ pub(super) struct Client {
     pub(super) name: RefCell<String>,
     pub(super) library: RefCell<String>,
     pub(super) library_version: RefCell<String>,
-    /// The latest command.
-    pub(super) command: Cell<&'static str>,
+    /// The latest command; a subcommand behind its container.
+    pub(super) command: Cell<(Option<&'static str>, &'static str)>,
     connected_at: Duration,
     pub(super) active_at: Cell<Duration>,
 }
@@ -177,7 +177,7 @@ impl Client {
             name: RefCell::default(),
             library: RefCell::default(),
             library_version: RefCell::default(),
-            command: Cell::new("NULL"),
+            command: Cell::new((None, "NULL")),
             connected_at: now,
             active_at: Cell::new(now),
         }
@@ -195,14 +195,15 @@ impl Client {
             Protocol::Resp2 => 2,
             Protocol::Resp3 => 3,
         };
+        let (container, command) = self.command.get();
+        let container = container.map(|name| format!("{name}|")).unwrap_or_default();
         format!(
-            "id={} name={} age={} idle={} flags=N db=0 cmd={} user=default lib-name={} lib-ver={} \
+            "id={} name={} age={} idle={} flags=N db=0 cmd={container}{command} user=default lib-name={} lib-ver={} \
              resp={protocol}\n",
             self.id,
             self.name.borrow(),
             now.saturating_sub(self.connected_at).as_secs(),
             now.saturating_sub(self.active_at.get()).as_secs(),
-            self.command.get(),
             self.library.borrow(),
             self.library_version.borrow(),
         )

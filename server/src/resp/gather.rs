@@ -7,7 +7,7 @@
 use super::{parser::Arguments, reply::Reply, route::group_of, words};
 use bytes::Bytes;
 use purlin::kv::{KvCommand, KvOutcome, KvQuery, StringsBuf};
-use purlin::{GroupId, Outcome, Request};
+use purlin::{GroupId, Outcome, Request, RequestError};
 use std::collections::BTreeMap;
 
 /// The longest answer that is put together, in bytes.
@@ -168,13 +168,13 @@ impl Gather {
         self.parts.iter().map(|part| part.outcome().unwrap_or(KvOutcome::Nil))
     }
 
-    /// What went wrong, if anything did: of several failures the first.
+    /// What went wrong, if anything did: of several failures the first, but before all others one whose
+    /// outcome is unknown, since another text would say that nothing was applied.
     fn failure(&self) -> Option<String> {
-        let failures = self.parts.iter().filter_map(|part| Some((part, part.failure()?)));
-        let mut failures = failures.peekable();
-        let (part, text) = failures.peek()?.clone();
-        let failed = failures.count();
-        let done = self.parts.len() - failed;
+        let failures = || self.parts.iter().filter_map(|part| Some((part, part.failure()?)));
+        let unknown = failures().find(|(part, _)| part.is_unknown());
+        let (part, text) = unknown.or_else(|| failures().next())?;
+        let done = self.parts.len() - failures().count();
         if self.what == Splittable::Delete && done > 0 {
             return Some(words::partly_done(done, self.parts.len(), part.group, &text));
         }
@@ -183,6 +183,10 @@ impl Gather {
 }
 
 impl Part {
+    fn is_unknown(&self) -> bool {
+        matches!(self.result, Some(Err(RequestError::Unknown { .. })))
+    }
+
     fn outcome(&self) -> Option<KvOutcome<'_>> {
         KvOutcome::decode(self.result.as_ref()?.as_ref().ok()?).ok()
     }

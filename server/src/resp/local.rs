@@ -8,7 +8,7 @@ use super::{
     words,
 };
 use bytes::BytesMut;
-use purlin::kv::parse_integer;
+use purlin::{GroupId, kv::parse_integer};
 use std::{fmt::Write, time::Duration};
 
 /// The version of Redis whose behaviour clients may count on.
@@ -319,16 +319,18 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("total_connections_received", front.connections().to_string()),
         ("total_commands_processed", front.commands().to_string()),
     ];
+    let leads: Vec<String> = info.leads.iter().map(GroupId::to_string).collect();
     let purlin = vec![
-        ("node", info.node.to_string()),
-        ("cluster", info.cluster.clone()),
-        ("nodes", info.nodes.to_string()),
-        ("shards", info.shards.to_string()),
-        ("groups", front.options().groups.to_string()),
-        ("replicas", info.replicas.to_string()),
-        ("groups_led", info.groups_led.to_string()),
-        ("groups_without_leader", info.groups_without_leader.to_string()),
-        ("entries_applied", info.entries_applied.to_string()),
+        ("purlin_node", info.node.to_string()),
+        ("purlin_cluster", info.cluster.clone()),
+        ("purlin_nodes", info.nodes.to_string()),
+        ("purlin_shards", info.shards.to_string()),
+        ("purlin_groups", front.options().groups.to_string()),
+        ("purlin_replicas", info.replicas.to_string()),
+        ("purlin_leads", leads.join(",")),
+        ("purlin_groups_led", info.leads.len().to_string()),
+        ("purlin_groups_without_leader", info.groups_without_leader.to_string()),
+        ("purlin_entries_applied", info.entries_applied.to_string()),
     ];
     vec![
         ("Server", server),

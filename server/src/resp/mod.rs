@@ -30,6 +30,6 @@ pub use client::{RespClient, Value};
 pub use connection::serve_client;
 pub use front::{FrontEnd, FrontEndOptions};
 pub use listener::serve_clients;
-pub use parser::{Arguments, Parser, ProtocolError, RequestLimits};
+pub use parser::{Arguments, Parser, ProtocolError, RequestLimits, split_line};
 pub use reply::{Protocol, Reply};
 pub use route::{SLOTS, group_of, slot_of};

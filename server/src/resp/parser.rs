@@ -271,6 +271,18 @@ impl Parser {
     }
 }
 
+/// The words of a line, split as those of an inline request.
+///
+/// # Errors
+///
+/// A quote is not closed, or closed within a word.
+pub fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
+    let mut parser = Parser::new(RequestLimits::default());
+    parser.split(line)?;
+    let words = Arguments { bytes: &parser.unquoted, places: &parser.arguments };
+    Ok(words.iter().map(<[u8]>::to_vec).collect())
+}
+
 /// The arguments of one request, the first of them its name.
 #[derive(Clone, Copy)]
 pub struct Arguments<'a> {

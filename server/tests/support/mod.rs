@@ -184,7 +184,7 @@ impl Backend for MemoryBackend {
             nodes: 3,
             replicas: 3,
             shards: 1,
-            groups_led: GROUPS,
+            leads: (1..=GROUPS).map(purlin::GroupId).collect(),
             groups_without_leader: 0,
             entries_applied: 0,
             uptime: Duration::from_secs(90_000),

@@ -1,0 +1,124 @@
+//! The production runtime: each shard on an executor of its own thread, over io_uring.
+//!
+//! Nothing else in the workspace names the library glommio, so that another one can take its place:
+//!
+//! ```text
+//! check, faster_durability   before any shard starts: can this machine run it, and how does it sync?
+//! run_shards                 one thread and one executor for each shard, pinned where there are cores
+//!   └─ Glommio               what a shard runs on: Directory (disk), Tcp (net), ShardMesh (channels)
+//! ```
+//!
+//! It never prints and installs no handler of signals or panics.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the clock, the threads and the random source that the seams stand for"
+)]
+
+mod disk;
+mod mesh;
+mod net;
+mod probe;
+mod shards;
+
+pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
+pub use mesh::{ShardMesh, mesh};
+pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
+pub use probe::{EnvironmentError, check, faster_durability, locked_memory};
+pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
+
+use crate::Runtime;
+use ::glommio::{Task, executor, timer};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// What a shard runs on. It belongs to the executor that made it.
+#[derive(Clone)]
+pub struct Glommio {
+    directory: Directory,
+    tasks: Rc<Tasks>,
+    start: Instant,
+}
+
+impl Glommio {
+    /// The runtime of the present executor over the data directory `path`, which need not exist yet.
+    fn new(path: PathBuf) -> Self {
+        Self { directory: Directory::new(path), tasks: Rc::default(), start: Instant::now() }
+    }
+}
+
+impl Runtime for Glommio {
+    type Disk = Directory;
+    type Net = Tcp;
+    type Mesh<T: Send + 'static> = ShardMesh<T>;
+
+    fn disk(&self) -> Directory {
+        self.directory.clone()
+    }
+
+    fn net(&self) -> Tcp {
+        Tcp
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        timer::sleep(duration)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        assert_eq!(filled, Ok(8), "the kernel has no random numbers");
+        u64::from_ne_bytes(bytes)
+    }
+}
+
+/// The tasks of one executor, so that they end with it: a task that an executor leaves behind is
+/// never dropped, and its files stay open and locked.
+#[derive(Default)]
+struct Tasks {
+    running: RefCell<BTreeMap<u64, Task<()>>>,
+    spawned: Cell<u64>,
+}
+
+impl Tasks {
+    /// Queues a task. Never polls it here: glommio's own `spawn_local` does, inside its caller, who
+    /// may hold a borrow that the task wants.
+    fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let (id, tasks) = (self.spawned.get(), Rc::downgrade(self));
+        self.spawned.set(id + 1);
+        let task = async move {
+            task.await;
+            if let Some(tasks) = tasks.upgrade() {
+                let own = tasks.running.borrow_mut().remove(&id);
+                own.map(Task::detach);
+            }
+        };
+        let queue = executor().current_task_queue();
+        let task = ::glommio::spawn_local_into(task, queue).expect("the queue runs right now");
+        self.running.borrow_mut().insert(id, task);
+    }
+
+    /// Drops all tasks, and those that they spawn while being dropped.
+    async fn cancel(&self) {
+        while let Some((_, task)) = self.pop() {
+            task.cancel().await;
+        }
+    }
+
+    fn pop(&self) -> Option<(u64, Task<()>)> {
+        self.running.borrow_mut().pop_first()
+    }
+}

@@ -1,0 +1,254 @@
+//! TCP without delay of small writes.
+//!
+//! A read is one `recv` into the caller's buffer, however large, once the socket is readable; a write
+//! is one `send` of what the socket takes. Host names are resolved on the executor's blocking thread;
+//! an address of numbers needs no resolving, so prefer it where a dial must be quick.
+
+use super::disk::io_error;
+use crate::{Listener, Net, Reader, Writer};
+use ::glommio::{
+    executor,
+    net::{TcpListener, TcpStream},
+};
+use futures_lite::{AsyncRead, AsyncWrite};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    io,
+    net::{Shutdown, SocketAddr, ToSocketAddrs},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// A dial that hears nothing gives up: the kernel itself tries for two minutes, with growing pauses.
+const CONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// The network of this machine.
+#[derive(Clone, Copy)]
+pub struct Tcp;
+
+impl Net for Tcp {
+    type Reader = TcpReader;
+    type Writer = TcpWriter;
+    type Listener = TcpAcceptor;
+
+    async fn listen(&self, address: &str) -> io::Result<TcpAcceptor> {
+        let mut last = no_address(address);
+        for address in resolve(address).await? {
+            match bind(address)
+                .and_then(|socket| Ok(net::listen(&socket, BACKLOG).map(|()| socket)?))
+            {
+                Ok(socket) => return TcpAcceptor::new(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect(&self, address: &str) -> io::Result<(TcpReader, TcpWriter)> {
+        let mut last = no_address(address);
+        for address in resolve(address).await? {
+            match TcpStream::connect_timeout(address, CONNECT_WAIT).await.map_err(io_error) {
+                Ok(stream) => return halves(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// A bound port that several shards of this process listen at, each on a socket of its own, among
+/// which the kernel spreads the connections.
+///
+/// Sockets of their own, since glommio switches a listening socket to non-blocking and back around
+/// each accept, and on one shared description a shard would now and then block in it.
+pub struct SharedPort {
+    socket: OwnedFd,
+    port: u16,
+}
+
+impl SharedPort {
+    /// Binds `address`, as `host:port`, for `shards` shards. `AddrInUse` when another process has it.
+    /// Resolves a host name in place: for use before the shards start.
+    pub fn bind(address: &str, shards: u16) -> io::Result<Vec<Self>> {
+        let mut last = no_address(address);
+        for address in address.to_socket_addrs()? {
+            match Self::bind_at(address, shards) {
+                Ok(ports) => return Ok(ports),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The first bind is exclusive, so it fails while anybody has the port; only then is the port
+    /// opened to the others.
+    fn bind_at(address: SocketAddr, shards: u16) -> io::Result<Vec<Self>> {
+        let first = bind(address)?;
+        let port = port_of(&first)?;
+        let address = SocketAddr::new(address.ip(), port);
+        let mut ports = vec![Self::share(first, port)?];
+        for _ in 1..shards {
+            let socket = open(address)?;
+            sockopt::set_socket_reuseport(&socket, true)?;
+            net::bind(&socket, &address)?;
+            ports.push(Self::share(socket, port)?);
+        }
+        Ok(ports)
+    }
+
+    fn share(socket: OwnedFd, port: u16) -> io::Result<Self> {
+        net::listen(&socket, BACKLOG)?;
+        sockopt::set_socket_reuseport(&socket, true)?;
+        Ok(Self { socket, port })
+    }
+
+    /// The port: of use after binding port 0.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The listener of the present executor.
+    pub fn listener(self) -> TcpAcceptor {
+        TcpAcceptor { listener: listener(self.socket), port: self.port }
+    }
+}
+
+/// Waits for connections.
+pub struct TcpAcceptor {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl TcpAcceptor {
+    fn new(socket: OwnedFd) -> io::Result<Self> {
+        let port = port_of(&socket)?;
+        Ok(Self { listener: listener(socket), port })
+    }
+}
+
+impl Listener for TcpAcceptor {
+    type Reader = TcpReader;
+    type Writer = TcpWriter;
+
+    async fn accept(&mut self) -> io::Result<(TcpReader, TcpWriter)> {
+        loop {
+            match self.listener.accept().await.map_err(io_error).and_then(halves) {
+                // Gone before it was ours: the listener is as good as before.
+                Err(error) if is_gone(&error) => {}
+                accepted => return accepted,
+            }
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
+}
+
+/// The inbound half of a connection.
+pub struct TcpReader {
+    stream: Rc<RefCell<TcpStream>>,
+}
+
+impl Reader for TcpReader {
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        assert!(!buffer.is_empty(), "a read of nothing looks like the end of the stream");
+        poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer)).await
+    }
+}
+
+/// The outbound half of a connection.
+pub struct TcpWriter {
+    stream: Rc<RefCell<TcpStream>>,
+}
+
+impl Writer for TcpWriter {
+    async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let sent = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
+            bytes = &bytes[sent..];
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        poll_fn(|cx| pin!(self.stream.borrow().shutdown(Shutdown::Both)).poll(cx))
+            .await
+            .map_err(io_error)
+            .or_else(|error| if is_gone(&error) { Ok(()) } else { Err(error) })
+    }
+}
+
+impl TcpWriter {
+    fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_write(cx, bytes)
+    }
+}
+
+impl Drop for TcpWriter {
+    /// Closes its direction. It never waits, so there is nobody to wake.
+    fn drop(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = Pin::new(&mut *self.stream.borrow_mut()).poll_close(&mut cx);
+    }
+}
+
+fn halves(stream: TcpStream) -> io::Result<(TcpReader, TcpWriter)> {
+    stream.set_nodelay(true).map_err(io_error)?;
+    // SAFETY: `stream` keeps its descriptor open beyond this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    // glommio's quick way to accept leaves it to be inherited.
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
+    let stream = Rc::new(RefCell::new(stream));
+    Ok((TcpReader { stream: stream.clone() }, TcpWriter { stream }))
+}
+
+/// glommio would bind with `SO_REUSEPORT`, with which a second server shares a port unseen. This
+/// fails instead.
+fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(address)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+fn open(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // A restart need not wait for the connections of the last run to expire.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    Ok(socket)
+}
+
+fn listener(socket: OwnedFd) -> TcpListener {
+    // SAFETY: the descriptor is a listening TCP socket, and this is its only owner.
+    unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }
+}
+
+fn port_of(socket: &OwnedFd) -> io::Result<u16> {
+    let address = net::getsockname(socket)?;
+    SocketAddr::try_from(address).map(|address| address.port()).map_err(Into::into)
+}
+
+async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let address = address.to_owned();
+    executor().spawn_blocking(move || address.to_socket_addrs().map(Iterator::collect)).await
+}
+
+fn no_address(address: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("{address} resolves to no address"))
+}

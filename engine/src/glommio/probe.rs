@@ -1,0 +1,172 @@
+//! Asks the machine, before any shard starts, for what an executor needs: glommio itself panics, or
+//! goes on without, where this gives an error with the way out of it.
+
+use super::{DirectFile, Glommio, run_once};
+use crate::{Disk, Durability, File, Runtime};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    io_uring::{io_uring_params, io_uring_setup},
+    process::{Resource, getrlimit},
+};
+use std::{io, path::Path, time::Duration};
+
+/// An executor refuses to start with a lower limit on locked memory than this, in bytes.
+const LOCKED_MEMORY_MIN: u64 = 512 << 10;
+/// Each executor registers its memory with this many rings, each of which counts it.
+const RINGS: u64 = 3;
+/// The sync probe takes this many writes of each kind, unless they take longer than this time.
+const PROBE_WRITES: u64 = 30;
+const PROBE_TIME: Duration = Duration::from_millis(45);
+const PROBE_BLOCK: usize = 4096;
+
+/// Why this machine, or this process on it, cannot run a shard.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{what}\n  in     {place}\n  means  {means}\n  do     {action}")]
+pub struct EnvironmentError {
+    /// What happened.
+    pub what: String,
+    /// Where.
+    pub place: String,
+    /// What that means for the data.
+    pub means: String,
+    /// What to do.
+    pub action: String,
+}
+
+/// Whether executors can start here and write to `data_dir`, an existing directory.
+pub fn check(data_dir: &Path) -> Result<(), EnvironmentError> {
+    check_io_uring()?;
+    check_locked_memory()?;
+    check_direct_io(data_dir)
+}
+
+fn check_io_uring() -> Result<(), EnvironmentError> {
+    let mut params = io_uring_params::default();
+    // SAFETY: plain parameters without pointers; the new descriptor is closed by its drop.
+    let ring = unsafe { io_uring_setup(8, &mut params) };
+    let Err(error) = ring else { return Ok(()) };
+    let action = match error {
+        Errno::NOSYS => "use Linux 5.15 or newer, with io_uring built in",
+        Errno::PERM | Errno::ACCESS => {
+            "allow io_uring: sysctl kernel.io_uring_disabled=0; in a container also a seccomp profile \
+             that permits io_uring_setup, io_uring_enter and io_uring_register"
+        }
+        _ => "raise the limit on locked memory (ulimit -l unlimited) or on open files",
+    };
+    Err(EnvironmentError {
+        what: format!("the kernel refuses io_uring: {}", io::Error::from(error)),
+        place: "the system call io_uring_setup".into(),
+        means: MEANS.into(),
+        action: action.into(),
+    })
+}
+
+fn check_locked_memory() -> Result<(), EnvironmentError> {
+    match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < LOCKED_MEMORY_MIN => Err(EnvironmentError {
+            what: format!(
+                "the limit on locked memory is {} KiB, and a shard needs {} KiB",
+                limit >> 10,
+                LOCKED_MEMORY_MIN >> 10
+            ),
+            place: "the resource limits of this process (RLIMIT_MEMLOCK)".into(),
+            means: MEANS.into(),
+            action: "raise it: ulimit -l unlimited; systemd: LimitMEMLOCK=infinity; docker: \
+                     --ulimit memlock=-1"
+                .into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+const MEANS: &str = "no shard can start; no data was read or changed";
+
+fn check_direct_io(data_dir: &Path) -> Result<(), EnvironmentError> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    // On a file system in memory there is no direct I/O, and nothing to bypass.
+    let refused = match rustix::fs::open(data_dir, flags | OFlags::DIRECT, mode) {
+        Ok(_) => return Ok(()),
+        Err(Errno::INVAL) if is_in_memory(data_dir) => return Ok(()),
+        Err(error) => error,
+    };
+    let (what, action) = match refused {
+        Errno::INVAL | Errno::OPNOTSUPP => (
+            "the file system has no direct I/O, or no files without a name (O_DIRECT, O_TMPFILE)"
+                .into(),
+            "use a data directory on ext4 or xfs, on a local disk",
+        ),
+        Errno::NOENT | Errno::NOTDIR => (
+            "the data directory does not exist".into(),
+            "make it with `purlin init`, or correct its path",
+        ),
+        error => (
+            format!("the data directory cannot be written: {}", io::Error::from(error)),
+            "let the user that runs the server own it, on a file system that is mounted for writing",
+        ),
+    };
+    let place = data_dir.display().to_string();
+    Err(EnvironmentError { what, place, means: MEANS.into(), action: action.into() })
+}
+
+fn is_in_memory(path: &Path) -> bool {
+    const TMPFS: i64 = 0x0102_1994;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type == TMPFS)
+}
+
+/// What `shards` shards with `io_memory` bytes each want to lock, and how much they may, in bytes, if
+/// that is less: then they work without registered buffers, and slower. Without privileges the limit
+/// covers all processes of the user together.
+pub fn locked_memory(shards: u16, io_memory: usize) -> Option<(u64, u64)> {
+    let wanted = u64::from(shards) * io_memory as u64 * RINGS;
+    let limit = getrlimit(Resource::Memlock).current?;
+    (limit < wanted).then_some((wanted, limit))
+}
+
+/// Which durability the disk of the existing directory `data_dir` does faster, by trying both for
+/// less than 100 ms. When they are about equal it is [`Durability::EachWrite`], which gains more from
+/// several writes in flight.
+pub fn faster_durability(data_dir: &Path) -> io::Result<Durability> {
+    run_once(data_dir.to_owned(), |runtime| async move {
+        let each = median_write(&runtime, Durability::EachWrite).await?;
+        let on_sync = median_write(&runtime, Durability::OnSync).await?;
+        let is_clear = on_sync < each.mul_f64(0.9);
+        Ok(if is_clear { Durability::OnSync } else { Durability::EachWrite })
+    })?
+}
+
+/// The median time until a write to a file of its own is durable; the file is removed.
+async fn median_write(runtime: &Glommio, durability: Durability) -> io::Result<Duration> {
+    let disk = runtime.disk();
+    let name = format!("sync-probe-{:016x}", runtime.random());
+    let file = disk.create(&name, PROBE_WRITES * PROBE_BLOCK as u64, durability).await?;
+    let median = time_writes(runtime, &file, durability).await;
+    file.close().await?;
+    disk.remove(&name).await?;
+    median
+}
+
+async fn time_writes(
+    runtime: &Glommio,
+    file: &DirectFile,
+    durability: Durability,
+) -> io::Result<Duration> {
+    let start = runtime.now();
+    let mut times = Vec::new();
+    for number in 0..PROBE_WRITES {
+        let begin = runtime.now();
+        let mut block = file.block(PROBE_BLOCK);
+        block.as_mut().fill(0);
+        file.write_at(block, number * PROBE_BLOCK as u64).await?;
+        if durability == Durability::OnSync {
+            file.sync().await?;
+        }
+        times.push(runtime.now() - begin);
+        if runtime.now() - start > PROBE_TIME {
+            break;
+        }
+    }
+    times.sort();
+    Ok(times[times.len() / 2])
+}

@@ -1,0 +1,327 @@
+//! A host of shards: one thread and executor for each, started together and stopped together.
+//!
+//! The library prints nothing, and installs no logger and no signal handler: it is a guest in the
+//! process of whoever embeds it.
+
+use crate::glommio::{
+    EnvironmentError, Glommio, ShardEnd, ShardMesh, ShardThreads, check, faster_durability, mesh,
+    run_once, run_shards,
+};
+use crate::{
+    client::Client,
+    config::{ClusterConfig, DurableBy, NodeConfig},
+    error::{Error, ErrorKind},
+    identity,
+    local::LocalShard,
+    mesh::MeshMessage,
+    runtime::Runtime,
+    setup::{self, ShardSetup, Shared},
+};
+use purlin_rsm::{GroupId, Incarnation, ShardId, StateMachine};
+use purlin_storage::Durability;
+use std::{
+    path::Path,
+    rc::Rc,
+    sync::{Arc, mpsc},
+};
+
+/// Messages that wait between two shards.
+const MESH_CAPACITY: usize = 1024;
+
+type SharedFactory = Arc<dyn Fn(GroupId) -> Box<dyn StateMachine> + Send + Sync>;
+
+/// Makes a node's data directory, for `shards` shards. Nothing else ever makes one (safety I1).
+///
+/// # Errors
+/// There is one already, the configuration is contradictory, or the machine refuses.
+pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<Incarnation, Error> {
+    cluster.validate()?;
+    node.validate(cluster)?;
+    make_directory(&node.data_dir)?;
+    check(&node.data_dir).map_err(|error| environment(&error))?;
+    let (cluster, node) = (cluster.clone(), node.clone());
+    let directory = node.data_dir.clone();
+    let made = run_once(directory, move |runtime| async move {
+        setup::init(&runtime, &cluster, &node, shards).await
+    });
+    made.map_err(|error| cannot_start(&error))?
+}
+
+/// How many shards a data directory was made with: as many as its host must start.
+///
+/// # Errors
+/// There is no data directory, it cannot be read, or the machine refuses.
+pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
+    if !has_identity(data_dir) {
+        return Err(identity::missing_at(&data_dir.display().to_string()));
+    }
+    check(data_dir).map_err(|error| environment(&error))?;
+    let load = |runtime: Glommio| async move { identity::load(&runtime.disk()).await };
+    let identity = run_once(data_dir.to_owned(), load).map_err(|error| cannot_start(&error))??;
+    Ok(identity.shards)
+}
+
+fn has_identity(data_dir: &Path) -> bool {
+    data_dir.join(identity::NAME).exists()
+}
+
+/// What a host is started from.
+pub struct HostBuilder {
+    cluster: ClusterConfig,
+    node: NodeConfig,
+    shards: Option<u16>,
+    machines: SharedFactory,
+    inits: bool,
+}
+
+impl HostBuilder {
+    /// How many shards the data directory will be made with, or must have been. If not said, a new one
+    /// gets 1, and any other is taken as it is.
+    pub fn shards(mut self, shards: u16) -> Self {
+        self.shards = Some(shards);
+        self
+    }
+
+    /// Makes the data directory if there is none. Say it where a lost directory cannot be mistaken
+    /// for a new one (safety I1); the members' incarnations are compared in any case.
+    pub fn init_if_missing(mut self) -> Self {
+        self.inits = true;
+        self
+    }
+
+    /// Starts the shards, and returns once they are open and listening. The groups elect their
+    /// leaders, and the members of a fresh cluster meet, after that.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, the machine, or the data directory.
+    pub fn start(self) -> Result<Host, Error> {
+        self.cluster.validate()?;
+        self.node.validate(&self.cluster)?;
+        if self.inits && !has_identity(&self.node.data_dir) {
+            init(&self.cluster, &self.node, self.shards.unwrap_or(1))?;
+        }
+        let recorded = recorded_shards(&self.node.data_dir)?;
+        let shards = self.shards.unwrap_or(recorded);
+        let durability = self.durability()?;
+        let shared = Shared::new(shards, self.cluster.groups);
+        let (sender, opened) = mpsc::channel();
+        let meshes = mesh::<MeshMessage>(shards, MESH_CAPACITY);
+        let starts = (0..shards).map(ShardId).zip(meshes).map(|(shard, mesh)| {
+            let start = ShardStart {
+                shard,
+                mesh,
+                cluster: self.cluster.clone(),
+                node: self.node.clone(),
+                durability,
+                machines: self.machines.clone(),
+                shared: shared.clone(),
+            };
+            let sender = sender.clone();
+            move |runtime: Glommio| start.run(runtime, sender)
+        });
+        let (directory, node) = (self.node.data_dir.clone(), &self.node);
+        let threads = run_shards(directory, node.pin, node.io_memory, starts.collect())
+            .map_err(|error| cannot_start(&error))?;
+        drop(sender);
+        Host { client: shared.client(&self.node), shared, threads }.wait_open(&opened)
+    }
+
+    fn durability(&self) -> Result<Durability, Error> {
+        Ok(match self.node.wal.durable_by {
+            DurableBy::Dsync => Durability::EachWrite,
+            DurableBy::Fdatasync => Durability::OnSync,
+            DurableBy::Auto => {
+                let measured = faster_durability(&self.node.data_dir);
+                measured.map_err(|error| cannot_start(&error))?
+            }
+        })
+    }
+}
+
+/// What one shard's thread is started with.
+struct ShardStart {
+    shard: ShardId,
+    mesh: ShardMesh<MeshMessage>,
+    cluster: ClusterConfig,
+    node: NodeConfig,
+    durability: Durability,
+    machines: SharedFactory,
+    shared: Shared<Glommio>,
+}
+
+type Opened = (ShardId, Result<(), Error>);
+
+impl ShardStart {
+    async fn run(self, runtime: Glommio, opened: mpsc::Sender<Opened>) -> Result<(), Error> {
+        let (shard, machines) = (self.shard, self.machines);
+        let setup = ShardSetup {
+            runtime,
+            shard,
+            mesh: self.mesh,
+            cluster: self.cluster,
+            node: self.node,
+            durability: self.durability,
+            machines: Rc::new(move |group| machines(group)),
+            shared: self.shared,
+        };
+        let result = setup.open().await;
+        // Whoever started the host may have given up on it.
+        opened.send((shard, result.as_ref().map(|_| ()).map_err(Clone::clone))).ok();
+        drop(opened);
+        result?.run().await
+    }
+}
+
+/// Shards that run in this process, and what they host.
+pub struct Host {
+    shared: Shared<Glommio>,
+    client: Client<Glommio>,
+    threads: ShardThreads<Result<(), Error>>,
+}
+
+impl Host {
+    /// A host of `node` in `cluster`. `machines` makes the state machine of each group, on the core of
+    /// its shard.
+    pub fn builder<M: StateMachine>(
+        cluster: ClusterConfig,
+        node: NodeConfig,
+        machines: impl Fn(GroupId) -> M + Send + Sync + 'static,
+    ) -> HostBuilder {
+        let machines: SharedFactory = Arc::new(move |group| Box::new(machines(group)));
+        HostBuilder { cluster, node, shards: None, machines, inits: false }
+    }
+
+    /// Requests from any thread, to any group.
+    pub fn client(&self) -> Client<Glommio> {
+        self.client.clone()
+    }
+
+    /// What the shards share; a clone of it can run tasks on them, and stop them.
+    pub fn shared(&self) -> Shared<Glommio> {
+        self.shared.clone()
+    }
+
+    /// Runs a task on the core of a shard, with its handle. False when the shard has stopped, or takes
+    /// in nothing now.
+    pub fn on_shard(
+        &self,
+        shard: ShardId,
+        task: impl FnOnce(LocalShard<Glommio>) + Send + 'static,
+    ) -> bool {
+        self.shared.on_shard(shard, task)
+    }
+
+    /// Whether each shard has a core of its own.
+    pub fn is_pinned(&self) -> bool {
+        self.threads.is_pinned()
+    }
+
+    /// Asks all shards to stop, and waits for them. What was acknowledged stays; what is still open
+    /// ends as unknown, or as not applied.
+    ///
+    /// # Errors
+    /// The first that a shard ended with.
+    pub fn shutdown(self) -> Result<(), Error> {
+        self.shared.stop();
+        self.join()
+    }
+
+    /// Waits until all shards have stopped. One that fails stops alone, unless the peers refuse this
+    /// node: then all do.
+    ///
+    /// # Errors
+    /// The first that a shard ended with.
+    pub fn join(self) -> Result<(), Error> {
+        let mut first = None;
+        while let Some((shard, end)) = self.threads.next_end() {
+            let Err(error) = outcome(shard, end) else { continue };
+            tracing::error!("shard {shard} has stopped: {error}");
+            if error.kind == ErrorKind::Refused {
+                self.shared.stop();
+            }
+            first.get_or_insert(error);
+        }
+        self.threads.join();
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Waits until every shard is open. One whose directory is damaged stays down, and the others
+    /// serve (safety W5), as long as there are others.
+    fn wait_open(self, opened: &mpsc::Receiver<Opened>) -> Result<Self, Error> {
+        let (mut is_any_open, mut damage, mut fatal) = (false, None, None);
+        while let Ok((shard, result)) = opened.recv() {
+            match result {
+                Ok(()) => is_any_open = true,
+                Err(error) if error.kind == ErrorKind::Damage => {
+                    tracing::error!("shard {shard} stays down: {error}");
+                    damage.get_or_insert(error);
+                }
+                Err(error) => {
+                    self.shared.stop();
+                    fatal.get_or_insert(error);
+                }
+            }
+        }
+        match fatal.or(damage.filter(|_| !is_any_open)) {
+            Some(error) => {
+                self.shared.stop();
+                self.threads.join();
+                Err(error)
+            }
+            // A shard that panicked while it opened has said nothing.
+            None if !is_any_open => Err(self.join().err().unwrap_or_else(ended_early)),
+            None => Ok(self),
+        }
+    }
+}
+
+fn outcome(shard: ShardId, end: ShardEnd<Result<(), Error>>) -> Result<(), Error> {
+    match end {
+        ShardEnd::Finished(result) => result,
+        ShardEnd::Refused(error) => Err(cannot_start(&error)),
+        ShardEnd::Panicked(text) => Err(Error::new(
+            ErrorKind::Bug,
+            format!("shard {shard} ended by a bug: {text}"),
+            "this process",
+            "what was acknowledged is durable on a majority; the groups' other replicas go on",
+            "start the node again, and report the message with the log",
+        )),
+    }
+}
+
+fn ended_early() -> Error {
+    Error::new(
+        ErrorKind::Bug,
+        "all shards ended before they were open",
+        "this process",
+        "nothing was changed",
+        "see the log",
+    )
+}
+
+fn make_directory(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Error::new(
+            ErrorKind::Environment,
+            format!("the data directory cannot be made: {error}"),
+            path.display().to_string(),
+            "nothing was changed",
+            "look at the owner and the mode of the directory above it",
+        )
+    })
+}
+
+fn environment(error: &EnvironmentError) -> Error {
+    Error::parse(ErrorKind::Environment, &error.to_string())
+}
+
+fn cannot_start(error: &std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Environment,
+        format!("an executor cannot start: {error}"),
+        "io_uring, threads or locked memory of this process",
+        "no data was read or changed",
+        "look at the limits on locked memory (ulimit -l), open files and threads",
+    )
+}

@@ -1,0 +1,37 @@
+//! `purlin config`: a configuration file is checked, or written.
+
+use super::{init::new_cluster_id, load, say};
+use crate::{
+    config::{Config, example_members},
+    error::Failure,
+};
+use purlin::{ClusterConfig, NodeId};
+use std::path::Path;
+
+/// Says that the file is good, and what it would start.
+pub(super) fn check(path: &Path) -> Result<(), Failure> {
+    let config = load(path)?;
+    say(format!(
+        "{}: good. Node {} of {}, {} groups, {} shards, clients at {}",
+        path.display(),
+        config.node.id,
+        config.cluster.members.len(),
+        config.cluster.groups,
+        config.shards(),
+        config.listen.gateway,
+    ));
+    Ok(())
+}
+
+/// Prints a file for the first of three nodes, with a cluster id of its own.
+pub(super) fn print_default() -> Result<(), Failure> {
+    let members = example_members();
+    let cluster = ClusterConfig {
+        id: new_cluster_id()?,
+        groups: 48,
+        replicas: members.len() as u32,
+        members,
+    };
+    say(Config::new(NodeId(1), "/var/lib/purlin".into(), cluster).render().trim_end());
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! What no value can say by itself: whether the values of a configuration go together.
+
+use super::{ByteSize, COMMAND_OVERHEAD_BYTES, Config, Period, mistake::Mistake, reader::Places};
+use purlin::Member;
+use std::time::Duration;
+
+/// The longest election timeout.
+const ELECTION_MAX: Duration = Duration::from_secs(60);
+
+/// All contradictions of `config`, whose values stood at `places`.
+pub(super) fn contradictions(config: &Config, places: &Places) -> Vec<Mistake> {
+    let mut found = Found { config, places, mistakes: Vec::new() };
+    found.nodes();
+    found.replicas();
+    found.peer_ports();
+    found.gateway();
+    found.times();
+    found.sizes();
+    found.mistakes
+}
+
+struct Found<'c> {
+    config: &'c Config,
+    places: &'c Places,
+    mistakes: Vec<Mistake>,
+}
+
+impl Found<'_> {
+    /// Adds a mistake at the first of `names` that is no default.
+    fn add(&mut self, names: &[&str], message: String, label: &str) {
+        let span = names.iter().find_map(|name| self.places.of(name));
+        self.mistakes.push(Mistake::new(message, span).label(label));
+    }
+
+    fn nodes(&mut self) {
+        let members = &self.config.cluster.members;
+        if members.is_empty() {
+            self.add(&["cluster.members"], "`cluster.members` is empty".into(), "");
+            return;
+        }
+        for (at, member) in members.iter().enumerate() {
+            if members[..at].iter().any(|other| other.node == member.node) {
+                let message = format!("two members are node {}", member.node.0);
+                self.add(&[&place(at, "node")], message, "each node has an id of its own");
+            }
+        }
+        let id = self.config.node.id;
+        if !members.iter().any(|member| member.node == id) {
+            let ids: Vec<_> = members.iter().map(|member| member.node.0.to_string()).collect();
+            let message = format!("`node.id` is {}, which is none of the members", id.0);
+            self.add(&["node.id"], message, &format!("the members are {}", ids.join(", ")));
+        }
+    }
+
+    fn replicas(&mut self) {
+        let (replicas, members) =
+            (self.config.cluster.replicas as usize, self.config.cluster.members.len());
+        if replicas != members && members > 0 {
+            let message = format!(
+                "`cluster.replicas` is {replicas}, and there are {members} members: groups on a part \
+                 of the members are not supported yet"
+            );
+            let label = format!("must be {members}, or left out");
+            self.add(&["cluster.replicas"], message, &label);
+        }
+    }
+
+    /// Members on one host need ports that do not overlap. How many shards the others have is not
+    /// known here: as many as this node, as a rule.
+    fn peer_ports(&mut self) {
+        let shards = self.config.shards();
+        let members = &self.config.cluster.members;
+        for (at, member) in members.iter().enumerate() {
+            if last_port(member, shards) > u32::from(u16::MAX) {
+                let message = format!(
+                    "node {} needs the ports {} to {} for {shards} shards, and the last port is 65535",
+                    member.node.0,
+                    member.peer_port,
+                    last_port(member, shards)
+                );
+                self.add(&[&place(at, "peer_port")], message, "");
+            }
+            for other in members[..at].iter().filter(|other| other.host == member.host) {
+                self.overlap(at, other, member, shards);
+            }
+        }
+    }
+
+    fn overlap(&mut self, at: usize, other: &Member, member: &Member, shards: u16) {
+        let (a, b) = (other.node.0, member.node.0);
+        if other.peer_port == member.peer_port {
+            let message = format!(
+                "the nodes {a} and {b} have the same address {}:{}",
+                member.host, member.peer_port
+            );
+            self.add(&[&place(at, "peer_port"), &place(at, "host")], message, "");
+        } else if other.peer_port.abs_diff(member.peer_port) < shards {
+            let message = format!(
+                "the peer ports of the nodes {a} and {b} overlap: {}-{} and {}-{}",
+                other.peer_port,
+                last_port(other, shards),
+                member.peer_port,
+                last_port(member, shards)
+            );
+            let label = format!("shard i listens at peer_port + i, and there are {shards} shards");
+            self.add(&[&place(at, "peer_port")], message, &label);
+        }
+    }
+
+    fn gateway(&mut self) {
+        let listen = self.config.listen;
+        if !listen.gateway.ip().is_loopback() && !listen.insecure {
+            let message = format!(
+                "`listen.gateway` is {}, which other machines reach, and clients are not asked who \
+                 they are",
+                listen.gateway
+            );
+            let label = "use 127.0.0.1, or say `insecure = true` in [listen]";
+            self.add(&["listen.gateway"], message, label);
+        }
+        let (port, shards) = (listen.gateway.port(), self.config.shards());
+        let own = self.config.cluster.members.iter().find(|it| it.node == self.config.node.id);
+        let Some(own) = own else { return };
+        if (u32::from(own.peer_port)..=last_port(own, shards)).contains(&u32::from(port)) {
+            let message = format!(
+                "`listen.gateway` has port {port}, where a shard of this node listens for its peers"
+            );
+            let label =
+                format!("the shards listen at {} to {}", own.peer_port, last_port(own, shards));
+            self.add(&["listen.gateway", "cluster.members"], message, &label);
+        }
+    }
+
+    fn times(&mut self) {
+        let raft = &self.config.raft;
+        let (least, most) = (raft.election_timeout.start, raft.election_timeout.end);
+        let name = "raft.election_timeout";
+        if least >= most || most > ELECTION_MAX {
+            let message = format!(
+                "`{name}` is \"{}..{}\", and must be a range that grows and ends at {} or earlier",
+                Period(least),
+                Period(most),
+                Period(ELECTION_MAX)
+            );
+            self.add(&[name], message, "the same timeout everywhere would split every vote");
+        }
+        if least <= raft.heartbeat * 2 {
+            let message = format!(
+                "`{name}` begins at {}, which is not more than two heartbeats of {}",
+                Period(least),
+                Period(raft.heartbeat)
+            );
+            let label = "one lost heartbeat would start an election";
+            self.add(&[name, "raft.heartbeat"], message, label);
+        }
+        if raft.heartbeat < raft.tick {
+            let message = format!(
+                "`raft.heartbeat` is {}, which is shorter than a tick of {}",
+                Period(raft.heartbeat),
+                Period(raft.tick)
+            );
+            self.add(&["raft.heartbeat", "raft.tick"], message, "time passes in ticks");
+        }
+    }
+
+    fn sizes(&mut self) {
+        let (value, segment) = (self.config.client.max_value, self.config.wal.segment_bytes);
+        let most = segment / 4 - COMMAND_OVERHEAD_BYTES;
+        if value > most {
+            let message = format!(
+                "`client.max_value` is {}, and with segments of {} it must be at most {}",
+                ByteSize(value),
+                ByteSize(segment),
+                ByteSize(most)
+            );
+            let label = format!(
+                "a quarter of a segment, less {} for the rest of a command",
+                ByteSize(COMMAND_OVERHEAD_BYTES)
+            );
+            self.add(&["client.max_value", "wal.segment"], message, &label);
+        }
+    }
+}
+
+/// The port of a member's last shard.
+fn last_port(member: &Member, shards: u16) -> u32 {
+    u32::from(member.peer_port) + u32::from(shards) - 1
+}
+
+/// The name of a member's key among the places.
+fn place(at: usize, key: &str) -> String {
+    format!("cluster.members[{at}].{key}")
+}

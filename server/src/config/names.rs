@@ -1,0 +1,146 @@
+//! The sections and keys of a configuration file. What is not named here is refused, with the nearest
+//! name when one is near.
+
+use super::mistake::Mistake;
+use std::ops::Range;
+use toml::de::{DeTable, DeValue};
+
+/// All sections with their keys, in the order in which a file is written.
+pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
+    ("node", &["id", "data_dir", "shards", "pin"]),
+    ("cluster", &["id", "groups", "replicas", "members"]),
+    ("listen", &["gateway", "insecure"]),
+    ("raft", &["tick", "election_timeout", "heartbeat", "inflight_bytes"]),
+    ("wal", &["segment", "durable_by"]),
+    ("client", &["max_value", "max_pipeline", "output_buffer", "deadline"]),
+    ("runtime", &["io_memory"]),
+    ("log", &["level", "format"]),
+];
+
+/// The keys of one of `cluster.members`.
+pub(super) const MEMBER: [&str; 3] = ["node", "host", "peer_port"];
+
+/// The keys of a section.
+pub(super) fn keys_of(section: &str) -> &'static [&'static str] {
+    let found = SECTIONS.iter().find(|(name, _)| *name == section);
+    found.unwrap_or_else(|| panic!("no section {section}")).1
+}
+
+/// Every name of the document that is none of ours.
+pub(super) fn unknown_names(document: &DeTable<'_>) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for (name, value) in document {
+        let section = SECTIONS.iter().find(|(known, _)| known == name.get_ref());
+        match (section, value.get_ref()) {
+            (None, value) => mistakes.push(unknown_section(name.get_ref(), name.span(), value)),
+            (Some((section, keys)), DeValue::Table(table)) => {
+                mistakes.extend(unknown_keys(section, keys, table));
+            }
+            // The reader says that it must be a section.
+            (Some(_), _) => {}
+        }
+    }
+    mistakes
+}
+
+/// The keys of `table` that are none of `keys`.
+pub(super) fn unknown_keys(section: &str, keys: &[&str], table: &DeTable<'_>) -> Vec<Mistake> {
+    let unknown = table.keys().filter(|name| !keys.contains(&name.get_ref().as_ref()));
+    let mistake = |name: &toml::Spanned<std::borrow::Cow<'_, str>>| {
+        let message = format!("unknown key `{section}.{}`", name.get_ref());
+        Mistake::new(message, Some(name.span())).label(hint(name.get_ref(), section, keys))
+    };
+    unknown.map(mistake).collect()
+}
+
+fn unknown_section(name: &str, span: Range<usize>, value: &DeValue<'_>) -> Mistake {
+    if !value.is_table() {
+        let message = format!("the key `{name}` stands in no section");
+        return Mistake::new(message, Some(span)).label(elsewhere(name, "").unwrap_or_default());
+    }
+    let names: Vec<_> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    let label = match nearest(name, &names) {
+        Some(near) => format!("did you mean `[{near}]`?"),
+        None => format!("the sections are {}", names.join(", ")),
+    };
+    Mistake::new(format!("unknown section `[{name}]`"), Some(span)).label(label)
+}
+
+/// What the writer may have meant.
+fn hint(name: &str, section: &str, keys: &[&str]) -> String {
+    match nearest(name, keys) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => elsewhere(name, section)
+            .unwrap_or_else(|| format!("the keys of `{section}` are {}", keys.join(", "))),
+    }
+}
+
+/// Another section that has this very key.
+fn elsewhere(name: &str, section: &str) -> Option<String> {
+    let mut others = SECTIONS.iter().filter(|(other, _)| *other != section);
+    let (home, _) = others.find(|(_, keys)| keys.contains(&name))?;
+    Some(format!("`{name}` belongs to [{home}]"))
+}
+
+/// The nearest of `names`, if it is so near that it may be a slip of the pen.
+pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+    let measured = names.iter().map(|other| (distance(name, other), *other));
+    let (away, near) = measured.min()?;
+    let near_enough = (near.len().max(3) / 3).min(3);
+    (away <= near_enough).then_some(near)
+}
+
+/// How many letters must be put in, taken out or changed, or neighbours swapped, to make `a` of `b`
+/// (the optimal string alignment distance). Names longer than 64 letters are near to nothing.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    if a.len().max(b.len()) > 64 {
+        return usize::MAX;
+    }
+    // `rows[i][j]`: from the first `i` letters of `a` to the first `j` of `b`.
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let changed = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = changed.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_counted_in_slips() {
+        for (a, b, slips) in [
+            ("tick", "tick", 0),
+            ("", "tick", 4),
+            ("tik", "tick", 1),
+            ("tcik", "tick", 1),
+            ("heart_beat", "heartbeat", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a, b), slips, "{a} {b}");
+            assert_eq!(distance(b, a), slips, "{b} {a}");
+        }
+    }
+
+    #[test]
+    fn only_a_near_name_is_nearest() {
+        let keys = keys_of("raft");
+        assert_eq!(nearest("election_timout", keys), Some("election_timeout"));
+        assert_eq!(nearest("heart_beat", keys), Some("heartbeat"));
+        assert_eq!(nearest("tik", keys), Some("tick"));
+        assert_eq!(nearest("shards", keys), None);
+        assert_eq!(nearest("x", keys), None);
+        assert_eq!(nearest(&"t".repeat(10_000), keys), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! `purlin dev`: a cluster to try out. Its nodes are processes of this very program, each with a
+//! configuration file of its own, on loopback ports and with data below the working directory:
+//!
+//! ```text
+//! .purlin-dev/lock                 held while the cluster runs
+//! .purlin-dev/kept                 stays when the cluster ends (--keep)
+//! .purlin-dev/node-1/purlin.toml   data/   log.txt
+//! .purlin-dev/node-2/…
+//! ```
+//!
+//! A node that ends is reported and stays ended. Scripts read what is printed.
+
+mod cluster;
+mod folder;
+mod node;
+mod plan;
+mod ports;
+mod probe;
+mod report;
+mod signals;
+
+use self::{cluster::Cluster, folder::Folder, plan::Plan, signals::Signals};
+use crate::{cli::say, config::ByteSize, error::Failure};
+use clap::Args;
+use std::path::Path;
+
+/// The largest cluster that is started on one machine.
+const NODES_MAX: i64 = 9;
+/// The most shards of each of its nodes.
+const SHARDS_MAX: i64 = 64;
+
+/// What `purlin dev` is told.
+#[derive(Args, Clone, Debug)]
+pub struct DevOptions {
+    /// Nodes, 1 to 9
+    #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX))]
+    pub nodes: u32,
+    /// Shards of each node, 1 to 64
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX))]
+    pub shards: u16,
+    /// Raft groups, 1 to 16384
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    pub groups: u32,
+    /// The size of a segment of a shard's log, 1MiB to 4GiB
+    #[arg(long, default_value = "16MiB", value_parser = segment)]
+    pub segment: u64,
+    /// Keep the cluster's data; start a kept cluster again
+    #[arg(long)]
+    pub keep: bool,
+    /// Plain text only; there is no other view yet
+    #[arg(long)]
+    pub no_ui: bool,
+}
+
+/// Runs a cluster until SIGINT, SIGTERM or SIGHUP.
+pub(crate) fn run(options: &DevOptions) -> Result<(), Failure> {
+    let signals = Signals::listen()?;
+    let folder = Folder::claim(Path::new("."), options.keep)?;
+    let ended = live(&signals, &folder, options);
+    if folder.is_kept() {
+        say(format!("kept in {}: `purlin dev --keep` starts it again", folder.path().display()));
+    } else if matches!(ended, Ok(InUse(true))) {
+        // Somebody has started one of our nodes again by hand.
+        say(format!("a node still runs, so {} stays", folder.path().display()));
+    } else {
+        folder.remove()?;
+    }
+    ended.map(|_| ())
+}
+
+/// Whether a node that is none of our processes still runs on the cluster's data.
+struct InUse(bool);
+
+fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<InUse, Failure> {
+    let plan = match folder.is_kept() {
+        true => Plan::resume(folder)?,
+        false => Plan::make(folder, options)?,
+    };
+    let mut cluster = Cluster::new(&plan, signals);
+    let lived = cluster.live(folder);
+    cluster.end();
+    lived?;
+    Ok(InUse(plan.gateways().any(probe::answers)))
+}
+
+fn segment(text: &str) -> Result<u64, String> {
+    let size = ByteSize::parse(text).map(|size| size.0);
+    let good = |size: &u64| (1 << 20..=4 << 30).contains(size) && size.is_multiple_of(4096);
+    size.filter(good).ok_or_else(|| "must be 1MiB to 4GiB, a multiple of 4KiB".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_aligned_sizes() {
+        assert_eq!(segment("16MiB"), Ok(16 << 20));
+        for wrong in ["16", "512KiB", "5GiB", "1048577B", ""] {
+            assert_eq!(segment(wrong), Err("must be 1MiB to 4GiB, a multiple of 4KiB".into()));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Asks a node how it is, as a client would.
+
+use crate::resp::{RespClient, Value};
+use std::{
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// How long a node may take for an answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a node says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Health {
+    /// Groups that it leads.
+    pub(super) leads: u32,
+    /// Groups of which it knows no leader.
+    pub(super) without_leader: u32,
+}
+
+/// Whether anybody listens at `gateway`.
+pub(super) fn answers(gateway: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&gateway, PATIENCE).is_ok()
+}
+
+/// What the node at `gateway` says; nothing when it does not answer as it should.
+pub(super) fn health(gateway: SocketAddr) -> Option<Health> {
+    let mut client = RespClient::connect(gateway, PATIENCE).ok()?;
+    if client.command(&["PING"]).ok()? != Value::Simple("PONG".into()) {
+        return None;
+    }
+    match client.command(&["INFO"]).ok()? {
+        Value::Bulk(bytes) => parse(&String::from_utf8_lossy(&bytes)),
+        Value::Text(text) => parse(&text),
+        _ => None,
+    }
+}
+
+fn parse(info: &str) -> Option<Health> {
+    Some(Health {
+        leads: field(info, "groups_led")?,
+        without_leader: field(info, "groups_without_leader")?,
+    })
+}
+
+/// The number in the line `name:number`; `name` may stand behind `purlin_`.
+fn field(info: &str, name: &str) -> Option<u32> {
+    let mut fields = info.lines().filter_map(|line| line.split_once(':'));
+    let (_, number) =
+        fields.find(|(other, _)| other.strip_prefix("purlin_").unwrap_or(other) == name)?;
+    number.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    #[test]
+    fn health_stands_in_two_lines() {
+        let info = "# Purlin\r\nnodes:3\r\ngroups_led:16\r\ngroups_without_leader:2\r\n";
+        assert_eq!(parse(info), Some(Health { leads: 16, without_leader: 2 }));
+        let prefixed = "purlin_groups_led:1\npurlin_groups_without_leader:0\n";
+        assert_eq!(parse(prefixed), Some(Health { leads: 1, without_leader: 0 }));
+        assert_eq!(parse("groups_led:16\r\n"), None);
+        assert_eq!(parse("groups_led:x\r\ngroups_without_leader:0\r\n"), None);
+    }
+
+    /// What `health` says of a server that sends `reply` to whatever it is asked.
+    fn health_of(reply: &'static str) -> Option<Health> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let gateway = listener.local_addr().expect("bound");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let read = stream.read(&mut [0; 64]).expect("a request");
+            stream.write_all(reply.as_bytes()).expect("a client");
+            read
+        });
+        let health = health(gateway);
+        assert!(server.join().expect("no panic") > 0);
+        health
+    }
+
+    #[test]
+    fn a_node_must_answer_as_one() {
+        let good = "+PONG\r\n$42\r\ngroups_led:5\r\ngroups_without_leader:0\r\nx:1\r\n";
+        assert_eq!(health_of(good), Some(Health { leads: 5, without_leader: 0 }));
+        assert_eq!(health_of("-LOADING not yet\r\n"), None);
+        assert_eq!(health_of("HTTP/1.1 400 Bad Request\r\n\r\n"), None);
+        assert_eq!(health_of("+PONG\r\n-ERR no\r\n"), None);
+        assert_eq!(health_of(""), None, "it hangs up");
+    }
+
+    #[test]
+    fn nobody_has_no_health() {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        assert_eq!(health(free), None);
+        assert!(!answers(free));
+    }
+}

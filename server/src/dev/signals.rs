@@ -1,0 +1,69 @@
+//! What wakes `purlin dev`: a wish to end it, and the end of a child.
+
+use crate::error::Failure;
+use purlin::ErrorKind;
+use signal_hook::{
+    consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM},
+    flag,
+    low_level::pipe,
+};
+use std::{
+    io::{self, Read},
+    os::unix::net::UnixStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+/// The signals that this process gets from now on.
+pub(super) struct Signals {
+    /// Gets a byte with each signal.
+    wake: UnixStream,
+    stop: Arc<AtomicBool>,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Self, Failure> {
+        Self::register().map_err(|error| {
+            Failure::new(
+                ErrorKind::Environment,
+                format!("signals cannot be received: {error}"),
+                "this process",
+                "nothing was started",
+                "raise the limit of open files (ulimit -n)",
+            )
+        })
+    }
+
+    fn register() -> io::Result<Self> {
+        let (wake, written) = UnixStream::pair()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // First the flag, then the byte: whoever is woken sees why.
+            flag::register(signal, stop.clone())?;
+            pipe::register(signal, written.try_clone()?)?;
+        }
+        pipe::register(SIGCHLD, written)?;
+        Ok(Self { wake, stop })
+    }
+
+    /// Whether there was a wish to end since this was last asked.
+    pub(super) fn take_stop(&self) -> bool {
+        self.stop.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether [`Signals::take_stop`] would say so.
+    pub(super) fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Returns at the next signal, or after `limit`.
+    pub(super) fn wait(&self, limit: Option<Duration>) {
+        assert!(limit != Some(Duration::ZERO), "a wait of nothing would be for ever");
+        self.wake.set_read_timeout(limit).expect("a time that is not zero");
+        // Why it returns does not matter: the caller looks at everything.
+        let _ = (&self.wake).read(&mut [0; 64]);
+    }
+}

@@ -1,0 +1,439 @@
+//! Judging what is there after a crash: what is the log, what is void, what is damage.
+//!
+//! The header with the highest sequence is the newest; each names the last batch before it, down to
+//! the oldest segment that is needed. Files outside that chain are void; before they are reused, they
+//! are searched for batches that are newer than the log's end, which only damage can leave there.
+//!
+//! What is readable and not proven durable is carried into the new segment (see [`crate::carry`]).
+//!
+//! Reads, and writes nothing.
+
+use super::{Cut, Site, above};
+use crate::{
+    align::BLOCK,
+    batch::Seed,
+    carry::{Carried, Carry},
+    disk::{Disk, File},
+    error::StorageError,
+    index::Location,
+    live::Live,
+    scan::{RECOVERY_CHUNK, Scanner, read_twice},
+    segment::{self, BatchName, FIRST_BATCH, FirstBlock, Header, Segment},
+    tail::Tail,
+};
+use purlin_rsm::{Identity, Sequence};
+use std::{cell::Cell, collections::VecDeque, io};
+
+/// A file with a segment's name.
+pub(super) struct Found<F> {
+    pub(super) name: String,
+    pub(super) file: F,
+    pub(super) bytes: u64,
+    /// Nothing if it is not readable.
+    pub(super) header: Option<Header>,
+}
+
+/// The log, and what lies beside it.
+pub(super) struct Log<F> {
+    pub(super) live: Live,
+    pub(super) tail: Tail,
+    /// From the oldest to the newest.
+    pub(super) chain: Vec<Kept<F>>,
+    pub(super) void: Vec<Found<F>>,
+    /// The header of the newest segment.
+    pub(super) newest: Header,
+    pub(super) end: End,
+    pub(super) next_number: u64,
+    /// The sequence of the new segment's header, and what goes into that segment.
+    pub(super) sequence: Sequence,
+    pub(super) carried: Vec<Carried>,
+}
+
+/// A segment of the chain and how far it is kept.
+pub(super) struct Kept<F> {
+    pub(super) header: Header,
+    pub(super) name: String,
+    pub(super) file: F,
+    pub(super) bytes: u64,
+    pub(super) end: u64,
+}
+
+/// Where the log ends.
+pub(super) struct End {
+    /// The last batch that is proven durable, and what is readable behind it.
+    pub(super) carry: Carry,
+    /// The last batch, or the newest header.
+    pub(super) kept: Sequence,
+    pub(super) oldest: u64,
+    /// Nothing that is readable anywhere has a higher sequence.
+    pub(super) readable: Sequence,
+    pub(super) cut: Option<Cut>,
+}
+
+impl<D: Disk> Site<'_, D> {
+    /// Opens every segment, which takes its lock: writes of a killed process that are still in
+    /// flight hold it, and nothing may be judged before they have ended (safety W3).
+    pub(super) async fn find(
+        &self,
+        identity: Identity,
+    ) -> Result<Vec<Found<D::File>>, StorageError> {
+        let names = self.segment_names().await?;
+        if names.is_empty() {
+            return Err(StorageError::Missing { location: self.disk.location() });
+        }
+        let mut found = Vec::with_capacity(names.len());
+        for name in names {
+            let file = self.disk.open(&name, self.config.durability).await;
+            let file = file.map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    StorageError::Locked { location: format!("{}, {name}", self.disk.location()) }
+                }
+                _ => self.io("opening a segment", error),
+            })?;
+            let bytes = file.size().await.map_err(|error| self.io("opening a segment", error))?;
+            let header = self.first_block(&file, bytes, &name, identity).await?;
+            found.push(Found { name, file, bytes, header });
+        }
+        Ok(found)
+    }
+
+    async fn first_block(
+        &self,
+        file: &D::File,
+        bytes: u64,
+        name: &str,
+        identity: Identity,
+    ) -> Result<Option<Header>, StorageError> {
+        if bytes < BLOCK as u64 {
+            return Ok(None);
+        }
+        for _ in 0..2 {
+            let block = read_twice(file, 0, BLOCK).await;
+            let block = block.map_err(|error| self.unreadable(name, error))?;
+            match segment::parse(block.as_ref()) {
+                FirstBlock::Header(header) if header.identity != identity => {
+                    return Err(StorageError::Foreign {
+                        location: self.disk.location(),
+                        segment: name.to_owned(),
+                        found: Box::new(header.identity),
+                        expected: Box::new(identity),
+                    });
+                }
+                FirstBlock::Header(header) => return Ok(Some(header)),
+                FirstBlock::Version(version) => {
+                    return Err(StorageError::NewerFormat {
+                        location: self.disk.location(),
+                        segment: name.to_owned(),
+                        version,
+                        known: segment::VERSION,
+                    });
+                }
+                // Read it from the device once more before believing that.
+                FirstBlock::Unreadable => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Decides what is the log and what is void, and reads the log.
+    pub(super) async fn judge(
+        &self,
+        mut found: Vec<Found<D::File>>,
+        identity: Identity,
+        random: u64,
+    ) -> Result<Log<D::File>, StorageError> {
+        let seed = Seed::new(&identity);
+        let next_number = self.next_number(&found)?;
+        let newest = self.newest(&found)?;
+        let mut end = self.find_end(&found[newest], seed).await?;
+        let chain = self.take_chain(&mut found, newest, end.oldest)?;
+        let void = found;
+        for file in &void {
+            self.search_void(file, seed, &mut end).await?;
+        }
+        let newest = chain.back().expect("the newest is in the chain").header.clone();
+
+        let mut replay =
+            Replay { live: Live::default(), tail: Tail::new(self.config.tail_bytes_max) };
+        let mut kept = Vec::with_capacity(chain.len());
+        let mut links = chain.iter().skip(1).map(|next| next.header.previous).collect::<Vec<_>>();
+        links.push(end.carry.proven);
+        for (file, until) in chain.into_iter().zip(links) {
+            kept.push(self.replay(file, until, seed, &mut replay).await?);
+        }
+        // W3: readable is not durable, and a sync that passes now would not prove it.
+        let sequence = above(end.readable, random);
+        let carried = end.carry.take_batches(next_number, sequence);
+        for batch in &carried {
+            let taken = replay.take(&batch.records, batch.at, batch.written_bytes());
+            let newest = kept.last().expect("the newest is in the chain");
+            taken.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
+        }
+        let incomplete = replay.live.groups.iter().find(|(_, group)| !group.is_complete());
+        if let Some((id, group)) = incomplete {
+            let what = format!("entries of group {id} before {} are missing", group.last);
+            return Err(self.damaged(&kept[0].name, FIRST_BATCH, what));
+        }
+        Ok(Log {
+            live: replay.live,
+            tail: replay.tail,
+            chain: kept,
+            void,
+            newest,
+            end,
+            next_number,
+            sequence,
+            carried,
+        })
+    }
+
+    fn next_number(&self, found: &[Found<D::File>]) -> Result<u64, StorageError> {
+        let named = found.iter().filter_map(|file| segment::number_in(&file.name));
+        let headed = found.iter().filter_map(|file| Some(file.header.as_ref()?.number));
+        let highest = named.chain(headed).max().unwrap_or(0);
+        // Names have twelve digits.
+        if highest >= 999_999_999_000 {
+            let what = format!("segment number {highest} is impossible");
+            return Err(self.damaged(&found[0].name, 0, what));
+        }
+        Ok(highest + 1)
+    }
+
+    /// The segment whose header has the highest sequence.
+    fn newest(&self, found: &[Found<D::File>]) -> Result<usize, StorageError> {
+        let sequence = |file: &Found<D::File>| Some(file.header.as_ref()?.sequence);
+        let headed = (0..found.len()).filter(|&at| found[at].header.is_some());
+        let newest = headed.max_by_key(|&at| sequence(&found[at]));
+        newest.ok_or_else(|| {
+            self.damaged(&found[0].name, 0, "no segment has a readable header".to_owned())
+        })
+    }
+
+    /// Scans the newest segment. Only that one can be torn (safety W2).
+    async fn find_end(&self, newest: &Found<D::File>, seed: Seed) -> Result<End, StorageError> {
+        let header = newest.header.as_ref().expect("the newest has a header");
+        if newest.bytes != header.bytes {
+            let what = format!("it has {} bytes, and had {}", newest.bytes, header.bytes);
+            return Err(self.damaged(&newest.name, 0, what));
+        }
+        let mut end = End {
+            carry: Carry::new(header.previous),
+            kept: header.sequence,
+            oldest: header.oldest,
+            readable: header.sequence,
+            cut: None,
+        };
+        let mut scanner = Scanner::new(&newest.file, newest.bytes, seed, RECOVERY_CHUNK);
+        let mut position = FIRST_BATCH;
+        loop {
+            let sequence = Sequence(end.kept.0.saturating_add(1));
+            let batch = scanner.batch(position, header.epoch, Some(sequence)).await;
+            let Some((batch, records)) =
+                batch.map_err(|error| self.unreadable(&newest.name, error))?
+            else {
+                break;
+            };
+            let name = BatchName { segment: header.number, sequence, checksum: batch.checksum };
+            end.carry.take(name, batch.watermark, records);
+            end.kept = sequence;
+            end.oldest = batch.oldest;
+            position += batch.written_bytes() as u64;
+        }
+        end.readable = end.kept;
+        self.search_tail(newest, &mut scanner, position, &mut end).await?;
+        Ok(end)
+    }
+
+    /// W4: behind the first bad batch, at `position`: nothing that is readable may call it durable.
+    async fn search_tail(
+        &self,
+        newest: &Found<D::File>,
+        scanner: &mut Scanner<'_, D::File>,
+        position: u64,
+        end: &mut End,
+    ) -> Result<(), StorageError> {
+        let header = newest.header.as_ref().expect("the newest has a header");
+        let bad = Sequence(end.kept.0.saturating_add(1));
+        let mut void = None;
+        for at in (position..scanner.end()).step_by(BLOCK) {
+            let batch = scanner.header(at).await;
+            let batch = batch.map_err(|error| self.unreadable(&newest.name, error))?;
+            let Some(batch) = batch else { continue };
+            if batch.epoch == header.epoch && batch.watermark >= bad {
+                let what = format!(
+                    "batch {bad} is unreadable, and batch {} says that it was durable",
+                    batch.sequence
+                );
+                return Err(self.damaged(&newest.name, position, what));
+            }
+            if batch.epoch != header.epoch && batch.sequence > header.sequence {
+                let what = format!("a batch {} of another life is newer", batch.sequence);
+                return Err(self.damaged(&newest.name, at, what));
+            }
+            if batch.epoch == header.epoch {
+                end.carry.prove(batch.watermark);
+                void = void.max(Some(batch.sequence));
+            }
+        }
+        end.readable = end.readable.max(void.unwrap_or_default());
+        if void.is_some() || self.is_written(newest, scanner, position).await? {
+            let cut = Cut { segment: newest.name.clone(), offset: position, kept: end.kept, void };
+            tracing::warn!(?cut, location = self.disk.location(), "a torn tail was cut");
+            end.cut = Some(cut);
+        }
+        Ok(())
+    }
+
+    /// Whether anything was begun at `position` in this life of the file. What a zero-filled or
+    /// recycled file holds there is none of it.
+    async fn is_written(
+        &self,
+        newest: &Found<D::File>,
+        scanner: &mut Scanner<'_, D::File>,
+        position: u64,
+    ) -> Result<bool, StorageError> {
+        let epoch = newest.header.as_ref().expect("the newest has a header").epoch;
+        let header = scanner.header(position).await;
+        let header = header.map_err(|error| self.unreadable(&newest.name, error))?;
+        Ok(header.is_some_and(|header| header.epoch == epoch))
+    }
+
+    /// Takes the segments out of `found` that the newest one names, one by one, the oldest first. What
+    /// is left is void.
+    fn take_chain(
+        &self,
+        found: &mut Vec<Found<D::File>>,
+        newest: usize,
+        oldest: u64,
+    ) -> Result<VecDeque<Kept<D::File>>, StorageError> {
+        let mut chain = VecDeque::from([Kept::from(found.swap_remove(newest))]);
+        loop {
+            let next = &chain[0];
+            let previous = next.header.previous;
+            if previous.sequence == Sequence(0) || previous.segment < oldest {
+                return Ok(chain);
+            }
+            let is_named = |file: &Found<D::File>| {
+                file.header.as_ref().is_some_and(|header| header.number == previous.segment)
+            };
+            let named = found.iter().filter(|file| is_named(file)).count();
+            let what = match named {
+                1 if previous.segment < next.header.number => None,
+                0 => Some(format!("segment {} is lost, or its header is", previous.segment)),
+                _ => Some(format!("segment {} is there twice, or out of order", previous.segment)),
+            };
+            if let Some(what) = what {
+                return Err(self.damaged(&next.name, 0, what));
+            }
+            let at = found.iter().position(is_named).expect("one is named");
+            chain.push_front(Kept::from(found.swap_remove(at)));
+        }
+    }
+
+    /// W4: a header that is unreadable, or of an older life, is a torn or an unwritten one only if no
+    /// batch behind it is newer than the log's end: batches follow durable headers only.
+    async fn search_void(
+        &self,
+        file: &Found<D::File>,
+        seed: Seed,
+        end: &mut End,
+    ) -> Result<(), StorageError> {
+        if let Some(header) = &file.header {
+            end.readable = end.readable.max(header.sequence);
+        }
+        let mut scanner = Scanner::new(&file.file, file.bytes, seed, RECOVERY_CHUNK);
+        for at in (FIRST_BATCH..scanner.end()).step_by(BLOCK) {
+            let batch = scanner.header(at).await;
+            let batch = batch.map_err(|error| self.unreadable(&file.name, error))?;
+            if let Some(batch) = batch.filter(|batch| batch.sequence > end.kept) {
+                let what =
+                    format!("batch {} is newer than the log's end, {}", batch.sequence, end.kept);
+                return Err(self.damaged(&file.name, at, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a segment up to the batch `until`, which was durable: a bad one is damage (safety W2).
+    async fn replay(
+        &self,
+        mut kept: Kept<D::File>,
+        until: BatchName,
+        seed: Seed,
+        replay: &mut Replay,
+    ) -> Result<Kept<D::File>, StorageError> {
+        let mut sequence = kept.header.sequence;
+        let mut position = FIRST_BATCH;
+        let mut last = None;
+        let mut scanner = Scanner::new(&kept.file, kept.bytes, seed, RECOVERY_CHUNK);
+        // The newest may hold no batch at all: then the last one is an older segment's.
+        while until.segment == kept.header.number && sequence < until.sequence {
+            sequence = Sequence(sequence.0 + 1);
+            let batch = scanner.batch(position, kept.header.epoch, Some(sequence)).await;
+            let batch = batch.map_err(|error| self.unreadable(&kept.name, error))?;
+            let Some((batch, records)) = batch else {
+                let what = format!("batch {sequence} is unreadable, and was durable");
+                return Err(self.damaged(&kept.name, position, what));
+            };
+            let at = Location { segment: kept.header.number, position };
+            let taken = replay.take(records, at, batch.written_bytes());
+            taken.map_err(|what| self.damaged(&kept.name, position, what.to_owned()))?;
+            position += batch.written_bytes() as u64;
+            last = Some(batch.checksum);
+        }
+        if until.segment == kept.header.number && last != Some(until.checksum) {
+            let what =
+                format!("batch {} is not the one that the next segment names", until.sequence);
+            return Err(self.damaged(&kept.name, position, what));
+        }
+        kept.end = position;
+        Ok(kept)
+    }
+}
+
+impl<F> From<Found<F>> for Kept<F> {
+    fn from(found: Found<F>) -> Self {
+        let header = found.header.expect("a segment of the chain has a header");
+        Self { header, name: found.name, file: found.file, bytes: found.bytes, end: FIRST_BATCH }
+    }
+}
+
+impl<F> Kept<F> {
+    pub(super) fn into_segment(self) -> Segment<F> {
+        Segment {
+            number: self.header.number,
+            name: self.name,
+            epoch: self.header.epoch,
+            bytes: self.bytes,
+            end: Cell::new(self.end),
+            file: self.file,
+        }
+    }
+}
+
+impl<F> Found<F> {
+    pub(super) fn into_segment(self) -> Segment<F> {
+        Segment {
+            number: self.header.as_ref().map_or(0, |header| header.number),
+            name: self.name,
+            epoch: self.header.as_ref().map_or(0, |header| header.epoch),
+            bytes: self.bytes,
+            end: Cell::new(FIRST_BATCH),
+            file: self.file,
+        }
+    }
+}
+
+/// What is read so far.
+struct Replay {
+    live: Live,
+    tail: Tail,
+}
+
+impl Replay {
+    fn take(&mut self, records: &[u8], at: Location, written: usize) -> Result<(), &'static str> {
+        let tail = &mut self.tail;
+        let taken = self.live.apply(records, at, written, None, |run| tail.take(run));
+        taken.map_err(|malformed| malformed.0)
+    }
+}
