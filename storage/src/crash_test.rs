@@ -6,7 +6,7 @@
 use crate::testing::*;
 use crate::*;
 use purlin_rsm::*;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io::ErrorKind};
 
 const GROUPS: u64 = 4;
 
@@ -208,6 +208,9 @@ impl Run {
     }
 
     fn crash(&mut self) {
+        if self.random.chance(20) {
+            self.fail_a_sync();
+        }
         if self.random.chance(70) {
             self.h.cut_power()
         } else {
@@ -218,6 +221,15 @@ impl Run {
         }
         let recovered = self.h.open().unwrap();
         self.check(&recovered);
+    }
+
+    /// What the sync was to make durable is dropped, and stays readable until the power fails.
+    fn fail_a_sync(&mut self) {
+        self.h.disk.set_faults(Faults { sync: Some(ErrorKind::Other), ..Faults::default() });
+        self.h.run_some(6);
+        self.h.disk.set_faults(Faults::default());
+        self.durable = self.durable.max(self.h.wal().durable());
+        self.highest = self.highest.max(self.h.wal().submitted());
     }
 
     fn crash_while_opening(&mut self) {

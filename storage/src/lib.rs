@@ -29,6 +29,7 @@ mod reader;
 mod reserve;
 mod wal;
 
+mod carry;
 mod recovery;
 mod scan;
 mod tail;

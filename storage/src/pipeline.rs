@@ -56,15 +56,15 @@ enum Stage {
 }
 
 impl Pipeline {
-    /// Begins behind `durable`, of which nothing needs a closing batch.
-    pub(crate) fn new(durable: Sequence) -> Self {
+    /// Begins behind `durable`. What of it lies above `recorded` wants a closing batch.
+    pub(crate) fn new(recorded: Sequence, durable: Sequence) -> Self {
         Self {
             queue: VecDeque::new(),
             in_flight: VecDeque::new(),
             durable,
             submitted: durable,
-            recorded: durable,
-            payload: Sequence(0),
+            recorded,
+            payload: durable,
             syncing: false,
         }
     }
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn batches(count: u64) -> Pipeline {
-        let mut pipeline = Pipeline::new(Sequence(10));
+        let mut pipeline = Pipeline::new(Sequence(10), Sequence(10));
         for _ in 0..count {
             pipeline.plan_batch(Kind::Records, Bytes::new());
         }

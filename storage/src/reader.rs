@@ -191,7 +191,8 @@ fn take_runs(
     };
     for run in runs().skip(skipped) {
         let run = run?;
-        if read.next >= end {
+        // Where the reader has enough, the next run is no gap.
+        if read.next >= end || read.is_enough() {
             break;
         }
         if run.first > read.next {

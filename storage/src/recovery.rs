@@ -17,11 +17,13 @@ mod judge;
 use self::judge::{Found, Kept, Log};
 use crate::{
     align::BLOCK,
+    batch::Seed,
+    carry::Carried,
     config::WalConfig,
     disk::{Disk, Durability, File},
     error::{StorageError, is_full},
     live::Live,
-    reserve::{self, Prepared, Reserve},
+    reserve::{self, Reserve},
     segment::{self, BatchName, FIRST_BATCH, Header, STARTS_MAX, Segment},
     tail::Tail,
     wal::{Epochs, Opened, Wal},
@@ -130,8 +132,9 @@ impl<D: Disk> Wal<D> {
         let site = Site { disk, config };
         let lock = site.lock().await?;
         let found = site.find(identity).await?;
-        let log = site.judge(found, identity).await?;
-        let (opened, recovered) = site.begin(log, lock, identity, random).await?;
+        let drawn = Drawn { epochs: random(), boot: BootId(random()), sequence: random() };
+        let log = site.judge(found, identity, drawn.sequence).await?;
+        let (opened, recovered) = site.begin(log, lock, identity, drawn).await?;
         Ok((Rc::new(Self::new(opened)), recovered))
     }
 }
@@ -140,6 +143,22 @@ impl<D: Disk> Wal<D> {
 struct Site<'a, D: Disk> {
     disk: &'a D,
     config: &'a WalConfig,
+}
+
+/// What a start leaves to chance.
+struct Drawn {
+    epochs: u64,
+    boot: BootId,
+    sequence: u64,
+}
+
+/// The new segment.
+struct Begun<F> {
+    file: F,
+    /// Where its next batch will lie.
+    end: u64,
+    /// The last batch of the log.
+    last: BatchName,
 }
 
 impl<D: Disk> Site<'_, D> {
@@ -192,13 +211,13 @@ impl<D: Disk> Site<'_, D> {
         log: Log<D::File>,
         lock: D::Lock,
         identity: Identity,
-        random: &mut dyn FnMut() -> u64,
+        drawn: Drawn,
     ) -> Result<(Opened<D>, Recovered), StorageError> {
-        let Log { live, tail, chain, mut void, newest, end, next_number } = log;
-        let mut epochs = Epochs::new(random());
+        let Log { live, tail, chain, mut void, newest, end, next_number, sequence, carried } = log;
+        let mut epochs = Epochs::new(drawn.epochs);
         let start = Start {
             number: newest.starts.last().map_or(0, |start| start.number) + 1,
-            boot: BootId(random()),
+            boot: drawn.boot,
             kept: end.kept,
         };
         let mut starts = newest.starts;
@@ -208,19 +227,19 @@ impl<D: Disk> Site<'_, D> {
         // A header without batches behind it is void as soon as the next one is durable.
         let (chain, empty): (Vec<_>, Vec<_>) =
             chain.into_iter().partition(|kept| kept.end > FIRST_BATCH);
-        let prepared = self.take_void(&mut void, next_number).await?;
+        // What is carried fits into a segment of the size that it comes from.
+        let is_smaller = self.config.segment_bytes < newest.bytes && !carried.is_empty();
         let header = Header {
             identity,
-            number: prepared.number,
+            number: next_number,
             epoch: epochs.draw(),
-            sequence: above(end.readable, random()),
-            previous: end.last,
-            oldest: chain.first().map_or(prepared.number, |kept| kept.header.number),
-            bytes: self.config.segment_bytes,
+            sequence,
+            previous: end.carry.proven,
+            oldest: chain.first().map_or(next_number, |kept| kept.header.number),
+            bytes: if is_smaller { newest.bytes } else { self.config.segment_bytes },
             starts: starts.clone(),
         };
-        self.write_header(&prepared.file, &header).await?;
-        self.remove_unfinished().await?;
+        let begun = self.begin_segment(&header, &carried, &mut void).await?;
 
         let mut segments: BTreeMap<u64, Rc<Segment<D::File>>> = chain
             .into_iter()
@@ -228,11 +247,11 @@ impl<D: Disk> Site<'_, D> {
             .collect();
         let active = Rc::new(Segment {
             number: header.number,
-            name: prepared.name,
+            name: segment::name(header.number),
             epoch: header.epoch,
             bytes: header.bytes,
-            end: Cell::new(FIRST_BATCH),
-            file: prepared.file,
+            end: Cell::new(begun.end),
+            file: begun.file,
         });
         segments.insert(header.number, active.clone());
         let free = void.into_iter().map(Found::into_segment);
@@ -253,8 +272,9 @@ impl<D: Disk> Site<'_, D> {
             segments,
             active,
             reserve: Reserve::new(header.number + 1, free),
-            last_batch: end.last,
+            last_batch: begun.last,
             header_sequence: header.sequence,
+            durable: Sequence(header.sequence.0 + carried.len() as u64),
             oldest: header.oldest,
             starts,
             epochs,
@@ -262,23 +282,49 @@ impl<D: Disk> Site<'_, D> {
         Ok((opened, recovered))
     }
 
-    /// A file for the new header: a void one, so that a crash loop needs no space (safety W7), or a
-    /// new one.
+    /// Makes the new segment with what is carried into it. Until all of that is durable the file has
+    /// no segment's name, so that a crash on the way leaves the log as it was.
+    async fn begin_segment(
+        &self,
+        header: &Header,
+        carried: &[Carried],
+        void: &mut Vec<Found<D::File>>,
+    ) -> Result<Begun<D::File>, StorageError> {
+        self.remove_unfinished().await?;
+        let file = self.take_void(void, header.number, header.bytes).await?;
+        let mut begun = Begun { file, end: FIRST_BATCH, last: header.previous };
+        for batch in carried {
+            let mut block = begun.file.block(batch.written_bytes());
+            begun.last = batch.seal(block.as_mut(), Seed::new(&header.identity), header);
+            let written = begun.file.write_at(block, batch.at.position).await;
+            written.map_err(|error| self.io("writing what a start carries on", error))?;
+            begun.end = batch.at.position + batch.written_bytes() as u64;
+        }
+        self.write_header(&begun.file, header).await?;
+        let unfinished = segment::unfinished_name(header.number);
+        let renamed = reserve::rename(self.disk, &unfinished, &segment::name(header.number)).await;
+        renamed.map_err(|error| self.io("renaming a segment", error))?;
+        Ok(begun)
+    }
+
+    /// A file for the new segment, under its unfinished name: a void one, so that a crash loop needs
+    /// no space (safety W7), or a new one.
     async fn take_void(
         &self,
         void: &mut Vec<Found<D::File>>,
         number: u64,
-    ) -> Result<Prepared<D::File>, StorageError> {
-        let fits = |file: &Found<D::File>| file.bytes == self.config.segment_bytes;
-        if let Some(at) = void.iter().position(fits) {
+        bytes: u64,
+    ) -> Result<D::File, StorageError> {
+        let unfinished = segment::unfinished_name(number);
+        if let Some(at) = void.iter().position(|file| file.bytes == bytes) {
             let file = void.swap_remove(at);
-            let name = segment::name(number);
-            let renamed = reserve::rename(self.disk, &file.name, &name).await;
+            // Its old name must be gone for good before its content changes: under that name, what
+            // is carried would look like damage.
+            let renamed = reserve::rename(self.disk, &file.name, &unfinished).await;
             renamed.map_err(|error| self.io("renaming a segment", error))?;
-            return Ok(Prepared { number, name, file: file.file });
+            return Ok(file.file);
         }
-        let (bytes, durability) = (self.config.segment_bytes, self.config.durability);
-        let created = reserve::create(self.disk, number, bytes, durability).await;
+        let created = self.disk.create(&unfinished, bytes, self.config.durability).await;
         created.map_err(|error| self.io("making a segment", error))
     }
 

@@ -101,6 +101,19 @@ struct Loose {
 }
 
 impl Node {
+    /// What a device still held of these bytes can come back no more: it is older.
+    fn supersede(&mut self, position: u64, data: &[u8]) {
+        let end = position + data.len() as u64;
+        for older in self.loose.values_mut().filter(|write| write.is_complete) {
+            let from = older.position.max(position);
+            let to = end.min(older.position + older.data.len() as u64);
+            if from < to {
+                let new = &data[(from - position) as usize..(to - position) as usize];
+                older.data[(from - older.position) as usize..][..new.len()].copy_from_slice(new);
+            }
+        }
+    }
+
     fn write_durably(&mut self, position: u64, data: &[u8]) {
         self.durable[position as usize..][..data.len()].copy_from_slice(data);
     }
@@ -449,6 +462,7 @@ impl File for MemoryFile {
         node.bytes[position as usize..][..write.data.len()].copy_from_slice(&write.data);
         if self.durability == Durability::EachWrite {
             node.loose.remove(&id);
+            node.supersede(position, &write.data);
             node.write_durably(position, &write.data);
         }
         Ok(())

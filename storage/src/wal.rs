@@ -160,7 +160,10 @@ pub(crate) struct Opened<D: Disk> {
     pub(crate) active: Rc<Segment<D::File>>,
     pub(crate) reserve: Reserve<D::File>,
     pub(crate) last_batch: BatchName,
+    /// Of the active segment's header, which says that all before it is durable.
     pub(crate) header_sequence: Sequence,
+    /// What is durable: the header, and what was carried behind it.
+    pub(crate) durable: Sequence,
     pub(crate) oldest: u64,
     pub(crate) starts: Vec<Start>,
     pub(crate) epochs: Epochs,
@@ -169,9 +172,9 @@ pub(crate) struct Opened<D: Disk> {
 impl<D: Disk> Wal<D> {
     pub(crate) fn new(opened: Opened<D>) -> Self {
         let state = State {
-            pipeline: Pipeline::new(opened.header_sequence),
+            pipeline: Pipeline::new(opened.header_sequence, opened.durable),
             live: opened.live,
-            planned: Location { segment: opened.active.number, position: FIRST_BATCH },
+            planned: Location { segment: opened.active.number, position: opened.active.end.get() },
             segments: opened.segments,
             active: opened.active,
             reserve: opened.reserve,

@@ -115,7 +115,8 @@ impl Progress {
                 self.next = last.next();
             }
         }
-        self.told = self.told.max(committed);
+        // A follower commits no further than the message shows its log to be ours.
+        self.told = self.told.max(committed.min(last));
         self.awaited_since.get_or_insert(now);
     }
 
@@ -214,6 +215,21 @@ mod tests {
             progress.may_send(WINDOW) && progress.awaited_since.is_none(),
             "idle again: counters are zero (B36)"
         );
+    }
+
+    /// Entries from the WAL may end before the commit. Were it taken for told, and the rest acknowledged by
+    /// answers to earlier appends, nobody would tell it any more.
+    #[test]
+    fn a_commit_is_told_as_far_as_the_message_reaches() {
+        let mut progress = replicating();
+        progress.sent(Tick(3), Index(20), 10, Index(10));
+        progress.restart();
+        progress.sent(Tick(4), Index(14), 10, Index(20));
+        assert_eq!(progress.told, Index(14));
+        progress.advance(Tick(5), Index(20));
+        assert_eq!((progress.matched, progress.told), (Index(20), Index(14)));
+        progress.sent(Tick(6), Index(20), 0, Index(20));
+        assert_eq!(progress.told, Index(20));
     }
 
     #[test]

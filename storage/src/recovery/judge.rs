@@ -4,12 +4,15 @@
 //! the oldest segment that is needed. Files outside that chain are void; before they are reused, they
 //! are searched for batches that are newer than the log's end, which only damage can leave there.
 //!
-//! Reads and syncs, and writes nothing.
+//! What is readable and not proven durable is carried into the new segment (see [`crate::carry`]).
+//!
+//! Reads, and writes nothing.
 
-use super::{Cut, Site};
+use super::{Cut, Site, above};
 use crate::{
     align::BLOCK,
     batch::Seed,
+    carry::{Carried, Carry},
     disk::{Disk, File},
     error::StorageError,
     index::Location,
@@ -41,6 +44,9 @@ pub(super) struct Log<F> {
     pub(super) newest: Header,
     pub(super) end: End,
     pub(super) next_number: u64,
+    /// The sequence of the new segment's header, and what goes into that segment.
+    pub(super) sequence: Sequence,
+    pub(super) carried: Vec<Carried>,
 }
 
 /// A segment of the chain and how far it is kept.
@@ -54,8 +60,8 @@ pub(super) struct Kept<F> {
 
 /// Where the log ends.
 pub(super) struct End {
-    /// The last batch; of an older segment if the newest has none.
-    pub(super) last: BatchName,
+    /// The last batch that is proven durable, and what is readable behind it.
+    pub(super) carry: Carry,
     /// The last batch, or the newest header.
     pub(super) kept: Sequence,
     pub(super) oldest: u64,
@@ -134,6 +140,7 @@ impl<D: Disk> Site<'_, D> {
         &self,
         mut found: Vec<Found<D::File>>,
         identity: Identity,
+        random: u64,
     ) -> Result<Log<D::File>, StorageError> {
         let seed = Seed::new(&identity);
         let next_number = self.next_number(&found)?;
@@ -144,20 +151,23 @@ impl<D: Disk> Site<'_, D> {
         for file in &void {
             self.search_void(file, seed, &mut end).await?;
         }
-        // W3: readable is not durable. What older segments hold was durable before the newest
-        // header was written.
-        let newest = chain.back().expect("the newest is in the chain");
-        let synced = newest.file.sync().await;
-        synced.map_err(|error| self.io("a sync of the newest segment", error))?;
-        let newest = newest.header.clone();
+        let newest = chain.back().expect("the newest is in the chain").header.clone();
 
         let mut replay =
             Replay { live: Live::default(), tail: Tail::new(self.config.tail_bytes_max) };
         let mut kept = Vec::with_capacity(chain.len());
         let mut links = chain.iter().skip(1).map(|next| next.header.previous).collect::<Vec<_>>();
-        links.push(end.last);
+        links.push(end.carry.proven);
         for (file, until) in chain.into_iter().zip(links) {
             kept.push(self.replay(file, until, seed, &mut replay).await?);
+        }
+        // W3: readable is not durable, and a sync that passes now would not prove it.
+        let sequence = above(end.readable, random);
+        let carried = end.carry.take_batches(next_number, sequence);
+        for batch in &carried {
+            let taken = replay.take(&batch.records, batch.at, batch.written_bytes());
+            let newest = kept.last().expect("the newest is in the chain");
+            taken.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
         }
         let incomplete = replay.live.groups.iter().find(|(_, group)| !group.is_complete());
         if let Some((id, group)) = incomplete {
@@ -172,6 +182,8 @@ impl<D: Disk> Site<'_, D> {
             newest,
             end,
             next_number,
+            sequence,
+            carried,
         })
     }
 
@@ -205,7 +217,7 @@ impl<D: Disk> Site<'_, D> {
             return Err(self.damaged(&newest.name, 0, what));
         }
         let mut end = End {
-            last: header.previous,
+            carry: Carry::new(header.previous),
             kept: header.sequence,
             oldest: header.oldest,
             readable: header.sequence,
@@ -216,11 +228,13 @@ impl<D: Disk> Site<'_, D> {
         loop {
             let sequence = Sequence(end.kept.0.saturating_add(1));
             let batch = scanner.batch(position, header.epoch, Some(sequence)).await;
-            let Some((batch, _)) = batch.map_err(|error| self.unreadable(&newest.name, error))?
+            let Some((batch, records)) =
+                batch.map_err(|error| self.unreadable(&newest.name, error))?
             else {
                 break;
             };
-            end.last = BatchName { segment: header.number, sequence, checksum: batch.checksum };
+            let name = BatchName { segment: header.number, sequence, checksum: batch.checksum };
+            end.carry.take(name, batch.watermark, records);
             end.kept = sequence;
             end.oldest = batch.oldest;
             position += batch.written_bytes() as u64;
@@ -257,6 +271,7 @@ impl<D: Disk> Site<'_, D> {
                 return Err(self.damaged(&newest.name, at, what));
             }
             if batch.epoch == header.epoch {
+                end.carry.prove(batch.watermark);
                 void = void.max(Some(batch.sequence));
             }
         }
