@@ -43,10 +43,6 @@ impl Taken {
         self.requests == 0 || self.requests + requests <= self.requests_max
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
-    }
-
     pub(crate) fn push(&mut self, requests: usize, batch: Rc<TakenBatch>) {
         self.requests += requests;
         self.batches.push((requests, batch));

@@ -139,21 +139,10 @@ impl<R: Runtime> Shard<R> {
     async fn wait(&self) {
         let wake = self.inlet.wake();
         let deadline = if self.membership.is_acting() { self.groups.deadline() } else { None };
-        let mut next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
-        if self.has_work() {
-            // The executor has been seen to sleep on though a socket had bytes; any timer wakes it.
-            next = next.min(Tick(self.now().0 + 1));
-        }
+        let next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
         let at = Duration::from_nanos((self.timing.tick.as_nanos() as u64).saturating_mul(next.0));
         let after = at.saturating_sub(self.runtime.now());
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
-    }
-
-    /// Whether something is on its way that this shard waits for.
-    fn has_work(&self) -> bool {
-        self.requests.desk.requests() > 0
-            || !self.requests.taken.is_empty()
-            || !self.append.is_idle()
     }
 
     pub(crate) fn now(&self) -> Tick {

@@ -85,9 +85,7 @@ impl Load {
     /// Waits until `count` more increments are acknowledged.
     pub(crate) fn wait_for(&self, count: usize) {
         let before = self.acknowledged().len();
-        until("the load goes on", || {
-            (self.acknowledged().len() >= before + count).then_some(())
-        });
+        until("the load goes on", || (self.acknowledged().len() >= before + count).then_some(()));
     }
 
     /// Waits until each counter was counted up by a command sent after `moment`. How long that took:
@@ -251,7 +249,8 @@ impl History {
             assert_eq!(different.len(), answers.len(), "two increments have the same answer");
             let done = answers.len() as i64;
             let perhaps = self.perhaps.iter().filter(|other| **other == counter).count() as i64;
-            let found = client.command(&["GET", &counter_key(counter)]).expect("a node that serves");
+            let found =
+                client.command(&["GET", &counter_key(counter)]).expect("a node that serves");
             let found = number(&found);
             let greatest = answers.iter().max().copied().unwrap_or(0);
             assert!(
