@@ -23,13 +23,17 @@ use purlin_rsm::{
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal, WalConfig};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, io, rc::Rc, sync::Arc, time::Duration};
 
 /// Bytes of entries in one append, and of entries applied at once.
 const APPEND_BYTES_MAX: usize = 256 << 10;
 const APPLY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of entries that a group keeps for followers that lag.
 const CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// How often, and after what pause, a port is tried that is in use.
+const LISTEN_TRIES: u32 = 60;
+const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the state machine of a group, on the core of its shard.
 pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
@@ -320,7 +324,7 @@ impl<R: Runtime> ShardSetup<R> {
             ));
         };
         let address = format!("{}:{}", me.host, u32::from(me.peer_port) + u32::from(self.shard.0));
-        exchanger.listen(&address).await.map(|_| ()).map_err(|error| {
+        self.bind(exchanger, &address).await.map_err(|error| {
             Error::new(
                 ErrorKind::Environment,
                 format!("cannot listen for peers: {error}"),
@@ -329,6 +333,20 @@ impl<R: Runtime> ShardSetup<R> {
                 "stop whoever has the port, or choose another `peer_port` for this node in all members' files",
             )
         })
+    }
+
+    /// Listens. A process that was killed a moment ago may hold the port still, until the kernel has
+    /// ended what it had under way.
+    async fn bind(&self, exchanger: &Rc<Exchanger<R::Net>>, address: &str) -> io::Result<()> {
+        for _ in 1..LISTEN_TRIES {
+            match exchanger.listen(address).await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    self.runtime.sleep(LISTEN_PAUSE).await;
+                }
+                listening => return listening.map(|_| ()),
+            }
+        }
+        exchanger.listen(address).await.map(|_| ())
     }
 
     fn groups(

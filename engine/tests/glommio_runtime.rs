@@ -17,6 +17,12 @@ use std::{
     pin::pin,
     process::Command,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -490,6 +496,44 @@ fn a_shard_that_sleeps_is_woken_by_another() {
     });
     let ends = finish(run_shards(scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
     assert_eq!(ends.len(), 2);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a thread that is no executor's, as a host has them")]
+fn another_thread_may_wake_a_task_even_when_its_executor_has_ended() {
+    const ROUNDS: usize = 500;
+    let scratch = Scratch::new("foreign");
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let (sender, wakers) = mpsc::channel::<Waker>();
+    let counted = rounds.clone();
+    let thread = std::thread::spawn(move || {
+        let mut last = None;
+        for waker in wakers {
+            counted.fetch_add(1, Ordering::SeqCst);
+            waker.wake_by_ref();
+            last = Some(waker);
+        }
+        last.unwrap()
+    });
+    scratch.run(move |_| async move {
+        for round in 0..ROUNDS {
+            let mut is_sent = false;
+            let woken = future::poll_fn(|cx| {
+                if !is_sent {
+                    sender.send(cx.waker().clone()).unwrap();
+                    is_sent = true;
+                }
+                match rounds.load(Ordering::SeqCst) > round {
+                    true => Poll::Ready(()),
+                    false => Poll::Pending,
+                }
+            });
+            woken.await;
+        }
+    });
+    let last = thread.join().unwrap();
+    last.wake_by_ref();
+    last.wake();
 }
 
 #[test]

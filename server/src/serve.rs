@@ -33,7 +33,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         Shards::Auto => purlin::recorded_shards(&node.data_dir)?,
     };
     // A port that is taken is noticed before anything of the node runs.
-    let ports = SharedPort::bind(&config.listen.gateway.to_string(), shards)
+    let ports = bind(&config.listen.gateway.to_string(), shards)
         .map_err(|error| cannot_listen(&error, config))?;
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
@@ -53,6 +53,22 @@ pub fn run(config: Config) -> Result<(), Error> {
     }
     stop_on_signal(&host, signals);
     host.join()
+}
+
+/// Binds the gateway's port. A process that was killed a moment ago may hold it still, until the kernel
+/// has ended what it had under way.
+fn bind(address: &str, shards: u16) -> io::Result<Vec<SharedPort>> {
+    const TRIES: u32 = 60;
+    const PAUSE: Duration = Duration::from_millis(50);
+    for _ in 1..TRIES {
+        match SharedPort::bind(address, shards) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::park_timeout(PAUSE)
+            }
+            bound => return bound,
+        }
+    }
+    SharedPort::bind(address, shards)
 }
 
 /// What one shard needs to serve clients.

@@ -19,6 +19,7 @@ mod mesh;
 mod net;
 mod probe;
 mod shards;
+mod waking;
 
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
 pub use mesh::{ShardMesh, mesh};
@@ -26,6 +27,7 @@ pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
 pub use probe::{EnvironmentError, check, faster_durability, locked_memory};
 pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 
+use self::waking::Door;
 use crate::Runtime;
 use ::glommio::{Task, executor, timer};
 use std::{
@@ -34,6 +36,7 @@ use std::{
     future::Future,
     path::PathBuf,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -46,9 +49,11 @@ pub struct Glommio {
 }
 
 impl Glommio {
-    /// The runtime of the present executor over the data directory `path`, which need not exist yet.
-    fn new(path: PathBuf) -> Self {
-        Self { directory: Directory::new(path), tasks: Rc::default(), start: Instant::now() }
+    /// The runtime of the present executor, whose door is `door`, over the data directory `path`, which
+    /// need not exist yet.
+    fn new(path: PathBuf, door: Arc<Door>) -> Self {
+        let tasks = Tasks { door, running: RefCell::default(), spawned: Cell::default() };
+        Self { directory: Directory::new(path), tasks: Rc::new(tasks), start: Instant::now() }
     }
 }
 
@@ -87,8 +92,8 @@ impl Runtime for Glommio {
 
 /// The tasks of one executor, so that they end with it: a task that an executor leaves behind is
 /// never dropped, and its files stay open and locked.
-#[derive(Default)]
 struct Tasks {
+    door: Arc<Door>,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
 }
@@ -99,6 +104,7 @@ impl Tasks {
     fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let (id, tasks) = (self.spawned.get(), Rc::downgrade(self));
         self.spawned.set(id + 1);
+        let task = self.door.clone().admit(task);
         let task = async move {
             task.await;
             if let Some(tasks) = tasks.upgrade() {

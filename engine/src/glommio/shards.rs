@@ -4,9 +4,12 @@
 //! none does, and the kernel shares the cores among them. A shard that panics ends alone; its end is
 //! reported, and what to do about it is the host's to decide.
 
-use super::Glommio;
+use super::{Glommio, waking::Door};
 use crate::ShardId;
-use ::glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, executor, timer};
+use ::glommio::{
+    Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, Task, TaskQueueHandle,
+    executor, timer,
+};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use std::{
     any::Any,
@@ -141,7 +144,7 @@ where
 {
     let run = AssertUnwindSafe(|| {
         let executor = make_executor(placement, io_memory)?;
-        Ok(executor.run(run_to_end(data_dir, start)))
+        executor.run(run_to_end(data_dir, start))
     });
     match catch_unwind(run) {
         Ok(Ok(output)) => ShardEnd::Finished(output),
@@ -158,25 +161,34 @@ fn make_executor(placement: Placement, io_memory: usize) -> io::Result<LocalExec
         .map_err(super::disk::io_error)
 }
 
-async fn run_to_end<S, F, T>(data_dir: PathBuf, start: S) -> T
+async fn run_to_end<S, F, T>(data_dir: PathBuf, start: S) -> io::Result<T>
 where
     S: FnOnce(Glommio) -> F,
     F: Future<Output = T> + 'static,
     T: 'static,
 {
     timer::sleep(WARM_UP).await;
-    // A preemption that falls between two turns makes glommio sleep over tasks that could run. So the
-    // shard's queue asks for no latency, which would preempt at every wake by another thread, and the
-    // preemption timer stays at its 100 ms. Completions are collected whenever the queue is empty.
+    // Latency would matter, but asking for it only brings more of the preemptions that `waking` is
+    // about. Completions are collected whenever no task can run.
     let queue = executor().create_task_queue(Shares::default(), Latency::NotImportant, "shard");
-    let runtime = Glommio::new(data_dir);
+    let (door, bell) = Door::open()?;
+    let porter = spawn_into(door.clone().attend(bell), queue);
+    let runtime = Glommio::new(data_dir, door.clone());
     let tasks = runtime.tasks.clone();
-    let shard = ::glommio::spawn_local_into(start(runtime), queue).expect("the queue is new");
-    let output = shard.await;
+    let output = spawn_into(door.clone().admit(start(runtime)), queue).await;
     tasks.cancel().await;
+    porter.cancel().await;
+    door.close();
     // One more turn, in which what the tasks dropped is closed.
     timer::sleep(WARM_UP).await;
-    output
+    Ok(output)
+}
+
+fn spawn_into<T: 'static>(
+    task: impl Future<Output = T> + 'static,
+    queue: TaskQueueHandle,
+) -> Task<T> {
+    ::glommio::spawn_local_into(task, queue).expect("the queue is there as long as its executor")
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

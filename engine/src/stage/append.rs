@@ -144,10 +144,14 @@ impl<D: Disk> AppendStage<D> {
 
     /// Lets the WAL close what it has acknowledged when nothing is going on (safety W9).
     pub(crate) fn beat(&mut self, now: Tick) {
-        let is_idle = self.pending.is_empty() && self.in_flight.is_empty();
-        if (is_idle && self.written_at < now) || self.is_full {
+        if (self.is_idle() && self.written_at < now) || self.is_full {
             self.wal.quiet_tick();
         }
+    }
+
+    /// Whether nothing waits to be written or to become durable.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.in_flight.is_empty()
     }
 
     /// Whether the oldest write is older than `limit`: the disk hangs.

@@ -80,7 +80,8 @@ fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<InUs
     let lived = cluster.live(folder);
     cluster.end();
     lived?;
-    Ok(InUse(plan.gateways().any(probe::answers)))
+    // The port alone says nothing: the kernel may hold it a little after its process has ended.
+    Ok(InUse(plan.gateways().any(|gateway| probe::health(gateway).is_some())))
 }
 
 fn segment(text: &str) -> Result<u64, String> {

@@ -120,8 +120,8 @@ impl NodeProcess {
     fn restart_command(&self) -> String {
         let program = std::env::current_exe().unwrap_or_else(|_| "purlin".into());
         let here = std::env::current_dir().unwrap_or_default();
-        let program = program.strip_prefix(&here).unwrap_or(&program).display().to_string();
-        format!("{program} server --config {}", self.file.display())
+        let program = program.strip_prefix(&here).unwrap_or(&program);
+        format!("{} server --config {}", shell_word(program), shell_word(&self.file))
     }
 }
 
@@ -144,6 +144,13 @@ fn not_started(error: &std::io::Error) -> Failure {
 fn code(status: ExitStatus) -> u8 {
     let signal = || 128 + status.signal().unwrap_or(0);
     u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(1)
+}
+
+/// A path as a shell reads it.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |letter: char| letter.is_alphanumeric() || "/._-+=:@".contains(letter);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn last_lines(log: &Path) -> Vec<String> {
@@ -175,6 +182,15 @@ mod tests {
         std::fs::remove_file(&log).expect("removable");
         assert_eq!(lines.len(), LAST_LINES);
         assert_eq!((lines[0].as_str(), lines[11].as_str()), ("line 4988", "line 4999"));
+    }
+
+    #[test]
+    fn a_shell_reads_a_path_as_one_word() {
+        assert_eq!(
+            shell_word(Path::new("./.purlin-dev/node-1/p.toml")),
+            "./.purlin-dev/node-1/p.toml"
+        );
+        assert_eq!(shell_word(Path::new("/a b/it's")), r"'/a b/it'\''s'");
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! Asks a node how it is, as a client would.
 
 use crate::resp::{RespClient, Value};
-use std::{
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 /// How long a node may take for an answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -16,11 +13,6 @@ pub(super) struct Health {
     pub(super) leads: u32,
     /// Groups of which it knows no leader.
     pub(super) without_leader: u32,
-}
-
-/// Whether anybody listens at `gateway`.
-pub(super) fn answers(gateway: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&gateway, PATIENCE).is_ok()
 }
 
 /// What the node at `gateway` says; nothing when it does not answer as it should.
@@ -37,18 +29,17 @@ pub(super) fn health(gateway: SocketAddr) -> Option<Health> {
 }
 
 fn parse(info: &str) -> Option<Health> {
+    let led = field(info, "purlin_leads")?.split(',').filter(|group| !group.is_empty());
     Some(Health {
-        leads: field(info, "groups_led")?,
-        without_leader: field(info, "groups_without_leader")?,
+        leads: led.count() as u32,
+        without_leader: field(info, "purlin_groups_without_leader")?.parse().ok()?,
     })
 }
 
-/// The number in the line `name:number`; `name` may stand behind `purlin_`.
-fn field(info: &str, name: &str) -> Option<u32> {
+/// The value in the line `name:value`.
+fn field<'i>(info: &'i str, name: &str) -> Option<&'i str> {
     let mut fields = info.lines().filter_map(|line| line.split_once(':'));
-    let (_, number) =
-        fields.find(|(other, _)| other.strip_prefix("purlin_").unwrap_or(other) == name)?;
-    number.trim().parse().ok()
+    fields.find(|(other, _)| *other == name).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]
@@ -61,12 +52,12 @@ mod tests {
 
     #[test]
     fn health_stands_in_two_lines() {
-        let info = "# Purlin\r\nnodes:3\r\ngroups_led:16\r\ngroups_without_leader:2\r\n";
-        assert_eq!(parse(info), Some(Health { leads: 16, without_leader: 2 }));
-        let prefixed = "purlin_groups_led:1\npurlin_groups_without_leader:0\n";
-        assert_eq!(parse(prefixed), Some(Health { leads: 1, without_leader: 0 }));
-        assert_eq!(parse("groups_led:16\r\n"), None);
-        assert_eq!(parse("groups_led:x\r\ngroups_without_leader:0\r\n"), None);
+        let info = "# Purlin\r\npurlin_leads:3,6,9\r\npurlin_groups_without_leader:2\r\n";
+        assert_eq!(parse(info), Some(Health { leads: 3, without_leader: 2 }));
+        let none = "purlin_leads:\npurlin_groups_without_leader:0\n";
+        assert_eq!(parse(none), Some(Health { leads: 0, without_leader: 0 }));
+        assert_eq!(parse("purlin_leads:1\r\n"), None);
+        assert_eq!(parse("purlin_leads:1\r\npurlin_groups_without_leader:x\r\n"), None);
     }
 
     /// What `health` says of a server that sends `reply` to whatever it is asked.
@@ -86,8 +77,8 @@ mod tests {
 
     #[test]
     fn a_node_must_answer_as_one() {
-        let good = "+PONG\r\n$42\r\ngroups_led:5\r\ngroups_without_leader:0\r\nx:1\r\n";
-        assert_eq!(health_of(good), Some(Health { leads: 5, without_leader: 0 }));
+        let good = "+PONG\r\n$48\r\npurlin_leads:5\r\npurlin_groups_without_leader:0\r\n\r\n";
+        assert_eq!(health_of(good), Some(Health { leads: 1, without_leader: 0 }));
         assert_eq!(health_of("-LOADING not yet\r\n"), None);
         assert_eq!(health_of("HTTP/1.1 400 Bad Request\r\n\r\n"), None);
         assert_eq!(health_of("+PONG\r\n-ERR no\r\n"), None);
@@ -98,6 +89,5 @@ mod tests {
     fn nobody_has_no_health() {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
         assert_eq!(health(free), None);
-        assert!(!answers(free));
     }
 }
