@@ -32,7 +32,7 @@ struct State {
     reaches_us: bool,
     /// When its latest heartbeat came that vouched for what it names; `None` while it is silent.
     heard: Option<Tick>,
-    /// When it last confirmed groups that we lead; `None` while it is silent.
+    /// When it last confirmed groups that we lead, or was first asked to; `None` while it is silent.
     confirmed: Option<Tick>,
     /// It has confirmed all groups that we lead, and nothing has changed since.
     is_settled: bool,
@@ -206,6 +206,9 @@ impl Pairs {
             if standing.leads {
                 state.leading.lead(id, standing.term);
                 state.is_settled = false;
+                // Who never answers is silent from the election on. Otherwise a leader that hears nobody
+                // would count those that voted for it for ever (B17).
+                state.confirmed.get_or_insert(now);
             } else {
                 state.leading.resign(id);
             }

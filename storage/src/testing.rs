@@ -3,6 +3,9 @@
 //! An operation takes effect when the test lets it complete, in any order. A power cut keeps what is
 //! durable, and of every write that is not any subset of its 512-byte sectors.
 
+mod node;
+
+use self::node::{Loose, Node};
 use crate::{Batch, Disk, Durability, File, Recovered, StorageError, Wal, WalConfig, align::BLOCK};
 use purlin_rsm::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Sequence,
@@ -81,42 +84,6 @@ pub(crate) enum Event {
     Synced,
     DirSynced,
     Renamed { from: String, to: String },
-}
-
-#[derive(Default, Clone)]
-struct Node {
-    /// As reads see it.
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    /// Completed and not durable, or begun and not completed.
-    loose: BTreeMap<u64, Loose>,
-    is_locked: bool,
-}
-
-#[derive(Clone)]
-struct Loose {
-    position: u64,
-    data: Vec<u8>,
-    is_complete: bool,
-}
-
-impl Node {
-    /// What a device still held of these bytes can come back no more: it is older.
-    fn supersede(&mut self, position: u64, data: &[u8]) {
-        let end = position + data.len() as u64;
-        for older in self.loose.values_mut().filter(|write| write.is_complete) {
-            let from = older.position.max(position);
-            let to = end.min(older.position + older.data.len() as u64);
-            if from < to {
-                let new = &data[(from - position) as usize..(to - position) as usize];
-                older.data[(from - older.position) as usize..][..new.len()].copy_from_slice(new);
-            }
-        }
-    }
-
-    fn write_durably(&mut self, position: u64, data: &[u8]) {
-        self.durable[position as usize..][..data.len()].copy_from_slice(data);
-    }
 }
 
 pub(crate) struct MemoryFile {

@@ -1,6 +1,8 @@
 //! A cluster of the real engine in a simulated world: nodes with their shards and groups, clients that
 //! write down what they asked and were told, and machines that show their states to the checkers.
 
+pub mod scenario;
+
 use crate::{
     checker::{
         history::{History, Told},
@@ -95,6 +97,9 @@ pub struct Report {
     pub hash: u64,
     /// Operations that were done, certainly not applied, and unknown.
     pub operations: (usize, usize, usize),
+    /// Runs in which the search for an order of some key's operations was given up: nothing is known
+    /// of that key.
+    pub inconclusive: usize,
     /// Events of the world.
     pub events: u64,
     /// Crashes of nodes.
@@ -118,6 +123,10 @@ struct Shelf {
     locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     /// Nodes with a shard that has stopped: they are started again when all is calm.
     stopped: RefCell<BTreeSet<NodeId>>,
+    /// Why shards have stopped, in that order.
+    stops: RefCell<Vec<(NodeId, purlin::Error)>>,
+    /// A scenario judges by itself whether a shard may stop.
+    is_scenario: bool,
     clients: Cell<u32>,
     starts: Cell<u64>,
     /// Clients ask nothing new.
@@ -128,7 +137,7 @@ struct Shelf {
 /// work again, then the checkers.
 pub fn run(seed: u64, options: ClusterOptions) -> Report {
     let world = World::new(seed, options.world.clone());
-    let shelf = Shelf::new(seed, options);
+    let shelf = Shelf::new(seed, options, false);
     let nodes: Vec<NodeId> = (1..=shelf.options.nodes).map(NodeId).collect();
     nodes.iter().for_each(|node| shelf.init(&world, *node));
     nodes.iter().for_each(|node| shelf.start(&world, *node));
@@ -138,7 +147,7 @@ pub fn run(seed: u64, options: ClusterOptions) -> Report {
 }
 
 impl Shelf {
-    fn new(seed: u64, options: ClusterOptions) -> Rc<Self> {
+    fn new(seed: u64, options: ClusterOptions, is_scenario: bool) -> Rc<Self> {
         let workload = Workload::new(Random::new(seed, "workload"), options.workload.clone());
         Rc::new(Self {
             workload: RefCell::new(workload),
@@ -148,6 +157,8 @@ impl Shelf {
             shared: RefCell::default(),
             locals: RefCell::default(),
             stopped: RefCell::default(),
+            stops: RefCell::default(),
+            is_scenario,
             clients: Cell::new(0),
             starts: Cell::new(0),
             is_over: Cell::new(false),
@@ -249,10 +260,11 @@ impl Shelf {
         if let Err(error) = result {
             runtime.trace(&format!("shard stops: {error}"));
             self.stopped.borrow_mut().insert(node);
+            self.stops.borrow_mut().push((node, error.clone()));
             // A disk that was told to fail may stop a shard; nothing else may.
             let is_allowed =
                 matches!(error.kind, purlin::ErrorKind::Disk | purlin::ErrorKind::Environment);
-            if !is_allowed {
+            if !is_allowed && !self.is_scenario {
                 self.violation(format!("node {node} shard {shard} stopped: {error}"));
             }
         }
@@ -385,11 +397,13 @@ impl Shelf {
             self.violation(format!("{panic:?}"));
         }
         let history = self.history.borrow();
+        let mut inconclusive = 0;
         match linearizability::check(&KvModel, &history, CHECK_STEPS) {
             Verdict::Linearizable => {}
             Verdict::Violation(violation) => self.violation(violation.to_string()),
             Verdict::Inconclusive { key } => {
-                world.trace(&format!("the search for an order of {key:?} was given up"))
+                inconclusive = 1;
+                world.trace(&format!("the search for an order of {key:?} was given up"));
             }
         }
         let mut violations = self.violations.take();
@@ -399,6 +413,7 @@ impl Shelf {
             violations,
             hash: world.hash(),
             operations: history.counts(),
+            inconclusive,
             events: world.events(),
             starts: self.starts.get(),
             simulated: world.now(),
@@ -490,6 +505,7 @@ impl Report {
     pub fn add(&mut self, other: &Self) {
         let ((a, b, c), (x, y, z)) = (self.operations, other.operations);
         self.operations = (a + x, b + y, c + z);
+        self.inconclusive += other.inconclusive;
         self.events += other.events;
         self.starts += other.starts;
         self.simulated += other.simulated;

@@ -103,6 +103,7 @@ fn run_range(from: u64, to: u64, turmoil: Duration) -> ExitCode {
         sum.events
     );
     println!("operations: {done} done, {not_applied} not applied, {unknown} unknown");
+    println!("the search for an order was given up in {} runs", sum.inconclusive);
     verdict(&failed)
 }
 

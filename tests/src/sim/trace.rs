@@ -23,19 +23,30 @@ pub(crate) enum Event {
 pub(crate) struct Trace {
     hash: Cell<u64>,
     events: Cell<u64>,
+    /// Of each kind, by its number.
+    kinds: Cell<[u64; 8]>,
     lines: RefCell<VecDeque<String>>,
     lines_max: usize,
 }
 
 impl Trace {
     pub(crate) fn new(lines_max: usize) -> Self {
-        Self { hash: Cell::new(0), events: Cell::new(0), lines: RefCell::default(), lines_max }
+        Self {
+            hash: Cell::new(0),
+            events: Cell::new(0),
+            kinds: Cell::default(),
+            lines: RefCell::default(),
+            lines_max,
+        }
     }
 
     pub(crate) fn event(&self, event: Event, what: u64, detail: u64) {
         let word = mix(what ^ (event as u64) << 56) ^ detail;
         self.hash.set(mix(self.hash.get().rotate_left(5) ^ word));
         self.events.set(self.events.get() + 1);
+        let mut kinds = self.kinds.get();
+        kinds[event as usize] += 1;
+        self.kinds.set(kinds);
     }
 
     pub(crate) fn line(&self, now: Duration, line: &str) {
@@ -59,6 +70,10 @@ impl Trace {
 
     pub(crate) fn events(&self) -> u64 {
         self.events.get()
+    }
+
+    pub(crate) fn events_of(&self, event: Event) -> u64 {
+        self.kinds.get()[event as usize]
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

@@ -339,6 +339,16 @@ impl World {
         self.core.trace.events()
     }
 
+    /// How many writes and syncs of files the disks have done.
+    pub fn disk_events(&self) -> u64 {
+        self.core.trace.events_of(Event::Disk)
+    }
+
+    /// How many pieces of bytes the network has delivered.
+    pub fn deliveries(&self) -> u64 {
+        self.core.trace.events_of(Event::Deliver)
+    }
+
     /// The panics of all tasks so far.
     pub fn panics(&self) -> Vec<TaskPanic> {
         self.core.panics.borrow().clone()
