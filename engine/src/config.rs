@@ -99,7 +99,7 @@ pub struct IntakeOptions {
 /// A command of this length still fits into a frame between nodes.
 const COMMAND_BYTES_MAX: usize = 12 << 20;
 /// What a batch, its record and its entry add to a command on disk, at most.
-const COMMAND_OVERHEAD: usize = 64 << 10;
+const COMMAND_OVERHEAD: usize = 32 << 10;
 
 impl ClusterConfig {
     /// A cluster with one replica of each group on every member.
@@ -166,7 +166,7 @@ impl NodeConfig {
         } else if self.intake.command_bytes_max + COMMAND_OVERHEAD
             > self.wal.segment_bytes as usize / 4
         {
-            Some("the longest command, and 64 KiB, must fit into a quarter of a WAL segment".into())
+            Some("the longest command, and 32 KiB, must fit into a quarter of a WAL segment".into())
         } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
             Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
         } else if raft.inflight_messages_max == 0 || self.intake.requests_max == 0 {

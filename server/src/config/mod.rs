@@ -26,6 +26,7 @@ use self::{
     mistake::Mistake,
     reader::{Reader, boolean, cluster_id, number, period, period_range, size, text, word},
 };
+use purlin::kv::KEY_BYTES_MAX;
 use purlin::{
     ClusterConfig, ClusterId, DurableBy, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
     WalOptions,
@@ -216,7 +217,8 @@ impl Config {
 
     /// What the node chooses for itself, as the engine takes it.
     pub fn node_config(&self) -> NodeConfig {
-        let longest = self.client.max_value + COMMAND_OVERHEAD_BYTES;
+        // A value, a key, and how they are encoded.
+        let longest = self.client.max_value + KEY_BYTES_MAX as u64 + (4 << 10);
         NodeConfig {
             node: self.node.id,
             data_dir: self.node.data_dir.clone(),
