@@ -85,7 +85,7 @@ fn redis_benchmark_works_on_each_node() {
         for test in ["SET: ", "GET: ", "INCR: "] {
             let has_it =
                 |line: &&str| line.starts_with(test) && line.contains("requests per second");
-            assert!(lines.iter().any(|line| has_it(line)), "no {test} in:\n{}", end.out);
+            assert!(lines.iter().any(has_it), "no {test} in:\n{}", end.out);
         }
         assert!(!end.out.contains("rror"), "{}", end.out);
     }
