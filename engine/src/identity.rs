@@ -135,9 +135,8 @@ impl NodeIdentity {
     }
 }
 
-/// Writes the identity of a new data directory. There must be none.
-pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
-    assert!(identity.voters.len() <= VOTERS_MAX, "{} voters", identity.voters.len());
+/// There must be no identity in the directory yet.
+pub(crate) async fn ensure_none<D: Disk>(disk: &D) -> Result<(), Error> {
     let names =
         disk.list().await.map_err(|source| failed(disk, "reading the directory", &source))?;
     if names.iter().any(|name| name == NAME) {
@@ -149,6 +148,13 @@ pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result
             "start on it, or choose another directory",
         ));
     }
+    Ok(())
+}
+
+/// Writes the identity of a new data directory. There must be none.
+pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
+    assert!(identity.voters.len() <= VOTERS_MAX, "{} voters", identity.voters.len());
+    ensure_none(disk).await?;
     replace(disk, identity).await
 }
 

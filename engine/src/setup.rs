@@ -118,6 +118,7 @@ pub async fn init<R: Runtime>(
 ) -> Result<Incarnation, Error> {
     assert!(shards > 0, "a node without shards");
     let disk = runtime.disk();
+    identity::ensure_none(&disk).await?;
     let mut voters: Vec<_> = cluster.members.iter().map(|member| (member.node, None)).collect();
     voters.sort_unstable();
     let identity = NodeIdentity {

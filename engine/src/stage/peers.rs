@@ -92,7 +92,8 @@ impl<R: Runtime> Shard<R> {
         tracing::error!("{} is refused by {peer}: {refusal}", self.site.name);
         // One refusal fences it from everybody (safety I4): whoever starts it again must be told too.
         if !matches!(refusal, Refusal::WentBack { .. } | Refusal::Fenced { .. }) {
-            self.failure = Some(Error::parse(ErrorKind::Refused, &refusal.to_string()));
+            let place = format!("the handshake of {} with {peer}", self.site.name);
+            self.failure = Some(Error::from_line(ErrorKind::Refused, place, &refusal.to_string()));
         } else if self.site.shard == ShardId(0) {
             self.record_fence();
         } else {

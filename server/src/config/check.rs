@@ -1,6 +1,6 @@
 //! What no value can say by itself: whether the values of a configuration go together.
 
-use super::{ByteSize, COMMAND_OVERHEAD_BYTES, Config, Period, mistake::Mistake, reader::Places};
+use super::{ByteSize, Config, Period, SEGMENT_OVERHEAD_BYTES, mistake::Mistake, reader::Places};
 use purlin::Member;
 use std::time::Duration;
 
@@ -165,7 +165,7 @@ impl Found<'_> {
 
     fn sizes(&mut self) {
         let (value, segment) = (self.config.client.max_value, self.config.wal.segment_bytes);
-        let most = segment / 4 - COMMAND_OVERHEAD_BYTES;
+        let most = segment / 4 - SEGMENT_OVERHEAD_BYTES;
         if value > most {
             let message = format!(
                 "`client.max_value` is {}, and with segments of {} it must be at most {}",
@@ -174,8 +174,8 @@ impl Found<'_> {
                 ByteSize(most)
             );
             let label = format!(
-                "a quarter of a segment, less {} for the rest of a command",
-                ByteSize(COMMAND_OVERHEAD_BYTES)
+                "a quarter of a segment, less {} for the rest of a command and its record",
+                ByteSize(SEGMENT_OVERHEAD_BYTES)
             );
             self.add(&["client.max_value", "wal.segment"], message, &label);
         }

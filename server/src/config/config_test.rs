@@ -393,13 +393,15 @@ fn a_value_must_fit_a_segment() {
     assert!(
         said.contains(
             "error: `client.max_value` is 16MiB, and with segments of 64MiB it must be at most \
-             16256KiB\n"
+             16192KiB\n"
         ),
         "{said}"
     );
     let said = with("[wal]\nsegment = \"16MiB\"\n");
     assert!(said.contains("--> purlin.toml:13:11"), "the place of what was given: {said}");
-    parse(&format!("{}[client]\nmax_value = \"16256KiB\"\n", minimal())).expect("just fits");
+    let sizes = "[wal]\nsegment = \"1MiB\"\n[client]\nmax_value = \"64KiB\"\n";
+    let config = parse(&format!("{}{sizes}", minimal())).expect("just fits");
+    assert_eq!(config.node_config().validate(&config.cluster), Ok(()), "the engine agrees");
 }
 
 #[test]

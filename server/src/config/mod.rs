@@ -44,6 +44,9 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const SHARDS_MAX: u16 = 1024;
 /// What a command may be longer than its value, in bytes: its name, its key and its options.
 pub const COMMAND_OVERHEAD_BYTES: u64 = 128 << 10;
+/// What a quarter of a segment holds beside the longest value, in bytes: the rest of its command, and
+/// what the log puts around it.
+pub const SEGMENT_OVERHEAD_BYTES: u64 = COMMAND_OVERHEAD_BYTES + (64 << 10);
 
 /// What a configuration file says.
 #[derive(Clone, PartialEq, Eq, Debug)]

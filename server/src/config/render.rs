@@ -109,7 +109,7 @@ fn client(config: &Config) -> String {
     let client = config.client;
     format!(
         "[client]\n\
-         # The longest value; at most a quarter of a segment, less 128KiB.\n\
+         # The longest value; at most a quarter of a segment, less 192KiB.\n\
          max_value = \"{}\"\n\
          # Commands of one connection that may wait for their reply.\n\
          max_pipeline = {}\n\

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     cli::{load, new_cluster_id, say},
-    config::{COMMAND_OVERHEAD_BYTES, ClientOptions, Config, Shards},
+    config::{ClientOptions, Config, SEGMENT_OVERHEAD_BYTES, Shards},
     error::Failure,
 };
 use purlin::{ClusterConfig, ErrorKind, Member, NodeId};
@@ -164,7 +164,7 @@ fn config(number: u32, cluster: &ClusterConfig, options: &DevOptions, block: &Bl
     config.node.shards = Shards::Number(options.shards);
     config.listen.gateway = gateway(block);
     config.wal.segment_bytes = options.segment;
-    let longest = options.segment / 4 - COMMAND_OVERHEAD_BYTES;
+    let longest = options.segment / 4 - SEGMENT_OVERHEAD_BYTES;
     config.client.max_value = ClientOptions::default().max_value.min(longest);
     config
 }

@@ -11,6 +11,7 @@ fn a_killed_node_loses_nothing_and_catches_up() {
     let load = Load::start(&cluster, "w", 6);
     load.wait_for(100);
     for place in 0..cluster.nodes.len() {
+        cluster.nodes[place].strike();
         let moment = Instant::now();
         cluster.nodes[place].kill();
         let (median, last) = load.resumed(moment);

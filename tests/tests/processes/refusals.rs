@@ -1,1 +1,265 @@
-//! x
+//! A machine or a configuration on which a node cannot start: one error that says what happened,
+//! where, what it means and what to do, with the exit code that scripts decide by. Never a panic,
+//! never a hang.
+
+use super::support::{Cluster, End, Node, Process, SOON, Shape, is_root, purlin, tool};
+use purlin_server::config::Shards;
+use rustix::process::Signal;
+use std::{
+    ffi::{c_int, c_ulong, c_void},
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+};
+
+const SHAPE: Shape = Shape { shards: 1, groups: 6 };
+const CONFIGURATION: i32 = 3;
+const ENVIRONMENT: i32 = 4;
+const DATA_DIRECTORY: i32 = 5;
+/// Who owns nothing.
+const NOBODY: &str = "65534";
+
+fn run(command: &mut Command) -> End {
+    Process::run("purlin", command, SOON)
+}
+
+/// A node that was made and never started.
+fn node(name: &str) -> (Cluster, usize) {
+    (Cluster::make(name, SHAPE), 0)
+}
+
+/// `program`, as a user without privileges and with at most `memlock` bytes of locked memory.
+fn without_privileges(program: &Command, memlock: &str) -> Option<Command> {
+    let mut command = match is_root() {
+        true => {
+            let mut command = tool("setpriv")?;
+            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg("prlimit");
+            command
+        }
+        false => tool("prlimit")?,
+    };
+    tool("prlimit")?;
+    command.arg(format!("--memlock={memlock}:{memlock}")).arg(program.get_program());
+    command.args(program.get_args());
+    Some(command)
+}
+
+#[test]
+fn mistakes_in_the_configuration_are_drawn() {
+    let (cluster, first) = node("mistakes");
+    let node = &cluster.nodes[first];
+    let good = fs::read_to_string(&node.file).expect("its file");
+    let wrong = [
+        ("[raft]", "[raft]\nelection_timout = \"1s\"", "did you mean `election_timeout`?"),
+        ("id = 1\n", "id = 9\n", "`node.id` is 9, which is none of the members"),
+        ("id = 1\n", "id = -1\n", "`node.id` is -1"),
+        ("id = 1\n", "id = \"one\"\n", "must be a whole number"),
+        ("shards = 1", "shards = 0", "`node.shards` is 0"),
+        ("shards = 1", "shards = 10000", "`node.shards` is 10000"),
+        ("groups = 6", "groups = 99999999999999999999", "error: "),
+        ("segment = \"4MiB\"", "segment = \"4MB\"", "error: "),
+        ("segment = \"4MiB\"", "segment = \"1234567B\"", "error: "),
+        ("heartbeat = \"100ms\"", "heartbeat = \"900ms\"", "error: "),
+        ("heartbeat = \"100ms\"", "heartbeat = \"-1ms\"", "error: "),
+        ("127.0.0.1:", "0.0.0.0:", "insecure = true"),
+        ("[listen]", "[listen", "error: "),
+        ("[listen]", "[listen]\u{0}", "error: "),
+    ];
+    for (old, new, said) in wrong {
+        assert!(good.contains(old), "{old:?} is not in:\n{good}");
+        fs::write(&node.file, good.replace(old, new)).expect("a file");
+        for command in ["server", "init"] {
+            let end = run(purlin().arg(command).arg("--config").arg(&node.file));
+            assert_eq!(end.code, Some(CONFIGURATION), "{command} with {new:?}: {}", end.err);
+            assert!(end.err.starts_with("error: ") && end.err.contains("  --> "), "{}", end.err);
+            assert!(end.err.contains(said), "no {said:?} in:\n{}", end.err);
+            assert!(!end.err.contains("panicked"), "{}", end.err);
+        }
+    }
+    fs::write(&node.file, b"\xff\xfe\x00").expect("a file");
+    run(&mut node.command()).assert_refused(CONFIGURATION, "cannot be read");
+    fs::remove_file(&node.file).expect("it is there");
+    run(&mut node.command()).assert_refused(CONFIGURATION, "cannot be read");
+    let end = run(purlin().args(["server", "--confg", "x"]));
+    assert_eq!(end.code, Some(2), "{}", end.err);
+}
+
+#[test]
+fn what_can_never_change_is_not_changed() {
+    let mut cluster = Cluster::make("changed", SHAPE);
+    let node = &mut cluster.nodes[0];
+    let changes = [
+        (7, 1, "the cluster was made with 6 groups"),
+        (6, 2, "the data directory was made with 1 shards"),
+    ];
+    for (groups, shards, said) in changes {
+        node.config.cluster.groups = groups;
+        node.config.node.shards = Shards::Number(shards);
+        node.write_file();
+        run(&mut node.command()).assert_refused(DATA_DIRECTORY, said);
+    }
+}
+
+#[test]
+fn a_second_init_changes_nothing() {
+    let (cluster, first) = node("init-twice");
+    let node = &cluster.nodes[first];
+    let identity = fs::read(node.config.node.data_dir.join("identity")).expect("a file");
+    node.init().assert_refused(DATA_DIRECTORY, "there is a data directory already");
+    let now = fs::read(node.config.node.data_dir.join("identity")).expect("a file");
+    assert_eq!(identity, now);
+}
+
+#[test]
+fn a_directory_that_is_a_file_is_refused() {
+    let (cluster, first) = node("file");
+    let node = &cluster.nodes[first];
+    fs::remove_dir_all(&node.config.node.data_dir).expect("it is there");
+    fs::write(&node.config.node.data_dir, "no directory").expect("a file");
+    node.init().assert_refused(ENVIRONMENT, "the data directory cannot be made");
+    run(&mut node.command()).assert_refused(DATA_DIRECTORY, "there is no data directory of a node");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_refused() {
+    let (cluster, first) = node("unwritable");
+    let node = &cluster.nodes[first];
+    let directory = &node.config.node.data_dir;
+    let mode = |mode| {
+        let paths = [directory.parent().expect("it lies in one"), directory];
+        for path in paths {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("it is ours");
+        }
+    };
+    mode(0o555);
+    let mut command = purlin();
+    command.arg("server").arg("--config").arg(&node.file);
+    let command = without_privileges(&command, "8388608");
+    let end = command.map(|mut command| run(&mut command));
+    mode(0o755);
+    if let Some(end) = end {
+        end.assert_refused(ENVIRONMENT, "the data directory cannot be written");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let (cluster, first) = node("ports");
+    let node = &cluster.nodes[first];
+    let taken = [
+        (node.ports.gateway(), "cannot listen for clients: Address already in use"),
+        (node.ports.peer(), "cannot listen for peers: Address already in use"),
+    ];
+    for (port, said) in taken {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port");
+        run(&mut node.command()).assert_refused(ENVIRONMENT, said);
+        drop(listener);
+    }
+}
+
+#[test]
+fn a_locked_memory_limit_that_is_too_low_is_refused() {
+    let (cluster, first) = node("memlock");
+    let node = &cluster.nodes[first];
+    let mut command = purlin();
+    command.arg("server").arg("--config").arg(&node.file);
+    open_to_all(node);
+    for limit in ["65536", "0"] {
+        let Some(mut command) = without_privileges(&command, limit) else { return };
+        run(&mut command).assert_refused(ENVIRONMENT, "locked memory");
+    }
+}
+
+#[test]
+fn a_low_locked_memory_limit_is_enough() {
+    let (cluster, first) = node("memlock-low");
+    let node = &cluster.nodes[first];
+    open_to_all(node);
+    let mut command = purlin();
+    command.arg("server").arg("--config").arg(&node.file);
+    let Some(mut command) = without_privileges(&command, "1048576") else { return };
+    let process = Process::start("a node with little locked memory", &mut command);
+    process.wait_for("serves clients", SOON);
+    process.signal(Signal::TERM);
+    let end = process.end(SOON);
+    assert_eq!(end.code, Some(0), "{}", end.err);
+}
+
+/// Gives the node's files to the user who owns nothing else.
+fn open_to_all(node: &Node) {
+    if is_root() {
+        let directory = node.config.node.data_dir.parent().expect("it lies in one");
+        let mut command = Command::new("chown");
+        command.args(["-R", NOBODY]).arg(directory);
+        assert_eq!(run(&mut command).code, Some(0));
+    }
+}
+
+#[test]
+fn a_kernel_that_refuses_io_uring_is_an_error() {
+    let (cluster, first) = node("io-uring");
+    let node = &cluster.nodes[first];
+    for (errno, said) in [(EPERM, "Operation not permitted"), (ENOSYS, "Function not implemented")]
+    {
+        for command in ["server", "init"] {
+            let mut command_line = purlin();
+            command_line.arg(command).arg("--config").arg(&node.file);
+            let end = run(without_io_uring(&mut command_line, errno));
+            if command == "server" {
+                end.assert_refused(ENVIRONMENT, "the kernel refuses io_uring");
+                assert!(end.err.contains(said), "{}", end.err);
+            } else {
+                assert!(matches!(end.code, Some(ENVIRONMENT | DATA_DIRECTORY)), "{}", end.err);
+            }
+        }
+    }
+}
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// One instruction of a socket filter, as the kernel reads it.
+#[repr(C)]
+struct Instruction {
+    code: u16,
+    jump_true: u8,
+    jump_false: u8,
+    k: u32,
+}
+
+#[repr(C)]
+struct Program {
+    len: u16,
+    instructions: *const Instruction,
+}
+
+unsafe extern "C" {
+    fn prctl(option: c_int, a: c_ulong, b: *const c_void, c: c_ulong, d: c_ulong) -> c_int;
+}
+
+/// Has `command` run where the kernel answers io_uring_setup with an error, as in many containers.
+fn without_io_uring(command: &mut Command, errno: u32) -> &mut Command {
+    // SAFETY: it calls prctl only, with memory of its own, and allocates nothing.
+    unsafe { command.pre_exec(move || forbid_io_uring(errno)) }
+}
+
+fn forbid_io_uring(errno: u32) -> io::Result<()> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    let instruction = |code, jump_false, k| Instruction { code, jump_true: 0, jump_false, k };
+    // The number of the system call is at offset 0; io_uring_setup has the same on all machines.
+    let instructions = [
+        instruction(LOAD, 0, 0),
+        instruction(EQUAL, 1, 425),
+        instruction(RETURN, 0, 0x0005_0000 | errno),
+        instruction(RETURN, 0, 0x7fff_0000),
+    ];
+    let program = Program { len: 4, instructions: instructions.as_ptr() };
+    let program: *const c_void = (&raw const program).cast();
+    // SAFETY: option 38 takes a number, option 22 in mode 2 a program, which lives until it returns.
+    let done =
+        unsafe { prctl(38, 1, std::ptr::null(), 0, 0) == 0 && prctl(22, 2, program, 0, 0) == 0 };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

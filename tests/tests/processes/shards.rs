@@ -1,1 +1,61 @@
-//! x
+//! One, two and four shards for each node, on however many cores, with groups on all of them.
+
+use super::support::{Cluster, Shape, number};
+use purlin_server::resp::Value;
+
+/// Enough for some in each group.
+const KEYS: usize = 120;
+
+fn serves_with(shards: u16) {
+    let cluster = Cluster::start("shards", Shape { shards, groups: 16 });
+    for node in &cluster.nodes {
+        assert_eq!(node.info("purlin_shards"), Some(u64::from(shards)));
+        let mut client = node.client();
+        let id = node.config.node.id;
+        let name = |key| format!("{id}:{key}");
+        let set = (0..KEYS).map(|key| vec!["SET".into(), name(key), format!("value {key}")]);
+        let replies = client.pipeline(&set.collect::<Vec<_>>()).expect("a node that serves");
+        assert!(replies.iter().all(|reply| *reply == Value::Simple("OK".into())), "{replies:?}");
+        let count = (0..KEYS).map(|key| vec!["INCR".into(), format!("counter:{key}")]);
+        let replies = client.pipeline(&count.collect::<Vec<_>>()).expect("a node that serves");
+        assert!(replies.iter().all(|reply| number(reply) == i64::from(id.0)), "{replies:?}");
+    }
+    for (reader, writer) in [(0, 2), (1, 3), (2, 1)] {
+        let mut client = cluster.nodes[reader].client();
+        let get = (0..KEYS).map(|key| vec!["GET".into(), format!("{writer}:{key}")]);
+        let replies = client.pipeline(&get.collect::<Vec<_>>()).expect("a node that serves");
+        for (key, reply) in replies.iter().enumerate() {
+            assert_eq!(*reply, Value::Bulk(format!("value {key}").into_bytes()));
+        }
+    }
+    cluster.assert_no_panic();
+}
+
+#[test]
+fn one_shard_serves() {
+    serves_with(1);
+}
+
+#[test]
+fn two_shards_serve() {
+    serves_with(2);
+}
+
+#[test]
+fn four_shards_serve() {
+    serves_with(4);
+}
+
+#[test]
+fn a_node_asked_to_stop_ends_without_an_error() {
+    let mut cluster = Cluster::start("stop", Shape { shards: 2, groups: 6 });
+    cluster.nodes[0].done(&["SET", "k", "v"]);
+    for node in &mut cluster.nodes {
+        let end = node.stop();
+        assert_eq!((end.code, end.signal), (Some(0), None), "{}", end.err);
+        assert!(!end.err.contains("panicked"), "{}", end.err);
+    }
+    cluster.nodes.iter_mut().for_each(|node| node.start());
+    cluster.wait_until_ready();
+    assert_eq!(cluster.nodes[1].done(&["GET", "k"]), Value::Bulk(b"v".into()));
+}

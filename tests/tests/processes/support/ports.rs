@@ -35,9 +35,4 @@ impl Ports {
     pub(crate) fn peer(&self) -> u16 {
         self.base + 1
     }
-
-    /// One that the node does not use.
-    pub(crate) fn spare(&self) -> u16 {
-        self.base + 50
-    }
 }
