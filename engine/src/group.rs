@@ -116,9 +116,11 @@ impl Group {
         let Some(last) = entries.last().map(Entry::id) else { return };
         self.commands.clear();
         self.outcomes.clear();
-        let commands = entries.iter().filter_map(|entry| match &entry.payload {
-            Payload::Noop => None,
-            Payload::Command(data) => Some(Command { id: entry.id(), data: data.clone() }),
+        let commands = entries.into_iter().filter_map(|entry| match entry {
+            Entry { payload: Payload::Noop, .. } => None,
+            Entry { term, index, payload: Payload::Command(data) } => {
+                Some(Command { id: EntryId::new(term, index), data })
+            }
         });
         self.commands.extend(commands);
         if !self.commands.is_empty() {

@@ -78,7 +78,7 @@ fn what_is_given_is_read() {
     assert_eq!((config.client.max_value, config.client.max_pipeline), (1 << 20, 7));
     assert_eq!(config.client.output_buffer, 2 << 20);
     assert_eq!(node.intake.deadline, Duration::from_secs(3));
-    assert_eq!(node.intake.command_bytes_max, (1 << 20) + (128 << 10));
+    assert_eq!(node.intake.command_bytes_max, (1 << 20) + (68 << 10));
     assert_eq!(node.io_memory, 1 << 20);
     assert_eq!(config.log, LogOptions { level: LogLevel::Debug, format: LogFormat::Text });
 }
