@@ -182,6 +182,20 @@ fn a_fresh_cluster_acts_only_when_all_have_met() {
 
 // ---- Disks
 
+/// Safety R5: its network lives, so nobody else could lead.
+#[test]
+fn a_node_whose_disk_hangs_loses_its_leadership() {
+    let s = Scenario::running(7, 3, 2);
+    let leader = s.leader();
+    s.world.node(leader).hang_disk(seconds(60));
+    let others = s.others(leader);
+    s.must_reach("another leader", seconds(10), || {
+        s.leader_among(&others).is_some_and(|now| now != leader)
+    });
+    s.must_write(others[0], "moved", "1", seconds(5));
+    s.assert_sound();
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {
     let s = Scenario::running(8, 3, 0);
