@@ -24,7 +24,8 @@ fn seconds(seconds: u64) -> Duration {
 /// Seeds that once failed, with the turmoil that they failed in, and others for breadth.
 #[test]
 fn seeds_stay_good() {
-    let found_something = [(22, 10), (36, 10), (100, 10), (112, 10), (128, 10), (142, 10)];
+    let found_something =
+        [(22, 10), (36, 10), (100, 10), (112, 10), (128, 10), (142, 10), (3105, 10)];
     let others = (2000..2018).map(|seed| (seed, 2));
     let failed: Vec<String> = found_something
         .into_iter()
