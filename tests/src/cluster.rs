@@ -349,7 +349,7 @@ impl Shelf {
                 });
             }
         }
-        if world.run_until(RECOVERY, || missing.borrow().is_empty()) != Outcome::Reached {
+        if self.run_while_reviving(world, || missing.borrow().is_empty()) != Outcome::Reached {
             let missing = missing.borrow();
             return self.violation(format!(
                 "no write {RECOVERY:?} after the last fault, (node, group): {missing:?}"
@@ -363,6 +363,29 @@ impl Shelf {
             self.violation(format!(
                 "replicas differ {RECOVERY:?} after the last write: {divergence:?}"
             ));
+        }
+    }
+
+    /// Runs until `condition` holds. A write or sync that was under way when the faults ended may still
+    /// fail, and stop its shard: whoever runs the node starts it again, once. A node that stops a second
+    /// time stays down, and so shows.
+    fn run_while_reviving(&self, world: &World, condition: impl Fn() -> bool) -> Outcome {
+        let (end, mut revived) = (world.now() + RECOVERY, BTreeSet::new());
+        loop {
+            let is_anybody_down = |seen: &BTreeSet<NodeId>| {
+                self.stopped.borrow().iter().any(|node| !seen.contains(node))
+            };
+            let left = end.saturating_sub(world.now());
+            let outcome = world.run_until(left, || condition() || is_anybody_down(&revived));
+            if outcome != Outcome::Reached || condition() {
+                return outcome;
+            }
+            for node in self.stopped.take() {
+                if revived.insert(node) {
+                    world.crash(node, Crash::Kill);
+                    world.restart(node);
+                }
+            }
         }
     }
 

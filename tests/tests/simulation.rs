@@ -24,7 +24,8 @@ fn seconds(seconds: u64) -> Duration {
 /// Seeds that once failed, with the turmoil that they failed in, and others for breadth.
 #[test]
 fn seeds_stay_good() {
-    let found_something = [(22, 10), (36, 10), (100, 10), (112, 10), (128, 10), (142, 10)];
+    let found_something =
+        [(22, 10), (36, 10), (100, 10), (112, 10), (128, 10), (142, 10), (3105, 10)];
     let others = (2000..2018).map(|seed| (seed, 2));
     let failed: Vec<String> = found_something
         .into_iter()
@@ -181,6 +182,20 @@ fn a_fresh_cluster_acts_only_when_all_have_met() {
 }
 
 // ---- Disks
+
+/// Safety R5: its network lives, so nobody else could lead.
+#[test]
+fn a_node_whose_disk_hangs_loses_its_leadership() {
+    let s = Scenario::running(7, 3, 2);
+    let leader = s.leader();
+    s.world.node(leader).hang_disk(seconds(60));
+    let others = s.others(leader);
+    s.must_reach("another leader", seconds(10), || {
+        s.leader_among(&others).is_some_and(|now| now != leader)
+    });
+    s.must_write(others[0], "moved", "1", seconds(5));
+    s.assert_sound();
+}
 
 #[test]
 fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {

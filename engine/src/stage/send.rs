@@ -1,7 +1,7 @@
 //! Stage 4: messages of all groups into one frame per peer and turn, and heartbeats.
 
 use crate::{runtime::Runtime, shard::Shard};
-use purlin_rsm::{Envelope, Tick};
+use purlin_rsm::{Envelope, Message, Tick};
 use purlin_transport::{Outbound, Pair};
 
 impl<R: Runtime> Shard<R> {
@@ -26,15 +26,24 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
+    /// Whether the oldest write is older than two election timeouts.
+    pub(crate) fn is_hanging(&self, now: Tick) -> bool {
+        self.append.is_stalled(Tick(now.0.saturating_sub(2 * self.timing.election_ticks.start)))
+    }
+
     /// Sends a heartbeat, unless this shard has not met the others (safety I2), or its disk hangs: who
     /// cannot write must not keep others from leading (safety R5).
     pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: Pair) {
-        let limit = Tick(now.0.saturating_sub(2 * self.timing.election_ticks.start));
-        if !self.membership.is_acting() || self.append.is_stalled(limit) {
+        if !self.membership.is_acting() || self.is_hanging(now) {
             return;
         }
         if let Some(heartbeat) = self.pairs.beat(pair) {
             let _lost = self.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
         }
     }
+}
+
+/// Whether a message keeps its receiver following the sender.
+pub(crate) fn is_of_a_leader(message: &Message) -> bool {
+    matches!(message, Message::Append { .. } | Message::ReadProbe { .. })
 }

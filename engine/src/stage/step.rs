@@ -1,7 +1,7 @@
 //! Stage 2: what each group that had inputs wants done, handed to the stages behind.
 
-use crate::{group::Standing, runtime::Runtime, shard::Shard};
-use purlin_rsm::{Entry, Tick, raft::Ready};
+use crate::{group::Standing, runtime::Runtime, shard::Shard, stage::send::is_of_a_leader};
+use purlin_rsm::{Entry, Envelope, Tick, raft::Ready};
 
 impl<R: Runtime> Shard<R> {
     /// Steps all groups that had inputs, until none has.
@@ -17,14 +17,17 @@ impl<R: Runtime> Shard<R> {
         if !self.membership.is_acting() {
             return self.groups.rearm(place);
         }
-        let committed = self.hand_on(place);
+        let committed = self.hand_on(now, place);
         self.apply(place, committed);
         self.note_standing(now, place);
         self.groups.rearm(place);
     }
 
     /// Hands a group's `Ready` on; what is to be applied comes back.
-    fn hand_on(&mut self, place: usize) -> Vec<Entry> {
+    fn hand_on(&mut self, now: Tick, place: usize) -> Vec<Entry> {
+        // Appends keep others from leading as heartbeats do: under load those of a leader that cannot write
+        // would never end (safety R5).
+        let is_hanging = self.is_hanging(now);
         let group = self.groups.at_ready(place);
         let id = group.id;
         let Ready { messages, append, committed, fetches, reads, failed_reads } =
@@ -34,7 +37,8 @@ impl<R: Runtime> Shard<R> {
         if let Some(append) = append {
             self.append.push(id, append);
         }
-        messages.into_iter().for_each(|envelope| self.send(envelope));
+        let said = |envelope: &Envelope| !(is_hanging && is_of_a_leader(&envelope.message));
+        messages.into_iter().filter(said).for_each(|envelope| self.send(envelope));
         fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
         committed
     }
