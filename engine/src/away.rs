@@ -28,16 +28,22 @@ pub(crate) enum Waiting {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Away {
+    /// Names begin at a random number, so that none of an earlier process of this shard comes again: a
+    /// peer may answer a batch of that one on the connection of this.
     newest: u64,
     batches: BTreeMap<u64, (Destination, Waiting)>,
 }
 
 impl Away {
+    /// Nothing is away. `random` differs from start to start.
+    pub(crate) fn new(random: u64) -> Self {
+        Self { newest: random, batches: BTreeMap::new() }
+    }
+
     /// A name for the next batch.
     pub(crate) fn next(&mut self) -> u64 {
-        self.newest += 1;
+        self.newest = self.newest.wrapping_add(1);
         self.newest
     }
 
@@ -72,4 +78,50 @@ impl Away {
 /// The outcomes of a batch of `count` requests of which nothing is known.
 pub(crate) fn unknown(group: purlin_rsm::GroupId, count: usize) -> Vec<Outcome> {
     vec![Err(RequestError::unknown(group)); count]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::Desk;
+    use purlin_rsm::{GroupId, NodeId};
+
+    const PEER: Destination = Destination::Peer(Pair { node: NodeId(2), shard: ShardId(0) });
+
+    fn waiting() -> Waiting {
+        let desk =
+            Desk::new(Default::default(), std::time::Duration::from_millis(10), Default::default());
+        Waiting::Lane((desk.connect(), GroupId(1)))
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_process_answers_no_batch_of_this() {
+        let (mut earlier, mut now) = (Away::new(7), Away::new(1 << 40));
+        let late = earlier.next();
+        let batch = now.next();
+        now.sent(batch, PEER, waiting());
+        assert!(now.answered(late, PEER).is_none(), "simulator seed 228");
+        assert!(now.answered(batch, PEER).is_some());
+    }
+
+    #[test]
+    fn only_its_destination_answers_a_batch_and_only_once() {
+        let mut away = Away::new(0);
+        let batch = away.next();
+        away.sent(batch, PEER, waiting());
+        assert!(away.answered(batch, Destination::Shard(ShardId(0))).is_none());
+        assert!(away.answered(batch, PEER).is_some());
+        assert!(away.answered(batch, PEER).is_none());
+    }
+
+    #[test]
+    fn what_is_away_at_a_lost_peer_is_lost() {
+        let mut away = Away::new(0);
+        let (one, two) = (away.next(), away.next());
+        away.sent(one, PEER, waiting());
+        away.sent(two, Destination::Shard(ShardId(1)), waiting());
+        let lost = away.lost(Pair::new(NodeId(2), ShardId(0)));
+        assert_eq!(lost.iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [one]);
+        assert!(away.answered(one, PEER).is_none());
+    }
 }

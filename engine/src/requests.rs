@@ -29,11 +29,16 @@ pub(crate) struct Taken {
 }
 
 impl Requests {
-    pub(crate) fn new(options: &IntakeOptions, tick: Duration, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(
+        options: &IntakeOptions,
+        tick: Duration,
+        wake: Arc<Wake>,
+        random: u64,
+    ) -> Self {
         let desk = Desk::new(options.clone(), tick, wake);
         let foreign = ForeignDesk::new(&desk);
         let taken = Taken { batches: Vec::new(), requests: 0, requests_max: options.requests_max };
-        Self { desk, foreign, parked: Vec::new(), away: Away::default(), taken }
+        Self { desk, foreign, parked: Vec::new(), away: Away::new(random), taken }
     }
 }
 

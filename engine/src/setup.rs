@@ -200,7 +200,12 @@ impl<R: Runtime> ShardSetup<R> {
             },
             beats: Beats::default(),
             groups,
-            requests: Requests::new(&self.node.intake, timing.tick, wake.clone()),
+            requests: Requests::new(
+                &self.node.intake,
+                timing.tick,
+                wake.clone(),
+                self.runtime.random(),
+            ),
             pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
             mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
             append: AppendStage::new(wal, config.batch_bytes_max, wake),
