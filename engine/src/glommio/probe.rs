@@ -4,12 +4,12 @@
 use super::{DirectFile, Glommio, run_once};
 use crate::{Disk, Durability, File, Runtime};
 use rustix::{
-    fs::{Mode, OFlags, major, minor, stat},
+    fs::{Mode, OFlags},
     io::Errno,
     io_uring::{io_uring_params, io_uring_setup},
     process::{Resource, getrlimit},
 };
-use std::{fs, io, path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 /// An executor refuses to start with a lower limit on locked memory than this, in bytes.
 const LOCKED_MEMORY_MIN: u64 = 512 << 10;
@@ -127,31 +127,17 @@ pub fn locked_memory(shards: u16, io_memory: usize) -> Option<(u64, u64)> {
 /// Which durability the disk of the existing directory `data_dir` does faster, by trying both for
 /// less than 100 ms.
 ///
-/// About equal is decided by what this moment does not show. A device that can force a single write
-/// through its cache makes [`Durability::EachWrite`] one operation. On any other, the kernel syncs
-/// behind each such write in a thread of its own, which on busy cores waits for its turn: 2 to 4 ms
-/// where [`Durability::OnSync`] took 0.14 ms, against a tenth gained on idle ones.
+/// About equal means [`Durability::EachWrite`]: under load it costs the processor a fifth less per
+/// write, since a sync is a second operation on a thread of the kernel (docs/bench.md). Where the
+/// cores are kept busy by others, so that the kernel's thread behind such a write waits for its turn,
+/// [`Durability::OnSync`] shows to be clearly faster here too.
 pub fn faster_durability(data_dir: &Path) -> io::Result<Durability> {
-    let forces_writes = forces_writes(data_dir)?;
-    run_once(data_dir.to_owned(), move |runtime| async move {
+    run_once(data_dir.to_owned(), |runtime| async move {
         let each = median_write(&runtime, Durability::EachWrite).await?;
         let on_sync = median_write(&runtime, Durability::OnSync).await?;
-        let is_each = match forces_writes {
-            true => each.mul_f64(0.9) <= on_sync,
-            false => each < on_sync.mul_f64(0.7),
-        };
-        Ok(if is_each { Durability::EachWrite } else { Durability::OnSync })
+        let is_clear = on_sync < each.mul_f64(0.8);
+        Ok(if is_clear { Durability::OnSync } else { Durability::EachWrite })
     })?
-}
-
-/// Whether the device under `data_dir` says that it can force a write (FUA). A partition says it
-/// one directory further up.
-fn forces_writes(data_dir: &Path) -> io::Result<bool> {
-    let device = stat(data_dir)?.st_dev;
-    let device = format!("/sys/dev/block/{}:{}", major(device), minor(device));
-    let says = |file: &str| fs::read_to_string(format!("{device}/{file}"));
-    let says = says("queue/fua").or_else(|_| says("../queue/fua"));
-    Ok(says.is_ok_and(|says| says.trim() == "1"))
 }
 
 /// The median time until a write to a file of its own is durable; the file is removed.

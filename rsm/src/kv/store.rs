@@ -1,55 +1,61 @@
 //! Keys and values in the order of the keys' hashes, with a digest of the whole.
 //!
-//! A tree ordered by (hash, key) compares numbers where a tree of keys would compare strings, is
+//! A tree ordered by the keys' hashes compares numbers where a tree of keys would compare strings, is
 //! the same on every replica, and, unlike a hash table without a secret, gives nobody who chooses
 //! colliding keys anything but a comparison of strings. Its order is the one in which a stateless
 //! cursor can walk it.
 //!
-//! Keys and values are copied in: a slice of the command would keep the whole buffer alive that the
-//! command came in.
+//! Keys and values are copied in, each pair into one piece of memory: a slice of the command would keep
+//! the whole buffer alive that the command came in.
 
-use std::{borrow::Borrow, cmp::Ordering, collections::BTreeMap};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// Keys and values.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub(super) struct Store {
-    values: BTreeMap<Place, Value>,
+    buckets: BTreeMap<u64, Bucket>,
+    len: usize,
     /// The wrapping sum, over all keys, of a hash of key and value: the same in whatever order they
     /// came.
     digest: u64,
 }
 
+/// The keys with one hash: nearly always one.
+#[derive(Clone, Debug)]
+struct Bucket {
+    first: Record,
+    /// The others, if somebody has chosen keys whose hashes collide.
+    others: BTreeMap<Box<[u8]>, Record>,
+}
+
 impl Store {
     pub(super) fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        let value = self.values.get(&(hash(key), key) as &dyn Position)?;
-        Some(&value.bytes)
+        self.buckets.get(&hash(key))?.record(key).map(Record::value)
     }
 
-    pub(super) fn set(&mut self, key: &[u8], bytes: &[u8]) {
-        self.change(key, |value| {
-            value.bytes.clear();
-            value.hashed = Hashed::default();
-            // A long value that is replaced by a short one gives its memory back.
-            if value.bytes.capacity() > 4 * bytes.len() + 64 {
-                value.bytes = Vec::with_capacity(bytes.len());
-            }
-            value.append(bytes);
-        });
+    pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
+        self.change(key, |record| record.set(value));
     }
 
     pub(super) fn append(&mut self, key: &[u8], bytes: &[u8]) {
-        self.change(key, |value| value.append(bytes));
+        self.change(key, |record| record.append(bytes));
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         let hash = hash(key);
-        let Some(value) = self.values.remove(&(hash, key) as &dyn Position) else { return false };
-        self.digest = self.digest.wrapping_sub(value.digest(hash));
+        let Entry::Occupied(mut bucket) = self.buckets.entry(hash) else { return false };
+        let removed = match bucket.get_mut().remove(key) {
+            Removed::Absent => return false,
+            Removed::Other(record) => record,
+            Removed::Last => bucket.remove().first,
+        };
+        self.len -= 1;
+        self.digest = self.digest.wrapping_sub(removed.digest(hash));
         true
     }
 
     pub(super) fn len(&self) -> usize {
-        self.values.len()
+        self.len
     }
 
     pub(super) fn digest(&self) -> u64 {
@@ -57,108 +63,134 @@ impl Store {
     }
 
     /// Changes the value of `key`, which is empty when there was none.
-    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Value)) {
+    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Record)) {
         let hash = hash(key);
-        if let Some(value) = self.values.get_mut(&(hash, key) as &dyn Position) {
-            self.digest = self.digest.wrapping_sub(value.digest(hash));
-            change(value);
-            self.digest = self.digest.wrapping_add(value.digest(hash));
-            return;
-        }
-        let mut value = Value::default();
-        change(&mut value);
-        self.digest = self.digest.wrapping_add(value.digest(hash));
-        self.values.insert(Place { hash, key: key.into() }, value);
+        let (record, before) = match self.buckets.entry(hash) {
+            Entry::Vacant(place) => {
+                self.len += 1;
+                (
+                    &mut place
+                        .insert(Bucket { first: Record::new(key), others: BTreeMap::new() })
+                        .first,
+                    0,
+                )
+            }
+            Entry::Occupied(bucket) => {
+                let bucket = bucket.into_mut();
+                if let Some(record) = bucket.record(key) {
+                    let digest = record.digest(hash);
+                    (bucket.record_mut(key).expect("it is there"), digest)
+                } else {
+                    self.len += 1;
+                    (bucket.insert(key), 0)
+                }
+            }
+        };
+        change(record);
+        let after = record.digest(hash);
+        self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
     }
 }
 
-/// A value, with its hash so far, so that appending to a long one does not hash it all again.
-#[derive(Clone, Default, Debug)]
-struct Value {
+/// What became of a key that was to be removed from a bucket.
+enum Removed {
+    Absent,
+    Other(Record),
+    /// It is the only one: the bucket must go.
+    Last,
+}
+
+impl Bucket {
+    fn record(&self, key: &[u8]) -> Option<&Record> {
+        if self.first.key() == key {
+            return Some(&self.first);
+        }
+        self.others.get(key)
+    }
+
+    fn record_mut(&mut self, key: &[u8]) -> Option<&mut Record> {
+        if self.first.key() == key {
+            return Some(&mut self.first);
+        }
+        self.others.get_mut(key)
+    }
+
+    /// Adds a key that is not there.
+    fn insert(&mut self, key: &[u8]) -> &mut Record {
+        self.others.entry(key.into()).or_insert_with(|| Record::new(key))
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Removed {
+        if self.first.key() != key {
+            return self.others.remove(key).map_or(Removed::Absent, Removed::Other);
+        }
+        match self.others.pop_first() {
+            None => Removed::Last,
+            Some((_, next)) => Removed::Other(std::mem::replace(&mut self.first, next)),
+        }
+    }
+}
+
+impl PartialEq for Bucket {
+    /// Which of several keys came first does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        let mut records = std::iter::once(&self.first).chain(self.others.values());
+        let has = |record: &Record| {
+            other.record(record.key()).is_some_and(|same| same.bytes == record.bytes)
+        };
+        self.others.len() == other.others.len() && records.all(has)
+    }
+}
+
+impl Eq for Bucket {}
+
+/// A key and its value, one behind the other, with the value's hash so far, so that appending to a
+/// long one does not hash it all again.
+#[derive(Clone, Debug)]
+struct Record {
     bytes: Vec<u8>,
+    key_bytes: u32,
     hashed: Hashed,
 }
 
-impl PartialEq for Value {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+impl Record {
+    /// A key without a value.
+    fn new(key: &[u8]) -> Self {
+        let key_bytes = u32::try_from(key.len()).expect("keys are shorter than 4 GiB");
+        Self { bytes: key.to_vec(), key_bytes, hashed: Hashed::default() }
     }
-}
 
-impl Eq for Value {}
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.key_bytes as usize]
+    }
 
-impl Value {
+    fn value(&self) -> &[u8] {
+        &self.bytes[self.key_bytes as usize..]
+    }
+
+    fn set(&mut self, value: &[u8]) {
+        self.bytes.truncate(self.key_bytes as usize);
+        self.hashed = Hashed::default();
+        // A long value that is replaced by a short one gives its memory back.
+        if self.bytes.capacity() > 4 * (self.bytes.len() + value.len()) + 64 {
+            self.bytes.shrink_to(self.bytes.len() + value.len());
+        }
+        self.append(value);
+    }
+
     fn append(&mut self, bytes: &[u8]) {
-        let whole = self.bytes.len() / 8 * 8;
+        let whole = self.value().len() / 8 * 8;
+        // Most values keep their length: no room is left for a longer one.
+        if self.bytes.len() == self.key_bytes as usize {
+            self.bytes.reserve_exact(bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
-        self.hashed.add(&self.bytes[whole..]);
+        self.hashed.add(&self.bytes[self.key_bytes as usize + whole..]);
     }
 
     /// What it adds to the digest of the store, as the value of a key with this hash.
     fn digest(&self, key: u64) -> u64 {
-        fold(self.hashed.finish(&self.bytes) ^ key.rotate_left(32), MULTIPLIER)
-    }
-}
-
-/// Where a key stands in the tree.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Place {
-    hash: u64,
-    key: Box<[u8]>,
-}
-
-/// A place, owned or lent: what lets the tree be asked with a key that is not copied.
-trait Position {
-    fn parts(&self) -> (u64, &[u8]);
-}
-
-impl Position for Place {
-    fn parts(&self) -> (u64, &[u8]) {
-        (self.hash, &self.key)
-    }
-}
-
-impl Position for (u64, &[u8]) {
-    fn parts(&self) -> (u64, &[u8]) {
-        *self
-    }
-}
-
-impl<'a> Borrow<dyn Position + 'a> for Place {
-    fn borrow(&self) -> &(dyn Position + 'a) {
-        self
-    }
-}
-
-impl PartialEq for dyn Position + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.parts() == other.parts()
-    }
-}
-
-impl Eq for dyn Position + '_ {}
-
-impl PartialOrd for dyn Position + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for dyn Position + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.parts().cmp(&other.parts())
-    }
-}
-
-impl PartialOrd for Place {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Place {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.parts().cmp(&other.parts())
+        fold(self.hashed.finish(self.value()) ^ key.rotate_left(32), MULTIPLIER)
     }
 }
 
@@ -198,4 +230,48 @@ fn hash(key: &[u8]) -> u64 {
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_with_equal_hashes_are_kept_apart() {
+        let mut bucket = Bucket { first: Record::new(b"a"), others: BTreeMap::new() };
+        bucket.insert(b"b").set(b"2");
+        bucket.insert(b"c").set(b"3");
+        bucket.record_mut(b"a").expect("the first").set(b"1");
+        let value = |bucket: &Bucket, key: &[u8]| bucket.record(key).map(|it| it.value().to_vec());
+        assert_eq!(value(&bucket, b"c"), Some(b"3".to_vec()));
+        assert_eq!(value(&bucket, b"d"), None);
+        // Another order of coming makes the same bucket.
+        let mut other = Bucket { first: Record::new(b"c"), others: BTreeMap::new() };
+        other.record_mut(b"c").expect("the first").set(b"3");
+        other.insert(b"a").set(b"1");
+        assert_ne!(bucket, other);
+        other.insert(b"b").set(b"2");
+        assert_eq!(bucket, other);
+        assert!(matches!(bucket.remove(b"d"), Removed::Absent));
+        assert!(matches!(bucket.remove(b"a"), Removed::Other(_)));
+        assert!(matches!(bucket.remove(b"c"), Removed::Other(_)));
+        assert_eq!(value(&bucket, b"b"), Some(b"2".to_vec()));
+        assert!(matches!(bucket.remove(b"b"), Removed::Last));
+    }
+
+    #[test]
+    fn a_value_is_set_appended_and_shortened() {
+        let mut store = Store::default();
+        store.set(b"k", &[7; 1000]);
+        store.append(b"k", b"xyz");
+        assert_eq!(store.value(b"k").map(<[u8]>::len), Some(1003));
+        store.set(b"k", b"short");
+        assert_eq!(store.value(b"k"), Some(&b"short"[..]));
+        let mut again = Store::default();
+        again.append(b"k", b"sho");
+        again.append(b"k", b"rt");
+        assert_eq!((again.digest(), again.len()), (store.digest(), 1));
+        assert!(store.remove(b"k") && !store.remove(b"k"));
+        assert_eq!((store.digest(), store.len()), (0, 0));
+    }
 }
