@@ -7,7 +7,7 @@
 use crate::{
     config::IntakeOptions,
     lane::{Lane, Pending},
-    request::{Completion, Outcome, Request, RequestError},
+    request::{Completion, Kind, Outcome, Request, RequestError},
     wake::Wake,
 };
 use purlin_rsm::{GroupId, Tick};
@@ -204,16 +204,24 @@ impl Connection {
         self.go_on(group);
     }
 
-    /// The requests of a batch to `group` have ended, with one outcome for each of them, in order.
+    /// The requests of a batch to `group` have ended, with outcomes for the first of them, in order.
+    /// Queries that a short answer leaves out are asked again; of proposals nothing is known then.
     pub(crate) fn end_batch(&self, group: GroupId, batch: u64, outcomes: Vec<Outcome>) {
         let (expired, pendings) =
             self.with_lane(group, |lane| lane.end_batch(batch)).unwrap_or_default();
+        let is_answered = !outcomes.is_empty();
         let mut outcomes = outcomes.into_iter().skip(expired);
+        let mut left_out = Vec::new();
         for pending in pendings {
-            // An answer that is too short says nothing about the rest.
-            let outcome = outcomes.next().unwrap_or(Err(RequestError::unknown(group)));
-            self.finish(&pending, outcome);
+            match outcomes.next() {
+                Some(outcome) => self.finish(&pending, outcome),
+                None if is_answered && pending.request.kind() == Kind::Query => {
+                    left_out.push(pending)
+                }
+                None => self.finish(&pending, Err(RequestError::unknown(group))),
+            }
         }
+        self.with_lane(group, |lane| lane.put_back(left_out));
         self.go_on(group);
     }
 
@@ -319,5 +327,25 @@ mod tests {
             Completion { tag: 2, outcome: outcomes[2].clone() },
         ];
         assert_eq!(completions, expected);
+    }
+
+    #[test]
+    fn queries_that_a_short_answer_leaves_out_are_asked_again() {
+        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let (connection, group) = (desk.connect(), GroupId(1));
+        for tag in 0..3 {
+            connection.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        }
+        let send = |batch| connection.with_lane(group, |lane| lane.send_away(batch, 9, 100));
+        send(7).flatten().expect("a batch");
+        connection.end_batch(group, 7, vec![Ok(Bytes::new())]);
+        let (_, again) = send(8).flatten().expect("the rest");
+        assert_eq!(again.iter().map(|pending| pending.tag).collect::<Vec<_>>(), [1, 2]);
+        connection.end_batch(group, 8, Vec::new());
+        let mut completions = Vec::new();
+        connection.take_completions(&mut completions);
+        let unknown = Err(RequestError::unknown(group));
+        let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
+        assert_eq!(outcomes, [Ok(Bytes::new()), unknown.clone(), unknown]);
     }
 }

@@ -119,6 +119,15 @@ impl Lane {
         }
     }
 
+    /// Queries of a batch that has ended without an outcome for them: they stand before all others
+    /// again.
+    pub(crate) fn put_back(&mut self, queries: Vec<Pending>) {
+        for pending in queries.into_iter().rev() {
+            assert!(pending.request.kind() == Kind::Query, "{pending:?} may have been applied");
+            self.queue.push_front(pending);
+        }
+    }
+
     /// The request `tag` has ended; `None` when it had ended before, by its deadline.
     pub(crate) fn end(&mut self, tag: u64) -> Option<Pending> {
         let at = self.sent.iter().position(|pending| pending.tag == tag)?;

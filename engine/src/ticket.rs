@@ -5,6 +5,7 @@ use crate::{
     lane::Pending,
     request::{Outcome, RequestError},
 };
+use bytes::Bytes;
 use purlin_rsm::{GroupId, ShardId};
 use purlin_transport::Pair;
 use std::{
@@ -67,9 +68,20 @@ pub(crate) enum BatchOrigin {
     Peer(Pair, u64),
 }
 
+/// What the outcomes of a batch may have together, in bytes. With the longest single outcome before
+/// them they still fit a frame between nodes.
+const ANSWER_BYTES_MAX: usize = 2 << 20;
+
 /// A batch from elsewhere that a group of this shard has taken.
+///
+/// Its answer takes only so many bytes: it ends before the first outcome that is too much. The first
+/// of all is never too much, so whoever asks again for the rest gets on.
 pub(crate) struct TakenBatch {
     pub(crate) origin: BatchOrigin,
+    /// Bytes of the outcomes behind the first.
+    bytes: Cell<usize>,
+    /// How many outcomes the answer has at most.
+    answered: Cell<usize>,
     /// One for each request.
     outcomes: RefCell<Vec<Option<Outcome>>>,
     missing: Cell<usize>,
@@ -79,6 +91,8 @@ impl TakenBatch {
     pub(crate) fn new(origin: BatchOrigin, count: usize) -> Rc<Self> {
         Rc::new(Self {
             origin,
+            bytes: Cell::new(0),
+            answered: Cell::new(count),
             outcomes: RefCell::new(vec![None; count]),
             missing: Cell::new(count),
         })
@@ -89,14 +103,38 @@ impl TakenBatch {
         self.missing.get() == 0
     }
 
-    /// The outcomes of a complete batch.
+    /// The outcomes of a complete batch; of a long answer only the first.
     pub(crate) fn take_outcomes(&self) -> Vec<Outcome> {
-        self.outcomes.take().into_iter().flatten().collect()
+        self.outcomes.take().into_iter().flatten().take(self.answered.get()).collect()
     }
 
-    fn set(&self, position: usize, outcome: Outcome) {
+    fn set(&self, position: usize, mut outcome: Outcome) {
+        let bytes = outcome.as_ref().map_or(0, Bytes::len);
+        if position > 0 && self.bytes.get() + bytes > ANSWER_BYTES_MAX {
+            self.answered.set(self.answered.get().min(position));
+            outcome = Err(RequestError::Busy);
+        } else if position > 0 {
+            self.bytes.set(self.bytes.get() + bytes);
+        }
         let before = self.outcomes.borrow_mut()[position].replace(outcome);
         assert!(before.is_none(), "request {position} of a batch ended twice");
         self.missing.set(self.missing.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_answer_ends_early_and_never_before_the_first() {
+        let large = || Ok(Bytes::from(vec![0; ANSWER_BYTES_MAX]));
+        let outcomes = [large(), Ok(Bytes::from_static(b"x")), large(), Ok(Bytes::new())];
+        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(1), 7), outcomes.len());
+        for (position, outcome) in outcomes.iter().enumerate() {
+            batch.set(position, outcome.clone());
+        }
+        assert!(batch.is_complete());
+        assert_eq!(batch.take_outcomes(), outcomes[..2]);
     }
 }

@@ -21,6 +21,9 @@ use std::collections::VecDeque;
 
 const PART_BITS: u32 = 16;
 
+/// Requests that a connection may have in flight before anything is known of the size of its answers.
+const UNKNOWN_MAX: usize = 64;
+
 /// What a connection may keep waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct RingLimits {
@@ -65,7 +68,7 @@ impl Ring {
             output: BytesMut::new(),
             held_bytes: 0,
             in_flight: 0,
-            answer_bytes: 0,
+            answer_bytes: limits.bytes_max / UNKNOWN_MAX,
         }
     }
 
@@ -208,5 +211,34 @@ fn write_outcome(reply: &mut Reply<'_>, outcome: &[u8]) {
             }
         }
         Err(_) => reply.error(words::STRANGE_OUTCOME),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: RingLimits = RingLimits { requests_max: 1000, bytes_max: 64 << 10 };
+
+    /// Takes in requests until there is no more room, and gives how many.
+    fn fill(ring: &mut Ring) -> usize {
+        let mut count = 0;
+        while ring.has_room() {
+            ring.expect(GroupId(1), Protocol::default());
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_connection_begins_with_a_few_requests_and_goes_on_as_its_answers_allow() {
+        let mut ring = Ring::new(LIMITS);
+        assert_eq!(fill(&mut ring), UNKNOWN_MAX);
+        let mut output = BytesMut::new();
+        for place in 0..UNKNOWN_MAX as u64 {
+            ring.complete(place << PART_BITS, Ok(KvOutcome::Ok.encode()));
+        }
+        ring.take_output(&mut output);
+        assert!(fill(&mut ring) > 4 * UNKNOWN_MAX, "short answers allow more");
     }
 }

@@ -253,3 +253,29 @@ fn hellos_of_strangers_are_answered_with_the_reason() {
     }
     cluster.assert_no_panic();
 }
+
+#[test]
+fn a_client_that_takes_no_replies_costs_little_and_only_itself() {
+    let cluster = Cluster::start("no-replies", Shape { shards: 1, groups: 3 });
+    cluster.nodes[0].done(&["SET", "large", &"x".repeat(400 << 10)]);
+    let before: Vec<_> = cluster.nodes.iter().map(Node::resident_bytes).collect();
+    let silent: Vec<_> = cluster.nodes.iter().map(|node| (node, ask(node, 2000))).collect();
+    for (node, _) in &silent {
+        let mut client = node.client();
+        for _ in 0..100 {
+            assert_serves(node, &mut client, "a client that takes no replies");
+        }
+    }
+    for (node, before) in cluster.nodes.iter().zip(before) {
+        let growth = node.resident_bytes().saturating_sub(before);
+        assert!(growth < 2 * GROWTH_MAX, "a node has grown by {growth} bytes");
+    }
+}
+
+/// A connection that has asked for a large value so many times, and reads nothing.
+fn ask(node: &Node, times: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", node.ports.gateway())).expect("it listens");
+    let requests = b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n".repeat(times);
+    stream.write_all(&requests).expect("the kernel takes that much");
+    stream
+}

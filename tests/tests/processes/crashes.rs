@@ -11,13 +11,14 @@ fn a_killed_node_loses_nothing_and_catches_up() {
     let load = Load::start(&cluster, "w", 6);
     load.wait_for(100);
     for place in 0..cluster.nodes.len() {
+        let led = cluster.nodes[place].info("purlin_groups_led").expect("it serves");
         cluster.nodes[place].strike();
         let moment = Instant::now();
         cluster.nodes[place].kill();
         let (median, last) = load.resumed(moment);
         println!(
-            "node {} was killed: writes went on after {} ms (the median of all counters), the last \
-             after {} ms",
+            "node {}, leader of {led} groups of 12, was killed: writes went on after {} ms (the \
+             median of all counters), the last after {} ms",
             place + 1,
             median.as_millis(),
             last.as_millis()

@@ -59,3 +59,23 @@ fn a_node_asked_to_stop_ends_without_an_error() {
     cluster.wait_until_ready();
     assert_eq!(cluster.nodes[1].done(&["GET", "k"]), Value::Bulk(b"v".into()));
 }
+
+#[test]
+fn a_pipeline_of_large_values_is_answered_by_each_node() {
+    const VALUES: usize = 100;
+    let cluster = Cluster::start("large", Shape { shards: 1, groups: 3 });
+    let value = "x".repeat(400 << 10);
+    cluster.nodes[0].done(&["SET", "large", &value]);
+    for node in &cluster.nodes {
+        let get = vec![vec!["GET", "large"]; VALUES];
+        let replies = node.client().pipeline(&get).expect("a node that serves");
+        for reply in replies {
+            assert_eq!(
+                reply.bytes().map(<[u8]>::len),
+                Some(value.len()),
+                "{:.200}",
+                reply.to_string()
+            );
+        }
+    }
+}
