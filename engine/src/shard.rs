@@ -2,7 +2,7 @@
 
 use crate::{
     board::Board,
-    client::Inlet,
+    client::LiveInlet,
     config::NodeConfig,
     error::{Error, ErrorKind},
     fetcher::Fetcher,
@@ -38,7 +38,7 @@ pub struct Shard<R: Runtime> {
     pub(crate) mesh: MeshPort<R>,
     pub(crate) append: AppendStage<R::Disk>,
     pub(crate) fetcher: Rc<Fetcher>,
-    pub(crate) inlet: Arc<Inlet<R>>,
+    pub(crate) inlet: LiveInlet<R>,
     pub(crate) board: Arc<Board>,
     /// Why it must stop: found in the middle of a turn, acted upon at its end.
     pub(crate) failure: Option<Error>,
