@@ -173,6 +173,7 @@ impl<R: Runtime> Shard<R> {
         if self.requests.desk.requests() > 0 {
             self.requests.desk.expire(limit);
         }
+        self.requests.away.expire(limit);
         for place in 0..self.groups.len() {
             if self.groups.at(place).has_waiting() {
                 self.groups.at_ready(place).expire(limit);
