@@ -7,7 +7,7 @@
 use crate::{
     config::IntakeOptions,
     lane::{Lane, Pending},
-    request::{Completion, Outcome, Request, RequestError},
+    request::{Completion, Kind, Outcome, Request, RequestError},
     wake::Wake,
 };
 use purlin_rsm::{GroupId, Tick};
@@ -76,6 +76,11 @@ impl Desk {
     /// The time of this turn; deadlines count from it.
     pub(crate) fn set_now(&self, now: Tick) {
         self.now.set(now);
+    }
+
+    /// The time of this turn.
+    pub(crate) fn now(&self) -> Tick {
+        self.now.get()
     }
 
     /// The longest command or query that is taken.
@@ -208,12 +213,18 @@ impl Connection {
     pub(crate) fn end_batch(&self, group: GroupId, batch: u64, outcomes: Vec<Outcome>) {
         let (expired, pendings) =
             self.with_lane(group, |lane| lane.end_batch(batch)).unwrap_or_default();
-        let mut outcomes = outcomes.into_iter().skip(expired);
+        let is_cut = !outcomes.is_empty();
+        let (mut outcomes, mut again) = (outcomes.into_iter().skip(expired), Vec::new());
         for pending in pendings {
-            // An answer that is too short says nothing about the rest.
-            let outcome = outcomes.next().unwrap_or(Err(RequestError::unknown(group)));
-            self.finish(&pending, outcome);
+            match outcomes.next() {
+                Some(outcome) => self.finish(&pending, outcome),
+                // What had no room in the answer. Nothing of a query was appended: it is asked again.
+                None if is_cut && pending.request.kind() == Kind::Query => again.push(pending),
+                // An answer that is too short says nothing about the rest.
+                None => self.finish(&pending, Err(RequestError::unknown(group))),
+            }
         }
+        self.with_lane(group, |lane| lane.put_back(again));
         self.go_on(group);
     }
 
@@ -319,5 +330,22 @@ mod tests {
             Completion { tag: 2, outcome: outcomes[2].clone() },
         ];
         assert_eq!(completions, expected);
+    }
+
+    #[test]
+    fn queries_that_had_no_room_in_an_answer_are_asked_again_before_anything_younger() {
+        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let (connection, group) = (desk.connect(), GroupId(1));
+        let ask = |tag| connection.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        (0..3).for_each(ask);
+        connection.with_lane(group, |lane| lane.send_away(7, 9, 100)).flatten().expect("a batch");
+        ask(3);
+        connection.end_batch(group, 7, vec![Ok(Bytes::from_static(b"0"))]);
+        let again = connection.with_lane(group, |lane| lane.send_away(8, 9, 100)).flatten();
+        let tags = again.expect("a batch").1.iter().map(|pending| pending.tag).collect::<Vec<_>>();
+        assert_eq!(tags, [1, 2, 3]);
+        // No answer at all says nothing, of a query either.
+        connection.end_batch(group, 8, Vec::new());
+        assert_eq!(desk.requests(), 0);
     }
 }

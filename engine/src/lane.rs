@@ -113,10 +113,14 @@ impl Lane {
     /// The batch was not taken: its requests stand before all others again.
     pub(crate) fn bounce(&mut self, batch: u64) {
         if self.place == Place::Away(batch) {
-            while let Some(pending) = self.sent.pop_back() {
-                self.queue.push_front(pending);
-            }
+            let bounced = self.sent.drain(..).collect();
+            self.put_back(bounced);
         }
+    }
+
+    /// Puts requests of which nothing was appended before all others.
+    pub(crate) fn put_back(&mut self, pendings: Vec<Pending>) {
+        pendings.into_iter().rev().for_each(|pending| self.queue.push_front(pending));
     }
 
     /// The request `tag` has ended; `None` when it had ended before, by its deadline.

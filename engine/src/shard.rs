@@ -174,6 +174,7 @@ impl<R: Runtime> Shard<R> {
             self.requests.desk.expire(limit);
         }
         self.requests.away.expire(limit);
+        self.requests.late.expire(limit);
         for place in 0..self.groups.len() {
             if self.groups.at(place).has_waiting() {
                 self.groups.at_ready(place).expire(limit);
