@@ -75,11 +75,10 @@ pub(crate) struct Beats {
 
 impl Timing {
     pub(crate) fn new(node: &NodeConfig) -> Self {
-        let tick = node.raft.tick;
-        let ticks = |duration: Duration| (duration.as_nanos() / tick.as_nanos()).max(1) as u64;
+        let ticks = |duration| node.raft.ticks(duration);
         let election = &node.raft.election_timeout;
         Self {
-            tick,
+            tick: node.raft.tick,
             election_ticks: ticks(election.start)..ticks(election.end),
             beat_ticks: ticks(node.raft.heartbeat),
             deadline_ticks: ticks(node.intake.deadline),
