@@ -6,7 +6,7 @@ use crate::{
     request::{Outcome, RequestError},
     ticket::BatchOrigin,
 };
-use purlin_rsm::ShardId;
+use purlin_rsm::{ShardId, Tick};
 use purlin_transport::Pair;
 use std::collections::BTreeMap;
 
@@ -32,7 +32,13 @@ pub(crate) struct Away {
     /// Names begin at a random number, so that none of an earlier process of this shard comes again: a
     /// peer may answer a batch of that one on the connection of this.
     newest: u64,
-    batches: BTreeMap<u64, (Destination, Waiting)>,
+    batches: BTreeMap<u64, Sent>,
+}
+
+struct Sent {
+    to: Destination,
+    waiting: Waiting,
+    since: Tick,
 }
 
 impl Away {
@@ -48,16 +54,22 @@ impl Away {
     }
 
     /// The batch is on its way.
-    pub(crate) fn sent(&mut self, batch: u64, to: Destination, waiting: Waiting) {
-        self.batches.insert(batch, (to, waiting));
+    pub(crate) fn sent(&mut self, now: Tick, batch: u64, to: Destination, waiting: Waiting) {
+        self.batches.insert(batch, Sent { to, waiting, since: now });
     }
 
     /// The batch is answered, by `from`. `None` when nobody waits for it any more.
     pub(crate) fn answered(&mut self, batch: u64, from: Destination) -> Option<Waiting> {
-        if self.batches.get(&batch)?.0 != from {
+        if self.batches.get(&batch)?.to != from {
             return None;
         }
-        self.batches.remove(&batch).map(|(_, waiting)| waiting)
+        self.batches.remove(&batch).map(|sent| sent.waiting)
+    }
+
+    /// Forgets batches that were sent before `limit`. Their requests came before that, so they have
+    /// ended by their deadline; and an answer that was lost never comes.
+    pub(crate) fn expire(&mut self, limit: Tick) {
+        self.batches.retain(|_, sent| sent.since >= limit);
     }
 
     /// A connection with `peer` is lost: whatever is there has no known outcome (safety E1).
@@ -66,11 +78,11 @@ impl Away {
         let lost: Vec<u64> = self
             .batches
             .iter()
-            .filter(|(_, (destination, _))| *destination == to)
+            .filter(|(_, sent)| sent.to == to)
             .map(|(batch, _)| *batch)
             .collect();
         lost.into_iter()
-            .filter_map(|batch| self.batches.remove(&batch).map(|(_, waiting)| (batch, waiting)))
+            .filter_map(|batch| self.batches.remove(&batch).map(|sent| (batch, sent.waiting)))
             .collect()
     }
 }
@@ -99,7 +111,7 @@ mod tests {
         let (mut earlier, mut now) = (Away::new(7), Away::new(1 << 40));
         let late = earlier.next();
         let batch = now.next();
-        now.sent(batch, PEER, waiting());
+        now.sent(Tick(0), batch, PEER, waiting());
         assert!(now.answered(late, PEER).is_none(), "simulator seed 228");
         assert!(now.answered(batch, PEER).is_some());
     }
@@ -108,7 +120,7 @@ mod tests {
     fn only_its_destination_answers_a_batch_and_only_once() {
         let mut away = Away::new(0);
         let batch = away.next();
-        away.sent(batch, PEER, waiting());
+        away.sent(Tick(0), batch, PEER, waiting());
         assert!(away.answered(batch, Destination::Shard(ShardId(0))).is_none());
         assert!(away.answered(batch, PEER).is_some());
         assert!(away.answered(batch, PEER).is_none());
@@ -118,10 +130,21 @@ mod tests {
     fn what_is_away_at_a_lost_peer_is_lost() {
         let mut away = Away::new(0);
         let (one, two) = (away.next(), away.next());
-        away.sent(one, PEER, waiting());
-        away.sent(two, Destination::Shard(ShardId(1)), waiting());
+        away.sent(Tick(0), one, PEER, waiting());
+        away.sent(Tick(0), two, Destination::Shard(ShardId(1)), waiting());
         let lost = away.lost(Pair::new(NodeId(2), ShardId(0)));
         assert_eq!(lost.iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [one]);
         assert!(away.answered(one, PEER).is_none());
+    }
+
+    #[test]
+    fn a_batch_whose_answer_was_lost_is_forgotten_after_its_deadline() {
+        let mut away = Away::new(0);
+        let (early, late) = (away.next(), away.next());
+        away.sent(Tick(4), early, PEER, waiting());
+        away.sent(Tick(5), late, PEER, waiting());
+        away.expire(Tick(5));
+        assert!(away.answered(early, PEER).is_none());
+        assert!(away.answered(late, PEER).is_some());
     }
 }

@@ -15,6 +15,7 @@ use purlin_rsm::GroupId;
 use std::{
     collections::BTreeMap,
     future::Future,
+    ops::Deref,
     pin::Pin,
     rc::Rc,
     sync::{
@@ -113,13 +114,31 @@ impl<R: Runtime> Inlet<R> {
     }
 }
 
+/// An inlet whose shard lives: its drop closes it, however the shard has ended, and whether it was ever
+/// opened. Nobody waits for a shard that is gone.
+pub(crate) struct LiveInlet<R: Runtime>(pub(crate) Arc<Inlet<R>>);
+
+impl<R: Runtime> Deref for LiveInlet<R> {
+    type Target = Inlet<R>;
+
+    fn deref(&self) -> &Inlet<R> {
+        &self.0
+    }
+}
+
+impl<R: Runtime> Drop for LiveInlet<R> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 /// Requests of other threads that a shard has taken in.
 pub(crate) struct ForeignDesk {
     /// Proposals and queries apart: neither waits for the other, since a thread that wants an order
     /// waits for the first answer.
     proposals: Rc<Connection>,
     queries: Rc<Connection>,
-    waiting: BTreeMap<u64, Arc<Slot>>,
+    waiting: BTreeMap<u64, (GroupId, Arc<Slot>)>,
     newest: u64,
     completions: Vec<Completion>,
 }
@@ -155,7 +174,7 @@ impl ForeignDesk {
 
     fn submit(&mut self, group: GroupId, request: Request, answer: Arc<Slot>) {
         self.newest += 1;
-        self.waiting.insert(self.newest, answer);
+        self.waiting.insert(self.newest, (group, answer));
         match request.kind() {
             Kind::Propose => self.proposals.submit(group, request, self.newest),
             Kind::Query => self.queries.submit(group, request, self.newest),
@@ -170,9 +189,18 @@ impl ForeignDesk {
         self.proposals.take_completions(&mut self.completions);
         self.queries.take_completions(&mut self.completions);
         for Completion { tag, outcome } in self.completions.drain(..) {
-            if let Some(answer) = self.waiting.remove(&tag) {
+            if let Some((_, answer)) = self.waiting.remove(&tag) {
                 answer.fill(outcome);
             }
+        }
+    }
+}
+
+impl Drop for ForeignDesk {
+    /// A shard that ends by a bug answers nothing more.
+    fn drop(&mut self) {
+        for (group, answer) in self.waiting.values() {
+            answer.fill(Err(RequestError::unknown(*group)));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What the members of a cluster agree on, and what one node chooses for itself.
 
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    identity,
+};
 use purlin_rsm::{ClusterId, GroupId, NodeId, ShardId};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -117,6 +120,8 @@ impl ClusterConfig {
             Some(format!("{} groups: there must be 1 to 16,384", self.groups))
         } else if self.members.is_empty() || nodes.len() < self.members.len() {
             Some("the members must have different node ids, and there must be one at least".into())
+        } else if nodes.len() > identity::VOTERS_MAX {
+            Some(format!("{} members: there may be {} at most", nodes.len(), identity::VOTERS_MAX))
         } else if nodes.contains(&NodeId(0)) {
             Some("a node id must not be 0".into())
         } else if self.replicas as usize != self.members.len() {
@@ -156,9 +161,12 @@ impl NodeConfig {
             Some(format!("node {} is not among the members", self.node))
         } else if raft.tick.is_zero() || raft.heartbeat < raft.tick {
             Some("the tick must not be zero, and the heartbeat not shorter than it".into())
-        } else if timeout.start >= timeout.end || timeout.start < raft.heartbeat * 2 {
+        } else if raft.ticks(timeout.start) >= raft.ticks(timeout.end)
+            || timeout.start < raft.heartbeat * 2
+        {
             Some(
-                "the election timeout must be a range that begins at two heartbeats at least"
+                "the election timeout must be a range of one tick at least, that begins at two \
+                 heartbeats at least"
                     .into(),
             )
         } else if !self.wal.segment_bytes.is_multiple_of(4096) || self.wal.segment_bytes < 1 << 20 {
@@ -169,7 +177,10 @@ impl NodeConfig {
             Some("the longest command, and 32 KiB, must fit into a quarter of a WAL segment".into())
         } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
             Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
-        } else if raft.inflight_messages_max == 0 || self.intake.requests_max == 0 {
+        } else if raft.inflight_messages_max == 0
+            || raft.inflight_bytes_max == 0
+            || self.intake.requests_max == 0
+        {
             Some("windows and queues must not be empty".into())
         } else {
             None
@@ -180,6 +191,13 @@ impl NodeConfig {
 
 fn invalid(what: String, place: &str) -> Error {
     Error::new(ErrorKind::Config, what, place, "nothing was changed", "correct it and start again")
+}
+
+impl RaftOptions {
+    /// A time in whole ticks, and one at least.
+    pub(crate) fn ticks(&self, duration: Duration) -> u64 {
+        (duration.as_nanos() / self.tick.as_nanos()).max(1) as u64
+    }
 }
 
 impl Default for RaftOptions {
@@ -225,4 +243,32 @@ pub fn group_of_slot(slot: u16, groups: u32) -> GroupId {
 /// The member that campaigns first in a fresh `group`, of `members` in the order of their node ids.
 pub fn first_leader(group: GroupId, members: &[NodeId]) -> NodeId {
     members[group.0 as usize % members.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(members: u32) -> ClusterConfig {
+        let member =
+            |node| Member { node: NodeId(node), host: "127.0.0.1".into(), peer_port: 7000 };
+        ClusterConfig::new(ClusterId(1), 1, (1..=members).map(member).collect())
+    }
+
+    #[test]
+    fn what_a_shard_or_a_directory_could_not_hold_is_a_contradiction() {
+        assert_eq!(cluster(256).validate(), Ok(()));
+        assert!(cluster(257).validate().is_err());
+        let node = |change: fn(&mut NodeConfig)| {
+            let mut node = NodeConfig::new(NodeId(1), "nowhere");
+            change(&mut node);
+            node.validate(&cluster(3))
+        };
+        assert_eq!(node(|_| ()), Ok(()));
+        let in_one_tick = node(|node| {
+            node.raft.election_timeout = Duration::from_millis(500)..Duration::from_millis(505);
+        });
+        assert!(in_one_tick.is_err(), "both ends are 50 ticks");
+        assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
+    }
 }

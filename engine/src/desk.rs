@@ -83,6 +83,11 @@ impl Desk {
         self.options.command_bytes_max
     }
 
+    /// The time of this turn.
+    pub(crate) fn now(&self) -> Tick {
+        self.now.get()
+    }
+
     /// Requests that have not ended.
     pub(crate) fn requests(&self) -> usize {
         self.requests.get()
@@ -347,5 +352,22 @@ mod tests {
         let unknown = Err(RequestError::unknown(group));
         let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
         assert_eq!(outcomes, [Ok(Bytes::new()), unknown.clone(), unknown]);
+    }
+
+    #[test]
+    fn queries_that_had_no_room_in_an_answer_are_asked_again_before_anything_younger() {
+        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let (connection, group) = (desk.connect(), GroupId(1));
+        let ask = |tag| connection.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        (0..3).for_each(ask);
+        connection.with_lane(group, |lane| lane.send_away(7, 9, 100)).flatten().expect("a batch");
+        ask(3);
+        connection.end_batch(group, 7, vec![Ok(Bytes::from_static(b"0"))]);
+        let again = connection.with_lane(group, |lane| lane.send_away(8, 9, 100)).flatten();
+        let tags = again.expect("a batch").1.iter().map(|pending| pending.tag).collect::<Vec<_>>();
+        assert_eq!(tags, [1, 2, 3]);
+        // No answer at all says nothing, of a query either.
+        connection.end_batch(group, 8, Vec::new());
+        assert_eq!(desk.requests(), 0);
     }
 }

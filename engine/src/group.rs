@@ -216,7 +216,7 @@ impl Group {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ticket::{BatchOrigin, TakenBatch};
     use purlin_rsm::{
@@ -243,7 +243,7 @@ mod tests {
 
     const NOW: Tick = Tick(0);
 
-    fn fresh() -> Group {
+    pub(crate) fn fresh() -> Group {
         let config = RaftConfig {
             group: GroupId(1),
             node: NodeId(1),

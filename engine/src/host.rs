@@ -120,8 +120,12 @@ impl HostBuilder {
             move |runtime: Glommio| start.run(runtime, sender)
         });
         let (directory, node) = (self.node.data_dir.clone(), &self.node);
-        let threads = run_shards(directory, node.pin, node.io_memory, starts.collect())
-            .map_err(|error| cannot_start(&error))?;
+        let threads =
+            run_shards(directory, node.pin, node.io_memory, starts.collect()).map_err(|error| {
+                // Those before it run already.
+                shared.stop();
+                cannot_start(&error)
+            })?;
         drop(sender);
         Host { client: shared.client(&self.node), shared, threads }.wait_open(&opened)
     }
@@ -249,7 +253,9 @@ impl Host {
     /// serve (safety W5), as long as there are others.
     fn wait_open(self, opened: &mpsc::Receiver<Opened>) -> Result<Self, Error> {
         let (mut is_any_open, mut damage, mut fatal) = (false, None, None);
+        let mut silent = self.shared.shards();
         while let Ok((shard, result)) = opened.recv() {
+            silent -= 1;
             match result {
                 Ok(()) => is_any_open = true,
                 Err(error) if error.kind == ErrorKind::Damage => {
@@ -268,8 +274,8 @@ impl Host {
                 self.threads.join();
                 Err(error)
             }
-            // A shard that panicked while it opened has said nothing.
-            None if !is_any_open => Err(self.join().err().unwrap_or_else(ended_early)),
+            // A shard whose executor did not start, or that panicked while it opened, has said nothing.
+            None if silent > 0 => Err(self.shutdown().err().unwrap_or_else(ended_early)),
             None => Ok(self),
         }
     }
@@ -292,7 +298,7 @@ fn outcome(shard: ShardId, end: ShardEnd<Result<(), Error>>) -> Result<(), Error
 fn ended_early() -> Error {
     Error::new(
         ErrorKind::Bug,
-        "all shards ended before they were open",
+        "a shard ended before it was open",
         "this process",
         "nothing was changed",
         "see the log",

@@ -33,7 +33,8 @@ const MAGIC: &[u8; 8] = b"PURLINID";
 const FORMAT: u32 = 1;
 const BLOCK: usize = 4096;
 const BODY: usize = 16;
-const VOTERS_MAX: usize = 256;
+/// Initial voters that the block has room for.
+pub(crate) const VOTERS_MAX: usize = 256;
 
 /// Who a data directory is.
 #[derive(Clone, PartialEq, Eq, Debug)]

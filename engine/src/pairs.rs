@@ -131,7 +131,9 @@ impl Pairs {
         heartbeat: &Heartbeat,
         groups: &mut Groups,
     ) -> bool {
-        let Some(state) = self.pairs.get_mut(&pair) else { return false };
+        let reaches_us = |state: &&mut State| state.reaches_us;
+        // A peer whose number of shards has changed begins anew, and an older connection of it may speak.
+        let Some(state) = self.pairs.get_mut(&pair).filter(reaches_us) else { return false };
         let changes = state.following.receive(heartbeat);
         unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
         if !changes.is_unknown {
@@ -317,5 +319,40 @@ fn tell_terms(
                 Envelope { from: node, to: me, group: *id, term: *term, message: Message::Stale };
             group.raft.step(now, stale);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::tests::fresh;
+    use purlin_rsm::{ClusterId, Incarnation, Sequence, ShardId, Start};
+
+    fn facts(shard: u16, shards: u16) -> Facts {
+        Facts {
+            cluster: ClusterId(1),
+            config_hash: 0,
+            node: NodeId(2),
+            incarnation: Incarnation(1),
+            shard: ShardId(shard),
+            shards,
+            starts: vec![Start { number: 1, boot: BootId(9), kept: Sequence(0) }],
+            voters: vec![NodeId(1), NodeId(2), NodeId(3)],
+            table: Vec::new(),
+            acting: true,
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
+        let mut groups = Groups::new(vec![fresh()]);
+        let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
+        let heartbeat = Heartbeat { number: 1, fingerprint: 7, list: None, answer: None };
+        let pair = Pair::new(NodeId(2), ShardId(1));
+        pairs.inbound_up(Tick(0), &facts(1, 2), &mut groups);
+        assert!(pairs.receive(Tick(0), pair, &heartbeat, &mut groups), "its list is asked for");
+        // The group lives on the same shard of three, which has not connected yet.
+        pairs.inbound_up(Tick(1), &facts(0, 3), &mut groups);
+        assert!(!pairs.receive(Tick(1), pair, &heartbeat, &mut groups));
     }
 }

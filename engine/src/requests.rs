@@ -6,9 +6,11 @@ use crate::{
     client::ForeignDesk,
     config::IntakeOptions,
     desk::{Desk, LaneRef},
-    ticket::TakenBatch,
+    stage::reply::BatchAnswer,
+    ticket::{BatchOrigin, TakenBatch},
     wake::Wake,
 };
+use purlin_rsm::Tick;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// See the module.
@@ -19,6 +21,7 @@ pub(crate) struct Requests {
     pub(crate) parked: Vec<LaneRef>,
     pub(crate) away: Away,
     pub(crate) taken: Taken,
+    pub(crate) late: LateAnswers,
 }
 
 /// Batches from elsewhere that are not answered.
@@ -38,7 +41,56 @@ impl Requests {
         let desk = Desk::new(options.clone(), tick, wake);
         let foreign = ForeignDesk::new(&desk);
         let taken = Taken { batches: Vec::new(), requests: 0, requests_max: options.requests_max };
-        Self { desk, foreign, parked: Vec::new(), away: Away::new(random), taken }
+        Self {
+            desk,
+            foreign,
+            parked: Vec::new(),
+            away: Away::new(random),
+            taken,
+            late: LateAnswers::default(),
+        }
+    }
+}
+
+/// Answers to batches from elsewhere that have found a full channel: without them their requests would
+/// wait for their deadline, although they are applied.
+#[derive(Default)]
+pub(crate) struct LateAnswers {
+    answers: Vec<Late>,
+    bytes: usize,
+}
+
+/// An answer that waits for room.
+pub(crate) struct Late {
+    pub(crate) since: Tick,
+    pub(crate) origin: BatchOrigin,
+    pub(crate) answer: BatchAnswer,
+}
+
+/// Answers beyond these bounds are lost, and their requests end by their deadline.
+const LATE_MAX: usize = 4096;
+const LATE_BYTES_MAX: usize = 64 << 20;
+
+impl LateAnswers {
+    /// Keeps an answer, if there is room for it here.
+    pub(crate) fn push(&mut self, late: Late) {
+        let bytes = self.bytes + late.answer.bytes();
+        if self.answers.len() < LATE_MAX && bytes <= LATE_BYTES_MAX {
+            self.bytes = bytes;
+            self.answers.push(late);
+        }
+    }
+
+    /// Takes all, to be tried again in their order.
+    pub(crate) fn take(&mut self) -> Vec<Late> {
+        self.bytes = 0;
+        std::mem::take(&mut self.answers)
+    }
+
+    /// Forgets those that nobody waits for any more.
+    pub(crate) fn expire(&mut self, limit: Tick) {
+        self.answers.retain(|late| late.since >= limit);
+        self.bytes = self.answers.iter().map(|late| late.answer.bytes()).sum();
     }
 }
 
@@ -59,5 +111,30 @@ impl Taken {
             self.batches.extract_if(.., |(_, batch)| batch.is_complete()).collect::<Vec<_>>();
         self.requests -= complete.iter().map(|(requests, _)| requests).sum::<usize>();
         complete.into_iter().map(|(_, batch)| batch).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use purlin_rsm::ShardId;
+
+    #[test]
+    fn late_answers_are_bounded_and_forgotten_after_their_deadline() {
+        let late = |since, bytes| Late {
+            since: Tick(since),
+            origin: BatchOrigin::Shard(ShardId(1), since),
+            answer: BatchAnswer::Done(vec![Ok(Bytes::from(vec![0; bytes]))]),
+        };
+        let mut answers = LateAnswers::default();
+        (0..5).for_each(|since| answers.push(late(since, 20 << 20)));
+        answers.expire(Tick(1));
+        answers.push(late(9, 1));
+        let kept = answers.take().iter().map(|late| late.since.0).collect::<Vec<_>>();
+        assert_eq!(kept, [1, 2, 9], "three of five fit, and the first of them was late");
+        assert!(answers.take().is_empty());
+        (0..5000).for_each(|since| answers.push(late(since, 0)));
+        assert_eq!(answers.take().len(), LATE_MAX);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     board::Board,
-    client::{Client, Inbound, Inlet},
+    client::{Client, Inbound, Inlet, LiveInlet},
     config::{ClusterConfig, NodeConfig, first_leader, placement},
     error::{Error, ErrorKind},
     fetcher::{Fetcher, READERS},
@@ -99,6 +99,10 @@ impl<R: Runtime> Shared<R> {
         self.inlets[usize::from(shard.0)].push(Inbound::Task(Box::new(task))).is_ok()
     }
 
+    pub(crate) fn shards(&self) -> usize {
+        self.inlets.len()
+    }
+
     /// Asks all shards to stop.
     pub fn stop(&self) {
         self.inlets.iter().for_each(|inlet| inlet.stop());
@@ -156,6 +160,7 @@ impl<R: Runtime> ShardSetup<R> {
     /// # Errors
     /// What is wrong with the directory, the disk, or the port.
     pub async fn open(self) -> Result<Shard<R>, Error> {
+        let inlet = LiveInlet(self.shared.inlets[usize::from(self.shard.0)].clone());
         let identity = self.load_identity().await?;
         let random = {
             let runtime = self.runtime.clone();
@@ -171,7 +176,6 @@ impl<R: Runtime> ShardSetup<R> {
         )
         .await
         .map_err(storage_failed)?;
-        let inlet = self.shared.inlets[usize::from(self.shard.0)].clone();
         let (wake, timing) = (inlet.wake().clone(), Timing::new(&self.node));
         for _ in 0..config.writes_in_flight_max {
             self.runtime.spawn(wal.clone().write_loop());

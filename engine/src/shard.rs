@@ -2,7 +2,7 @@
 
 use crate::{
     board::Board,
-    client::Inlet,
+    client::LiveInlet,
     config::NodeConfig,
     error::{Error, ErrorKind},
     fetcher::Fetcher,
@@ -38,7 +38,7 @@ pub struct Shard<R: Runtime> {
     pub(crate) mesh: MeshPort<R>,
     pub(crate) append: AppendStage<R::Disk>,
     pub(crate) fetcher: Rc<Fetcher>,
-    pub(crate) inlet: Arc<Inlet<R>>,
+    pub(crate) inlet: LiveInlet<R>,
     pub(crate) board: Arc<Board>,
     /// Why it must stop: found in the middle of a turn, acted upon at its end.
     pub(crate) failure: Option<Error>,
@@ -75,11 +75,10 @@ pub(crate) struct Beats {
 
 impl Timing {
     pub(crate) fn new(node: &NodeConfig) -> Self {
-        let tick = node.raft.tick;
-        let ticks = |duration: Duration| (duration.as_nanos() / tick.as_nanos()).max(1) as u64;
+        let ticks = |duration| node.raft.ticks(duration);
         let election = &node.raft.election_timeout;
         Self {
-            tick,
+            tick: node.raft.tick,
             election_ticks: ticks(election.start)..ticks(election.end),
             beat_ticks: ticks(node.raft.heartbeat),
             deadline_ticks: ticks(node.intake.deadline),
@@ -173,6 +172,8 @@ impl<R: Runtime> Shard<R> {
         if self.requests.desk.requests() > 0 {
             self.requests.desk.expire(limit);
         }
+        self.requests.away.expire(limit);
+        self.requests.late.expire(limit);
         for place in 0..self.groups.len() {
             if self.groups.at(place).has_waiting() {
                 self.groups.at_ready(place).expire(limit);

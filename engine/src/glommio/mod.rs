@@ -28,12 +28,15 @@ pub use probe::{EnvironmentError, check, faster_durability, locked_memory};
 pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 
 use self::waking::Door;
-use crate::Runtime;
+use crate::{Runtime, wake::Wake};
 use ::glommio::{Task, executor, timer};
+use futures_lite::FutureExt;
 use std::{
+    any::Any,
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::Future,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     rc::Rc,
     sync::Arc,
@@ -52,8 +55,8 @@ impl Glommio {
     /// The runtime of the present executor, whose door is `door`, over the data directory `path`, which
     /// need not exist yet.
     fn new(path: PathBuf, door: Arc<Door>) -> Self {
-        let tasks = Tasks { door, running: RefCell::default(), spawned: Cell::default() };
-        Self { directory: Directory::new(path), tasks: Rc::new(tasks), start: Instant::now() }
+        let tasks = Rc::new(Tasks::new(door));
+        Self { directory: Directory::new(path), tasks, start: Instant::now() }
     }
 }
 
@@ -96,9 +99,25 @@ struct Tasks {
     door: Arc<Door>,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
+    /// What the first task that panicked has left.
+    panic: RefCell<Option<Panic>>,
+    has_panicked: Wake,
 }
 
+/// What a panic leaves.
+type Panic = Box<dyn Any + Send>;
+
 impl Tasks {
+    fn new(door: Arc<Door>) -> Self {
+        Self {
+            door,
+            running: RefCell::default(),
+            spawned: Cell::default(),
+            panic: RefCell::default(),
+            has_panicked: Wake::default(),
+        }
+    }
+
     /// Queues a task. Never polls it here: glommio's own `spawn_local` does, inside its caller, who
     /// may hold a borrow that the task wants.
     fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
@@ -106,8 +125,9 @@ impl Tasks {
         self.spawned.set(id + 1);
         let task = self.door.clone().admit(task);
         let task = async move {
-            task.await;
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
             if let Some(tasks) = tasks.upgrade() {
+                tasks.note(ended);
                 let own = tasks.running.borrow_mut().remove(&id);
                 own.map(Task::detach);
             }
@@ -115,6 +135,26 @@ impl Tasks {
         let queue = executor().current_task_queue();
         let task = ::glommio::spawn_local_into(task, queue).expect("the queue runs right now");
         self.running.borrow_mut().insert(id, task);
+    }
+
+    /// A panic ends the shard, but not by unwinding through the executor: it would drop the tasks that
+    /// are left outside itself, which panics again and ends the process.
+    fn note(&self, ended: Result<(), Panic>) {
+        if let Err(panic) = ended {
+            self.panic.borrow_mut().get_or_insert(panic);
+            self.has_panicked.notify();
+        }
+    }
+
+    /// Returns when a task has panicked.
+    async fn panicked(&self) -> Panic {
+        loop {
+            let panic = self.panic.take();
+            match panic {
+                Some(panic) => return panic,
+                None => self.has_panicked.wait().await,
+            }
+        }
     }
 
     /// Drops all tasks, and those that they spawn while being dropped.

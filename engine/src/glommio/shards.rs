@@ -4,12 +4,13 @@
 //! none does, and the kernel shares the cores among them. A shard that panics ends alone; its end is
 //! reported, and what to do about it is the host's to decide.
 
-use super::{Glommio, waking::Door};
+use super::{Glommio, Panic, waking::Door};
 use crate::ShardId;
 use ::glommio::{
     Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, Task, TaskQueueHandle,
     executor, timer,
 };
+use futures_lite::FutureExt;
 use rustix::thread::{CpuSet, sched_getaffinity};
 use std::{
     any::Any,
@@ -138,7 +139,7 @@ fn run_shard<S, F, T>(
     start: S,
 ) -> ShardEnd<T>
 where
-    S: FnOnce(Glommio) -> F,
+    S: FnOnce(Glommio) -> F + 'static,
     F: Future<Output = T> + 'static,
     T: 'static,
 {
@@ -147,7 +148,8 @@ where
         executor.run(run_to_end(data_dir, start))
     });
     match catch_unwind(run) {
-        Ok(Ok(output)) => ShardEnd::Finished(output),
+        Ok(Ok(Ok(output))) => ShardEnd::Finished(output),
+        Ok(Ok(Err(panic))) => ShardEnd::Panicked(text_of(&*panic)),
         Ok(Err(error)) => ShardEnd::Refused(error),
         Err(panic) => ShardEnd::Panicked(text_of(&*panic)),
     }
@@ -161,9 +163,11 @@ fn make_executor(placement: Placement, io_memory: usize) -> io::Result<LocalExec
         .map_err(super::disk::io_error)
 }
 
-async fn run_to_end<S, F, T>(data_dir: PathBuf, start: S) -> io::Result<T>
+/// Runs the future that `start` makes, or until it or a task panics, and then ends all tasks on the
+/// executor, which alone can drop them.
+async fn run_to_end<S, F, T>(data_dir: PathBuf, start: S) -> io::Result<Result<T, Panic>>
 where
-    S: FnOnce(Glommio) -> F,
+    S: FnOnce(Glommio) -> F + 'static,
     F: Future<Output = T> + 'static,
     T: 'static,
 {
@@ -175,13 +179,16 @@ where
     let porter = spawn_into(door.clone().attend(bell), queue);
     let runtime = Glommio::new(data_dir, door.clone());
     let tasks = runtime.tasks.clone();
-    let output = spawn_into(door.clone().admit(start(runtime)), queue).await;
+    let own = AssertUnwindSafe(async { start(runtime).await }).catch_unwind();
+    let spawned = tasks.clone();
+    let ended = own.or(async move { Err(spawned.panicked().await) });
+    let ended = spawn_into(door.clone().admit(ended), queue).await;
     tasks.cancel().await;
     porter.cancel().await;
     door.close();
     // One more turn, in which what the tasks dropped is closed.
     timer::sleep(WARM_UP).await;
-    Ok(output)
+    Ok(ended)
 }
 
 fn spawn_into<T: 'static>(

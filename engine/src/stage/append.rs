@@ -6,10 +6,12 @@ use crate::{
     shard::disk_failed,
     wake::Wake,
 };
-use purlin_rsm::{GroupId, PeerMemory, Sequence, Tick, WriteId, raft::Append};
+use purlin_rsm::{
+    GroupId, Incarnation, NodeId, PeerMemory, Sequence, ShardId, Tick, WriteId, raft::Append,
+};
 use purlin_storage::{Batch, Disk, SubmitError, Wal};
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
 };
@@ -23,7 +25,7 @@ pub(crate) struct AppendStage<D: Disk> {
     /// What is newly known of peers: it joins the next batch, and causes one only when a peer was
     /// fenced (safety I4). If every news of a peer's progress caused a write, which is progress itself,
     /// two idle shards would keep each other writing.
-    memories: Vec<PeerMemory>,
+    memories: Memories,
     batch_bytes_max: usize,
     /// There was no room for entries when it was last tried.
     is_full: bool,
@@ -44,7 +46,7 @@ impl<D: Disk> AppendStage<D> {
             wal,
             pending: VecDeque::new(),
             in_flight: VecDeque::new(),
-            memories: Vec::new(),
+            memories: Memories::default(),
             batch_bytes_max,
             is_full: false,
             written_at: Tick(0),
@@ -58,7 +60,7 @@ impl<D: Disk> AppendStage<D> {
 
     /// Takes what is newly known of peers.
     pub(crate) fn remember(&mut self, memories: Vec<PeerMemory>) {
-        self.memories.extend(memories);
+        memories.into_iter().for_each(|memory| self.memories.add(memory));
     }
 
     /// Tells the groups which of their writes are durable: in the order of the batches, whatever order
@@ -84,8 +86,7 @@ impl<D: Disk> AppendStage<D> {
         if let Some(failure) = self.wal.failure() {
             return Err(disk_failed(&failure));
         }
-        let is_urgent = |memories: &[PeerMemory]| memories.iter().any(|memory| memory.fenced);
-        while self.wal.is_ready() && (!self.pending.is_empty() || is_urgent(&self.memories)) {
+        while self.wal.is_ready() && (!self.pending.is_empty() || self.memories.are_urgent()) {
             if !self.submit_one(now, true)? && !self.submit_one(now, false)? {
                 break;
             }
@@ -96,7 +97,7 @@ impl<D: Disk> AppendStage<D> {
     /// Submits one batch. Whether one was taken.
     fn submit_one(&mut self, now: Tick, with_entries: bool) -> Result<bool, Error> {
         let mut batch = Batch::default();
-        self.memories.iter().for_each(|memory| batch.peer(*memory));
+        self.memories.0.values().for_each(|memory| batch.peer(*memory));
         let (taken, left) = self.build(&mut batch, with_entries);
         if batch.is_empty() {
             (self.pending, self.is_full) = (merge(taken, left), !with_entries);
@@ -104,7 +105,7 @@ impl<D: Disk> AppendStage<D> {
         }
         match self.wal.submit(batch) {
             Ok(sequence) => {
-                self.memories.clear();
+                self.memories.0.clear();
                 let writes = taken.iter().map(|(group, append)| (*group, append.write)).collect();
                 self.in_flight.push_back(InFlight { sequence, writes, since: now });
                 (self.pending, self.is_full, self.written_at) = (left, !with_entries, now);
@@ -181,6 +182,20 @@ fn too_long() -> Error {
     )
 }
 
+/// The latest memory of each peer: an idle shard may hear of them for long and write nothing.
+#[derive(Default)]
+struct Memories(BTreeMap<(NodeId, Incarnation, ShardId), PeerMemory>);
+
+impl Memories {
+    fn add(&mut self, memory: PeerMemory) {
+        self.0.insert((memory.node, memory.incarnation, memory.shard), memory);
+    }
+
+    fn are_urgent(&self) -> bool {
+        self.0.values().any(|memory| memory.fenced)
+    }
+}
+
 type Writes = VecDeque<(GroupId, Append)>;
 
 /// Puts writes back that were not taken. Only the order within each group matters, and of each group
@@ -188,4 +203,27 @@ type Writes = VecDeque<(GroupId, Append)>;
 fn merge(mut taken: Writes, left: Writes) -> Writes {
     taken.extend(left);
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::BootId;
+
+    #[test]
+    fn of_each_peer_only_the_latest_memory_waits() {
+        let mut memories = Memories::default();
+        let memory = |node, durable| PeerMemory {
+            node: NodeId(node),
+            incarnation: Incarnation(1),
+            shard: ShardId(0),
+            start: 1,
+            boot: BootId(1),
+            durable: Sequence(durable),
+            fenced: false,
+        };
+        (0..1000).for_each(|beat| memories.add(memory(2 + beat % 2, u64::from(beat))));
+        let kept: Vec<_> = memories.0.into_values().collect();
+        assert_eq!(kept, [memory(2, 998), memory(3, 999)]);
+    }
 }

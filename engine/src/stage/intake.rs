@@ -63,7 +63,7 @@ impl<R: Runtime> Shard<R> {
     fn dispatch(&mut self, now: Tick, lane: LaneRef) {
         match self.way(lane.1) {
             Way::Here => self.dispatch_here(now, &lane),
-            Way::Away(destination) => self.dispatch_away(lane, destination),
+            Way::Away(destination) => self.dispatch_away(now, lane, destination),
             Way::Nowhere => self.requests.parked.push(lane),
             Way::NoGroup => self.dispatch_nowhere(&lane),
         }
@@ -118,7 +118,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    fn dispatch_away(&mut self, lane: LaneRef, to: Destination) {
+    fn dispatch_away(&mut self, now: Tick, lane: LaneRef, to: Destination) {
         let id = self.requests.away.next();
         let (connection, group) = (&lane.0, lane.1);
         let batch =
@@ -127,7 +127,7 @@ impl<R: Runtime> Shard<R> {
         let Some(Some((kind, pendings))) = batch else { return };
         let requests = pendings.iter().map(|pending| pending.request.data().clone()).collect();
         if self.send_away(to, AwayBatch { id, group, kind, requests }) {
-            self.requests.away.sent(id, to, Waiting::Lane(lane));
+            self.requests.away.sent(now, id, to, Waiting::Lane(lane));
         } else {
             // Certainly not sent.
             connection.with_lane(group, |lane| lane.bounce(id));
@@ -171,7 +171,7 @@ impl<R: Runtime> Shard<R> {
             Way::Away(to @ Destination::Peer(_)) => {
                 let (id, count) = (self.requests.away.next(), batch.requests.len());
                 if self.send_away(to, AwayBatch { id, ..batch }) {
-                    self.requests.away.sent(id, to, Waiting::Shard(origin, count));
+                    self.requests.away.sent(now, id, to, Waiting::Shard(origin, count));
                 } else {
                     self.answer_batch(origin, BatchAnswer::Bounced);
                 }

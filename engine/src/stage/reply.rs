@@ -3,16 +3,20 @@
 use crate::{
     mesh::MeshItem,
     request::{Outcome, RequestError},
+    requests::Late,
     runtime::Runtime,
     shard::Shard,
     ticket::BatchOrigin,
 };
-use purlin_rsm::GroupId;
+use purlin_rsm::{GroupId, Tick};
 use purlin_transport::{ForwardAnswer, ForwardReply, Outbound};
 
 impl<R: Runtime> Shard<R> {
     /// Sends the outcomes of batches that are complete, and wakes the callers on this core, each once.
     pub(crate) fn reply(&mut self) {
+        for Late { since, origin, answer } in self.requests.late.take() {
+            self.answer_since(since, origin, answer);
+        }
         for batch in self.requests.taken.take_complete() {
             self.answer_batch(batch.origin, BatchAnswer::Done(batch.take_outcomes()));
         }
@@ -20,20 +24,46 @@ impl<R: Runtime> Shard<R> {
         self.requests.desk.notify_answered();
     }
 
-    /// Answers a batch from elsewhere. An answer that finds no way is lost: its origin gives the batch
-    /// up by the deadline, or when the connection is lost.
+    /// Answers a batch from elsewhere.
     pub(crate) fn answer_batch(&mut self, origin: BatchOrigin, answer: BatchAnswer) {
+        self.answer_since(self.requests.desk.now(), origin, answer);
+    }
+
+    /// An answer that finds no room now goes out with a later turn.
+    fn answer_since(&mut self, since: Tick, origin: BatchOrigin, answer: BatchAnswer) {
+        if let Err(answer) = self.try_answer(origin, answer) {
+            self.requests.late.push(Late { since, origin, answer });
+        }
+    }
+
+    /// Answers a batch, or gives the answer back when there is no room for it. Without a connection it
+    /// is lost: its origin gives the batch up when it notices.
+    fn try_answer(&self, origin: BatchOrigin, answer: BatchAnswer) -> Result<(), BatchAnswer> {
         match origin {
             BatchOrigin::Shard(shard, batch) => {
-                let _lost = self.mesh.try_send(shard, MeshItem::Answer { batch, answer });
+                match self.mesh.try_send(shard, MeshItem::Answer { batch, answer }) {
+                    Err(MeshItem::Answer { answer, .. }) => Err(answer),
+                    _ => Ok(()),
+                }
             }
+            BatchOrigin::Peer(pair, _) if !self.exchanger.is_connected(pair).0 => Ok(()),
             BatchOrigin::Peer(pair, id) => {
-                let reply = ForwardReply { id, answer: answer.into() };
-                let _lost = self.exchanger.send(pair, Outbound::ForwardReply(reply));
+                let reply = ForwardReply { id, answer: answer.cut(REPLY_BYTES_MAX).into() };
+                match self.exchanger.send(pair, Outbound::ForwardReply(reply)) {
+                    Err(Outbound::ForwardReply(reply)) => {
+                        Err(BatchAnswer::from_wire(reply.answer, GroupId(0)))
+                    }
+                    _ => Ok(()),
+                }
             }
         }
     }
 }
+
+/// Outcomes in one answer to another node, which must fit into a frame.
+const REPLY_BYTES_MAX: usize = 12 << 20;
+/// What an outcome adds to its result in a frame, at most.
+const OUTCOME_OVERHEAD: usize = 32;
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -62,7 +92,38 @@ impl From<BatchAnswer> for ForwardAnswer {
     }
 }
 
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, |result| result.len())
+}
+
 impl BatchAnswer {
+    /// Leaves as many outcomes as fit into `bytes_max`, and one at least: the origin asks for the rest
+    /// again if it may. A single one that does not fit can never be told.
+    fn cut(self, bytes_max: usize) -> Self {
+        let Self::Done(mut outcomes) = self else { return self };
+        let mut bytes = 0;
+        let fits = |outcome: &&Outcome| {
+            bytes += outcome_bytes(outcome);
+            bytes <= bytes_max
+        };
+        let count = outcomes.iter().take_while(fits).count();
+        outcomes.truncate(count.max(1));
+        if count == 0
+            && let Some(first) = outcomes.first_mut()
+        {
+            *first = Err(RequestError::unknown(GroupId(0)));
+        }
+        Self::Done(outcomes)
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Bounced | Self::Busy => OUTCOME_OVERHEAD,
+            Self::Done(outcomes) => outcomes.iter().map(outcome_bytes).sum(),
+        }
+    }
+
     /// As it came from a peer, for a batch to `group`.
     pub(crate) fn from_wire(answer: ForwardAnswer, group: GroupId) -> Self {
         use purlin_transport::Outcome as Wire;
@@ -78,5 +139,30 @@ impl BatchAnswer {
                 Self::Done(outcomes.into_iter().map(outcome).collect())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn done(lengths: &[usize]) -> BatchAnswer {
+        let outcome = |length: &usize| Ok(Bytes::from(vec![7; *length]));
+        BatchAnswer::Done(lengths.iter().map(outcome).collect())
+    }
+
+    fn lengths(answer: &BatchAnswer) -> Vec<Option<usize>> {
+        let BatchAnswer::Done(outcomes) = answer else { panic!("{answer:?}") };
+        outcomes.iter().map(|outcome| outcome.as_ref().ok().map(Bytes::len)).collect()
+    }
+
+    #[test]
+    fn an_answer_is_cut_to_a_frame_and_never_to_nothing() {
+        let limit = 1000;
+        assert_eq!(lengths(&done(&[400, 400]).cut(limit)), [Some(400), Some(400)]);
+        assert_eq!(lengths(&done(&[400, 600, 1]).cut(limit)), [Some(400)]);
+        assert_eq!(lengths(&done(&[2000, 1]).cut(limit)), [None], "it can never be told");
+        assert_eq!(lengths(&done(&[]).cut(limit)), []);
     }
 }

@@ -1,0 +1,133 @@
+//! A host and its shards as they start and end: nobody waits for a shard that is gone.
+#![expect(clippy::disallowed_methods, reason = "hosts are used from threads")]
+
+use bytes::Bytes;
+use purlin::{
+    ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, ErrorKind, GroupId, Host,
+    HostBuilder, Member, NodeConfig, NodeId, Outcome, RequestError, StateMachine,
+    glommio::SharedPort,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+const GROUP: GroupId = GroupId(1);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Panics over a command that says so, or when it is made for group `fatal`.
+struct Fragile;
+
+impl Fragile {
+    fn new(group: GroupId, fatal: Option<GroupId>) -> Self {
+        assert_ne!(Some(group), fatal, "made to panic");
+        Self
+    }
+}
+
+impl StateMachine for Fragile {
+    fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+        for command in commands {
+            assert_ne!(command.data, "panic", "told to panic");
+            outcomes.push(command.data.clone());
+        }
+    }
+
+    fn query(&self, _: &[u8]) -> Bytes {
+        Bytes::new()
+    }
+}
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(test: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("host-{test}"));
+        fs::remove_dir_all(&path).ok();
+        Self(path)
+    }
+
+    /// A node of its own with two shards.
+    fn host(&self, fatal: Option<GroupId>) -> HostBuilder {
+        let peer_port = free_ports();
+        let members = vec![Member { node: NodeId(1), host: "127.0.0.1".into(), peer_port }];
+        let mut node = NodeConfig::new(NodeId(1), &self.0);
+        (node.pin, node.wal.durable_by) = (false, DurableBy::Fdatasync);
+        (node.wal.segment_bytes, node.intake.command_bytes_max) = (1 << 20, 1 << 10);
+        let cluster = ClusterConfig::new(ClusterId(1), 4, members);
+        let machine = move |group| Fragile::new(group, fatal);
+        Host::builder(cluster, node, machine).shards(2).init_if_missing()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// Two ports in a row that nobody has.
+fn free_ports() -> u16 {
+    let is_free = |port: u16| SharedPort::bind(&format!("127.0.0.1:{port}"), 1).is_ok();
+    let next = || SharedPort::bind("127.0.0.1:0", 1).expect("a free port")[0].port();
+    (0..100).map(|_| next()).find(|port| *port < u16::MAX && is_free(port + 1)).expect("ports")
+}
+
+/// Runs `work` beside the test, which fails when it takes too long.
+fn within_patience<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(PATIENCE).expect("it ends")
+}
+
+fn awaited(answer: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    within_patience(move || futures_lite::future::block_on(answer))
+}
+
+#[test]
+fn what_a_shard_that_panics_had_taken_ends_as_unknown_and_nothing_more_is_taken() {
+    let place = Place::new("panics");
+    let host = place.host(None).start().expect("it starts");
+    let client = host.client();
+    assert_eq!(awaited(client.propose(GROUP, "fine")), Ok("fine".into()));
+    let outcome = awaited(client.propose(GROUP, "panic"));
+    assert!(matches!(outcome, Err(RequestError::Unknown { .. })), "{outcome:?}");
+    assert_eq!(awaited(client.propose(GROUP, "late")), Err(RequestError::Stopping));
+    assert_eq!(awaited(client.propose(GroupId(2), "other")), Ok("other".into()));
+    let error = within_patience(|| host.shutdown()).expect_err("a shard has panicked");
+    assert_eq!(error.kind, ErrorKind::Bug, "{error}");
+}
+
+#[test]
+fn a_shard_that_panics_while_it_opens_stops_the_start() {
+    let place = Place::new("opens");
+    let builder = place.host(Some(GROUP));
+    let started = within_patience(|| builder.start().map(|_| ()));
+    assert_eq!(started.expect_err("a shard has panicked").kind, ErrorKind::Bug);
+}
+
+/// Safety W5: the others serve.
+#[test]
+fn a_shard_that_stays_down_takes_nothing_and_the_others_serve() {
+    let place = Place::new("damaged");
+    let host = place.host(None).start().expect("it starts");
+    assert_eq!(awaited(host.client().propose(GROUP, "fine")), Ok("fine".into()));
+    within_patience(|| host.shutdown()).expect("it stops");
+    for entry in fs::read_dir(place.0.join("shard-1")).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let mut bytes = fs::read(&path).expect("a file");
+        if bytes.len() > 8192 {
+            bytes[..4096].fill(0xff);
+            fs::write(&path, bytes).expect("it is ours");
+        }
+    }
+    let host = place.host(None).start().expect("the other shard starts");
+    let client = host.client();
+    assert_eq!(awaited(client.propose(GROUP, "lost")), Err(RequestError::Stopping));
+    assert_eq!(awaited(client.propose(GroupId(2), "other")), Ok("other".into()));
+    let error = within_patience(|| host.shutdown()).expect_err("a shard is down");
+    assert_eq!(error.kind, ErrorKind::Damage, "{error}");
+}
