@@ -5,9 +5,10 @@ pub mod scenario;
 
 use crate::{
     checker::{
-        history::{History, Told},
+        history::{History, OperationId, Told},
         kv::KvModel,
         linearizability::{self, Verdict},
+        order::Order,
         states::States,
     },
     sim::{Crash, FaultOptions, Nemesis, Outcome, Random, SimRuntime, World, WorldOptions},
@@ -15,9 +16,9 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, ClusterConfig, ClusterId, Command, Durability, DurableBy, GroupId, IntakeOptions,
-    LocalShard, Member, NodeConfig, NodeId, RaftOptions, RequestError, Runtime, ShardId,
-    ShardSetup, Shared, StateMachine, WalOptions, group_of_slot,
+    ApplyContext, ClusterConfig, ClusterId, Command, Completion, Durability, DurableBy, GroupId,
+    IntakeOptions, LocalShard, Member, NodeConfig, NodeId, RaftOptions, RequestError, Runtime,
+    ShardId, ShardSetup, Shared, StateMachine, WalOptions, group_of_slot,
     kv::{KvCommand, KvMachine, KvOutcome, KvQuery, SetCondition, StringsBuf},
 };
 use std::{
@@ -49,8 +50,10 @@ pub struct ClusterOptions {
     pub shards: Vec<u16>,
     /// How many user groups.
     pub groups: u32,
-    /// Clients at each node.
+    /// Clients at each shard.
     pub clients: u32,
+    /// How many requests every other client keeps open on a connection of its own; with 1 none does.
+    pub pipeline: usize,
     /// How long faults strike, in simulated time.
     pub turmoil: Duration,
     /// Disks, network and clocks.
@@ -77,6 +80,7 @@ impl ClusterOptions {
             nodes,
             groups: *random.pick(&[1, 2, 4, 7]),
             clients: 1 + random.below(3) as u32,
+            pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
             turmoil,
             world: WorldOptions::draw(&random),
             workload: WorkloadOptions::draw(&random),
@@ -116,6 +120,7 @@ struct Shelf {
     history: RefCell<History<Op, Reply>>,
     workload: RefCell<Workload>,
     states: RefCell<States>,
+    order: RefCell<Order>,
     violations: RefCell<Vec<String>>,
     /// What the shards of one process share, by node and boot.
     shared: RefCell<BTreeMap<(NodeId, u64), Shared<SimRuntime>>>,
@@ -143,7 +148,7 @@ pub fn run(seed: u64, options: ClusterOptions) -> Report {
     nodes.iter().for_each(|node| shelf.start(&world, *node));
     shelf.turmoil(&world);
     shelf.recover(&world, &nodes);
-    shelf.judge(&world, &nodes)
+    shelf.judge(&world)
 }
 
 impl Shelf {
@@ -153,6 +158,7 @@ impl Shelf {
             workload: RefCell::new(workload),
             history: RefCell::default(),
             states: RefCell::default(),
+            order: RefCell::default(),
             violations: RefCell::default(),
             shared: RefCell::default(),
             locals: RefCell::default(),
@@ -274,7 +280,12 @@ impl Shelf {
         for _ in 0..self.options.clients {
             let client = self.clients.get();
             self.clients.set(client + 1);
-            runtime.spawn(self.clone().run_client(client, runtime.clone(), local.clone()));
+            let (runtime, local) = (runtime.clone(), local.clone());
+            if self.options.pipeline > 1 && client % 2 == 1 {
+                runtime.clone().spawn(self.clone().run_pipeline(client, runtime, local));
+            } else {
+                runtime.clone().spawn(self.clone().run_client(client, runtime, local));
+            }
         }
     }
 
@@ -287,22 +298,72 @@ impl Shelf {
     ) {
         while !self.is_over.get() {
             let Request { key, op } = self.workload.borrow_mut().next(client);
-            let group = self.group(&key);
-            let id =
-                self.history.borrow_mut().invoke(client, key.clone(), op.clone(), runtime.now());
-            let outcome = match encode(&key, &op) {
-                Encoded::Command(command) => local.propose(group, command).await,
-                Encoded::Query(query) => local.query(group, query).await,
+            let (id, group, request) = self.invoke(client, None, key, &op, runtime.now());
+            let outcome = match request {
+                purlin::Request::Propose(command) => local.propose(group, command).await,
+                purlin::Request::Query(query) => local.query(group, query).await,
             };
-            let told = match outcome {
-                Ok(outcome) => Told::Done(decode(&op, &outcome)),
-                Err(RequestError::Unknown { .. }) => Told::Unknown,
-                Err(_) => Told::NotApplied,
-            };
-            self.history.borrow_mut().complete(id, told, runtime.now());
+            self.history.borrow_mut().complete(id, told(&op, outcome), runtime.now());
             let think = runtime.random() % THINK.as_micros() as u64;
             runtime.sleep(Duration::from_micros(think)).await;
         }
+    }
+
+    /// A client keeps several requests open on one connection, to all groups, proposals and queries
+    /// mixed.
+    async fn run_pipeline(
+        self: Rc<Self>,
+        client: u32,
+        runtime: SimRuntime,
+        local: LocalShard<SimRuntime>,
+    ) {
+        let (connection, mut open) = (local.connect(), BTreeMap::new());
+        let (mut newest, mut completions) = (0, Vec::new());
+        while !self.is_over.get() || !open.is_empty() {
+            let room = match self.is_over.get() {
+                true => 0,
+                false => (self.options.pipeline - open.len()) as u64,
+            };
+            let burst = if room == 0 { 0 } else { 1 + runtime.random() % room };
+            for _ in 0..burst {
+                let Request { key, op } = self.workload.borrow_mut().next(client);
+                let (id, group, request) =
+                    self.invoke(client, Some(client.into()), key, &op, runtime.now());
+                newest += 1;
+                open.insert(newest, (id, op));
+                connection.submit(group, request, newest);
+            }
+            connection.completed().await;
+            connection.take_completions(&mut completions);
+            for Completion { tag, outcome } in completions.drain(..) {
+                let Some((id, op)) = open.remove(&tag) else {
+                    return self.violation(format!("client {client}: {tag} ended twice"));
+                };
+                self.history.borrow_mut().complete(id, told(&op, outcome), runtime.now());
+            }
+            let think = runtime.random() % (2 * THINK.as_micros()) as u64;
+            runtime.sleep(Duration::from_micros(think)).await;
+        }
+    }
+
+    /// Writes down that a client asks, and says where to ask what.
+    fn invoke(
+        &self,
+        client: u32,
+        connection: Option<u64>,
+        key: Bytes,
+        op: &Op,
+        now: Duration,
+    ) -> (OperationId, GroupId, purlin::Request) {
+        let (group, request) = (self.group(&key), encode(&key, op));
+        let lane = connection.map(|connection| connection << 32 | u64::from(group.0));
+        let id = self.history.borrow_mut().invoke_in(lane, client, key, op.clone(), now);
+        if let purlin::Request::Propose(command) = &request
+            && op.is_unique()
+        {
+            self.order.borrow_mut().proposed(id, group, command.clone());
+        }
+        (id, group, request)
     }
 
     /// The group of a key: any fixed rule will do.
@@ -415,7 +476,7 @@ impl Shelf {
         }
     }
 
-    fn judge(&self, world: &World, nodes: &[NodeId]) -> Report {
+    fn judge(&self, world: &World) -> Report {
         for panic in world.panics() {
             self.violation(format!("{panic:?}"));
         }
@@ -430,8 +491,8 @@ impl Shelf {
             }
         }
         let mut violations = self.violations.take();
+        violations.extend(self.order.borrow().violations(&history));
         violations.truncate(20);
-        let _ = nodes;
         Report {
             violations,
             hash: world.hash(),
@@ -456,13 +517,10 @@ impl StateMachine for Observed {
     fn apply(&mut self, context: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
         for command in commands {
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
+            let (group, index) = (context.group, command.id.index);
+            self.shelf.order.borrow_mut().applied(group, index, &command.data);
             let digest = self.machine.digest();
-            let seen = self.shelf.states.borrow_mut().observe(
-                self.node,
-                context.group,
-                command.id.index,
-                digest,
-            );
+            let seen = self.shelf.states.borrow_mut().observe(self.node, group, index, digest);
             if let Err(divergence) = seen {
                 self.shelf.violation(format!("two replicas differ: {divergence:?}"));
             }
@@ -474,28 +532,36 @@ impl StateMachine for Observed {
     }
 }
 
-enum Encoded {
-    Command(Bytes),
-    Query(Bytes),
+/// What an outcome tells the client that asked for `op`.
+fn told(op: &Op, outcome: Result<Bytes, RequestError>) -> Told<Reply> {
+    match outcome {
+        Ok(outcome) => Told::Done(decode(op, &outcome)),
+        Err(RequestError::Unknown { .. }) => Told::Unknown,
+        Err(_) => Told::NotApplied,
+    }
 }
 
 /// An operation as the machine takes it.
-fn encode(key: &[u8], op: &Op) -> Encoded {
+fn encode(key: &[u8], op: &Op) -> purlin::Request {
     let set = |value, condition, get| {
-        Encoded::Command(KvCommand::Set { key, value, condition, get }.encode())
+        purlin::Request::Propose(KvCommand::Set { key, value, condition, get }.encode())
     };
     match op {
-        Op::Get => Encoded::Query(KvQuery::Get { key }.encode()),
-        Op::Exists => Encoded::Query(KvQuery::Exist { keys: keys(key).strings() }.encode()),
-        Op::Length => Encoded::Query(KvQuery::Length { key }.encode()),
+        Op::Get => purlin::Request::Query(KvQuery::Get { key }.encode()),
+        Op::Exists => purlin::Request::Query(KvQuery::Exist { keys: keys(key).strings() }.encode()),
+        Op::Length => purlin::Request::Query(KvQuery::Length { key }.encode()),
         Op::Set(value) => set(value, SetCondition::Always, false),
         Op::SetIfAbsent(value) => set(value, SetCondition::Absent, false),
         Op::SetIfPresent(value) => set(value, SetCondition::Present, false),
         Op::SetIfEqual { expected, value } => set(value, SetCondition::Equal(expected), false),
         Op::Swap(value) => set(value, SetCondition::Always, true),
-        Op::Append(value) => Encoded::Command(KvCommand::Append { key, value }.encode()),
-        Op::Increment(delta) => Encoded::Command(KvCommand::Add { key, delta: *delta }.encode()),
-        Op::Delete => Encoded::Command(KvCommand::Delete { keys: keys(key).strings() }.encode()),
+        Op::Append(value) => purlin::Request::Propose(KvCommand::Append { key, value }.encode()),
+        Op::Increment(delta) => {
+            purlin::Request::Propose(KvCommand::Add { key, delta: *delta }.encode())
+        }
+        Op::Delete => {
+            purlin::Request::Propose(KvCommand::Delete { keys: keys(key).strings() }.encode())
+        }
     }
 }
 

@@ -42,6 +42,11 @@ impl Op {
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Get | Self::Exists | Self::Length)
     }
+
+    /// Whether no other operation is equal, since it has a value of its own.
+    pub fn is_unique(&self) -> bool {
+        !self.is_read() && !matches!(self, Self::Increment(_) | Self::Delete)
+    }
 }
 
 /// What an operation answers.

@@ -7,6 +7,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OperationId(usize);
 
+/// Names what one connection asks of one group: it takes effect in the order in which it was asked.
+pub type Lane = u64;
+
 /// A place in the order of all invocations and returns of a history.
 pub type Moment = u64;
 
@@ -26,6 +29,8 @@ pub enum Told<O> {
 pub struct Operation<I, O> {
     /// Who asked.
     pub client: u32,
+    /// What it is in order with.
+    pub lane: Option<Lane>,
     /// The key.
     pub key: Bytes,
     /// What was asked.
@@ -69,9 +74,22 @@ impl<I, O> Default for History<I, O> {
 impl<I, O> History<I, O> {
     /// A client asks. `now` is for people; the order of the calls is what counts.
     pub fn invoke(&mut self, client: u32, key: Bytes, input: I, now: Duration) -> OperationId {
+        self.invoke_in(None, client, key, input, now)
+    }
+
+    /// A client asks, behind all that it asked before in this lane.
+    pub fn invoke_in(
+        &mut self,
+        lane: Option<Lane>,
+        client: u32,
+        key: Bytes,
+        input: I,
+        now: Duration,
+    ) -> OperationId {
         let invoked = self.moment();
         self.operations.push(Operation {
             client,
+            lane,
             key,
             input,
             invoked,
@@ -91,6 +109,11 @@ impl<I, O> History<I, O> {
         operation.returned = Some(moment);
         operation.returned_at = Some(now);
         operation.told = told;
+    }
+
+    /// One of the operations.
+    pub fn operation(&self, id: OperationId) -> &Operation<I, O> {
+        &self.operations[id.0]
     }
 
     /// All operations, in the order of their invocation.

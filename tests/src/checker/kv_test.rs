@@ -171,6 +171,52 @@ fn increments_know_redis_integers() {
     }
 }
 
+/// Operations that one connection had under way at once, each with its answer.
+fn pipelined(operations: &[(Op, Told<Reply>)]) -> Verdict {
+    let mut history = KvHistory::default();
+    let invoke = |(op, told): &(Op, Told<Reply>)| {
+        let id = history.invoke_in(Some(7), 1, bytes("k"), op.clone(), Duration::ZERO);
+        (id, told.clone())
+    };
+    let ids: Vec<_> = operations.iter().map(invoke).collect();
+    ids.into_iter().for_each(|(id, told)| history.complete(id, told, Duration::ZERO));
+    check(&KvModel, &history, BUDGET)
+}
+
+/// Safety E1, E2.
+#[test]
+fn within_a_lane_the_order_of_asking_is_the_order_of_effect() {
+    let is_bad = |operations: &[_]| matches!(pipelined(operations), Verdict::Violation(_));
+    let good = [(Op::Get, NOTHING), (set("a"), DONE), (set("b"), DONE), (Op::Get, value("b"))];
+    assert_eq!(pipelined(&good), Verdict::Linearizable);
+    assert!(is_bad(&[(set("a"), DONE), (Op::Get, NOTHING)]), "a read misses its earlier write");
+    assert!(is_bad(&[(Op::Get, value("a")), (set("a"), DONE)]), "a write overtakes a read");
+    let swapped = [(set("a"), DONE), (set("b"), DONE), (Op::Get, value("a"))];
+    assert!(is_bad(&swapped), "a write overtakes a write");
+    let late = [(set("a"), Told::Unknown), (set("b"), DONE), (Op::Get, value("a"))];
+    assert_eq!(pipelined(&late), Verdict::Linearizable, "what is in doubt may come late");
+    let early = [(Op::Get, NOTHING), (set("a"), Told::Unknown), (Op::Get, NOTHING)];
+    assert_eq!(pipelined(&early), Verdict::Linearizable);
+    assert!(is_bad(&[(Op::Get, value("a")), (set("a"), Told::Unknown)]), "before it was asked");
+}
+
+#[test]
+fn many_unknown_writes_of_one_key_do_not_exhaust_the_search() {
+    let mut operations = Vec::new();
+    for n in 0..24 {
+        operations.push((set(&format!("lost-{n}")), Told::Unknown, n, n + 1));
+        operations.push((Op::Delete, Told::Unknown, n, n + 1));
+    }
+    for n in 30..90 {
+        operations.push((set(&format!("kept-{n}")), DONE, 3 * n, 3 * n + 5));
+        operations.push((Op::Get, value(&format!("kept-{n}")), 3 * n + 1, 3 * n + 5));
+    }
+    assert_eq!(check(&KvModel, &drawn(&operations), 50_000), Verdict::Linearizable);
+    operations.push((Op::Get, value("never"), 400, 401));
+    let verdict = check(&KvModel, &drawn(&operations), BUDGET);
+    assert!(matches!(verdict, Verdict::Violation(_)), "{verdict:?}");
+}
+
 #[test]
 fn a_small_budget_is_inconclusive() {
     let history = drawn(&[(set("a"), DONE, 0, 1), (Op::Get, value("b"), 2, 3)]);

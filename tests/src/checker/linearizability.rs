@@ -3,12 +3,21 @@
 //!
 //! The search orders operations one after the other. An operation may come next when no other, that is
 //! still to come, returned before it was invoked; and when the model gives the answer that its client
-//! got. An operation of unknown outcome never returned, and need not come at all. A set of ordered
-//! operations that leads to a state from which the search failed is not tried again.
+//! got. An operation of unknown outcome never returned, and need not come at all. Within a lane an
+//! operation comes after all earlier ones that were done (safety E1, E2).
+//!
+//! Three things keep the search short, and none hides an order. What changes nothing and fits now is
+//! ordered now, whatever else could come. What is of unknown outcome does not come when the next one
+//! hides that it came. And a state is not tried again with the same answered
+//! operations and at least the same unknown ones: what was left over then is left over no more.
 
-use super::history::{History, Moment, Operation, Told};
+use super::history::{History, Lane, Moment, Operation, Told};
 use bytes::Bytes;
-use std::{collections::HashSet, fmt, hash::Hash};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::Hash,
+};
 
 /// What one key's value does, sequentially.
 pub trait Model {
@@ -118,7 +127,9 @@ struct Search<'a, M: Model> {
     order: Vec<usize>,
     definite_ordered: usize,
     state: M::State,
-    tried: HashSet<(BitSet, M::State)>,
+    /// The answered operations of orders that were tried, the states after them, and the unknown
+    /// operations in them.
+    tried: HashMap<(BitSet, M::State), Vec<BitSet>>,
     /// The longest order so far, and its state.
     longest: (Vec<usize>, M::State),
     longest_definite: usize,
@@ -132,6 +143,8 @@ struct Item<'a, M: Model> {
     /// The place of an equal operation of unknown outcome before this one: they stand for each other,
     /// so that the earlier one is always ordered first.
     twin: Option<usize>,
+    /// The last answered operation before it in its lane: it comes first.
+    after: Option<usize>,
 }
 
 /// A point of the search: its state, and what may come next there and was not tried.
@@ -145,21 +158,32 @@ struct Frame<S> {
 
 impl<'a, M: Model> Search<'a, M> {
     fn new(model: &'a M, operations: &[&'a Operation<M::Input, M::Output>]) -> Self {
+        let mut lanes = BTreeMap::new();
         let mut items: Vec<Item<'a, M>> = Vec::new();
-        for operation in operations {
-            if let Told::Done(answer) = &operation.told {
-                items.push(Item { operation, answer: Some(answer), twin: None });
+        let answered = |it: &&&'a Operation<M::Input, M::Output>| matches!(it.told, Told::Done(_));
+        let mut by_invocation: Vec<_> = operations.iter().filter(answered).copied().collect();
+        by_invocation.sort_by_key(|operation| operation.invoked);
+        for operation in by_invocation {
+            let Told::Done(answer) = &operation.told else { continue };
+            let after = last_before(&lanes, operation);
+            if let Some(lane) = operation.lane {
+                lanes.insert((lane, operation.invoked), items.len());
             }
+            items.push(Item { operation, answer: Some(answer), twin: None, after });
         }
-        items.sort_by_key(|item| item.operation.invoked);
         let definite = items.len();
         let mut by_return: Vec<_> = (0..definite).collect();
         by_return.sort_by_key(|&place| items[place].operation.returned);
         let unknown = operations.iter().filter(|operation| operation.told == Told::Unknown);
         for operation in unknown {
-            let equal = |item: &Item<'a, M>| item.operation.input == operation.input;
+            let after = last_before(&lanes, operation);
+            // An equal one that may come no later than this one stands for it.
+            let equal = |item: &Item<'a, M>| {
+                item.operation.input == operation.input
+                    && (item.after.is_none() || item.after == after)
+            };
             let twin = items[definite..].iter().rposition(equal).map(|place| definite + place);
-            items.push(Item { operation, answer: None, twin });
+            items.push(Item { operation, answer: None, twin, after });
         }
         Self {
             model,
@@ -170,7 +194,7 @@ impl<'a, M: Model> Search<'a, M> {
             order: Vec::new(),
             definite_ordered: 0,
             state: model.initial(),
-            tried: HashSet::new(),
+            tried: HashMap::new(),
             longest: (Vec::new(), model.initial()),
             longest_definite: 0,
         }
@@ -182,10 +206,11 @@ impl<'a, M: Model> Search<'a, M> {
             if self.definite_ordered == self.definite {
                 return Found::Order;
             }
-            let frame = frames.last_mut().expect("the first frame ends the search");
+            let [before @ .., frame] = &mut frames[..] else { return Found::None };
             let (settled, settled_returns) = (frame.settled, frame.settled_returns);
             if let Some(place) = frame.candidates.pop() {
-                if self.advance(place) {
+                let before = before.last().map(|frame| &frame.state);
+                if !self.hides_the_last(place, before) && self.advance(place) {
                     frames.push(self.frame(settled, settled_returns));
                 }
                 continue;
@@ -197,6 +222,19 @@ impl<'a, M: Model> Search<'a, M> {
             }
         }
         Found::BudgetUsed
+    }
+
+    /// Whether the last item ordered is of unknown outcome, and all is as without it when this one comes
+    /// now: then it need not have come. `before` is the state before it.
+    fn hides_the_last(&self, place: usize, before: Option<&M::State>) -> bool {
+        let (Some(&last), Some(before)) = (self.order.last(), before) else { return false };
+        let item = &self.items[place];
+        if last < self.definite || item.twin == Some(last) {
+            return false;
+        }
+        let (with, output) = self.model.step(&self.state, &item.operation.input);
+        let (without, other) = self.model.step(before, &item.operation.input);
+        with == without && (item.answer.is_none() || output == other)
     }
 
     /// Orders an item next, if the model agrees and this was not tried before.
@@ -212,7 +250,7 @@ impl<'a, M: Model> Search<'a, M> {
             return false;
         }
         self.ordered.insert(place);
-        if !self.tried.insert((self.ordered.clone(), next.clone())) {
+        if !self.is_new(&next) {
             self.ordered.remove(place);
             return false;
         }
@@ -223,6 +261,18 @@ impl<'a, M: Model> Search<'a, M> {
             self.longest_definite = self.definite_ordered;
             self.longest = (self.order.clone(), self.state.clone());
         }
+        true
+    }
+
+    /// Notes the set of ordered items and the state after them; false when what could follow was tried.
+    fn is_new(&mut self, state: &M::State) -> bool {
+        let (answered, unknown) = self.ordered.split(self.definite);
+        let tried = self.tried.entry((answered, state.clone())).or_default();
+        if tried.iter().any(|used| used.is_subset(&unknown)) {
+            return false;
+        }
+        tried.retain(|used| !unknown.is_subset(used));
+        tried.push(unknown);
         true
     }
 
@@ -251,16 +301,29 @@ impl<'a, M: Model> Search<'a, M> {
             !self.ordered.contains(*place)
                 && item.operation.invoked < first_return
                 && item.twin.is_none_or(|twin| self.ordered.contains(twin))
+                && item.after.is_none_or(|after| self.ordered.contains(after))
         };
         let in_time = self.items[settled..self.definite]
             .iter()
             .take_while(|item| item.operation.invoked < first_return)
             .count();
         let definite = settled..settled + in_time;
+        if let Some(place) = definite.clone().find(|place| may_come(place) && self.is_idle(*place))
+        {
+            let candidates = vec![place];
+            return Frame { candidates, state: self.state.clone(), settled, settled_returns };
+        }
         let candidates = definite.chain(self.definite..self.items.len()).filter(may_come);
         let mut candidates: Vec<_> = candidates.collect();
         candidates.reverse();
         Frame { candidates, state: self.state.clone(), settled, settled_returns }
+    }
+
+    /// Whether an answered item fits now and changes nothing: then it may as well come now.
+    fn is_idle(&self, place: usize) -> bool {
+        let item = &self.items[place];
+        let (next, output) = self.model.step(&self.state, &item.operation.input);
+        next == self.state && item.answer == Some(&output)
     }
 
     fn violation(&self, key: &Bytes) -> Violation {
@@ -285,6 +348,16 @@ impl<'a, M: Model> Search<'a, M> {
     }
 }
 
+/// The place of the last of `lanes` that was asked before `operation` in its lane.
+fn last_before<I, O>(
+    lanes: &BTreeMap<(Lane, Moment), usize>,
+    operation: &Operation<I, O>,
+) -> Option<usize> {
+    let lane = operation.lane?;
+    let (_, place) = lanes.range((lane, 0)..(lane, operation.invoked)).next_back()?;
+    Some(*place)
+}
+
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct BitSet(Vec<u64>);
 
@@ -303,5 +376,24 @@ impl BitSet {
 
     fn remove(&mut self, place: usize) {
         self.0[place / 64] &= !(1 << (place % 64));
+    }
+
+    /// What is below `place`, and the rest.
+    fn split(&self, place: usize) -> (Self, Self) {
+        let (word, mask) = (place / 64, (1_u64 << (place % 64)) - 1);
+        let mut below = Self(self.0[..self.0.len().min(word + 1)].to_vec());
+        let mut rest = Self(self.0[word.min(self.0.len())..].to_vec());
+        if let (Some(last), true) = (below.0.get_mut(word), word < self.0.len()) {
+            *last &= mask;
+        }
+        if let Some(first) = rest.0.first_mut() {
+            *first &= !mask;
+        }
+        (below, rest)
+    }
+
+    /// Whether `other`, of equal length, has all that this has.
+    fn is_subset(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(one, other)| one & !other == 0)
     }
 }

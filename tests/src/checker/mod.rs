@@ -1,8 +1,10 @@
-//! Judges of what a cluster did: histories of clients against a model, and states against each other.
+//! Judges of what a cluster did: histories of clients against a model, commands against the log, and
+//! states against each other.
 
 pub mod history;
 pub mod kv;
 pub mod linearizability;
+pub mod order;
 pub mod states;
 
 #[cfg(test)]

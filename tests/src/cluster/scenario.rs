@@ -34,6 +34,7 @@ impl Scenario {
             shards: vec![1; nodes as usize],
             groups: 1,
             clients,
+            pipeline: 4,
             turmoil: Duration::ZERO,
             world: WorldOptions { nodes, ..WorldOptions::default() },
             workload: WorkloadOptions::default(),

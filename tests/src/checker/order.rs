@@ -1,0 +1,115 @@
+//! Whether what was proposed was applied at most once, only if it may be, and in the order of its
+//! connection: seen from the log, and so across keys (safety A5, E1).
+//!
+//! Only commands that no two operations share can be told apart: those with a value of their own.
+
+use super::history::{History, Lane, OperationId, Told};
+use bytes::Bytes;
+use purlin_rsm::{GroupId, Index};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+/// What was proposed, and where it was applied.
+#[derive(Default)]
+pub struct Order {
+    proposed: Vec<Proposed>,
+    applied: BTreeMap<(GroupId, Bytes), BTreeSet<Index>>,
+}
+
+struct Proposed {
+    operation: OperationId,
+    group: GroupId,
+    command: Bytes,
+}
+
+impl Order {
+    /// A client proposes a command that is proposed only once. The order of the calls is what counts.
+    pub fn proposed(&mut self, operation: OperationId, group: GroupId, command: Bytes) {
+        self.proposed.push(Proposed { operation, group, command });
+    }
+
+    /// A replica has applied a command. A restarted one does it again, at the same place.
+    pub fn applied(&mut self, group: GroupId, index: Index, command: &Bytes) {
+        self.applied.entry((group, command.clone())).or_default().insert(index);
+    }
+
+    /// What must not have happened, in words.
+    pub fn violations<I: Debug, O: Debug>(&self, history: &History<I, O>) -> Vec<String> {
+        let mut violations = Vec::new();
+        let mut newest: BTreeMap<(Lane, GroupId), Index> = BTreeMap::new();
+        for Proposed { operation, group, command } in &self.proposed {
+            let operation = history.operation(*operation);
+            let places = self.applied.get(&(*group, command.clone()));
+            let places: Vec<Index> = places.into_iter().flatten().copied().collect();
+            let mut fails = |why: &str| {
+                violations.push(format!("{why}: {operation}, group {group}, {places:?}"))
+            };
+            match (&operation.told, places[..].first()) {
+                _ if places.len() > 1 => fails("applied twice"),
+                (Told::Done(_), None) => fails("done and never applied"),
+                (Told::NotApplied, Some(_)) => fails("applied in spite of its answer"),
+                (Told::Done(_), Some(index)) => {
+                    let Some(lane) = operation.lane else { continue };
+                    let newest = newest.entry((lane, *group)).or_default();
+                    if index < newest {
+                        fails(&format!(
+                            "applied before an earlier one of its connection, {newest}"
+                        ));
+                    }
+                    *newest = *index.max(newest);
+                }
+                (Told::Unknown, _) | (Told::NotApplied, None) => {}
+            }
+        }
+        violations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const GROUP: GroupId = GroupId(1);
+
+    /// Operations of one connection, each with its answer and where it was applied.
+    fn judged(operations: &[(Told<()>, &[u64])]) -> String {
+        let (mut history, mut order) = (History::<usize, ()>::default(), Order::default());
+        let mut ids = Vec::new();
+        for (number, (_, places)) in operations.iter().enumerate() {
+            let command = Bytes::from(format!("command {number}"));
+            let id = history.invoke_in(Some(1), 1, Bytes::new(), number, Duration::ZERO);
+            order.proposed(id, GROUP, command.clone());
+            places.iter().for_each(|&place| order.applied(GROUP, Index(place), &command));
+            ids.push(id);
+        }
+        for (id, (told, _)) in ids.into_iter().zip(operations) {
+            history.complete(id, told.clone(), Duration::ZERO);
+        }
+        order.violations(&history).join("\n")
+    }
+
+    #[test]
+    fn an_order_that_is_kept_is_good_whatever_is_in_doubt() {
+        let done = || Told::Done(());
+        let operations: [(_, &[u64]); 5] = [
+            (done(), &[3]),
+            (Told::Unknown, &[9]),
+            (Told::Unknown, &[]),
+            (Told::NotApplied, &[]),
+            (done(), &[4, 4]),
+        ];
+        assert_eq!(judged(&operations), "");
+    }
+
+    #[test]
+    fn each_way_to_break_it_is_found() {
+        let done = || Told::Done(());
+        assert!(judged(&[(Told::Unknown, &[3, 5])]).starts_with("applied twice"));
+        assert!(judged(&[(done(), &[])]).starts_with("done and never applied"));
+        assert!(judged(&[(Told::NotApplied, &[3])]).starts_with("applied in spite"));
+        assert!(judged(&[(done(), &[4]), (done(), &[3])]).starts_with("applied before an earlier"));
+    }
+}
