@@ -49,15 +49,22 @@ pub(crate) struct Group {
     pub(crate) truncations: u64,
 }
 
+/// A write on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pending {
+    pub(crate) sequence: Sequence,
+    /// What is durable by now.
+    pub(crate) durable: Sequence,
+}
+
 impl Live {
-    /// Takes in a batch of `written_bytes` at `at`. `pending` is its sequence while it is not
-    /// durable.
+    /// Takes in a batch of `written_bytes` at `at`. `pending` is its write while it is not durable.
     pub(crate) fn apply(
         &mut self,
         records: &[u8],
         at: Location,
         written_bytes: usize,
-        pending: Option<Sequence>,
+        pending: Option<Pending>,
         mut each_run: impl FnMut(&EntryRun<'_>),
     ) -> Result<(), Malformed> {
         for record in Records::new(records) {
@@ -149,7 +156,7 @@ impl Group {
         at: Location,
         wal_bytes: u64,
         groups: usize,
-        pending: Option<Sequence>,
+        pending: Option<Pending>,
     ) -> Result<(), Malformed> {
         if run.first <= self.floor.value.index {
             assert!(pending.is_none(), "{} replaces what was forgotten", run.first);
@@ -177,7 +184,11 @@ impl Group {
         if self.terms.last().is_none_or(|&(_, term)| term != run.term) {
             self.terms.push((run.first, run.term));
         }
-        self.pending.extend(pending.map(|sequence| (run.first, sequence)));
+        if let Some(Pending { sequence, durable }) = pending {
+            // Few are in flight: what no read has looked for since must not pile up.
+            self.forget_durable(durable);
+            self.pending.push_back((run.first, sequence));
+        }
         self.last = run.last();
         Ok(())
     }
@@ -239,12 +250,22 @@ impl Group {
         self.last == self.floor.value.index || self.seen_from <= self.first()
     }
 
-    /// Of `index` and above, what is not durable yet begins at this entry, and `index` itself is
-    /// durable with this write; nothing if all is durable.
-    pub(crate) fn pending(&mut self, durable: Sequence, index: Index) -> Option<(Index, Sequence)> {
+    fn forget_durable(&mut self, durable: Sequence) {
         while self.pending.front().is_some_and(|&(_, sequence)| sequence <= durable) {
             self.pending.pop_front();
         }
+    }
+
+    /// How many writes of it are held for not being durable.
+    #[cfg(test)]
+    pub(crate) fn pending_writes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Of `index` and above, what is not durable yet begins at this entry, and `index` itself is
+    /// durable with this write; nothing if all is durable.
+    pub(crate) fn pending(&mut self, durable: Sequence, index: Index) -> Option<(Index, Sequence)> {
+        self.forget_durable(durable);
         let from = self.pending.front()?.0;
         let after = self.pending.partition_point(|&(start, _)| start <= index);
         let sequence = self.pending.get(after.saturating_sub(1))?.1;

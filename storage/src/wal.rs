@@ -15,7 +15,7 @@ use crate::{
     disk::{Disk, Durability, File},
     error::{StorageError, SubmitError},
     index::Location,
-    live::Live,
+    live::{Live, Pending},
     pipeline::{Pipeline, Step},
     reserve::Reserve,
     segment::{BatchName, FIRST_BATCH, Header, Segment},
@@ -556,7 +556,8 @@ impl<F: File> State<F> {
             self.plan_header(urgent);
         }
         let sequence = self.pipeline.plan_batch(Kind::Records, records.clone());
-        let taken = self.live.apply(&records, self.planned, written, Some(sequence), |_| ());
+        let pending = Pending { sequence, durable: self.pipeline.durable() };
+        let taken = self.live.apply(&records, self.planned, written, Some(pending), |_| ());
         taken.expect("a batch holds what its methods put in");
         self.planned.position += written as u64;
     }

@@ -1268,3 +1268,15 @@ fn another_segment_size_is_taken_up_by_new_segments() {
     h.config.segment_bytes = 64 << 10;
     assert_eq!(last_index(&h.open().unwrap(), 1), 299);
 }
+
+#[test]
+fn what_no_read_looks_for_does_not_pile_up() {
+    let mut h = Harness::new(small(), 77);
+    for index in 1..500 {
+        h.write(append(1, 1, index..index + 1, 10));
+    }
+    let wal = h.wal();
+    let state = wal.state.borrow();
+    let pending = state.live.groups[&GroupId(1)].pending_writes();
+    assert!(pending <= small().writes_in_flight_max, "{pending} writes are held for durability");
+}
