@@ -189,6 +189,21 @@ impl NodeConfig {
     }
 }
 
+/// Whether `node` can have so many shards: each listens at a port of its own.
+pub(crate) fn validate_shards(
+    cluster: &ClusterConfig,
+    node: NodeId,
+    shards: u16,
+) -> Result<(), Error> {
+    let me = cluster.members.iter().find(|member| member.node == node);
+    let last = |member: &Member| u32::from(member.peer_port) + u32::from(shards) - 1;
+    if shards > 0 && me.is_none_or(|me| last(me) <= u32::from(u16::MAX)) {
+        return Ok(());
+    }
+    let what = format!("{shards} shards: there must be one, and a port for each from peer_port on");
+    Err(invalid(what, "the node's configuration"))
+}
+
 fn invalid(what: String, place: &str) -> Error {
     Error::new(ErrorKind::Config, what, place, "nothing was changed", "correct it and start again")
 }
@@ -270,5 +285,14 @@ mod tests {
         });
         assert!(in_one_tick.is_err(), "both ends are 50 ticks");
         assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
+    }
+
+    #[test]
+    fn a_node_has_a_shard_and_each_shard_a_port() {
+        let mut cluster = cluster(1);
+        assert!(validate_shards(&cluster, NodeId(1), 0).is_err());
+        cluster.members[0].peer_port = 65_534;
+        assert!(validate_shards(&cluster, NodeId(1), 2).is_ok());
+        assert!(validate_shards(&cluster, NodeId(1), 3).is_err());
     }
 }

@@ -123,6 +123,15 @@ impl Desk {
         self.notify_answered();
     }
 
+    /// The shard's loop tells the caller, as with every other outcome, as long as there is one.
+    fn answer_soon(&self) {
+        if self.is_stopped.get() {
+            self.notify_answered();
+        } else {
+            self.wake.notify();
+        }
+    }
+
     fn refusal(&self, bytes: usize) -> Option<RequestError> {
         let options = &self.options;
         if self.is_stopped.get() {
@@ -171,8 +180,7 @@ impl Connection {
         let bytes = request.data().len();
         if let Some(refusal) = self.desk.refusal(bytes) {
             self.answer(tag, Err(refusal));
-            // The shard's loop tells the caller, as with every other outcome.
-            return self.desk.wake.notify();
+            return self.desk.answer_soon();
         }
         self.desk.taken(bytes);
         let mut lanes = self.lanes.borrow_mut();
@@ -369,5 +377,20 @@ mod tests {
         // No answer at all says nothing, of a query either.
         connection.end_batch(group, 8, Vec::new());
         assert_eq!(desk.requests(), 0);
+    }
+
+    #[test]
+    fn a_caller_that_waits_is_told_that_the_shard_has_stopped() {
+        use futures_lite::future::{block_on, poll_once};
+        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let connection = desk.connect();
+        let mut completed = Box::pin(connection.completed());
+        assert!(block_on(poll_once(&mut completed)).is_none());
+        desk.stop();
+        connection.submit(GroupId(1), Request::Query(Bytes::new()), 5);
+        assert!(block_on(poll_once(&mut completed)).is_some(), "no loop runs that would tell it");
+        let mut completions = Vec::new();
+        connection.take_completions(&mut completions);
+        assert_eq!(completions, [Completion { tag: 5, outcome: Err(RequestError::Stopping) }]);
     }
 }

@@ -9,7 +9,7 @@ use crate::glommio::{
 };
 use crate::{
     client::Client,
-    config::{ClusterConfig, DurableBy, NodeConfig},
+    config::{ClusterConfig, DurableBy, NodeConfig, validate_shards},
     error::{Error, ErrorKind},
     identity,
     local::LocalShard,
@@ -37,6 +37,7 @@ type SharedFactory = Arc<dyn Fn(GroupId) -> Box<dyn StateMachine> + Send + Sync>
 pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<Incarnation, Error> {
     cluster.validate()?;
     node.validate(cluster)?;
+    validate_shards(cluster, node.node, shards)?;
     make_directory(&node.data_dir)?;
     check(&node.data_dir).map_err(|error| environment(&error))?;
     let (cluster, node) = (cluster.clone(), node.clone());
@@ -102,6 +103,7 @@ impl HostBuilder {
         }
         let recorded = recorded_shards(&self.node.data_dir)?;
         let shards = self.shards.unwrap_or(recorded);
+        validate_shards(&self.cluster, self.node.node, shards)?;
         let durability = self.durability()?;
         let shared = Shared::new(shards, self.cluster.groups);
         let (sender, opened) = mpsc::channel();

@@ -212,7 +212,12 @@ impl<R: Runtime> ShardSetup<R> {
             ),
             pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
             mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
-            append: AppendStage::new(wal, config.batch_bytes_max, wake),
+            append: AppendStage::new(
+                wal,
+                config.batch_bytes_max,
+                self.node.intake.request_bytes_max,
+                wake,
+            ),
             runtime: self.runtime,
             timing,
             membership,

@@ -9,6 +9,7 @@ use purlin::{
 };
 use std::{
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -71,8 +72,9 @@ impl Drop for Place {
 
 /// Two ports in a row that nobody has.
 fn free_ports() -> u16 {
-    let is_free = |port: u16| SharedPort::bind(&format!("127.0.0.1:{port}"), 1).is_ok();
-    let next = || SharedPort::bind("127.0.0.1:0", 1).expect("a free port")[0].port();
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    let is_free = |port: u16| bind(port).is_ok();
+    let next = || bind(0).and_then(|socket| socket.local_addr()).expect("a free port").port();
     (0..100).map(|_| next()).find(|port| *port < u16::MAX && is_free(port + 1)).expect("ports")
 }
 

@@ -197,6 +197,23 @@ fn a_node_whose_disk_hangs_loses_its_leadership() {
     s.assert_sound();
 }
 
+/// Its requests end by their deadline, and their entries still wait for the disk.
+#[test]
+fn what_waits_for_a_disk_that_hangs_is_bounded() {
+    let s = Scenario::running(14, 1, 0);
+    s.world.node(ONE).hang_disk(seconds(60));
+    let value = "v".repeat(60_000);
+    let write = |n: u32| s.write(ONE, &format!("key-{n}"), &value, Duration::from_millis(1));
+    let is_busy = |answer: &Answer| matches!(answer, Some(Err(RequestError::Busy)));
+    let full = (0..2000).find(|n| is_busy(&write(*n)));
+    assert!(full.is_some(), "120 MB were taken in");
+    s.run_for(seconds(12));
+    let full_again = (0..20).find(|n| is_busy(&write(*n)));
+    assert!(full_again.is_some(), "those that have ended made room for as many again");
+    s.must_write(ONE, "resumed", "1", seconds(90));
+    s.assert_sound();
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {
     let s = Scenario::running(8, 3, 0);

@@ -7,7 +7,7 @@ use crate::{
     wake::Wake,
 };
 use purlin_rsm::{
-    GroupId, Incarnation, NodeId, PeerMemory, Sequence, ShardId, Tick, WriteId, raft::Append,
+    Entry, GroupId, Incarnation, NodeId, PeerMemory, Sequence, ShardId, Tick, WriteId, raft::Append,
 };
 use purlin_storage::{Batch, Disk, SubmitError, Wal};
 use std::{
@@ -20,7 +20,10 @@ use std::{
 pub(crate) struct AppendStage<D: Disk> {
     wal: Rc<Wal<D>>,
     /// In the order of each group's write ids.
-    pending: VecDeque<(GroupId, Append)>,
+    pending: Writes,
+    /// What the entries in `pending` cost, and how much of it there may be before proposals are refused.
+    pending_bytes: usize,
+    pending_bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     /// What is newly known of peers: it joins the next batch, and causes one only when a peer was
     /// fenced (safety I4). If every news of a peer's progress caused a write, which is progress itself,
@@ -40,11 +43,18 @@ struct InFlight {
 }
 
 impl<D: Disk> AppendStage<D> {
-    pub(crate) fn new(wal: Rc<Wal<D>>, batch_bytes_max: usize, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(
+        wal: Rc<Wal<D>>,
+        batch_bytes_max: usize,
+        pending_bytes_max: usize,
+        wake: Arc<Wake>,
+    ) -> Self {
         wal.set_notify(Rc::new(move || wake.notify()));
         Self {
             wal,
-            pending: VecDeque::new(),
+            pending: Writes::new(),
+            pending_bytes: 0,
+            pending_bytes_max,
             in_flight: VecDeque::new(),
             memories: Memories::default(),
             batch_bytes_max,
@@ -55,6 +65,7 @@ impl<D: Disk> AppendStage<D> {
 
     /// Takes a group's write; it goes out with the next batch.
     pub(crate) fn push(&mut self, group: GroupId, append: Append) {
+        self.pending_bytes += cost(&append);
         self.pending.push_back((group, append));
     }
 
@@ -107,6 +118,7 @@ impl<D: Disk> AppendStage<D> {
             Ok(sequence) => {
                 self.memories.0.clear();
                 let writes = taken.iter().map(|(group, append)| (*group, append.write)).collect();
+                self.pending_bytes -= taken.iter().map(|(_, append)| cost(append)).sum::<usize>();
                 self.in_flight.push_back(InFlight { sequence, writes, since: now });
                 (self.pending, self.is_full, self.written_at) = (left, !with_entries, now);
                 Ok(true)
@@ -165,6 +177,11 @@ impl<D: Disk> AppendStage<D> {
         self.is_full
     }
 
+    /// Whether the disk is far behind: what is proposed now would wait in memory beyond its deadline.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.pending_bytes >= self.pending_bytes_max
+    }
+
     /// The last batch that is durable.
     pub(crate) fn durable(&self) -> Sequence {
         self.wal.durable()
@@ -197,6 +214,11 @@ impl Memories {
 }
 
 type Writes = VecDeque<(GroupId, Append)>;
+
+/// What a write holds in memory, about.
+fn cost(append: &Append) -> usize {
+    append.entries.iter().map(Entry::cost).sum()
+}
 
 /// Puts writes back that were not taken. Only the order within each group matters, and of each group
 /// what was to be taken came first.

@@ -112,6 +112,10 @@ impl<R: Runtime> Shard<R> {
         if kind == Kind::Propose && self.append.is_full() {
             return ticket.end(Err(RequestError::NoSpace));
         }
+        // The deadlines of requests end them, and not the entries that they have put into the log.
+        if kind == Kind::Propose && self.append.is_backed_up() {
+            return ticket.end(Err(RequestError::Busy));
+        }
         match self.groups.get_mut(id) {
             Some(group) => group.take(now, kind, data, ticket),
             None => ticket.end(Err(RequestError::NoSuchGroup(id))),
