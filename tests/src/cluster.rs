@@ -355,12 +355,11 @@ impl Shelf {
         op: &Op,
         now: Duration,
     ) -> (OperationId, GroupId, purlin::Request) {
-        let (group, request) = (self.group(&key), encode(&key, op));
+        let number = self.history.borrow().operations().len();
+        let (group, request) = (self.group(&key), encode(&key, op, number));
         let lane = connection.map(|connection| connection << 32 | u64::from(group.0));
         let id = self.history.borrow_mut().invoke_in(lane, client, key, op.clone(), now);
-        if let purlin::Request::Propose(command) = &request
-            && op.is_unique()
-        {
+        if let purlin::Request::Propose(command) = &request {
             self.order.borrow_mut().proposed(id, group, command.clone());
         }
         (id, group, request)
@@ -480,6 +479,7 @@ impl Shelf {
         for panic in world.panics() {
             self.violation(format!("{panic:?}"));
         }
+        self.order.borrow().tell(&mut self.history.borrow_mut());
         let history = self.history.borrow();
         let mut inconclusive = 0;
         match linearizability::check(&KvModel, &history, CHECK_STEPS) {
@@ -541,8 +541,8 @@ fn told(op: &Op, outcome: Result<Bytes, RequestError>) -> Told<Reply> {
     }
 }
 
-/// An operation as the machine takes it.
-fn encode(key: &[u8], op: &Op) -> purlin::Request {
+/// An operation as the machine takes it, with its number in the history: no two commands are equal.
+fn encode(key: &[u8], op: &Op, number: usize) -> purlin::Request {
     let set = |value, condition, get| {
         purlin::Request::Propose(KvCommand::Set { key, value, condition, get }.encode())
     };
@@ -560,7 +560,10 @@ fn encode(key: &[u8], op: &Op) -> purlin::Request {
             purlin::Request::Propose(KvCommand::Add { key, delta: *delta }.encode())
         }
         Op::Delete => {
-            purlin::Request::Propose(KvCommand::Delete { keys: keys(key).strings() }.encode())
+            // One more, which never exists and so counts for nothing.
+            let mut keys = keys(key);
+            keys.push(format!("none-{number}").as_bytes());
+            purlin::Request::Propose(KvCommand::Delete { keys: keys.strings() }.encode())
         }
     }
 }

@@ -42,11 +42,6 @@ impl Op {
     pub fn is_read(&self) -> bool {
         matches!(self, Self::Get | Self::Exists | Self::Length)
     }
-
-    /// Whether no other operation is equal, since it has a value of its own.
-    pub fn is_unique(&self) -> bool {
-        !self.is_read() && !matches!(self, Self::Increment(_) | Self::Delete)
-    }
 }
 
 /// What an operation answers.
@@ -177,7 +172,7 @@ impl Workload {
         let choice = self.random.below(20);
         match kind {
             _ if choice == 0 => Op::Delete,
-            Kind::Counter => Op::Increment(self.random.below(9) as i64 - 2),
+            Kind::Counter => Op::Increment(self.step()),
             Kind::List => Op::Append(self.label(client)),
             Kind::Value => match choice {
                 1 | 2 => Op::SetIfAbsent(self.unique(client)),
@@ -198,6 +193,12 @@ impl Workload {
         self.recent.truncate(RECENT_MAX - 1);
         self.recent.push_front(value.clone());
         value
+    }
+
+    /// A number that no other increment has.
+    fn step(&mut self) -> i64 {
+        self.values += 1;
+        self.values as i64 * if self.random.chance(0.3) { -1 } else { 1 }
     }
 
     /// A value that was asked to be written not long ago.

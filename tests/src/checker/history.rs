@@ -39,6 +39,9 @@ pub struct Operation<I, O> {
     pub invoked: Moment,
     /// When the answer came; nothing while none has, and then it is [`Told::Unknown`].
     pub returned: Option<Moment>,
+    /// Where in its log it took effect, if that was seen: it tells a search where to look first, and
+    /// nothing else.
+    pub seen_at: Option<u64>,
     /// When it was asked, in simulated time.
     pub invoked_at: Duration,
     /// When the answer came, in simulated time.
@@ -93,6 +96,7 @@ impl<I, O> History<I, O> {
             key,
             input,
             invoked,
+            seen_at: None,
             returned: None,
             invoked_at: now,
             returned_at: None,
@@ -109,6 +113,11 @@ impl<I, O> History<I, O> {
         operation.returned = Some(moment);
         operation.returned_at = Some(now);
         operation.told = told;
+    }
+
+    /// An operation was seen to take effect at this place of its log.
+    pub fn seen(&mut self, id: OperationId, place: u64) {
+        self.operations[id.0].seen_at = Some(place);
     }
 
     /// One of the operations.

@@ -1,7 +1,7 @@
 //! Whether what was proposed was applied at most once, only if it may be, and in the order of its
 //! connection: seen from the log, and so across keys (safety A5, E1).
 //!
-//! Only commands that no two operations share can be told apart: those with a value of their own.
+//! It needs commands of which no two are equal.
 
 use super::history::{History, Lane, OperationId, Told};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ struct Proposed {
 }
 
 impl Order {
-    /// A client proposes a command that is proposed only once. The order of the calls is what counts.
+    /// A client proposes a command that nobody else does. The order of the calls is what counts.
     pub fn proposed(&mut self, operation: OperationId, group: GroupId, command: Bytes) {
         self.proposed.push(Proposed { operation, group, command });
     }
@@ -33,6 +33,16 @@ impl Order {
     /// A replica has applied a command. A restarted one does it again, at the same place.
     pub fn applied(&mut self, group: GroupId, index: Index, command: &Bytes) {
         self.applied.entry((group, command.clone())).or_default().insert(index);
+    }
+
+    /// Tells the history where its operations took effect.
+    pub fn tell<I, O>(&self, history: &mut History<I, O>) {
+        for Proposed { operation, group, command } in &self.proposed {
+            let places = self.applied.get(&(*group, command.clone()));
+            if let Some(index) = places.and_then(BTreeSet::first) {
+                history.seen(*operation, index.0);
+            }
+        }
     }
 
     /// What must not have happened, in words.

@@ -49,11 +49,13 @@ pub enum Fault {
     WriteError,
     /// A disk fails a sync.
     SyncError,
+    /// A disk has little or no room left, until it is relieved.
+    FullDisk,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kill,
         Self::PowerCut,
         Self::Blackout,
@@ -64,6 +66,7 @@ impl Fault {
         Self::HangDisk,
         Self::WriteError,
         Self::SyncError,
+        Self::FullDisk,
     ];
 }
 
@@ -78,17 +81,21 @@ impl FaultOptions {
     }
 }
 
+/// A full disk has room for a few of these, or for none.
+const ROOM_STEP: u64 = 1 << 20;
+
 /// Lets faults strike and end.
 pub struct Nemesis {
     options: FaultOptions,
     paused: BTreeSet<(NodeId, ShardId)>,
+    full: BTreeSet<NodeId>,
     is_cut: bool,
 }
 
 impl Nemesis {
     /// A nemesis that has done nothing yet.
     pub fn new(options: FaultOptions) -> Self {
-        Self { options, paused: BTreeSet::new(), is_cut: false }
+        Self { options, paused: BTreeSet::new(), full: BTreeSet::new(), is_cut: false }
     }
 
     /// Does one thing, and says for how long the world shall run until the next.
@@ -107,6 +114,7 @@ impl Nemesis {
     pub fn calm(&mut self, world: &World) {
         world.heal();
         self.is_cut = false;
+        self.full.clear();
         self.resume_all(world);
         for &node in &self.options.nodes {
             world.node(node).disarm();
@@ -150,6 +158,11 @@ impl Nemesis {
             }
             Fault::WriteError => arm(world, node, DiskOperation::Write),
             Fault::SyncError => arm(world, node, DiskOperation::Sync),
+            Fault::FullDisk => {
+                let room = random.below(4) * ROOM_STEP;
+                world.node(node).set_quota(Some(world.node(node).used() + room));
+                self.full.insert(node);
+            }
         }
     }
 
@@ -157,12 +170,17 @@ impl Nemesis {
         let random = world.faults();
         let down: Vec<_> =
             self.options.nodes.iter().copied().filter(|&node| !world.is_running(node)).collect();
-        match random.below(3) {
+        match random.below(4) {
             0 if self.is_cut => {
                 world.heal();
                 self.is_cut = false;
             }
             1 if !self.paused.is_empty() => self.resume_all(world),
+            2 if !self.full.is_empty() => {
+                std::mem::take(&mut self.full)
+                    .iter()
+                    .for_each(|&node| world.node(node).set_quota(None));
+            }
             _ if !down.is_empty() => world.restart(*random.pick(&down)),
             _ => {}
         }
