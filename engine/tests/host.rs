@@ -2,7 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "hosts are used from threads")]
 
 use bytes::Bytes;
-use purlin::glommio::SharedPort;
 use purlin::{
     ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, ErrorKind, GroupId, Host,
     HostBuilder, Member, NodeConfig, NodeId, Outcome, RequestError, StateMachine,
