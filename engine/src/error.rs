@@ -39,7 +39,8 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn new(
+    /// From its kind and its four parts.
+    pub fn new(
         kind: ErrorKind,
         what: impl Into<String>,
         place: impl Into<String>,

@@ -28,13 +28,7 @@ impl Failure {
         means: impl Into<String>,
         action: impl Into<String>,
     ) -> Self {
-        Self::Error(Error {
-            kind,
-            what: what.into(),
-            place: place.into(),
-            means: means.into(),
-            action: action.into(),
-        })
+        Self::Error(Error::new(kind, what, place, means, action))
     }
 
     /// The exit code that scripts decide by.

@@ -124,21 +124,21 @@ fn stop_on_signal(host: &Host, mut signals: Signals) {
 }
 
 fn cannot_listen(error: &io::Error, config: &Config) -> Error {
-    purlin::Error {
-        kind: ErrorKind::Environment,
-        what: format!("cannot listen for clients: {error}"),
-        place: config.listen.gateway.to_string(),
-        means: "the node does not start; nothing was changed".into(),
-        action: "stop whoever has the port, or choose another `gateway` in [listen]".into(),
-    }
+    Error::new(
+        ErrorKind::Environment,
+        format!("cannot listen for clients: {error}"),
+        config.listen.gateway.to_string(),
+        "the node does not start; nothing was changed",
+        "stop whoever has the port, or choose another `gateway` in [listen]",
+    )
 }
 
 fn no_signals(error: &io::Error) -> Error {
-    purlin::Error {
-        kind: ErrorKind::Environment,
-        what: format!("cannot watch for signals: {error}"),
-        place: "this process".into(),
-        means: "the node does not start; nothing was changed".into(),
-        action: "look at the limits of this process".into(),
-    }
+    Error::new(
+        ErrorKind::Environment,
+        format!("cannot watch for signals: {error}"),
+        "this process",
+        "the node does not start; nothing was changed",
+        "look at the limits of this process",
+    )
 }
