@@ -4,7 +4,7 @@
 use purlin::{ErrorKind, NodeId, RequestError};
 use purlin_tests::{
     cluster::{
-        self, ClusterOptions,
+        self, ClusterOptions, KeyValue,
         scenario::{Answer, Scenario},
     },
     sim::Crash,
@@ -31,7 +31,11 @@ fn seeds_stay_good() {
         .into_iter()
         .chain(others)
         .filter_map(|(seed, turmoil)| {
-            let report = cluster::run(seed, ClusterOptions::draw(seed, seconds(turmoil)));
+            let report = cluster::run(
+                seed,
+                KeyValue::draw(seed),
+                ClusterOptions::draw(seed, seconds(turmoil)),
+            );
             (!report.violations.is_empty() || report.inconclusive > 0).then(|| report.explain(seed))
         })
         .collect();
@@ -41,7 +45,8 @@ fn seeds_stay_good() {
 #[test]
 fn a_seed_has_one_history() {
     for seed in [3, 5] {
-        let run = || cluster::run(seed, ClusterOptions::draw(seed, seconds(1)));
+        let run =
+            || cluster::run(seed, KeyValue::draw(seed), ClusterOptions::draw(seed, seconds(1)));
         let (one, other) = (run(), run());
         assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
         assert!(one.events > 1_000, "seed {seed} did nothing");

@@ -1,7 +1,7 @@
 //! Runs seeds of the simulator: one to be replayed, or a range on all cores.
 
 use clap::Parser;
-use purlin_tests::cluster::{self, ClusterOptions, Report};
+use purlin_tests::cluster::{self, ClusterOptions, KeyValue, Report};
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering},
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 fn replay(seed: u64, turmoil: Duration, trace: bool) -> ExitCode {
     let options = ClusterOptions::draw(seed, turmoil);
     println!("{options:#?}");
-    let report = cluster::run(seed, options);
+    let report = cluster::run(seed, KeyValue::draw(seed), options);
     if trace {
         report.lines.iter().for_each(|line| println!("{line}"));
     }
@@ -77,7 +77,8 @@ fn run_range(from: u64, to: u64, turmoil: Duration) -> ExitCode {
             if seed >= to {
                 return (failed, sum);
             }
-            let report = cluster::run(seed, ClusterOptions::draw(seed, turmoil));
+            let report =
+                cluster::run(seed, KeyValue::draw(seed), ClusterOptions::draw(seed, turmoil));
             sum.add(&report);
             if !report.violations.is_empty() {
                 println!("{}", report.explain(seed));
