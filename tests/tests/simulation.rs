@@ -19,6 +19,10 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+fn options(seed: u64, turmoil: u64) -> ClusterOptions {
+    ClusterOptions { turmoil: seconds(turmoil), ..ClusterOptions::draw(seed) }
+}
+
 // ---- Seeds
 
 /// Seeds that once failed, with the turmoil that they failed in, and others for breadth.
@@ -31,11 +35,7 @@ fn seeds_stay_good() {
         .into_iter()
         .chain(others)
         .filter_map(|(seed, turmoil)| {
-            let report = cluster::run(
-                seed,
-                KeyValue::draw(seed),
-                ClusterOptions::draw(seed, seconds(turmoil)),
-            );
+            let report = cluster::run(seed, KeyValue::draw(seed), options(seed, turmoil));
             (!report.violations.is_empty() || report.inconclusive > 0).then(|| report.explain(seed))
         })
         .collect();
@@ -45,8 +45,7 @@ fn seeds_stay_good() {
 #[test]
 fn a_seed_has_one_history() {
     for seed in [3, 5] {
-        let run =
-            || cluster::run(seed, KeyValue::draw(seed), ClusterOptions::draw(seed, seconds(1)));
+        let run = || cluster::run(seed, KeyValue::draw(seed), options(seed, 1));
         let (one, other) = (run(), run());
         assert_eq!((one.hash, one.events), (other.hash, other.events), "seed {seed}");
         assert!(one.events > 1_000, "seed {seed} did nothing");

@@ -2,7 +2,10 @@
 
 use crate::sim::{FaultOptions, Random, WorldOptions};
 use purlin::{Durability, NodeId};
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
+
+/// How long faults strike: with the start and the recovery, a run takes 20 to 60 seconds and seldom more.
+const TURMOIL: Range<Duration> = Duration::from_secs(12)..Duration::from_secs(45);
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -31,7 +34,7 @@ pub struct ClusterOptions {
 
 impl ClusterOptions {
     /// Options drawn for a seed: mostly three nodes and few groups, now and then one or five nodes.
-    pub fn draw(seed: u64, turmoil: Duration) -> Self {
+    pub fn draw(seed: u64) -> Self {
         let random = Random::new(seed, "cluster");
         let nodes = *random.pick(&[1, 3, 3, 3, 3, 3, 3, 5]);
         let shards = (0..nodes).map(|_| *random.pick(&[1, 1, 2, 3])).collect::<Vec<u16>>();
@@ -42,7 +45,7 @@ impl ClusterOptions {
             groups: *random.pick(&[1, 2, 4, 7]),
             clients: 1 + random.below(3) as u32,
             pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
-            turmoil,
+            turmoil: Random::new(seed, "turmoil").duration(TURMOIL),
             world: WorldOptions::draw(&random),
             faults: FaultOptions::draw(&random, &ids, shards_max),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
