@@ -150,7 +150,8 @@ impl Subject for Queues {
         std::str::from_utf8(outcome).expect("the machine writes digits").parse().ok()
     }
 
-    fn probe(&self, name: &str) -> Bytes {
-        format!("0 put {name}").into()
+    fn probe(&self, name: &str) -> [Request; 2] {
+        let put = Request::Propose(format!("0 put {name}").into());
+        [put, Request::Query(name.to_owned().into())]
     }
 }

@@ -15,12 +15,14 @@ pub mod kv;
 mod nodes;
 mod options;
 mod phases;
+mod recovery;
 mod report;
 pub mod scenario;
 mod subject;
 
 pub use kv::KeyValue;
 pub use options::ClusterOptions;
+pub use recovery::Fate;
 pub use report::Report;
 pub use subject::{InputOf, OutputOf, Subject};
 
@@ -32,6 +34,7 @@ use nodes::Processes;
 use purlin::NodeId;
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     rc::Rc,
 };
 
@@ -44,7 +47,8 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     nodes.iter().for_each(|node| cluster.init(&world, *node));
     nodes.iter().for_each(|node| cluster.start(&world, *node));
     cluster.turmoil(&world);
-    cluster.recover(&world, &nodes);
+    let core = cluster.forsake(&world, &BTreeSet::new());
+    cluster.recover(&world, &core);
     cluster.judge(&world)
 }
 

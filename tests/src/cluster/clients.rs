@@ -10,9 +10,6 @@ use purlin::{Completion, GroupId, LocalShard, Request, RequestError, Runtime as 
 use purlin_server::resp::slot_of;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-/// How long a client waits after an answer, at most.
-const THINK: Duration = Duration::from_millis(60);
-
 impl<S: Subject> Cluster<S> {
     /// The clients of a shard, as long as it runs.
     pub(super) fn spawn_clients(
@@ -47,8 +44,7 @@ impl<S: Subject> Cluster<S> {
                 Request::Query(query) => local.query(group, query).await,
             };
             self.complete(id, self.told(&input, outcome), &runtime);
-            let think = runtime.random() % THINK.as_micros() as u64;
-            runtime.sleep(Duration::from_micros(think)).await;
+            self.think(&runtime).await;
         }
     }
 
@@ -83,9 +79,19 @@ impl<S: Subject> Cluster<S> {
                 };
                 self.complete(id, self.told(&input, outcome), &runtime);
             }
-            let think = runtime.random() % (2 * THINK.as_micros()) as u64;
-            runtime.sleep(Duration::from_micros(think)).await;
+            self.think(&runtime).await;
+            self.think(&runtime).await;
         }
+    }
+
+    /// A pause, longer when all clients are silent.
+    async fn think(&self, runtime: &SimRuntime) {
+        let mean = self.options.think.as_nanos() as u64;
+        let pause = Duration::from_nanos(runtime.random() % (2 * mean + 1));
+        let now = runtime.world_time();
+        let idle = self.options.idle.iter().find(|idle| idle.contains(&now));
+        let silence = idle.map_or(Duration::ZERO, |idle| idle.end - now);
+        runtime.sleep(pause + silence).await;
     }
 
     /// Writes down that a client asks, and says where to ask what.

@@ -96,14 +96,15 @@ impl Subject for KeyValue {
         }
     }
 
-    fn probe(&self, name: &str) -> Bytes {
+    fn probe(&self, name: &str) -> [Request; 2] {
         let set = KvCommand::Set {
             key: name.as_bytes(),
             value: b"x",
             condition: SetCondition::Always,
             get: false,
         };
-        set.encode()
+        let get = KvQuery::Get { key: name.as_bytes() };
+        [Request::Propose(set.encode()), Request::Query(get.encode())]
     }
 }
 

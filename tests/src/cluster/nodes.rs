@@ -29,6 +29,8 @@ pub(super) struct Processes {
     pub(super) locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     /// Nodes with a shard that has stopped: they are started again when all is calm.
     pub(super) stopped: RefCell<BTreeSet<NodeId>>,
+    /// Nodes that were started again when all was calm already.
+    pub(super) revived: RefCell<BTreeSet<NodeId>>,
     /// Why shards have stopped, in that order.
     pub(super) stops: RefCell<Vec<(NodeId, purlin::Error)>>,
     /// How often nodes were started.
@@ -62,7 +64,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    fn shards(&self, node: NodeId) -> u16 {
+    pub(super) fn shards(&self, node: NodeId) -> u16 {
         self.options.shards[node.0 as usize - 1]
     }
 

@@ -38,7 +38,7 @@ pub trait Subject: Sized + 'static {
     /// What an outcome or an answer of the machine tells the client that asked for `input`.
     fn decode(&self, input: &InputOf<Self>, outcome: &[u8]) -> OutputOf<Self>;
 
-    /// A command that the machine takes in any state, and that touches no key of [`Subject::next`]. Such
-    /// commands show at the end of a run that every group works.
-    fn probe(&self, name: &str) -> Bytes;
+    /// A command and a query that the machine takes in any state, and that touch no key of
+    /// [`Subject::next`]. They show at the end of a run that every group works.
+    fn probe(&self, name: &str) -> [Request; 2];
 }
