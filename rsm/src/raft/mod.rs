@@ -42,6 +42,8 @@ mod oracle;
 mod raft_test;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod script_test;
 
 pub use progress::Window;
 pub use read::ConfirmedRead;

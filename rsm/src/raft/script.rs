@@ -1,5 +1,4 @@
-//! The language of the scripts in `testscripts/`, over a [`Cluster`]. Each script is run by
-//! [`every_script_is_as_written`], and says what it shows in its first comment.
+//! The language of the scripts in `testscripts/`, over a [`Cluster`]. `script_test.rs` runs them.
 //!
 //! A command that touches a node also hands out what that node wants done, unless it is tagged
 //! `[hold]`. Writes and messages then wait for `persist` and `deliver`.
@@ -40,41 +39,13 @@ use crate::{
 };
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use std::{error::Error, path::Path, str::FromStr};
+use std::{error::Error, str::FromStr};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-#[test]
-fn every_script_is_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft/testscripts");
-    let mut scripts: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the scripts' folder")
-        .map(|entry| entry.expect("a script").path())
-        .collect();
-    scripts.sort();
-    assert!(scripts.len() >= 30, "only {} scripts in {}", scripts.len(), folder.display());
-    let only = std::env::var("PURLIN_SCRIPT").ok();
-    let is_wanted =
-        |path: &std::path::PathBuf| only.as_ref().is_none_or(|name| path.ends_with(name));
-    for script in scripts.into_iter().filter(is_wanted) {
-        let mut runner = Script { cluster: Cluster::new(Options::default()) };
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            goldenscript::run(&mut runner, &script)
-        }));
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => panic!("{}: {error}", script.display()),
-            Err(panic) => {
-                eprintln!("in {}, after:\n{}", script.display(), runner.cluster.take_told());
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-}
-
 /// Runs one script.
-struct Script {
-    cluster: Cluster,
+pub(super) struct Script {
+    pub cluster: Cluster,
 }
 
 impl Runner for Script {

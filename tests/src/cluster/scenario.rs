@@ -1,12 +1,12 @@
 //! A cluster that a test leads step by step: the same nodes as those of a seed, calm unless the test
 //! says otherwise. What is asked of it is bounded in simulated time.
 
-use super::{ClusterOptions, Shelf};
-use crate::sim::{Crash, FaultOptions, Outcome, World, WorldOptions};
+use super::{Cluster, ClusterOptions, KeyValue};
+use crate::sim::{Crash, Outcome, Random, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
 use purlin::{
-    Durability, ErrorKind, GroupId, LocalShard, NodeId, RequestError, ShardId,
+    ErrorKind, GroupId, LocalShard, NodeId, RequestError, ShardId,
     kv::{KvCommand, KvOutcome, KvQuery, SetCondition},
 };
 use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -15,7 +15,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 pub struct Scenario {
     /// Its world, to cut, crash and restore in.
     pub world: World,
-    shelf: Rc<Shelf>,
+    cluster: Rc<Cluster<KeyValue>>,
 }
 
 /// What a request was answered, or nothing when no answer came in time.
@@ -28,30 +28,12 @@ impl Scenario {
     /// Directories of `nodes` nodes with one shard and one group each, and no process. With `clients`
     /// at each node there is load beside what the test asks.
     pub fn new(seed: u64, nodes: u32, clients: u32) -> Self {
-        let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-        let options = ClusterOptions {
-            nodes,
-            shards: vec![1; nodes as usize],
-            groups: 1,
-            clients,
-            pipeline: 4,
-            turmoil: Duration::ZERO,
-            world: WorldOptions { nodes, ..WorldOptions::default() },
-            workload: WorkloadOptions::default(),
-            faults: FaultOptions {
-                nodes: ids.clone(),
-                shards: 1,
-                down_max: 0,
-                pause_mean: Duration::from_secs(1),
-                kinds: Vec::new(),
-            },
-            durability: Durability::EachWrite,
-            segment_bytes: 1 << 20,
-        };
+        let options = ClusterOptions { clients, ..ClusterOptions::calm(nodes, 1) };
         let world = World::new(seed, options.world.clone());
-        let shelf = Shelf::new(seed, options, true);
-        ids.iter().for_each(|node| shelf.init(&world, *node));
-        Self { world, shelf }
+        let load = KeyValue::new(Random::new(seed, "workload"), WorkloadOptions::default());
+        let cluster = Cluster::new(load, options, true);
+        cluster.nodes().into_iter().for_each(|node| cluster.init(&world, node));
+        Self { world, cluster }
     }
 
     /// The same with all nodes started, and a first write done.
@@ -64,7 +46,7 @@ impl Scenario {
 
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (1..=self.shelf.options.nodes).map(NodeId)
+        (1..=self.cluster.options.nodes).map(NodeId)
     }
 
     /// All nodes but one.
@@ -74,13 +56,12 @@ impl Scenario {
 
     /// Makes a node's directory anew.
     pub fn init(&self, node: NodeId) {
-        self.shelf.init(&self.world, node);
+        self.cluster.init(&self.world, node);
     }
 
     /// Starts a node with a number of shards in its configuration.
     pub fn start(&self, node: NodeId, shards: u16) {
-        let shelf = self.shelf.clone();
-        self.world.start(node, shards, move |runtime| shelf.clone().run_shard(runtime));
+        self.cluster.start_with(&self.world, node, shards);
     }
 
     /// Lets time pass.
@@ -98,12 +79,12 @@ impl Scenario {
     /// Takes a node down, and waits until that is done.
     pub fn crash(&self, node: NodeId, how: Crash) {
         self.world.crash(node, how);
-        self.shelf.locals.borrow_mut().retain(|(at, _), _| *at != node);
+        self.cluster.processes.locals.borrow_mut().retain(|(at, _), _| *at != node);
     }
 
     /// Whom the running nodes among `nodes` take for the leader, in the highest term that they know.
     pub fn leader_among(&self, nodes: &[NodeId]) -> Option<NodeId> {
-        let locals = self.shelf.locals.borrow();
+        let locals = self.cluster.processes.locals.borrow();
         let running = locals.iter().filter(|((node, _), _)| nodes.contains(node));
         let statuses = running.flat_map(|(_, local)| local.board().groups().next());
         statuses.max_by_key(|status| status.term)?.leader
@@ -162,7 +143,7 @@ impl Scenario {
 
     /// Why shards have stopped, in that order.
     pub fn stops(&self) -> Vec<(NodeId, ErrorKind, String)> {
-        let stops = self.shelf.stops.borrow();
+        let stops = self.cluster.processes.stops.borrow();
         stops.iter().map(|(node, error)| (*node, error.kind, error.to_string())).collect()
     }
 
@@ -178,7 +159,7 @@ impl Scenario {
 
     /// No replicas that differ, no panic.
     pub fn assert_sound(&self) {
-        assert_eq!(self.shelf.violations.take(), Vec::<String>::new());
+        assert_eq!(self.cluster.judges.violations.take(), Vec::<String>::new());
         assert_eq!(self.world.panics(), []);
     }
 
@@ -191,7 +172,7 @@ impl Scenario {
     where
         F: Future<Output = Result<Bytes, RequestError>> + 'static,
     {
-        let local = self.shelf.locals.borrow().get(&(at, ShardId(0))).cloned()?;
+        let local = self.cluster.processes.locals.borrow().get(&(at, ShardId(0))).cloned()?;
         let answer: Rc<RefCell<Answer>> = Rc::default();
         let (told, request) = (answer.clone(), request(local));
         purlin::Runtime::spawn(&self.world.outside(), async move {

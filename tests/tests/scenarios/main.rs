@@ -1,0 +1,8 @@
+//! What a cluster of the real engine does in the simulated world when one thing goes wrong, by theme.
+
+mod crashes;
+mod directories;
+mod disks;
+mod idleness;
+mod partitions;
+mod support;
