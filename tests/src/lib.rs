@@ -9,4 +9,5 @@ pub mod explore;
 pub mod sim;
 
 pub mod checker;
+pub mod reached;
 pub mod workload;
