@@ -5,4 +5,5 @@ pub mod cluster;
 pub mod sim;
 
 pub mod checker;
+pub mod resp;
 pub mod workload;
