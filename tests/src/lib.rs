@@ -10,4 +10,5 @@ pub mod sim;
 
 pub mod checker;
 pub mod reached;
+pub mod resp;
 pub mod workload;
