@@ -4,5 +4,7 @@ mod crashes;
 mod directories;
 mod disks;
 mod idleness;
+mod mit_kvraft;
+mod mit_raft;
 mod partitions;
 mod support;
