@@ -3,6 +3,7 @@
 mod crashes;
 mod directories;
 mod disks;
+mod elections;
 mod idleness;
 mod mit_kvraft;
 mod mit_raft;
