@@ -265,9 +265,9 @@ impl Scenario {
         pending
     }
 
-    /// A connection at a running node, to ask many things in their order.
-    pub fn connect(&self, at: NodeId) -> Rc<Connection> {
-        self.local(at).expect("the node runs").connect()
+    /// A connection at a shard of a running node, to ask many things in their order.
+    pub fn connect(&self, at: NodeId, shard: ShardId) -> Rc<Connection> {
+        self.shelf.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
     }
 
     fn local(&self, at: NodeId) -> Option<LocalShard<crate::sim::SimRuntime>> {

@@ -1,5 +1,6 @@
 //! What a cluster of the real engine does in the simulated world when one thing goes wrong, by theme.
 
+mod clients;
 mod crashes;
 mod directories;
 mod disks;
