@@ -1,8 +1,12 @@
 //! What a cluster of the real engine does in the simulated world when one thing goes wrong, by theme.
 
+mod clients;
 mod crashes;
 mod directories;
 mod disks;
+mod elections;
 mod idleness;
+mod mit_kvraft;
+mod mit_raft;
 mod partitions;
 mod support;
