@@ -12,6 +12,8 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
 const RECOVERY: Duration = Duration::from_secs(60);
 /// How long a probe waits for one shard's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it waits before it asks again.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// The search for an order of one key's operations gives up after so many steps.
 const CHECK_STEPS: u64 = 2_000_000;
 /// More violations of one run tell nothing new.
@@ -102,17 +104,25 @@ impl<S: Subject> Cluster<S> {
         loop {
             let local = self.processes.locals.borrow().get(&(node, ShardId(0))).cloned();
             if let Some(local) = local {
-                // The shard may have ended with its process, and will never answer.
                 let answered = async { local.propose(group, command.clone()).await.is_ok() };
                 let given_up = async {
-                    runtime.sleep(PATIENCE).await;
+                    self.lose_patience(runtime).await;
                     false
                 };
                 if futures_lite::future::or(answered, given_up).await {
                     return;
                 }
             }
-            runtime.sleep(Duration::from_millis(100)).await;
+            runtime.sleep(PROBE_PAUSE).await;
+        }
+    }
+
+    /// Returns when an answer took too long, or when whom a probe asked may have ended with its process,
+    /// since one was started: it will never answer.
+    async fn lose_patience(&self, runtime: &SimRuntime) {
+        let (end, starts) = (runtime.now() + PATIENCE, self.processes.starts.get());
+        while runtime.now() < end && self.processes.starts.get() == starts {
+            runtime.sleep(PROBE_PAUSE).await;
         }
     }
 
