@@ -94,7 +94,11 @@ impl<S: Subject> Cluster<S> {
     /// Starts a node with a number of shards in its configuration.
     pub(super) fn start_with(self: &Rc<Self>, world: &World, node: NodeId, shards: u16) {
         let cluster = self.clone();
-        world.start(node, shards, move |runtime| cluster.clone().run_shard(runtime));
+        world.start(node, shards, move |runtime| {
+            // An earlier process may have ended without a word.
+            cluster.processes.locals.borrow_mut().remove(&(runtime.node(), runtime.shard()));
+            cluster.clone().run_shard(runtime)
+        });
     }
 
     /// What one shard of a node runs.

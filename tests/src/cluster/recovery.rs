@@ -15,6 +15,8 @@ use std::{
 const RECOVERY: Duration = Duration::from_secs(60);
 /// How long a probe waits for one shard's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it waits before it asks again.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// Each group has a leader this many election timeouts after the shards of a majority run.
 const ELECTION_TIMEOUTS: u32 = 10;
 /// A group that works moves on by no more terms while nothing goes wrong.
@@ -213,7 +215,7 @@ impl<S: Subject> Cluster<S> {
     async fn probe(&self, runtime: &SimRuntime, node: NodeId, group: GroupId) {
         for request in self.subject.probe(&format!("probe-{node}-{group}")) {
             while !self.answers(runtime, node, group, request.clone()).await {
-                runtime.sleep(Duration::from_millis(100)).await;
+                runtime.sleep(PROBE_PAUSE).await;
             }
         }
     }
@@ -234,11 +236,19 @@ impl<S: Subject> Cluster<S> {
                 Request::Query(query) => local.query(group, query).await.is_ok(),
             }
         };
-        // The shard may have ended with its process, and will never answer.
         let given_up = async {
-            runtime.sleep(PATIENCE).await;
+            self.lose_patience(runtime).await;
             false
         };
         futures_lite::future::or(answered, given_up).await
+    }
+
+    /// Returns when an answer took too long, or when whom a probe asked may have ended with its process,
+    /// since one was started: it will never answer.
+    async fn lose_patience(&self, runtime: &SimRuntime) {
+        let (end, starts) = (runtime.now() + PATIENCE, self.processes.starts.get());
+        while runtime.now() < end && self.processes.starts.get() == starts {
+            runtime.sleep(PROBE_PAUSE).await;
+        }
     }
 }
