@@ -1,7 +1,6 @@
 //! The server's real front end in the simulated world: what clients of Redis' protocol are told while
 //! nodes die, links break, readers sleep, and bytes come in pieces.
 
-#[path = "resp_simulation/site.rs"]
 mod site;
 
 use purlin::{NodeId, Runtime, ShardId};
@@ -10,7 +9,13 @@ use purlin_tests::{
     sim::{Crash, NetOptions, WorldOptions},
 };
 use site::{Site, SiteOptions};
-use std::{io::ErrorKind, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io::ErrorKind,
+    ops::Range,
+    rc::Rc,
+    time::Duration,
+};
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -39,6 +44,15 @@ async fn replies(wire: &mut Wire, count: usize) -> Vec<Value> {
         replies.push(wire.reply().await.expect("a reply"));
     }
     replies
+}
+
+/// The reply to one request, at the first shard of a node.
+fn read(site: &Site, node: NodeId, line: &str) -> Value {
+    let bytes = pipeline(&[line]);
+    site.ask(node, ShardId(0), seconds(20), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        wire.reply().await.expect("a reply")
+    })
 }
 
 // ---- Order
@@ -72,6 +86,24 @@ fn a_pipeline_is_answered_in_its_order_at_every_node_and_shard() {
     site.assert_sound();
 }
 
+/// The server takes requests in as far as its ring has room, and reads on when replies are out.
+#[test]
+fn a_pipeline_longer_than_the_ring_needs_no_reader_meanwhile() {
+    const REQUESTS: usize = 3_000;
+    let site = Site::running(11, SiteOptions::default());
+    let lines: Vec<String> = (0..REQUESTS).map(|n| format!("INCRBY key-{} 1", n % 7)).collect();
+    let bytes = pipeline(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let runtime = site.world.outside();
+    let answers = site.ask(THREE, ShardId(0), seconds(60), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        runtime.sleep(seconds(5)).await;
+        replies(&mut wire, REQUESTS).await
+    });
+    let expected: Vec<_> = (0..REQUESTS).map(|n| Value::Integer(1 + n as i64 / 7)).collect();
+    assert_eq!(answers, expected);
+    site.assert_sound();
+}
+
 // ---- Truth
 
 /// Clients of all nodes, while nodes die and links break: no order of what they were told and no log may
@@ -79,27 +111,109 @@ fn a_pipeline_is_answered_in_its_order_at_every_node_and_shard() {
 #[test]
 fn no_client_is_told_what_is_not_so_while_nodes_die() {
     let mut told = (0, 0, 0);
-    for seed in 0..6 {
+    for seed in 0..4 {
         let site = Site::running(seed, SiteOptions::default());
-        (0..6).for_each(|_| site.spawn_client());
-        for round in 0..4 {
-            site.run_for(Duration::from_millis(700 + 130 * round));
-            let node = NodeId(1 + (seed as u32 + round as u32) % 3);
-            match round % 3 {
-                0 => site.world.crash(node, Crash::Kill),
-                1 => site.world.crash(node, Crash::PowerCut),
-                _ => site.nodes().for_each(|other| site.world.reset_connections(NodeId(0), other)),
-            }
-            site.run_for(Duration::from_millis(900));
-            if !site.world.is_running(node) {
-                site.world.restart(node);
-            }
-        }
+        (0..4).for_each(|_| site.spawn_client());
+        site.turmoil(seconds(15));
         let counts = site.judge(seconds(60));
         told = (told.0 + counts.0, told.1 + counts.1, told.2 + counts.2);
     }
-    let (done, _, unknown) = told;
-    assert!(done > 1_000 && unknown > 10, "{told:?} shows little");
+    let (done, not_applied, unknown) = told;
+
+    assert!(done > 1_000 && not_applied > 5 && unknown > 100, "{told:?} shows little");
+}
+
+/// Only a majority may say OK; who has none says so in time, and means it.
+#[test]
+fn a_node_without_a_majority_promises_nothing() {
+    let site = Site::running(7, SiteOptions::default());
+    [TWO, THREE].into_iter().for_each(|node| site.world.crash(node, Crash::PowerCut));
+    // At first it leads, or forwards to leaders that are gone; later it knows of none.
+    let mut answers = set_lone_keys(&site, 0..12);
+    answers.extend(set_lone_keys(&site, 12..24));
+    [TWO, THREE].into_iter().for_each(|node| site.world.restart(node));
+    site.nodes().for_each(|node| site.must_serve(node));
+    let mut not_applied = 0;
+    for (n, answer) in answers.into_iter().enumerate() {
+        let Value::Error(text) = answer else { panic!("lone-{n} was answered {answer:?}") };
+        if !text.starts_with("UNKNOWN ") {
+            assert!(text.starts_with("CLUSTERDOWN ") || text.starts_with("TRYAGAIN "), "{text}");
+            assert_eq!(read(&site, TWO, &format!("GET lone-{n}")), Value::Nil, "{text}");
+            not_applied += 1;
+        }
+    }
+    assert!((1..24).contains(&not_applied), "{not_applied} were promised not to be applied");
+    site.assert_sound();
+}
+
+/// Sets keys at the first node, and waits for what it says, which is at most as long as it may take.
+fn set_lone_keys(site: &Site, numbers: Range<usize>) -> Vec<Value> {
+    let lines: Vec<String> = numbers.map(|n| format!("SET lone-{n} {n}")).collect();
+    let bytes = pipeline(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    site.ask(ONE, ShardId(0), seconds(12), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        replies(&mut wire, lines.len()).await
+    })
+}
+
+/// Keys that share a tag are set all at once, for a reader at any node.
+#[test]
+fn many_keys_of_one_tag_are_set_all_at_once_while_nodes_die() {
+    let site = Site::running(8, SiteOptions::default());
+    let (pairs, torn) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Vec::new())));
+    for (node, shard) in site.shards() {
+        let (runtime, pairs, torn) = (site.world.outside(), pairs.clone(), torn.clone());
+        site.world.outside().spawn(async move {
+            for n in 0.. {
+                let set = format!("MSET {{t}}a {node}-{shard}-{n} {{t}}b {node}-{shard}-{n}");
+                let bytes = pipeline(&[&set, "MGET {t}a {t}b"]);
+                let talk = async {
+                    let mut wire = Wire::connect(&runtime, &resp::address(node, shard)).await?;
+                    wire.write(&bytes).await?;
+                    wire.reply().await?;
+                    wire.reply().await
+                };
+                let given_up = async {
+                    runtime.sleep(seconds(12)).await;
+                    Err(ErrorKind::TimedOut.into())
+                };
+                match futures_lite::future::or(talk, given_up).await {
+                    Ok(Value::Array(values)) if values[0] == values[1] => {
+                        pairs.set(pairs.get() + 1)
+                    }
+                    Ok(Value::Array(values)) => torn.borrow_mut().push(values),
+                    Ok(_) | Err(_) => {}
+                }
+                runtime.sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    site.turmoil(seconds(10));
+    assert_eq!(*torn.borrow(), Vec::<Vec<Value>>::new());
+    assert!(pairs.get() > 100, "{} pairs were read", pairs.get());
+    let refusal = read(&site, ONE, "MSET x 1 y 2 z 3 key-1 4 key-2 5");
+    let Value::Error(text) = refusal else { panic!("it spans groups: {refusal:?}") };
+    assert!(text.starts_with("CROSSSLOT "), "{text}");
+    assert_eq!(read(&site, TWO, "EXISTS x y z"), Value::Integer(0));
+    site.assert_sound();
+}
+
+#[test]
+fn what_is_not_offered_changes_nothing() {
+    let site = Site::running(10, SiteOptions::default());
+    let lines = ["HELLO 3", "MULTI", "SET k v EX 1", "EXEC", "GET k", "QUIT"];
+    let bytes = pipeline(&lines);
+    let (answers, end) = site.ask(TWO, ShardId(1), seconds(10), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        (replies(&mut wire, lines.len()).await, wire.reply().await)
+    });
+    assert!(matches!(answers[0], Value::Map(_)), "{answers:?}");
+    for refusal in &answers[1..4] {
+        assert!(matches!(refusal, Value::Error(text) if text.starts_with("ERR ")), "{answers:?}");
+    }
+    assert_eq!(answers[4..], [Value::Nil, ok()]);
+    assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
+    site.assert_sound();
 }
 
 #[test]
@@ -254,6 +368,44 @@ fn a_client_that_reads_slowly_is_not_dropped() {
     for (place, answer) in answers.into_iter().enumerate() {
         let answer = answer.unwrap_or_else(|error| panic!("reply {place}: {error}"));
         assert_eq!(answer, bulk(&value), "reply {place}");
+    }
+    site.assert_sound();
+}
+
+#[test]
+fn one_client_too_many_is_told_so_and_a_lost_one_makes_room() {
+    let site = Site::running(
+        12,
+        SiteOptions { front: |options| options.clients_max = 2, ..SiteOptions::default() },
+    );
+    let runtime = site.world.outside();
+    for node in [ONE, TWO] {
+        let runtime = runtime.clone();
+        let (pong, refusal) = site.ask(node, ShardId(0), seconds(10), async move |mut first| {
+            let address = resp::address(node, ShardId(0));
+            let mut second = Wire::connect(&runtime, &address).await.expect("it is taken in");
+            for wire in [&mut first, &mut second] {
+                wire.write(&pipeline(&["PING"])).await.expect("it is sent");
+                assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+            }
+            let mut third = Wire::connect(&runtime, &address).await.expect("it is taken in");
+            let refusal = third.reply().await.expect("a reply");
+            drop(second);
+            let again = async {
+                loop {
+                    let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
+                    // It may be refused, and closed, before it has said anything.
+                    let _ = wire.write(&pipeline(&["PING"])).await;
+                    match wire.reply().await {
+                        Ok(Value::Simple(pong)) => return pong,
+                        _ => runtime.sleep(Duration::from_millis(10)).await,
+                    }
+                }
+            };
+            (again.await, refusal)
+        });
+        assert_eq!(pong, "PONG");
+        assert_eq!(refusal, Value::Error("ERR max number of clients reached".into()));
     }
     site.assert_sound();
 }
