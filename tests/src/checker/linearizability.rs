@@ -153,16 +153,17 @@ struct Item<'a, M: Model> {
     twin: Option<usize>,
     /// The last answered operation before it in its lane: it comes first.
     after: Option<usize>,
+    /// Where it was seen to take effect.
+    seen_at: Option<u64>,
 }
 
 impl<M: Model> Item<'_, M> {
     /// The lower, the sooner it is tried, when all that was seen up to `reached` has come. What is in
     /// doubt and was passed over had no effect at its place.
     fn rank(&self, reached: Option<u64>) -> u64 {
-        let seen_at = self.operation.seen_at;
         match self.answer {
-            Some(_) => seen_at.unwrap_or(0),
-            None => seen_at.filter(|_| seen_at > reached).unwrap_or(u64::MAX),
+            Some(_) => self.seen_at.unwrap_or(0),
+            None => self.seen_at.filter(|place| Some(*place) > reached).unwrap_or(u64::MAX),
         }
     }
 }
@@ -189,7 +190,8 @@ impl<'a, M: Model> Search<'a, M> {
             if let Some(lane) = operation.lane {
                 lanes.insert((lane, operation.invoked), items.len());
             }
-            items.push(Item { operation, answer: Some(answer), twin: None, after });
+            let seen_at = operation.seen_at;
+            items.push(Item { operation, answer: Some(answer), twin: None, after, seen_at });
         }
         let definite = items.len();
         let mut by_return: Vec<_> = (0..definite).collect();
@@ -203,8 +205,10 @@ impl<'a, M: Model> Search<'a, M> {
                     && (item.after.is_none() || item.after == after)
             };
             let twin = items[definite..].iter().rposition(equal).map(|place| definite + place);
-            items.push(Item { operation, answer: None, twin, after });
+            let seen_at = operation.seen_at;
+            items.push(Item { operation, answer: None, twin, after, seen_at });
         }
+        share_places(&mut items[definite..], definite);
         Self {
             model,
             ordered: BitSet::new(items.len()),
@@ -337,7 +341,7 @@ impl<'a, M: Model> Search<'a, M> {
         }
         let candidates = definite.chain(self.definite..self.items.len()).filter(may_come);
         let mut candidates: Vec<_> = candidates.collect();
-        let reached = self.order.iter().rev().find_map(|&it| self.items[it].operation.seen_at);
+        let reached = self.order.iter().rev().find_map(|&it| self.items[it].seen_at);
         candidates
             .sort_by_key(|&place| std::cmp::Reverse((self.items[place].rank(reached), place)));
         Frame { candidates, state: self.state.clone(), settled, settled_returns }
@@ -369,6 +373,24 @@ impl<'a, M: Model> Search<'a, M> {
             state: format!("{state:?}"),
             unexplained: stuck.map(|(_, item)| item.operation.to_string()).collect(),
         }
+    }
+}
+
+/// Twins stand for each other, and the earlier comes first: so it takes the first of the places at which
+/// any of them was seen. `items` begin at the place `first` of all.
+fn share_places<M: Model>(items: &mut [Item<'_, M>], first: usize) {
+    let mut chains: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut chain_of: Vec<usize> = Vec::new();
+    for (place, item) in items.iter().enumerate() {
+        let chain = item.twin.map_or(place, |twin| chain_of[twin - first]);
+        chain_of.push(chain);
+        chains.entry(chain).or_default().push(place);
+    }
+    for chain in chains.into_values() {
+        let mut seen: Vec<_> = chain.iter().filter_map(|&place| items[place].seen_at).collect();
+        seen.sort_unstable();
+        let mut seen = seen.into_iter();
+        chain.iter().for_each(|&place| items[place].seen_at = seen.next());
     }
 }
 

@@ -1,13 +1,13 @@
 //! A cluster that a test leads step by step: the same nodes as those of a seed, calm unless the test
 //! says otherwise. What is asked of it is bounded in simulated time.
 
-use super::{ClusterOptions, Shelf};
-use crate::sim::{Crash, FaultOptions, Outcome, World, WorldOptions};
+use super::{Cluster, ClusterOptions, KeyValue};
+use crate::sim::{Crash, Outcome, Random, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
 use purlin::{
-    Connection, Durability, ErrorKind, GroupId, GroupStatus, Index, LocalShard, NodeId, Request,
-    RequestError, ShardId, Term,
+    Connection, ErrorKind, GroupId, GroupStatus, Index, LocalShard, NodeId, Request, RequestError,
+    ShardId, Term,
     kv::{KvCommand, KvOutcome, KvQuery, SetCondition},
 };
 use std::{
@@ -21,7 +21,7 @@ use std::{
 pub struct Scenario {
     /// Its world, to cut, crash and restore in.
     pub world: World,
-    shelf: Rc<Shelf>,
+    cluster: Rc<Cluster<KeyValue>>,
     elections: RefCell<Elections>,
     unplugged: RefCell<BTreeSet<NodeId>>,
 }
@@ -54,25 +54,7 @@ impl Pending {
 /// A cluster of `nodes` nodes with one shard and one group each, where nothing goes wrong by itself.
 /// With `clients` at each node there is load beside what the test asks.
 pub fn calm(nodes: u32, clients: u32) -> ClusterOptions {
-    ClusterOptions {
-        nodes,
-        shards: vec![1; nodes as usize],
-        groups: 1,
-        clients,
-        pipeline: 4,
-        turmoil: Duration::ZERO,
-        world: WorldOptions { nodes, ..WorldOptions::default() },
-        workload: WorkloadOptions::default(),
-        faults: FaultOptions {
-            nodes: (1..=nodes).map(NodeId).collect(),
-            shards: 1,
-            down_max: 0,
-            pause_mean: Duration::from_secs(1),
-            kinds: Vec::new(),
-        },
-        durability: Durability::EachWrite,
-        segment_bytes: 1 << 20,
-    }
+    ClusterOptions { clients, ..ClusterOptions::calm(nodes, 1) }
 }
 
 impl Scenario {
@@ -88,25 +70,38 @@ impl Scenario {
 
     /// Directories of another kind of cluster, and no process.
     pub fn with(seed: u64, options: ClusterOptions) -> Self {
+        Self::with_load(seed, options, WorkloadOptions::default())
+    }
+
+    /// The same with another load.
+    pub fn with_load(seed: u64, options: ClusterOptions, load: WorkloadOptions) -> Self {
         let world = World::new(seed, options.world.clone());
-        let shelf = Shelf::new(seed, options, true);
-        let scenario =
-            Self { world, shelf, elections: RefCell::default(), unplugged: RefCell::default() };
+        let load = KeyValue::new(Random::new(seed, "workload"), load);
+        let scenario = Self {
+            world,
+            cluster: Cluster::new(load, options, true),
+            elections: RefCell::default(),
+            unplugged: RefCell::default(),
+        };
         scenario.nodes().for_each(|node| scenario.init(node));
         scenario
     }
 
     /// The same with all nodes started, and a first write done.
     pub fn running_with(seed: u64, options: ClusterOptions) -> Self {
-        let scenario = Self::with(seed, options);
-        scenario.nodes().for_each(|node| scenario.start(node, scenario.shelf.shards(node)));
-        scenario.must_write(NodeId(1), "first", "1", Duration::from_secs(20));
-        scenario
+        Self::with(seed, options).started()
+    }
+
+    /// Starts all nodes, and does a first write.
+    pub fn started(self) -> Self {
+        self.nodes().for_each(|node| self.start(node, self.cluster.shards(node)));
+        self.must_write(NodeId(1), "first", "1", Duration::from_secs(20));
+        self
     }
 
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
-        (1..=self.shelf.options.nodes).map(NodeId)
+        (1..=self.cluster.options.nodes).map(NodeId)
     }
 
     /// All nodes but one.
@@ -116,13 +111,12 @@ impl Scenario {
 
     /// Makes a node's directory anew.
     pub fn init(&self, node: NodeId) {
-        self.shelf.init(&self.world, node);
+        self.cluster.init(&self.world, node);
     }
 
     /// Starts a node with a number of shards in its configuration.
     pub fn start(&self, node: NodeId, shards: u16) {
-        let shelf = self.shelf.clone();
-        self.world.start(node, shards, move |runtime| shelf.clone().run_shard(runtime));
+        self.cluster.start_with(&self.world, node, shards);
     }
 
     /// Lets time pass.
@@ -146,12 +140,12 @@ impl Scenario {
     /// Takes a node down, and waits until that is done.
     pub fn crash(&self, node: NodeId, how: Crash) {
         self.world.crash(node, how);
-        self.shelf.locals.borrow_mut().retain(|(at, _), _| *at != node);
+        self.cluster.processes.locals.borrow_mut().retain(|(at, _), _| *at != node);
     }
 
     /// Whom the running nodes among `nodes` take for the leader, in the highest term that they know.
     pub fn leader_among(&self, nodes: &[NodeId]) -> Option<NodeId> {
-        let locals = self.shelf.locals.borrow();
+        let locals = self.cluster.processes.locals.borrow();
         let running = locals.iter().filter(|((node, _), _)| nodes.contains(node));
         let statuses = running.flat_map(|(_, local)| local.board().groups().next());
         statuses.max_by_key(|status| status.term)?.leader
@@ -168,7 +162,7 @@ impl Scenario {
 
     /// How a group stands at a node, if that runs.
     pub fn status(&self, node: NodeId, group: GroupId) -> Option<GroupStatus> {
-        let locals = self.shelf.locals.borrow();
+        let locals = self.cluster.processes.locals.borrow();
         let board = locals.get(&(node, ShardId(0)))?.board();
         board.groups().find(|status| status.group == group)
     }
@@ -192,7 +186,7 @@ impl Scenario {
     /// Election safety: one leader of a group in one term, at whatever moment.
     fn note_leaders(&self) {
         let mut elections = self.elections.borrow_mut();
-        for ((node, shard), local) in self.shelf.locals.borrow().iter() {
+        for ((node, shard), local) in self.cluster.processes.locals.borrow().iter() {
             if *shard != ShardId(0) {
                 continue;
             }
@@ -267,11 +261,11 @@ impl Scenario {
 
     /// A connection at a shard of a running node, to ask many things in their order.
     pub fn connect(&self, at: NodeId, shard: ShardId) -> Rc<Connection> {
-        self.shelf.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
+        self.cluster.processes.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
     }
 
     fn local(&self, at: NodeId) -> Option<LocalShard<crate::sim::SimRuntime>> {
-        self.shelf.locals.borrow().get(&(at, ShardId(0))).cloned()
+        self.cluster.processes.locals.borrow().get(&(at, ShardId(0))).cloned()
     }
 
     /// Writes until it is done, within a bound.
@@ -300,7 +294,7 @@ impl Scenario {
 
     /// Why shards have stopped, in that order.
     pub fn stops(&self) -> Vec<(NodeId, ErrorKind, String)> {
-        let stops = self.shelf.stops.borrow();
+        let stops = self.cluster.processes.stops.borrow();
         stops.iter().map(|(node, error)| (*node, error.kind, error.to_string())).collect()
     }
 
@@ -316,7 +310,7 @@ impl Scenario {
 
     /// No replicas that differ, no panic.
     pub fn assert_sound(&self) {
-        assert_eq!(self.shelf.violations.take(), Vec::<String>::new());
+        assert_eq!(self.cluster.judges.violations.take(), Vec::<String>::new());
         assert_eq!(self.world.panics(), []);
     }
 
@@ -324,17 +318,17 @@ impl Scenario {
     pub fn must_converge(&self, limit: Duration) {
         let nodes: Vec<NodeId> = self.nodes().collect();
         self.must_reach("equal replicas", limit, || {
-            self.shelf.states.borrow().all_equal(&nodes).is_ok()
+            self.cluster.judges.states.borrow().all_equal(&nodes).is_ok()
         });
     }
 
     /// The clients stop, and what they were told is judged as that of a seed is. Returns how many
     /// requests were done, certainly not applied, and unknown.
     pub fn judge(&self) -> (usize, usize, usize) {
-        self.shelf.is_over.set(true);
+        self.cluster.is_over.set(true);
         // Each request has ended by its deadline.
         self.run_for(Duration::from_secs(12));
-        let report = self.shelf.judge(&self.world);
+        let report = self.cluster.judge(&self.world);
         assert_eq!(report.violations, Vec::<String>::new());
         assert_eq!(report.inconclusive, 0, "the search for an order was given up");
         report.operations

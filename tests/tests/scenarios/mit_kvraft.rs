@@ -7,10 +7,7 @@
 use crate::support::{agree, millis, one_leader, seconds, shake, shaky};
 use purlin::NodeId;
 use purlin_tests::{
-    cluster::{
-        ClusterOptions,
-        scenario::{GROUP, Scenario, calm, get, set},
-    },
+    cluster::scenario::{GROUP, Scenario, calm, get, set},
     sim::{Crash, Random},
     workload::WorkloadOptions,
 };
@@ -38,8 +35,8 @@ const ROUNDS: u32 = 3;
 fn generic(seed: u64, kind: Kind) -> usize {
     let base =
         if kind.is_unreliable { shaky(NODES, kind.clients) } else { calm(NODES, kind.clients) };
-    let workload = WorkloadOptions { keys: kind.keys, ..base.workload.clone() };
-    let s = Scenario::running_with(seed, ClusterOptions { workload, ..base });
+    let load = WorkloadOptions { keys: kind.keys, ..WorkloadOptions::default() };
+    let s = Scenario::with_load(seed, base, load).started();
     let random = Random::new(seed, "trouble");
     let all: Vec<NodeId> = s.nodes().collect();
     for round in 0..ROUNDS {
