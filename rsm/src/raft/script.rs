@@ -1,5 +1,4 @@
-//! The language of the scripts in `testscripts/`, over a [`Cluster`]. Each script is run by
-//! [`every_script_is_as_written`], and says what it shows in its first comment.
+//! The language of the scripts in `testscripts/`, over a [`Cluster`]. `script_test.rs` runs them.
 //!
 //! A command that touches a node also hands out what that node wants done, unless it is tagged
 //! `[hold]`. Writes and messages then wait for `persist` and `deliver`.
@@ -7,8 +6,9 @@
 //! ```text
 //! cluster nodes=3 election=10 tell=2 messages=8 window=B append=B apply=B cache=B tail=N
 //!         first=N judged=false         a new cluster; election timeouts lie in election..2*election
-//! init N terms="1 1 2" [term=T]        gives node N a durable log, and starts it on that
-//! init_disk N terms="1 1 2" [term=T]   exchanges what its disk holds under a running replica
+//! init N terms="1 1 2" [term=T] [commit=I]
+//!                                      gives node N a durable log, and starts it on that
+//! init_disk N ..                       exchanges what its disk holds under a running replica
 //! tick [N..] [n=K]                     clocks move, replicas that are due are ticked
 //! wait [N..] [n=K]                     clocks move, nobody is ticked
 //! late [N..] [n=K]                     clocks move at once, then one tick, and nothing is handed out
@@ -40,41 +40,13 @@ use crate::{
 };
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use std::{error::Error, path::Path, str::FromStr};
+use std::{error::Error, str::FromStr};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-#[test]
-fn every_script_is_as_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/raft/testscripts");
-    let mut scripts: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the scripts' folder")
-        .map(|entry| entry.expect("a script").path())
-        .collect();
-    scripts.sort();
-    assert!(scripts.len() >= 30, "only {} scripts in {}", scripts.len(), folder.display());
-    let only = std::env::var("PURLIN_SCRIPT").ok();
-    let is_wanted =
-        |path: &std::path::PathBuf| only.as_ref().is_none_or(|name| path.ends_with(name));
-    for script in scripts.into_iter().filter(is_wanted) {
-        let mut runner = Script { cluster: Cluster::new(Options::default()) };
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            goldenscript::run(&mut runner, &script)
-        }));
-        match result {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => panic!("{}: {error}", script.display()),
-            Err(panic) => {
-                eprintln!("in {}, after:\n{}", script.display(), runner.cluster.take_told());
-                std::panic::resume_unwind(panic);
-            }
-        }
-    }
-}
-
 /// Runs one script.
-struct Script {
-    cluster: Cluster,
+pub(super) struct Script {
+    pub cluster: Cluster,
 }
 
 impl Runner for Script {
@@ -161,7 +133,8 @@ impl Script {
             index: Index(index),
             payload: Payload::Noop,
         };
-        let hard_state = HardState { term: Term(term), vote: None, committed: Index(0) };
+        let committed = Index(key(args, "commit")?.unwrap_or(0));
+        let hard_state = HardState { term: Term(term), vote: None, committed };
         let entries: Vec<Entry> = (1..).zip(terms).map(entry).collect();
         if self.cluster.options.is_judged {
             self.cluster.oracle.hold(&entries, Term(0));

@@ -1,0 +1,183 @@
+//! The nodes of a simulated cluster: their configuration, their directories, and what each of their
+//! shards runs.
+
+use super::{Cluster, Subject};
+use crate::sim::{Outcome, SimRuntime, World};
+use bytes::Bytes;
+use purlin::{
+    ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, ErrorKind, IntakeOptions,
+    LocalShard, Member, NodeConfig, NodeId, RaftOptions, ShardId, ShardSetup, Shared, StateMachine,
+    WalOptions,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    rc::Rc,
+    time::Duration,
+};
+
+/// Messages that wait between two shards of a node.
+const MESH_CAPACITY: usize = 256;
+
+/// The processes of all nodes.
+#[derive(Default)]
+pub(super) struct Processes {
+    /// What the shards of one process share, by node and boot.
+    shared: RefCell<BTreeMap<(NodeId, u64), Shared<SimRuntime>>>,
+    /// The running shards.
+    pub(super) locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
+    /// Nodes with a shard that has stopped: they are started again when all is calm.
+    pub(super) stopped: RefCell<BTreeSet<NodeId>>,
+    /// Nodes that were started again when all was calm already.
+    pub(super) revived: RefCell<BTreeSet<NodeId>>,
+    /// Why shards have stopped, in that order.
+    pub(super) stops: RefCell<Vec<(NodeId, purlin::Error)>>,
+    /// How often nodes were started.
+    pub(super) starts: Cell<u64>,
+}
+
+impl<S: Subject> Cluster<S> {
+    pub(super) fn cluster_config(&self) -> ClusterConfig {
+        let member =
+            |node: u32| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
+        ClusterConfig {
+            id: ClusterId(0x5eed),
+            groups: self.options.groups,
+            replicas: self.options.nodes,
+            members: (1..=self.options.nodes).map(member).collect(),
+        }
+    }
+
+    fn node_config(&self, node: NodeId) -> NodeConfig {
+        NodeConfig {
+            node,
+            data_dir: PathBuf::new(),
+            pin: false,
+            raft: RaftOptions::default(),
+            wal: WalOptions {
+                segment_bytes: self.options.segment_bytes,
+                durable_by: DurableBy::Auto,
+            },
+            intake: IntakeOptions { command_bytes_max: 64 << 10, ..IntakeOptions::default() },
+            io_memory: 0,
+        }
+    }
+
+    pub(super) fn shards(&self, node: NodeId) -> u16 {
+        self.options.shards[node.0 as usize - 1]
+    }
+
+    /// Makes a node's directory.
+    pub(super) fn init(self: &Rc<Self>, world: &World, node: NodeId) {
+        let cluster = self.clone();
+        world.start(node, 1, move |runtime| {
+            let cluster = cluster.clone();
+            async move {
+                let (config, node_config) = (cluster.cluster_config(), cluster.node_config(node));
+                let shards = cluster.shards(node);
+                let made = purlin::init_on(&runtime, &config, &node_config, shards).await;
+                if let Err(error) = made {
+                    cluster.violation(format!("init of node {node} failed: {error}"));
+                }
+            }
+        });
+        let ended = world.run_until(Duration::from_secs(60), || !world.is_running(node));
+        assert_eq!(ended, Outcome::Reached, "init of node {node} comes to no end");
+    }
+
+    /// Starts a node with as many shards as it was made with.
+    pub(super) fn start(self: &Rc<Self>, world: &World, node: NodeId) {
+        self.start_with(world, node, self.shards(node));
+    }
+
+    /// Starts a node with a number of shards in its configuration.
+    pub(super) fn start_with(self: &Rc<Self>, world: &World, node: NodeId, shards: u16) {
+        let cluster = self.clone();
+        world.start(node, shards, move |runtime| {
+            // An earlier process may have ended without a word.
+            cluster.processes.locals.borrow_mut().remove(&(runtime.node(), runtime.shard()));
+            cluster.clone().run_shard(runtime)
+        });
+    }
+
+    /// What one shard of a node runs.
+    async fn run_shard(self: Rc<Self>, runtime: SimRuntime) {
+        let (node, shard) = (runtime.node(), runtime.shard());
+        let processes = &self.processes;
+        processes.starts.set(processes.starts.get() + u64::from(shard == ShardId(0)));
+        let result = match self.setup(&runtime).open().await {
+            Ok(opened) => {
+                processes.locals.borrow_mut().insert((node, shard), opened.local());
+                self.spawn_clients(&runtime, &opened.local());
+                self.serve_visitors(&runtime, opened.local());
+                opened.run().await
+            }
+            Err(error) => Err(error),
+        };
+        processes.locals.borrow_mut().remove(&(node, shard));
+        if let Err(error) = result {
+            self.shard_stopped(&runtime, error);
+        }
+    }
+
+    fn setup(self: &Rc<Self>, runtime: &SimRuntime) -> ShardSetup<SimRuntime> {
+        let (node, cluster) = (runtime.node(), self.clone());
+        let mut shared = self.processes.shared.borrow_mut();
+        let shared = shared
+            .entry((node, runtime.boot()))
+            .or_insert_with(|| Shared::new(runtime.shards(), self.options.groups));
+        ShardSetup {
+            mesh: runtime.mesh(MESH_CAPACITY),
+            runtime: runtime.clone(),
+            shard: runtime.shard(),
+            cluster: self.cluster_config(),
+            node: self.node_config(node),
+            durability: self.options.durability,
+            machines: Rc::new(move |group| {
+                let machine = cluster.subject.machine(group);
+                Box::new(Observed { node, machine, cluster: cluster.clone() })
+            }),
+            shared: shared.clone(),
+        }
+    }
+
+    fn shard_stopped(&self, runtime: &SimRuntime, error: purlin::Error) {
+        let (node, shard) = (runtime.node(), runtime.shard());
+        runtime.trace(&format!("shard stops: {error}"));
+        // A disk that was told to fail may stop a shard; nothing else may.
+        let is_allowed = matches!(error.kind, ErrorKind::Disk | ErrorKind::Environment);
+        if !is_allowed && !self.is_scenario {
+            self.violation(format!("node {node} shard {shard} stopped: {error}"));
+        }
+        self.processes.stopped.borrow_mut().insert(node);
+        self.processes.stops.borrow_mut().push((node, error));
+    }
+}
+
+/// A machine that shows its state after each command.
+struct Observed<S: Subject> {
+    node: NodeId,
+    machine: S::Machine,
+    cluster: Rc<Cluster<S>>,
+}
+
+impl<S: Subject> StateMachine for Observed<S> {
+    fn apply(&mut self, context: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+        let judges = &self.cluster.judges;
+        for command in commands {
+            self.machine.apply(context, std::slice::from_ref(command), outcomes);
+            let (group, index) = (context.group, command.id.index);
+            judges.order.borrow_mut().applied(group, index, &command.data);
+            let digest = S::digest(&self.machine);
+            let seen = judges.states.borrow_mut().observe(self.node, group, index, digest);
+            if let Err(divergence) = seen {
+                self.cluster.violation(format!("two replicas differ: {divergence}"));
+            }
+        }
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        self.machine.query(query)
+    }
+}

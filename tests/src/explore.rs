@@ -1,0 +1,71 @@
+//! Looks for seeds that fail: a range of them on all cores, or one again; and makes a failure small.
+//!
+//! [`main`] is the whole command line, for any [`Subject`]: `sim` is one line around it, and a user's
+//! own simulator is another.
+
+mod arguments;
+mod range;
+mod shrink;
+mod timeline;
+
+pub use arguments::Arguments;
+
+use crate::cluster::{self, ClusterOptions, Report, Subject};
+use clap::Parser as _;
+use std::process::ExitCode;
+
+/// Parses the command line and does what it says, with the subject that `draw` makes for a seed.
+/// `command` is how one runs this program, to be told with a failure.
+pub fn main<S: Subject>(command: &'static str, draw: impl Fn(u64) -> S + Sync) -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.log {
+        let log = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+        log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
+    }
+    let explorer = Explorer { command, draw, arguments };
+    match explorer.arguments.seed {
+        Some(seed) => explorer.replay(seed),
+        None => explorer.run_range(),
+    }
+}
+
+/// Runs seeds as the arguments say.
+struct Explorer<F> {
+    command: &'static str,
+    draw: F,
+    arguments: Arguments,
+}
+
+impl<S: Subject, F: Fn(u64) -> S + Sync> Explorer<F> {
+    fn options(&self, seed: u64) -> ClusterOptions {
+        let mut options = ClusterOptions::draw(seed);
+        self.arguments.change(&mut options);
+        options
+    }
+
+    fn run(&self, seed: u64, options: &ClusterOptions) -> Report {
+        cluster::run(seed, (self.draw)(seed), options.clone())
+    }
+
+    /// One seed again, with all that there is to be told of it.
+    fn replay(&self, seed: u64) -> ExitCode {
+        let options = self.options(seed);
+        println!("{options:#?}");
+        let report = self.run(seed, &options);
+        if self.arguments.trace {
+            report.lines.iter().for_each(|line| println!("{line}"));
+        }
+        println!(
+            "seed {seed}: hash {:016x}, {} events, {:.1?} simulated, {} starts, operations done, not applied, \
+             unknown {:?}",
+            report.hash, report.events, report.simulated, report.starts, report.operations
+        );
+        if report.violations.is_empty() {
+            println!("no violation");
+            return ExitCode::SUCCESS;
+        }
+        println!("{}", report.explain(seed));
+        timeline::write(self.command, seed, &options, &report);
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,45 @@
+//! Links that are cut, both ways or one.
+
+use crate::support::{ONE, seconds};
+use purlin::RequestError;
+use purlin_tests::cluster::scenario::{Answer, Scenario};
+
+/// B15, B17, B42: another leader soon, and the old one answers nothing that is stale.
+#[test]
+fn a_leader_that_is_cut_off_is_replaced_and_answers_nothing_stale() {
+    for (seed, way) in (9..).zip(["both", "out", "in"]) {
+        let s = Scenario::running(seed, 3, 0);
+        s.must_write(ONE, "key", "old", seconds(5));
+        let leader = s.leader();
+        let others = s.others(leader);
+        match way {
+            "both" => s.world.partition(&[leader], &others),
+            "out" => s.world.cut_one_way(&[leader], &others),
+            _ => s.world.cut_one_way(&others, &[leader]),
+        }
+        s.must_reach(&format!("another leader, {way}"), seconds(4), || {
+            s.leader_among(&others).is_some_and(|now| now != leader)
+        });
+        s.must_write(others[0], "key", "new", seconds(10));
+        let read: Answer = s.read(leader, "key", seconds(12));
+        let stale = matches!(&read, Some(Ok(value)) if value.as_deref() != Some(b"new"));
+        assert!(!stale, "{way}: the old leader answered {read:?}");
+        s.world.heal();
+        assert_eq!(s.must_read(leader, "key", seconds(10)).as_deref(), Some("new"), "{way}");
+        s.assert_sound();
+    }
+}
+
+#[test]
+fn a_minority_acknowledges_nothing() {
+    let s = Scenario::running(12, 3, 0);
+    let leader = s.leader();
+    s.world.isolate(leader);
+    let answer = s.write(leader, "lost", "1", seconds(12));
+    assert!(!matches!(answer, Some(Ok(_))), "a write without a majority: {answer:?}");
+    if let Some(Err(error)) = &answer {
+        let is_honest = matches!(error, RequestError::Unknown { .. });
+        assert!(is_honest, "it may yet be committed, and the answer was {error}");
+    }
+    s.assert_sound();
+}
