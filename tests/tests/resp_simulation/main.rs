@@ -3,10 +3,13 @@
 
 mod site;
 
+use bytes::Bytes;
 use purlin::{NodeId, Runtime, ShardId};
 use purlin_tests::{
+    checker::history::Told,
     resp::{self, Value, Wire, request_bytes},
     sim::{Crash, NetOptions, WorldOptions},
+    workload::{Op, Reply},
 };
 use site::{Site, SiteOptions};
 use std::{
@@ -121,6 +124,43 @@ fn no_client_is_told_what_is_not_so_while_nodes_die() {
     let (done, not_applied, unknown) = told;
 
     assert!(done > 1_000 && not_applied > 5 && unknown > 100, "{told:?} shows little");
+}
+
+/// What the checkers expect in the log is what the front end makes of a client's words.
+#[test]
+fn every_write_brings_the_foretold_bytes_into_the_log() {
+    let site = Site::running(13, SiteOptions::default());
+    let value = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let operations = [
+        (Op::Set(value("one")), Reply::Done),
+        (Op::SetIfAbsent(value("two")), Reply::Refused),
+        (Op::SetIfPresent(value("three")), Reply::Done),
+        (Op::SetIfEqual { expected: value("three"), value: value("5") }, Reply::Done),
+        (Op::Swap(value("\r\n")), Reply::Value(Some(value("5")))),
+        (Op::Append(value("x")), Reply::Number(3)),
+        (Op::Increment(7), Reply::NotANumber),
+        (Op::Delete, Reply::Number(1)),
+        (Op::Increment(i64::MIN), Reply::Number(i64::MIN)),
+        (Op::Increment(-1), Reply::OutOfRange),
+        (Op::Exists, Reply::Number(1)),
+        (Op::Length, Reply::Number(20)),
+        (Op::Delete, Reply::Number(1)),
+        (Op::Get, Reply::Value(None)),
+    ];
+    let key = value("value-1");
+    for (number, (op, reply)) in operations.into_iter().enumerate() {
+        let bytes = request_bytes(&resp::words(&key, &op, number));
+        let command = resp::expected_command(&key, &op, number);
+        assert_eq!(command.is_none(), op.is_read());
+        assert!(command.as_ref().is_none_or(|it| !site.has_applied(it)), "{op:?} is not unique");
+        let answer = site.ask(TWO, ShardId(1), seconds(10), async move |mut wire| {
+            wire.write(&bytes).await.expect("it is sent");
+            wire.reply().await.expect("a reply")
+        });
+        assert_eq!(resp::told(&op, answer), Ok(Told::Done(reply)));
+        assert!(command.is_none_or(|it| site.has_applied(&it)), "{op:?} is not in the log");
+    }
+    site.assert_sound();
 }
 
 /// Only a majority may say OK; who has none says so in time, and means it.

@@ -58,6 +58,8 @@ struct State {
     workload: RefCell<Workload>,
     history: RefCell<History<Op, Reply>>,
     order: RefCell<Order>,
+    /// All commands that any replica has applied.
+    applied: RefCell<BTreeSet<Bytes>>,
     processes: RefCell<BTreeMap<(NodeId, u64), Shared<SimRuntime>>>,
     locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     wrong: RefCell<Vec<String>>,
@@ -86,6 +88,7 @@ impl Site {
             workload: RefCell::new(workload),
             history: RefCell::default(),
             order: RefCell::default(),
+            applied: RefCell::default(),
             processes: RefCell::default(),
             locals: RefCell::default(),
             wrong: RefCell::default(),
@@ -249,6 +252,11 @@ impl Site {
         history.counts()
     }
 
+    /// Whether a replica has applied a command of exactly these bytes.
+    pub(crate) fn has_applied(&self, command: &Bytes) -> bool {
+        self.shared.applied.borrow().contains(command)
+    }
+
     /// No shard has stopped, nothing has panicked, no client was told what it must not be told.
     pub(crate) fn assert_sound(&self) {
         assert_eq!(self.world.panics(), []);
@@ -359,6 +367,7 @@ impl StateMachine for Observed {
         let mut order = self.state.order.borrow_mut();
         for command in commands {
             order.applied(context.group, command.id.index, &command.data);
+            self.state.applied.borrow_mut().insert(command.data.clone());
         }
         self.machine.apply(context, commands, outcomes);
     }
