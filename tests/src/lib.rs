@@ -9,5 +9,6 @@ pub mod explore;
 pub mod sim;
 
 pub mod checker;
+pub mod mutants;
 pub mod reached;
 pub mod workload;
