@@ -11,4 +11,5 @@ pub mod sim;
 pub mod checker;
 pub mod mutants;
 pub mod reached;
+pub mod resp;
 pub mod workload;
