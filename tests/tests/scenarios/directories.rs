@@ -9,6 +9,7 @@ use purlin_tests::{
     },
     sim::Crash,
 };
+use std::time::Duration;
 
 /// Safety I3.
 #[test]
@@ -256,4 +257,44 @@ fn addresses_may_change() {
     assert!(s.world.bytes_delivered(ONE, TWO) > before + 2_000, "no heartbeats for ten seconds");
     assert_eq!(s.stops(), []);
     s.assert_sound();
+}
+
+/// Safety I4: what peers remember of a node is durable, so that all of them may restart in between.
+#[test]
+fn an_older_copy_is_refused_by_peers_that_have_restarted() {
+    let s = Scenario::running(816, 3, 0);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    let old = s.world.node(THREE).readable_image();
+    s.world.restart(THREE);
+    (0..10).for_each(|n| s.must_write(THREE, &format!("key-{n}"), "1", seconds(10)));
+    // At leisure, with whatever is written anyway.
+    s.run_for(seconds(15));
+    (0..3).for_each(|_| {
+        s.must_write(ONE, "key", "1", seconds(5));
+        s.run_for(seconds(15));
+    });
+    s.nodes().for_each(|node| s.crash(node, Crash::PowerCut));
+    s.world.node(THREE).restore(&old);
+    s.nodes().for_each(|node| s.world.restart(node));
+    s.must_stop(THREE, ErrorKind::Refused, seconds(20));
+    s.must_write(ONE, "without", "3", seconds(10));
+    s.assert_sound();
+}
+
+/// Safety I2: its power failed before it had recorded whom it met. One who acts knows it.
+#[test]
+fn who_has_forgotten_the_meeting_is_let_in_by_one_who_acts() {
+    for seed in 820..830 {
+        let s = Scenario::new(seed, 3, 0);
+        s.nodes().for_each(|node| s.start(node, 1));
+        s.run_for(Duration::from_millis(2 + 3 * (seed - 820)));
+        s.crash(THREE, Crash::PowerCut);
+        s.run_for(seconds(3));
+        s.world.restart(THREE);
+        s.must_write(ONE, "key", "1", seconds(15));
+        s.crash(ONE, Crash::PowerCut);
+        s.must_write(THREE, "key", "2", seconds(15));
+        s.assert_sound();
+    }
 }
