@@ -121,7 +121,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    fn setup(self: &Rc<Self>, runtime: &SimRuntime) -> ShardSetup<SimRuntime> {
+    pub(super) fn setup(self: &Rc<Self>, runtime: &SimRuntime) -> ShardSetup<SimRuntime> {
         let (node, cluster) = (runtime.node(), self.clone());
         let mut shared = self.processes.shared.borrow_mut();
         let shared = shared
@@ -142,7 +142,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    fn shard_stopped(&self, runtime: &SimRuntime, error: purlin::Error) {
+    pub(super) fn shard_stopped(&self, runtime: &SimRuntime, error: purlin::Error) {
         let (node, shard) = (runtime.node(), runtime.shard());
         runtime.trace(&format!("shard stops: {error}"));
         // A disk that was told to fail may stop a shard; nothing else may.

@@ -2,12 +2,12 @@
 //! says otherwise. What is asked of it is bounded in simulated time.
 
 use super::{Cluster, ClusterOptions, KeyValue};
-use crate::sim::{Crash, Outcome, Random, World};
+use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
 use purlin::{
     Connection, ErrorKind, GroupId, GroupStatus, Index, LocalShard, NodeId, Request, RequestError,
-    ShardId, Term,
+    ShardId, ShardSetup, Term,
     kv::{KvCommand, KvOutcome, KvQuery, SetCondition},
 };
 use std::{
@@ -117,6 +117,30 @@ impl Scenario {
     /// Starts a node with a number of shards in its configuration.
     pub fn start(&self, node: NodeId, shards: u16) {
         self.cluster.start_with(&self.world, node, shards);
+    }
+
+    /// Starts a process of one shard at `at` that was told something else than the nodes were: who it
+    /// is, or what its cluster is.
+    pub fn start_changed(
+        &self,
+        at: NodeId,
+        change: impl Fn(&mut ShardSetup<SimRuntime>) + Clone + 'static,
+    ) {
+        let cluster = self.cluster.clone();
+        self.world.start(at, 1, move |runtime| {
+            let (cluster, change) = (cluster.clone(), change.clone());
+            async move {
+                let mut setup = cluster.setup(&runtime);
+                change(&mut setup);
+                let result = match setup.open().await {
+                    Ok(opened) => opened.run().await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = result {
+                    cluster.shard_stopped(&runtime, error);
+                }
+            }
+        });
     }
 
     /// Lets time pass.
@@ -264,7 +288,7 @@ impl Scenario {
         self.cluster.processes.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
     }
 
-    fn local(&self, at: NodeId) -> Option<LocalShard<crate::sim::SimRuntime>> {
+    fn local(&self, at: NodeId) -> Option<LocalShard<SimRuntime>> {
         self.cluster.processes.locals.borrow().get(&(at, ShardId(0))).cloned()
     }
 

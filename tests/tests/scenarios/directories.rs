@@ -1,8 +1,15 @@
 //! Directories that are fresh, wiped, old, or another node's.
 
 use crate::support::{ONE, THREE, TWO, seconds};
-use purlin::ErrorKind;
-use purlin_tests::{cluster::scenario::Scenario, sim::Crash};
+use purlin::{ErrorKind, NodeId};
+use purlin_tests::{
+    cluster::{
+        ClusterOptions,
+        scenario::{GROUP, Scenario, calm},
+    },
+    sim::Crash,
+};
+use std::time::Duration;
 
 /// Safety I3.
 #[test]
@@ -84,4 +91,210 @@ fn a_fresh_cluster_acts_only_when_all_have_met() {
     s.crash(THREE, Crash::Kill);
     s.must_write(ONE, "two", "1", seconds(5));
     s.assert_sound();
+}
+
+/// Safety I1: nothing is silently made anew.
+#[test]
+fn an_empty_directory_is_an_error_and_stays_empty() {
+    let s = Scenario::running(801, 3, 0);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    s.world.node(THREE).wipe();
+    s.start(THREE, 1);
+    s.must_stop(THREE, ErrorKind::DataDirectory, seconds(20));
+    assert_eq!(s.world.node(THREE).readable_image().files(), [], "a directory was made");
+    s.must_write(ONE, "without", "3", seconds(5));
+    s.assert_sound();
+}
+
+/// Safety I2: A and B commit, A is made anew, C is new and has met nobody. A and C must not elect.
+#[test]
+fn two_fresh_directories_never_make_a_majority() {
+    let s = Scenario::running(802, 3, 0);
+    s.must_write(ONE, "key", "1", seconds(5));
+    s.nodes().for_each(|node| s.crash(node, Crash::Kill));
+    s.run_for(seconds(1));
+    for node in [ONE, THREE] {
+        s.world.node(node).wipe();
+        s.init(node);
+        s.start(node, 1);
+    }
+    let elections = s.elections(GROUP);
+    s.run_for(seconds(20));
+    assert_eq!(s.elections(GROUP), elections, "two fresh directories have elected");
+    // The one that remembers refuses both, and is no majority.
+    s.world.restart(TWO);
+    s.must_stop(ONE, ErrorKind::Refused, seconds(20));
+    s.run_for(seconds(5));
+    assert_eq!(s.elections(GROUP), elections);
+    s.assert_sound();
+}
+
+/// Safety I3, B90: at whichever node the power fails afterwards, a wiped one is remembered.
+#[test]
+fn a_wiped_directory_is_refused_by_peers_that_have_restarted() {
+    let s = Scenario::running(803, 3, 0);
+    s.run_for(seconds(5));
+    s.nodes().for_each(|node| s.crash(node, Crash::PowerCut));
+    s.world.node(THREE).wipe();
+    s.init(THREE);
+    s.world.restart(ONE);
+    s.world.restart(TWO);
+    s.start(THREE, 1);
+    s.must_stop(THREE, ErrorKind::Refused, seconds(20));
+    s.must_write(ONE, "without", "3", seconds(10));
+    s.assert_sound();
+}
+
+/// Safety I4: it took part, and its disk lost that again: here with the power, though it had said that
+/// it was durable.
+#[test]
+fn a_directory_whose_disk_lied_is_refused() {
+    for seed in 804..807 {
+        let s = Scenario::running(seed, 3, 0);
+        s.run_for(seconds(2));
+        let lost = s.world.node(TWO).durable_image();
+        (0..10).for_each(|n| s.must_write(TWO, &format!("key-{n}"), "1", seconds(5)));
+        s.run_for(seconds(1));
+        s.crash(TWO, Crash::PowerCut);
+        s.world.node(TWO).restore(&lost);
+        s.world.restart(TWO);
+        s.must_stop(TWO, ErrorKind::Refused, seconds(20));
+        s.must_write(ONE, "without", "2", seconds(10));
+        s.assert_sound();
+    }
+}
+
+/// Safety I5: after a power loss its peers still hold connections of the process before, which are
+/// half open. It is held off until those are silent, does not exit, and is back soon.
+#[test]
+fn a_node_that_lost_its_power_is_back_though_its_connections_look_alive() {
+    for seed in 807..811 {
+        let s = Scenario::running(seed, 3, 0);
+        s.crash(THREE, Crash::PowerCut);
+        s.world.restart(THREE);
+        let began = s.world.now();
+        s.must_write(THREE, "back", "1", seconds(6));
+        assert!(s.world.now() > began);
+        assert_eq!(s.stops(), []);
+        s.assert_sound();
+    }
+}
+
+/// Safety I5: a copy of a running node's directory, started elsewhere under the same name, is held off
+/// as long as that runs, and harms it in nothing.
+#[test]
+fn a_copy_of_a_running_directory_is_held_off_and_disturbs_nobody() {
+    let s = Scenario::running(811, 3, 0);
+    s.run_for(seconds(2));
+    let elections = s.elections(GROUP);
+    let (elsewhere, before) = (NodeId(9), s.applied(THREE));
+    let copy = s.world.node(THREE).durable_image();
+    s.world.node(elsewhere).restore(&copy);
+    s.start_changed(elsewhere, move |setup| {
+        setup.node.node = THREE;
+        // An address is no part of the handshake (safety I6).
+        setup.cluster.members[2].host = format!("n{elsewhere}");
+    });
+    for n in 0..20 {
+        s.must_write(THREE, &format!("key-{n}"), "1", seconds(2));
+        s.run_for(seconds(1));
+    }
+    assert_eq!(s.elections(GROUP), elections, "the copy has caused elections");
+    assert!(s.applied(THREE) > before);
+    assert!(s.world.is_running(elsewhere), "it waits, and does not exit: {:?}", s.stops());
+    assert!(s.world.bytes_delivered(ONE, elsewhere) < 20_000, "peers speak to the copy");
+    // The original restarts among all this, and its own directory has not gone back.
+    s.crash(elsewhere, Crash::Kill);
+    s.crash(THREE, Crash::PowerCut);
+    s.world.restart(THREE);
+    s.must_write(THREE, "again", "1", seconds(10));
+    assert_eq!(s.stops(), []);
+    s.assert_sound();
+}
+
+/// Safety I6: what can never change is in the directory and in the handshake.
+#[test]
+fn another_number_of_groups_is_refused() {
+    let s = Scenario::running(812, 3, 0);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    s.start_changed(THREE, |setup| setup.cluster.groups = 2);
+    s.must_stop(THREE, ErrorKind::DataDirectory, seconds(20));
+    // One that was made with it is held off by the others, and harms them in nothing.
+    let s = Scenario::with(813, ClusterOptions { groups: 2, ..calm(3, 0) });
+    let other = s.world.node(THREE).readable_image();
+    let s = Scenario::running(814, 3, 0);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    let before = s.elections(GROUP);
+    s.world.node(THREE).restore(&other);
+    s.start_changed(THREE, |setup| setup.cluster.groups = 2);
+    (0..10).for_each(|n| {
+        s.must_write(ONE, &format!("key-{n}"), "1", seconds(2));
+        s.run_for(seconds(1));
+    });
+    assert!(s.elections(GROUP) <= before + 1, "it has caused elections");
+    s.assert_sound();
+}
+
+/// Safety I6: addresses are in no hash. A node that has moved is found when its peers are told where.
+#[test]
+fn addresses_may_change() {
+    let s = Scenario::running(815, 3, 0);
+    s.nodes().for_each(|node| s.crash(node, Crash::Kill));
+    s.run_for(seconds(1));
+    for node in s.nodes() {
+        s.start_changed(node, |setup| {
+            for member in &mut setup.cluster.members {
+                member.host = format!("10.0.0.{}", member.node);
+                member.peer_port = 9000;
+            }
+        });
+    }
+    let before = s.world.bytes_delivered(ONE, TWO);
+    s.run_for(seconds(10));
+    assert!(s.world.bytes_delivered(ONE, TWO) > before + 2_000, "no heartbeats for ten seconds");
+    assert_eq!(s.stops(), []);
+    s.assert_sound();
+}
+
+/// Safety I4: what peers remember of a node is durable, so that all of them may restart in between.
+#[test]
+fn an_older_copy_is_refused_by_peers_that_have_restarted() {
+    let s = Scenario::running(816, 3, 0);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    let old = s.world.node(THREE).readable_image();
+    s.world.restart(THREE);
+    (0..10).for_each(|n| s.must_write(THREE, &format!("key-{n}"), "1", seconds(10)));
+    // At leisure, with whatever is written anyway.
+    s.run_for(seconds(15));
+    (0..3).for_each(|_| {
+        s.must_write(ONE, "key", "1", seconds(5));
+        s.run_for(seconds(15));
+    });
+    s.nodes().for_each(|node| s.crash(node, Crash::PowerCut));
+    s.world.node(THREE).restore(&old);
+    s.nodes().for_each(|node| s.world.restart(node));
+    s.must_stop(THREE, ErrorKind::Refused, seconds(20));
+    s.must_write(ONE, "without", "3", seconds(10));
+    s.assert_sound();
+}
+
+/// Safety I2: its power failed before it had recorded whom it met. One who acts knows it.
+#[test]
+fn who_has_forgotten_the_meeting_is_let_in_by_one_who_acts() {
+    for seed in 820..830 {
+        let s = Scenario::new(seed, 3, 0);
+        s.nodes().for_each(|node| s.start(node, 1));
+        s.run_for(Duration::from_millis(2 + 3 * (seed - 820)));
+        s.crash(THREE, Crash::PowerCut);
+        s.run_for(seconds(3));
+        s.world.restart(THREE);
+        s.must_write(ONE, "key", "1", seconds(15));
+        s.crash(ONE, Crash::PowerCut);
+        s.must_write(THREE, "key", "2", seconds(15));
+        s.assert_sound();
+    }
 }

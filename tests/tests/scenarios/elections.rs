@@ -257,3 +257,33 @@ fn every_quiet_group_moves_when_the_node_of_its_leader_is_cut_off() {
     });
     s.assert_sound();
 }
+
+/// B102: many groups change their leader while a node is away. It is kept quiet by the new ones alone,
+/// in each group.
+#[test]
+fn a_node_that_was_away_follows_the_present_leader_of_every_group() {
+    let groups = 40;
+    let s = Scenario::running_with(351, ClusterOptions { groups, ..calm(3, 0) });
+    let each = || (1..=groups).map(GroupId);
+    let leader_of = |at, group| s.status(at, group).and_then(|status| status.leader);
+    s.run_for(seconds(3));
+    for how in [Crash::Kill, Crash::PowerCut] {
+        s.crash(THREE, how);
+        s.run_for(seconds(3));
+        s.crash(NodeId(1), Crash::Kill);
+        s.world.restart(NodeId(1));
+        s.run_for(seconds(1));
+        s.world.restart(THREE);
+        s.must_reach("one leader of each group at all nodes", seconds(15), || {
+            each().all(|group| {
+                let leader = leader_of(THREE, group);
+                leader.is_some() && s.nodes().all(|node| leader_of(node, group) == leader)
+            })
+        });
+        let terms = |group| s.status(THREE, group).map(|status| status.term);
+        let before: Vec<_> = each().map(terms).collect();
+        s.run_for(seconds(10));
+        assert_eq!(each().map(terms).collect::<Vec<_>>(), before, "elections of quiet groups");
+    }
+    s.assert_sound();
+}
