@@ -262,9 +262,11 @@ impl Connection {
         for group in groups {
             let Some(expired) = self.with_lane(group, |lane| lane.expire(limit)) else { continue };
             for pending in expired.sent {
+                purlin_rsm::sometimes!("request in doubt ended by its deadline");
                 self.finish(&pending, Err(RequestError::unknown(group)));
             }
             for pending in expired.unsent {
+                purlin_rsm::sometimes!("request without a leader ended by its deadline");
                 let waited = self.desk.now.get().0.saturating_sub(pending.since.0);
                 let waited_ms = waited * self.desk.tick.as_millis() as u64;
                 self.finish(&pending, Err(RequestError::NoLeader { waited_ms }));

@@ -145,6 +145,7 @@ impl Group {
             let Some((id, _, ticket)) = self.proposals.waiting.pop_front() else { return };
             while outcomes.next_if(|(command, _)| command.id.index < id.index).is_some() {}
             let outcome = outcomes.next_if(|(command, _)| command.id == id);
+            purlin_rsm::sometimes!(outcome.is_none(), "another entry committed in its place");
             ticket.end(outcome.map(|(_, outcome)| outcome).ok_or(RequestError::NotApplied));
         }
     }
@@ -192,6 +193,7 @@ impl Group {
         for (id, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
             if since < limit {
                 let (term, index) = (id.term, id.index);
+                purlin_rsm::sometimes!("proposal in doubt at its deadline");
                 ticket.end(Err(RequestError::Unknown { group, term, index }));
             } else {
                 self.proposals.waiting.push_back((id, since, ticket));

@@ -59,6 +59,7 @@ impl Membership {
         }
         let me = (self.identity.node, self.identity.incarnation);
         if facts.acting && facts.table.contains(&me) {
+            purlin_rsm::sometimes!("fresh directory is told by one who acts");
             self.met.extend(facts.table.iter().copied());
         } else {
             self.met.insert(facts.node, facts.incarnation);

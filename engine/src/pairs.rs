@@ -183,6 +183,7 @@ impl Pairs {
                 unvouch(now, pair.node, state.groups.iter().copied(), groups);
             }
             if state.confirmed.is_some_and(|confirmed| confirmed <= limit) {
+                purlin_rsm::sometimes!("peer that does not answer counts no more for a quorum");
                 state.confirmed = None;
                 state.is_settled = false;
                 for id in &state.groups {
@@ -315,6 +316,10 @@ fn tell_terms(
 ) {
     for (id, term) in refused {
         if let Some(group) = groups.get_mut(*id) {
+            purlin_rsm::sometimes!(
+                *term > group.raft.term(),
+                "heartbeat's answer names a higher term"
+            );
             let stale =
                 Envelope { from: node, to: me, group: *id, term: *term, message: Message::Stale };
             group.raft.step(now, stale);

@@ -11,6 +11,7 @@ pub mod kv;
 mod machine;
 mod message;
 pub mod raft;
+pub mod reach;
 mod types;
 
 pub use entry::{Entry, Payload};

@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Shards},
-    resp::{FrontEnd, FrontEndOptions, NodeFacts, RequestLimits, ShardBackend, serve_clients},
+    resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use purlin::glommio::{Glommio, SharedPort};
 use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId, kv::KvMachine};
@@ -10,7 +10,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
-use std::{io, rc::Rc, time::Duration};
+use std::{io, time::Duration};
 
 /// Makes the data directory that `config` names (safety I1).
 ///
@@ -93,6 +93,7 @@ impl Gateway {
             ..FrontEndOptions::new(config.cluster.groups, port.port())
         };
         let facts = NodeFacts {
+            process: std::process::id(),
             cluster: config.cluster.id.to_string(),
             nodes: config.cluster.members.len() as u32,
             replicas: config.cluster.replicas,
@@ -104,11 +105,8 @@ impl Gateway {
 
     /// Accepts clients on the shard's own core.
     fn open(self, local: &LocalShard<Glommio>) {
-        let (runtime, local) = (local.runtime().clone(), local.clone());
-        let facts = Rc::new(NodeFacts { started_at: runtime.now(), ..self.facts });
-        let front = FrontEnd::new(self.options);
-        let backend = move || ShardBackend::new(&local, &facts);
-        runtime.spawn(serve_clients(runtime.clone(), front, self.port.listener(), backend));
+        let facts = NodeFacts { started_at: local.runtime().now(), ..self.facts };
+        serve_shard(local, self.port.listener(), self.options, facts);
     }
 }
 

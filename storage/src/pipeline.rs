@@ -114,6 +114,10 @@ impl Pipeline {
     /// The next step, if the rules let it start now.
     pub(crate) fn next(&self, in_flight_max: usize) -> Option<&Step> {
         let step = self.queue.front()?;
+        purlin_rsm::sometimes!(
+            matches!(step, Step::Header { .. }) && !self.in_flight.is_empty(),
+            "header waits for the batches it names"
+        );
         let may_start = match step {
             // W2: a header names the last batch before it, so all of them must be durable first.
             Step::Header { .. } => self.in_flight.is_empty(),
@@ -146,6 +150,10 @@ impl Pipeline {
     /// A write has completed, and a completed one is durable.
     pub(crate) fn is_durable(&mut self, sequence: Sequence) {
         self.set(sequence, Stage::Durable);
+        purlin_rsm::sometimes!(
+            self.in_flight.front().is_some_and(|write| write.stage != Stage::Durable),
+            "write durable before an older one"
+        );
         self.advance();
     }
 
@@ -162,6 +170,7 @@ impl Pipeline {
     /// Whether a sync is to begin now: none runs, and something is written.
     pub(crate) fn begin_sync(&mut self) -> bool {
         let written = self.in_flight.iter().any(|write| write.stage == Stage::Written);
+        purlin_rsm::sometimes!(self.syncing && written, "written while a sync runs");
         if self.syncing || !written {
             return false;
         }

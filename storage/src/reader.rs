@@ -103,6 +103,7 @@ impl<D: Disk> Wal<D> {
         let mut end = range.end.min(group.last.next());
         if let Some((from, sequence)) = group.pending(durable, range.start) {
             if range.start >= from {
+                purlin_rsm::sometimes!("read of entries waits until they are durable");
                 return (Plan::Wait(sequence), seen);
             }
             end = end.min(from);

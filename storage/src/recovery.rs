@@ -290,6 +290,7 @@ impl<D: Disk> Site<'_, D> {
         carried: &[Carried],
         void: &mut Vec<Found<D::File>>,
     ) -> Result<Begun<D::File>, StorageError> {
+        purlin_rsm::sometimes!(!carried.is_empty(), "unproven tail carried into the new segment");
         self.remove_unfinished().await?;
         let file = self.take_void(void, header.number, header.bytes).await?;
         let mut begun = Begun { file, end: FIRST_BATCH, last: header.previous };
@@ -317,6 +318,7 @@ impl<D: Disk> Site<'_, D> {
     ) -> Result<D::File, StorageError> {
         let unfinished = segment::unfinished_name(number);
         if let Some(at) = void.iter().position(|file| file.bytes == bytes) {
+            purlin_rsm::sometimes!("void segment used again by a start");
             let file = void.swap_remove(at);
             // Its old name must be gone for good before its content changes: under that name, what
             // is carried would look like damage.
@@ -331,6 +333,7 @@ impl<D: Disk> Site<'_, D> {
     async fn remove_unfinished(&self) -> Result<(), StorageError> {
         let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
         for name in names.iter().filter(|name| segment::is_unfinished(name)) {
+            purlin_rsm::sometimes!("unfinished segment removed");
             let removed = reserve::remove(self.disk, name).await;
             removed.map_err(|error| self.io("removing an unfinished segment", error))?;
         }

@@ -66,6 +66,10 @@ impl<F: File> Reserve<F> {
 
     /// The next segment. `urgent`: also one of the last two.
     pub(crate) fn take(&mut self, urgent: bool) -> Option<Prepared<F>> {
+        purlin_rsm::sometimes!(
+            urgent && self.prepared.len() <= RESERVE,
+            "reserve used for a hard state"
+        );
         // What was taken in before the disk was full has nowhere else to go.
         if self.prepared.len() > RESERVE || urgent || self.is_full() {
             return self.prepared.pop_front();
@@ -104,6 +108,7 @@ impl<F: File> Reserve<F> {
     /// Each attempt that fails has filled the disk to the brim, so they get rarer.
     fn failed(&mut self) {
         const DOUBLINGS_MAX: u32 = 8;
+        purlin_rsm::sometimes!("no space for another segment");
         let failures = match self.space {
             Space::Enough => 0,
             Space::Full { failures, .. } => (failures + 1).min(DOUBLINGS_MAX),
@@ -117,6 +122,7 @@ impl<F: File> Reserve<F> {
         self.next_number += 1;
         self.prepared.push_back(prepared);
         if self.prepared.len() >= PREPARED {
+            purlin_rsm::sometimes!(self.is_full(), "space for segments came back");
             self.space = Space::Enough;
         }
     }
@@ -177,6 +183,7 @@ impl<D: Disk> Wal<D> {
         }
         match self.disk.sync_dir().await {
             Ok(()) => {
+                purlin_rsm::sometimes!("segment recycled");
                 let segment = Rc::into_inner(segment).expect("only an idle file is recycled");
                 self.is_prepared(Prepared { number, name, file: segment.file });
             }

@@ -257,6 +257,7 @@ impl<D: Disk> Wal<D> {
             cuts.push(0..0);
         }
         if batch.has_entries() && !state.has_room(&cuts, self.config.segment_bytes) {
+            purlin_rsm::sometimes!("entries refused for want of space");
             state.reserve.kick();
             self.signals.preparing.notify(usize::MAX);
             return Err(SubmitError::NoSpace(batch));
@@ -292,9 +293,11 @@ impl<D: Disk> Wal<D> {
             return;
         }
         if state.planned.position + BLOCK as u64 <= self.config.segment_bytes {
+            purlin_rsm::sometimes!("closing batch written");
             state.pipeline.plan_batch(Kind::Closing, Bytes::new());
             state.planned.position += BLOCK as u64;
         } else {
+            purlin_rsm::sometimes!("header written instead of a closing batch");
             // The next segment's header names the last batch, which says the same.
             state.plan_header(true);
         }
@@ -387,6 +390,7 @@ impl<D: Disk> Wal<D> {
         // W8: also when it says that the disk is full. The place was prepared, so the file system
         // has lied, and what it holds now is unknown.
         if let Err(error) = segment.file.write_at(block, position).await {
+            purlin_rsm::sometimes!("WAL poisoned by a write");
             return self.poison("writing", &segment.name, error);
         }
         match self.config.durability {
@@ -437,6 +441,7 @@ impl<D: Disk> Wal<D> {
             if state.failure.is_some() {
                 return;
             }
+            purlin_rsm::sometimes!(action == "a sync", "WAL poisoned by a sync");
             tracing::error!(file, %error, "{action} failed: the write-ahead log stops");
             state.failure = Some(StorageError::Io {
                 location: format!("{}, {file}", self.disk.location()),

@@ -9,4 +9,6 @@ pub mod explore;
 pub mod sim;
 
 pub mod checker;
+pub mod reached;
+pub mod resp;
 pub mod workload;

@@ -286,6 +286,7 @@ impl<N: Net> Exchanger<N> {
             let by_them = *by_them || is_told;
             self.emit(Event::Refused { peer, by_them, refusal: *refusal }, 0);
         }
+        purlin_rsm::sometimes!(matches!(ended, Ended::Late), "connection given up for silence");
         match (ended, peer) {
             (Ended::Dropped, _) => {}
             (_, Some(peer)) => {

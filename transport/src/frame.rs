@@ -170,6 +170,10 @@ impl Decoder {
         let mut frame = self.buffer.split_to(HEADER_BYTES + length).freeze();
         self.filled -= HEADER_BYTES + length;
         let body = frame.split_off(HEADER_BYTES);
+        purlin_rsm::sometimes!(
+            checksum(&frame, &body) != header.crc.get(),
+            "frame with a wrong checksum"
+        );
         ensure(checksum(&frame, &body) == header.crc.get(), "a frame whose checksum is wrong")?;
         Ok(Some(Frame { kind, durable: Sequence(header.durable.get()), body }))
     }

@@ -134,10 +134,12 @@ impl Leading {
     pub fn read(&mut self, answer: &Answer) -> Vec<(GroupId, Term)> {
         // A list that was sent after the answered heartbeat is on its way: not a second time.
         if answer.wants_list && self.listed.is_some_and(|(number, _)| number <= answer.number) {
+            purlin_rsm::sometimes!("list of led groups asked for");
             self.listed = None;
         }
         // Safety R4: only who knows exactly the set that we named has confirmed any of it.
         let knew_all = self.sent.contains(&(answer.number, answer.fingerprint));
+        purlin_rsm::sometimes!(!knew_all, "answer that speaks of another set of led groups");
         if !knew_all || answer.wants_list || answer.number < self.answered {
             return Vec::new();
         }
@@ -225,6 +227,7 @@ impl Following {
         if self.boot == Some(boot) {
             return Changes::default();
         }
+        purlin_rsm::sometimes!(!self.groups.is_empty(), "new boot id vouches for nothing");
         let old = std::mem::take(self);
         (self.boot, self.fingerprint) = (Some(boot), empty(boot));
         Changes { lost: old.groups.into_iter().collect(), ..Changes::default() }

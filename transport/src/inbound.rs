@@ -82,6 +82,7 @@ impl Arrivals {
         self.current.borrow_mut().insert(peer, id);
         match before {
             Some(before) => {
+                purlin_rsm::sometimes!("half-open connection replaced");
                 self.leashes.borrow()[&before].drop_it();
                 Installed::Replaced
             }

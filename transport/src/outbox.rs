@@ -47,6 +47,7 @@ impl Outbox {
         let waiting = self.in_flight + self.bytes.len();
         // An item that is longer than the bound goes alone, so that it goes at all.
         if waiting > 0 && waiting + frame::HEADER_BYTES + most > self.bytes_max {
+            purlin_rsm::sometimes!("outbox full");
             return Err(Full::Now);
         }
         self.open_frame(kind(item), most, durable);

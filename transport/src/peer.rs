@@ -120,6 +120,7 @@ async fn attempt<N: Net>(
         return Err(Ended::Dropped);
     }
     exchanger.outbound_up(peer, facts);
+    purlin_rsm::sometimes!(peer.failures.get() > 0, "connected again");
     peer.up_since.set(Some(exchanger.now()));
     let ended = future::or(watch(&mut reader), write(exchanger, peer, &mut writer)).await;
     exchanger.outbound_lost(peer);

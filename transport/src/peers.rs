@@ -89,11 +89,13 @@ impl PeerBook {
         let Some(known) = self.peers.get(&identity) else { return Ok(()) };
         if known.memory.fenced {
             let (node, incarnation, shard) = identity;
+            purlin_rsm::sometimes!("fenced directory refused");
             return Err(Refusal::Fenced { node, incarnation, shard });
         }
         self.check_live(known, facts)?;
         known.check_superseded(facts)?;
         let Some(how) = known.gone_back(&facts.starts) else { return Ok(()) };
+        purlin_rsm::sometimes!("directory that went back is fenced");
         self.fence(identity);
         let (node, incarnation, shard) = identity;
         Err(Refusal::WentBack { node, incarnation, shard, how })
@@ -141,6 +143,7 @@ impl PeerBook {
         let identity = (peer.node, incarnation, peer.shard);
         let Some(known) = self.peers.get_mut(&identity) else { return false };
         if known.memory.boot != boot || known.memory.fenced {
+            purlin_rsm::sometimes!("frame of a replaced process ignored");
             return false;
         }
         known.live = Some((boot, self.now));
@@ -173,6 +176,7 @@ impl PeerBook {
         match self.members.get(&facts.node) {
             None => Err(Refusal::NotMember { node: facts.node }),
             Some(Some(expected)) if *expected != facts.incarnation => {
+                purlin_rsm::sometimes!("another incarnation refused");
                 let (node, expected, got) = (facts.node, *expected, facts.incarnation);
                 Err(Refusal::OtherIncarnation { node, expected, got })
             }
@@ -186,6 +190,7 @@ impl PeerBook {
         let boot = facts.start().boot;
         match known.live {
             Some((live, heard)) if live != boot && self.now - heard <= self.silence_ticks => {
+                purlin_rsm::sometimes!("second boot id held off");
                 let (node, shard) = (facts.node, facts.shard);
                 Err(Refusal::DuplicateBoot { node, shard, live, held_off: boot })
             }
@@ -208,6 +213,7 @@ impl Known {
         let Start { number, boot, .. } = facts.start();
         let is_old = |start: &Start| start.boot == boot && start.number == number;
         if number < self.memory.start && self.starts.iter().any(is_old) {
+            purlin_rsm::sometimes!("late handshake of an older start refused");
             let (node, shard, latest) = (facts.node, facts.shard, self.memory.start);
             return Err(Refusal::Superseded { node, shard, start: number, latest });
         }

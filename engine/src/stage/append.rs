@@ -124,6 +124,7 @@ impl<D: Disk> AppendStage<D> {
                 Ok(true)
             }
             Err(SubmitError::NoSpace(_)) => {
+                purlin_rsm::sometimes!("write with entries waits for space");
                 (self.pending, self.is_full) = (merge(taken, left), true);
                 Ok(false)
             }
@@ -140,6 +141,7 @@ impl<D: Disk> AppendStage<D> {
         let (mut taken, mut left, mut blocked) = (Writes::new(), Writes::new(), BTreeSet::new());
         for (group, append) in std::mem::take(&mut self.pending) {
             let waits = !with_entries && !append.entries.is_empty();
+            purlin_rsm::sometimes!(waits, "hard states go out and entries wait for space");
             if batch.bytes() >= self.batch_bytes_max || waits || blocked.contains(&group) {
                 blocked.insert(group);
                 left.push_back((group, append));

@@ -110,6 +110,7 @@ impl<R: Runtime> Shard<R> {
             return ticket.end(Err(RequestError::TooLarge { bytes, limit }));
         }
         if kind == Kind::Propose && self.append.is_full() {
+            purlin_rsm::sometimes!("proposal refused at the door of a full disk");
             return ticket.end(Err(RequestError::NoSpace));
         }
         // The deadlines of requests end them, and not the entries that they have put into the log.
@@ -131,8 +132,13 @@ impl<R: Runtime> Shard<R> {
         let Some(Some((kind, pendings))) = batch else { return };
         let requests = pendings.iter().map(|pending| pending.request.data().clone()).collect();
         if self.send_away(to, AwayBatch { id, group, kind, requests }) {
+            purlin_rsm::sometimes!(matches!(to, Destination::Peer(_)), "forwarded to the leader");
             self.requests.away.sent(now, id, to, Waiting::Lane(lane));
         } else {
+            purlin_rsm::sometimes!(
+                matches!(to, Destination::Shard(_)),
+                "full channel hands a batch back"
+            );
             // Certainly not sent.
             connection.with_lane(group, |lane| lane.bounce(id));
             self.requests.parked.push(lane);
@@ -175,6 +181,7 @@ impl<R: Runtime> Shard<R> {
             Way::Away(to @ Destination::Peer(_)) => {
                 let (id, count) = (self.requests.away.next(), batch.requests.len());
                 if self.send_away(to, AwayBatch { id, ..batch }) {
+                    purlin_rsm::sometimes!("batch of another shard passed on");
                     self.requests.away.sent(now, id, to, Waiting::Shard(origin, count));
                 } else {
                     self.answer_batch(origin, BatchAnswer::Bounced);
@@ -249,6 +256,7 @@ impl<R: Runtime> Shard<R> {
                     connection.end_batch(group, batch, outcomes);
                 }
                 BatchAnswer::Bounced | BatchAnswer::Busy => {
+                    purlin_rsm::sometimes!("batch bounced by who does not lead");
                     connection.with_lane(group, |lane| lane.bounce(batch));
                     self.requests.parked.push((connection, group));
                 }
@@ -264,6 +272,7 @@ impl<R: Runtime> Shard<R> {
                     self.answer_batch(origin, BatchAnswer::Done(away::unknown(GroupId(0), count)));
                 }
                 Waiting::Lane((connection, group)) => {
+                    purlin_rsm::sometimes!("batch in doubt, its connection is lost");
                     connection.end_batch(group, batch, Vec::new())
                 }
             }

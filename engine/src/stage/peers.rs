@@ -119,6 +119,7 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn take_met(&mut self) -> Result<(), Error> {
         let Some(identity) = self.membership.take_recorded()? else { return Ok(()) };
         if identity.is_fenced {
+            purlin_rsm::sometimes!("directory records that it is fenced");
             return Err(fenced(self.site.node));
         }
         let others = (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard);
@@ -140,6 +141,7 @@ impl<R: Runtime> Shard<R> {
 
     /// The initial voters have met: from here on the shard votes.
     pub(crate) fn act(&mut self) {
+        purlin_rsm::sometimes!("fresh directory has met all initial voters");
         tracing::info!("{} has met all initial members and acts", self.site.name);
         self.exchanger.set_table(self.membership.identity().table());
         self.exchanger.set_acting(true);

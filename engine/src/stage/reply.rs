@@ -32,6 +32,7 @@ impl<R: Runtime> Shard<R> {
     /// An answer that finds no room now goes out with a later turn.
     fn answer_since(&mut self, since: Tick, origin: BatchOrigin, answer: BatchAnswer) {
         if let Err(answer) = self.try_answer(origin, answer) {
+            purlin_rsm::sometimes!("answer to a batch waits for room");
             self.requests.late.push(Late { since, origin, answer });
         }
     }

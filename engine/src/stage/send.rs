@@ -34,6 +34,7 @@ impl<R: Runtime> Shard<R> {
     /// Sends a heartbeat, unless this shard has not met the others (safety I2), or its disk hangs: who
     /// cannot write must not keep others from leading (safety R5).
     pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: Pair) {
+        purlin_rsm::sometimes!(self.is_hanging(now), "heartbeat withheld while the disk hangs");
         if !self.membership.is_acting() || self.is_hanging(now) {
             return;
         }

@@ -38,6 +38,7 @@ impl<R: Runtime> Shard<R> {
             self.append.push(id, append);
         }
         let said = |envelope: &Envelope| !(is_hanging && is_of_a_leader(&envelope.message));
+        purlin_rsm::sometimes!(!messages.iter().all(said), "append withheld while the disk hangs");
         messages.into_iter().filter(said).for_each(|envelope| self.send(envelope));
         fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
         committed
@@ -51,6 +52,10 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         group.known = standing;
+        purlin_rsm::sometimes!(
+            before.leads && !standing.leads && group.has_waiting(),
+            "leader deposed with requests open"
+        );
         log_standing(&self.site.name, id, before, standing);
         if let Some(fault) = group.raft.fault() {
             tracing::error!(

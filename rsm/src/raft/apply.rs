@@ -40,6 +40,7 @@ impl Raft {
         let cached = self.log.cached_from();
         let bytes_max = self.config.apply_bytes_max;
         if range.start < cached {
+            crate::sometimes!("entries to apply come from the WAL");
             self.fetch_to_apply = FetchToApply::Asked;
             let range = range.start..range.end.min(cached);
             self.ready.fetches.push(Fetch { purpose: FetchPurpose::Apply, range, bytes_max });

@@ -30,10 +30,12 @@ impl Raft {
             return;
         }
         if self.gate.is_waiting() {
+            crate::sometimes!("election timer stands still while a promise waits");
             // Whatever is asked for now would be stale when the disk lets it leave (safety A1).
             return self.timer.stand_still();
         }
         if matches!(self.role, Role::Candidate(_)) {
+            crate::sometimes!("campaign ran out of time");
             self.timer.failed();
         }
         self.campaign_for(Campaign::PreVote);
@@ -82,6 +84,7 @@ impl Raft {
             && !self.hears_of_leader()
             && !self.timer.abstains(self.now)
             && last >= self.log.last();
+        crate::sometimes!(!granted && self.hears_of_leader(), "pre-vote refused for a leader");
         // A refusal carries our own term: who is behind catches up by it (B09).
         let term = if granted { term } else { self.term };
         self.send_in(from, term, Message::PreVoteReply { granted });
@@ -97,6 +100,7 @@ impl Raft {
     /// Votes at most once in a term, and never for a log that is behind ours.
     pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
         if self.timer.abstains(self.now) {
+            crate::sometimes!("vote withheld after a restart");
             return;
         }
         let free = match self.vote {
@@ -104,6 +108,8 @@ impl Raft {
             None => self.leader().is_none(),
         };
         if !free || last < self.log.last() {
+            crate::sometimes!(last < self.log.last(), "vote refused to a log that is behind");
+            crate::sometimes!(!free, "vote refused, given to another");
             return self.send(from, Message::VoteReply { granted: false });
         }
         if self.vote.is_none() {
@@ -142,6 +148,7 @@ impl Raft {
             (Tally::Won, Campaign::PreVote) => self.campaign_for(Campaign::Vote),
             (Tally::Won, Campaign::Vote) => self.lead(),
             (Tally::Lost, _) => {
+                crate::sometimes!("campaign lost");
                 self.timer.failed();
                 self.follow(self.term, None);
             }
@@ -176,6 +183,7 @@ impl Raft {
         leader.confirmed_by = None;
         let confirmed = 1 + leader.followers.values().filter(|progress| progress.confirmed).count();
         if confirmed < quorum::majority(voters) {
+            crate::sometimes!("leader steps down without a quorum");
             self.follow(self.term, None);
         }
     }

@@ -71,12 +71,17 @@ impl Gate {
 
     /// Everything up to `write` is durable: frees what waited for it.
     pub(super) fn open(&mut self, write: WriteId) -> Vec<Promise> {
+        crate::sometimes!(
+            self.waiting.iter().any(|(id, _)| *id > write),
+            "promise waits for a younger write"
+        );
         let free = self.waiting.partition_point(|(id, _)| *id <= write);
         self.waiting.drain(..free).map(|(_, promise)| promise).collect()
     }
 
     /// The term has moved on: what was promised in an older one is of no use to anybody.
     pub(super) fn clear(&mut self) {
+        crate::sometimes!(!self.waiting.is_empty(), "promises of an older term are void");
         self.fresh.clear();
         self.waiting.clear();
     }

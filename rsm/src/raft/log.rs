@@ -133,6 +133,10 @@ impl Log {
     /// # Errors
     /// A conflict with a committed entry, which is named: the log is left as it was.
     pub(super) fn accept(&mut self, entries: Vec<Entry>) -> Result<(), EntryId> {
+        crate::sometimes!(
+            !entries.is_empty() && entries.iter().all(|entry| self.has(entry.id())),
+            "entries received twice"
+        );
         let Some(new) = entries.iter().position(|entry| !self.has(entry.id())) else {
             return Ok(());
         };
@@ -140,6 +144,7 @@ impl Log {
         if conflict <= self.committed {
             return Err(EntryId::new(self.term(conflict).unwrap_or_default(), conflict));
         }
+        crate::sometimes!(conflict <= self.last().index, "conflicting tail cut off");
         self.truncate(conflict.previous());
         entries.into_iter().skip(new).for_each(|entry| self.push(entry));
         Ok(())
@@ -155,6 +160,11 @@ impl Log {
         }
         self.terms.truncate(last);
         let writes = &mut self.writes;
+        crate::sometimes!(writes.durable > last, "durable entries cut off");
+        crate::sometimes!(
+            writes.outstanding.iter().any(|(_, upto)| *upto > last),
+            "entries cut off while they are written"
+        );
         writes.written = writes.written.min(last);
         writes.durable = writes.durable.min(last);
         writes.outstanding.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
@@ -164,6 +174,10 @@ impl Log {
     pub(super) fn commit(&mut self, index: Index) -> bool {
         assert!(index <= self.last().index, "commit {index} beyond the last entry {}", self.last());
         let moved = index > self.committed;
+        crate::sometimes!(
+            moved && index > self.writes.durable,
+            "committed before it is durable here"
+        );
         self.committed = self.committed.max(index);
         moved
     }

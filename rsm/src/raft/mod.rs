@@ -39,6 +39,8 @@ mod harness;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod orders_test;
+#[cfg(test)]
 mod raft_test;
 #[cfg(test)]
 mod script;
@@ -340,6 +342,7 @@ impl Raft {
             && follower.leader == Some(leader)
             && follower.vouched
         {
+            crate::sometimes!("leader vouches no more");
             follower.vouched = false;
             follower.heard = None;
             self.timer.arm_late(now);
@@ -599,6 +602,7 @@ impl Raft {
     fn follow(&mut self, term: Term, leader: Option<NodeId>) {
         assert!(term >= self.term, "term {term} after {}", self.term);
         if term > self.term {
+            crate::sometimes!(self.role() == RoleKind::Leader, "leader deposed by a higher term");
             self.term = term;
             self.vote = None;
             self.hard_state_changed = true;
@@ -613,6 +617,10 @@ impl Raft {
     /// Gives up what only a leader has.
     fn leave_leadership(&mut self) {
         if let Role::Leader(leader) = &mut self.role {
+            crate::sometimes!(
+                leader.reads.awaited_since().is_some(),
+                "reads abandoned with a leadership"
+            );
             self.newest_round = leader.reads.newest();
             self.ready.failed_reads.extend(leader.reads.abandon());
         }
@@ -636,6 +644,7 @@ impl Raft {
                 }
             }
             Role::Candidate(_) => {
+                crate::sometimes!("candidate gives way to the leader of its term");
                 // Its requests for votes are void, and would speak of a log that may change now.
                 self.gate.clear();
                 self.timer.succeeded();
@@ -706,6 +715,12 @@ impl Raft {
             let (write, entries) = self.log.write();
             self.ready.append = Some(Append { write, hard_state, entries });
         }
+        crate::sometimes!(
+            self.ready.append.is_none()
+                && self.gate.has_fresh()
+                && self.log.newest_outstanding().is_some(),
+            "promise waits for an older write"
+        );
         let free = self.gate.seal(self.log.newest_outstanding());
         self.redeem(free);
         self.go_on();

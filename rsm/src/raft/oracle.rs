@@ -147,7 +147,8 @@ impl Oracle {
         }
     }
 
-    /// What is committed never changes, and a majority holds it durably when it is.
+    /// What is committed never changes, and a majority holds it durably when it is. A leader finds out
+    /// about entries of its own term only; what lies before one is committed by it.
     fn judge_commit(&mut self, id: NodeId, nodes: &BTreeMap<NodeId, Node>) {
         let raft = nodes[&id].raft.as_ref().expect("it has taken a step");
         let known = self.committed();
@@ -156,6 +157,14 @@ impl Oracle {
         if checked > Index(0) {
             let committed = self.committed[checked.0 as usize - 1].0;
             assert_eq!(held, Some(committed), "{id} holds another committed entry {checked}");
+        }
+        if raft.committed() > known && raft.role() == RoleKind::Leader {
+            let last = raft.term_of(raft.committed());
+            assert_eq!(
+                last,
+                Some(raft.term()),
+                "leader {id} counts copies of an earlier term's entry"
+            );
         }
         for index in (known.0 + 1..=raft.committed().0).map(Index) {
             let term = raft.term_of(index).expect("a committed entry is in the log");

@@ -152,7 +152,9 @@ impl Progress {
             State::Probe { .. } => prev == self.next.previous() && prev > self.matched,
             State::Replicate(_) => prev > self.matched,
         };
+        crate::sometimes!(!current, "late reject ignored");
         if current {
+            crate::sometimes!("reject moves a probe back");
             self.probe(agree.min(prev.previous()).next());
         }
         current

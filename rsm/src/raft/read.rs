@@ -81,6 +81,7 @@ impl ReadQueue {
     /// `follower` followed us when `round` reached it.
     pub(super) fn answer(&mut self, follower: NodeId, round: u64) {
         if round <= self.newest {
+            crate::sometimes!(round < self.newest, "answer to an older read round");
             let answered = self.answered.entry(follower).or_default();
             *answered = (*answered).max(round);
         }
@@ -95,6 +96,7 @@ impl ReadQueue {
         let mut confirmed = Vec::new();
         while self.rounds.front().is_some_and(|(round, _)| *round <= reached) {
             let (_, reads) = self.rounds.pop_front().expect("there is a first one");
+            crate::sometimes!(!reads.is_empty(), "read round confirmed");
             confirmed.extend(reads);
         }
         confirmed

@@ -64,9 +64,11 @@ impl Raft {
         for progress in
             leader.followers.values_mut().filter(|progress| is_late(progress.awaited_since))
         {
+            crate::sometimes!("append is asked for again");
             progress.restart();
         }
         if is_late(leader.reads.awaited_since()) {
+            crate::sometimes!("read round is asked for again");
             self.send_round();
         }
         if self.leader_mut().is_some_and(|leader| leader.confirmed_by.is_some_and(|by| by <= now)) {
@@ -109,6 +111,7 @@ impl Raft {
         }
         let next = progress.next;
         if has_entries && next < cached {
+            crate::sometimes!("lagging follower needs entries from the WAL");
             progress.fetching = true;
             let range = next..cached.min(last.next());
             self.ready.fetches.push(Fetch { purpose: FetchPurpose::Send(to), range, bytes_max });
@@ -153,6 +156,7 @@ impl Raft {
             return;
         }
         if !self.log.has(prev) {
+            crate::sometimes!("append refused, the logs part before it");
             let below = prev.index.previous();
             let hint = self.log.terms().latest_at_most(below, prev.term);
             return self.send(from, Message::AppendReject { prev: prev.index, hint });
@@ -161,6 +165,7 @@ impl Raft {
         if let Err(ours) = self.log.accept(entries) {
             return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
         }
+        crate::sometimes!(committed > matched, "commit lies beyond what an append has shown");
         // Only up to what this message has shown to be equal, not to our own last entry.
         self.log.commit(committed.min(matched));
         self.send_gated(from, Message::AppendReply { matched });
@@ -201,6 +206,10 @@ impl Raft {
             leader.followers.values().map(|progress| progress.matched).collect();
         matched.push(self.log.durable());
         let reached = quorum::reached(&mut matched);
+        crate::sometimes!(
+            self.log.committed() < reached && reached < leader.noop,
+            "commit waits for the own term"
+        );
         if reached < leader.noop || !self.log.commit(reached) {
             return;
         }
@@ -220,6 +229,10 @@ impl Raft {
     /// Sends a round for the reads that wait for one (safety R1).
     pub(super) fn ask_readers(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
+        crate::sometimes!(
+            leader.reads.wants_round() && self.log.committed() < leader.noop,
+            "read waits for the first commit"
+        );
         // Until then the commit index may be older than what was acknowledged before us (B41).
         if leader.reads.wants_round() && self.log.committed() >= leader.noop {
             self.send_round();

@@ -6,8 +6,9 @@
 //! ```text
 //! cluster nodes=3 election=10 tell=2 messages=8 window=B append=B apply=B cache=B tail=N
 //!         first=N judged=false         a new cluster; election timeouts lie in election..2*election
-//! init N terms="1 1 2" [term=T]        gives node N a durable log, and starts it on that
-//! init_disk N terms="1 1 2" [term=T]   exchanges what its disk holds under a running replica
+//! init N terms="1 1 2" [term=T] [commit=I]
+//!                                      gives node N a durable log, and starts it on that
+//! init_disk N ..                       exchanges what its disk holds under a running replica
 //! tick [N..] [n=K]                     clocks move, replicas that are due are ticked
 //! wait [N..] [n=K]                     clocks move, nobody is ticked
 //! late [N..] [n=K]                     clocks move at once, then one tick, and nothing is handed out
@@ -132,7 +133,8 @@ impl Script {
             index: Index(index),
             payload: Payload::Noop,
         };
-        let hard_state = HardState { term: Term(term), vote: None, committed: Index(0) };
+        let committed = Index(key(args, "commit")?.unwrap_or(0));
+        let hard_state = HardState { term: Term(term), vote: None, committed };
         let entries: Vec<Entry> = (1..).zip(terms).map(entry).collect();
         if self.cluster.options.is_judged {
             self.cluster.oracle.hold(&entries, Term(0));

@@ -25,6 +25,7 @@ scripts! {
     election_single_voter
     election_log_decides
     election_split_vote
+    election_two_voters
     election_timer_and_the_disk
     campaigns_first
     candidate_follows
@@ -36,7 +37,9 @@ scripts! {
     // Pre-votes, and terms that have come apart.
     pre_vote_does_not_disturb
     pre_vote_grants_are_for_one_campaign
+    pre_vote_and_check_quorum
     pre_candidate_forgets_its_leader
+    forgotten_leader
     terms_apart
     follower_of_a_higher_term
 
@@ -45,6 +48,8 @@ scripts! {
     connections
     check_quorum_first_confirmation
     check_quorum_steps_down
+    one_way_cut
+    bridge
 
     // Replication.
     figure_7
@@ -53,6 +58,7 @@ scripts! {
     late_and_reordered_answers
     probe_without_traffic
     flow_control
+    window_full_of_lost_appends
     fetch_fails
     reject_of_what_was_acknowledged
     conflict_with_a_committed_entry
@@ -60,12 +66,17 @@ scripts! {
 
     // What is durable, and what is committed.
     async_acks_wait_for_the_newest_write
+    async_pipeline
+    crash_keeps_the_oldest_writes
+    leader_loses_its_write
     append_aba_race
+    append_aba_race_of_three_leaders
     single_voter_completions
     leader_counts_itself_once_durable
     figure_8
     commit_only_what_matches
     commit_is_told_to_idle_followers
+    lagging_commit
     apply_in_pages
     restart_with_a_commit_hint
 
@@ -73,6 +84,7 @@ scripts! {
     read_index
     read_single_voter
     read_waits_for_the_terms_first_commit
+    read_after_a_restart
     read_late_answers
     read_on_a_deposed_leader
 }

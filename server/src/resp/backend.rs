@@ -29,6 +29,8 @@ pub trait Backend: 'static {
 pub struct ServerInfo {
     /// This node.
     pub node: NodeId,
+    /// The process that it runs in.
+    pub process: u32,
     /// The cluster's id, as text.
     pub cluster: String,
     /// How many nodes the cluster has.
@@ -50,6 +52,8 @@ pub struct ServerInfo {
 /// What a node's [`ServerInfo`] consists of that does not change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeFacts {
+    /// The id of the process. It is told from outside: a simulated node has none of its own.
+    pub process: u32,
     /// The cluster's id, as text.
     pub cluster: String,
     /// How many nodes the cluster has.
@@ -93,6 +97,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
         let node = self.shard.node();
         let mut info = ServerInfo {
             node,
+            process: self.facts.process,
             cluster: self.facts.cluster.clone(),
             nodes: self.facts.nodes,
             replicas: self.facts.replicas,

@@ -349,14 +349,28 @@ fn atomic_group(name: &str, pairs: Arguments<'_>, groups: u32) -> Result<GroupId
     }
 }
 
-/// Writes all of `bytes`, unless the client takes too long.
+/// Writes all of `bytes`, unless the client takes too long. How long that is counts anew for each piece:
+/// a client that is slow, and does take its replies, is not dropped.
 async fn write_within(
     runtime: &impl Runtime,
     front: &FrontEnd,
     writer: &mut impl Writer,
     bytes: &[u8],
 ) -> io::Result<()> {
-    let mut write = pin!(writer.write_all(bytes));
+    const PIECE_BYTES: usize = 64 << 10;
+    for piece in bytes.chunks(PIECE_BYTES) {
+        write_piece(runtime, front, writer, piece).await?;
+    }
+    Ok(())
+}
+
+async fn write_piece(
+    runtime: &impl Runtime,
+    front: &FrontEnd,
+    writer: &mut impl Writer,
+    piece: &[u8],
+) -> io::Result<()> {
+    let mut write = pin!(writer.write_all(piece));
     // Nearly always there is room in the socket: then no timer is made.
     if let Some(written) = future::poll_once(write.as_mut()).await {
         return written;

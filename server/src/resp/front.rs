@@ -28,7 +28,7 @@ pub struct FrontEndOptions {
     pub pipeline_max: usize,
     /// The same in bytes of replies that wait for the client to take them.
     pub output_bytes_max: usize,
-    /// A client that takes nothing of its replies for this long is disconnected.
+    /// A client that takes less than 64 KiB of the replies that wait for it in this time is disconnected.
     pub write_deadline: Duration,
 }
 

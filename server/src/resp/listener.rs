@@ -1,9 +1,25 @@
 //! Takes connections of clients in, a task for each.
 
-use super::{backend::Backend, connection::serve_client, front::FrontEnd};
-use purlin::{Listener, Net, Runtime};
+use super::{
+    backend::{Backend, NodeFacts, ShardBackend},
+    connection::serve_client,
+    front::{FrontEnd, FrontEndOptions},
+};
+use purlin::{Listener, LocalShard, Net, Runtime};
 use std::{rc::Rc, time::Duration};
 use tracing::warn;
+
+/// Serves every client that comes to a shard, on the shard's own core, for as long as its runtime lives.
+pub fn serve_shard<R: Runtime>(
+    local: &LocalShard<R>,
+    listener: <R::Net as Net>::Listener,
+    options: FrontEndOptions,
+    facts: NodeFacts,
+) {
+    let (runtime, local, facts) = (local.runtime().clone(), local.clone(), Rc::new(facts));
+    let backend = move || ShardBackend::new(&local, &facts);
+    runtime.spawn(serve_clients(runtime.clone(), FrontEnd::new(options), listener, backend));
+}
 
 /// Serves every client that comes, for as long as the runtime lives. `backend` makes a way to the
 /// groups for each connection.

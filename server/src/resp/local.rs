@@ -306,7 +306,7 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("redis_version", REDIS_VERSION.into()),
         ("redis_mode", "standalone".into()),
         ("purlin_version", env!("CARGO_PKG_VERSION").into()),
-        ("process_id", std::process::id().to_string()),
+        ("process_id", info.process.to_string()),
         ("tcp_port", front.options().port.to_string()),
         ("uptime_in_seconds", uptime.to_string()),
         ("uptime_in_days", (uptime / 86_400).to_string()),

@@ -20,16 +20,18 @@ mod reply;
 mod ring;
 mod route;
 mod signal;
+mod value;
 mod words;
 
 #[cfg(test)]
 mod parser_test;
 
 pub use backend::{Backend, NodeFacts, ServerInfo, ShardBackend};
-pub use client::{RespClient, Value};
+pub use client::RespClient;
 pub use connection::serve_client;
 pub use front::{FrontEnd, FrontEndOptions};
-pub use listener::serve_clients;
+pub use listener::{serve_clients, serve_shard};
 pub use parser::{Arguments, Parser, ProtocolError, RequestLimits, split_line};
 pub use reply::{Protocol, Reply};
 pub use route::{SLOTS, group_of, slot_of};
+pub use value::Value;

@@ -179,6 +179,7 @@ impl Backend for MemoryBackend {
 
     fn info(&self) -> ServerInfo {
         ServerInfo {
+            process: std::process::id(),
             node: NodeId(1),
             cluster: "test".into(),
             nodes: 3,

@@ -260,6 +260,7 @@ impl<D: Disk> Site<'_, D> {
             let batch = batch.map_err(|error| self.unreadable(&newest.name, error))?;
             let Some(batch) = batch else { continue };
             if batch.epoch == header.epoch && batch.watermark >= bad {
+                purlin_rsm::sometimes!("damage found, a later batch calls it durable");
                 let what = format!(
                     "batch {bad} is unreadable, and batch {} says that it was durable",
                     batch.sequence
@@ -278,6 +279,8 @@ impl<D: Disk> Site<'_, D> {
         end.readable = end.readable.max(void.unwrap_or_default());
         if void.is_some() || self.is_written(newest, scanner, position).await? {
             let cut = Cut { segment: newest.name.clone(), offset: position, kept: end.kept, void };
+            purlin_rsm::sometimes!("torn tail cut");
+            purlin_rsm::sometimes!(void.is_some(), "torn tail had readable batches behind it");
             tracing::warn!(?cut, location = self.disk.location(), "a torn tail was cut");
             end.cut = Some(cut);
         }
@@ -338,6 +341,7 @@ impl<D: Disk> Site<'_, D> {
         seed: Seed,
         end: &mut End,
     ) -> Result<(), StorageError> {
+        purlin_rsm::sometimes!(file.header.is_none(), "segment without a readable header searched");
         if let Some(header) = &file.header {
             end.readable = end.readable.max(header.sequence);
         }
@@ -372,6 +376,7 @@ impl<D: Disk> Site<'_, D> {
             let batch = scanner.batch(position, kept.header.epoch, Some(sequence)).await;
             let batch = batch.map_err(|error| self.unreadable(&kept.name, error))?;
             let Some((batch, records)) = batch else {
+                purlin_rsm::sometimes!("damage found before the end of the log");
                 let what = format!("batch {sequence} is unreadable, and was durable");
                 return Err(self.damaged(&kept.name, position, what));
             };

@@ -94,6 +94,11 @@ impl States {
         Ok(())
     }
 
+    /// Whether a node was ever seen to apply anything.
+    pub fn has_seen(&self, node: NodeId) -> bool {
+        self.latest.keys().any(|(_, seen)| *seen == node)
+    }
+
     /// How many places were seen.
     pub fn observed(&self) -> usize {
         self.seen.len()

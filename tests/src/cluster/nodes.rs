@@ -29,6 +29,8 @@ pub(super) struct Processes {
     pub(super) locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     /// Nodes with a shard that has stopped: they are started again when all is calm.
     pub(super) stopped: RefCell<BTreeSet<NodeId>>,
+    /// Nodes that were started again when all was calm already.
+    pub(super) revived: RefCell<BTreeSet<NodeId>>,
     /// Why shards have stopped, in that order.
     pub(super) stops: RefCell<Vec<(NodeId, purlin::Error)>>,
     /// How often nodes were started.
@@ -36,7 +38,7 @@ pub(super) struct Processes {
 }
 
 impl<S: Subject> Cluster<S> {
-    fn cluster_config(&self) -> ClusterConfig {
+    pub(super) fn cluster_config(&self) -> ClusterConfig {
         let member =
             |node: u32| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
         ClusterConfig {
@@ -62,7 +64,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    fn shards(&self, node: NodeId) -> u16 {
+    pub(super) fn shards(&self, node: NodeId) -> u16 {
         self.options.shards[node.0 as usize - 1]
     }
 
@@ -92,7 +94,11 @@ impl<S: Subject> Cluster<S> {
     /// Starts a node with a number of shards in its configuration.
     pub(super) fn start_with(self: &Rc<Self>, world: &World, node: NodeId, shards: u16) {
         let cluster = self.clone();
-        world.start(node, shards, move |runtime| cluster.clone().run_shard(runtime));
+        world.start(node, shards, move |runtime| {
+            // An earlier process may have ended without a word.
+            cluster.processes.locals.borrow_mut().remove(&(runtime.node(), runtime.shard()));
+            cluster.clone().run_shard(runtime)
+        });
     }
 
     /// What one shard of a node runs.
@@ -104,6 +110,7 @@ impl<S: Subject> Cluster<S> {
             Ok(opened) => {
                 processes.locals.borrow_mut().insert((node, shard), opened.local());
                 self.spawn_clients(&runtime, &opened.local());
+                self.serve_visitors(&runtime, opened.local());
                 opened.run().await
             }
             Err(error) => Err(error),

@@ -1,5 +1,6 @@
 //! What a run is made of: drawn for a seed, or chosen.
 
+use super::Fate;
 use crate::sim::{FaultOptions, Random, WorldOptions};
 use purlin::{Durability, NodeId};
 use std::{ops::Range, time::Duration};
@@ -20,12 +21,20 @@ pub struct ClusterOptions {
     pub clients: u32,
     /// How many requests every other client keeps open on a connection of its own; with 1 none does.
     pub pipeline: usize,
+    /// Clients that come over the network, from outside all nodes.
+    pub visitors: u32,
+    /// How long a client waits after an answer, on average.
+    pub think: Duration,
+    /// When no client asks anything, in the world's time.
+    pub idle: Vec<Range<Duration>>,
     /// How long faults strike, in simulated time.
     pub turmoil: Duration,
     /// Disks, network and clocks.
     pub world: WorldOptions,
     /// What goes wrong.
     pub faults: FaultOptions,
+    /// Nodes that are never healed, as far as a majority is left without them.
+    pub forsaken: Vec<(NodeId, Fate)>,
     /// How writes become durable.
     pub durability: Durability,
     /// The size of a WAL segment; small ones rotate often.
@@ -33,21 +42,28 @@ pub struct ClusterOptions {
 }
 
 impl ClusterOptions {
-    /// Options drawn for a seed: mostly three nodes and few groups, now and then one or five nodes.
+    /// Options drawn for a seed.
     pub fn draw(seed: u64) -> Self {
         let random = Random::new(seed, "cluster");
-        let nodes = *random.pick(&[1, 3, 3, 3, 3, 3, 3, 5]);
-        let shards = (0..nodes).map(|_| *random.pick(&[1, 1, 2, 3])).collect::<Vec<u16>>();
-        let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
+        let size = Size::draw(&random);
+        let ids: Vec<NodeId> = (1..=size.nodes).map(NodeId).collect();
+        let shards: Vec<u16> =
+            ids.iter().map(|_| 1 + random.below(size.shards_max) as u16).collect();
         let shards_max = shards.iter().copied().max().unwrap_or(1);
+        let shards_sum: u16 = shards.iter().sum();
+        let clients = 2 + random.below(CLIENTS_MAX - 1) as u32;
         Self {
-            nodes,
-            groups: *random.pick(&[1, 2, 4, 7]),
-            clients: 1 + random.below(3) as u32,
+            nodes: size.nodes,
+            groups: size.groups,
+            clients: clients.div_ceil(shards_sum.into()),
+            visitors: Random::new(seed, "visitors").below(4) as u32,
+            think: Duration::from_secs_f64(random.magnitude(0.005, 0.12)),
+            idle: idle_times(&Random::new(seed, "idle")),
             pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
             turmoil: Random::new(seed, "turmoil").duration(TURMOIL),
             world: WorldOptions::draw(&random),
             faults: FaultOptions::draw(&random, &ids, shards_max),
+            forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
             segment_bytes: *random.pick(&[1 << 20, 4 << 20]),
             shards,
@@ -65,6 +81,10 @@ impl ClusterOptions {
             pipeline: 4,
             turmoil: Duration::ZERO,
             world: WorldOptions { nodes, ..WorldOptions::default() },
+            visitors: 0,
+            forsaken: Vec::new(),
+            think: Duration::from_millis(30),
+            idle: Vec::new(),
             faults: FaultOptions {
                 nodes: ids,
                 shards: 1,
@@ -77,4 +97,42 @@ impl ClusterOptions {
             segment_bytes: 1 << 20,
         }
     }
+}
+
+/// Clients of all nodes together, if each shard has one at least.
+const CLIENTS_MAX: u64 = 16;
+
+/// How large a cluster is: mostly small, since most of what can go wrong does so there.
+struct Size {
+    nodes: u32,
+    shards_max: u64,
+    groups: u32,
+}
+
+impl Size {
+    fn draw(random: &Random) -> Self {
+        let groups = *random.pick(&[1, 2, 4, 4, 7]);
+        let (nodes, shards_max, groups) = match random.below(40) {
+            0..=3 => (1, 3, groups),
+            4..=7 => (5, 2, groups),
+            8 => (7, 1, groups.min(4)),
+            9 => (3, 4, 64),
+            10 => (5, 2, 24),
+            11 => (2, 2, groups),
+            _ => (3, 3, groups),
+        };
+        Self { nodes, shards_max, groups }
+    }
+}
+
+/// Now and then all clients are silent, so that groups fall idle and are woken again.
+fn idle_times(random: &Random) -> Vec<Range<Duration>> {
+    let mut start = Duration::ZERO;
+    let count = random.below(4);
+    let times = (0..count).map(|_| {
+        start += random.duration(Duration::from_secs(3)..Duration::from_secs(20));
+        let end = start + random.duration(Duration::from_millis(200)..Duration::from_secs(5));
+        std::mem::replace(&mut start, end)..end
+    });
+    times.collect()
 }

@@ -1,17 +1,13 @@
-//! The phases of a run: faults strike; none does and everything must work again; the checkers judge.
+//! The first and the last phase of a run: faults strike; the checkers judge.
 
 use super::{Cluster, Report, Subject};
 use crate::{
     checker::linearizability::{self, Verdict},
-    sim::{Crash, Nemesis, Outcome, SimRuntime, World},
+    sim::{Crash, Nemesis, Outcome, World},
 };
-use purlin::{GroupId, NodeId, Runtime as _, ShardId};
-use std::{cell::RefCell, collections::BTreeSet, rc::Rc, time::Duration};
+use purlin::reach::Counts;
+use std::rc::Rc;
 
-/// After the faults have ended, everything must work again within this simulated time.
-const RECOVERY: Duration = Duration::from_secs(60);
-/// How long a probe waits for one shard's answer.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// The search for an order of one key's operations gives up after so many steps.
 const CHECK_STEPS: u64 = 2_000_000;
 /// More violations of one run tell nothing new.
@@ -36,83 +32,6 @@ impl<S: Subject> Cluster<S> {
         for node in self.processes.stopped.take() {
             world.crash(node, Crash::Kill);
             world.restart(node);
-        }
-    }
-
-    /// Everything must work again: each group takes a write at each node, and all replicas become equal.
-    pub(super) fn recover(self: &Rc<Self>, world: &World, nodes: &[NodeId]) {
-        if !world.panics().is_empty() {
-            return;
-        }
-        let missing: Rc<RefCell<BTreeSet<(NodeId, GroupId)>>> = Rc::default();
-        for node in nodes {
-            for group in (1..=self.options.groups).map(GroupId) {
-                let (cluster, missing, node) = (self.clone(), missing.clone(), *node);
-                let runtime = world.outside();
-                missing.borrow_mut().insert((node, group));
-                world.outside().spawn(async move {
-                    cluster.probe(&runtime, node, group).await;
-                    missing.borrow_mut().remove(&(node, group));
-                });
-            }
-        }
-        if self.run_while_reviving(world, || missing.borrow().is_empty()) != Outcome::Reached {
-            let missing = missing.borrow();
-            return self.violation(format!(
-                "no write {RECOVERY:?} after the last fault, (node, group): {missing:?}"
-            ));
-        }
-        self.is_over.set(true);
-        let states = || self.judges.states.borrow().all_equal(nodes);
-        if world.run_until(RECOVERY, || states().is_ok()) != Outcome::Reached
-            && let Err(divergence) = states()
-        {
-            self.violation(format!(
-                "replicas differ {RECOVERY:?} after the last write: {divergence}"
-            ));
-        }
-    }
-
-    /// Runs until `condition` holds. A write or sync that was under way when the faults ended may still
-    /// fail, and stop its shard: whoever runs the node starts it again, once. A node that stops a second
-    /// time stays down, and so shows.
-    fn run_while_reviving(&self, world: &World, condition: impl Fn() -> bool) -> Outcome {
-        let (end, mut revived) = (world.now() + RECOVERY, BTreeSet::new());
-        let stopped = &self.processes.stopped;
-        loop {
-            let is_anybody_down =
-                |seen: &BTreeSet<NodeId>| stopped.borrow().iter().any(|node| !seen.contains(node));
-            let left = end.saturating_sub(world.now());
-            let outcome = world.run_until(left, || condition() || is_anybody_down(&revived));
-            if outcome != Outcome::Reached || condition() {
-                return outcome;
-            }
-            for node in stopped.take() {
-                if revived.insert(node) {
-                    world.crash(node, Crash::Kill);
-                    world.restart(node);
-                }
-            }
-        }
-    }
-
-    /// Writes into a group at a node until it is done.
-    async fn probe(&self, runtime: &SimRuntime, node: NodeId, group: GroupId) {
-        let command = self.subject.probe(&format!("probe-{node}-{group}"));
-        loop {
-            let local = self.processes.locals.borrow().get(&(node, ShardId(0))).cloned();
-            if let Some(local) = local {
-                // The shard may have ended with its process, and will never answer.
-                let answered = async { local.propose(group, command.clone()).await.is_ok() };
-                let given_up = async {
-                    runtime.sleep(PATIENCE).await;
-                    false
-                };
-                if futures_lite::future::or(answered, given_up).await {
-                    return;
-                }
-            }
-            runtime.sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -141,6 +60,7 @@ impl<S: Subject> Cluster<S> {
             events: world.events(),
             starts: self.processes.starts.get(),
             simulated: world.now(),
+            reached: Counts::new(),
             lines: world.lines(),
         }
     }

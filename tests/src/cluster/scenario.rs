@@ -6,17 +6,28 @@ use crate::sim::{Crash, Outcome, Random, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
 use purlin::{
-    ErrorKind, GroupId, LocalShard, NodeId, RequestError, ShardId,
+    Connection, ErrorKind, GroupId, GroupStatus, Index, LocalShard, NodeId, Request, RequestError,
+    ShardId, Term,
     kv::{KvCommand, KvOutcome, KvQuery, SetCondition},
 };
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 /// See the module.
 pub struct Scenario {
     /// Its world, to cut, crash and restore in.
     pub world: World,
     cluster: Rc<Cluster<KeyValue>>,
+    elections: RefCell<Elections>,
+    unplugged: RefCell<BTreeSet<NodeId>>,
 }
+
+/// Who has led which group in which term, as far as was seen whenever time moved on.
+type Elections = BTreeMap<(GroupId, Term), NodeId>;
 
 /// What a request was answered, or nothing when no answer came in time.
 pub type Answer = Option<Result<Option<Bytes>, RequestError>>;
@@ -24,24 +35,68 @@ pub type Answer = Option<Result<Option<Bytes>, RequestError>>;
 /// The group that scenarios speak to.
 pub const GROUP: GroupId = GroupId(1);
 
+/// A request whose answer is not waited for.
+#[derive(Clone)]
+pub struct Pending(Rc<RefCell<Answer>>);
+
+impl Pending {
+    /// Its answer, if that has come.
+    pub fn answer(&self) -> Answer {
+        self.0.borrow().clone()
+    }
+
+    /// Whether it was done.
+    pub fn is_done(&self) -> bool {
+        matches!(*self.0.borrow(), Some(Ok(_)))
+    }
+}
+
+/// A cluster of `nodes` nodes with one shard and one group each, where nothing goes wrong by itself.
+/// With `clients` at each node there is load beside what the test asks.
+pub fn calm(nodes: u32, clients: u32) -> ClusterOptions {
+    ClusterOptions { clients, ..ClusterOptions::calm(nodes, 1) }
+}
+
 impl Scenario {
-    /// Directories of `nodes` nodes with one shard and one group each, and no process. With `clients`
-    /// at each node there is load beside what the test asks.
+    /// Directories of a [`calm`] cluster, and no process.
     pub fn new(seed: u64, nodes: u32, clients: u32) -> Self {
-        let options = ClusterOptions { clients, ..ClusterOptions::calm(nodes, 1) };
-        let world = World::new(seed, options.world.clone());
-        let load = KeyValue::new(Random::new(seed, "workload"), WorkloadOptions::default());
-        let cluster = Cluster::new(load, options, true);
-        cluster.nodes().into_iter().for_each(|node| cluster.init(&world, node));
-        Self { world, cluster }
+        Self::with(seed, calm(nodes, clients))
     }
 
     /// The same with all nodes started, and a first write done.
     pub fn running(seed: u64, nodes: u32, clients: u32) -> Self {
-        let scenario = Self::new(seed, nodes, clients);
-        scenario.nodes().for_each(|node| scenario.start(node, 1));
-        scenario.must_write(NodeId(1), "first", "1", Duration::from_secs(20));
+        Self::running_with(seed, calm(nodes, clients))
+    }
+
+    /// Directories of another kind of cluster, and no process.
+    pub fn with(seed: u64, options: ClusterOptions) -> Self {
+        Self::with_load(seed, options, WorkloadOptions::default())
+    }
+
+    /// The same with another load.
+    pub fn with_load(seed: u64, options: ClusterOptions, load: WorkloadOptions) -> Self {
+        let world = World::new(seed, options.world.clone());
+        let load = KeyValue::new(Random::new(seed, "workload"), load);
+        let scenario = Self {
+            world,
+            cluster: Cluster::new(load, options, true),
+            elections: RefCell::default(),
+            unplugged: RefCell::default(),
+        };
+        scenario.nodes().for_each(|node| scenario.init(node));
         scenario
+    }
+
+    /// The same with all nodes started, and a first write done.
+    pub fn running_with(seed: u64, options: ClusterOptions) -> Self {
+        Self::with(seed, options).started()
+    }
+
+    /// Starts all nodes, and does a first write.
+    pub fn started(self) -> Self {
+        self.nodes().for_each(|node| self.start(node, self.cluster.shards(node)));
+        self.must_write(NodeId(1), "first", "1", Duration::from_secs(20));
+        self
     }
 
     /// All nodes.
@@ -66,13 +121,19 @@ impl Scenario {
 
     /// Lets time pass.
     pub fn run_for(&self, duration: Duration) {
-        let outcome = self.world.run_for(duration);
+        let outcome = self.world.run_until(duration, || {
+            self.note_leaders();
+            false
+        });
         assert!(matches!(outcome, Outcome::TimeReached | Outcome::Quiescent), "{outcome:?}");
     }
 
     /// Runs until something holds.
-    pub fn must_reach(&self, what: &str, limit: Duration, condition: impl FnMut() -> bool) {
-        let outcome = self.world.run_until(limit, condition);
+    pub fn must_reach(&self, what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+        let outcome = self.world.run_until(limit, || {
+            self.note_leaders();
+            condition()
+        });
         assert_eq!(outcome, Outcome::Reached, "{what}, in {limit:?}");
     }
 
@@ -99,22 +160,112 @@ impl Scenario {
         self.leader_among(&nodes).expect("there is one")
     }
 
+    /// How a group stands at a node, if that runs.
+    pub fn status(&self, node: NodeId, group: GroupId) -> Option<GroupStatus> {
+        let locals = self.cluster.processes.locals.borrow();
+        let board = locals.get(&(node, ShardId(0)))?.board();
+        board.groups().find(|status| status.group == group)
+    }
+
+    /// How far a node has applied the group that scenarios speak to; nothing when it does not run.
+    pub fn applied(&self, node: NodeId) -> Index {
+        self.status(node, GROUP).map_or(Index(0), |status| status.applied)
+    }
+
+    /// The highest term of that group at any running node.
+    pub fn term(&self) -> Term {
+        let terms = self.nodes().filter_map(|node| self.status(node, GROUP));
+        terms.map(|status| status.term).max().unwrap_or_default()
+    }
+
+    /// The terms in which a group has had a leader.
+    pub fn elections(&self, group: GroupId) -> usize {
+        self.elections.borrow().keys().filter(|(of, _)| *of == group).count()
+    }
+
+    /// Election safety: one leader of a group in one term, at whatever moment.
+    fn note_leaders(&self) {
+        let mut elections = self.elections.borrow_mut();
+        for ((node, shard), local) in self.cluster.processes.locals.borrow().iter() {
+            if *shard != ShardId(0) {
+                continue;
+            }
+            for status in local.board().groups().filter(|status| status.leader == Some(*node)) {
+                let first = *elections.entry((status.group, status.term)).or_insert(*node);
+                assert_eq!(first, *node, "two leaders: {status:?}");
+            }
+        }
+    }
+
+    /// Pulls a node's cable: it reaches nobody, and runs on.
+    pub fn unplug(&self, node: NodeId) {
+        self.unplugged.borrow_mut().insert(node);
+        self.world.isolate(node);
+    }
+
+    /// Puts it in again: the node reaches whoever has one.
+    pub fn plug_in(&self, node: NodeId) {
+        self.unplugged.borrow_mut().remove(&node);
+        for other in self.plugged() {
+            self.world.heal_link(node, other);
+        }
+    }
+
+    /// The nodes that reach each other.
+    pub fn plugged(&self) -> Vec<NodeId> {
+        let unplugged = self.unplugged.borrow();
+        self.nodes().filter(|node| !unplugged.contains(node)).collect()
+    }
+
     /// Writes a key at a node.
     pub fn write(&self, at: NodeId, key: &str, value: &str, limit: Duration) -> Answer {
-        let command = KvCommand::Set {
-            key: key.as_bytes(),
-            value: value.as_bytes(),
-            condition: SetCondition::Always,
-            get: false,
-        };
-        let command = command.encode();
-        self.ask(at, limit, async move |local| local.propose(GROUP, command).await)
+        self.ask(at, GROUP, set(key, value), limit)
     }
 
     /// Reads a key at a node, linearizably.
     pub fn read(&self, at: NodeId, key: &str, limit: Duration) -> Answer {
-        let query = KvQuery::Get { key: key.as_bytes() }.encode();
-        self.ask(at, limit, async move |local| local.query(GROUP, query).await)
+        self.ask(at, GROUP, get(key), limit)
+    }
+
+    /// Adds one to a counter at a node; the sum comes back.
+    pub fn increment(&self, at: NodeId, key: &str, limit: Duration) -> Answer {
+        self.ask(at, GROUP, increment(key), limit)
+    }
+
+    /// Asks a node, and waits for the answer.
+    pub fn ask(&self, at: NodeId, group: GroupId, request: Request, limit: Duration) -> Answer {
+        self.local(at)?;
+        let pending = self.submit(at, group, request);
+        let outcome = self.world.run_until(limit, || {
+            self.note_leaders();
+            pending.answer().is_some()
+        });
+        assert!(!matches!(outcome, Outcome::Panicked | Outcome::BudgetExhausted), "{outcome:?}");
+        pending.answer()
+    }
+
+    /// Asks a node, and does not wait. A node that does not run never answers.
+    pub fn submit(&self, at: NodeId, group: GroupId, request: Request) -> Pending {
+        let pending = Pending(Rc::default());
+        let Some(local) = self.local(at) else { return pending };
+        let told = pending.clone();
+        purlin::Runtime::spawn(&self.world.outside(), async move {
+            let outcome = match request {
+                Request::Propose(command) => local.propose(group, command).await,
+                Request::Query(query) => local.query(group, query).await,
+            };
+            *told.0.borrow_mut() = Some(outcome.map(|outcome| value_in(&outcome)));
+        });
+        pending
+    }
+
+    /// A connection at a shard of a running node, to ask many things in their order.
+    pub fn connect(&self, at: NodeId, shard: ShardId) -> Rc<Connection> {
+        self.cluster.processes.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
+    }
+
+    fn local(&self, at: NodeId) -> Option<LocalShard<crate::sim::SimRuntime>> {
+        self.cluster.processes.locals.borrow().get(&(at, ShardId(0))).cloned()
     }
 
     /// Writes until it is done, within a bound.
@@ -163,30 +314,49 @@ impl Scenario {
         assert_eq!(self.world.panics(), []);
     }
 
-    fn ask<F>(
-        &self,
-        at: NodeId,
-        limit: Duration,
-        request: impl FnOnce(LocalShard<crate::sim::SimRuntime>) -> F,
-    ) -> Answer
-    where
-        F: Future<Output = Result<Bytes, RequestError>> + 'static,
-    {
-        let local = self.cluster.processes.locals.borrow().get(&(at, ShardId(0))).cloned()?;
-        let answer: Rc<RefCell<Answer>> = Rc::default();
-        let (told, request) = (answer.clone(), request(local));
-        purlin::Runtime::spawn(&self.world.outside(), async move {
-            let outcome = request.await;
-            *told.borrow_mut() = Some(outcome.map(|outcome| value_in(&outcome)));
+    /// All nodes become equal, within a bound.
+    pub fn must_converge(&self, limit: Duration) {
+        let nodes: Vec<NodeId> = self.nodes().collect();
+        self.must_reach("equal replicas", limit, || {
+            self.cluster.judges.states.borrow().all_equal(&nodes).is_ok()
         });
-        let _ = self.world.run_until(limit, || answer.borrow().is_some());
-        answer.take()
+    }
+
+    /// The clients stop, and what they were told is judged as that of a seed is. Returns how many
+    /// requests were done, certainly not applied, and unknown.
+    pub fn judge(&self) -> (usize, usize, usize) {
+        self.cluster.is_over.set(true);
+        // Each request has ended by its deadline.
+        self.run_for(Duration::from_secs(12));
+        let report = self.cluster.judge(&self.world);
+        assert_eq!(report.violations, Vec::<String>::new());
+        assert_eq!(report.inconclusive, 0, "the search for an order was given up");
+        report.operations
     }
 }
 
-fn value_in(outcome: &[u8]) -> Option<Bytes> {
+/// To write a key.
+pub fn set(key: &str, value: &str) -> Request {
+    let (key, value) = (key.as_bytes(), value.as_bytes());
+    let condition = SetCondition::Always;
+    Request::Propose(KvCommand::Set { key, value, condition, get: false }.encode())
+}
+
+/// To read a key.
+pub fn get(key: &str) -> Request {
+    Request::Query(KvQuery::Get { key: key.as_bytes() }.encode())
+}
+
+/// To add one to a counter.
+pub fn increment(key: &str) -> Request {
+    Request::Propose(KvCommand::Add { key: key.as_bytes(), delta: 1 }.encode())
+}
+
+/// What a machine has answered, as text.
+pub fn value_in(outcome: &[u8]) -> Option<Bytes> {
     match KvOutcome::decode(outcome).expect("the machine's own outcome") {
         KvOutcome::Bytes(value) => Some(Bytes::copy_from_slice(value)),
+        KvOutcome::Integer(number) => Some(number.to_string().into()),
         _ => None,
     }
 }

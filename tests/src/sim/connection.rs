@@ -330,9 +330,13 @@ fn deliver(core: &Rc<Core>, connection: &Shared, side: Side) {
             unwanted |= segment.bytes.is_some();
             continue;
         }
+        let ends = [side, 1 - side].map(|side| guard.ends[side].process.node);
         let pipe = &mut guard.ends[side].outbound;
         match segment.bytes {
-            Some(bytes) => pipe.arrived.extend(bytes),
+            Some(bytes) => {
+                core.network.borrow_mut().count(ends, bytes.len());
+                pipe.arrived.extend(bytes);
+            }
             None => pipe.finish_arrived = true,
         }
     }

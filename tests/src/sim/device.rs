@@ -214,6 +214,11 @@ impl NodeDisk {
         Some(format!("{path} page {page} sector {sector}"))
     }
 
+    pub(crate) fn has_old_bytes(&self) -> bool {
+        let files = tree::files(&self.root());
+        files.iter().any(|(_, file)| file.content.borrow().has_old_pages())
+    }
+
     /// A file is gone.
     pub(crate) fn lose_file(&self, path: &str) -> io::Result<()> {
         self.file(path)?;

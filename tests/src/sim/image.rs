@@ -181,6 +181,10 @@ impl Content {
         self.durable.pages.range(..self.quiet[0]).map(|(&number, _)| number).collect()
     }
 
+    pub(crate) fn has_old_pages(&self) -> bool {
+        self.durable.pages.range(..self.quiet[0]).next().is_some()
+    }
+
     /// Spoils a durable page at rest, also while the file is in use.
     pub(crate) fn rot(&mut self, number: u64, spoil: impl FnOnce(&mut [u8])) {
         let old = self.durable.page(number);

@@ -82,6 +82,8 @@ pub(crate) struct Network {
     troubles: BTreeMap<(NodeId, NodeId), LinkTrouble>,
     /// Who reaches whom instead of the node that it dials.
     crossed: BTreeMap<(NodeId, NodeId), NodeId>,
+    /// Bytes that have arrived, by sender and receiver.
+    delivered: BTreeMap<[NodeId; 2], u64>,
 }
 
 /// The connections that wait for a listener.
@@ -146,6 +148,16 @@ impl Network {
         if from != to {
             self.cut.insert((from, to));
         }
+    }
+
+    /// Bytes have arrived from one node at another.
+    pub(crate) fn count(&mut self, ends: [NodeId; 2], bytes: usize) {
+        *self.delivered.entry(ends).or_default() += bytes as u64;
+    }
+
+    /// How many have, in all.
+    pub(crate) fn delivered(&self, from: NodeId, to: NodeId) -> u64 {
+        self.delivered.get(&[from, to]).copied().unwrap_or_default()
     }
 
     fn between(&self, matches: impl Fn(&Connection) -> bool) -> Vec<Shared> {

@@ -82,6 +82,11 @@ impl<'a> NodeHandle<'a> {
         self.disk().rot(random, how)
     }
 
+    /// Whether there is anything that rot could strike: a log that has been written for a while.
+    pub fn has_old_bytes(&self) -> bool {
+        self.disk().has_old_bytes()
+    }
+
     /// Arms a failure.
     pub fn arm(&self, fault: DiskFault) {
         assert!(fault.times > 0, "a failure that never happens: {fault:?}");

@@ -371,6 +371,11 @@ impl World {
         self.core.trace.events_of(Event::Deliver)
     }
 
+    /// How many bytes the network has delivered from one node to another.
+    pub fn bytes_delivered(&self, from: NodeId, to: NodeId) -> u64 {
+        self.core.network.borrow().delivered(from, to)
+    }
+
     /// The panics of all tasks so far.
     pub fn panics(&self) -> Vec<TaskPanic> {
         self.core.panics.borrow().clone()

@@ -1,8 +1,14 @@
 //! What a cluster of the real engine does in the simulated world when one thing goes wrong, by theme.
 
+mod clients;
 mod crashes;
 mod directories;
 mod disks;
+mod elections;
 mod idleness;
+mod links;
+mod mit_kvraft;
+mod mit_raft;
 mod partitions;
+mod reads;
 mod support;

@@ -63,7 +63,7 @@ impl Nemesis {
     /// Strikes a node's durable bytes, if it may be hurt.
     pub(super) fn damage(&mut self, world: &World, fault: Fault, stream: &Stream, node: NodeId) {
         let random = &stream.random;
-        if !self.may_hurt(fault, node) {
+        if !self.may_hurt(fault, node) || !self.all_have_acted(world) {
             return;
         }
         match fault {
@@ -102,6 +102,11 @@ impl Nemesis {
         self.hurt.contains_key(&node)
             || self.hurt.len() < self.options.minority()
             || (self.options.beyond && !fault.sets_back())
+    }
+
+    /// A new cluster needs all its members once (safety I2): before that nobody can do without one.
+    fn all_have_acted(&self, world: &World) -> bool {
+        self.options.nodes.iter().all(|&node| world.node(node).has_old_bytes())
     }
 
     fn note_hurt(&mut self, world: &World, fault: Fault, node: NodeId, what: &str) {

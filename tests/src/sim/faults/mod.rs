@@ -126,8 +126,6 @@ faults! {
     Restore = "restore",
     /// A node gets a copy of another node's directory.
     Copy = "copy",
-    /// When the others are calm, a node that they do not need stays cut off, one way or both.
-    CutForGood = "cut-for-good",
 }
 
 impl Fault {
@@ -146,16 +144,20 @@ impl Fault {
         Self::Wipe,
         Self::Restore,
         Self::Copy,
-        Self::CutForGood,
     ];
 
     /// Whether it can set a directory back, so that nothing in it shows that something is missing.
     fn sets_back(self) -> bool {
-        match self {
-            Self::LostWrite | Self::LyingSync | Self::Misdirect | Self::Restore => true,
-            Self::Truncate | Self::LoseFile | Self::SwapFiles => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::LostWrite
+                | Self::LyingSync
+                | Self::Misdirect
+                | Self::Truncate
+                | Self::LoseFile
+                | Self::SwapFiles
+                | Self::Restore
+        )
     }
 }
 

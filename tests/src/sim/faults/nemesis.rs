@@ -29,7 +29,6 @@ pub struct Nemesis {
     pub(super) set_back: BTreeSet<NodeId>,
     pub(super) admission: Option<Admission>,
     pub(super) copies: BTreeMap<NodeId, (Duration, DirectoryImage)>,
-    pub(super) cut_off: BTreeSet<NodeId>,
     counts: BTreeMap<Fault, u64>,
 }
 
@@ -101,7 +100,6 @@ impl Nemesis {
             set_back: BTreeSet::new(),
             admission: None,
             copies: BTreeMap::new(),
-            cut_off: BTreeSet::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -128,8 +126,7 @@ impl Nemesis {
         }
     }
 
-    /// Ends all faults, and starts every node that is down but the late ones ([`Nemesis::readmit`]). A
-    /// node that nobody needs may stay cut off.
+    /// Ends all faults, and starts every node that is down but the late ones ([`Nemesis::readmit`]).
     pub fn calm(&mut self, world: &World) {
         self.agenda.clear();
         self.awaited.clear();
@@ -140,20 +137,11 @@ impl Nemesis {
                 world.restart(node);
             }
         }
-        if self.options.kinds.contains(&Fault::CutForGood) {
-            self.cut_for_good(world);
-        }
     }
 
     /// The nodes that are hurt, and what hurt them.
     pub fn hurt(&self) -> &BTreeMap<NodeId, Hurt> {
         &self.hurt
-    }
-
-    /// The nodes that must work again when all is calm: neither hurt nor cut off for good.
-    pub fn core(&self) -> Vec<NodeId> {
-        let nodes = self.options.nodes.iter().copied();
-        nodes.filter(|node| !self.hurt.contains_key(node) && !self.cut_off.contains(node)).collect()
     }
 
     /// How often each kind struck.
@@ -162,7 +150,7 @@ impl Nemesis {
     }
 
     fn begin(&mut self, world: &World) {
-        for &fault in Fault::ALL.iter().filter(|fault| **fault != Fault::CutForGood) {
+        for fault in Fault::ALL {
             if self.options.kinds.contains(&fault) {
                 let stream = Stream::draw(world.seed(), fault, self.options.pause_mean);
                 self.later(world, stream.random.exponential(stream.pause), Step::Strike(fault));

@@ -208,26 +208,6 @@ impl Nemesis {
         self.later(world, stream.length(), Step::Heal(number));
     }
 
-    /// A node stays cut off for the rest of the run, if the others do not need it: both ways or one.
-    pub(super) fn cut_for_good(&mut self, world: &World) {
-        let random = world.faults();
-        let core = self.core();
-        if self.hurt.len() >= self.options.minority() || core.is_empty() {
-            return;
-        }
-        let node = *random.pick(&core);
-        let others: Vec<_> = self.options.nodes.iter().copied().filter(|it| *it != node).collect();
-        let shape = random.below(3);
-        self.tell(world, Fault::CutForGood, &format!("n{node}"));
-        if shape != 0 {
-            world.cut_one_way(&[node], &others);
-        }
-        if shape != 1 {
-            world.cut_one_way(&others, &[node]);
-        }
-        self.cut_off.insert(node);
-    }
-
     /// A way between two nodes, if there are two.
     fn random_way(&self, stream: &Stream) -> Option<(NodeId, NodeId)> {
         let mut nodes = self.options.nodes.clone();

@@ -1,0 +1,254 @@
+//! The second phase of a run: no fault strikes any more, a few nodes may be forsaken for good, and the
+//! others must do all that a cluster does, within bounds of simulated time.
+
+use super::{Cluster, Subject};
+use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
+use purlin::{GroupId, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+/// Everything must work again within this time.
+const RECOVERY: Duration = Duration::from_secs(60);
+/// How long a probe waits for one shard's answer.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it waits before it asks again.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// Each group has a leader this many election timeouts after the shards of a majority run.
+const ELECTION_TIMEOUTS: u32 = 10;
+/// A group that works moves on by no more terms while nothing goes wrong.
+const TERMS_MAX: u64 = 3;
+/// For how long it is watched.
+const WATCHED: Duration = Duration::from_secs(5);
+
+/// What becomes of a node that is never healed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It is down.
+    Down,
+    /// Nobody hears it, and it hears nobody.
+    Cut,
+    /// It hears the others, and they do not hear it.
+    Mute,
+    /// They hear it, and it does not hear them.
+    Deaf,
+}
+
+impl Fate {
+    /// In three runs of ten up to a minority of the nodes is forsaken.
+    pub(super) fn draw(random: &Random, nodes: &[NodeId]) -> Vec<(NodeId, Self)> {
+        let minority = nodes.len().saturating_sub(1) as u64 / 2;
+        if minority == 0 || !random.chance(0.3) {
+            return Vec::new();
+        }
+        let mut nodes = nodes.to_vec();
+        random.shuffle(&mut nodes);
+        nodes.truncate(1 + random.below(minority) as usize);
+        let fates = [Self::Down, Self::Cut, Self::Mute, Self::Deaf];
+        nodes.into_iter().map(|node| (node, *random.pick(&fates))).collect()
+    }
+
+    fn befall(self, world: &World, node: NodeId, others: &[NodeId]) {
+        match self {
+            Self::Down => world.crash(node, Crash::PowerCut),
+            Self::Cut => world.partition(&[node], others),
+            Self::Mute => world.cut_one_way(&[node], others),
+            Self::Deaf => world.cut_one_way(others, &[node]),
+        }
+    }
+}
+
+impl<S: Subject> Cluster<S> {
+    /// Forsakes nodes, as long as a majority is left beside the `hurt` ones and all have acted before: a
+    /// new cluster needs them all once (safety I2). Returns those that must work.
+    pub(super) fn forsake(&self, world: &World, hurt: &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let nodes = self.nodes();
+        let have_acted = nodes.iter().all(|node| self.judges.states.borrow().has_seen(*node));
+        let minority = if have_acted { nodes.len().saturating_sub(1) / 2 } else { 0 };
+        let mut left = minority.saturating_sub(hurt.len());
+        let mut core = nodes.clone();
+        core.retain(|node| !hurt.contains(node));
+        for (node, fate) in &self.options.forsaken {
+            if left == 0 || hurt.contains(node) {
+                continue;
+            }
+            left -= 1;
+            core.retain(|other| other != node);
+            let others: Vec<NodeId> = nodes.iter().copied().filter(|it| it != node).collect();
+            fate.befall(world, *node, &others);
+        }
+        core
+    }
+
+    /// Everything must work again: each group has a leader soon, takes a write and answers a read at each
+    /// of the nodes, all their replicas become equal, and nobody campaigns any more.
+    pub(super) fn recover(self: &Rc<Self>, world: &World, core: &[NodeId]) {
+        if !world.panics().is_empty() {
+            return;
+        }
+        self.expect_leaders(world, core);
+        if !self.expect_answers(world, core) {
+            return;
+        }
+        self.is_over.set(true);
+        let states = || self.judges.states.borrow().all_equal(core);
+        if world.run_until(RECOVERY, || states().is_ok()) != Outcome::Reached
+            && let Err(divergence) = states()
+        {
+            self.violation(format!(
+                "replicas differ {RECOVERY:?} after the last write: {divergence}"
+            ));
+        }
+        self.expect_peace(world, core);
+    }
+
+    fn expect_leaders(&self, world: &World, core: &[NodeId]) {
+        let runs = |node: &NodeId| {
+            let locals = self.processes.locals.borrow();
+            (0..self.shards(*node)).all(|shard| locals.contains_key(&(*node, ShardId(shard))))
+        };
+        let all_run = || core.iter().all(runs);
+        if self.run_while_reviving(world, all_run) != Outcome::Reached {
+            let down: Vec<_> = core.iter().filter(|node| !runs(node)).collect();
+            return self.violation(format!("{RECOVERY:?} after the last fault down: {down:?}"));
+        }
+        let groups = self.options.groups;
+        let led = || {
+            let locals = self.processes.locals.borrow();
+            let boards = core.iter().filter_map(|node| locals.get(&(*node, ShardId(0))));
+            let led = boards.flat_map(|local| {
+                let node = local.node();
+                let statuses = local.board().groups().collect::<Vec<_>>();
+                statuses.into_iter().filter(move |it| it.leader == Some(node))
+            });
+            led.map(|status| status.group).collect::<BTreeSet<_>>().len() == groups as usize
+        };
+        // The slowest clock stretches a timeout.
+        let timeout = RaftOptions::default().election_timeout.end;
+        let limit = timeout * ELECTION_TIMEOUTS * 1_000 / self.options.world.clock_rate.start;
+        if self.run_while_reviving_for(world, limit, led) != Outcome::Reached {
+            self.violation(format!("groups without a leader {limit:?} after all shards run"));
+        }
+    }
+
+    fn expect_answers(self: &Rc<Self>, world: &World, core: &[NodeId]) -> bool {
+        let missing: Rc<RefCell<BTreeSet<(NodeId, GroupId)>>> = Rc::default();
+        for node in core {
+            for group in (1..=self.options.groups).map(GroupId) {
+                let (cluster, missing, node) = (self.clone(), missing.clone(), *node);
+                let runtime = world.outside();
+                missing.borrow_mut().insert((node, group));
+                world.outside().spawn(async move {
+                    cluster.probe(&runtime, node, group).await;
+                    missing.borrow_mut().remove(&(node, group));
+                });
+            }
+        }
+        let answered = self.run_while_reviving(world, || missing.borrow().is_empty());
+        if answered != Outcome::Reached {
+            let missing = missing.borrow();
+            self.violation(format!(
+                "no write and read {RECOVERY:?} after the last fault, (node, group): {missing:?}"
+            ));
+        }
+        answered == Outcome::Reached
+    }
+
+    /// A leader that works is left alone.
+    fn expect_peace(&self, world: &World, core: &[NodeId]) {
+        let before = self.terms(core);
+        let _ = world.run_for(WATCHED);
+        for (at, term) in self.terms(core) {
+            let moved = before.get(&at).map_or(0, |before| term.0 - before.0);
+            if moved > TERMS_MAX {
+                self.violation(format!("{at:?} moved on by {moved} terms, and nothing was wrong"));
+            }
+        }
+    }
+
+    fn terms(&self, core: &[NodeId]) -> BTreeMap<(NodeId, GroupId), Term> {
+        let locals = self.processes.locals.borrow();
+        let boards = core.iter().filter_map(|node| locals.get(&(*node, ShardId(0))));
+        let statuses = boards.flat_map(|local| {
+            let groups: Vec<_> = local.board().groups().collect();
+            groups.into_iter().map(|status| ((local.node(), status.group), status.term))
+        });
+        statuses.collect()
+    }
+
+    fn run_while_reviving(&self, world: &World, condition: impl Fn() -> bool) -> Outcome {
+        self.run_while_reviving_for(world, RECOVERY, condition)
+    }
+
+    /// Runs until `condition` holds. A write or sync that was under way when the faults ended may still
+    /// fail, and stop its shard: whoever runs the node starts it again, once. A node that stops a second
+    /// time stays down, and so shows.
+    fn run_while_reviving_for(
+        &self,
+        world: &World,
+        limit: Duration,
+        condition: impl Fn() -> bool,
+    ) -> Outcome {
+        let end = world.now() + limit;
+        let (stopped, revived) = (&self.processes.stopped, &self.processes.revived);
+        loop {
+            let is_anybody_down =
+                || stopped.borrow().iter().any(|it| !revived.borrow().contains(it));
+            let left = end.saturating_sub(world.now());
+            let outcome = world.run_until(left, || condition() || is_anybody_down());
+            if outcome != Outcome::Reached || condition() {
+                return outcome;
+            }
+            for node in stopped.take() {
+                if revived.borrow_mut().insert(node) {
+                    world.crash(node, Crash::Kill);
+                    world.restart(node);
+                }
+            }
+        }
+    }
+
+    /// Writes into a group at a node until it is done, and reads.
+    async fn probe(&self, runtime: &SimRuntime, node: NodeId, group: GroupId) {
+        for request in self.subject.probe(&format!("probe-{node}-{group}")) {
+            while !self.answers(runtime, node, group, request.clone()).await {
+                runtime.sleep(PROBE_PAUSE).await;
+            }
+        }
+    }
+
+    async fn answers(
+        &self,
+        runtime: &SimRuntime,
+        node: NodeId,
+        group: GroupId,
+        request: Request,
+    ) -> bool {
+        let Some(local) = self.processes.locals.borrow().get(&(node, ShardId(0))).cloned() else {
+            return false;
+        };
+        let answered = async {
+            match request {
+                Request::Propose(command) => local.propose(group, command).await.is_ok(),
+                Request::Query(query) => local.query(group, query).await.is_ok(),
+            }
+        };
+        let given_up = async {
+            self.lose_patience(runtime).await;
+            false
+        };
+        futures_lite::future::or(answered, given_up).await
+    }
+
+    /// Returns when an answer took too long, or when whom a probe asked may have ended with its process,
+    /// since one was started: it will never answer.
+    async fn lose_patience(&self, runtime: &SimRuntime) {
+        let (end, starts) = (runtime.now() + PATIENCE, self.processes.starts.get());
+        while runtime.now() < end && self.processes.starts.get() == starts {
+            runtime.sleep(PROBE_PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The states that a batch of seeds must reach: each is a `sometimes!` in the sources, next to the
+//! guard that it shows. A batch that never reaches one shows nothing about that guard.
+
+use purlin_rsm::reach::Counts;
+
+/// A batch of at least so many seeds reaches every required state: the rarest come in one of a hundred.
+pub const BATCH: u64 = 1000;
+
+/// The states that every such batch reaches.
+pub const REQUIRED: &[&str] = &[
+    // Raft.
+    "election timer stands still while a promise waits",
+    "campaign ran out of time",
+    "pre-vote refused for a leader",
+    "vote withheld after a restart",
+    "vote refused to a log that is behind",
+    "vote refused, given to another",
+    "campaign lost",
+    "leader steps down without a quorum",
+    "promise waits for a younger write",
+    "promises of an older term are void",
+    "entries received twice",
+    "conflicting tail cut off",
+    "durable entries cut off",
+    "entries cut off while they are written",
+    "committed before it is durable here",
+    "leader vouches no more",
+    "leader deposed by a higher term",
+    "reads abandoned with a leadership",
+    "candidate gives way to the leader of its term",
+    "promise waits for an older write",
+    "late reject ignored",
+    "reject moves a probe back",
+    "answer to an older read round",
+    "read round confirmed",
+    "append is asked for again",
+    "read round is asked for again",
+    "lagging follower needs entries from the WAL",
+    "append refused, the logs part before it",
+    "commit lies beyond what an append has shown",
+    "commit waits for the own term",
+    "read waits for the first commit",
+    // The WAL.
+    "header waits for the batches it names",
+    "write durable before an older one",
+    "written while a sync runs",
+    "unproven tail carried into the new segment",
+    "void segment used again by a start",
+    "unfinished segment removed",
+    "torn tail cut",
+    "torn tail had readable batches behind it",
+    "segment without a readable header searched",
+    "reserve used for a hard state",
+    "no space for another segment",
+    "space for segments came back",
+    "segment recycled",
+    "entries refused for want of space",
+    "closing batch written",
+    "header written instead of a closing batch",
+    "WAL poisoned by a write",
+    "WAL poisoned by a sync",
+    // Connections.
+    "connection given up for silence",
+    "answer that speaks of another set of led groups",
+    "new boot id vouches for nothing",
+    "half-open connection replaced",
+    "connected again",
+    "frame of a replaced process ignored",
+    "second boot id held off",
+    // The shard.
+    "request in doubt ended by its deadline",
+    "request without a leader ended by its deadline",
+    "another entry committed in its place",
+    "proposal in doubt at its deadline",
+    "fresh directory is told by one who acts",
+    "peer that does not answer counts no more for a quorum",
+    "heartbeat's answer names a higher term",
+    "write with entries waits for space",
+    "hard states go out and entries wait for space",
+    "proposal refused at the door of a full disk",
+    "forwarded to the leader",
+    "full channel hands a batch back",
+    "batch of another shard passed on",
+    "batch bounced by who does not lead",
+    "batch in doubt, its connection is lost",
+    "fresh directory has met all initial voters",
+    "answer to a batch waits for room",
+    "heartbeat withheld while the disk hangs",
+    "append withheld while the disk hangs",
+    "leader deposed with requests open",
+];
+
+/// The states that no batch of seeds reaches yet, each with the fault that is missing. What only
+/// scenarios and scripts reach stands here too.
+pub const RARE: &[&str] = &[
+    // A machine that lags by more than the cache, which no run makes long enough.
+    "entries to apply come from the WAL",
+    // A follower that lags behind what its leader has not made durable.
+    "read of entries waits until they are durable",
+    // Rot in what was durable: the disk's faults have none.
+    "damage found, a later batch calls it durable",
+    "damage found before the end of the log",
+    // Reads that give wrong bytes once: the disk's faults have none.
+    "bad batch is good when it is read again",
+    // Bytes that change on their way: the network's faults have none.
+    "frame with a wrong checksum",
+    // A heartbeat that found no room, and with it the list: outboxes never fill.
+    "list of led groups asked for",
+    "outbox full",
+    // Directories that are wiped, restored or copied: only scenarios do that.
+    "directory that went back is fenced",
+    "fenced directory refused",
+    "directory records that it is fenced",
+    "another incarnation refused",
+    // A handshake that the network keeps for longer than a restart takes.
+    "late handshake of an older start refused",
+    // An answer that comes after a deadline and before the loss of its connection.
+    "late batch answered",
+];
+
+/// The required states that `counts` lacks, in the order of the list.
+pub fn missing(counts: &Counts) -> Vec<&'static str> {
+    let is_missing = |name: &&&str| !counts.contains_key(**name);
+    REQUIRED.iter().filter(is_missing).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        collections::BTreeMap,
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    #[test]
+    fn a_state_without_a_hit_is_missing() {
+        let counts: Counts = REQUIRED.iter().skip(1).map(|name| (*name, 1)).collect();
+        assert_eq!(missing(&counts), [REQUIRED[0]]);
+    }
+
+    #[test]
+    fn each_name_stands_in_one_place_and_on_one_list() {
+        let listed = REQUIRED.iter().chain(RARE).map(|name| name.to_string());
+        let (listed, found) = (times(listed), times(names_in_the_sources()));
+        assert!(found.len() >= 45, "{} states are not many", found.len());
+        let more_than_one = |(name, times): (&String, &u64)| (*times > 1).then(|| name.clone());
+        let twice = listed.iter().chain(&found).filter_map(more_than_one).collect::<Vec<_>>();
+        assert_eq!(twice, Vec::<String>::new(), "named twice");
+        let listed: Vec<String> = listed.into_keys().collect();
+        let found: Vec<String> = found.into_keys().collect();
+        assert_eq!(listed, found, "what is listed, and what stands in the sources");
+    }
+
+    #[test]
+    fn names_are_found_with_and_without_a_condition() {
+        let source =
+            "crate::some!(\"a\");\nsome!(\n    x == \"y\",\n    \"b c\",\n);\nsome!(x, \"d\");"
+                .replace("some!", "sometimes!");
+        assert_eq!(names(&source), ["a", "b c", "d"]);
+    }
+
+    fn times(names: impl IntoIterator<Item = String>) -> BTreeMap<String, u64> {
+        let mut times = BTreeMap::new();
+        names.into_iter().for_each(|name| *times.entry(name).or_default() += 1);
+        times
+    }
+
+    fn names_in_the_sources() -> Vec<String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace is around");
+        let mut files = Vec::new();
+        for package in ["rsm", "storage", "transport", "engine", "server"] {
+            collect(&root.join(package).join("src"), &mut files);
+        }
+        // The macro's own file shows how it is used.
+        let is_its_own = |path: &PathBuf| path.ends_with("rsm/src/reach.rs");
+        let sources = files.into_iter().filter(|path| !is_its_own(path));
+        sources.flat_map(|path| names(&fs::read_to_string(path).expect("readable"))).collect()
+    }
+
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("a folder can be listed") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+    }
+
+    /// The last text in each use of the macro.
+    fn names(source: &str) -> Vec<String> {
+        let uses = source.split("sometimes!(").skip(1);
+        let name = |text: &str| {
+            let until = text.find(");").expect("a use ends");
+            let texts = text[..until].split('"').collect::<Vec<_>>();
+            texts[texts.len() - 2].to_owned()
+        };
+        uses.map(name).collect()
+    }
+}

@@ -1,0 +1,333 @@
+//! What clients are told, and in which order what they ask takes effect (safety E1, E2, E4; A5).
+
+use crate::support::{ELECTION, agree, millis, one_leader, seconds};
+use bytes::Bytes;
+use purlin::{Completion, Connection, GroupId, NodeId, Request, RequestError, ShardId};
+use purlin_tests::{
+    cluster::{
+        ClusterOptions,
+        scenario::{Answer, GROUP, Pending, Scenario, calm, get, increment, set, value_in},
+    },
+    sim::{Crash, Random},
+};
+use std::{collections::BTreeMap, rc::Rc};
+
+fn all(s: &Scenario) -> Vec<NodeId> {
+    s.nodes().collect()
+}
+
+fn number(answer: &Answer) -> Option<u64> {
+    let Some(Ok(Some(value))) = answer else { return None };
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// B94: who does not lead passes it on, once.
+#[test]
+fn an_increment_by_each_node_counts_once() {
+    let s = Scenario::running(401, 3, 0);
+    for n in 1..=9 {
+        let at = NodeId(1 + (n as u32) % 3);
+        assert_eq!(number(&s.increment(at, "counter", seconds(5))), Some(n), "at node {at}");
+    }
+    s.assert_sound();
+}
+
+/// B96, safety A5: whatever leaders come and go, what was done counts once, what was not applied never,
+/// and what is unknown once at most.
+#[test]
+fn increments_count_once_while_leaders_fall() {
+    for seed in 402..406 {
+        let s = Scenario::running(seed, 3, 0);
+        let random = Random::new(seed, "falls");
+        let mut asked: Vec<Pending> = Vec::new();
+        for round in 0..10 {
+            for _ in 0..10 {
+                let at = *random.pick(&all(&s));
+                asked.push(s.submit(at, GROUP, increment("counter")));
+                s.run_for(random.duration(millis(0)..millis(5)));
+            }
+            let Some(leader) = s.leader_among(&all(&s)) else { continue };
+            match round % 3 {
+                0 => s.crash(leader, Crash::Kill),
+                1 => s.crash(leader, Crash::PowerCut),
+                _ => s.unplug(leader),
+            }
+            s.run_for(random.duration(millis(100)..millis(1500)));
+            s.plug_in(leader);
+            if !s.world.is_running(leader) {
+                s.world.restart(leader);
+            }
+            s.run_for(random.duration(millis(1)..millis(700)));
+        }
+        agree(&s, &all(&s), "end", "1");
+        s.run_for(seconds(12));
+        let done = asked.iter().filter(|pending| pending.is_done()).count() as u64;
+        let not_applied = asked.iter().filter(
+            |pending| matches!(pending.answer(), Some(Err(error)) if error.is_definitely_not_applied()),
+        );
+        let most = (asked.len() - not_applied.count()) as u64;
+        let sum = number(&s.read(NodeId(1), "counter", seconds(10))).expect("it was counted");
+        assert!((done..=most).contains(&sum), "{sum} of {done} done and {most} possible");
+        assert!(done >= 30, "{done} were done");
+        s.assert_sound();
+    }
+}
+
+/// B66: a leader that is deposed tells everybody who waits, soon, and nothing that is not so.
+#[test]
+fn what_waits_at_a_deposed_leader_ends_and_is_told_the_truth() {
+    let s = Scenario::running(406, 3, 0);
+    let leader = one_leader(&s, &all(&s));
+    let others = s.others(leader);
+    s.unplug(leader);
+    let writes: Vec<Pending> =
+        (0..20).map(|n| s.submit(leader, GROUP, set(&format!("key-{n}"), "lost"))).collect();
+    let reads: Vec<Pending> = (0..20).map(|_| s.submit(leader, GROUP, get("first"))).collect();
+    s.must_write(others[0], "other", "1", seconds(15));
+    s.plug_in(leader);
+    s.must_reach("an end of all", seconds(12), || {
+        writes.iter().chain(&reads).all(|pending| pending.answer().is_some())
+    });
+    assert!(!writes.iter().any(Pending::is_done), "done, and another leader has replaced it");
+    for n in 0..20 {
+        let found = s.must_read(leader, &format!("key-{n}"), seconds(5));
+        assert_eq!(found, None, "replaced, and there");
+    }
+    for answer in reads.iter().filter_map(Pending::answer).flatten() {
+        assert_eq!(answer.as_deref(), Some(&b"1"[..]));
+    }
+    s.assert_sound();
+}
+
+/// Safety E2: what was sent and not answered in time is in doubt, at whichever node it was asked.
+#[test]
+fn what_runs_out_of_time_is_unknown_if_it_may_have_been_taken() {
+    for (seed, at_leader) in [(407, true), (408, false)] {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = one_leader(&s, &all(&s));
+        let at = if at_leader { leader } else { s.others(leader)[0] };
+        // It can still be forwarded, and never be committed.
+        let behind: Vec<NodeId> = s.others(leader).into_iter().filter(|node| *node != at).collect();
+        behind.iter().for_each(|node| s.crash(*node, Crash::Kill));
+        if !at_leader {
+            s.world.node(at).hang_disk(seconds(60));
+        }
+        let write = s.submit(at, GROUP, set("key", "1"));
+        s.must_reach("an end by the deadline", seconds(12), || write.answer().is_some());
+        let answer = write.answer().expect("it has ended");
+        assert!(matches!(answer, Err(RequestError::Unknown { .. })), "{answer:?}");
+        s.assert_sound();
+    }
+}
+
+/// What a client with one connection has submitted, and what it was told.
+struct Line {
+    connection: Rc<Connection>,
+    submitted: u64,
+    told: BTreeMap<u64, Result<Option<Bytes>, RequestError>>,
+}
+
+impl Line {
+    fn new(s: &Scenario, at: NodeId, shard: u16) -> Self {
+        let connection = s.connect(at, ShardId(shard));
+        Self { connection, submitted: 0, told: BTreeMap::new() }
+    }
+
+    fn submit(&mut self, group: GroupId, request: Request) -> u64 {
+        self.submitted += 1;
+        self.connection.submit(group, request, self.submitted);
+        self.submitted
+    }
+
+    fn take(&mut self) {
+        let mut completions = Vec::new();
+        self.connection.take_completions(&mut completions);
+        for Completion { tag, outcome } in completions {
+            let outcome = outcome.map(|outcome| value_in(&outcome));
+            assert!(self.told.insert(tag, outcome).is_none(), "{tag} has ended twice");
+        }
+    }
+
+    fn is_done(&self, tag: u64) -> bool {
+        matches!(self.told.get(&tag), Some(Ok(_)))
+    }
+}
+
+/// Safety E1: one connection sets a key to ever larger numbers while the leader changes. No smaller
+/// number comes over a larger one, whichever of them were bounced or lost on their way.
+#[test]
+fn what_one_connection_sets_never_goes_back_while_leaders_change() {
+    for seed in 410..418 {
+        let s = Scenario::running(seed, 3, 0);
+        let random = Random::new(seed, "moves");
+        let at = NodeId(1);
+        let (mut line, mut seen) = (Line::new(&s, at, 0), 0);
+        for round in 0..60 {
+            for _ in 0..random.below(4) {
+                let next = line.submitted + 1;
+                line.submit(GROUP, set("key", &next.to_string()));
+            }
+            if round % 12 == 6 {
+                // The node of the connection stays; the leader may be it.
+                let leader = s.leader_among(&all(&s)).unwrap_or(NodeId(2));
+                match leader {
+                    leader if leader == at => s.world.partition(&[at], &s.others(at)),
+                    leader => s.world.partition(&[leader], &s.others(leader)),
+                }
+            }
+            if round % 12 == 0 {
+                s.world.heal();
+            }
+            s.run_for(random.duration(millis(1)..millis(250)));
+            line.take();
+            let look = s.read(NodeId(3), "key", millis(50));
+            if let Some(found) = number(&look) {
+                assert!(found >= seen, "seed {seed}: {found} after {seen}");
+                seen = found;
+            }
+        }
+        s.world.heal();
+        s.must_reach("an end of all", seconds(15), || {
+            line.take();
+            line.told.len() as u64 == line.submitted
+        });
+        let done = line.told.keys().rev().copied().find(|tag| line.is_done(*tag)).expect("some");
+        let last = number(&s.read(at, "key", seconds(10))).expect("it was set");
+        assert!(last >= done.max(seen), "seed {seed}: {last} after {done} and {seen}");
+        assert!(
+            !matches!(line.told.get(&last), Some(Err(error)) if error.is_definitely_not_applied())
+        );
+        s.assert_sound();
+    }
+}
+
+/// Safety E2: a query sees what its connection has set before it, and nothing that it set after.
+#[test]
+fn a_query_sees_the_earlier_writes_of_its_connection_and_no_later_one() {
+    for (seed, node) in [(418, 1), (419, 2), (420, 3)] {
+        let s = Scenario::running(seed, 3, 0);
+        let mut line = Line::new(&s, NodeId(node), 0);
+        let pairs: Vec<(u64, u64)> = (0..100)
+            .map(|n| {
+                let write = line.submit(GROUP, set("key", &n.to_string()));
+                (write, line.submit(GROUP, get("key")))
+            })
+            .collect();
+        s.must_reach("an end of all", seconds(5), || {
+            line.take();
+            line.told.len() as u64 == line.submitted
+        });
+        for (n, (write, query)) in pairs.into_iter().enumerate() {
+            assert!(line.is_done(write));
+            assert_eq!(line.told[&query], Ok(Some(n.to_string().into())), "the {n}th query");
+        }
+        s.assert_sound();
+    }
+}
+
+/// Safety E4: two shards that have more for each other than fits between them go on.
+#[test]
+fn two_shards_that_flood_each_other_go_on() {
+    let options = ClusterOptions { shards: vec![2], groups: 2, ..calm(1, 0) };
+    let s = Scenario::running_with(421, options);
+    let mut lines: Vec<Line> = Vec::new();
+    for place in 0..1200_u32 {
+        let mut line = Line::new(&s, NodeId(1), (place % 2) as u16);
+        // Group 1 lives on shard 1 and group 2 on shard 0: each is at the other one.
+        let group = GroupId(1 + (place % 2));
+        for n in 0..3 {
+            line.submit(group, set(&format!("key-{place}-{n}"), "1"));
+        }
+        lines.push(line);
+    }
+    s.must_reach("an end of all", seconds(10), || {
+        lines.iter_mut().for_each(Line::take);
+        lines.iter().all(|line| line.told.len() == 3)
+    });
+    assert!(lines.iter().all(|line| (1..=3).all(|tag| line.is_done(tag))));
+    s.assert_sound();
+}
+
+/// B36: what has run out of time, or had no leader, takes no room from what comes after.
+#[test]
+fn what_has_ended_makes_room_again_however_it_ended() {
+    let s = Scenario::running(422, 3, 0);
+    let leader = one_leader(&s, &all(&s));
+    let follower = s.others(leader)[0];
+    let value = "v".repeat(60_000);
+    for round in 0..3 {
+        // In doubt at the leader; parked or in doubt at the follower; both without a majority.
+        all(&s).iter().for_each(|node| s.unplug(*node));
+        for node in [leader, follower] {
+            let mut line = Line::new(&s, node, 0);
+            // Half of what a shard takes.
+            for n in 0..500 {
+                line.submit(GROUP, set(&format!("key-{n}"), &value));
+            }
+            s.run_for(millis(1));
+            line.take();
+            let refused = line.told.values().filter(|it| **it == Err(RequestError::Busy)).count();
+            assert_eq!(refused, 0, "round {round}: refused at node {node}");
+            s.run_for(seconds(12));
+            line.take();
+            assert_eq!(line.told.len(), 500, "all have ended by their deadline");
+        }
+        all(&s).iter().for_each(|node| s.plug_in(*node));
+        agree(&s, &all(&s), "round", &round.to_string());
+    }
+    s.assert_sound();
+}
+
+/// B91, B98: up to the longest command everything is taken, and what is longer is refused at the door.
+#[test]
+fn commands_up_to_the_limit_are_taken_at_every_node() {
+    let s = Scenario::running(423, 3, 0);
+    let limit = 64 << 10;
+    let fits = |value: usize| match set("k", &"v".repeat(value)) {
+        Request::Propose(command) => command.len() <= limit,
+        Request::Query(_) => false,
+    };
+    let longest = (limit - 64..limit).rev().find(|value| fits(*value)).expect("some fit");
+    for node in s.nodes() {
+        for len in [longest - 1, longest, longest + 1, longest + 1000] {
+            let value = "v".repeat(len);
+            let answer = s.write(node, "k", &value, seconds(5));
+            match len <= longest {
+                true => {
+                    assert!(matches!(answer, Some(Ok(_))), "{len} bytes: {answer:?}");
+                    assert_eq!(s.must_read(node, "k", seconds(5)), Some(value));
+                }
+                false => assert!(
+                    matches!(answer, Some(Err(RequestError::TooLarge { .. }))),
+                    "{len} bytes: {answer:?}"
+                ),
+            }
+        }
+    }
+    s.must_converge(2 * ELECTION);
+    s.assert_sound();
+}
+
+/// B97: what a follower has missed crosses to it about once, and a stalled one is sent no more than its
+/// connections hold.
+#[test]
+fn a_stalled_follower_is_sent_a_bounded_part_and_later_the_rest_once() {
+    let s = Scenario::running(424, 3, 0);
+    let leader = one_leader(&s, &all(&s));
+    let stalled = s.others(leader)[0];
+    let crossed = || s.world.bytes_delivered(leader, stalled);
+    let value = "v".repeat(60_000);
+    let before = crossed();
+    s.world.pause(stalled, ShardId(0));
+    (0..200).for_each(|n| s.must_write(leader, &format!("key-{n}"), &value, seconds(5)));
+    let stuck = crossed() - before;
+    assert!(stuck < 1 << 20, "{stuck} bytes went to a node that reads nothing");
+    s.world.resume(stalled, ShardId(0));
+    let missed = 200 * value.len() as u64;
+    all(&s).iter().for_each(|node| {
+        s.must_reach("it catches up", seconds(20), || s.applied(*node) >= s.applied(leader));
+    });
+    let bytes = crossed() - before;
+    assert!(bytes < missed * 3 / 2, "{bytes} bytes for {missed}");
+    s.assert_sound();
+}
