@@ -91,6 +91,7 @@ impl ClusterOptions {
                 down_max: 0,
                 pause_mean: Duration::from_secs(1),
                 kinds: Vec::new(),
+                beyond: false,
             },
             durability: Durability::EachWrite,
             segment_bytes: 1 << 20,

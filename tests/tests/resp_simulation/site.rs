@@ -222,6 +222,7 @@ impl Site {
                 Fault::Reset,
                 Fault::Pause,
             ],
+            beyond: false,
         });
         let end = self.world.now() + duration;
         while self.world.now() < end {
