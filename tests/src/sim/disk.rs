@@ -9,6 +9,7 @@ use super::{
     image::{Completion, Content, Image, PAGE_BYTES, Submission},
     random::Latency,
     tree::{self, DirectoryImage, DirectoryNode, FileNode, Holder, Node},
+    watch::SeenWrite,
     world::{Core, Event},
 };
 use purlin_storage::{Disk, Durability, File};
@@ -99,6 +100,8 @@ pub(crate) struct NodeDisk {
     /// Grows with every power cut: what was in flight before does not land after.
     power_cycle: Cell<u64>,
     handles: Cell<u64>,
+    /// Numbers all writes.
+    writes: Cell<u64>,
 }
 
 impl NodeDisk {
@@ -110,6 +113,7 @@ impl NodeDisk {
             hangs_until: Cell::new(Duration::ZERO),
             power_cycle: Cell::new(0),
             handles: Cell::new(0),
+            writes: Cell::new(0),
         })
     }
 
@@ -418,12 +422,13 @@ impl SimFile {
         promise
     }
 
-    fn write(&self, submission: Submission) -> Promise<io::Result<()>> {
+    fn write(&self, submission: Submission, number: u64) -> Promise<io::Result<()>> {
         let core = self.directory.core();
         let disk = &self.directory.disk;
         let latency = disk.latency(&core, core.options.disk.write);
         let fault = disk.fault(DiskOperation::Write, &self.path);
         let lasting = self.durability == Durability::EachWrite;
+        let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {
             let mut content = file.content.borrow_mut();
             if let Some(error) = fault {
@@ -431,8 +436,25 @@ impl SimFile {
                 return Err(error.to_io());
             }
             content.complete(submission, lasting);
+            drop(content);
+            if lasting {
+                core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
+            } else if core.watchers.are_any() {
+                file.is_unsynced(number);
+            }
             Ok(())
         })
+    }
+
+    /// Shows a write to those who look on. Returns its number.
+    fn show(&self, position: u64, bytes: &[u8]) -> u64 {
+        let (core, disk) = (self.directory.core(), &self.directory.disk);
+        let (node, number) = (self.directory.process.node, disk.writes.get() + 1);
+        disk.writes.set(number);
+        let directory = &self.directory.path;
+        let write = SeenWrite { node, number, directory, position, bytes };
+        core.watchers.tell(|watcher| watcher.written(core.clock.now(), &write));
+        number
     }
 
     fn sync_from(&self, covered: Completion) -> Promise<io::Result<()>> {
@@ -440,15 +462,19 @@ impl SimFile {
         let disk = &self.directory.disk;
         let latency = disk.latency(&core, core.options.disk.sync);
         let fault = disk.fault(DiskOperation::Sync, &self.path);
+        let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {
-            let mut content = file.content.borrow_mut();
             if let Some(error) = fault {
                 if core.random.disk.chance(0.5) {
-                    content.sync_lost(covered);
+                    file.content.borrow_mut().sync_lost(covered);
+                    file.take_synced(covered);
                 }
                 return Err(error.to_io());
             }
-            content.sync_done(covered);
+            file.content.borrow_mut().sync_done(covered);
+            for number in file.take_synced(covered) {
+                core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
+            }
             Ok(())
         })
     }
@@ -490,7 +516,8 @@ impl File for SimFile {
     async fn write_at(&self, block: Vec<u8>, position: u64) -> io::Result<()> {
         check_aligned(position, block.len())?;
         let submission = self.file.content.borrow_mut().submit(position, &block);
-        self.write(submission).await
+        let number = self.show(position, &block);
+        self.write(submission, number).await
     }
 
     async fn sync(&self) -> io::Result<()> {

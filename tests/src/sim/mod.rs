@@ -21,6 +21,7 @@ mod random;
 mod runtime;
 mod trace;
 mod tree;
+mod watch;
 mod world;
 
 pub use disk::{DiskError, DiskFault, DiskOperation, DiskOptions, SimDisk, SimFile, SimLock};
@@ -30,6 +31,7 @@ pub use net::{NetOptions, SimListener, SimNet, SimReader, SimWriter};
 pub use random::{Latency, Random};
 pub use runtime::SimRuntime;
 pub use tree::DirectoryImage;
+pub use watch::{SeenBytes, SeenWrite, Watcher};
 pub use world::{Crash, NodeHandle, Outcome, TaskPanic, World, WorldOptions};
 
 #[cfg(test)]

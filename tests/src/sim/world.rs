@@ -12,6 +12,7 @@ use super::{
     runtime::SimRuntime,
     trace::Trace,
     tree::DirectoryImage,
+    watch::{Watcher, Watchers},
 };
 use purlin_rsm::{NodeId, ShardId};
 use std::{
@@ -160,6 +161,7 @@ impl World {
             machines: RefCell::default(),
             trace: Trace::new(options.lines_max),
             panics: RefCell::default(),
+            watchers: Watchers::default(),
             polls: Cell::new(0),
             options,
         });
@@ -174,6 +176,11 @@ impl World {
         }
         core.begin_process(OUTSIDE, 1, None);
         Self { core }
+    }
+
+    /// Lets somebody look on, from now until the world ends. It changes nothing of what happens.
+    pub fn watch(&self, watcher: Rc<dyn Watcher>) {
+        self.core.watchers.add(watcher);
     }
 
     /// The seed.
@@ -425,6 +432,7 @@ impl NodeHandle<'_> {
     pub fn restore(&self, image: &DirectoryImage) {
         self.assert_down("restore");
         self.disk().replace(image);
+        self.tell_hurt();
     }
 
     /// Removes all that is on its disk. The node must be down.
@@ -435,13 +443,17 @@ impl NodeHandle<'_> {
     /// Writes into a file at rest, at any position: rot, a misdirected write. The node must be down.
     pub fn overwrite(&self, path: &str, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.assert_down("overwrite");
-        self.disk().edit(path, |image: &mut Image| image.write(position, bytes))
+        self.disk().edit(path, |image: &mut Image| image.write(position, bytes))?;
+        self.tell_hurt();
+        Ok(())
     }
 
     /// Cuts a file at rest to `len` bytes. The node must be down.
     pub fn truncate(&self, path: &str, len: u64) -> io::Result<()> {
         self.assert_down("truncate");
-        self.disk().edit(path, |image: &mut Image| image.truncate(len))
+        self.disk().edit(path, |image: &mut Image| image.truncate(len))?;
+        self.tell_hurt();
+        Ok(())
     }
 
     /// Arms a failure.
@@ -470,6 +482,11 @@ impl NodeHandle<'_> {
         self.disk().hang_until(self.core.clock.now() + duration);
     }
 
+    fn tell_hurt(&self) {
+        let at = self.core.clock.now();
+        self.core.watchers.tell(|watcher| watcher.hurt(at, self.node));
+    }
+
     fn disk(&self) -> Rc<NodeDisk> {
         self.core.with_machine(self.node, |machine| machine.disk.clone())
     }
@@ -496,6 +513,7 @@ pub(crate) struct Core {
     machines: RefCell<BTreeMap<NodeId, Machine>>,
     pub(crate) trace: Trace,
     panics: RefCell<Vec<TaskPanic>>,
+    pub(crate) watchers: Watchers,
     polls: Cell<u64>,
 }
 
@@ -619,6 +637,7 @@ impl Core {
     fn start(self: &Rc<Self>, node: NodeId, shards: u16, main: MainFactory) {
         let process = self.begin_process(node, shards, Some(main.clone()));
         self.trace.line(self.clock.now(), &format!("n{node} starts, boot {}", process.boot));
+        self.watchers.tell(|watcher| watcher.started(self.clock.now(), node, process.boot));
         for shard in (0..shards).map(ShardId) {
             let owner = Owner { process, shard };
             let body = main(self.runtime(node, shard));
@@ -679,6 +698,7 @@ impl Core {
         }
         if let Some(running) = running {
             self.executor.abort(|owner| owner.process == running.process);
+            self.watchers.tell(|watcher| watcher.ended(self.clock.now(), node, how));
         }
     }
 
