@@ -8,5 +8,6 @@ pub mod cluster;
 pub mod explore;
 pub mod sim;
 
+pub mod audit;
 pub mod checker;
 pub mod workload;
