@@ -25,6 +25,7 @@ pub use report::Report;
 pub use subject::{InputOf, OutputOf, Subject};
 
 use crate::{
+    audit::Audit,
     checker::{history::History, order::Order, states::States},
     sim::World,
 };
@@ -41,6 +42,7 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     let world = World::new(seed, options.world.clone());
     let cluster = Cluster::new(subject, options, false);
     let nodes = cluster.nodes();
+    world.watch(cluster.judges.audit.clone());
     nodes.iter().for_each(|node| cluster.init(&world, *node));
     nodes.iter().for_each(|node| cluster.start(&world, *node));
     cluster.turmoil(&world);
@@ -68,11 +70,13 @@ struct Judges<S: Subject> {
     states: RefCell<States>,
     order: RefCell<Order>,
     violations: RefCell<Vec<String>>,
+    audit: Rc<Audit>,
 }
 
-impl<S: Subject> Default for Judges<S> {
-    fn default() -> Self {
+impl<S: Subject> Judges<S> {
+    fn new(voters: Vec<NodeId>) -> Self {
         Self {
+            audit: Rc::new(Audit::new(voters)),
             history: RefCell::default(),
             states: RefCell::default(),
             order: RefCell::default(),
@@ -85,12 +89,12 @@ impl<S: Subject> Cluster<S> {
     fn new(subject: S, options: ClusterOptions, is_scenario: bool) -> Rc<Self> {
         Rc::new(Self {
             subject,
-            options,
-            judges: Judges::default(),
+            judges: Judges::new((1..=options.nodes).map(NodeId).collect()),
             processes: Processes::default(),
             clients: Cell::new(0),
             is_over: Cell::new(false),
             is_scenario,
+            options,
         })
     }
 

@@ -43,7 +43,13 @@ impl<S: Subject> Cluster<S> {
             let (key, input) = self.subject.next(client);
             let (id, group, request) = self.invoke(client, None, key, &input, runtime.now());
             let outcome = match request {
-                Request::Propose(command) => local.propose(group, command).await,
+                Request::Propose(command) => {
+                    let outcome = local.propose(group, command.clone()).await;
+                    if outcome.is_ok() {
+                        self.judges.audit.acknowledged(group, &command);
+                    }
+                    outcome
+                }
                 Request::Query(query) => local.query(group, query).await,
             };
             self.complete(id, self.told(&input, outcome), &runtime);
@@ -72,15 +78,22 @@ impl<S: Subject> Cluster<S> {
                 let lane = Some(client.into());
                 let (id, group, request) = self.invoke(client, lane, key, &input, runtime.now());
                 newest += 1;
-                open.insert(newest, (id, input));
+                let command = match &request {
+                    Request::Propose(command) => Some((group, command.clone())),
+                    Request::Query(_) => None,
+                };
+                open.insert(newest, (id, input, command));
                 connection.submit(group, request, newest);
             }
             connection.completed().await;
             connection.take_completions(&mut completions);
             for Completion { tag, outcome } in completions.drain(..) {
-                let Some((id, input)) = open.remove(&tag) else {
+                let Some((id, input, command)) = open.remove(&tag) else {
                     return self.violation(format!("client {client}: {tag} ended twice"));
                 };
+                if let (Some((group, command)), true) = (command, outcome.is_ok()) {
+                    self.judges.audit.acknowledged(group, &command);
+                }
                 self.complete(id, self.told(&input, outcome), &runtime);
             }
             let think = runtime.random() % (2 * THINK.as_micros()) as u64;
@@ -104,6 +117,7 @@ impl<S: Subject> Cluster<S> {
         let id = history.invoke_in(lane, client, key, input.clone(), now);
         if let Request::Propose(command) = &request {
             self.judges.order.borrow_mut().proposed(id, group, command.clone());
+            self.judges.audit.proposed(group, command);
         }
         (id, group, request)
     }

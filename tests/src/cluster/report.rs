@@ -20,6 +20,8 @@ pub struct Report {
     pub starts: u64,
     /// Simulated time.
     pub simulated: Duration,
+    /// What the audit has judged.
+    pub audited: crate::audit::Counts,
     /// The last lines of the history.
     pub lines: Vec<String>,
 }
@@ -31,6 +33,7 @@ impl Report {
         self.operations = (a + x, b + y, c + z);
         self.inconclusive += other.inconclusive;
         self.events += other.events;
+        self.audited.add(&other.audited);
         self.starts += other.starts;
         self.simulated += other.simulated;
     }

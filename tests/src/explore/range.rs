@@ -119,5 +119,6 @@ fn tell(report: &Report, runs: u64, elapsed: Duration) {
     let (done, not_applied, unknown) = report.operations;
     println!("{} events, {} starts of nodes", report.events, report.starts);
     println!("operations: {done} done, {not_applied} not applied, {unknown} unknown");
+    println!("{:?}", report.audited);
     println!("the search for an order was given up in {} runs", report.inconclusive);
 }
