@@ -27,6 +27,7 @@ pub use report::Report;
 pub use subject::{Answers, InputOf, NoVisitor, OutputOf, Subject, Visitor};
 
 use crate::{
+    audit::Audit,
     checker::{history::History, order::Order, states::States},
     sim::World,
 };
@@ -44,6 +45,7 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     let world = World::new(seed, options.world.clone());
     let cluster = Cluster::new(subject, options);
     let nodes = cluster.nodes();
+    world.watch(cluster.judges.audit.clone());
     nodes.iter().for_each(|node| cluster.init(&world, *node));
     nodes.iter().for_each(|node| cluster.start(&world, *node));
     cluster.spawn_visitors(&world);
@@ -71,12 +73,14 @@ struct Judges<S: Subject> {
     history: RefCell<History<InputOf<S>, OutputOf<S>>>,
     states: RefCell<States>,
     order: RefCell<Order>,
+    audit: Rc<Audit>,
     violations: RefCell<Vec<String>>,
 }
 
-impl<S: Subject> Default for Judges<S> {
-    fn default() -> Self {
+impl<S: Subject> Judges<S> {
+    fn new(voters: Vec<NodeId>) -> Self {
         Self {
+            audit: Rc::new(Audit::new(voters)),
             history: RefCell::default(),
             states: RefCell::default(),
             order: RefCell::default(),
@@ -89,8 +93,8 @@ impl<S: Subject> Cluster<S> {
     fn new(subject: S, options: ClusterOptions) -> Rc<Self> {
         Rc::new(Self {
             subject,
+            judges: Judges::new((1..=options.nodes).map(NodeId).collect()),
             options,
-            judges: Judges::default(),
             processes: Processes::default(),
             clients: Cell::new(0),
             is_over: Cell::new(false),

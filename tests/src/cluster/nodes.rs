@@ -163,6 +163,7 @@ impl<S: Subject> StateMachine for Observed<S> {
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
             let (group, index) = (context.group, command.id.index);
             judges.order.borrow_mut().applied(group, index, &command.data);
+            judges.audit.applied(self.node, group, command.id, &command.data);
             let digest = S::digest(&self.machine);
             let seen = judges.states.borrow_mut().observe(self.node, group, index, digest);
             if let Err(divergence) = seen {

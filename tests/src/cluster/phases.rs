@@ -65,7 +65,9 @@ impl<S: Subject> Cluster<S> {
                 world.trace(&format!("the search for an order of {key:?} was given up"));
             }
         }
+        judges.audit.scan(world);
         let mut violations = judges.violations.take();
+        violations.extend(judges.audit.violations());
         violations.extend(judges.order.borrow().violations(&history));
         violations.truncate(VIOLATIONS_MAX);
         Report {
@@ -80,6 +82,7 @@ impl<S: Subject> Cluster<S> {
             simulated: world.now(),
             reached: Counts::new(),
             lines: world.lines(),
+            audited: judges.audit.counts(),
         }
     }
 }

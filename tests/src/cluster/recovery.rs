@@ -3,7 +3,7 @@
 
 use super::{Cluster, Subject};
 use crate::sim::{Crash, Nemesis, Outcome, Random, SimRuntime, World};
-use purlin::{GroupId, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
+use purlin::{GroupId, GroupStatus, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -129,16 +129,14 @@ impl<S: Subject> Cluster<S> {
             let down: Vec<_> = core.iter().filter(|node| !runs(node)).collect();
             return self.violation(format!("{RECOVERY:?} after the last fault down: {down:?}"));
         }
-        let groups = self.options.groups;
         let led = || {
             let locals = self.processes.locals.borrow();
-            let boards = core.iter().filter_map(|node| locals.get(&(*node, ShardId(0))));
-            let led = boards.flat_map(|local| {
-                let node = local.node();
-                let statuses = local.board().groups().collect::<Vec<_>>();
-                statuses.into_iter().filter(move |it| it.leader == Some(node))
+            let boards = locals.iter().filter(|((_, shard), _)| *shard == ShardId(0));
+            let led = boards.flat_map(|((node, _), local)| {
+                let leads = |status: &GroupStatus| status.leader == Some(*node);
+                local.board().groups().filter(leads).map(|status| status.group).collect::<Vec<_>>()
             });
-            led.map(|status| status.group).collect::<BTreeSet<_>>().len() == groups as usize
+            led.collect::<BTreeSet<_>>().len() == self.options.groups as usize
         };
         // The slowest clock stretches a timeout.
         let timeout = RaftOptions::default().election_timeout.end;

@@ -1,7 +1,10 @@
 //! What a run has shown.
 
-use crate::sim::{Fault, Figures};
-use purlin::reach::Counts;
+use crate::{
+    audit::Counts,
+    sim::{Fault, Figures},
+};
+use purlin::reach;
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 /// What a run has shown, or several.
@@ -26,8 +29,10 @@ pub struct Report {
     pub figures: Figures,
     /// How often each fault struck.
     pub faults: BTreeMap<Fault, u64>,
+    /// What was audited.
+    pub audited: Counts,
     /// How often each named state was reached.
-    pub reached: Counts,
+    pub reached: reach::Counts,
     /// The last lines of the history.
     pub lines: Vec<String>,
 }
@@ -41,6 +46,7 @@ impl Report {
         self.events += other.events;
         self.starts += other.starts;
         self.simulated += other.simulated;
+        self.audited.add(&other.audited);
         self.figures.add(&other.figures);
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;

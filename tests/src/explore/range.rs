@@ -129,5 +129,6 @@ fn tell(report: &Report, runs: u64, elapsed: Duration) {
     let faults = report.faults.iter().map(|(fault, count)| format!("{fault} {count}"));
     println!("faults: {}", faults.collect::<Vec<_>>().join(", "));
     println!("operations: {done} done, {not_applied} not applied, {unknown} unknown");
+    println!("{:?}", report.audited);
     println!("the search for an order was given up in {} runs", report.inconclusive);
 }
