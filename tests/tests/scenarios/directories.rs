@@ -235,6 +235,8 @@ fn another_number_of_groups_is_refused() {
         s.run_for(seconds(1));
     });
     assert!(s.elections(GROUP) <= before + 1, "it has caused elections");
+    // Nothing more was asked of it: as another life of node 3 it would have had to stop.
+    assert!(s.world.is_running(THREE), "{:?}", s.stops());
     s.assert_sound();
 }
 
