@@ -188,11 +188,18 @@ pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
         }
         Err(error) => return Err(failed(disk, "opening the identity", &error)),
     };
-    let block = file
-        .read_at(0, BLOCK)
-        .await
-        .map_err(|error| failed(disk, "reading the identity", &error))?;
+    let mut identity = read(disk, &file).await;
+    if identity.is_err() {
+        // As with a batch (safety W4): what a device reads wrongly once is not wrong yet.
+        identity = read(disk, &file).await;
+    }
     file.close().await.map_err(|error| failed(disk, "closing the identity", &error))?;
+    identity
+}
+
+async fn read<D: Disk>(disk: &D, file: &D::File) -> Result<NodeIdentity, Error> {
+    let block = file.read_at(0, BLOCK).await;
+    let block = block.map_err(|error| failed(disk, "reading the identity", &error))?;
     NodeIdentity::decode(block.as_ref()).map_err(|what| {
         Error::new(
             ErrorKind::DataDirectory,

@@ -37,7 +37,11 @@ mod tail;
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]
+mod damage_test;
+#[cfg(test)]
 mod format_test;
+#[cfg(test)]
+mod images_test;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

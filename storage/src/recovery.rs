@@ -213,7 +213,7 @@ impl<D: Disk> Site<'_, D> {
         identity: Identity,
         drawn: Drawn,
     ) -> Result<(Opened<D>, Recovered), StorageError> {
-        let Log { live, tail, chain, mut void, newest, end, next_number, sequence, carried } = log;
+        let Log { live, tail, chain, void, newest, end, next_number, sequence, carried, .. } = log;
         let mut epochs = Epochs::new(drawn.epochs);
         let start = Start {
             number: newest.starts.last().map_or(0, |start| start.number) + 1,
@@ -239,6 +239,10 @@ impl<D: Disk> Site<'_, D> {
             bytes: if is_smaller { newest.bytes } else { self.config.segment_bytes },
             starts: starts.clone(),
         };
+        // What released a segment may itself be lost until the new header is durable, and then the
+        // segment is needed (safety W7).
+        let (released, mut void): (Vec<_>, Vec<_>) =
+            void.into_iter().partition(|file| file.is_in(log.proven_oldest..end.oldest));
         let begun = self.begin_segment(&header, &carried, &mut void).await?;
 
         let mut segments: BTreeMap<u64, Rc<Segment<D::File>>> = chain
@@ -254,7 +258,7 @@ impl<D: Disk> Site<'_, D> {
             file: begun.file,
         });
         segments.insert(header.number, active.clone());
-        let free = void.into_iter().map(Found::into_segment);
+        let free = void.into_iter().chain(released).map(Found::into_segment);
         let free = free.chain(empty.into_iter().map(Kept::into_segment)).map(Rc::new).collect();
         let recovered = Recovered {
             groups: recovered_groups(&live, tail),

@@ -211,7 +211,7 @@ impl<D: Disk> Wal<D> {
 
     fn retry_writes(&self) {
         self.start_writes(&mut self.state.borrow_mut());
-        self.signals.changed();
+        self.changed();
     }
 
     async fn discard(&self, segment: Rc<Segment<D::File>>) {

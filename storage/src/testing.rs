@@ -3,7 +3,10 @@
 //! An operation takes effect when the test lets it complete, in any order. A power cut keeps what is
 //! durable, and of every write that is not any subset of its 512-byte sectors.
 
+pub(crate) mod device;
+pub(crate) mod life;
 mod node;
+pub(crate) mod world;
 
 use self::node::{Loose, Node};
 use crate::{Batch, Disk, Durability, File, Recovered, StorageError, Wal, WalConfig, align::BLOCK};

@@ -121,9 +121,8 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Something that anybody may wait for has changed.
-    pub(crate) fn changed(&self) {
-        self.work.notify(usize::MAX);
+    /// Something that anybody but a writer may wait for has changed.
+    fn changed(&self) {
         self.progress.notify(usize::MAX);
         self.preparing.notify(usize::MAX);
         let notify = self.notify.borrow().clone();
@@ -234,8 +233,19 @@ impl<D: Disk> Wal<D> {
         sequence
     }
 
+    /// Wakes as many writers as there are writes to take, or all when they are to end.
     pub(crate) fn wake_writers(&self) {
-        self.signals.work.notify(usize::MAX);
+        let writers = {
+            let state = self.state.borrow();
+            if state.has_ended() { usize::MAX } else { state.writes.len() }
+        };
+        self.signals.work.notify(writers);
+    }
+
+    /// Something that anybody may wait for has changed.
+    pub(crate) fn changed(&self) {
+        self.wake_writers();
+        self.signals.changed();
     }
 
     /// `relocation`: nothing of it is new, so it may be empty and still is to be written.
@@ -302,7 +312,8 @@ impl<D: Disk> Wal<D> {
             state.plan_header(true);
         }
         self.start_writes(&mut state);
-        self.signals.work.notify(usize::MAX);
+        drop(state);
+        self.wake_writers();
     }
 
     /// Why the WAL has stopped, if it has. It never runs again.
@@ -341,7 +352,7 @@ impl<D: Disk> Wal<D> {
     /// Lets the loops end once what is submitted is durable.
     pub fn close(&self) {
         self.state.borrow_mut().is_closing = true;
-        self.signals.changed();
+        self.changed();
     }
 
     /// Returns when everything up to `sequence` is durable.
@@ -364,7 +375,11 @@ impl<D: Disk> Wal<D> {
         loop {
             let work = self.signals.work.listen();
             match self.take_write() {
-                Taken::Write(write) => self.write(write).await,
+                Taken::Write(write) => {
+                    // A wake that came to this one is for another.
+                    drop(work);
+                    self.write(write).await;
+                }
                 Taken::Nothing => work.await,
                 Taken::Ended => return,
             }
@@ -431,7 +446,7 @@ impl<D: Disk> Wal<D> {
             completion(&mut state.pipeline);
             self.start_writes(&mut state);
         }
-        self.signals.changed();
+        self.changed();
     }
 
     /// Stops the WAL for good; the first reason stays.
@@ -452,7 +467,7 @@ impl<D: Disk> Wal<D> {
             });
             state.writes.clear();
         }
-        self.signals.changed();
+        self.changed();
     }
 
     /// Seals what may be in flight now.

@@ -710,6 +710,25 @@ fn w7_files_go_only_once_a_younger_oldest_is_durable() {
     }
 }
 
+/// A start may read what released a segment before that is durable, and be cut off itself.
+#[test]
+fn w7_a_segment_is_not_reused_while_its_release_may_be_lost() {
+    for seed in 0..400 {
+        let mut h = Harness::new(on_sync(), seed);
+        h.write(hard_state(1, 7, 3));
+        h.write(append(2, 1, 1..60, 1000));
+        h.wal().forget(GroupId(2), Index(60));
+        h.disk.hold();
+        h.release_for(seed % 10);
+        h.kill();
+        h.open_for(seed / 10);
+        h.cut_power();
+        let recovered = h.open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert_eq!(recovered.groups[&GroupId(1)].hard_state.term, Term(7), "seed {seed}");
+        assert_eq!(last_index(&recovered, 2), 59);
+    }
+}
+
 /// Relocations of several writes may come half through: until all have, the old segments count.
 #[test]
 fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {

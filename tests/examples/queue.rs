@@ -8,7 +8,12 @@
 
 use bytes::Bytes;
 use purlin::{ApplyContext, Command, GroupId, Request, StateMachine};
-use purlin_tests::{checker::linearizability::Model, cluster::Subject, explore, sim::Random};
+use purlin_tests::{
+    checker::linearizability::Model,
+    cluster::{NoVisitor, Subject},
+    explore,
+    sim::Random,
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
@@ -111,6 +116,7 @@ struct Queues {
 impl Subject for Queues {
     type Machine = QueueMachine;
     type Model = QueueModel;
+    type Visitor = NoVisitor;
 
     fn machine(&self, _group: GroupId) -> QueueMachine {
         QueueMachine::default()
@@ -137,12 +143,12 @@ impl Subject for Queues {
         (queue, input)
     }
 
-    fn encode(&self, key: &[u8], input: &Input, number: usize) -> Request {
+    fn encode(&self, key: &Bytes, input: &Input, number: usize) -> Request {
         let name = String::from_utf8_lossy(key);
         match input {
             Input::Put(ticket) => Request::Propose(format!("{ticket} put {name}").into()),
             Input::Take => Request::Propose(format!("{number} take {name}").into()),
-            Input::Length => Request::Query(Bytes::copy_from_slice(key)),
+            Input::Length => Request::Query(key.clone()),
         }
     }
 

@@ -24,14 +24,14 @@ pub use kv::KeyValue;
 pub use options::ClusterOptions;
 pub use recovery::Fate;
 pub use report::Report;
-pub use subject::{InputOf, OutputOf, Subject};
+pub use subject::{Answers, InputOf, NoVisitor, OutputOf, Subject, Visitor};
 
 use crate::{
     checker::{history::History, order::Order, states::States},
     sim::World,
 };
 use nodes::Processes;
-use purlin::NodeId;
+use purlin::{NodeId, reach::Recorder};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
@@ -41,15 +41,17 @@ use std::{
 /// Runs one seed: a phase in which things go wrong, then one in which nothing does and everything must
 /// work again, then the checkers.
 pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report {
+    let reached = Recorder::install();
     let world = World::new(seed, options.world.clone());
     let cluster = Cluster::new(subject, options, false);
     let nodes = cluster.nodes();
     nodes.iter().for_each(|node| cluster.init(&world, *node));
     nodes.iter().for_each(|node| cluster.start(&world, *node));
+    cluster.spawn_visitors(&world);
     cluster.turmoil(&world);
     let core = cluster.forsake(&world, &BTreeSet::new());
     cluster.recover(&world, &core);
-    cluster.judge(&world)
+    Report { reached: reached.counts(), ..cluster.judge(&world) }
 }
 
 /// All that the parts of a run share.

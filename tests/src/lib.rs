@@ -9,6 +9,7 @@ pub mod explore;
 pub mod sim;
 
 pub mod checker;
+pub mod mutants;
 pub mod reached;
 pub mod resp;
 pub mod workload;

@@ -146,6 +146,29 @@ fn nothing_simulated_draws_lots_by_itself() {
     assert_none(&wrong);
 }
 
+/// The front end runs in the simulator too, and clippy cannot forbid this to one module of a crate. The
+/// blocking client runs in no simulator.
+#[test]
+fn the_front_end_has_no_clock_thread_or_process_of_its_own() {
+    // Put together here, so that this file does not find itself.
+    let forbidden =
+        ["Ins tant", "System Time", "thr ead::", "pro cess::", "Hash Map", "Hash Set", "::ra ce("];
+    let mut wrong = Vec::new();
+    for (path, source) in sources() {
+        if !path.starts_with("server/src/resp/") || path == "server/src/resp/client.rs" {
+            continue;
+        }
+        for (line, code) in code_lines(&source) {
+            for word in forbidden.map(|word| word.replace(' ', "")) {
+                if code.contains(&word) {
+                    wrong.push(format!("{path}:{line} has {word}: ask the runtime"));
+                }
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
 #[test]
 fn long_files_only_shrink() {
     let long = sources().into_iter().filter_map(|(path, source)| {

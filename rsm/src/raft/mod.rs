@@ -39,6 +39,8 @@ mod harness;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod orders_test;
+#[cfg(test)]
 mod raft_test;
 #[cfg(test)]
 mod script;

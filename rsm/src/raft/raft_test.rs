@@ -136,13 +136,20 @@ impl History {
         }
     }
 
+    /// One that leads, or believes so: what a deposed leader is asked shows most.
+    fn believer(&mut self) -> Option<NodeId> {
+        let mut believers = self.cluster.ids();
+        believers.retain(|id| self.leads(*id));
+        (!believers.is_empty()).then(|| self.random.of(&believers))
+    }
+
     fn propose(&mut self, id: NodeId) {
-        let id = if self.random.chance(70) { self.leader().unwrap_or(id) } else { id };
+        let id = if self.random.chance(70) { self.believer().unwrap_or(id) } else { id };
         self.cluster.propose(id, &format!("{}", self.random.below(1000)));
     }
 
     fn read(&mut self, id: NodeId) {
-        let id = if self.random.chance(70) { self.leader().unwrap_or(id) } else { id };
+        let id = if self.random.chance(90) { self.believer().unwrap_or(id) } else { id };
         self.reads += 1;
         if let Some(Ok(())) = self.cluster.read(id, self.reads) {
             self.taken.entry(id).or_default().insert(self.reads);
@@ -238,10 +245,12 @@ impl History {
         panic!("it does not come to rest: {:#?}", self.states());
     }
 
+    fn leads(&self, id: NodeId) -> bool {
+        self.cluster.raft(id).is_some_and(|raft| raft.role() == RoleKind::Leader)
+    }
+
     fn leader(&self) -> Option<NodeId> {
-        let leaders = self.cluster.ids().into_iter().filter(|id| {
-            self.cluster.raft(*id).is_some_and(|raft| raft.role() == RoleKind::Leader)
-        });
+        let leaders = self.cluster.ids().into_iter().filter(|id| self.leads(*id));
         leaders.max_by_key(|id| self.cluster.raft(*id).map(|raft| raft.term()))
     }
 

@@ -67,6 +67,8 @@ scripts! {
     // What is durable, and what is committed.
     async_acks_wait_for_the_newest_write
     async_pipeline
+    crash_keeps_the_oldest_writes
+    leader_loses_its_write
     append_aba_race
     append_aba_race_of_three_leaders
     single_voter_completions
@@ -82,6 +84,7 @@ scripts! {
     read_index
     read_single_voter
     read_waits_for_the_terms_first_commit
+    read_after_a_restart
     read_late_answers
     read_on_a_deposed_leader
 }

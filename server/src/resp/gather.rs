@@ -7,7 +7,7 @@
 use super::{parser::Arguments, reply::Reply, route::group_of, words};
 use bytes::Bytes;
 use purlin::kv::{KvCommand, KvOutcome, KvQuery, StringsBuf};
-use purlin::{GroupId, Outcome, Request, RequestError};
+use purlin::{GroupId, Outcome, Request};
 use std::collections::BTreeMap;
 
 /// The longest answer that is put together, in bytes.
@@ -172,7 +172,7 @@ impl Gather {
     /// outcome is unknown, since another text would say that nothing was applied.
     fn failure(&self) -> Option<String> {
         let failures = || self.parts.iter().filter_map(|part| Some((part, part.failure()?)));
-        let unknown = failures().find(|(part, _)| part.is_unknown());
+        let unknown = failures().find(|(_, text)| text.starts_with(words::UNKNOWN));
         let (part, text) = unknown.or_else(|| failures().next())?;
         let done = self.parts.len() - failures().count();
         if self.what == Splittable::Delete && done > 0 {
@@ -183,10 +183,6 @@ impl Gather {
 }
 
 impl Part {
-    fn is_unknown(&self) -> bool {
-        matches!(self.result, Some(Err(RequestError::Unknown { .. })))
-    }
-
     fn outcome(&self) -> Option<KvOutcome<'_>> {
         KvOutcome::decode(self.result.as_ref()?.as_ref().ok()?).ok()
     }
@@ -199,6 +195,51 @@ impl Part {
                 Some(KvOutcome::Error(text)) => Some(String::from_utf8_lossy(text).into_owned()),
                 _ => Some(words::STRANGE_OUTCOME.into()),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+    use purlin::RequestError;
+
+    /// What a deletion in two groups is answered.
+    fn answer(results: [Outcome; 2]) -> String {
+        let (mut gather, requests) = Gather::all(Splittable::Delete, 2);
+        assert_eq!(requests.len(), 2);
+        for (part, result) in results.into_iter().enumerate() {
+            gather.complete(part, result);
+        }
+        let mut out = BytesMut::new();
+        gather.write(&mut Reply::new(&mut out, Default::default()));
+        String::from_utf8(out.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_whole_is_called_not_applied_only_if_all_its_parts_are() {
+        let one = || Ok(KvOutcome::Integer(1).encode());
+        let refused = || Err(RequestError::NotApplied);
+        let strange = || Ok(Bytes::from_static(b"?"));
+        let unknown = || {
+            Err(RequestError::Unknown {
+                group: GroupId(2),
+                term: purlin::Term(3),
+                index: purlin::Index(4),
+            })
+        };
+        assert_eq!(answer([one(), one()]), ":2\r\n");
+        assert!(answer([refused(), refused()]).starts_with("-TRYAGAIN "));
+        for doubtful in [
+            [refused(), unknown()],
+            [refused(), strange()],
+            [refused(), one()],
+            [one(), unknown()],
+            [one(), strange()],
+        ] {
+            let text = answer(doubtful.clone());
+            assert!(text.starts_with("-UNKNOWN "), "{doubtful:?}: {text}");
         }
     }
 }

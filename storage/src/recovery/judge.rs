@@ -22,7 +22,7 @@ use crate::{
     tail::Tail,
 };
 use purlin_rsm::{Identity, Sequence};
-use std::{cell::Cell, collections::VecDeque, io};
+use std::{cell::Cell, collections::VecDeque, io, ops::Range};
 
 /// A file with a segment's name.
 pub(super) struct Found<F> {
@@ -47,6 +47,8 @@ pub(super) struct Log<F> {
     /// The sequence of the new segment's header, and what goes into that segment.
     pub(super) sequence: Sequence,
     pub(super) carried: Vec<Carried>,
+    /// The oldest segment that is needed whatever of the unproven goes away.
+    pub(super) proven_oldest: u64,
 }
 
 /// A segment of the chain and how far it is kept.
@@ -64,6 +66,7 @@ pub(super) struct End {
     pub(super) carry: Carry,
     /// The last batch, or the newest header.
     pub(super) kept: Sequence,
+    /// The oldest segment that is needed if all that is readable is durable.
     pub(super) oldest: u64,
     /// Nothing that is readable anywhere has a higher sequence.
     pub(super) readable: Sequence,
@@ -153,14 +156,18 @@ impl<D: Disk> Site<'_, D> {
         }
         let newest = chain.back().expect("the newest is in the chain").header.clone();
 
-        let mut replay =
-            Replay { live: Live::default(), tail: Tail::new(self.config.tail_bytes_max) };
+        let tail = Tail::new(self.config.tail_bytes_max);
+        let mut replay = Replay { live: Live::default(), tail, oldest: None };
         let mut kept = Vec::with_capacity(chain.len());
         let mut links = chain.iter().skip(1).map(|next| next.header.previous).collect::<Vec<_>>();
         links.push(end.carry.proven);
         for (file, until) in chain.into_iter().zip(links) {
             kept.push(self.replay(file, until, seed, &mut replay).await?);
         }
+        // A header is durable if batches follow it (safety W2).
+        let is_followed = end.kept > newest.sequence;
+        let proven = replay.oldest.max(is_followed.then_some(newest.oldest));
+        let proven_oldest = proven.unwrap_or(end.oldest);
         // W3: readable is not durable, and a sync that passes now would not prove it.
         let sequence = above(end.readable, random);
         let carried = end.carry.take_batches(next_number, sequence);
@@ -184,6 +191,7 @@ impl<D: Disk> Site<'_, D> {
             next_number,
             sequence,
             carried,
+            proven_oldest,
         })
     }
 
@@ -383,6 +391,7 @@ impl<D: Disk> Site<'_, D> {
             let at = Location { segment: kept.header.number, position };
             let taken = replay.take(records, at, batch.written_bytes());
             taken.map_err(|what| self.damaged(&kept.name, position, what.to_owned()))?;
+            replay.oldest = replay.oldest.max(Some(batch.oldest));
             position += batch.written_bytes() as u64;
             last = Some(batch.checksum);
         }
@@ -417,6 +426,11 @@ impl<F> Kept<F> {
 }
 
 impl<F> Found<F> {
+    /// Whether it has the header of one of these segments.
+    pub(super) fn is_in(&self, numbers: Range<u64>) -> bool {
+        self.header.as_ref().is_some_and(|header| numbers.contains(&header.number))
+    }
+
     pub(super) fn into_segment(self) -> Segment<F> {
         Segment {
             number: self.header.as_ref().map_or(0, |header| header.number),
@@ -433,6 +447,8 @@ impl<F> Found<F> {
 struct Replay {
     live: Live,
     tail: Tail,
+    /// What the batches that are proven durable name as the oldest segment.
+    oldest: Option<u64>,
 }
 
 impl Replay {

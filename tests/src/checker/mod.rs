@@ -4,6 +4,7 @@
 pub mod history;
 pub mod kv;
 pub mod linearizability;
+mod log_order;
 pub mod order;
 pub mod states;
 

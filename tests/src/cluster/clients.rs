@@ -1,12 +1,15 @@
 //! Clients: they ask at one shard of one node until that is gone, and write down what they were told.
 
-use super::{Cluster, InputOf, OutputOf, Subject};
+use super::{Cluster, InputOf, OutputOf, Subject, Visitor as _};
 use crate::{
-    checker::history::{OperationId, Told},
-    sim::SimRuntime,
+    checker::history::{Lane, OperationId, Told},
+    sim::{SimRuntime, World},
 };
 use bytes::Bytes;
-use purlin::{Completion, GroupId, LocalShard, Request, RequestError, Runtime as _, group_of_slot};
+use purlin::{
+    Completion, GroupId, LocalShard, NodeId, Request, RequestError, Runtime as _, ShardId,
+    group_of_slot,
+};
 use purlin_server::resp::slot_of;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -18,8 +21,7 @@ impl<S: Subject> Cluster<S> {
         local: &LocalShard<SimRuntime>,
     ) {
         for _ in 0..self.options.clients {
-            let client = self.clients.get();
-            self.clients.set(client + 1);
+            let client = self.new_client();
             let (runtime, local) = (runtime.clone(), local.clone());
             if self.options.pipeline > 1 && client % 2 == 1 {
                 runtime.clone().spawn(self.clone().run_pipeline(client, runtime, local));
@@ -27,6 +29,38 @@ impl<S: Subject> Cluster<S> {
                 runtime.clone().spawn(self.clone().run_client(client, runtime, local));
             }
         }
+    }
+
+    /// The front end of a shard, as long as it runs.
+    pub(super) fn serve_visitors(
+        self: &Rc<Self>,
+        runtime: &SimRuntime,
+        local: LocalShard<SimRuntime>,
+    ) {
+        if self.options.visitors == 0 {
+            return;
+        }
+        let cluster = self.clone();
+        runtime.spawn(async move {
+            cluster.subject.serve(&local, &cluster.cluster_config()).await;
+        });
+    }
+
+    /// The clients that come over the network: they outlive all processes.
+    pub(super) fn spawn_visitors(self: &Rc<Self>, world: &World) {
+        let shards_of = |node: NodeId| (0..self.shards(node)).map(move |it| (node, ShardId(it)));
+        let shards: Vec<_> = self.nodes().into_iter().flat_map(shards_of).collect();
+        for _ in 0..self.options.visitors {
+            let (client, runtime) = (self.new_client(), world.outside());
+            if let Some(visitor) = self.subject.visitor(&runtime, client, &shards) {
+                runtime.clone().spawn(self.clone().run_visitor(client, runtime, visitor));
+            }
+        }
+    }
+
+    fn new_client(&self) -> u32 {
+        self.clients.set(self.clients.get() + 1);
+        self.clients.get()
     }
 
     /// One thing after the other.
@@ -58,14 +92,9 @@ impl<S: Subject> Cluster<S> {
         let (connection, mut open) = (local.connect(), BTreeMap::new());
         let (mut newest, mut completions) = (0, Vec::new());
         while !self.is_over.get() || !open.is_empty() {
-            let room = match self.is_over.get() {
-                true => 0,
-                false => (self.options.pipeline - open.len()) as u64,
-            };
-            let burst = if room == 0 { 0 } else { 1 + runtime.random() % room };
-            for _ in 0..burst {
+            for _ in 0..self.burst(&runtime, open.len()) {
                 let (key, input) = self.subject.next(client);
-                let lane = Some(client.into());
+                let lane = Some(Lane::from(client) << 32 | Lane::from(self.group(&key).0));
                 let (id, group, request) = self.invoke(client, lane, key, &input, runtime.now());
                 newest += 1;
                 open.insert(newest, (id, input));
@@ -84,6 +113,40 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
+    /// Several requests are open on one connection of the network, which may be lost.
+    async fn run_visitor(
+        self: Rc<Self>,
+        client: u32,
+        runtime: SimRuntime,
+        mut visitor: S::Visitor,
+    ) {
+        while !self.is_over.get() || visitor.open() > 0 {
+            visitor.connect().await;
+            for _ in 0..self.burst(&runtime, visitor.open()) {
+                let (key, input) = self.subject.next(client);
+                let lane = Some(visitor.lane(self.group(&key)));
+                let number = self.judges.history.borrow().operations().len();
+                let (id, ..) = self.invoke(client, lane, key.clone(), &input, runtime.now());
+                visitor.ask(id, &key, &input, number);
+            }
+            if visitor.open() > 0 {
+                match visitor.answers().await {
+                    Ok(answers) => {
+                        answers.into_iter().for_each(|(id, told)| self.complete(id, told, &runtime))
+                    }
+                    Err(what) => return self.violation(what),
+                }
+            }
+            self.think(&runtime).await;
+        }
+    }
+
+    /// How many requests more are asked for beside the open ones.
+    fn burst(&self, runtime: &SimRuntime, open: usize) -> u64 {
+        let room = self.options.pipeline.saturating_sub(open) as u64;
+        if room == 0 || self.is_over.get() { 0 } else { 1 + runtime.random() % room }
+    }
+
     /// A pause, longer when all clients are silent.
     async fn think(&self, runtime: &SimRuntime) {
         let mean = self.options.think.as_nanos() as u64;
@@ -98,7 +161,7 @@ impl<S: Subject> Cluster<S> {
     fn invoke(
         &self,
         client: u32,
-        connection: Option<u64>,
+        lane: Option<Lane>,
         key: Bytes,
         input: &InputOf<S>,
         now: Duration,
@@ -106,7 +169,6 @@ impl<S: Subject> Cluster<S> {
         let mut history = self.judges.history.borrow_mut();
         let number = history.operations().len();
         let (group, request) = (self.group(&key), self.subject.encode(&key, input, number));
-        let lane = connection.map(|connection| connection << 32 | u64::from(group.0));
         let id = history.invoke_in(lane, client, key, input.clone(), now);
         if let Request::Propose(command) = &request {
             self.judges.order.borrow_mut().proposed(id, group, command.clone());

@@ -1,15 +1,19 @@
-//! Our own key-value machine as the subject of a run.
+//! Our own key-value machine as the subject of a run, with the server's front end before it.
 
-use super::subject::Subject;
+use super::subject::{Answers, Subject, Visitor};
 use crate::{
-    checker::kv::KvModel,
-    sim::Random,
+    checker::{
+        history::{Lane, OperationId},
+        kv::KvModel,
+    },
+    resp,
+    sim::{Random, SimRuntime},
     workload::{self, Op, Reply, Workload, WorkloadOptions},
 };
 use bytes::Bytes;
 use purlin::{
-    GroupId, Request,
-    kv::{KvCommand, KvMachine, KvOutcome, KvQuery, SetCondition, StringsBuf},
+    ClusterConfig, GroupId, LocalShard, NodeId, Request, ShardId,
+    kv::{KvCommand, KvMachine, KvOutcome, KvQuery, SetCondition},
 };
 use std::cell::RefCell;
 
@@ -35,6 +39,7 @@ impl KeyValue {
 impl Subject for KeyValue {
     type Machine = KvMachine;
     type Model = KvModel;
+    type Visitor = resp::Client;
 
     fn machine(&self, _group: GroupId) -> KvMachine {
         KvMachine::new()
@@ -53,30 +58,8 @@ impl Subject for KeyValue {
         (key, op)
     }
 
-    fn encode(&self, key: &[u8], op: &Op, number: usize) -> Request {
-        let set = |value, condition, get| {
-            Request::Propose(KvCommand::Set { key, value, condition, get }.encode())
-        };
-        match op {
-            Op::Get => Request::Query(KvQuery::Get { key }.encode()),
-            Op::Exists => Request::Query(KvQuery::Exist { keys: keys(key).strings() }.encode()),
-            Op::Length => Request::Query(KvQuery::Length { key }.encode()),
-            Op::Set(value) => set(value, SetCondition::Always, false),
-            Op::SetIfAbsent(value) => set(value, SetCondition::Absent, false),
-            Op::SetIfPresent(value) => set(value, SetCondition::Present, false),
-            Op::SetIfEqual { expected, value } => set(value, SetCondition::Equal(expected), false),
-            Op::Swap(value) => set(value, SetCondition::Always, true),
-            Op::Append(value) => Request::Propose(KvCommand::Append { key, value }.encode()),
-            Op::Increment(delta) => {
-                Request::Propose(KvCommand::Add { key, delta: *delta }.encode())
-            }
-            Op::Delete => {
-                // One more, which never exists and so counts for nothing.
-                let mut keys = keys(key);
-                keys.push(format!("none-{number}").as_bytes());
-                Request::Propose(KvCommand::Delete { keys: keys.strings() }.encode())
-            }
-        }
+    fn encode(&self, key: &Bytes, op: &Op, number: usize) -> Request {
+        resp::request(key, op, number)
     }
 
     fn decode(&self, op: &Op, outcome: &[u8]) -> Reply {
@@ -106,10 +89,42 @@ impl Subject for KeyValue {
         let get = KvQuery::Get { key: name.as_bytes() };
         [Request::Propose(set.encode()), Request::Query(get.encode())]
     }
+
+    async fn serve(&self, local: &LocalShard<SimRuntime>, cluster: &ClusterConfig) {
+        let opened = resp::serve(local, cluster, |_| ()).await;
+        opened.expect("a shard's port is its own");
+    }
+
+    fn visitor(
+        &self,
+        runtime: &SimRuntime,
+        client: u32,
+        shards: &[(NodeId, ShardId)],
+    ) -> Option<resp::Client> {
+        let addresses = shards.iter().map(|(node, shard)| resp::address(*node, *shard)).collect();
+        let options = resp::ClientOptions::new(addresses);
+        Some(resp::Client::new(runtime.clone(), client, options))
+    }
 }
 
-fn keys(key: &[u8]) -> StringsBuf {
-    let mut keys = StringsBuf::default();
-    keys.push(key);
-    keys
+impl Visitor<KeyValue> for resp::Client {
+    async fn connect(&mut self) {
+        self.connect().await;
+    }
+
+    fn lane(&self, group: GroupId) -> Lane {
+        self.lane(group)
+    }
+
+    fn ask(&mut self, id: OperationId, key: &Bytes, op: &Op, number: usize) {
+        self.ask(id, key, op.clone(), number);
+    }
+
+    fn open(&self) -> usize {
+        self.open()
+    }
+
+    async fn answers(&mut self) -> Result<Answers<KeyValue>, String> {
+        self.answers().await
+    }
 }

@@ -38,7 +38,7 @@ pub(super) struct Processes {
 }
 
 impl<S: Subject> Cluster<S> {
-    fn cluster_config(&self) -> ClusterConfig {
+    pub(super) fn cluster_config(&self) -> ClusterConfig {
         let member =
             |node: u32| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
         ClusterConfig {
@@ -110,6 +110,7 @@ impl<S: Subject> Cluster<S> {
             Ok(opened) => {
                 processes.locals.borrow_mut().insert((node, shard), opened.local());
                 self.spawn_clients(&runtime, &opened.local());
+                self.serve_visitors(&runtime, opened.local());
                 opened.run().await
             }
             Err(error) => Err(error),

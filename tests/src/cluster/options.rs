@@ -21,6 +21,8 @@ pub struct ClusterOptions {
     pub clients: u32,
     /// How many requests every other client keeps open on a connection of its own; with 1 none does.
     pub pipeline: usize,
+    /// Clients that come over the network, from outside all nodes.
+    pub visitors: u32,
     /// How long a client waits after an answer, on average.
     pub think: Duration,
     /// When no client asks anything, in the world's time.
@@ -54,6 +56,7 @@ impl ClusterOptions {
             nodes: size.nodes,
             groups: size.groups,
             clients: clients.div_ceil(shards_sum.into()),
+            visitors: Random::new(seed, "visitors").below(4) as u32,
             think: Duration::from_secs_f64(random.magnitude(0.005, 0.12)),
             idle: idle_times(&Random::new(seed, "idle")),
             pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
@@ -78,6 +81,7 @@ impl ClusterOptions {
             pipeline: 4,
             turmoil: Duration::ZERO,
             world: WorldOptions { nodes, ..WorldOptions::default() },
+            visitors: 0,
             forsaken: Vec::new(),
             think: Duration::from_millis(30),
             idle: Vec::new(),
@@ -87,6 +91,7 @@ impl ClusterOptions {
                 down_max: 0,
                 pause_mean: Duration::from_secs(1),
                 kinds: Vec::new(),
+                beyond: false,
             },
             durability: Durability::EachWrite,
             segment_bytes: 1 << 20,

@@ -5,6 +5,7 @@ use crate::{
     checker::linearizability::{self, Verdict},
     sim::{Crash, Nemesis, Outcome, World},
 };
+use purlin::reach::Counts;
 use std::rc::Rc;
 
 /// The search for an order of one key's operations gives up after so many steps.
@@ -59,6 +60,7 @@ impl<S: Subject> Cluster<S> {
             events: world.events(),
             starts: self.processes.starts.get(),
             simulated: world.now(),
+            reached: Counts::new(),
             lines: world.lines(),
         }
     }

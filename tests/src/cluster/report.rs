@@ -1,5 +1,6 @@
 //! What a run has shown.
 
+use purlin::reach::Counts;
 use std::{fmt::Write as _, time::Duration};
 
 /// What a run has shown, or several.
@@ -20,6 +21,8 @@ pub struct Report {
     pub starts: u64,
     /// Simulated time.
     pub simulated: Duration,
+    /// How often each named state was reached.
+    pub reached: Counts,
     /// The last lines of the history.
     pub lines: Vec<String>,
 }
@@ -33,6 +36,9 @@ impl Report {
         self.events += other.events;
         self.starts += other.starts;
         self.simulated += other.simulated;
+        for (name, count) in &other.reached {
+            *self.reached.entry(name).or_default() += count;
+        }
     }
 
     /// The violations in words, for a failed seed.

@@ -1,7 +1,10 @@
 //! A range of seeds on all cores, with progress, and what they were all together.
 
 use super::{Explorer, timeline};
-use crate::cluster::{Report, Subject};
+use crate::{
+    cluster::{Report, Subject},
+    reached,
+};
 use std::{
     ops::Range,
     process::ExitCode,
@@ -92,6 +95,11 @@ impl<S: Subject, F: Fn(u64) -> S + Sync> Explorer<F> {
         }
         if report.inconclusive as u64 * GIVEN_UP_ONE_IN > runs.max(GIVEN_UP_ONE_IN) {
             println!("the search was given up too often: the checker sees too little");
+            return ExitCode::FAILURE;
+        }
+        let missing = reached::missing(&report.reached);
+        println!("states reached: {}; of those required, never: {missing:?}", report.reached.len());
+        if self.arguments.all_reached && !missing.is_empty() {
             return ExitCode::FAILURE;
         }
         println!("no violation");

@@ -111,24 +111,36 @@ impl Client {
     /// When the connection is lost the outcome of all the others is unknown.
     ///
     /// # Errors
-    /// The server said what it must not say.
+    /// The server said what it must not say. The connection is closed, and what was open is never
+    /// answered.
     pub async fn answers(&mut self) -> Result<Vec<Answered>, String> {
         assert!(!self.open.is_empty(), "client {} has asked nothing", self.number);
         let mut replies = Vec::new();
         let exchanged = self.exchange(&mut replies).await;
-        if exchanged.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
-            return Err(format!("client {}: {exchanged:?}", self.number));
+        let answers = self.understand(replies, &exchanged);
+        if exchanged.is_err() || answers.is_err() {
+            self.wire = None;
+            self.open.clear();
         }
+        answers.map_err(|strange| format!("client {}: {strange}", self.number))
+    }
+
+    /// What replies tell, and the end of a connection.
+    fn understand(
+        &mut self,
+        replies: Vec<Value>,
+        exchanged: &io::Result<()>,
+    ) -> Result<Vec<Answered>, String> {
         let mut answers = Vec::new();
         for reply in replies {
-            let Some((id, op)) = self.open.pop_front() else {
-                return Err(format!("client {} was answered {reply:?} unasked", self.number));
-            };
+            let asked = self.open.pop_front();
+            let (id, op) = asked.ok_or_else(|| format!("{reply:?} came unasked"))?;
             answers.push((id, told(&op, reply)?));
         }
-        if exchanged.is_err() {
-            self.wire = None;
-            answers.extend(self.open.drain(..).map(|(id, _)| (id, Told::Unknown)));
+        match exchanged {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Err(error.to_string()),
+            Err(_) => answers.extend(self.open.drain(..).map(|(id, _)| (id, Told::Unknown))),
         }
         Ok(answers)
     }

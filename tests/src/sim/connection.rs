@@ -193,15 +193,21 @@ pub(crate) fn send(
     end.outbound.occupied += count;
     drop(guard);
     let mut bytes = bytes[..count].to_vec();
-    flip(core, &mut bytes);
+    let (from, to) = {
+        let guard = connection.borrow();
+        (guard.ends[side].process.node, guard.ends[1 - side].process.node)
+    };
+    let trouble = core.network.borrow().trouble(from, to);
+    let chance = trouble.map_or(0.0, |trouble| trouble.flip_chance);
+    flip(core, &mut bytes, chance.max(core.options.net.flip_chance));
     push(core, connection, side, Some(bytes));
     Some(Ok(count))
 }
 
 /// Damages a segment, seldom.
-fn flip(core: &Core, bytes: &mut [u8]) {
+fn flip(core: &Core, bytes: &mut [u8], chance: f64) {
     let random = &core.random.net;
-    if core.options.net.flip_chance > 0.0 && random.chance(core.options.net.flip_chance) {
+    if chance > 0.0 && random.chance(chance) {
         let place = random.below(bytes.len() as u64) as usize;
         bytes[place] ^= 1 << random.below(8);
     }
@@ -291,8 +297,11 @@ fn push(core: &Rc<Core>, connection: &Shared, side: Side, bytes: Option<Vec<u8>>
     let len = bytes.as_ref().map_or(0, Vec::len) as u32;
     let latency = core.network.borrow().latency(core, from, to)
         + core.options.net.time_per_kilobyte * len / 1_000;
+    let narrow = core.network.borrow().trouble(from, to).map(|trouble| trouble.time_per_kilobyte);
     let pipe = &mut guard.ends[side].outbound;
     let at = pipe.last_arrival.max(core.clock.now() + latency);
+    // A narrow link passes one segment after the other.
+    let at = at + narrow.unwrap_or(Duration::ZERO) * len / 1_000;
     pipe.last_arrival = at;
     pipe.segments.push_back(Segment { at, bytes });
     drop(guard);

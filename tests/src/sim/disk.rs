@@ -5,15 +5,15 @@
 
 use super::{
     clock::{Promise, Sleep},
+    device::{DiskError, DiskOperation, NodeDisk},
     executor::Process,
     image::{Completion, Content, Image, PAGE_BYTES, Submission},
     random::Latency,
-    tree::{self, DirectoryImage, DirectoryNode, FileNode, Holder, Node},
+    tree::{DirectoryNode, FileNode, Holder, Node},
     world::{Core, Event},
 };
 use purlin_storage::{Disk, Durability, File};
 use std::{
-    cell::{Cell, RefCell},
     fmt, io,
     rc::{Rc, Weak},
     time::Duration,
@@ -41,172 +41,6 @@ impl Default for DiskOptions {
             read: Latency::steady(micros(20), micros(80)),
             metadata: Latency::steady(micros(5), micros(20)),
         }
-    }
-}
-
-/// What a device can be told to fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DiskOperation {
-    /// A write to a file.
-    Write,
-    /// A read of a file.
-    Read,
-    /// A sync of a file or a directory.
-    Sync,
-}
-
-/// A failure that waits for its operation.
-#[derive(Clone, Debug)]
-pub struct DiskFault {
-    /// What fails.
-    pub operation: DiskOperation,
-    /// Only at files whose path contains this.
-    pub path_contains: String,
-    /// How often it fails.
-    pub times: u32,
-    /// As what it fails.
-    pub error: DiskError,
-}
-
-/// As what an operation fails.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DiskError {
-    /// The device could not do it (`EIO`). A failed write may have arrived in part; a failed sync may
-    /// have forgotten what it should have made durable.
-    Device,
-    /// No space left (`ENOSPC`).
-    Full,
-}
-
-impl DiskError {
-    fn to_io(self) -> io::Error {
-        const EIO: i32 = 5;
-        const ENOSPC: i32 = 28;
-        io::Error::from_raw_os_error(match self {
-            Self::Device => EIO,
-            Self::Full => ENOSPC,
-        })
-    }
-}
-
-/// One node's disk, which outlives its processes.
-pub(crate) struct NodeDisk {
-    root: RefCell<DirectoryNode>,
-    faults: RefCell<Vec<DiskFault>>,
-    /// The bytes that files may take in all.
-    quota: Cell<Option<u64>>,
-    hangs_until: Cell<Duration>,
-    /// Grows with every power cut: what was in flight before does not land after.
-    power_cycle: Cell<u64>,
-    handles: Cell<u64>,
-}
-
-impl NodeDisk {
-    pub(crate) fn new() -> Rc<Self> {
-        Rc::new(Self {
-            root: RefCell::default(),
-            faults: RefCell::default(),
-            quota: Cell::new(None),
-            hangs_until: Cell::new(Duration::ZERO),
-            power_cycle: Cell::new(0),
-            handles: Cell::new(0),
-        })
-    }
-
-    pub(crate) fn root(&self) -> DirectoryNode {
-        self.root.borrow().clone()
-    }
-
-    pub(crate) fn replace(&self, image: &DirectoryImage) {
-        *self.root.borrow_mut() = image.build();
-    }
-
-    pub(crate) fn arm(&self, fault: DiskFault) {
-        self.faults.borrow_mut().push(fault);
-    }
-
-    pub(crate) fn disarm(&self) {
-        self.faults.borrow_mut().clear();
-    }
-
-    pub(crate) fn set_quota(&self, quota: Option<u64>) {
-        self.quota.set(quota);
-    }
-
-    pub(crate) fn hang_until(&self, until: Duration) {
-        self.hangs_until.set(until);
-    }
-
-    /// The process is gone: its locks are free, but for those that writes in flight hold.
-    pub(crate) fn process_ended(&self, process: Process) {
-        tree::release(&self.root(), process);
-    }
-
-    pub(crate) fn power_cut(&self, core: &Core) {
-        self.power_cycle.set(self.power_cycle.get() + 1);
-        self.hangs_until.set(Duration::ZERO);
-        tree::power_cut(&self.root(), &core.random.disk);
-    }
-
-    /// Changes the bytes of a file at rest.
-    pub(crate) fn edit(&self, path: &str, edit: impl FnOnce(&mut Image)) -> io::Result<()> {
-        let file = self.file(path)?;
-        file.content.borrow_mut().edit(edit);
-        Ok(())
-    }
-
-    pub(crate) fn is_settled(&self, path: &str) -> io::Result<bool> {
-        Ok(self.file(path)?.content.borrow().is_settled())
-    }
-
-    fn file(&self, path: &str) -> io::Result<Rc<FileNode>> {
-        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let directory = self.directory(directory)?;
-        match directory.borrow().find(name) {
-            Some(Node::File(file)) => Ok(file.clone()),
-            _ => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn directory(&self, path: &str) -> io::Result<DirectoryNode> {
-        let mut directory = self.root();
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            let child = match directory.borrow().find(name) {
-                Some(Node::Directory(child)) => child.clone(),
-                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
-                None => return Err(io::ErrorKind::NotFound.into()),
-            };
-            directory = child;
-        }
-        Ok(directory)
-    }
-
-    fn used(&self) -> u64 {
-        DirectoryImage::readable(&self.root()).files().iter().map(|(_, len)| len).sum()
-    }
-
-    fn refuses_space(&self, bytes: u64) -> bool {
-        self.quota.get().is_some_and(|quota| self.used() + bytes > quota)
-    }
-
-    /// The failure that waits for this operation, if one does.
-    fn fault(&self, operation: DiskOperation, path: &str) -> Option<DiskError> {
-        let mut faults = self.faults.borrow_mut();
-        let place = faults.iter().position(|fault| {
-            fault.operation == operation && path.contains(&fault.path_contains)
-        })?;
-        let fault = &mut faults[place];
-        fault.times -= 1;
-        let error = fault.error;
-        if fault.times == 0 {
-            faults.remove(place);
-        }
-        Some(error)
-    }
-
-    fn latency(&self, core: &Core, latency: Latency) -> Duration {
-        let hanging = self.hangs_until.get().saturating_sub(core.clock.now());
-        hanging + latency.draw(&core.random.disk)
     }
 }
 
@@ -245,8 +79,7 @@ impl SimDisk {
     }
 
     fn new_holder(&self) -> Holder {
-        self.disk.handles.set(self.disk.handles.get() + 1);
-        Holder { process: self.process, handle: self.disk.handles.get() }
+        Holder { process: self.process, handle: self.disk.new_handle() }
     }
 
     fn open_file(&self, name: &str, file: Rc<FileNode>, durability: Durability) -> SimFile {
@@ -309,7 +142,7 @@ impl Disk for SimDisk {
         let handle = self.open_file(name, file, durability);
         let latency = self.core().options.disk.sync;
         self.wait(latency).await;
-        if let Some(error) = self.disk.fault(DiskOperation::Write, &handle.path) {
+        if let Some(error) = self.disk.loud_fault(DiskOperation::Write, &handle.path) {
             return Err(error.to_io());
         }
         handle.file.content.borrow_mut().extend(len);
@@ -359,7 +192,7 @@ impl Disk for SimDisk {
         let covered = directory.borrow().sync_begins();
         let latency = self.core().options.disk.sync;
         self.wait(latency).await;
-        if let Some(error) = self.disk.fault(DiskOperation::Sync, &self.path) {
+        if let Some(error) = self.disk.loud_fault(DiskOperation::Sync, &self.path) {
             return Err(error.to_io());
         }
         directory.borrow_mut().sync_done(covered);
@@ -407,10 +240,10 @@ impl SimFile {
         let core = self.directory.core();
         let promise = Promise::new();
         let (told, file, disk) = (promise.clone(), self.file.clone(), self.directory.disk.clone());
-        let power_cycle = disk.power_cycle.get();
+        let power_cycle = disk.power_cycle();
         let node = u64::from(self.directory.process.node.0);
         core.clock.after(latency, move |core| {
-            if disk.power_cycle.get() == power_cycle {
+            if disk.power_cycle() == power_cycle {
                 core.trace.event(Event::Disk, node, latency.as_nanos() as u64);
                 told.keep(land(core, &file));
             }
@@ -424,13 +257,27 @@ impl SimFile {
         let latency = disk.latency(&core, core.options.disk.write);
         let fault = disk.fault(DiskOperation::Write, &self.path);
         let lasting = self.durability == Durability::EachWrite;
+        let device = disk.clone();
         self.after_device(latency, move |core, file| {
             let mut content = file.content.borrow_mut();
-            if let Some(error) = fault {
-                content.fail(submission, &core.random.disk);
-                return Err(error.to_io());
+            match fault {
+                None => content.complete(submission, lasting),
+                // Told done, and in a cache that a power cut empties.
+                Some(DiskError::Lost) => content.complete(submission, false),
+                Some(DiskError::Elsewhere) => {
+                    let (_, pages) = content.take(submission);
+                    drop(content);
+                    device.misdirect(pages, lasting, &core.random.disk);
+                }
+                Some(DiskError::Short) => {
+                    content.stop_short(submission, &core.random.disk);
+                    return Err(DiskError::Short.to_io());
+                }
+                Some(error @ (DiskError::Device | DiskError::Full)) => {
+                    content.fail(submission, &core.random.disk);
+                    return Err(error.to_io());
+                }
             }
-            content.complete(submission, lasting);
             Ok(())
         })
     }
@@ -442,13 +289,17 @@ impl SimFile {
         let fault = disk.fault(DiskOperation::Sync, &self.path);
         self.after_device(latency, move |core, file| {
             let mut content = file.content.borrow_mut();
-            if let Some(error) = fault {
-                if core.random.disk.chance(0.5) {
-                    content.sync_lost(covered);
+            match fault {
+                None => content.sync_done(covered),
+                // Told done, and nothing was.
+                Some(DiskError::Lost) => {}
+                Some(error) => {
+                    if core.random.disk.chance(0.5) {
+                        content.sync_lost(covered);
+                    }
+                    return Err(error.to_io());
                 }
-                return Err(error.to_io());
             }
-            content.sync_done(covered);
             Ok(())
         })
     }
@@ -481,10 +332,27 @@ impl File for SimFile {
         check_aligned(position, len)?;
         let latency = self.directory.core().options.disk.read;
         self.directory.wait(latency).await;
-        if let Some(error) = self.directory.disk.fault(DiskOperation::Read, &self.path) {
-            return Err(error.to_io());
+        let fault = self.directory.disk.fault(DiskOperation::Read, &self.path);
+        let content = self.file.content.borrow();
+        if !content.can_read(position, len) {
+            return Err(DiskError::Device.to_io());
         }
-        Ok(self.file.content.borrow().readable().read(position, len))
+        let random = &self.directory.core().random.disk;
+        match fault {
+            None | Some(DiskError::Lost) => Ok(content.readable().read(position, len)),
+            Some(DiskError::Short) => {
+                let len = random.below((len / PAGE_BYTES) as u64) as usize * PAGE_BYTES;
+                Ok(content.readable().read(position, len))
+            }
+            Some(DiskError::Elsewhere) => {
+                let pages = content.readable().len().div_ceil(PAGE_BYTES as u64).max(1);
+                let elsewhere = random.below(pages) * PAGE_BYTES as u64;
+                let mut bytes = content.readable().read(elsewhere, len);
+                bytes.resize(content.readable().read(position, len).len(), 0);
+                Ok(bytes)
+            }
+            Some(error @ (DiskError::Device | DiskError::Full)) => Err(error.to_io()),
+        }
     }
 
     async fn write_at(&self, block: Vec<u8>, position: u64) -> io::Result<()> {

@@ -11,26 +11,32 @@
 
 mod clock;
 mod connection;
+mod device;
 mod disk;
 mod executor;
 mod faults;
+mod figures;
 mod image;
 mod mesh;
 mod net;
+mod node;
 mod random;
 mod runtime;
 mod trace;
 mod tree;
 mod world;
 
-pub use disk::{DiskError, DiskFault, DiskOperation, DiskOptions, SimDisk, SimFile, SimLock};
-pub use faults::{Fault, FaultOptions, Nemesis};
+pub use device::{DiskError, DiskFault, DiskOperation, Rot};
+pub use disk::{DiskOptions, SimDisk, SimFile, SimLock};
+pub use faults::{Fault, FaultOptions, Hurt, Nemesis};
+pub use figures::Figures;
 pub use mesh::SimMesh;
-pub use net::{NetOptions, SimListener, SimNet, SimReader, SimWriter};
+pub use net::{LinkTrouble, NetOptions, SimListener, SimNet, SimReader, SimWriter};
+pub use node::NodeHandle;
 pub use random::{Latency, Random};
 pub use runtime::SimRuntime;
 pub use tree::DirectoryImage;
-pub use world::{Crash, NodeHandle, Outcome, TaskPanic, World, WorldOptions};
+pub use world::{Crash, Outcome, TaskPanic, World, WorldOptions};
 
 #[cfg(test)]
 mod world_test;

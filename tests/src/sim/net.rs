@@ -60,6 +60,17 @@ impl Default for NetOptions {
     }
 }
 
+/// What ails the way from one node to another for a while.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct LinkTrouble {
+    /// Everything takes so much longer.
+    pub delay: Duration,
+    /// The time that 1,000 bytes take on top, one after the other.
+    pub time_per_kilobyte: Duration,
+    /// How often a bit of a segment flips on its way, past TCP's checksum.
+    pub flip_chance: f64,
+}
+
 /// The network between all nodes.
 #[derive(Default)]
 pub(crate) struct Network {
@@ -68,6 +79,9 @@ pub(crate) struct Network {
     connected: u64,
     cut: BTreeSet<(NodeId, NodeId)>,
     links: BTreeMap<(NodeId, NodeId), Duration>,
+    troubles: BTreeMap<(NodeId, NodeId), LinkTrouble>,
+    /// Who reaches whom instead of the node that it dials.
+    crossed: BTreeMap<(NodeId, NodeId), NodeId>,
     /// Bytes that have arrived, by sender and receiver.
     delivered: BTreeMap<[NodeId; 2], u64>,
 }
@@ -106,7 +120,27 @@ impl Network {
         }
         let link = self.links.get(&(from.min(to), from.max(to)));
         let link = link.copied().unwrap_or(core.options.net.link.start);
-        link + core.options.net.jitter.draw(&core.random.net)
+        let delay = self.trouble(from, to).map_or(Duration::ZERO, |trouble| trouble.delay);
+        link + delay + core.options.net.jitter.draw(&core.random.net)
+    }
+
+    /// What ails the way between two nodes, if anything does.
+    pub(crate) fn trouble(&self, from: NodeId, to: NodeId) -> Option<LinkTrouble> {
+        if self.troubles.is_empty() { None } else { self.troubles.get(&(from, to)).copied() }
+    }
+
+    pub(crate) fn set_trouble(&mut self, from: NodeId, to: NodeId, trouble: Option<LinkTrouble>) {
+        match trouble {
+            Some(trouble) => self.troubles.insert((from, to), trouble),
+            None => self.troubles.remove(&(from, to)),
+        };
+    }
+
+    pub(crate) fn cross(&mut self, from: NodeId, to: NodeId, instead: Option<NodeId>) {
+        match instead {
+            Some(instead) => self.crossed.insert((from, to), instead),
+            None => self.crossed.remove(&(from, to)),
+        };
     }
 
     /// Cuts what goes `from` one node `to` another.
@@ -160,6 +194,7 @@ pub(crate) fn heal(core: &Rc<Core>, nodes: Option<(NodeId, NodeId)>) {
 /// Breaks every connection between two nodes: each end learns at once, later, or when it writes.
 pub(crate) fn reset(core: &Rc<Core>, one: NodeId, two: NodeId) {
     let broken = core.network.borrow().between(|connection| connection.joins(one, two));
+    core.count(|figures| figures.resets += broken.len() as u64);
     for connection in broken {
         for side in [0, 1] {
             match core.random.net.below(3) {
@@ -316,6 +351,8 @@ impl Net for SimNet {
             io::Error::new(ErrorKind::NotFound, format!("{host} is no host of this world"))
         })?;
         let from = self.process.node;
+        let crossed = self.core().network.borrow().crossed.get(&(from, to)).copied();
+        let to = crossed.unwrap_or(to);
         if !self.travel(from, to).await {
             return Err(ErrorKind::TimedOut.into());
         }

@@ -2,7 +2,8 @@
 
 use super::{
     clock::{NodeClock, Sleep},
-    disk::{NodeDisk, SimDisk},
+    device::NodeDisk,
+    disk::SimDisk,
     executor::Owner,
     mesh::SimMesh,
     net::SimNet,

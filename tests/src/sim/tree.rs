@@ -3,7 +3,7 @@
 
 use super::{
     executor::Process,
-    image::{Content, Image},
+    image::{Content, Image, Losses},
     random::Random,
 };
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
@@ -60,6 +60,13 @@ enum Change {
 }
 
 impl Change {
+    fn concerns(&self, name: &str) -> bool {
+        match self {
+            Self::Add { name: other, .. } | Self::Remove { name: other, .. } => name == other,
+            Self::Rename { from, to, .. } => name == from || name == to,
+        }
+    }
+
     /// Applies the change to names that may lack any change before it.
     fn apply(&self, names: &mut Names) {
         match self {
@@ -138,6 +145,13 @@ impl Directory {
         self.settled += count;
     }
 
+    /// A file is gone, as if it had never been, by no doing of a process.
+    pub(crate) fn lose(&mut self, name: &str) {
+        self.names.remove(name);
+        self.durable.remove(name);
+        self.changes.retain(|change| !change.concerns(name));
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.names);
         self.changes.push(change);
@@ -146,7 +160,7 @@ impl Directory {
 
 /// The power fails: of each directory's changes any subset is left, and of each file what
 /// [`Content::power_cut`] leaves.
-pub(crate) fn power_cut(directory: &DirectoryNode, random: &Random) {
+pub(crate) fn power_cut(directory: &DirectoryNode, random: &Random, losses: &mut Losses) {
     let mut node = directory.borrow_mut();
     let node = &mut *node;
     node.settled += node.changes.len();
@@ -159,13 +173,29 @@ pub(crate) fn power_cut(directory: &DirectoryNode, random: &Random) {
     node.holder = None;
     for child in node.names.values() {
         match child {
-            Node::Directory(child) => power_cut(child, random),
+            Node::Directory(child) => power_cut(child, random, losses),
             Node::File(file) => {
-                file.content.borrow_mut().power_cut(random);
+                file.content.borrow_mut().power_cut(random, losses);
                 *file.holder.borrow_mut() = None;
             }
         }
     }
+}
+
+/// All files below a directory, with their paths, in order.
+pub(crate) fn files(directory: &DirectoryNode) -> Vec<(String, Rc<FileNode>)> {
+    let mut files = Vec::new();
+    for (name, child) in &directory.borrow().names {
+        match child {
+            Node::File(file) => files.push((name.clone(), file.clone())),
+            Node::Directory(child) => {
+                let below = self::files(child);
+                files
+                    .extend(below.into_iter().map(|(path, file)| (format!("{name}/{path}"), file)));
+            }
+        }
+    }
+    files
 }
 
 /// A process ends and gives its locks back.
@@ -292,7 +322,7 @@ mod tests {
             directory.borrow_mut().add("temporary", file()).expect("new name");
             directory.borrow_mut().rename("temporary", "final").expect("it is there");
             directory.borrow_mut().remove("old").expect("it is there");
-            power_cut(&directory, &Random::new(seed, "test"));
+            power_cut(&directory, &Random::new(seed, "test"), &mut Losses::default());
             seen.insert(directory.borrow().names().join(" "));
         }
         let seen: Vec<_> = seen.iter().map(String::as_str).collect();
@@ -308,7 +338,7 @@ mod tests {
             let covered = directory.borrow().sync_begins();
             directory.borrow_mut().add("b", file()).expect("new name");
             directory.borrow_mut().sync_done(covered);
-            power_cut(&directory, &Random::new(seed, "test"));
+            power_cut(&directory, &Random::new(seed, "test"), &mut Losses::default());
             assert!(directory.borrow().find("a").is_some());
             lost |= directory.borrow().find("b").is_none();
         }

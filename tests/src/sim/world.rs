@@ -3,15 +3,16 @@
 pub(crate) use super::trace::Event;
 use super::{
     clock::{Clock, Due, NodeClock},
-    disk::{DiskFault, DiskOptions, NodeDisk},
+    device::NodeDisk,
+    disk::DiskOptions,
     executor::{Executor, Owner, Polled, Process},
-    image::Image,
+    figures::Figures,
     mesh::MeshHub,
-    net::{self, NetOptions, Network},
+    net::{self, LinkTrouble, NetOptions, Network},
+    node::NodeHandle,
     random::{Latency, Random},
     runtime::SimRuntime,
     trace::Trace,
-    tree::DirectoryImage,
 };
 use purlin_rsm::{NodeId, ShardId};
 use std::{
@@ -19,7 +20,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    io,
     ops::Range,
     pin::Pin,
     rc::Rc,
@@ -161,6 +161,7 @@ impl World {
             trace: Trace::new(options.lines_max),
             panics: RefCell::default(),
             polls: Cell::new(0),
+            figures: Cell::default(),
             options,
         });
         let nodes: Vec<_> = (0..=core.options.nodes).map(NodeId).collect();
@@ -204,7 +205,7 @@ impl World {
     /// A node, its disk and its links.
     pub fn node(&self, node: NodeId) -> NodeHandle<'_> {
         self.core.make_machine(node);
-        NodeHandle { core: &self.core, node }
+        NodeHandle::new(&self.core, node)
     }
 
     /// Starts a process of `shards` shards on `node`: `main` makes what each of them runs. A shard
@@ -242,12 +243,23 @@ impl World {
     /// Takes a node down; nothing when it is down. It may be done at any moment between two polls.
     pub fn crash(&self, node: NodeId, how: Crash) {
         self.core.trace.line(self.core.clock.now(), &format!("n{node} {how:?}"));
+        self.core.count(|figures| match how {
+            Crash::Kill => figures.kills += u64::from(self.is_running(node)),
+            Crash::PowerCut => figures.power_cuts += 1,
+        });
         self.core.end_process(node, how);
     }
 
     /// Whether a process of the node runs.
     pub fn is_running(&self, node: NodeId) -> bool {
-        self.core.with_machine(node, |machine| machine.process.is_some())
+        self.core.is_running(node)
+    }
+
+    /// Whether a process of the node runs, and none of its shards has stopped.
+    pub fn is_whole(&self, node: NodeId) -> bool {
+        self.core.with_machine(node, |machine| {
+            machine.process.as_ref().is_some_and(|running| running.stopped.borrow().is_empty())
+        })
     }
 
     /// Cuts all links between the nodes of `one` side and of the `other`, both ways.
@@ -286,6 +298,16 @@ impl World {
     pub fn reset_connections(&self, one: NodeId, two: NodeId) {
         self.core.trace.line(self.core.clock.now(), &format!("reset {one} {two}"));
         net::reset(&self.core, one, two);
+    }
+
+    /// From now on the way from one node to another is so; none mends it.
+    pub fn trouble_link(&self, from: NodeId, to: NodeId, trouble: Option<LinkTrouble>) {
+        self.core.network.borrow_mut().set_trouble(from, to, trouble);
+    }
+
+    /// From now on `from` reaches another node when it dials `to`; none mends it.
+    pub fn cross_wire(&self, from: NodeId, to: NodeId, instead: Option<NodeId>) {
+        self.core.network.borrow_mut().cross(from, to, instead);
     }
 
     /// Stops a shard's core for a while, as a hypervisor would; nothing of its state is lost.
@@ -359,6 +381,11 @@ impl World {
         self.core.panics.borrow().clone()
     }
 
+    /// What has gone wrong so far, in numbers.
+    pub fn figures(&self) -> Figures {
+        self.core.figures.get()
+    }
+
     fn run(&self, until: Duration, polls_max: u64, mut condition: impl FnMut() -> bool) -> Outcome {
         let core = &self.core;
         let mut polls_in_moment = 0;
@@ -399,92 +426,6 @@ impl World {
     }
 }
 
-/// One node: its disk, and its host name.
-pub struct NodeHandle<'a> {
-    core: &'a Rc<Core>,
-    node: NodeId,
-}
-
-impl NodeHandle<'_> {
-    /// The name at which other nodes reach it.
-    pub fn host(&self) -> String {
-        format!("n{}", self.node)
-    }
-
-    /// All that its processes would read now, written durably or not.
-    pub fn readable_image(&self) -> DirectoryImage {
-        DirectoryImage::readable(&self.disk().root())
-    }
-
-    /// All that a power cut now would leave for certain: the truth about what is durable.
-    pub fn durable_image(&self) -> DirectoryImage {
-        DirectoryImage::certain(&self.disk().root())
-    }
-
-    /// Whether a file has no write in flight or unsynced.
-    pub fn is_settled(&self, path: &str) -> io::Result<bool> {
-        self.disk().is_settled(path)
-    }
-
-    /// Replaces all that is on its disk. The node must be down.
-    pub fn restore(&self, image: &DirectoryImage) {
-        self.assert_down("restore");
-        self.disk().replace(image);
-    }
-
-    /// Removes all that is on its disk. The node must be down.
-    pub fn wipe(&self) {
-        self.restore(&DirectoryImage::default());
-    }
-
-    /// Writes into a file at rest, at any position: rot, a misdirected write. The node must be down.
-    pub fn overwrite(&self, path: &str, position: u64, bytes: &[u8]) -> io::Result<()> {
-        self.assert_down("overwrite");
-        self.disk().edit(path, |image: &mut Image| image.write(position, bytes))
-    }
-
-    /// Cuts a file at rest to `len` bytes. The node must be down.
-    pub fn truncate(&self, path: &str, len: u64) -> io::Result<()> {
-        self.assert_down("truncate");
-        self.disk().edit(path, |image: &mut Image| image.truncate(len))
-    }
-
-    /// Arms a failure.
-    pub fn arm(&self, fault: DiskFault) {
-        assert!(fault.times > 0, "a failure that never happens: {fault:?}");
-        self.disk().arm(fault);
-    }
-
-    /// Removes all failures that still wait.
-    pub fn disarm(&self) {
-        self.disk().disarm();
-    }
-
-    /// Limits the bytes of all files; making another beyond fails as a full disk.
-    pub fn set_quota(&self, bytes: Option<u64>) {
-        self.disk().set_quota(bytes);
-    }
-
-    /// The bytes of all files.
-    pub fn used(&self) -> u64 {
-        self.readable_image().files().iter().map(|(_, len)| len).sum()
-    }
-
-    /// Nothing that the disk is asked from now on is done before `duration` has passed.
-    pub fn hang_disk(&self, duration: Duration) {
-        self.disk().hang_until(self.core.clock.now() + duration);
-    }
-
-    fn disk(&self) -> Rc<NodeDisk> {
-        self.core.with_machine(self.node, |machine| machine.disk.clone())
-    }
-
-    fn assert_down(&self, what: &str) {
-        let running = self.core.with_machine(self.node, |machine| machine.process.is_some());
-        assert!(!running, "{what} of node {} while it runs", self.node);
-    }
-}
-
 /// The node to which belongs what is outside of all nodes.
 const OUTSIDE: NodeId = NodeId(0);
 
@@ -502,6 +443,7 @@ pub(crate) struct Core {
     pub(crate) trace: Trace,
     panics: RefCell<Vec<TaskPanic>>,
     polls: Cell<u64>,
+    figures: Cell<Figures>,
 }
 
 /// One stream of chance for each concern.
@@ -548,6 +490,21 @@ struct RunningProcess {
 }
 
 impl Core {
+    /// Adds to the figures.
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Figures)) {
+        let mut figures = self.figures.get();
+        add(&mut figures);
+        self.figures.set(figures);
+    }
+
+    pub(crate) fn disk(&self, node: NodeId) -> Rc<NodeDisk> {
+        self.with_machine(node, |machine| machine.disk.clone())
+    }
+
+    pub(crate) fn is_running(&self, node: NodeId) -> bool {
+        self.with_machine(node, |machine| machine.process.is_some())
+    }
+
     pub(crate) fn is_powered(&self, node: NodeId) -> bool {
         self.machines.borrow().get(&node).is_some_and(|machine| machine.has_power)
     }
@@ -668,7 +625,7 @@ impl Core {
     }
 
     fn end_process(self: &Rc<Self>, node: NodeId, how: Crash) {
-        let disk = self.with_machine(node, |machine| machine.disk.clone());
+        let disk = self.disk(node);
         let running = self.with_machine(node, |machine| {
             machine.has_power &= how == Crash::Kill;
             machine.process.take()

@@ -735,3 +735,421 @@ fn idle_nodes_cost_no_events() {
     assert_eq!(world.run_for(MINUTE * 60), Outcome::Quiescent);
     assert_eq!(world.events() - before, 12, "one poll for each shard");
 }
+
+// ---- Faults
+
+/// A file of 16 blocks on node 1, whose block `n` is filled with `n + 1` by each of `writes`; the node
+/// stays up. Gives what each write, sync and read said.
+fn blocks(
+    world: &World,
+    durability: Durability,
+    writes: &'static [u64],
+) -> Notes<Option<ErrorKind>> {
+    let (told, note) = notes();
+    world.start(N1, 1, move |runtime| {
+        let note = note.clone();
+        async move {
+            let disk = runtime.disk();
+            let Ok(file) = disk.create("a.wal", 16 * 4096, durability).await else {
+                return forever().await;
+            };
+            disk.sync_dir().await.unwrap();
+            for &number in writes {
+                let written = file.write_at(block(&file, number as u8 + 1), 4096 * number).await;
+                note(written.err().map(|error| error.kind()));
+            }
+            if durability == Durability::OnSync {
+                note(file.sync().await.err().map(|error| error.kind()));
+            }
+            forever().await;
+        }
+    });
+    let _ = world.run_for(SECOND * 5);
+    told
+}
+
+fn first_bytes(world: &World) -> Vec<u8> {
+    let image = world.node(N1).readable_image();
+    (0..16).map(|number| image.read("a.wal", 4096 * number, 1).unwrap()[0]).collect()
+}
+
+fn arm(world: &World, operation: DiskOperation, error: DiskError) {
+    let path_contains = ".wal".to_owned();
+    world.node(N1).arm(DiskFault { operation, path_contains, times: 1, error });
+}
+
+#[test]
+fn a_short_write_fails_and_a_full_disk_refuses_what_was_set_aside() {
+    for (error, kind) in
+        [(DiskError::Short, ErrorKind::WriteZero), (DiskError::Full, ErrorKind::StorageFull)]
+    {
+        let world = world(3);
+        world.start(N1, 1, move |runtime| async move {
+            let disk = runtime.disk();
+            let file = disk.create("a.wal", 4 * 4096, Durability::EachWrite).await.unwrap();
+            disk.sync_dir().await.unwrap();
+            runtime.sleep(SECOND).await;
+            let mut pages = file.block(4 * 4096);
+            pages.fill(7);
+            let refused = file.write_at(pages, 0).await.unwrap_err();
+            runtime.trace(&format!("{:?}", refused.kind()));
+        });
+        let _ = world.run_for(SECOND / 2);
+        arm(&world, DiskOperation::Write, error);
+        let _ = world.run_for(SECOND * 5);
+        let said = world.lines().last().is_some_and(|line| line.ends_with(&format!("{kind:?}")));
+        assert!(said, "{:?}", world.lines());
+        let certain = world.node(N1).durable_image().read("a.wal", 0, 4 * 4096).unwrap();
+        assert!(certain.iter().all(|byte| *byte == 0), "a failed write is not durable");
+    }
+}
+
+#[test]
+fn a_misdirected_write_lands_elsewhere_and_nobody_is_told() {
+    let mut places = BTreeSet::new();
+    for seed in 0..20 {
+        let world = world(seed);
+        arm(&world, DiskOperation::Write, DiskError::Elsewhere);
+        let told = blocks(&world, Durability::EachWrite, &[5]);
+        assert_eq!(*told.borrow(), [None]);
+        let bytes = first_bytes(&world);
+        let written: Vec<_> = (0..16).filter(|&at| bytes[at] != 0).collect();
+        assert_eq!(written.len(), 1, "{bytes:?}");
+        assert_eq!(bytes[written[0]], 6);
+        places.insert(written[0]);
+    }
+    assert!(places.len() > 5, "{places:?}");
+}
+
+#[test]
+fn a_lost_write_is_readable_until_the_power_fails() {
+    let lost = |seed, how| {
+        let world = world(seed);
+        arm(&world, DiskOperation::Write, DiskError::Lost);
+        let told = blocks(&world, Durability::EachWrite, &[5, 6]);
+        assert_eq!(*told.borrow(), [None, None]);
+        assert_eq!(first_bytes(&world)[5..7], [6, 7]);
+        world.crash(N1, how);
+        let bytes = first_bytes(&world);
+        assert_eq!(bytes[6], 7, "the other was true");
+        bytes[5] != 6
+    };
+    assert!((0..20).all(|seed| !lost(seed, Crash::Kill)));
+    assert!((0..20).filter(|&seed| lost(seed, Crash::PowerCut)).count() > 3);
+}
+
+#[test]
+fn a_sync_that_lies_makes_nothing_durable_and_a_later_one_does() {
+    let world = world(1);
+    arm(&world, DiskOperation::Sync, DiskError::Lost);
+    let told = blocks(&world, Durability::OnSync, &[5]);
+    assert_eq!(*told.borrow(), [None, None]);
+    assert!(!world.node(N1).is_settled("a.wal").unwrap());
+    assert_eq!(world.node(N1).durable_image().read("a.wal", 5 * 4096, 1), Some(vec![0]));
+}
+
+#[test]
+fn reads_fail_come_short_or_come_once_from_elsewhere() {
+    let world = world(4);
+    let (found, note) = notes();
+    world.start(N1, 1, move |runtime| {
+        let note = note.clone();
+        async move {
+            let disk = runtime.disk();
+            let file = disk.create("a.wal", 16 * 4096, Durability::EachWrite).await.unwrap();
+            for number in 0..16 {
+                file.write_at(block(&file, number), 4096 * u64::from(number)).await.unwrap();
+            }
+            runtime.sleep(SECOND).await;
+            for _ in 0..4 {
+                let read = file.read_at(4096, 2 * 4096).await;
+                note(read.map(|bytes| (bytes.len(), bytes.first().copied())).ok());
+            }
+        }
+    });
+    let _ = world.run_for(SECOND / 2);
+    for error in [DiskError::Device, DiskError::Short, DiskError::Elsewhere] {
+        arm(&world, DiskOperation::Read, error);
+    }
+    let _ = world.run_for(SECOND * 5);
+    let found = found.borrow();
+    assert_eq!(found[0], None);
+    assert!(found[1].unwrap().0 < 8192);
+    assert_eq!(found[2].unwrap().0, 8192);
+    assert_ne!(found[2].unwrap().1, Some(1));
+    assert_eq!(found[3], Some((8192, Some(1))));
+}
+
+#[test]
+fn later_writes_may_complete_first() {
+    let world = World::new(
+        1,
+        WorldOptions {
+            disk: DiskOptions {
+                write: Latency::steady(Duration::ZERO, SECOND),
+                ..DiskOptions::default()
+            },
+            ..WorldOptions::default()
+        },
+    );
+    let (order, note) = notes();
+    world.start(N1, 1, move |runtime| {
+        let note = note.clone();
+        async move {
+            let file = runtime.disk().create("a.wal", 16 * 4096, Durability::OnSync).await.unwrap();
+            let file = Rc::new(file);
+            for number in 0..16 {
+                let (file, note) = (file.clone(), note.clone());
+                runtime.spawn(async move {
+                    file.write_at(block(&file, 1), 4096 * number).await.unwrap();
+                    note(number);
+                });
+            }
+            forever().await;
+        }
+    });
+    let _ = world.run_for(MINUTE);
+    let order = order.borrow();
+    assert!(order.len() == 16 && !order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn rot_strikes_old_sectors_only_and_shows_at_the_next_read() {
+    let random = Random::new(1, "test");
+    for how in [Rot::Bit, Rot::Zero, Rot::Old] {
+        let world = world(1);
+        let _told = blocks(&world, Durability::EachWrite, &[0, 1, 2, 3, 4, 5, 6, 7]);
+        let before = world.node(N1).durable_image().read("a.wal", 0, 16 * 4096).unwrap();
+        let place = world.node(N1).rot(&random, how).expect("there are old sectors");
+        let after = world.node(N1).durable_image().read("a.wal", 0, 16 * 4096).unwrap();
+        let changed: Vec<_> = (0..16 * 4096).filter(|&at| before[at] != after[at]).collect();
+        assert!(changed[0] / 512 == changed[changed.len() - 1] / 512, "one sector, {place}");
+        assert!(changed[0] < 5 * 4096, "{place}: the last writes are not called durable by any");
+        assert_eq!(world.node(N1).readable_image().read("a.wal", 0, 16 * 4096), Some(after));
+    }
+    let fresh = world(1);
+    let _told = blocks(&fresh, Durability::EachWrite, &[0, 1, 2]);
+    assert_eq!(fresh.node(N1).rot(&random, Rot::Bit), None);
+}
+
+#[test]
+fn an_old_sector_is_what_was_durable_there_before() {
+    let world = world(1);
+    world.start(N1, 1, |runtime| async move {
+        let file = runtime.disk().create("a.wal", 8 * 4096, Durability::EachWrite).await.unwrap();
+        for byte in [1, 2] {
+            for number in 0..8 {
+                file.write_at(block(&file, byte), 4096 * number).await.unwrap();
+            }
+        }
+        forever().await;
+    });
+    let _ = world.run_for(SECOND);
+    let bytes = || world.node(N1).readable_image().read("a.wal", 0, 8 * 4096).unwrap();
+    assert!(bytes().iter().all(|byte| *byte == 2));
+    world.node(N1).rot(&Random::new(1, "test"), Rot::Old).expect("there are old sectors");
+    assert_eq!(bytes().iter().filter(|byte| **byte == 1).count(), 512);
+}
+
+#[test]
+fn files_are_lost_and_swapped() {
+    let world = world(1);
+    world.start(N1, 1, |runtime| async move {
+        for (name, byte) in [("a", 1), ("b", 2)] {
+            let file = runtime.disk().create(name, 4096, Durability::EachWrite).await.unwrap();
+            file.write_at(block(&file, byte), 0).await.unwrap();
+        }
+        runtime.disk().sync_dir().await.unwrap();
+        forever().await;
+    });
+    let _ = world.run_for(SECOND);
+    world.crash(N1, Crash::PowerCut);
+    world.node(N1).swap_files("a", "b").unwrap();
+    assert_eq!(world.node(N1).readable_image().read("a", 0, 1), Some(vec![2]));
+    world.node(N1).lose_file("a").unwrap();
+    for image in [world.node(N1).readable_image(), world.node(N1).durable_image()] {
+        assert_eq!(image.files(), [("b".to_owned(), 4096)]);
+    }
+    assert!(world.node(N1).lose_file("a").is_err());
+}
+
+#[test]
+fn links_are_slow_narrow_or_damage_what_they_carry() {
+    let heard_with = |trouble| {
+        let world = world(1);
+        let (heard, _) = stream(&world);
+        world.trouble_link(N1, N2, Some(trouble));
+        let _ = world.run_for(SECOND * 5);
+        let during = heard.borrow().clone();
+        world.trouble_link(N1, N2, None);
+        let _ = world.run_for(SECOND * 30);
+        let after = heard.borrow().len();
+        (during, after)
+    };
+    let none = LinkTrouble::default();
+    let (clean, _) = heard_with(none);
+    assert_counts_up(&clean);
+    let (slow, after) = heard_with(LinkTrouble { delay: SECOND, ..none });
+    assert!(slow.len() < clean.len() && after > clean.len());
+    assert_counts_up(&slow);
+    let (narrow, after) = heard_with(LinkTrouble { time_per_kilobyte: SECOND * 10, ..none });
+    assert!(narrow.len() < 600 && after > narrow.len(), "{}", narrow.len());
+    assert_counts_up(&narrow);
+    let (flipped, _) = heard_with(LinkTrouble { flip_chance: 0.1, ..none });
+    let wrong = flipped.iter().enumerate().filter(|(at, byte)| **byte != *at as u8).count();
+    assert!(wrong > 0 && wrong < flipped.len() / 5);
+}
+
+#[test]
+fn a_crossed_wire_leads_to_another_node() {
+    let world = world(1);
+    let (heard, note) = notes();
+    for node in [N2, NodeId(3)] {
+        let note = note.clone();
+        world.start(node, 1, move |runtime| {
+            let note = note.clone();
+            async move {
+                let mut listener = runtime.net().listen("0.0.0.0:7000").await.unwrap();
+                while listener.accept().await.is_ok() {
+                    note(runtime.node());
+                }
+            }
+        });
+    }
+    let _ = world.run_for(SECOND);
+    for instead in [Some(NodeId(3)), None] {
+        world.cross_wire(N1, N2, instead);
+        world.start(N1, 1, |runtime| async move {
+            runtime.net().connect("n2:7000").await.unwrap();
+        });
+        let _ = world.run_for(SECOND);
+    }
+    assert_eq!(*heard.borrow(), [NodeId(3), N2]);
+}
+
+#[test]
+fn figures_count_crashes_and_what_they_took() {
+    let mut sum = Figures::default();
+    for seed in 0..40 {
+        let world = world(seed);
+        let _told = blocks(&world, Durability::OnSync, &[]);
+        world.spawn_on(N1, ShardId(0), |runtime| async move {
+            let disk = runtime.disk();
+            let file = disk.create("b", 16 * 4096, Durability::OnSync).await.unwrap();
+            disk.sync_dir().await.unwrap();
+            for number in 0..16 {
+                file.write_at(block(&file, 1), 4096 * number).await.unwrap();
+            }
+            forever().await;
+        });
+        let _ = world.run_for(SECOND * 5);
+        world.crash(N1, Crash::PowerCut);
+        world.restart(N1);
+        world.crash(N1, Crash::Kill);
+        sum.add(&world.figures());
+    }
+    assert_eq!((sum.kills, sum.power_cuts), (40, 40));
+    assert!(sum.torn_sectors > 100 && sum.garbage_sectors > 5 && sum.lost_writes > 100, "{sum:?}");
+}
+
+/// A world of three nodes that write, under faults of these kinds only.
+fn under(seed: u64, kinds: &[Fault], beyond: bool, seconds: u32) -> (World, Nemesis) {
+    let world = world(seed);
+    let nodes = vec![N1, N2, NodeId(3)];
+    let mut nemesis = Nemesis::new(FaultOptions {
+        nodes: nodes.clone(),
+        shards: 1,
+        down_max: 3,
+        pause_mean: Duration::from_millis(50),
+        kinds: kinds.to_vec(),
+        beyond,
+    });
+    for node in nodes {
+        world.start(node, 1, log_keeper);
+    }
+    let end = world.now() + SECOND * seconds;
+    while world.now() < end {
+        let pause = nemesis.act(&world);
+        assert!(pause > Duration::ZERO, "{:?}", world.lines());
+        let _ = world.run_for(pause.min(SECOND));
+    }
+    assert_eq!(world.panics(), []);
+    (world, nemesis)
+}
+
+/// Writes a log, whatever it finds.
+async fn log_keeper(runtime: SimRuntime) {
+    let disk = runtime.disk();
+    let file = match disk.create("a.wal", 1 << 20, Durability::EachWrite).await {
+        Ok(file) => Ok(file),
+        Err(_) => disk.open("a.wal", Durability::EachWrite).await,
+    };
+    let Ok(file) = file else { return };
+    let _ = disk.sync_dir().await;
+    for number in 0.. {
+        let _ = file.write_at(block(&file, number as u8), 4096 * (number % 256)).await;
+        let _ = file.read_at(0, 4096).await;
+        runtime.sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn every_kind_of_fault_strikes_and_ends() {
+    for kind in Fault::ALL {
+        let (world, mut nemesis) = under(7, &[kind], false, 25);
+        nemesis.calm(&world);
+        assert!(nemesis.counts()[&kind] > 0, "{kind} never struck");
+        assert_eq!(nemesis.counts().len(), 1, "{kind} is not alone");
+        let told = world.lines().iter().any(|line| line.contains(&format!("fault {kind} ")));
+        assert!(told, "{kind} tells nothing");
+        let late = nemesis.late(&world);
+        for node in [N1, N2, NodeId(3)] {
+            assert!(world.is_running(node) != late.contains(&node), "{kind}, node {node}");
+        }
+        let lasts = Fault::LASTING.contains(&kind);
+        assert_eq!(nemesis.hurt().len(), usize::from(lasts), "{kind}");
+        nemesis.readmit(&world);
+        assert_eq!(nemesis.late(&world), []);
+    }
+}
+
+#[test]
+fn a_minority_is_hurt_and_beyond_it_more() {
+    let damage = Fault::LASTING;
+    let mut most = 0;
+    for seed in 0..10 {
+        let (_, nemesis) = under(seed, damage, false, 10);
+        assert!(nemesis.hurt().len() <= 1, "{:?}", nemesis.hurt());
+        let (_, nemesis) = under(seed, damage, true, 10);
+        most = most.max(nemesis.hurt().len());
+    }
+    assert!(most > 1, "beyond went never beyond");
+}
+
+#[test]
+fn without_one_kind_the_others_strike_as_before() {
+    let strikes = |kinds: &[Fault]| {
+        let (world, _) = under(5, kinds, false, 20);
+        let lines = world.lines().into_iter();
+        lines.filter(|line| line.contains("fault hang-disk")).collect::<Vec<_>>()
+    };
+    let all = strikes(&[Fault::Reset, Fault::HangDisk, Fault::FullDisk, Fault::Isolate]);
+    assert!(all.len() > 3);
+    assert_eq!(all, strikes(&[Fault::HangDisk]));
+}
+
+#[test]
+fn a_node_that_was_set_back_comes_in_when_the_others_are_calm() {
+    let kinds = [Fault::Restore, Fault::Blackout, Fault::Partition];
+    let (world, nemesis) = under(3, &kinds, false, 60);
+    let lines = world.lines();
+    let place = |text: &str| lines.iter().position(|line| line.contains(text));
+    let waits = place("waits until the others are calm").expect("it was admitted");
+    let restored = place("fault restore").expect("it was restored");
+    assert!(restored < waits);
+    let struck = lines[waits..].iter().find(|line| line.contains("fault ")).expect("it goes on");
+    let second = |line: &str| line.trim().split(' ').next().unwrap().parse::<f64>().unwrap();
+    assert!(second(struck) - second(&lines[waits]) >= 14.0, "{struck}");
+    assert!(nemesis.hurt().values().all(|hurt| hurt.explains(purlin::ErrorKind::Refused)));
+    assert!(!nemesis.hurt().values().any(|hurt| hurt.explains(purlin::ErrorKind::Bug)));
+}

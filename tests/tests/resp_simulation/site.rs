@@ -14,7 +14,7 @@ use purlin_tests::{
         order::Order,
     },
     resp::{self, Client, ClientOptions, Value, Wire},
-    sim::{Outcome, Random, SimRuntime, World, WorldOptions},
+    sim::{Fault, FaultOptions, Nemesis, Outcome, Random, SimRuntime, World, WorldOptions},
     workload::{Op, Reply, Request, Workload, WorkloadOptions},
 };
 use std::{
@@ -58,6 +58,8 @@ struct State {
     workload: RefCell<Workload>,
     history: RefCell<History<Op, Reply>>,
     order: RefCell<Order>,
+    /// All commands that any replica has applied.
+    applied: RefCell<BTreeSet<Bytes>>,
     processes: RefCell<BTreeMap<(NodeId, u64), Shared<SimRuntime>>>,
     locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     wrong: RefCell<Vec<String>>,
@@ -86,6 +88,7 @@ impl Site {
             workload: RefCell::new(workload),
             history: RefCell::default(),
             order: RefCell::default(),
+            applied: RefCell::default(),
             processes: RefCell::default(),
             locals: RefCell::default(),
             wrong: RefCell::default(),
@@ -204,6 +207,35 @@ impl Site {
         self.world.outside().spawn(shared.run_client(self.world.outside(), number, client));
     }
 
+    /// Kills nodes, breaks links, those of clients too, and stops cores by chance, and leaves all well in the end.
+    pub(crate) fn turmoil(&self, duration: Duration) {
+        let mut nemesis = Nemesis::new(FaultOptions {
+            nodes: self.nodes().collect(),
+            shards: 1,
+            down_max: 1,
+            pause_mean: Duration::from_millis(700),
+            kinds: vec![
+                Fault::Kill,
+                Fault::PowerCut,
+                Fault::Partition,
+                Fault::OneWay,
+                Fault::Reset,
+                Fault::Pause,
+            ],
+            beyond: false,
+        });
+        let end = self.world.now() + duration;
+        while self.world.now() < end {
+            let pause = nemesis.act(&self.world);
+            if self.world.faults().chance(0.2) {
+                let nodes: Vec<NodeId> = self.nodes().collect();
+                self.world.reset_connections(NodeId(0), *self.world.faults().pick(&nodes));
+            }
+            self.run_for(pause.min(end - self.world.now()));
+        }
+        nemesis.calm(&self.world);
+    }
+
     /// Lets the clients end, and judges what they were told and what the log has. Gives how many
     /// operations were done, not applied, and unknown.
     pub(crate) fn judge(&self, limit: Duration) -> (usize, usize, usize) {
@@ -219,6 +251,11 @@ impl Site {
         let verdict = linearizability::check(&KvModel, &history, CHECK_STEPS);
         assert!(matches!(verdict, Verdict::Linearizable), "{verdict:?}");
         history.counts()
+    }
+
+    /// Whether a replica has applied a command of exactly these bytes.
+    pub(crate) fn has_applied(&self, command: &Bytes) -> bool {
+        self.shared.applied.borrow().contains(command)
     }
 
     /// No shard has stopped, nothing has panicked, no client was told what it must not be told.
@@ -286,7 +323,7 @@ impl State {
                 self.ask(&mut client, number, runtime.now());
             }
             self.take_answers(&mut client, &runtime).await;
-            let think = runtime.random() % 20_000;
+            let think = runtime.random() % 100_000;
             runtime.sleep(Duration::from_micros(think)).await;
         }
         while client.open() > 0 {
@@ -331,6 +368,7 @@ impl StateMachine for Observed {
         let mut order = self.state.order.borrow_mut();
         for command in commands {
             order.applied(context.group, command.id.index, &command.data);
+            self.state.applied.borrow_mut().insert(command.data.clone());
         }
         self.machine.apply(context, commands, outcomes);
     }

@@ -1,0 +1,211 @@
+//! A copy of the tree, with a target folder of its own, so that only what a patch changes is built.
+
+use super::{
+    Result, Unit,
+    watch::{Ended, Watched, watch},
+};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// A profile that builds fast and runs nearly as fast as `release`.
+const PROFILE: &str = "mutants";
+/// The simulator tells of its progress much more often than this.
+const SEEDS_PATIENCE: Duration = Duration::from_secs(120);
+const TESTS_PATIENCE: Duration = Duration::from_secs(300);
+const BUILD_PATIENCE: Duration = Duration::from_secs(1800);
+/// A planted bug must not take the machine's memory either.
+const MEMORY_KIB: u64 = 6 << 20;
+
+/// See the module.
+pub(super) struct Workshop {
+    /// The user's tree.
+    root: PathBuf,
+    /// Everything of ours lies here.
+    folder: PathBuf,
+    /// The copy.
+    tree: PathBuf,
+    /// Two of us would patch the same copy.
+    _lock: File,
+}
+
+impl Workshop {
+    /// Makes the copy, or brings the one of the last time up to date.
+    pub(super) fn open(root: &Path) -> Result<Self> {
+        let folder = root.join("target/mutants");
+        let tree = folder.join("tree");
+        fs::create_dir_all(&tree).map_err(|error| at(&tree, error))?;
+        let path = folder.join("lock");
+        let lock = File::create(&path).map_err(|error| at(&path, error))?;
+        lock.try_lock().map_err(|error| format!("another run is at work: {error}"))?;
+        let workshop = Self { root: root.to_owned(), folder, tree, _lock: lock };
+        workshop.refresh()?;
+        Ok(workshop)
+    }
+
+    /// Makes the copy equal to the tree again. A file that is equal already is left alone, so that
+    /// nothing is built for it.
+    pub(super) fn refresh(&self) -> Result<()> {
+        let wanted = self.listed()?;
+        for name in &wanted {
+            let (from, to) = (self.root.join(name), self.tree.join(name));
+            let content = fs::read(&from).map_err(|error| at(&from, error))?;
+            if fs::read(&to).is_ok_and(|copied| copied == content) {
+                continue;
+            }
+            let folder = to.parent().expect("it lies in the tree");
+            fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
+            fs::write(&to, content).map_err(|error| at(&to, error))?;
+        }
+        remove_others(&self.tree, &self.tree, &wanted)
+    }
+
+    /// The files of the tree that are not ignored, and are there.
+    fn listed(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut git = Command::new("git");
+        git.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+        let listed = run(git.current_dir(&self.root), BUILD_PATIENCE)?;
+        let names = listed.lines.into_iter().map(PathBuf::from);
+        Ok(names.filter(|name| self.root.join(name).is_file()).collect())
+    }
+
+    /// Applies a patch to the copy.
+    pub(super) fn apply(&self, patch: &Path) -> Result<()> {
+        let mut git = Command::new("git");
+        // Otherwise it would find the user's repository around the copy.
+        git.env("GIT_CEILING_DIRECTORIES", &self.folder)
+            .args(["apply", "--recount", "-C1"])
+            .arg(patch);
+        run(git.current_dir(&self.tree), BUILD_PATIENCE)
+            .map(drop)
+            .map_err(|error| format!("the patch does not apply: {error}"))
+    }
+
+    /// Builds the copy's simulator.
+    pub(super) fn build_sim(&self) -> Result<()> {
+        self.cargo(&["build", "-p", "purlin-tests", "--bin", "sim"]).map(drop)
+    }
+
+    /// Puts the simulator that was built aside: it is the one without any patch.
+    pub(super) fn keep_sound_sim(&self) -> Result<()> {
+        let from = self.sim();
+        fs::copy(&from, self.sound_sim()).map(drop).map_err(|error| at(&from, error))
+    }
+
+    /// Runs the seeds until one fails.
+    pub(super) fn run_seeds(&self, seeds: u64) -> Result<Watched> {
+        let range = format!("0..{seeds}");
+        let mut sim = self.bounded(&self.sim());
+        watch(sim.args(["--first", "--no-shrink", "--seeds", &range]), SEEDS_PATIENCE)
+    }
+
+    /// Whether a seed passes without any patch.
+    pub(super) fn is_sound(&self, seed: u64) -> Result<bool> {
+        let mut sim = self.bounded(&self.sound_sim());
+        let watched = watch(sim.args(["--seed", &seed.to_string()]), SEEDS_PATIENCE)?;
+        Ok(watched.ended == Ended::Well)
+    }
+
+    /// Builds a package's tests. They are run by themselves: a cargo that is killed leaves them behind.
+    pub(super) fn build_tests(&self, package: &str) -> Result<Vec<PathBuf>> {
+        let built = self.cargo(&["test", "-p", package, "--no-run"])?;
+        let executable = |line: &String| {
+            let (_, path) = line.trim().strip_prefix("Executable ")?.rsplit_once('(')?;
+            Some(self.tree.join(path.strip_suffix(')')?))
+        };
+        Ok(built.lines.iter().filter_map(executable).collect())
+    }
+
+    /// Whether any of a package's tests fails that the filter names.
+    pub(super) fn fails(&self, tests: &[PathBuf], unit: &Unit) -> Result<bool> {
+        let folder = self.folder_of(&unit.package)?;
+        let mut some_ran = false;
+        for test in tests {
+            let mut command = self.bounded(test);
+            let watched = watch(command.arg(&unit.filter).current_dir(&folder), TESTS_PATIENCE)?;
+            if watched.ended != Ended::Well {
+                return Ok(true);
+            }
+            let ran_none = |line: &String| line == "running 0 tests";
+            some_ran |= !watched.lines.iter().any(ran_none);
+        }
+        if some_ran { Ok(false) } else { Err(format!("there is no test {unit}")) }
+    }
+
+    /// Where a package's tests expect to run.
+    fn folder_of(&self, package: &str) -> Result<PathBuf> {
+        let name = format!("name = \"{package}\"");
+        let has_name = |folder: &&str| {
+            let manifest = fs::read_to_string(self.tree.join(folder).join("Cargo.toml"));
+            manifest.is_ok_and(|text| text.lines().any(|line| line == name))
+        };
+        let folders = ["rsm", "storage", "transport", "engine", "server", "bench", "tests"];
+        let found = folders.iter().find(|folder| has_name(folder));
+        found.map(|folder| self.tree.join(folder)).ok_or(format!("there is no package {package}"))
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Result<Watched> {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        cargo.args(arguments).args(["--offline", "--profile", PROFILE]);
+        cargo.env("CARGO_TARGET_DIR", self.target()).current_dir(&self.tree);
+        run(&mut cargo, BUILD_PATIENCE).map_err(|error| format!("it does not build: {error}"))
+    }
+
+    fn bounded(&self, program: &Path) -> Command {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -v {MEMORY_KIB} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(program).current_dir(&self.folder);
+        command
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.join("target")
+    }
+
+    fn sim(&self) -> PathBuf {
+        self.target().join(PROFILE).join("sim")
+    }
+
+    fn sound_sim(&self) -> PathBuf {
+        self.folder.join("sim-without-a-patch")
+    }
+}
+
+impl Drop for Workshop {
+    /// The copy never stays patched. If that fails, the next run makes it equal again.
+    fn drop(&mut self) {
+        let _tried_again = self.refresh();
+    }
+}
+
+/// Runs a command that must end well; otherwise the first error that it told of says why.
+fn run(command: &mut Command, patience: Duration) -> Result<Watched> {
+    let watched = watch(command, patience)?;
+    if watched.ended == Ended::Well {
+        return Ok(watched);
+    }
+    let error = watched.lines.iter().find(|line| line.starts_with("error"));
+    Err(error.or(watched.lines.last()).cloned().unwrap_or_default())
+}
+
+/// Removes the files below `folder` that are not `wanted`.
+fn remove_others(tree: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|error| at(folder, error))? {
+        let path = entry.map_err(|error| at(folder, error))?.path();
+        let name = path.strip_prefix(tree).expect("it lies in the tree");
+        if path.is_dir() {
+            remove_others(tree, &path, wanted)?;
+        } else if !wanted.contains(name) {
+            fs::remove_file(&path).map_err(|error| at(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn at(path: &Path, error: std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}

@@ -1,0 +1,316 @@
+//! One node's device: what it holds, how much room it has, what it is told to fail, and what befalls
+//! it at rest. What a process sees of it is told in `disk`.
+
+use super::{
+    executor::Process,
+    image::{Image, Losses, PAGE_BYTES, Page, SECTOR_BYTES},
+    random::{Latency, Random},
+    tree::{self, DirectoryImage, DirectoryNode, FileNode, Node},
+    world::Core,
+};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+    time::Duration,
+};
+
+/// What a device can be told to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskOperation {
+    /// A write to a file.
+    Write,
+    /// A read of a file.
+    Read,
+    /// A sync of a file or a directory.
+    Sync,
+}
+
+/// A failure that waits for its operation.
+#[derive(Clone, Debug)]
+pub struct DiskFault {
+    /// What fails.
+    pub operation: DiskOperation,
+    /// Only at files whose path contains this.
+    pub path_contains: String,
+    /// How often it fails.
+    pub times: u32,
+    /// As what it fails.
+    pub error: DiskError,
+}
+
+/// As what an operation fails, or how it lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskError {
+    /// The device could not do it (`EIO`). A failed write may have arrived in part; a failed sync may
+    /// have forgotten what it should have made durable.
+    Device,
+    /// No space left (`ENOSPC`), also in what was set aside for the file.
+    Full,
+    /// A part from the beginning: of a write it arrives, and the write fails as the seam says; a read
+    /// gives so much. A sync fails as [`DiskError::Device`].
+    Short,
+    /// Nothing is said: a write lands at another offset of the same file or another, a read comes once
+    /// from another offset. A sync fails as [`DiskError::Device`].
+    Elsewhere,
+    /// Nothing is said: the write, or what the sync covers, lies in a cache, and a power cut drops it
+    /// unless a later sync was true. A read is not concerned.
+    Lost,
+}
+
+impl DiskError {
+    /// Whether the caller is told.
+    fn is_loud(self) -> bool {
+        !matches!(self, Self::Elsewhere | Self::Lost)
+    }
+
+    pub(crate) fn to_io(self) -> io::Error {
+        const EIO: i32 = 5;
+        const ENOSPC: i32 = 28;
+        match self {
+            Self::Full => io::Error::from_raw_os_error(ENOSPC),
+            Self::Short => io::Error::new(io::ErrorKind::WriteZero, "wrote less than it should"),
+            Self::Device | Self::Elsewhere | Self::Lost => io::Error::from_raw_os_error(EIO),
+        }
+    }
+}
+
+/// What befalls a sector at rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rot {
+    /// One bit of it flips.
+    Bit,
+    /// It comes back as zeros.
+    Zero,
+    /// It comes back as it was before it was written last.
+    Old,
+    /// It cannot be read any more, until it is written.
+    Unreadable,
+}
+
+/// One node's disk, which outlives its processes.
+pub(crate) struct NodeDisk {
+    root: RefCell<DirectoryNode>,
+    faults: RefCell<Vec<DiskFault>>,
+    /// The bytes that files may take in all.
+    quota: Cell<Option<u64>>,
+    hangs_until: Cell<Duration>,
+    /// Grows with every power cut: what was in flight before does not land after.
+    power_cycle: Cell<u64>,
+    handles: Cell<u64>,
+}
+
+impl NodeDisk {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            root: RefCell::default(),
+            faults: RefCell::default(),
+            quota: Cell::new(None),
+            hangs_until: Cell::new(Duration::ZERO),
+            power_cycle: Cell::new(0),
+            handles: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn root(&self) -> DirectoryNode {
+        self.root.borrow().clone()
+    }
+
+    pub(crate) fn replace(&self, image: &DirectoryImage) {
+        *self.root.borrow_mut() = image.build();
+    }
+
+    pub(crate) fn arm(&self, fault: DiskFault) {
+        self.faults.borrow_mut().push(fault);
+    }
+
+    pub(crate) fn is_armed(&self, operation: DiskOperation) -> bool {
+        self.faults.borrow().iter().any(|fault| fault.operation == operation)
+    }
+
+    pub(crate) fn disarm(&self) {
+        self.faults.borrow_mut().clear();
+    }
+
+    pub(crate) fn set_quota(&self, quota: Option<u64>) {
+        self.quota.set(quota);
+    }
+
+    pub(crate) fn hang_until(&self, until: Duration) {
+        self.hangs_until.set(until);
+    }
+
+    /// The process is gone: its locks are free, but for those that writes in flight hold.
+    pub(crate) fn process_ended(&self, process: Process) {
+        tree::release(&self.root(), process);
+    }
+
+    pub(crate) fn power_cut(&self, core: &Core) {
+        self.power_cycle.set(self.power_cycle.get() + 1);
+        self.hangs_until.set(Duration::ZERO);
+        let mut losses = Losses::default();
+        tree::power_cut(&self.root(), &core.random.disk, &mut losses);
+        core.count(|figures| {
+            figures.torn_sectors += losses.torn;
+            figures.garbage_sectors += losses.garbage;
+            figures.lost_writes += losses.lost;
+        });
+    }
+
+    pub(crate) fn power_cycle(&self) -> u64 {
+        self.power_cycle.get()
+    }
+
+    pub(crate) fn new_handle(&self) -> u64 {
+        self.handles.set(self.handles.get() + 1);
+        self.handles.get()
+    }
+
+    /// Pages land somewhere on the disk where there is room for them.
+    pub(crate) fn misdirect(&self, pages: Vec<Page>, lasting: bool, random: &Random) {
+        let count = pages.len() as u64;
+        let mut files = tree::files(&self.root());
+        let places = |file: &FileNode| {
+            (file.content.borrow().readable().len() / PAGE_BYTES as u64 + 1).saturating_sub(count)
+        };
+        files.retain(|(_, file)| places(file) > 0);
+        if files.is_empty() {
+            return;
+        }
+        let (_, file) = random.pick(&files);
+        let first = random.below(places(file));
+        file.content.borrow_mut().arrive(first, pages, lasting);
+    }
+
+    /// Rot strikes a sector that is old enough (see `image`): where, or nothing if there is none.
+    pub(crate) fn rot(&self, random: &Random, how: Rot) -> Option<String> {
+        let files = tree::files(&self.root()).into_iter();
+        let files = files.map(|(path, file)| {
+            let pages = file.content.borrow().old_pages();
+            (path, file, pages)
+        });
+        let files: Vec<_> = files.filter(|(.., pages)| !pages.is_empty()).collect();
+        if files.is_empty() {
+            return None;
+        }
+        let (path, file, pages) = random.pick(&files);
+        let page = *random.pick(pages);
+        let sector = random.below((PAGE_BYTES / SECTOR_BYTES) as u64) as usize;
+        let start = sector * SECTOR_BYTES;
+        let mut content = file.content.borrow_mut();
+        let range = start..start + SECTOR_BYTES;
+        let old = content.version_before(page);
+        match how {
+            Rot::Bit => content.rot(page, |bytes| {
+                let bit = random.below(8 * SECTOR_BYTES as u64) as usize;
+                bytes[start + bit / 8] ^= 1 << (bit % 8);
+            }),
+            Rot::Zero => content.rot(page, |bytes| bytes[range].fill(0)),
+            Rot::Old => {
+                content.rot(page, |bytes| bytes[range.clone()].copy_from_slice(&old[range]))
+            }
+            Rot::Unreadable => content.lose_page(page),
+        }
+        Some(format!("{path} page {page} sector {sector}"))
+    }
+
+    pub(crate) fn has_old_bytes(&self) -> bool {
+        let files = tree::files(&self.root());
+        files.iter().any(|(_, file)| file.content.borrow().has_old_pages())
+    }
+
+    /// A file is gone.
+    pub(crate) fn lose_file(&self, path: &str) -> io::Result<()> {
+        self.file(path)?;
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.directory(directory)?.borrow_mut().lose(name);
+        Ok(())
+    }
+
+    /// Each of two files has the other's bytes.
+    pub(crate) fn swap_files(&self, one: &str, two: &str) -> io::Result<()> {
+        let (one, two) = (self.file(one)?, self.file(two)?);
+        let in_flight = |file: &FileNode| file.content.borrow().has_in_flight();
+        assert!(!in_flight(&one) && !in_flight(&two), "writes are in flight into a swapped file");
+        if !Rc::ptr_eq(&one, &two) {
+            one.content.swap(&two.content);
+        }
+        Ok(())
+    }
+
+    /// Changes the bytes of a file at rest.
+    pub(crate) fn edit(&self, path: &str, edit: impl FnOnce(&mut Image)) -> io::Result<()> {
+        let file = self.file(path)?;
+        file.content.borrow_mut().edit(edit);
+        Ok(())
+    }
+
+    pub(crate) fn is_settled(&self, path: &str) -> io::Result<bool> {
+        Ok(self.file(path)?.content.borrow().is_settled())
+    }
+
+    fn file(&self, path: &str) -> io::Result<Rc<FileNode>> {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let directory = self.directory(directory)?;
+        match directory.borrow().find(name) {
+            Some(Node::File(file)) => Ok(file.clone()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(crate) fn directory(&self, path: &str) -> io::Result<DirectoryNode> {
+        let mut directory = self.root();
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            let child = match directory.borrow().find(name) {
+                Some(Node::Directory(child)) => child.clone(),
+                Some(Node::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
+                None => return Err(io::ErrorKind::NotFound.into()),
+            };
+            directory = child;
+        }
+        Ok(directory)
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        let files = tree::files(&self.root());
+        files.iter().map(|(_, file)| file.content.borrow().readable().len()).sum()
+    }
+
+    pub(crate) fn refuses_space(&self, bytes: u64) -> bool {
+        self.quota.get().is_some_and(|quota| self.used() + bytes > quota)
+    }
+
+    /// The failure that waits for this operation, if one does.
+    pub(crate) fn fault(&self, operation: DiskOperation, path: &str) -> Option<DiskError> {
+        self.fault_of(operation, path, |_| true)
+    }
+
+    /// The same for an operation that is not made to lie.
+    pub(crate) fn loud_fault(&self, operation: DiskOperation, path: &str) -> Option<DiskError> {
+        self.fault_of(operation, path, DiskError::is_loud)
+    }
+
+    fn fault_of(
+        &self,
+        operation: DiskOperation,
+        path: &str,
+        fits: impl Fn(DiskError) -> bool,
+    ) -> Option<DiskError> {
+        let mut faults = self.faults.borrow_mut();
+        let place = faults.iter().position(|fault| {
+            fault.operation == operation && path.contains(&fault.path_contains) && fits(fault.error)
+        })?;
+        let fault = &mut faults[place];
+        fault.times -= 1;
+        let error = fault.error;
+        if fault.times == 0 {
+            faults.remove(place);
+        }
+        Some(error)
+    }
+
+    pub(crate) fn latency(&self, core: &Core, latency: Latency) -> Duration {
+        let hanging = self.hangs_until.get().saturating_sub(core.clock.now());
+        hanging + latency.draw(&core.random.disk)
+    }
+}

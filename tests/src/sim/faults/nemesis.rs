@@ -1,0 +1,292 @@
+//! Lets faults strike and end, each at its time.
+
+use super::{Fault, FaultOptions, Hurt, damage::Admission};
+use crate::sim::{
+    random::Random,
+    tree::DirectoryImage,
+    world::{Crash, World},
+};
+use purlin_rsm::{NodeId, ShardId};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+/// Lets faults strike and end. A driver alternates [`Nemesis::act`] with runs of the world, and ends with
+/// [`Nemesis::calm`].
+pub struct Nemesis {
+    pub(super) options: FaultOptions,
+    streams: BTreeMap<Fault, Stream>,
+    /// What will be done, by its time and in the order in which it was decided.
+    agenda: BTreeMap<(Duration, u64), Step>,
+    decided: u64,
+    /// Nodes for whose start there is a time on the agenda.
+    pub(super) awaited: BTreeSet<NodeId>,
+    pub(super) conditions: Conditions,
+    pub(super) hurt: BTreeMap<NodeId, Hurt>,
+    /// Nodes whose directories may have gone back since they last started (see `damage`).
+    pub(super) set_back: BTreeSet<NodeId>,
+    pub(super) admission: Option<Admission>,
+    pub(super) copies: BTreeMap<NodeId, (Duration, DirectoryImage)>,
+    counts: BTreeMap<Fault, u64>,
+}
+
+/// How one kind strikes.
+#[derive(Clone)]
+pub(super) struct Stream {
+    pub(super) random: Rc<Random>,
+    /// The mean time between two of its strikes.
+    pause: Duration,
+    /// How long one lasts, in the mean.
+    length: Duration,
+}
+
+impl Stream {
+    /// Rare and long, frequent and short: all are as likely.
+    fn draw(seed: u64, fault: Fault, least: Duration) -> Self {
+        let random = Random::new(seed, &format!("fault {fault}"));
+        let pause = least.mul_f64(random.magnitude(1.0, 30.0));
+        let length = pause.mul_f64(random.magnitude(0.01, 1.0));
+        Self { random: Rc::new(random), pause, length }
+    }
+
+    /// How long this one lasts.
+    pub(super) fn length(&self) -> Duration {
+        const MOST: Duration = Duration::from_secs(30);
+        self.random.exponential(self.length).min(MOST)
+    }
+}
+
+/// Something to do.
+pub(super) enum Step {
+    Strike(Fault),
+    /// Ends the process of a node again, in a storm.
+    KillAgain(NodeId),
+    Restart(NodeId),
+    /// Starts a node on a disk that stands still for so long.
+    StartSlowly(NodeId, Duration),
+    /// Takes a node down in whose bytes something waits to be found.
+    Discover(NodeId),
+    Heal(u64),
+    Resume(Vec<(NodeId, ShardId)>),
+    Mend(NodeId, NodeId),
+    Uncross(NodeId, NodeId),
+    MakeRoom(NodeId),
+}
+
+/// What lasts at present.
+#[derive(Default)]
+pub(super) struct Conditions {
+    /// The ways that each cut took.
+    pub(super) cuts: BTreeMap<u64, Vec<(NodeId, NodeId)>>,
+    pub(super) paused: BTreeSet<(NodeId, ShardId)>,
+    pub(super) full: BTreeSet<NodeId>,
+    pub(super) troubled: BTreeSet<(NodeId, NodeId)>,
+    pub(super) crossed: BTreeSet<(NodeId, NodeId)>,
+}
+
+impl Nemesis {
+    /// A nemesis that has done nothing yet.
+    pub fn new(options: FaultOptions) -> Self {
+        Self {
+            options,
+            streams: BTreeMap::new(),
+            agenda: BTreeMap::new(),
+            decided: 0,
+            awaited: BTreeSet::new(),
+            conditions: Conditions::default(),
+            hurt: BTreeMap::new(),
+            set_back: BTreeSet::new(),
+            admission: None,
+            copies: BTreeMap::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Does what is due, and says for how long the world shall run until the next. It may run the world
+    /// for some polls itself, to crash a node between two of them.
+    pub fn act(&mut self, world: &World) -> Duration {
+        if self.streams.is_empty() {
+            self.begin(world);
+        }
+        loop {
+            if let Some(wait) = self.attend_admission(world) {
+                return wait;
+            }
+            self.notice_the_stopped(world);
+            match self.agenda.first_entry() {
+                Some(first) if first.key().0 <= world.now() => {
+                    let step = first.remove();
+                    self.take(world, step);
+                }
+                Some(first) => return first.key().0 - world.now(),
+                None => return self.options.pause_mean,
+            }
+        }
+    }
+
+    /// Ends all faults, and starts every node that is down but the late ones ([`Nemesis::readmit`]).
+    pub fn calm(&mut self, world: &World) {
+        self.agenda.clear();
+        self.awaited.clear();
+        self.admission = None;
+        self.end_conditions(world);
+        for &node in &self.options.nodes {
+            if !world.is_running(node) && !self.set_back.contains(&node) {
+                world.restart(node);
+            }
+        }
+    }
+
+    /// The nodes that are hurt, and what hurt them.
+    pub fn hurt(&self) -> &BTreeMap<NodeId, Hurt> {
+        &self.hurt
+    }
+
+    /// How often each kind struck.
+    pub fn counts(&self) -> &BTreeMap<Fault, u64> {
+        &self.counts
+    }
+
+    fn begin(&mut self, world: &World) {
+        for fault in Fault::ALL {
+            if self.options.kinds.contains(&fault) {
+                let stream = Stream::draw(world.seed(), fault, self.options.pause_mean);
+                self.later(world, stream.random.exponential(stream.pause), Step::Strike(fault));
+                self.streams.insert(fault, stream);
+            }
+        }
+    }
+
+    /// The number of the next cut.
+    pub(super) fn next_cut(&mut self) -> u64 {
+        self.decided += 1;
+        self.decided
+    }
+
+    pub(super) fn later(&mut self, world: &World, delay: Duration, step: Step) {
+        self.decided += 1;
+        self.agenda.insert((world.now() + delay, self.decided), step);
+    }
+
+    /// Everything on the agenda happens later by so much.
+    pub(super) fn postpone(&mut self, by: Duration) {
+        let agenda = std::mem::take(&mut self.agenda);
+        self.agenda = agenda.into_iter().map(|((at, n), step)| ((at + by, n), step)).collect();
+    }
+
+    /// A fault strikes: one line of the history, and one more in the counts.
+    pub(super) fn tell(&mut self, world: &World, fault: Fault, whom: &str) {
+        *self.counts.entry(fault).or_default() += 1;
+        world.trace(&format!("fault {fault} {whom}"));
+    }
+
+    pub(super) fn random_node(&self, random: &Random) -> NodeId {
+        *random.pick(&self.options.nodes)
+    }
+
+    fn take(&mut self, world: &World, step: Step) {
+        match step {
+            Step::Strike(fault) => {
+                let stream = self.streams[&fault].clone();
+                let pause = stream.random.exponential(stream.pause);
+                self.later(world, pause, Step::Strike(fault));
+                self.strike(world, fault, &stream);
+            }
+            Step::KillAgain(node) => world.crash(node, Crash::Kill),
+            Step::Restart(node) => self.restart(world, node),
+            Step::StartSlowly(node, length) => {
+                world.node(node).hang_disk(length);
+                self.restart(world, node);
+            }
+            Step::Discover(node) => {
+                world.crash(node, Crash::PowerCut);
+                self.restart(world, node);
+            }
+            Step::Heal(number) => self.heal(world, number),
+            Step::Resume(shards) => self.resume(world, shards),
+            Step::Mend(from, to) => {
+                self.conditions.troubled.remove(&(from, to));
+                world.trouble_link(from, to, None);
+            }
+            Step::Uncross(from, to) => {
+                self.conditions.crossed.remove(&(from, to));
+                world.cross_wire(from, to, None);
+            }
+            Step::MakeRoom(node) => {
+                self.conditions.full.remove(&node);
+                world.node(node).set_quota(None);
+            }
+        }
+    }
+
+    pub(super) fn restart_later(&mut self, world: &World, delay: Duration, node: NodeId) {
+        self.awaited.insert(node);
+        self.later(world, delay, Step::Restart(node));
+    }
+
+    /// Whoever runs a node starts it again when it has stopped by itself; a hurt one stays down.
+    fn notice_the_stopped(&mut self, world: &World) {
+        const REVIVAL: Duration = Duration::from_secs(1);
+        for node in self.options.nodes.clone() {
+            let is_known = self.awaited.contains(&node) || self.hurt.contains_key(&node);
+            if !is_known && !world.is_running(node) {
+                self.restart_later(world, world.faults().exponential(REVIVAL), node);
+            }
+        }
+    }
+
+    fn restart(&mut self, world: &World, node: NodeId) {
+        self.awaited.remove(&node);
+        if world.is_running(node) {
+            return;
+        }
+        if self.set_back.contains(&node) {
+            self.begin_admission(world, node);
+        } else {
+            world.restart(node);
+        }
+    }
+
+    /// Ends a cut, but for the ways that another one cuts too.
+    fn heal(&mut self, world: &World, number: u64) {
+        let Some(ways) = self.conditions.cuts.remove(&number) else { return };
+        world.trace(&format!("heal cut {number}"));
+        let held: BTreeSet<_> = self.conditions.cuts.values().flatten().copied().collect();
+        for (from, to) in ways.into_iter().filter(|way| !held.contains(way)) {
+            world.heal_link(from, to);
+            if held.contains(&(to, from)) {
+                world.cut_one_way(&[to], &[from]);
+            }
+        }
+    }
+
+    fn resume(&mut self, world: &World, shards: Vec<(NodeId, ShardId)>) {
+        for (node, shard) in shards {
+            if self.conditions.paused.remove(&(node, shard)) {
+                world.trace(&format!("n{node}.{shard} goes on"));
+                world.resume(node, shard);
+            }
+        }
+    }
+
+    pub(super) fn end_conditions(&mut self, world: &World) {
+        let conditions = std::mem::take(&mut self.conditions);
+        world.heal();
+        for (node, shard) in conditions.paused {
+            world.resume(node, shard);
+        }
+        for (from, to) in conditions.troubled {
+            world.trouble_link(from, to, None);
+        }
+        for (from, to) in conditions.crossed {
+            world.cross_wire(from, to, None);
+        }
+        for &node in &self.options.nodes {
+            world.node(node).disarm();
+            world.node(node).set_quota(None);
+            world.node(node).hang_disk(Duration::ZERO);
+        }
+    }
+}

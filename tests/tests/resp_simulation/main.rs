@@ -1,0 +1,456 @@
+//! The server's real front end in the simulated world: what clients of Redis' protocol are told while
+//! nodes die, links break, readers sleep, and bytes come in pieces.
+
+mod site;
+
+use bytes::Bytes;
+use purlin::{NodeId, Runtime, ShardId};
+use purlin_tests::{
+    checker::history::Told,
+    resp::{self, Value, Wire, request_bytes},
+    sim::{Crash, NetOptions, WorldOptions},
+    workload::{Op, Reply},
+};
+use site::{Site, SiteOptions};
+use std::{
+    cell::{Cell, RefCell},
+    io::ErrorKind,
+    ops::Range,
+    rc::Rc,
+    time::Duration,
+};
+
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn ok() -> Value {
+    Value::Simple("OK".into())
+}
+
+fn bulk(bytes: impl AsRef<[u8]>) -> Value {
+    Value::Bulk(bytes.as_ref().to_vec())
+}
+
+/// Requests, one behind the other; their words stand between single spaces.
+fn pipeline(lines: &[&str]) -> Vec<u8> {
+    lines.iter().flat_map(|line| request_bytes(&line.split(' ').collect::<Vec<_>>())).collect()
+}
+
+async fn replies(wire: &mut Wire, count: usize) -> Vec<Value> {
+    let mut replies = Vec::new();
+    for _ in 0..count {
+        replies.push(wire.reply().await.expect("a reply"));
+    }
+    replies
+}
+
+/// The reply to one request, at the first shard of a node.
+fn read(site: &Site, node: NodeId, line: &str) -> Value {
+    let bytes = pipeline(&[line]);
+    site.ask(node, ShardId(0), seconds(20), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        wire.reply().await.expect("a reply")
+    })
+}
+
+// ---- Order
+
+/// Keys of all groups, which different nodes lead, through one node.
+#[test]
+fn a_pipeline_is_answered_in_its_order_at_every_node_and_shard() {
+    let site = Site::running(1, SiteOptions { shards: vec![2, 1, 3], ..SiteOptions::default() });
+    for (node, shard) in site.shards() {
+        let answers = site.ask(node, shard, seconds(10), async move |mut wire| {
+            let mut lines = Vec::new();
+            let mut expected = Vec::new();
+            for n in 0..30 {
+                lines.push(format!("SET key-{n} {node}-{n}"));
+                lines.push(format!("APPEND key-{n} !"));
+                lines.push(format!("GET key-{n}"));
+                lines.push(format!("ECHO {n}"));
+                let value = format!("{node}-{n}!");
+                expected.push(ok());
+                expected.push(Value::Integer(value.len() as i64));
+                expected.push(bulk(value));
+                expected.push(bulk(n.to_string()));
+            }
+            let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+            wire.write(&pipeline(&lines)).await.expect("it is sent");
+            (replies(&mut wire, expected.len()).await, expected)
+        });
+        assert_eq!(answers.0, answers.1, "node {node} shard {shard}");
+    }
+    assert!(site.leaders().len() > 1, "one node leads all groups: {:?}", site.leaders());
+    site.assert_sound();
+}
+
+/// The server takes requests in as far as its ring has room, and reads on when replies are out.
+#[test]
+fn a_pipeline_longer_than_the_ring_needs_no_reader_meanwhile() {
+    const REQUESTS: usize = 3_000;
+    let site = Site::running(11, SiteOptions::default());
+    let lines: Vec<String> = (0..REQUESTS).map(|n| format!("INCRBY key-{} 1", n % 7)).collect();
+    let bytes = pipeline(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    let runtime = site.world.outside();
+    let answers = site.ask(THREE, ShardId(0), seconds(60), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        runtime.sleep(seconds(5)).await;
+        replies(&mut wire, REQUESTS).await
+    });
+    let expected: Vec<_> = (0..REQUESTS).map(|n| Value::Integer(1 + n as i64 / 7)).collect();
+    assert_eq!(answers, expected);
+    site.assert_sound();
+}
+
+// ---- Truth
+
+/// Clients of all nodes, while nodes die and links break: no order of what they were told and no log may
+/// disagree, and the log has the bytes that were foretold.
+#[test]
+fn no_client_is_told_what_is_not_so_while_nodes_die() {
+    let mut told = (0, 0, 0);
+    for seed in 0..4 {
+        let site = Site::running(seed, SiteOptions::default());
+        (0..4).for_each(|_| site.spawn_client());
+        site.turmoil(seconds(15));
+        let counts = site.judge(seconds(60));
+        told = (told.0 + counts.0, told.1 + counts.1, told.2 + counts.2);
+    }
+    let (done, not_applied, unknown) = told;
+
+    assert!(done > 1_000 && not_applied > 5 && unknown > 100, "{told:?} shows little");
+}
+
+/// What the checkers expect in the log is what the front end makes of a client's words.
+#[test]
+fn every_write_brings_the_foretold_bytes_into_the_log() {
+    let site = Site::running(13, SiteOptions::default());
+    let value = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let operations = [
+        (Op::Set(value("one")), Reply::Done),
+        (Op::SetIfAbsent(value("two")), Reply::Refused),
+        (Op::SetIfPresent(value("three")), Reply::Done),
+        (Op::SetIfEqual { expected: value("three"), value: value("5") }, Reply::Done),
+        (Op::Swap(value("\r\n")), Reply::Value(Some(value("5")))),
+        (Op::Append(value("x")), Reply::Number(3)),
+        (Op::Increment(7), Reply::NotANumber),
+        (Op::Delete, Reply::Number(1)),
+        (Op::Increment(i64::MIN), Reply::Number(i64::MIN)),
+        (Op::Increment(-1), Reply::OutOfRange),
+        (Op::Exists, Reply::Number(1)),
+        (Op::Length, Reply::Number(20)),
+        (Op::Delete, Reply::Number(1)),
+        (Op::Get, Reply::Value(None)),
+    ];
+    let key = value("value-1");
+    for (number, (op, reply)) in operations.into_iter().enumerate() {
+        let bytes = request_bytes(&resp::words(&key, &op, number));
+        let command = resp::expected_command(&key, &op, number);
+        assert_eq!(command.is_none(), op.is_read());
+        assert!(command.as_ref().is_none_or(|it| !site.has_applied(it)), "{op:?} is not unique");
+        let answer = site.ask(TWO, ShardId(1), seconds(10), async move |mut wire| {
+            wire.write(&bytes).await.expect("it is sent");
+            wire.reply().await.expect("a reply")
+        });
+        assert_eq!(resp::told(&op, answer), Ok(Told::Done(reply)));
+        assert!(command.is_none_or(|it| site.has_applied(&it)), "{op:?} is not in the log");
+    }
+    site.assert_sound();
+}
+
+/// Only a majority may say OK; who has none says so in time, and means it.
+#[test]
+fn a_node_without_a_majority_promises_nothing() {
+    let site = Site::running(7, SiteOptions::default());
+    [TWO, THREE].into_iter().for_each(|node| site.world.crash(node, Crash::PowerCut));
+    // At first it leads, or forwards to leaders that are gone; later it knows of none.
+    let mut answers = set_lone_keys(&site, 0..12);
+    answers.extend(set_lone_keys(&site, 12..24));
+    [TWO, THREE].into_iter().for_each(|node| site.world.restart(node));
+    site.nodes().for_each(|node| site.must_serve(node));
+    let mut not_applied = 0;
+    for (n, answer) in answers.into_iter().enumerate() {
+        let Value::Error(text) = answer else { panic!("lone-{n} was answered {answer:?}") };
+        if !text.starts_with("UNKNOWN ") {
+            assert!(text.starts_with("CLUSTERDOWN ") || text.starts_with("TRYAGAIN "), "{text}");
+            assert_eq!(read(&site, TWO, &format!("GET lone-{n}")), Value::Nil, "{text}");
+            not_applied += 1;
+        }
+    }
+    assert!((1..24).contains(&not_applied), "{not_applied} were promised not to be applied");
+    site.assert_sound();
+}
+
+/// Sets keys at the first node, and waits for what it says, which is at most as long as it may take.
+fn set_lone_keys(site: &Site, numbers: Range<usize>) -> Vec<Value> {
+    let lines: Vec<String> = numbers.map(|n| format!("SET lone-{n} {n}")).collect();
+    let bytes = pipeline(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+    site.ask(ONE, ShardId(0), seconds(12), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        replies(&mut wire, lines.len()).await
+    })
+}
+
+/// Keys that share a tag are set all at once, for a reader at any node.
+#[test]
+fn many_keys_of_one_tag_are_set_all_at_once_while_nodes_die() {
+    let site = Site::running(8, SiteOptions::default());
+    let (pairs, torn) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Vec::new())));
+    for (node, shard) in site.shards() {
+        let (runtime, pairs, torn) = (site.world.outside(), pairs.clone(), torn.clone());
+        site.world.outside().spawn(async move {
+            for n in 0.. {
+                let set = format!("MSET {{t}}a {node}-{shard}-{n} {{t}}b {node}-{shard}-{n}");
+                let bytes = pipeline(&[&set, "MGET {t}a {t}b"]);
+                let talk = async {
+                    let mut wire = Wire::connect(&runtime, &resp::address(node, shard)).await?;
+                    wire.write(&bytes).await?;
+                    wire.reply().await?;
+                    wire.reply().await
+                };
+                let given_up = async {
+                    runtime.sleep(seconds(12)).await;
+                    Err(ErrorKind::TimedOut.into())
+                };
+                match futures_lite::future::or(talk, given_up).await {
+                    Ok(Value::Array(values)) if values[0] == values[1] => {
+                        pairs.set(pairs.get() + 1)
+                    }
+                    Ok(Value::Array(values)) => torn.borrow_mut().push(values),
+                    Ok(_) | Err(_) => {}
+                }
+                runtime.sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    site.turmoil(seconds(10));
+    assert_eq!(*torn.borrow(), Vec::<Vec<Value>>::new());
+    assert!(pairs.get() > 100, "{} pairs were read", pairs.get());
+    let refusal = read(&site, ONE, "MSET x 1 y 2 z 3 key-1 4 key-2 5");
+    let Value::Error(text) = refusal else { panic!("it spans groups: {refusal:?}") };
+    assert!(text.starts_with("CROSSSLOT "), "{text}");
+    assert_eq!(read(&site, TWO, "EXISTS x y z"), Value::Integer(0));
+    site.assert_sound();
+}
+
+#[test]
+fn what_is_not_offered_changes_nothing() {
+    let site = Site::running(10, SiteOptions::default());
+    let lines = ["HELLO 3", "MULTI", "SET k v EX 1", "EXEC", "GET k", "QUIT"];
+    let bytes = pipeline(&lines);
+    let (answers, end) = site.ask(TWO, ShardId(1), seconds(10), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        (replies(&mut wire, lines.len()).await, wire.reply().await)
+    });
+    assert!(matches!(answers[0], Value::Map(_)), "{answers:?}");
+    for refusal in &answers[1..4] {
+        assert!(matches!(refusal, Value::Error(text) if text.starts_with("ERR ")), "{answers:?}");
+    }
+    assert_eq!(answers[4..], [Value::Nil, ok()]);
+    assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
+    site.assert_sound();
+}
+
+#[test]
+fn a_seed_has_one_history() {
+    let run = || {
+        let site = Site::running(9, SiteOptions::default());
+        (0..3).for_each(|_| site.spawn_client());
+        site.run_for(seconds(1));
+        site.world.crash(TWO, Crash::Kill);
+        site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+            wire.write(&pipeline(&["INFO", "CLIENT LIST"])).await.expect("it is sent");
+            replies(&mut wire, 2).await
+        });
+        site.world.restart(TWO);
+        site.judge(seconds(60));
+        (site.world.hash(), site.world.events())
+    };
+    assert_eq!(run(), run());
+}
+
+// ---- Bytes
+
+#[test]
+fn requests_may_be_cut_at_any_byte() {
+    let site = Site::running(2, SiteOptions::default());
+    let bytes = pipeline(&["SET k 12345", "GET k", "MGET k absent"]);
+    let bytes = [bytes, b"ECHO \"a \\x41\"\r\n".to_vec()].concat();
+    let values = Value::Array(vec![bulk("12345"), Value::Nil]);
+    let expected = vec![ok(), bulk("12345"), values, bulk("a A")];
+    let count = expected.len();
+    for cut in 1..bytes.len() {
+        let (bytes, runtime) = (bytes.clone(), site.world.outside());
+        let answers = site.ask(TWO, ShardId(0), seconds(10), async move |mut wire| {
+            wire.write(&bytes[..cut]).await.expect("it is sent");
+            runtime.sleep(Duration::from_millis(5)).await;
+            wire.write(&bytes[cut..]).await.expect("it is sent");
+            replies(&mut wire, count).await
+        });
+        assert_eq!(answers, expected, "cut at {cut}");
+    }
+    site.assert_sound();
+}
+
+#[test]
+fn garbage_is_told_so_and_ends_its_connection_alone() {
+    let site = Site::running(3, SiteOptions::default());
+    let garbage: [&[u8]; 6] = [
+        b"*1\r\n:1\r\n",
+        b"*2\r\n$3\r\nGET\r\n$-1\r\n",
+        b"*99999999999999999999\r\n",
+        b"\x16\x03\x01",
+        b"GET \"unbalanced\r\n",
+        b"*1\r\n$4\r\nPINGxx",
+    ];
+    for bytes in garbage {
+        let (reply, error, end) = site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+            wire.write(&pipeline(&["SET k v"])).await.expect("it is sent");
+            wire.write(bytes).await.expect("it is sent");
+            (wire.reply().await, wire.reply().await, wire.reply().await)
+        });
+        assert_eq!(reply.expect("what was due comes first"), ok());
+        let Ok(Value::Error(text)) = error else { panic!("{bytes:?} is no request: {error:?}") };
+        assert!(text.starts_with("ERR Protocol error: "), "{text}");
+        assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
+    }
+    let random = site.world.workload();
+    for _ in 0..100 {
+        let len = 1 + random.below(200);
+        let bytes: Vec<u8> = (0..len).map(|_| random.bits() as u8).collect();
+        site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+            // The server may have closed it before the last byte.
+            let _ = wire.write(&bytes).await;
+            wire.finish();
+            while wire.reply().await.is_ok() {}
+        });
+    }
+    site.must_serve(ONE);
+    site.assert_sound();
+}
+
+#[test]
+fn replies_that_are_due_come_after_the_client_has_said_its_last_word() {
+    let site = Site::running(4, SiteOptions::default());
+    let lines: Vec<String> = (0..50).map(|n| format!("SET key-{n} {n}")).collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    // The last request is not whole: nobody answers it.
+    let bytes = [pipeline(&lines), b"*1\r\n$4\r\nPI".to_vec()].concat();
+    let (answers, end) = site.ask(THREE, ShardId(0), seconds(10), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        wire.finish();
+        (replies(&mut wire, 50).await, wire.reply().await)
+    });
+    assert!(answers.iter().all(|answer| *answer == ok()), "{answers:?}");
+    assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
+    site.assert_sound();
+}
+
+// ---- Readers
+
+/// It is not read from while its replies wait, and it does not hold up others.
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody() {
+    let site = Site::running(5, small_pipes());
+    let set = pipeline(&[&format!("SET k {}", "v".repeat(8 << 10))]);
+    site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+        wire.write(&set).await.expect("it is sent");
+        replies(&mut wire, 1).await
+    });
+    let runtime = site.world.outside();
+    let sleeper = runtime.clone();
+    runtime.spawn(async move {
+        let address = resp::address(ONE, ShardId(0));
+        let mut wire = Wire::connect(&sleeper, &address).await.expect("it is taken in");
+        loop {
+            // It asks for ever and never reads, until the server has had enough.
+            if wire.write(&pipeline(&["GET k", "APPEND k x"])).await.is_err() {
+                return;
+            }
+        }
+    });
+    site.run_for(seconds(5));
+    let started = site.world.now();
+    for _ in 0..20 {
+        site.must_serve(ONE);
+    }
+    let took = site.world.now() - started;
+    assert!(took < seconds(5), "others were held up: {took:?}");
+    assert_eq!(site.clients(ONE), 1, "the sleeper is still there");
+    site.run_for(seconds(70));
+    assert_eq!(site.clients(ONE), 0, "the sleeper was dropped after the deadline");
+    site.assert_sound();
+}
+
+/// A client may be slower than the deadline for the whole of its replies, as long as it takes some.
+#[test]
+fn a_client_that_reads_slowly_is_not_dropped() {
+    let site = Site::running(6, small_pipes());
+    let value = "v".repeat(32 << 10);
+    let (runtime, lines) = (site.world.outside(), ["GET k"; 40]);
+    let set = pipeline(&[&format!("SET k {value}")]);
+    let answers = site.ask(ONE, ShardId(0), seconds(400), async move |mut wire| {
+        wire.write(&set).await.expect("it is sent");
+        assert_eq!(wire.reply().await.expect("a reply"), ok());
+        wire.write(&pipeline(&lines)).await.expect("it is sent");
+        let mut answers = Vec::new();
+        for _ in lines {
+            runtime.sleep(seconds(5)).await;
+            answers.push(wire.reply().await);
+        }
+        answers
+    });
+    for (place, answer) in answers.into_iter().enumerate() {
+        let answer = answer.unwrap_or_else(|error| panic!("reply {place}: {error}"));
+        assert_eq!(answer, bulk(&value), "reply {place}");
+    }
+    site.assert_sound();
+}
+
+#[test]
+fn one_client_too_many_is_told_so_and_a_lost_one_makes_room() {
+    let site = Site::running(
+        12,
+        SiteOptions { front: |options| options.clients_max = 2, ..SiteOptions::default() },
+    );
+    let runtime = site.world.outside();
+    for node in [ONE, TWO] {
+        let runtime = runtime.clone();
+        let (pong, refusal) = site.ask(node, ShardId(0), seconds(10), async move |mut first| {
+            let address = resp::address(node, ShardId(0));
+            let mut second = Wire::connect(&runtime, &address).await.expect("it is taken in");
+            for wire in [&mut first, &mut second] {
+                wire.write(&pipeline(&["PING"])).await.expect("it is sent");
+                assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+            }
+            let mut third = Wire::connect(&runtime, &address).await.expect("it is taken in");
+            let refusal = third.reply().await.expect("a reply");
+            drop(second);
+            let again = async {
+                loop {
+                    let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
+                    // It may be refused, and closed, before it has said anything.
+                    let _ = wire.write(&pipeline(&["PING"])).await;
+                    match wire.reply().await {
+                        Ok(Value::Simple(pong)) => return pong,
+                        _ => runtime.sleep(Duration::from_millis(10)).await,
+                    }
+                }
+            };
+            (again.await, refusal)
+        });
+        assert_eq!(pong, "PONG");
+        assert_eq!(refusal, Value::Error("ERR max number of clients reached".into()));
+    }
+    site.assert_sound();
+}
+
+fn small_pipes() -> SiteOptions {
+    let net = NetOptions { pipe_bytes: 32 << 10, ..NetOptions::default() };
+    SiteOptions { world: WorldOptions { net, ..WorldOptions::default() }, ..SiteOptions::default() }
+}
