@@ -1,7 +1,7 @@
 //! Directories that are fresh, wiped, old, or another node's.
 
 use crate::support::{ONE, THREE, TWO, seconds};
-use purlin::{ErrorKind, NodeId};
+use purlin::{ClusterConfig, ClusterId, ErrorKind, Member, NodeConfig, NodeId};
 use purlin_tests::{
     cluster::{
         ClusterOptions,
@@ -235,6 +235,8 @@ fn another_number_of_groups_is_refused() {
         s.run_for(seconds(1));
     });
     assert!(s.elections(GROUP) <= before + 1, "it has caused elections");
+    // Nothing more was asked of it: as another life of node 3 it would have had to stop.
+    assert!(s.world.is_running(THREE), "{:?}", s.stops());
     s.assert_sound();
 }
 
@@ -297,4 +299,32 @@ fn who_has_forgotten_the_meeting_is_let_in_by_one_who_acts() {
         s.must_write(THREE, "key", "2", seconds(15));
         s.assert_sound();
     }
+}
+
+/// B62: two clusters are wired across. Neither takes the other's node for its own.
+#[test]
+fn a_node_of_another_cluster_is_held_off() {
+    let s = Scenario::running(831, 3, 0);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    s.world.node(THREE).wipe();
+    let member = |node| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
+    let other = ClusterConfig::new(ClusterId(7), 1, (1..=3).map(member).collect());
+    s.world.start(THREE, 1, move |runtime| {
+        let other = other.clone();
+        async move {
+            let config = NodeConfig { io_memory: 0, ..NodeConfig::new(THREE, "") };
+            purlin::init_on(&runtime, &other, &config, 1).await.expect("a directory");
+        }
+    });
+    s.must_reach("its directory", seconds(20), || !s.world.is_running(THREE));
+    s.start_changed(THREE, |setup| setup.cluster.id = ClusterId(7));
+    let elections = s.elections(GROUP);
+    for n in 0..10 {
+        s.must_write(ONE, &format!("key-{n}"), "1", seconds(2));
+        s.run_for(seconds(1));
+    }
+    assert!(s.elections(GROUP) <= elections + 1, "it has caused elections");
+    assert!(s.world.is_running(THREE), "taken for a node of ours, and refused: {:?}", s.stops());
+    s.assert_sound();
 }

@@ -54,6 +54,10 @@ fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {
         (!matches!(answer, Some(Ok(_)))).then_some(answer)
     });
     assert!(refused.is_some(), "24 MB went into full disks");
+    // Refused at the door: nobody has to wait for a deadline, or to wonder.
+    let leader = one_leader(&s, &[ONE, TWO, THREE]);
+    let told = s.write(leader, "more", &value, seconds(1));
+    assert_eq!(told, Some(Err(RequestError::NoSpace)));
     assert_eq!(s.must_read(ONE, "first", seconds(5)).as_deref(), Some("1"));
     assert_eq!(s.must_read(TWO, "key-0", seconds(5)).as_deref(), Some(value.as_str()));
     assert_eq!(s.stops(), [], "no shard stops for want of space");

@@ -4,7 +4,7 @@
 use crate::support::{ELECTION, agree, millis, one_leader, seconds};
 use purlin::NodeId;
 use purlin_tests::{
-    cluster::scenario::{Answer, GROUP, Pending, Scenario, get},
+    cluster::scenario::{Answer, GROUP, Pending, Scenario, get, set},
     sim::{Crash, Random},
 };
 
@@ -162,6 +162,27 @@ fn a_read_sees_every_write_that_was_acknowledged_before_it() {
             let found = number(&read.answer()).unwrap_or(0);
             assert!(found >= *least, "seed {seed}: read {found} after {least} was acknowledged");
         }
+        s.assert_sound();
+    }
+}
+
+/// B66: what finds no leader waits for one, and is done as soon as there is one.
+#[test]
+fn what_finds_no_leader_goes_on_when_there_is_one() {
+    for seed in 630..634 {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = one_leader(&s, &all(&s));
+        let others = s.others(leader);
+        s.crash(leader, Crash::Kill);
+        let knows_none =
+            |node: &NodeId| s.status(*node, GROUP).is_some_and(|it| it.leader.is_none());
+        s.must_reach("nobody leads", 2 * ELECTION, || others.iter().all(knows_none));
+        let asked: Vec<Pending> = others
+            .iter()
+            .flat_map(|node| [get("first"), set("key", "1")].map(|ask| s.submit(*node, GROUP, ask)))
+            .collect();
+        s.must_reach("another leader", 8 * ELECTION, || s.leader_among(&others).is_some());
+        s.must_reach("all done", seconds(1), || asked.iter().all(Pending::is_done));
         s.assert_sound();
     }
 }
