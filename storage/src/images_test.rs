@@ -92,7 +92,8 @@ impl Explorer<'_> {
         if self.depth == 0 || self.tally.images.len().is_multiple_of(3) {
             self.append_behind(life, seed + 1, image);
         }
-        self.tally.since += 1;
+        // What a killed process leaves is still loose when the power fails in the start behind it.
+        self.tally.since += if is_kill { 8 } else { 1 };
         if self.depth > 0 || self.tally.since < self.tally.stride {
             return false;
         }
@@ -278,7 +279,9 @@ fn explore(durability: Durability) -> Tally {
         life.prepare_loop();
         script(&mut life);
         let moments = life.end();
-        tally.stride = stride;
+        // Under syncs more writes are loose at once, so each life that is lived on has more images.
+        let is_synced = durability == Durability::OnSync;
+        tally.stride = if is_synced { stride * 3 } else { stride };
         let mut explorer = Explorer { config: &config, tally: &mut tally, trace, depth: 0 };
         explorer.explore(&moments);
     }
@@ -295,10 +298,10 @@ fn assert_explored(tally: &Tally, images: usize) {
 /// With the next one more than 100,000 images.
 #[test]
 fn each_image_of_a_crash_under_durable_writes_is_started_from() {
-    assert_explored(&explore(Durability::EachWrite), 20_000);
+    assert_explored(&explore(Durability::EachWrite), 25_000);
 }
 
 #[test]
 fn each_image_of_a_crash_under_syncs_is_started_from() {
-    assert_explored(&explore(Durability::OnSync), 85_000);
+    assert_explored(&explore(Durability::OnSync), 77_000);
 }
