@@ -114,11 +114,10 @@ fn who_has_lost_nobody_but_the_leader_deposes_nobody() {
     let [lost, third] = s.others(leader)[..] else { panic!("three nodes") };
     s.world.partition(&[leader], &[lost]);
     let elections = s.elections(GROUP);
-    for n in 0..20 {
-        s.run_for(seconds(1));
-        s.must_write(third, &format!("key-{n}"), "1", seconds(2));
-    }
+    // Nothing is written: its log is as good as theirs, and no reason to refuse it.
+    s.run_for(seconds(20));
     assert_eq!(s.elections(GROUP), elections, "the leader was deposed");
+    s.must_write(third, "key", "1", seconds(2));
     s.world.heal();
     agree(&s, &all(&s), "key", "1");
     s.assert_sound();
