@@ -92,7 +92,8 @@ impl Explorer<'_> {
         if self.depth == 0 || self.tally.images.len().is_multiple_of(3) {
             self.append_behind(life, seed + 1, image);
         }
-        self.tally.since += 1;
+        // What a killed process leaves is still loose when the power fails in the start behind it.
+        self.tally.since += if is_kill { 8 } else { 1 };
         if self.depth > 0 || self.tally.since < self.tally.stride {
             return false;
         }

@@ -34,6 +34,8 @@ mod recovery;
 mod scan;
 mod tail;
 
+pub mod inspect;
+
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]

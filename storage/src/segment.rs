@@ -75,10 +75,13 @@ pub(crate) fn is_unfinished(name: &str) -> bool {
 
 /// Names a batch for good: which segment, which sequence, which content. All zero names none.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct BatchName {
-    pub(crate) segment: u64,
-    pub(crate) sequence: Sequence,
-    pub(crate) checksum: u32,
+pub struct BatchName {
+    /// The number of its segment.
+    pub segment: u64,
+    /// Its place in the order of the log.
+    pub sequence: Sequence,
+    /// Over its content.
+    pub checksum: u32,
 }
 
 /// What a segment's first block says.

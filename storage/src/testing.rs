@@ -75,6 +75,10 @@ pub(crate) struct Faults {
     pub(crate) write: Option<io::ErrorKind>,
     pub(crate) sync: Option<io::ErrorKind>,
     pub(crate) read: Option<io::ErrorKind>,
+    /// No read that touches this position succeeds.
+    pub(crate) bad_position: Option<u64>,
+    /// Reads of several blocks return all but the last one.
+    pub(crate) is_reading_short: bool,
     /// How many reads go well before one returns a flipped bit.
     pub(crate) flip_read_after: Option<usize>,
 }
@@ -388,6 +392,12 @@ impl File for MemoryFile {
         if let Some(kind) = shared.faults.read {
             return Err(kind.into());
         }
+        let range = position..position + len as u64;
+        if shared.faults.bad_position.is_some_and(|bad| range.contains(&bad)) {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let is_cut = shared.faults.is_reading_short && len > BLOCK;
+        let len = if is_cut { len - BLOCK } else { len };
         let bytes = &shared.nodes[&self.node].bytes;
         let start = (position as usize).min(bytes.len());
         let mut block = bytes[start..bytes.len().min(start + len)].to_vec();

@@ -502,6 +502,33 @@ fn w4_a_read_error_is_never_a_torn_tail() {
     assert_eq!(last_index(&h.open().unwrap(), 1), 3);
 }
 
+#[test]
+fn w4_a_block_that_cannot_be_read_is_never_a_torn_tail() {
+    let mut h = Harness::new(small(), 18);
+    h.write(append(1, 1, 1..4, 100));
+    h.write(append(1, 1, 4..8, 100));
+    h.cut_power();
+    for block in 0..16 {
+        let bad_position = Some(block * BLOCK as u64);
+        h.disk.set_faults(Faults { bad_position, ..Faults::default() });
+        assert!(matches!(h.open().unwrap_err(), StorageError::Io { .. }), "block {block}");
+    }
+    h.disk.set_faults(Faults::default());
+    assert_eq!(last_index(&h.open().unwrap(), 1), 7);
+}
+
+/// B91: what a read leaves out inside a file is an error, and no end of the log.
+#[test]
+fn w4_a_short_read_is_never_a_torn_tail() {
+    let mut h = Harness::new(small(), 18);
+    h.write(append(1, 1, 1..4, 100));
+    h.cut_power();
+    h.disk.set_faults(Faults { is_reading_short: true, ..Faults::default() });
+    assert!(matches!(h.open().unwrap_err(), StorageError::Io { .. }));
+    h.disk.set_faults(Faults::default());
+    assert_eq!(last_index(&h.open().unwrap(), 1), 3);
+}
+
 fn forge(disk: &MemoryDisk, name: &str, position: usize, epoch: u64, sequence: u64) {
     let stamp = Stamp {
         epoch,
@@ -525,6 +552,19 @@ fn w4_a_newer_batch_of_a_foreign_epoch_is_damage_and_an_older_one_is_stale() {
     forge(&stale, &name, 8 * BLOCK, header.epoch ^ 1, header.sequence.0 - 1);
     assert_eq!(last_index(&closed(stale).open().unwrap(), 1), 3);
     forge(&h.disk, &name, 8 * BLOCK, header.epoch ^ 1, header.sequence.0 + 1);
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
+/// Also with the very sequence that comes next: it is of another life, so nothing of it counts.
+#[test]
+fn w4_the_next_sequence_of_a_foreign_epoch_does_not_continue_the_log() {
+    let mut h = Harness::new(small(), 19);
+    h.write(append(1, 1, 1..4, 100));
+    let (name, header) = newest(&h.disk);
+    let (position, last) = *batches(&h.disk, &name).last().unwrap();
+    h.stop();
+    let behind = position as usize + last.written_bytes();
+    forge(&h.disk, &name, behind, header.epoch ^ 1, last.sequence.0 + 1);
     assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
 }
 
@@ -765,6 +805,22 @@ fn w7_a_lost_oldest_segment_does_not_look_purged() {
         let error = closed(disk).open().unwrap_err();
         assert!(matches!(error, StorageError::Damaged { .. }), "{lost}: {error}");
     }
+}
+
+/// No log shows a gap where only votes were.
+#[test]
+fn w7_a_lost_segment_of_hard_states_does_not_look_purged() {
+    let mut h = Harness::new(small(), 25);
+    h.write(hard_state(1, 7, 3));
+    // With the closing batch it is proven, so the next start carries nothing.
+    h.wal().quiet_tick();
+    h.run();
+    h.reopen().unwrap();
+    h.write(append(2, 1, 1..3, 10));
+    h.stop();
+    let oldest = h.disk.files().into_iter().find(|name| !batches(&h.disk, name).is_empty());
+    h.disk.delete(&oldest.unwrap());
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
 }
 
 #[test]

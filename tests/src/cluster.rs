@@ -27,6 +27,7 @@ pub use report::Report;
 pub use subject::{Answers, InputOf, NoVisitor, OutputOf, Subject, Visitor};
 
 use crate::{
+    audit::Audit,
     checker::{history::History, order::Order, states::States},
     sim::World,
 };
@@ -34,7 +35,6 @@ use nodes::Processes;
 use purlin::{NodeId, reach::Recorder};
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
     rc::Rc,
 };
 
@@ -43,15 +43,17 @@ use std::{
 pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report {
     let reached = Recorder::install();
     let world = World::new(seed, options.world.clone());
-    let cluster = Cluster::new(subject, options, false);
+    let cluster = Cluster::new(subject, options);
     let nodes = cluster.nodes();
+    world.watch(cluster.judges.audit.clone());
     nodes.iter().for_each(|node| cluster.init(&world, *node));
     nodes.iter().for_each(|node| cluster.start(&world, *node));
     cluster.spawn_visitors(&world);
-    cluster.turmoil(&world);
-    let core = cluster.forsake(&world, &BTreeSet::new());
-    cluster.recover(&world, &core);
-    Report { reached: reached.counts(), ..cluster.judge(&world) }
+    let mut nemesis = cluster.turmoil(&world);
+    cluster.recover(&world, &mut nemesis);
+    cluster.judge_stops(&nemesis);
+    let (reached, faults) = (reached.counts(), nemesis.counts().clone());
+    Report { reached, faults, ..cluster.judge(&world) }
 }
 
 /// All that the parts of a run share.
@@ -64,8 +66,6 @@ struct Cluster<S: Subject> {
     clients: Cell<u32>,
     /// Clients ask nothing new.
     is_over: Cell<bool>,
-    /// A scenario judges by itself whether a shard may stop.
-    is_scenario: bool,
 }
 
 /// Who writes down what happens, and judges it.
@@ -73,12 +73,14 @@ struct Judges<S: Subject> {
     history: RefCell<History<InputOf<S>, OutputOf<S>>>,
     states: RefCell<States>,
     order: RefCell<Order>,
+    audit: Rc<Audit>,
     violations: RefCell<Vec<String>>,
 }
 
-impl<S: Subject> Default for Judges<S> {
-    fn default() -> Self {
+impl<S: Subject> Judges<S> {
+    fn new(voters: Vec<NodeId>) -> Self {
         Self {
+            audit: Rc::new(Audit::new(voters)),
             history: RefCell::default(),
             states: RefCell::default(),
             order: RefCell::default(),
@@ -88,15 +90,14 @@ impl<S: Subject> Default for Judges<S> {
 }
 
 impl<S: Subject> Cluster<S> {
-    fn new(subject: S, options: ClusterOptions, is_scenario: bool) -> Rc<Self> {
+    fn new(subject: S, options: ClusterOptions) -> Rc<Self> {
         Rc::new(Self {
             subject,
+            judges: Judges::new((1..=options.nodes).map(NodeId).collect()),
             options,
-            judges: Judges::default(),
             processes: Processes::default(),
             clients: Cell::new(0),
             is_over: Cell::new(false),
-            is_scenario,
         })
     }
 

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod explore;
 pub mod sim;
 
+pub mod audit;
 pub mod checker;
 pub mod mutants;
 pub mod reached;

@@ -35,6 +35,7 @@ mod heartbeat;
 
 mod codec;
 pub mod frame;
+pub mod inspect;
 mod net;
 pub mod wire;
 

@@ -1,5 +1,5 @@
-//! Every order of a few events, in a cluster of three: what happens to be missed by chance is not missed
-//! here. The oracle looks at each step.
+//! Every order of a few events, in a cluster of three or of one: what chance may miss is not missed here. The
+//! oracle looks at each step.
 //!
 //! Two orders that differ only in events of different nodes lead to the same end, so that only one of them
 //! is taken: an event that was tried before its siblings sleeps in their branches until something happens
@@ -58,6 +58,8 @@ impl Event {
 struct Bounds {
     /// How many events there are.
     events: usize,
+    /// Whether there is but one node.
+    is_alone: bool,
     /// The terms of each node's log, and the term that all of them are in.
     logs: [&'static [u64]; 3],
     term: u64,
@@ -83,7 +85,8 @@ struct Walk {
 
 impl Walk {
     fn begin(&self) -> Cluster {
-        let options = Options { append_bytes_max: 1, is_told: false, ..Options::default() };
+        let nodes = if self.bounds.is_alone { 1 } else { 3 };
+        let options = Options { nodes, append_bytes_max: 1, is_told: false, ..Options::default() };
         let mut cluster = Cluster::new(options);
         for (id, terms) in cluster.ids().into_iter().zip(self.bounds.logs) {
             let entry = |(index, term): (u64, &u64)| Entry {
@@ -171,7 +174,11 @@ fn happen(cluster: &mut Cluster, event: Event) {
             cluster.crash(id, 0);
             cluster.restart(id, 0);
         }
-        Event::Propose(id) => drop(cluster.propose(id, "x")),
+        Event::Propose(id) => {
+            // Another command at another time: two entries under one name are then told apart.
+            let command = cluster.nodes[&id].now.to_string();
+            cluster.propose(id, &command);
+        }
         Event::Read(id) => drop(cluster.read(id, 1)),
         Event::Campaign(id) => campaign(cluster, id),
     }
@@ -234,6 +241,14 @@ fn every_order_of_two_campaigns() {
     let bounds = Bounds { first: ONE, campaigns: 2, ..Bounds::default() };
     walk(Bounds { events: 10, ..bounds }, 1_000, 1);
     walk(Bounds { events: 8, crashes: 1, ..bounds }, 1_000, 0);
+}
+
+/// A lone voter has nobody to ask: its own disk alone keeps it from using a term, and a name, twice.
+#[test]
+fn every_order_at_a_lone_voter() {
+    let bounds =
+        Bounds { is_alone: true, campaigns: 3, crashes: 2, proposals: 2, ..Bounds::default() };
+    walk(Bounds { events: 12, reads: 1, ..bounds }, 1_000, 4);
 }
 
 /// A command is sent, another node comes to lead, and one of them crashes.

@@ -14,6 +14,7 @@ use std::{
 /// What was proposed, and where it was applied.
 #[derive(Default)]
 pub struct Order {
+    /// In the order of their operations.
     proposed: Vec<Proposed>,
     applied: BTreeMap<(GroupId, Bytes), BTreeSet<Index>>,
 }
@@ -28,6 +29,13 @@ impl Order {
     /// A client proposes a command that nobody else does. The order of the calls is what counts.
     pub fn proposed(&mut self, operation: OperationId, group: GroupId, command: Bytes) {
         self.proposed.push(Proposed { operation, group, command });
+    }
+
+    /// What an operation proposed, if it did.
+    pub fn proposal(&self, operation: OperationId) -> Option<(GroupId, &Bytes)> {
+        let place = self.proposed.binary_search_by_key(&operation, |it| it.operation).ok()?;
+        let Proposed { group, command, .. } = &self.proposed[place];
+        Some((*group, command))
     }
 
     /// A replica has applied a command. A restarted one does it again, at the same place.

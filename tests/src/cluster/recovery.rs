@@ -2,8 +2,8 @@
 //! others must do all that a cluster does, within bounds of simulated time.
 
 use super::{Cluster, Subject};
-use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
-use purlin::{GroupId, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
+use crate::sim::{Crash, Nemesis, Outcome, Random, SimRuntime, World};
+use purlin::{GroupId, GroupStatus, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -13,6 +13,8 @@ use std::{
 
 /// Everything must work again within this time.
 const RECOVERY: Duration = Duration::from_secs(60);
+/// How long a cluster is watched that may have halted.
+const HALTED: Duration = Duration::from_secs(15);
 /// How long a probe waits for one shard's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it waits before it asks again.
@@ -62,39 +64,28 @@ impl Fate {
 }
 
 impl<S: Subject> Cluster<S> {
-    /// Forsakes nodes, as long as a majority is left beside the `hurt` ones and all have acted before: a
-    /// new cluster needs them all once (safety I2). Returns those that must work.
-    pub(super) fn forsake(&self, world: &World, hurt: &BTreeSet<NodeId>) -> Vec<NodeId> {
-        let nodes = self.nodes();
-        let have_acted = nodes.iter().all(|node| self.judges.states.borrow().has_seen(*node));
-        let minority = if have_acted { nodes.len().saturating_sub(1) / 2 } else { 0 };
-        let mut left = minority.saturating_sub(hurt.len());
-        let mut core = nodes.clone();
-        core.retain(|node| !hurt.contains(node));
-        for (node, fate) in &self.options.forsaken {
-            if left == 0 || hurt.contains(node) {
-                continue;
-            }
-            left -= 1;
-            core.retain(|other| other != node);
-            let others: Vec<NodeId> = nodes.iter().copied().filter(|it| it != node).collect();
-            fate.befall(world, *node, &others);
-        }
-        core
-    }
-
     /// Everything must work again: each group has a leader soon, takes a write and answers a read at each
-    /// of the nodes, all their replicas become equal, and nobody campaigns any more.
-    pub(super) fn recover(self: &Rc<Self>, world: &World, core: &[NodeId]) {
+    /// of the nodes, all their replicas become equal, and nobody campaigns any more. Nodes whose bytes
+    /// were hurt may stay away; if they are more than a minority, so may all.
+    pub(super) fn recover(self: &Rc<Self>, world: &World, nemesis: &mut Nemesis) {
         if !world.panics().is_empty() {
             return;
         }
-        self.expect_leaders(world, core);
-        if !self.expect_answers(world, core) {
+        let hurt: BTreeSet<NodeId> = nemesis.hurt().keys().copied().collect();
+        if hurt.len() > self.minority() {
+            let _ = world.run_for(HALTED);
+            return self.is_over.set(true);
+        }
+        let core = self.forsake(world, &hurt);
+        self.expect_leaders(world, &core);
+        if !self.expect_answers(world, &core) {
             return;
         }
+        if core.len() + hurt.len() == self.options.nodes as usize {
+            nemesis.readmit(world);
+        }
         self.is_over.set(true);
-        let states = || self.judges.states.borrow().all_equal(core);
+        let states = || self.judges.states.borrow().all_equal(&core);
         if world.run_until(RECOVERY, || states().is_ok()) != Outcome::Reached
             && let Err(divergence) = states()
         {
@@ -102,7 +93,30 @@ impl<S: Subject> Cluster<S> {
                 "replicas differ {RECOVERY:?} after the last write: {divergence}"
             ));
         }
-        self.expect_peace(world, core);
+        self.expect_peace(world, &core);
+    }
+
+    fn minority(&self) -> usize {
+        self.options.nodes.saturating_sub(1) as usize / 2
+    }
+
+    /// Forsakes nodes, as long as a majority is left beside the `hurt` ones and all have acted before: a
+    /// new cluster needs them all once (safety I2). Returns those that must work.
+    fn forsake(&self, world: &World, hurt: &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let nodes = self.nodes();
+        let have_acted = nodes.iter().all(|node| self.judges.states.borrow().has_seen(*node));
+        let mut left = if have_acted { self.minority() - hurt.len() } else { 0 };
+        let mut core = nodes.clone();
+        core.retain(|node| !hurt.contains(node));
+        for (node, fate) in &self.options.forsaken {
+            if left > 0 && !hurt.contains(node) {
+                left -= 1;
+                core.retain(|other| other != node);
+                let others: Vec<NodeId> = nodes.iter().copied().filter(|it| it != node).collect();
+                fate.befall(world, *node, &others);
+            }
+        }
+        core
     }
 
     fn expect_leaders(&self, world: &World, core: &[NodeId]) {
@@ -115,16 +129,14 @@ impl<S: Subject> Cluster<S> {
             let down: Vec<_> = core.iter().filter(|node| !runs(node)).collect();
             return self.violation(format!("{RECOVERY:?} after the last fault down: {down:?}"));
         }
-        let groups = self.options.groups;
         let led = || {
             let locals = self.processes.locals.borrow();
-            let boards = core.iter().filter_map(|node| locals.get(&(*node, ShardId(0))));
-            let led = boards.flat_map(|local| {
-                let node = local.node();
-                let statuses = local.board().groups().collect::<Vec<_>>();
-                statuses.into_iter().filter(move |it| it.leader == Some(node))
+            let boards = locals.iter().filter(|((_, shard), _)| *shard == ShardId(0));
+            let led = boards.flat_map(|((node, _), local)| {
+                let leads = |status: &GroupStatus| status.leader == Some(*node);
+                local.board().groups().filter(leads).map(|status| status.group).collect::<Vec<_>>()
             });
-            led.map(|status| status.group).collect::<BTreeSet<_>>().len() == groups as usize
+            led.collect::<BTreeSet<_>>().len() == self.options.groups as usize
         };
         // The slowest clock stretches a timeout.
         let timeout = RaftOptions::default().election_timeout.end;

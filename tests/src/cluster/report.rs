@@ -1,7 +1,11 @@
 //! What a run has shown.
 
-use purlin::reach::Counts;
-use std::{fmt::Write as _, time::Duration};
+use crate::{
+    audit::Counts,
+    sim::{Fault, Figures},
+};
+use purlin::reach;
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 /// What a run has shown, or several.
 #[derive(Clone, Default, Debug)]
@@ -21,8 +25,14 @@ pub struct Report {
     pub starts: u64,
     /// Simulated time.
     pub simulated: Duration,
+    /// How often what went wrong.
+    pub figures: Figures,
+    /// How often each fault struck.
+    pub faults: BTreeMap<Fault, u64>,
+    /// What was audited.
+    pub audited: Counts,
     /// How often each named state was reached.
-    pub reached: Counts,
+    pub reached: reach::Counts,
     /// The last lines of the history.
     pub lines: Vec<String>,
 }
@@ -36,6 +46,11 @@ impl Report {
         self.events += other.events;
         self.starts += other.starts;
         self.simulated += other.simulated;
+        self.audited.add(&other.audited);
+        self.figures.add(&other.figures);
+        for (fault, count) in &other.faults {
+            *self.faults.entry(*fault).or_default() += count;
+        }
         for (name, count) in &other.reached {
             *self.reached.entry(name).or_default() += count;
         }

@@ -79,7 +79,7 @@ impl Scenario {
         let load = KeyValue::new(Random::new(seed, "workload"), load);
         let scenario = Self {
             world,
-            cluster: Cluster::new(load, options, true),
+            cluster: Cluster::new(load, options),
             elections: RefCell::default(),
             unplugged: RefCell::default(),
         };

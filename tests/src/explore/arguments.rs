@@ -17,7 +17,7 @@ pub struct Arguments {
     #[arg(long, value_parser = seconds)]
     pub seconds: Option<Duration>,
     /// Faults that do not occur, by name, with commas between.
-    #[arg(long, value_delimiter = ',', value_parser = fault)]
+    #[arg(long, value_delimiter = ',')]
     pub without: Vec<Fault>,
     /// Stops at the first seed that fails.
     #[arg(long)]
@@ -49,23 +49,11 @@ pub(super) fn to_replay(seed: u64, options: &ClusterOptions) -> String {
     let mut text = format!("--seed {seed} --seconds {}", options.turmoil.as_secs_f64());
     let mut without = ClusterOptions::draw(seed).faults.kinds;
     without.retain(|kind| !options.faults.kinds.contains(kind));
-    let without: Vec<String> = without.into_iter().map(name).collect();
+    let without: Vec<String> = without.into_iter().map(|kind| kind.to_string()).collect();
     if !without.is_empty() {
         let _ = write!(text, " --without {}", without.join(","));
     }
     text
-}
-
-fn name(fault: Fault) -> String {
-    format!("{fault:?}").to_lowercase()
-}
-
-fn fault(text: &str) -> Result<Fault, String> {
-    let found = Fault::ALL.into_iter().find(|fault| name(*fault) == text);
-    found.ok_or_else(|| {
-        let names: Vec<String> = Fault::ALL.into_iter().map(name).collect();
-        format!("no such fault; there are {}", names.join(", "))
-    })
 }
 
 fn range(text: &str) -> Result<Range<u64>, String> {

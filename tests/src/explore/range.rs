@@ -125,7 +125,10 @@ fn tell(report: &Report, runs: u64, elapsed: Duration) {
         hours / seconds * 60.0
     );
     let (done, not_applied, unknown) = report.operations;
-    println!("{} events, {} starts of nodes", report.events, report.starts);
+    println!("{} events, {} starts of nodes, {:?}", report.events, report.starts, report.figures);
+    let faults = report.faults.iter().map(|(fault, count)| format!("{fault} {count}"));
+    println!("faults: {}", faults.collect::<Vec<_>>().join(", "));
     println!("operations: {done} done, {not_applied} not applied, {unknown} unknown");
+    println!("{:?}", report.audited);
     println!("the search for an order was given up in {} runs", report.inconclusive);
 }

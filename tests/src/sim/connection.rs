@@ -11,6 +11,7 @@
 
 use super::{
     executor::Process,
+    watch::SeenBytes,
     world::{Core, Event},
 };
 use purlin_rsm::NodeId;
@@ -191,6 +192,9 @@ pub(crate) fn send(
     }
     let count = partial(core, bytes.len().min(room));
     end.outbound.occupied += count;
+    let (from, to) = (guard.ends[side].process.node, guard.ends[1 - side].process.node);
+    let seen = SeenBytes { connection: guard.number, side, from, to, bytes: &bytes[..count] };
+    core.watchers.tell(|watcher| watcher.sent(core.clock.now(), &seen));
     drop(guard);
     let mut bytes = bytes[..count].to_vec();
     let (from, to) = {

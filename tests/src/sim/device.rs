@@ -98,6 +98,8 @@ pub(crate) struct NodeDisk {
     /// Grows with every power cut: what was in flight before does not land after.
     power_cycle: Cell<u64>,
     handles: Cell<u64>,
+    /// Numbers all writes.
+    writes: Cell<u64>,
 }
 
 impl NodeDisk {
@@ -109,6 +111,7 @@ impl NodeDisk {
             hangs_until: Cell::new(Duration::ZERO),
             power_cycle: Cell::new(0),
             handles: Cell::new(0),
+            writes: Cell::new(0),
         })
     }
 
@@ -164,6 +167,11 @@ impl NodeDisk {
     pub(crate) fn new_handle(&self) -> u64 {
         self.handles.set(self.handles.get() + 1);
         self.handles.get()
+    }
+
+    pub(crate) fn new_write(&self) -> u64 {
+        self.writes.set(self.writes.get() + 1);
+        self.writes.get()
     }
 
     /// Pages land somewhere on the disk where there is room for them.

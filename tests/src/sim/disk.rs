@@ -10,6 +10,7 @@ use super::{
     image::{Completion, Content, Image, PAGE_BYTES, Submission},
     random::Latency,
     tree::{DirectoryNode, FileNode, Holder, Node},
+    watch::SeenWrite,
     world::{Core, Event},
 };
 use purlin_storage::{Disk, Durability, File};
@@ -251,23 +252,31 @@ impl SimFile {
         promise
     }
 
-    fn write(&self, submission: Submission) -> Promise<io::Result<()>> {
+    fn write(&self, submission: Submission, number: u64) -> Promise<io::Result<()>> {
         let core = self.directory.core();
         let disk = &self.directory.disk;
         let latency = disk.latency(&core, core.options.disk.write);
         let fault = disk.fault(DiskOperation::Write, &self.path);
         let lasting = self.durability == Durability::EachWrite;
         let device = disk.clone();
+        let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {
             let mut content = file.content.borrow_mut();
+            let hurt = || core.watchers.tell(|watcher| watcher.hurt(core.clock.now(), node));
             match fault {
-                None => content.complete(submission, lasting),
+                None => {}
                 // Told done, and in a cache that a power cut empties.
-                Some(DiskError::Lost) => content.complete(submission, false),
+                Some(DiskError::Lost) => {
+                    content.complete(submission, false);
+                    hurt();
+                    return Ok(());
+                }
                 Some(DiskError::Elsewhere) => {
                     let (_, pages) = content.take(submission);
                     drop(content);
                     device.misdirect(pages, lasting, &core.random.disk);
+                    hurt();
+                    return Ok(());
                 }
                 Some(DiskError::Short) => {
                     content.stop_short(submission, &core.random.disk);
@@ -278,8 +287,25 @@ impl SimFile {
                     return Err(error.to_io());
                 }
             }
+            content.complete(submission, lasting);
+            drop(content);
+            if lasting {
+                core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
+            } else if core.watchers.are_any() {
+                file.is_unsynced(number);
+            }
             Ok(())
         })
+    }
+
+    /// Shows a write to those who look on. Returns its number.
+    fn show(&self, position: u64, bytes: &[u8]) -> u64 {
+        let (core, disk) = (self.directory.core(), &self.directory.disk);
+        let (node, number) = (self.directory.process.node, disk.new_write());
+        let directory = &self.directory.path;
+        let write = SeenWrite { node, number, directory, position, bytes };
+        core.watchers.tell(|watcher| watcher.written(core.clock.now(), &write));
+        number
     }
 
     fn sync_from(&self, covered: Completion) -> Promise<io::Result<()>> {
@@ -287,18 +313,26 @@ impl SimFile {
         let disk = &self.directory.disk;
         let latency = disk.latency(&core, core.options.disk.sync);
         let fault = disk.fault(DiskOperation::Sync, &self.path);
+        let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {
-            let mut content = file.content.borrow_mut();
             match fault {
-                None => content.sync_done(covered),
+                None => {}
                 // Told done, and nothing was.
-                Some(DiskError::Lost) => {}
+                Some(DiskError::Lost) => {
+                    core.watchers.tell(|watcher| watcher.hurt(core.clock.now(), node));
+                    return Ok(());
+                }
                 Some(error) => {
                     if core.random.disk.chance(0.5) {
-                        content.sync_lost(covered);
+                        file.content.borrow_mut().sync_lost(covered);
+                        file.take_synced(covered);
                     }
                     return Err(error.to_io());
                 }
+            }
+            file.content.borrow_mut().sync_done(covered);
+            for number in file.take_synced(covered) {
+                core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
             }
             Ok(())
         })
@@ -358,7 +392,8 @@ impl File for SimFile {
     async fn write_at(&self, block: Vec<u8>, position: u64) -> io::Result<()> {
         check_aligned(position, block.len())?;
         let submission = self.file.content.borrow_mut().submit(position, &block);
-        self.write(submission).await
+        let number = self.show(position, &block);
+        self.write(submission, number).await
     }
 
     async fn sync(&self) -> io::Result<()> {

@@ -24,6 +24,7 @@ mod random;
 mod runtime;
 mod trace;
 mod tree;
+mod watch;
 mod world;
 
 pub use device::{DiskError, DiskFault, DiskOperation, Rot};
@@ -36,6 +37,7 @@ pub use node::NodeHandle;
 pub use random::{Latency, Random};
 pub use runtime::SimRuntime;
 pub use tree::DirectoryImage;
+pub use watch::{SeenBytes, SeenWrite, Watcher};
 pub use world::{Crash, Outcome, TaskPanic, World, WorldOptions};
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::{
     executor::Process,
-    image::{Content, Image, Losses},
+    image::{Completion, Content, Image, Losses},
     random::Random,
 };
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
@@ -19,11 +19,30 @@ pub(crate) struct Holder {
 pub(crate) struct FileNode {
     pub(crate) content: RefCell<Content>,
     pub(crate) holder: RefCell<Option<Holder>>,
+    /// Writes that have completed and are not durable, by their numbers, while somebody watches.
+    unsynced: RefCell<Vec<(Completion, u64)>>,
 }
 
 impl FileNode {
     pub(crate) fn new(content: Content) -> Rc<Self> {
-        Rc::new(Self { content: RefCell::new(content), holder: RefCell::new(None) })
+        Rc::new(Self {
+            content: RefCell::new(content),
+            holder: RefCell::new(None),
+            unsynced: RefCell::default(),
+        })
+    }
+
+    /// A watched write has completed, and a sync that begins from now on covers it.
+    pub(crate) fn is_unsynced(&self, number: u64) {
+        let completion = self.content.borrow().sync_begins();
+        self.unsynced.borrow_mut().push((completion, number));
+    }
+
+    /// The watched writes that a sync has covered, whether it made them durable or lost them.
+    pub(crate) fn take_synced(&self, covered: Completion) -> Vec<u64> {
+        let mut unsynced = self.unsynced.borrow_mut();
+        let count = unsynced.partition_point(|(completion, _)| *completion <= covered);
+        unsynced.drain(..count).map(|(_, number)| number).collect()
     }
 
     /// Whether a handle, or a write that is still in flight, holds the file's lock.
@@ -176,6 +195,7 @@ pub(crate) fn power_cut(directory: &DirectoryNode, random: &Random, losses: &mut
             Node::Directory(child) => power_cut(child, random, losses),
             Node::File(file) => {
                 file.content.borrow_mut().power_cut(random, losses);
+                file.unsynced.borrow_mut().clear();
                 *file.holder.borrow_mut() = None;
             }
         }

@@ -13,6 +13,7 @@ use super::{
     random::{Latency, Random},
     runtime::SimRuntime,
     trace::Trace,
+    watch::{Watcher, Watchers},
 };
 use purlin_rsm::{NodeId, ShardId};
 use std::{
@@ -160,6 +161,7 @@ impl World {
             machines: RefCell::default(),
             trace: Trace::new(options.lines_max),
             panics: RefCell::default(),
+            watchers: Watchers::default(),
             polls: Cell::new(0),
             figures: Cell::default(),
             options,
@@ -175,6 +177,11 @@ impl World {
         }
         core.begin_process(OUTSIDE, 1, None);
         Self { core }
+    }
+
+    /// Lets somebody look on, from now until the world ends. It changes nothing of what happens.
+    pub fn watch(&self, watcher: Rc<dyn Watcher>) {
+        self.core.watchers.add(watcher);
     }
 
     /// The seed.
@@ -442,6 +449,7 @@ pub(crate) struct Core {
     machines: RefCell<BTreeMap<NodeId, Machine>>,
     pub(crate) trace: Trace,
     panics: RefCell<Vec<TaskPanic>>,
+    pub(crate) watchers: Watchers,
     polls: Cell<u64>,
     figures: Cell<Figures>,
 }
@@ -581,6 +589,7 @@ impl Core {
     fn start(self: &Rc<Self>, node: NodeId, shards: u16, main: MainFactory) {
         let process = self.begin_process(node, shards, Some(main.clone()));
         self.trace.line(self.clock.now(), &format!("n{node} starts, boot {}", process.boot));
+        self.watchers.tell(|watcher| watcher.started(self.clock.now(), node, process.boot));
         for shard in (0..shards).map(ShardId) {
             let owner = Owner { process, shard };
             let body = main(self.runtime(node, shard));
@@ -641,6 +650,7 @@ impl Core {
         }
         if let Some(running) = running {
             self.executor.abort(|owner| owner.process == running.process);
+            self.watchers.tell(|watcher| watcher.ended(self.clock.now(), node, how));
         }
     }
 

@@ -373,3 +373,20 @@ fn damage(s: &Scenario, node: NodeId, shard: &str) {
     let byte = image.read(path, position, 1).expect("it is as long")[0];
     s.world.node(node).overwrite(path, position, &[byte ^ 4]).expect("it is there");
 }
+
+/// As with a batch of the log (safety W4): only what is wrong twice is wrong.
+#[test]
+fn an_identity_that_is_read_wrongly_once_is_read_again() {
+    for error in [DiskError::Device, DiskError::Short, DiskError::Elsewhere] {
+        let s = Scenario::running(9, 3, 0);
+        s.crash(ONE, Crash::Kill);
+        let path_contains = "identity".to_owned();
+        let operation = DiskOperation::Read;
+        s.world.node(ONE).arm(DiskFault { operation, path_contains, times: 1, error });
+        s.start(ONE, 1);
+        s.must_write(ONE, "again", "1", seconds(20));
+        assert!(!s.world.node(ONE).is_armed(operation), "{error:?} never happened");
+        assert_eq!(s.stops(), []);
+        s.assert_sound();
+    }
+}

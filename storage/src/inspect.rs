@@ -1,0 +1,194 @@
+//! Looking at the bytes of a WAL from outside: what one write to a segment says. Pure, read-only.
+//!
+//! For tools that print a log, and for checkers that follow the writes of a disk. A write is either a
+//! segment's first block or one batch, and [`header`] and [`batch`] say which. Nothing here decides
+//! what of a log counts: that is recovery's.
+
+use crate::{
+    batch::{self, HEADER_BYTES, Kind, Seed},
+    record::{self, Records},
+    segment::{self, FirstBlock},
+};
+use purlin_rsm::{Entry, EntryId, GroupId, HardState, Identity, PeerMemory, Sequence, Start};
+
+pub use crate::segment::BatchName;
+
+/// What a segment's first block says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SegmentHeader {
+    /// Whose log it belongs to.
+    pub identity: Identity,
+    /// The segment's number.
+    pub number: u64,
+    /// Stands in every batch of this life of the file.
+    pub epoch: u64,
+    /// The header's own sequence.
+    pub sequence: Sequence,
+    /// The last batch of the log before this segment; all zero for none.
+    pub previous: BatchName,
+    /// The oldest segment that is still needed.
+    pub oldest: u64,
+    /// The file's size.
+    pub bytes: u64,
+    /// The latest starts, the oldest first.
+    pub starts: Vec<Start>,
+}
+
+/// One batch that proves itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WrittenBatch {
+    /// The epoch of its segment.
+    pub epoch: u64,
+    /// Its place in the order of the log.
+    pub sequence: Sequence,
+    /// All up to here was durable when it was written.
+    pub watermark: Sequence,
+    /// Names it in the header of the next segment.
+    pub checksum: u32,
+    /// What it carries, in the order in which it takes effect; nothing in a closing batch.
+    pub records: Vec<Record>,
+}
+
+/// One thing that a batch makes durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Record {
+    /// A group's hard state.
+    HardState {
+        /// The group.
+        group: GroupId,
+        /// Its state.
+        state: HardState,
+        /// A copy of what an older segment holds, which changes nothing.
+        relocated: bool,
+    },
+    /// Consecutive entries of one term. They replace all at or above the first.
+    Entries {
+        /// The group.
+        group: GroupId,
+        /// At least one.
+        entries: Vec<Entry>,
+    },
+    /// The entry before a group's first.
+    Floor {
+        /// The group.
+        group: GroupId,
+        /// The entry; nothing at or below it is needed.
+        floor: EntryId,
+    },
+    /// What is remembered of a peer's shard.
+    Peer {
+        /// The memory.
+        memory: PeerMemory,
+        /// A copy of what an older segment holds, which changes nothing.
+        relocated: bool,
+    },
+}
+
+/// Reads a segment's first block of 4,096 bytes; nothing if that is no header of a known version.
+pub fn header(block: &[u8]) -> Option<SegmentHeader> {
+    let FirstBlock::Header(header) = segment::parse(block) else { return None };
+    let segment::Header { identity, number, epoch, sequence, previous, oldest, bytes, starts } =
+        header;
+    Some(SegmentHeader { identity, number, epoch, sequence, previous, oldest, bytes, starts })
+}
+
+/// Reads the batch at the start of `bytes`; nothing if there is no whole and sound one of this log.
+pub fn batch(bytes: &[u8], identity: &Identity) -> Option<WrittenBatch> {
+    let seed = Seed::new(identity);
+    let header = batch::parse(bytes, seed).filter(|header| header.is_sound(bytes, seed))?;
+    let records = match header.kind {
+        Kind::Records => &bytes[HEADER_BYTES..HEADER_BYTES + header.length],
+        Kind::Closing => &[],
+    };
+    let records: Result<Vec<Record>, _> =
+        Records::new(records).map(|record| record.map(Record::from)).collect();
+    Some(WrittenBatch {
+        epoch: header.epoch,
+        sequence: header.sequence,
+        watermark: header.watermark,
+        checksum: header.checksum,
+        records: records.ok()?,
+    })
+}
+
+impl From<record::Record<'_>> for Record {
+    fn from(record: record::Record<'_>) -> Self {
+        match record {
+            record::Record::HardState { group, state, relocated } => {
+                Self::HardState { group, state, relocated }
+            }
+            record::Record::Entries(run) => {
+                Self::Entries { group: run.group, entries: run.copied().entries().collect() }
+            }
+            record::Record::Floor { group, floor } => Self::Floor { group, floor },
+            record::Record::Peer { memory, relocated } => Self::Peer { memory, relocated },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, align::BLOCK, batch::Stamp};
+    use bytes::Bytes;
+    use purlin_rsm::{ClusterId, Incarnation, Index, NodeId, Payload, ShardId, Term};
+
+    fn identity(node: u32) -> Identity {
+        Identity {
+            cluster: ClusterId(1),
+            node: NodeId(node),
+            incarnation: Incarnation(2),
+            shard: ShardId(3),
+        }
+    }
+
+    #[test]
+    fn a_written_batch_shows_what_was_put_in() {
+        let group = GroupId(4);
+        let state = HardState { term: Term(5), vote: Some(NodeId(1)), committed: Index(0) };
+        let payload = Payload::Command(Bytes::from_static(b"x"));
+        let entries = vec![Entry { term: Term(5), index: Index(1), payload }];
+        let mut put = Batch::default();
+        put.hard_state(group, state);
+        put.entries(group, &entries);
+        let stamp = Stamp {
+            epoch: 6,
+            sequence: Sequence(7),
+            watermark: Sequence(5),
+            oldest: 1,
+            kind: Kind::Records,
+        };
+        let mut block = vec![0; BLOCK];
+        let checksum = batch::seal(&mut block, Seed::new(&identity(1)), &stamp, &put.into_bytes());
+        let seen = batch(&block, &identity(1)).expect("a sound batch");
+        let records = vec![
+            Record::HardState { group, state, relocated: false },
+            Record::Entries { group, entries },
+        ];
+        let (sequence, watermark) = (stamp.sequence, stamp.watermark);
+        assert_eq!(seen, WrittenBatch { epoch: 6, sequence, watermark, checksum, records });
+        assert_eq!(batch(&block, &identity(2)), None, "another log's");
+        block[100] ^= 1;
+        assert_eq!(batch(&block, &identity(1)), None, "a damaged one");
+        assert_eq!(header(&block), None);
+    }
+
+    #[test]
+    fn a_first_block_shows_its_header() {
+        let header_written = segment::Header {
+            identity: identity(1),
+            number: 2,
+            epoch: 3,
+            sequence: Sequence(4),
+            previous: BatchName { segment: 1, sequence: Sequence(3), checksum: 9 },
+            oldest: 1,
+            bytes: 1 << 16,
+            starts: Vec::new(),
+        };
+        let mut block = vec![0; BLOCK];
+        header_written.write(&mut block);
+        let seen = header(&block).expect("a header");
+        assert_eq!((seen.number, seen.epoch, seen.previous), (2, 3, header_written.previous));
+        assert_eq!(batch(&block, &identity(1)), None);
+    }
+}

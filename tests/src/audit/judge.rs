@@ -1,0 +1,264 @@
+//! The judgements: what is promised, against what is durable.
+
+use super::{State, ledger, streams::Told};
+use crate::sim::SeenBytes;
+use bytes::Bytes;
+use purlin_rsm::{EntryId, Envelope, GroupId, HardState, Index, Message, NodeId, Sequence, Term};
+use purlin_transport::{Facts, HelloAnswer, Pair, inspect::Content};
+use std::collections::BTreeMap;
+
+/// A replica writes `new` behind `old`: terms never go back, and a vote is never taken back (B03).
+pub(crate) fn hard_state(group: GroupId, old: HardState, new: HardState) -> Result<(), String> {
+    let is_other = old.vote.is_some() && new.vote != old.vote;
+    if new.term < old.term || new.term == old.term && is_other {
+        return Err(format!("group {group}: writes {new:?} behind {old:?}"));
+    }
+    Ok(())
+}
+
+/// Who holds an entry durably, among the voters.
+struct Holders {
+    /// By the term of their entry, how many, and one of them.
+    terms: BTreeMap<Term, (usize, NodeId)>,
+    hurt: usize,
+}
+
+impl State {
+    /// Bytes leave a node: each frame that is complete with them is judged.
+    pub(super) fn sent(&mut self, sent: &SeenBytes<'_>) {
+        match self.streams.take(sent) {
+            Ok(told) => told.into_iter().for_each(|told| self.told(told)),
+            Err(why) => self.findings.add(&format!("node {}", sent.from), &format!("sends {why}")),
+        }
+    }
+
+    pub(super) fn told(&mut self, told: Told) {
+        let Told { sender, durable, content } = told;
+        if self.hurt.contains(&sender.node) {
+            return;
+        }
+        self.findings.counts.frames += 1;
+        self.judge_durable(sender, durable);
+        match content {
+            Content::Hello(Some(hello)) => self.judge_facts(sender, &hello.facts),
+            Content::HelloAnswer(answer) => {
+                if let HelloAnswer::Accepted { facts, .. } = &*answer {
+                    self.judge_facts(sender, facts);
+                }
+            }
+            Content::Messages(envelopes) => {
+                envelopes.iter().for_each(|envelope| self.judge_message(envelope));
+            }
+            Content::Heartbeats(heartbeats) => {
+                for (group, term) in heartbeats.into_iter().filter_map(|it| it.list).flatten() {
+                    self.judge_leader(sender.node, group, term);
+                }
+            }
+            Content::Hello(None) | Content::Forwards(_) | Content::ForwardReplies(_) => {}
+        }
+    }
+
+    /// A frame says how much its sender's WAL has made durable (safety I4).
+    fn judge_durable(&mut self, sender: Pair, said: Sequence) {
+        let owner = (sender.node, sender.shard);
+        let Some(shard) = self.shards.get_mut(&owner) else { return };
+        let mut broken = shard.goes_on();
+        let durable = shard.durable();
+        if said > durable {
+            broken.push(format!("I4: says that {said} is durable, and {durable} is"));
+        }
+        self.findings.shard(owner, broken);
+    }
+
+    /// A handshake names a start, which is durable by then (safety I4).
+    fn judge_facts(&mut self, sender: Pair, facts: &Facts) {
+        let owner = (sender.node, sender.shard);
+        let Some(shard) = self.shards.get_mut(&owner) else { return };
+        let (said, start) = (facts.start(), shard.start());
+        if start != Some(said) {
+            let what = format!("I4: says that it is in {said:?}, and is in {start:?}");
+            self.findings.shard(owner, vec![what]);
+        }
+    }
+
+    fn judge_message(&mut self, envelope: &Envelope) {
+        let Envelope { from, to, group, term, message } = envelope;
+        match message {
+            Message::Vote { .. } => self.judge_vote(*from, *group, *term, *from),
+            Message::VoteReply { granted: true } => self.judge_vote(*from, *group, *term, *to),
+            Message::AppendReply { matched } => {
+                self.judge_acknowledgement(*from, *group, *term, *matched);
+            }
+            Message::Append { committed, .. } => {
+                self.judge_leader(*from, *group, *term);
+                self.judge_commit(*from, *group, *committed, *term);
+            }
+            Message::ReadProbe { .. } => self.judge_leader(*from, *group, *term),
+            // They promise nothing that could be lost.
+            Message::PreVote { .. }
+            | Message::PreVoteReply { .. }
+            | Message::VoteReply { granted: false }
+            | Message::AppendReject { .. }
+            | Message::ReadProbeReply { .. }
+            | Message::Stale => {}
+        }
+    }
+
+    /// A vote leaves only once it is durable (safety A1, B04), and is the only one of its term (B03).
+    fn judge_vote(&mut self, node: NodeId, group: GroupId, term: Term, candidate: NodeId) {
+        self.findings.counts.votes += 1;
+        let ledger = self.groups.entry(group).or_default();
+        if let Err(why) = ledger.votes(node, term, candidate) {
+            self.findings.group(node, group, &why);
+        }
+        self.judge_own_vote(node, group, term, candidate, "votes");
+    }
+
+    /// Fails unless a vote for `candidate` in `term` is durable, or a later term is.
+    fn judge_own_vote(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        term: Term,
+        candidate: NodeId,
+        does: &str,
+    ) {
+        let state = self.replica(node, group).map(|it| it.durable_state()).unwrap_or_default();
+        if state.term > term {
+            self.findings.counts.stale += 1;
+        } else if state.term < term || state.vote != Some(candidate) {
+            let what = format!("A1: {does} in term {term} for {candidate}; durable is {state:?}");
+            self.findings.group(node, group, &what);
+        }
+    }
+
+    /// What is acknowledged is durable: the newest write of each entry (safety A1, A2, B22).
+    fn judge_acknowledgement(&mut self, node: NodeId, group: GroupId, term: Term, matched: Index) {
+        self.findings.counts.acknowledgements += 1;
+        let Some(replica) = self.replica(node, group) else {
+            if matched > Index(0) {
+                let what = format!("A1: acknowledges {matched} and has written nothing");
+                self.findings.group(node, group, &what);
+            }
+            return;
+        };
+        let (state, durable, last) = (replica.state(), replica.durable(), replica.last());
+        if state.term > term {
+            // What it promised to an older leader may have been replaced since.
+            self.findings.counts.stale += 1;
+        } else if matched > durable {
+            let what = format!(
+                "A1: acknowledges {matched} in term {term}; of its log up to {last} is durable {durable}"
+            );
+            self.findings.group(node, group, &what);
+        }
+    }
+
+    /// One leader a term, whose own vote is durable, and whose log has all that was committed before.
+    fn judge_leader(&mut self, node: NodeId, group: GroupId, term: Term) {
+        self.findings.counts.leaders += 1;
+        match self.groups.entry(group).or_default().leads(node, term) {
+            Ok(false) => return,
+            Ok(true) => {}
+            Err(why) => return self.findings.group(node, group, &why),
+        }
+        self.judge_own_vote(node, group, term, node, "leads");
+        let replica = self.replica(node, group).cloned().unwrap_or_default();
+        if let Err(why) = self.groups.entry(group).or_default().is_complete(term, &replica) {
+            self.findings.group(node, group, &why);
+        }
+    }
+
+    /// `node` says or shows that `index` is committed, by the leader of `leader` or an earlier one: a
+    /// majority of the voters has it durably now (safety A4, P1).
+    pub(super) fn judge_commit(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        index: Index,
+        leader: Term,
+    ) {
+        if index <= self.groups.entry(group).or_default().committed().index {
+            return;
+        }
+        self.findings.counts.commits += 1;
+        let holders = self.holders(group, index);
+        let majority = self.voters.len() / 2 + 1;
+        let most = holders.terms.iter().max_by_key(|(_, (count, _))| *count);
+        let count = most.map_or(0, |(_, (count, _))| *count);
+        if count + holders.hurt < majority {
+            let what = format!(
+                "commits {index} in term {leader}; durable on {count} of {}: {:?}",
+                self.voters.len(),
+                self.standing(group)
+            );
+            self.findings.group(node, group, &what);
+        }
+        let Some((&term, &(_, holder))) = most else { return };
+        let committed = self.groups.entry(group).or_default().committed().index;
+        let runs = self.replica(holder, group).map(|it| it.runs(committed.next(), index));
+        let ledger = self.groups.entry(group).or_default();
+        ledger.commit(EntryId::new(term, index), leader, runs.unwrap_or_default());
+    }
+
+    fn holders(&mut self, group: GroupId, index: Index) -> Holders {
+        let mut holders = Holders { terms: BTreeMap::new(), hurt: 0 };
+        for place in 0..self.voters.len() {
+            let voter = self.voters[place];
+            if self.hurt.contains(&voter) {
+                holders.hurt += 1;
+                continue;
+            }
+            let Some(replica) = self.replica(voter, group) else { continue };
+            if let Some(term) = replica.term_at(index).filter(|_| replica.durable() >= index) {
+                holders.terms.entry(term).or_insert((0, voter)).0 += 1;
+            }
+        }
+        holders
+    }
+
+    /// How much each voter has durably, for people.
+    fn standing(&mut self, group: GroupId) -> Vec<(NodeId, Index, Index)> {
+        let voters = self.voters.clone();
+        let standing = voters.into_iter().filter_map(|voter| {
+            self.replica(voter, group).map(|it| (voter, it.durable(), it.last()))
+        });
+        standing.collect()
+    }
+
+    /// A replica has applied a command: it is committed, is the one that all replicas have there, and
+    /// was proposed for this group.
+    pub(super) fn applied(&mut self, node: NodeId, group: GroupId, id: EntryId, command: &Bytes) {
+        self.findings.counts.applied += 1;
+        let ledger = self.groups.entry(group).or_default();
+        let sum = ledger::sum(command);
+        let (applied, newest) = (ledger.applied(id, sum), ledger.newest_term());
+        if let Err(why) = applied {
+            self.findings.group(node, group, &why);
+        }
+        let proposed = self.proposed.get(&sum);
+        if let Some(groups) = proposed.filter(|groups| !groups.contains(&group)) {
+            let what = format!("applies at {id} what was proposed for {groups:?}");
+            self.findings.group(node, group, &what);
+        }
+        self.judge_commit(node, group, id.index, newest);
+    }
+
+    /// A client is told that its command is done: a majority has it durably now (P1).
+    pub(super) fn acknowledged(&mut self, group: GroupId, command: &[u8]) {
+        self.findings.counts.answers += 1;
+        let ledger = self.groups.entry(group).or_default();
+        let Some(index) = ledger.place(command) else {
+            let whose = format!("group {group}");
+            return self.findings.add(&whose, "a client's command is done and applied nowhere");
+        };
+        let term = ledger.term_of_committed(index);
+        ledger.acknowledged = ledger.acknowledged.max(index);
+        let holders = self.holders(group, index);
+        let count = term.and_then(|term| holders.terms.get(&term)).map_or(0, |(count, _)| *count);
+        if count + holders.hurt <= self.voters.len() / 2 {
+            let what = format!("a client's command is done at {index}, durable on {count} voters");
+            self.findings.add(&format!("group {group}"), &what);
+        }
+    }
+}

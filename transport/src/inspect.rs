@@ -1,0 +1,67 @@
+//! Looking at what a connection carries from outside: the items of a frame. Pure, read-only.
+//!
+//! For tools that print a capture, and for checkers that hear every message.
+
+use crate::{
+    codec::Malformed,
+    forward::{Forward, ForwardReply},
+    frame::{Frame, Kind},
+    handshake::{Answer, Hello},
+    heartbeat::Heartbeat,
+    wire,
+};
+use purlin_rsm::{Envelope, NodeId};
+
+/// What a frame carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// The dialler's first frame; nothing of one that speaks no version that we know.
+    Hello(Option<Box<Hello>>),
+    /// The listener's answer to it.
+    HelloAnswer(Box<Answer>),
+    /// Messages between replicas.
+    Messages(Vec<Envelope>),
+    /// Heartbeats.
+    Heartbeats(Vec<Heartbeat>),
+    /// Client commands for the leader at the other side.
+    Forwards(Vec<Forward>),
+    /// The outcomes of such commands.
+    ForwardReplies(Vec<ForwardReply>),
+}
+
+/// Reads the body of a frame that node `from` sends to node `to`.
+pub fn content(frame: Frame, from: NodeId, to: NodeId) -> Result<Content, Malformed> {
+    let body = frame.body;
+    Ok(match frame.kind {
+        Kind::Hello => Content::Hello(Hello::decode(body)?.ok().map(Box::new)),
+        Kind::HelloAnswer => Content::HelloAnswer(Box::new(Answer::decode(body)?)),
+        Kind::Messages => Content::Messages(wire::decode(body, from, to)?),
+        Kind::Heartbeat => Content::Heartbeats(Heartbeat::decode(body)?),
+        Kind::Forward => Content::Forwards(Forward::decode(body)?),
+        Kind::ForwardReply => Content::ForwardReplies(ForwardReply::decode(body)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{GroupId, Index, Message, Sequence, Term};
+
+    #[test]
+    fn the_items_of_a_frame_are_read() {
+        let (from, to) = (NodeId(1), NodeId(2));
+        let message = Message::AppendReply { matched: Index(9) };
+        let envelope = Envelope { from, to, group: GroupId(3), term: Term(4), message };
+        let mut body = Vec::new();
+        wire::encode(&mut body, &envelope);
+        let frame = |kind, body: &[u8]| Frame {
+            kind,
+            durable: Sequence(0),
+            body: bytes::Bytes::copy_from_slice(body),
+        };
+        let seen = content(frame(Kind::Messages, &body), from, to);
+        assert_eq!(seen, Ok(Content::Messages(vec![envelope])));
+        assert!(content(frame(Kind::Messages, &body[1..]), from, to).is_err());
+        assert!(content(frame(Kind::HelloAnswer, &[7]), from, to).is_err());
+    }
+}
