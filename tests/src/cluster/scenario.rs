@@ -83,6 +83,7 @@ impl Scenario {
             elections: RefCell::default(),
             unplugged: RefCell::default(),
         };
+        scenario.world.watch(scenario.cluster.judges.audit.clone());
         scenario.nodes().for_each(|node| scenario.init(node));
         scenario
     }

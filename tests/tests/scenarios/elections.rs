@@ -106,6 +106,23 @@ fn who_returns_after_a_long_time_alone_deposes_nobody() {
     s.assert_sound();
 }
 
+/// B16: only its way to the leader is cut. The third hears both, and elects nobody new for its sake.
+#[test]
+fn who_has_lost_nobody_but_the_leader_deposes_nobody() {
+    let s = Scenario::running(319, 3, 0);
+    let leader = one_leader(&s, &all(&s));
+    let [lost, third] = s.others(leader)[..] else { panic!("three nodes") };
+    s.world.partition(&[leader], &[lost]);
+    let elections = s.elections(GROUP);
+    // Nothing is written: its log is as good as theirs, and no reason to refuse it.
+    s.run_for(seconds(20));
+    assert_eq!(s.elections(GROUP), elections, "the leader was deposed");
+    s.must_write(third, "key", "1", seconds(2));
+    s.world.heal();
+    agree(&s, &all(&s), "key", "1");
+    s.assert_sound();
+}
+
 /// B17: a cut that never heals, in each direction, at a follower.
 #[test]
 fn a_follower_that_is_cut_one_way_for_ever_disturbs_nobody() {
