@@ -23,12 +23,14 @@ const MEMORY_KIB: u64 = 6 << 20;
 
 /// See the module.
 pub(super) struct Workshop {
-    /// The user's tree.
-    root: PathBuf,
     /// Everything of ours lies here.
     folder: PathBuf,
-    /// The copy.
+    /// The user's tree as it was at the beginning: they may go on working.
+    sound: PathBuf,
+    /// The copy that is patched.
     tree: PathBuf,
+    /// What is in both.
+    files: BTreeSet<PathBuf>,
     /// Two of us would patch the same copy.
     _lock: File,
 }
@@ -37,40 +39,22 @@ impl Workshop {
     /// Makes the copy, or brings the one of the last time up to date.
     pub(super) fn open(root: &Path) -> Result<Self> {
         let folder = root.join("target/mutants");
-        let tree = folder.join("tree");
+        let (sound, tree) = (folder.join("sound"), folder.join("tree"));
         fs::create_dir_all(&tree).map_err(|error| at(&tree, error))?;
+        fs::create_dir_all(&sound).map_err(|error| at(&sound, error))?;
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(|error| at(&path, error))?;
         lock.try_lock().map_err(|error| format!("another run is at work: {error}"))?;
-        let workshop = Self { root: root.to_owned(), folder, tree, _lock: lock };
+        let files = listed(root)?;
+        make_equal(root, &sound, &files)?;
+        let workshop = Self { folder, sound, tree, files, _lock: lock };
         workshop.refresh()?;
         Ok(workshop)
     }
 
-    /// Makes the copy equal to the tree again. A file that is equal already is left alone, so that
-    /// nothing is built for it.
+    /// Takes back what was patched.
     pub(super) fn refresh(&self) -> Result<()> {
-        let wanted = self.listed()?;
-        for name in &wanted {
-            let (from, to) = (self.root.join(name), self.tree.join(name));
-            let content = fs::read(&from).map_err(|error| at(&from, error))?;
-            if fs::read(&to).is_ok_and(|copied| copied == content) {
-                continue;
-            }
-            let folder = to.parent().expect("it lies in the tree");
-            fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
-            fs::write(&to, content).map_err(|error| at(&to, error))?;
-        }
-        remove_others(&self.tree, &self.tree, &wanted)
-    }
-
-    /// The files of the tree that are not ignored, and are there.
-    fn listed(&self) -> Result<BTreeSet<PathBuf>> {
-        let mut git = Command::new("git");
-        git.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
-        let listed = run(git.current_dir(&self.root), BUILD_PATIENCE)?;
-        let names = listed.lines.into_iter().map(PathBuf::from);
-        Ok(names.filter(|name| self.root.join(name).is_file()).collect())
+        make_equal(&self.sound, &self.tree, &self.files)
     }
 
     /// Applies a patch to the copy.
@@ -192,6 +176,30 @@ fn run(command: &mut Command, patience: Duration) -> Result<Watched> {
     Err(error.or(watched.lines.last()).cloned().unwrap_or_default())
 }
 
+/// The files of the user's tree that are not ignored, and are there.
+fn listed(root: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root);
+    let names = run(&mut git, BUILD_PATIENCE)?.lines.into_iter().map(PathBuf::from);
+    Ok(names.filter(|name| root.join(name).is_file()).collect())
+}
+
+/// Makes `to` hold these `files` of `from`, and nothing else. A file that is equal already is left
+/// alone, so that nothing is built for it.
+fn make_equal(from: &Path, to: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
+    for name in files {
+        let (from, to) = (from.join(name), to.join(name));
+        let content = fs::read(&from).map_err(|error| at(&from, error))?;
+        if fs::read(&to).is_ok_and(|copied| copied == content) {
+            continue;
+        }
+        let folder = to.parent().expect("it lies in the tree");
+        fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
+        fs::write(&to, content).map_err(|error| at(&to, error))?;
+    }
+    remove_others(to, to, files)
+}
+
 /// Removes the files below `folder` that are not `wanted`.
 fn remove_others(tree: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(|error| at(folder, error))? {
@@ -208,4 +216,33 @@ fn remove_others(tree: &Path, folder: &Path, wanted: &BTreeSet<PathBuf>) -> Resu
 
 fn at(path: &Path, error: std::io::Error) -> String {
     format!("{}: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_becomes_equal_and_what_is_equal_is_left_alone() {
+        let folder = std::env::temp_dir().join(format!("purlin-mutants-{}", std::process::id()));
+        let (from, to) = (folder.join("from"), folder.join("to"));
+        let write = |path: PathBuf, text: &str| {
+            fs::create_dir_all(path.parent().expect("it has a folder")).expect("it can be made");
+            fs::write(path, text).expect("it can be written");
+        };
+        ["same", "deep/changed"].iter().for_each(|name| write(from.join(name), name));
+        write(to.join("same"), "same");
+        write(to.join("deep/changed"), "patched");
+        write(to.join("deep/added"), "by a patch");
+        let changed_at = |name: &str| fs::metadata(to.join(name)).and_then(|it| it.modified()).ok();
+        let before = changed_at("same");
+        let files = ["same", "deep/changed"].into_iter().map(PathBuf::from).collect();
+        make_equal(&from, &to, &files).expect("both can be read and written");
+        assert_eq!(
+            fs::read_to_string(to.join("deep/changed")).ok().as_deref(),
+            Some("deep/changed")
+        );
+        assert_eq!((changed_at("same"), to.join("deep/added").exists()), (before, false));
+        fs::remove_dir_all(&folder).expect("it can be removed");
+    }
 }
