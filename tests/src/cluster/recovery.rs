@@ -138,12 +138,18 @@ impl<S: Subject> Cluster<S> {
             });
             led.collect::<BTreeSet<_>>().len() == self.options.groups as usize
         };
-        // The slowest clock stretches a timeout.
-        let timeout = RaftOptions::default().election_timeout.end;
-        let limit = timeout * ELECTION_TIMEOUTS * 1_000 / self.options.world.clock_rate.start;
+        let limit = self.slowest_campaign() * ELECTION_TIMEOUTS;
         if self.run_while_reviving_for(world, limit, led) != Outcome::Reached {
             self.violation(format!("groups without a leader {limit:?} after all shards run"));
         }
+    }
+
+    /// An election timeout by the slowest clock, and a campaign over the slowest link and disk: two
+    /// candidates that are slow find each other in the way more often.
+    fn slowest_campaign(&self) -> Duration {
+        let world = &self.options.world;
+        let timeout = RaftOptions::default().election_timeout.end * 1_000 / world.clock_rate.start;
+        timeout + 4 * world.net.link.end + world.net.jitter.spike_max + world.disk.write.spike_max
     }
 
     fn expect_answers(self: &Rc<Self>, world: &World, core: &[NodeId]) -> bool {
