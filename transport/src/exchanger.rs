@@ -254,6 +254,14 @@ impl<N: Net> Exchanger<N> {
         self.arrange(facts.node);
     }
 
+    /// A shard that dials us says too how many its node has: the first one, which we ask, may have
+    /// stopped while the others go on.
+    pub(crate) fn told_by_dialler(self: &Rc<Self>, facts: &Facts) {
+        if facts.shard != ShardId(0) && self.registry.borrow().is_in_doubt(facts.node) {
+            self.learned(facts);
+        }
+    }
+
     pub(crate) fn outbound_up(&self, peer: &Peer, facts: Facts) {
         peer.outbox.borrow_mut().clear();
         peer.is_up.set(true);

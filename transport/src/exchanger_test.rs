@@ -311,6 +311,20 @@ fn the_first_shard_is_asked_how_many_there_are() {
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
 }
 
+/// The first shard of a node has stopped, and one of its peers has restarted since (the others go on).
+#[test]
+fn a_peer_that_dials_us_says_how_many_shards_there_are() {
+    let (mut world, second) = (World::new(), Pair::new(NodeId(2), ShardId(1)));
+    world.start(facts(at(1), 1), config());
+    world.start(facts(second, 2), config());
+    world.nodes[&at(1)].want(NodeId(2), |shards| (0..shards).map(ShardId).collect());
+    world.tick(20);
+    assert!(!world.nodes[&at(1)].is_connected(second).0, "nobody has said that it is there");
+    world.nodes[&second].want(NodeId(1), |_| vec![ShardId(0)]);
+    world.tick(20);
+    assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
+}
+
 #[test]
 fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
     let mut world = World::new();

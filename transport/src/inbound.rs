@@ -210,7 +210,7 @@ impl<N: Net> Connection<N> {
     /// Hands in frames until the connection ends.
     async fn read(
         &mut self,
-        exchanger: &Exchanger<N>,
+        exchanger: &Rc<Exchanger<N>>,
         facts: &Facts,
     ) -> Result<std::convert::Infallible, Ended> {
         let peer = facts.pair();
@@ -219,6 +219,7 @@ impl<N: Net> Connection<N> {
             Installed::Replaced => exchanger.emit(Event::InboundLost(peer), 0),
             Installed::First => {}
         }
+        exchanger.told_by_dialler(facts);
         exchanger.inbound_up(facts.clone());
         self.decoder.set_body_bytes_max(exchanger.config.frame_bytes_max);
         loop {

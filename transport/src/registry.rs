@@ -36,6 +36,12 @@ impl Registry {
         self.nodes.entry(node).or_default().shards = Some(shards);
     }
 
+    /// Whether shards of the node are wanted, and nobody has said how many there are.
+    pub(crate) fn is_in_doubt(&self, node: NodeId) -> bool {
+        let known = self.nodes.get(&node);
+        known.is_some_and(|known| known.wanted.is_some() && known.shards.is_none())
+    }
+
     /// Which shards of the node are wanted; `None` as long as it has not said how many it has, and
     /// shard 0 must be asked.
     pub(crate) fn wanted(&self, node: NodeId) -> Option<BTreeSet<ShardId>> {
