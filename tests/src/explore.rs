@@ -12,7 +12,10 @@ pub use arguments::Arguments;
 
 use crate::cluster::{self, ClusterOptions, Report, Subject};
 use clap::Parser as _;
-use std::process::ExitCode;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
 
 /// Parses the command line and does what it says, with the subject that `draw` makes for a seed.
 /// `command` is how one runs this program, to be told with a failure.
@@ -43,8 +46,13 @@ impl<S: Subject, F: Fn(u64) -> S + Sync> Explorer<F> {
         options
     }
 
+    /// A panic of the simulator itself is a failure of its seed as well.
     fn run(&self, seed: u64, options: &ClusterOptions) -> Report {
-        cluster::run(seed, (self.draw)(seed), options.clone())
+        let run = || cluster::run(seed, (self.draw)(seed), options.clone());
+        catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Report {
+            violations: vec!["the simulator itself panicked, see above".to_owned()],
+            ..Report::default()
+        })
     }
 
     /// One seed again, with all that there is to be told of it.

@@ -255,10 +255,11 @@ impl<N: Net> Exchanger<N> {
     }
 
     /// A shard that dials us says too how many its node has: the first one, which we ask, may have
-    /// stopped while the others go on.
+    /// stopped while the others go on. It is asked nevertheless, since its answer tells more.
     pub(crate) fn told_by_dialler(self: &Rc<Self>, facts: &Facts) {
         if facts.shard != ShardId(0) && self.registry.borrow().is_in_doubt(facts.node) {
-            self.learned(facts);
+            self.registry.borrow_mut().learn(facts.node, facts.shards);
+            self.keep_wanted(facts.node);
         }
     }
 
@@ -333,11 +334,17 @@ impl<N: Net> Exchanger<N> {
         let Some(wanted) = wanted else {
             return self.keep(Pair::new(node, ShardId(0)), Want::Learning);
         };
-        for peer in self.peers.borrow().values() {
-            if peer.pair.node == node && !wanted.contains(&peer.pair.shard) {
+        for peer in self.peers.borrow().values().filter(|peer| peer.pair.node == node) {
+            // Who is only asked ends by its answer, which tells more than the number of shards.
+            if peer.want.get() == Want::Sending && !wanted.contains(&peer.pair.shard) {
                 peer.unwant();
             }
         }
+        self.keep_wanted(node);
+    }
+
+    fn keep_wanted(self: &Rc<Self>, node: NodeId) {
+        let wanted = self.registry.borrow().wanted(node).unwrap_or_default();
         wanted.iter().for_each(|shard| self.keep(Pair::new(node, *shard), Want::Sending));
     }
 

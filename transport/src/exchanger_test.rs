@@ -325,6 +325,23 @@ fn a_peer_that_dials_us_says_how_many_shards_there_are() {
     assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
 }
 
+/// Its answer is the only one that says that it has met us (safety I2).
+#[test]
+fn the_first_shard_is_asked_even_if_another_has_said_how_many_there_are() {
+    let (mut world, second) = (World::new(), Pair::new(NodeId(2), ShardId(1)));
+    world.start(facts(at(1), 1), config());
+    world.start(facts(second, 2), config());
+    world.nodes[&at(1)].want(NodeId(2), |_| vec![ShardId(1)]);
+    world.nodes[&second].want(NodeId(1), |_| vec![ShardId(0)]);
+    world.tick(20);
+    assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
+    world.poll(at(1));
+    world.start(facts(at(2), 2), config());
+    world.tick(20);
+    let events = world.poll(at(1));
+    assert!(matches!(&events[..], [Event::Learned(facts)] if facts.pair() == at(2)), "{events:?}");
+}
+
 #[test]
 fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
     let mut world = World::new();

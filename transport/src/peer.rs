@@ -114,6 +114,7 @@ async fn attempt<N: Net>(
     exchanger.learned(&facts);
     if peer.want.get() != Want::Sending {
         if was_learning {
+            peer.want.set(Want::Nothing);
             exchanger.emit(Event::Learned(facts), 0);
         }
         let _ = writer.close().await;

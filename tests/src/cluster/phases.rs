@@ -3,7 +3,7 @@
 use super::{Cluster, Report, Subject};
 use crate::{
     checker::linearizability::{self, Verdict},
-    sim::{Crash, Nemesis, Outcome, World},
+    sim::{Crash, Fault, Nemesis, Outcome, World},
 };
 use purlin::{ErrorKind, reach::Counts};
 use std::{collections::BTreeMap, rc::Rc};
@@ -42,8 +42,15 @@ impl<S: Subject> Cluster<S> {
     /// A disk that was told to fail may stop a shard, and what has befallen a node's bytes; nothing else
     /// may.
     pub(super) fn judge_stops(&self, nemesis: &Nemesis) {
+        let kinds = &self.options.faults.kinds;
+        let hangs = [Fault::HangDisk, Fault::SlowStart].iter().any(|fault| kinds.contains(fault));
         for (node, error) in self.processes.stops.borrow().iter() {
-            let is_allowed = matches!(error.kind, ErrorKind::Disk | ErrorKind::Environment);
+            let is_allowed = match error.kind {
+                ErrorKind::Disk | ErrorKind::Environment => true,
+                // The last writes of a killed process, on a disk that hangs, still hold its files.
+                ErrorKind::DataDirectory => hangs,
+                _ => false,
+            };
             let is_explained = nemesis.hurt().get(node).is_some_and(|it| it.explains(error.kind));
             if !is_allowed && !is_explained {
                 self.violation(format!("node {node} stopped: {error}"));
