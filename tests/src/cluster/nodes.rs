@@ -28,8 +28,10 @@ pub(super) struct Processes {
     pub(super) locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     /// Nodes with a shard that has stopped: they are started again when all is calm.
     pub(super) stopped: RefCell<BTreeSet<NodeId>>,
-    /// Nodes that were started again when all was calm already.
-    pub(super) revived: RefCell<BTreeSet<NodeId>>,
+    /// Nodes that are not started again when they stop: their bytes were hurt.
+    pub(super) given_up: RefCell<BTreeSet<NodeId>>,
+    /// How often nodes were started again when all was calm already.
+    pub(super) revived: RefCell<BTreeMap<NodeId, u32>>,
     /// Why shards have stopped, in that order.
     pub(super) stops: RefCell<Vec<(NodeId, purlin::Error)>>,
     /// How often nodes were started.

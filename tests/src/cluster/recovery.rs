@@ -19,6 +19,8 @@ const HALTED: Duration = Duration::from_secs(15);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it waits before it asks again.
 const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// How often a node is started again that stops by itself after all faults.
+const REVIVALS_MAX: u32 = 6;
 /// Each group has a leader this many election timeouts after the shards of a majority run.
 const ELECTION_TIMEOUTS: u32 = 10;
 /// A group that works moves on by no more terms while nothing goes wrong.
@@ -77,6 +79,7 @@ impl<S: Subject> Cluster<S> {
             return self.is_over.set(true);
         }
         let core = self.forsake(world, &hurt);
+        *self.processes.given_up.borrow_mut() = hurt.clone();
         self.expect_leaders(world, &core);
         if !self.expect_answers(world, &core) {
             return;
@@ -131,8 +134,7 @@ impl<S: Subject> Cluster<S> {
         }
         let led = || {
             let locals = self.processes.locals.borrow();
-            let boards = locals.iter().filter(|((_, shard), _)| *shard == ShardId(0));
-            let led = boards.flat_map(|((node, _), local)| {
+            let led = locals.iter().flat_map(|((node, _), local)| {
                 let leads = |status: &GroupStatus| status.leader == Some(*node);
                 local.board().groups().filter(leads).map(|status| status.group).collect::<Vec<_>>()
             });
@@ -202,8 +204,8 @@ impl<S: Subject> Cluster<S> {
     }
 
     /// Runs until `condition` holds. A write or sync that was under way when the faults ended may still
-    /// fail, and stop its shard: whoever runs the node starts it again, once. A node that stops a second
-    /// time stays down, and so shows.
+    /// fail, and stop its shard, or hold its file against the next process: whoever runs the node starts
+    /// it again, a few times. A node that stops on and on stays down, and so shows.
     fn run_while_reviving_for(
         &self,
         world: &World,
@@ -213,15 +215,19 @@ impl<S: Subject> Cluster<S> {
         let end = world.now() + limit;
         let (stopped, revived) = (&self.processes.stopped, &self.processes.revived);
         loop {
-            let is_anybody_down =
-                || stopped.borrow().iter().any(|it| !revived.borrow().contains(it));
+            let has_chances = |node: &NodeId| {
+                !self.processes.given_up.borrow().contains(node)
+                    && revived.borrow().get(node).is_none_or(|it| *it < REVIVALS_MAX)
+            };
+            let is_anybody_down = || stopped.borrow().iter().any(has_chances);
             let left = end.saturating_sub(world.now());
             let outcome = world.run_until(left, || condition() || is_anybody_down());
             if outcome != Outcome::Reached || condition() {
                 return outcome;
             }
             for node in stopped.take() {
-                if revived.borrow_mut().insert(node) {
+                if has_chances(&node) {
+                    *revived.borrow_mut().entry(node).or_default() += 1;
                     world.crash(node, Crash::Kill);
                     world.restart(node);
                 }
