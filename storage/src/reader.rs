@@ -122,7 +122,9 @@ impl<D: Disk> Wal<D> {
     ) -> Result<bool, StorageError> {
         let mut at = mark.at;
         while read.next < end && !read.is_enough() {
-            let Some(segment) = self.segment_from(at.segment) else { return Ok(false) };
+            let Some(segment) = self.needed_segment(group, at.segment, read.next) else {
+                return Ok(false);
+            };
             let mut scanner = Scanner::new(&segment.file, segment.bytes, self.seed, READ_CHUNK);
             while at.position() < segment.end.get() && read.next < end && !read.is_enough() {
                 let damaged = |what: &str| self.damaged(&segment.name, at.position(), what);
@@ -141,9 +143,19 @@ impl<D: Disk> Wal<D> {
         Ok(true)
     }
 
-    /// The segment with this number, or the next one that there is.
-    fn segment_from(&self, number: u64) -> Option<Rc<Segment<D::File>>> {
-        self.state.borrow().segments.range(number..).next().map(|(_, segment)| segment.clone())
+    /// The segment with this number, or the next one that there is. Nothing once the group's entry at
+    /// `next` is forgotten: what holds it may be released, and a younger segment would begin too late.
+    fn needed_segment(
+        &self,
+        group: GroupId,
+        number: u64,
+        next: Index,
+    ) -> Option<Rc<Segment<D::File>>> {
+        let state = self.state.borrow();
+        if next < state.live.groups.get(&group)?.first() {
+            return None;
+        }
+        state.segments.range(number..).next().map(|(_, segment)| segment.clone())
     }
 
     fn damaged(&self, segment: &str, offset: u64, what: &str) -> StorageError {

@@ -1231,6 +1231,33 @@ fn a_file_that_is_read_is_not_recycled_under_the_read() {
     }
 }
 
+/// A reader that lags behind by segments, which go while it reads: it ends early, and finds no gap.
+#[test]
+fn a_read_ends_where_the_segments_behind_it_are_released() {
+    let mut cut_short = 0;
+    for seed in 0..30 {
+        let mut h = Harness::new(small(), seed);
+        h.write(append(1, 1, 1..600, 500));
+        h.disk.hold();
+        let wal = h.wal();
+        let mut steps = 0;
+        let read = h.block_on_with(
+            async move { wal.read(GroupId(1), Index(1)..Index(600), usize::MAX).await },
+            |h| {
+                steps += 1;
+                if steps == 1 + seed % 5 {
+                    h.wal().forget(GroupId(1), Index(590));
+                    h.release();
+                }
+            },
+        );
+        let read = read.unwrap();
+        assert!(!read.is_empty() && entries(1, 1..600, 500).starts_with(&read), "seed {seed}");
+        cut_short += usize::from(read.len() < 599);
+    }
+    assert!(cut_short > 10, "{cut_short}");
+}
+
 /// Three entries in each of eight batches; in the last four they replace those of the first four.
 fn replaced_one_by_one(h: &mut Harness) -> Vec<Entry> {
     for term in [1, 2] {
