@@ -18,7 +18,7 @@
 use crate::{
     batch::{self, Kind, Seed, Stamp},
     index::Location,
-    segment::{BatchName, FIRST_BATCH, Header},
+    segment::{BatchName, Header},
 };
 use purlin_rsm::Sequence;
 use std::collections::VecDeque;
@@ -46,6 +46,11 @@ pub(crate) struct Carried {
 impl Carried {
     pub(crate) fn written_bytes(&self) -> usize {
         batch::written_bytes(self.records.len())
+    }
+
+    /// Where the next batch will lie.
+    pub(crate) fn behind(&self) -> Location {
+        self.at.behind(self.written_bytes())
     }
 
     /// Lays it out in `block`, as a batch of the segment with this header. Returns its new name.
@@ -85,14 +90,13 @@ impl Carry {
     /// Where the batches will lie in segment `number`, behind a header with sequence `header`. Those
     /// without records only told of a watermark.
     pub(crate) fn take_batches(&mut self, number: u64, header: Sequence) -> Vec<Carried> {
-        let (mut position, mut sequence) = (FIRST_BATCH, header);
+        let (mut at, mut sequence) = (Location::first(number), header);
         let unproven = std::mem::take(&mut self.unproven).into_iter();
         let with_records = unproven.filter(|batch| !batch.records.is_empty());
         let carried = with_records.map(|batch| {
             sequence = Sequence(sequence.0 + 1);
-            let at = Location { segment: number, position };
             let carried = Carried { sequence, at, records: batch.records };
-            position += carried.written_bytes() as u64;
+            at = carried.behind();
             carried
         });
         carried.collect()
@@ -122,7 +126,7 @@ mod tests {
         let mut carry = carry();
         assert_eq!(carry.proven, name(12));
         let carried = carry.take_batches(7, Sequence(100));
-        let places = carried.iter().map(|batch| (batch.sequence.0, batch.at.position));
+        let places = carried.iter().map(|batch| (batch.sequence.0, batch.at.position()));
         assert_eq!(places.collect::<Vec<_>>(), [(101, 4096), (102, 8192), (103, 16384)]);
         assert!(carried.iter().all(|batch| batch.at.segment == 7));
         assert_eq!(carried[0].records, b"b");

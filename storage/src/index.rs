@@ -5,14 +5,36 @@
 //! look-up reads at most that much that it does not need, and all groups together have at most
 //! 2^20 marks of 24 bytes for each GiB of WAL, 24 MiB, beside those of replaced entries.
 
+use crate::{align::BLOCK, segment::FIRST_BATCH};
 use purlin_rsm::Index;
 use std::ops::Range;
 
-/// A place in the WAL where a batch lies.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+/// A place in the WAL where a batch lies, and which batch of its segment that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Location {
     pub(crate) segment: u64,
-    pub(crate) position: u64,
+    /// In blocks, of which a segment has at most 2^20.
+    block: u32,
+    /// How far its sequence is above that of the segment's header: 1 for the first batch.
+    pub(crate) nth: u32,
+}
+
+impl Location {
+    /// Of the first batch in a segment.
+    pub(crate) fn first(segment: u64) -> Self {
+        Self { segment, block: (FIRST_BATCH / BLOCK as u64) as u32, nth: 1 }
+    }
+
+    /// Of the next batch in the same segment, behind one of `written_bytes` here.
+    pub(crate) fn behind(self, written_bytes: usize) -> Self {
+        let blocks = (written_bytes / BLOCK) as u32;
+        Self { block: self.block + blocks, nth: self.nth + 1, ..self }
+    }
+
+    /// In bytes.
+    pub(crate) fn position(self) -> u64 {
+        u64::from(self.block) * BLOCK as u64
+    }
 }
 
 /// From the batch at `at` on, the group's entries stand in order from `first`.
@@ -21,6 +43,8 @@ pub(crate) struct Mark {
     pub(crate) first: Index,
     pub(crate) at: Location,
 }
+
+const _: () = assert!(size_of::<Mark>() == 24);
 
 /// The marks of one group.
 ///
@@ -90,7 +114,7 @@ mod tests {
     use super::*;
 
     fn at(position: u64) -> Location {
-        Location { segment: 1, position }
+        Location { segment: 1, block: (position / BLOCK as u64) as u32, nth: 1 }
     }
 
     #[test]

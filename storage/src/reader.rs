@@ -8,10 +8,10 @@ use crate::{
     batch,
     disk::Disk,
     error::StorageError,
-    index::Mark,
+    index::{Location, Mark},
     record::{EntryRun, Record, Records},
     scan::{READ_CHUNK, Scanner},
-    segment::{FIRST_BATCH, Segment},
+    segment::Segment,
     wal::Wal,
 };
 use purlin_rsm::{Entry, GroupId, Index, Sequence};
@@ -120,31 +120,42 @@ impl<D: Disk> Wal<D> {
         end: Index,
         read: &mut Collected,
     ) -> Result<bool, StorageError> {
-        let mut number = mark.at.segment;
-        let mut position = mark.at.position;
-        let mut is_first = true;
+        let mut at = mark.at;
         while read.next < end && !read.is_enough() {
-            let Some(segment) = self.segment_from(number) else { return Ok(false) };
+            let Some(segment) = self.needed_segment(group, at.segment, read.next) else {
+                return Ok(false);
+            };
             let mut scanner = Scanner::new(&segment.file, segment.bytes, self.seed, READ_CHUNK);
-            while position < segment.end.get() && read.next < end && !read.is_enough() {
-                let damaged = |what: &str| self.damaged(&segment.name, position, what);
-                let found = scanner.batch(position, segment.epoch, None).await;
+            while at.position() < segment.end.get() && read.next < end && !read.is_enough() {
+                let damaged = |what: &str| self.damaged(&segment.name, at.position(), what);
+                // Any other batch of the segment is sound too, and what it holds may be replaced.
+                let sequence = Sequence(segment.sequence.0 + u64::from(at.nth));
+                let found = scanner.batch(at.position(), segment.epoch, sequence).await;
                 let (header, records) = found
                     .map_err(|error| self.unreadable(&segment.name, error))?
                     .ok_or_else(|| damaged("a durable batch is not readable any more"))?;
-                take_runs(records, group, is_first.then_some(mark.first), end, read)
-                    .map_err(damaged)?;
-                is_first = false;
-                position += header.written_bytes() as u64;
+                let first = (at == mark.at).then_some(mark.first);
+                take_runs(records, group, first, end, read).map_err(damaged)?;
+                at = at.behind(header.written_bytes());
             }
-            (number, position) = (segment.number + 1, FIRST_BATCH);
+            at = Location::first(segment.number + 1);
         }
         Ok(true)
     }
 
-    /// The segment with this number, or the next one that there is.
-    fn segment_from(&self, number: u64) -> Option<Rc<Segment<D::File>>> {
-        self.state.borrow().segments.range(number..).next().map(|(_, segment)| segment.clone())
+    /// The segment with this number, or the next one that there is. Nothing once the group's entry at
+    /// `next` is forgotten: what holds it may be released, and a younger segment would begin too late.
+    fn needed_segment(
+        &self,
+        group: GroupId,
+        number: u64,
+        next: Index,
+    ) -> Option<Rc<Segment<D::File>>> {
+        let state = self.state.borrow();
+        if next < state.live.groups.get(&group)?.first() {
+            return None;
+        }
+        state.segments.range(number..).next().map(|(_, segment)| segment.clone())
     }
 
     fn damaged(&self, segment: &str, offset: u64, what: &str) -> StorageError {

@@ -22,6 +22,7 @@ use crate::{
     config::WalConfig,
     disk::{Disk, Durability, File},
     error::{StorageError, is_full},
+    index::Location,
     live::Live,
     reserve::{self, Reserve},
     segment::{self, BatchName, FIRST_BATCH, Header, STARTS_MAX, Segment},
@@ -253,6 +254,7 @@ impl<D: Disk> Site<'_, D> {
             number: header.number,
             name: segment::name(header.number),
             epoch: header.epoch,
+            sequence: header.sequence,
             bytes: header.bytes,
             end: Cell::new(begun.end),
             file: begun.file,
@@ -277,6 +279,7 @@ impl<D: Disk> Site<'_, D> {
             active,
             reserve: Reserve::new(header.number + 1, free),
             last_batch: begun.last,
+            planned: carried.last().map_or(Location::first(header.number), Carried::behind),
             header_sequence: header.sequence,
             durable: Sequence(header.sequence.0 + carried.len() as u64),
             oldest: header.oldest,
@@ -301,9 +304,9 @@ impl<D: Disk> Site<'_, D> {
         for batch in carried {
             let mut block = begun.file.block(batch.written_bytes());
             begun.last = batch.seal(block.as_mut(), Seed::new(&header.identity), header);
-            let written = begun.file.write_at(block, batch.at.position).await;
+            let written = begun.file.write_at(block, batch.at.position()).await;
             written.map_err(|error| self.io("writing what a start carries on", error))?;
-            begun.end = batch.at.position + batch.written_bytes() as u64;
+            begun.end = batch.behind().position();
         }
         self.write_header(&begun.file, header).await?;
         let unfinished = segment::unfinished_name(header.number);

@@ -44,7 +44,7 @@ impl<'a, F: File> Scanner<'a, F> {
         &mut self,
         position: u64,
         epoch: u64,
-        sequence: Option<Sequence>,
+        sequence: Sequence,
     ) -> io::Result<Option<(batch::Header, &[u8])>> {
         let mut header = self.check(position, epoch, sequence).await?;
         if header.is_none() {
@@ -63,12 +63,12 @@ impl<'a, F: File> Scanner<'a, F> {
         &mut self,
         position: u64,
         epoch: u64,
-        sequence: Option<Sequence>,
+        sequence: Sequence,
     ) -> io::Result<Option<batch::Header>> {
         let Some(header) = self.header(position).await? else { return Ok(None) };
         let written = header.written_bytes();
         if header.epoch != epoch
-            || sequence.is_some_and(|sequence| header.sequence != sequence)
+            || header.sequence != sequence
             || written > WalConfig::write_bytes_max(self.bytes)
             || position + written as u64 > self.bytes
         {

@@ -47,6 +47,8 @@ pub(crate) struct Segment<F> {
     pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) epoch: u64,
+    /// The header's own.
+    pub(crate) sequence: Sequence,
     pub(crate) bytes: u64,
     /// Where the next batch would lie.
     pub(crate) end: Cell<u64>,

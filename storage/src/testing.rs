@@ -81,6 +81,8 @@ pub(crate) struct Faults {
     pub(crate) is_reading_short: bool,
     /// How many reads go well before one returns a flipped bit.
     pub(crate) flip_read_after: Option<usize>,
+    /// The next read returns what lies at this position instead.
+    pub(crate) read_elsewhere: Option<u64>,
 }
 
 /// What reached the device, in order.
@@ -398,8 +400,9 @@ impl File for MemoryFile {
         }
         let is_cut = shared.faults.is_reading_short && len > BLOCK;
         let len = if is_cut { len - BLOCK } else { len };
+        let elsewhere = shared.faults.read_elsewhere.take();
         let bytes = &shared.nodes[&self.node].bytes;
-        let start = (position as usize).min(bytes.len());
+        let start = (elsewhere.unwrap_or(position) as usize).min(bytes.len());
         let mut block = bytes[start..bytes.len().min(start + len)].to_vec();
         match shared.faults.flip_read_after {
             Some(0) => {

@@ -159,6 +159,8 @@ pub(crate) struct Opened<D: Disk> {
     pub(crate) active: Rc<Segment<D::File>>,
     pub(crate) reserve: Reserve<D::File>,
     pub(crate) last_batch: BatchName,
+    /// Where the next batch will lie.
+    pub(crate) planned: Location,
     /// Of the active segment's header, which says that all before it is durable.
     pub(crate) header_sequence: Sequence,
     /// What is durable: the header, and what was carried behind it.
@@ -173,7 +175,7 @@ impl<D: Disk> Wal<D> {
         let state = State {
             pipeline: Pipeline::new(opened.header_sequence, opened.durable),
             live: opened.live,
-            planned: Location { segment: opened.active.number, position: opened.active.end.get() },
+            planned: opened.planned,
             segments: opened.segments,
             active: opened.active,
             reserve: opened.reserve,
@@ -302,10 +304,10 @@ impl<D: Disk> Wal<D> {
         if state.failure.is_some() || !state.pipeline.wants_closing() {
             return;
         }
-        if state.planned.position + BLOCK as u64 <= self.config.segment_bytes {
+        if state.planned.position() + BLOCK as u64 <= self.config.segment_bytes {
             purlin_rsm::sometimes!("closing batch written");
             state.pipeline.plan_batch(Kind::Closing, Bytes::new());
-            state.planned.position += BLOCK as u64;
+            state.planned = state.planned.behind(BLOCK);
         } else {
             purlin_rsm::sometimes!("header written instead of a closing batch");
             // The next segment's header names the last batch, which says the same.
@@ -506,6 +508,7 @@ impl<D: Disk> Wal<D> {
             number,
             name: prepared.name,
             epoch,
+            sequence,
             bytes: self.config.segment_bytes,
             end: Cell::new(FIRST_BATCH),
             file: prepared.file,
@@ -556,7 +559,7 @@ impl<F: File> State<F> {
 
     /// Whether all `cuts` of a batch with entries fit without touching the reserve (safety W8).
     fn has_room(&self, cuts: &[Range<usize>], segment_bytes: u64) -> bool {
-        let mut position = self.planned.position;
+        let mut position = self.planned.position();
         let mut rotations = 0;
         for cut in cuts {
             let written = batch::written_bytes(cut.len()) as u64;
@@ -572,18 +575,18 @@ impl<F: File> State<F> {
     /// Decides where a batch will lie, and lets the index know.
     fn plan(&mut self, records: Bytes, urgent: bool, segment_bytes: u64) {
         let written = batch::written_bytes(records.len());
-        if self.planned.position + written as u64 > segment_bytes {
+        if self.planned.position() + written as u64 > segment_bytes {
             self.plan_header(urgent);
         }
         let sequence = self.pipeline.plan_batch(Kind::Records, records.clone());
         let pending = Pending { sequence, durable: self.pipeline.durable() };
         let taken = self.live.apply(&records, self.planned, written, Some(pending), |_| ());
         taken.expect("a batch holds what its methods put in");
-        self.planned.position += written as u64;
+        self.planned = self.planned.behind(written);
     }
 
     fn plan_header(&mut self, urgent: bool) {
-        self.planned = Location { segment: self.planned.segment + 1, position: FIRST_BATCH };
+        self.planned = Location::first(self.planned.segment + 1);
         self.pipeline.plan_header(self.planned.segment, urgent);
     }
 }

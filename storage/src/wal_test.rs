@@ -14,8 +14,8 @@ use crate::{
     },
 };
 use purlin_rsm::{
-    BootId, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence, ShardId,
-    Term,
+    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence,
+    ShardId, Term,
 };
 use std::io::ErrorKind;
 
@@ -638,7 +638,7 @@ fn w5_damage_stops_the_shard_says_where_and_changes_nothing() {
 fn apply(live: &mut Live, segment: u64, put: impl FnOnce(&mut Vec<u8>)) {
     let mut records = Vec::new();
     put(&mut records);
-    let at = Location { segment, position: BLOCK as u64 };
+    let at = Location::first(segment);
     live.apply(&records, at, BLOCK, None, |_| ()).unwrap();
 }
 
@@ -1229,6 +1229,70 @@ fn a_file_that_is_read_is_not_recycled_under_the_read() {
         );
         assert!(entries(1, 1..150, 500).starts_with(&read.unwrap()), "seed {seed}");
     }
+}
+
+/// A reader that lags behind by segments, which go while it reads: it ends early, and finds no gap.
+#[test]
+fn a_read_ends_where_the_segments_behind_it_are_released() {
+    let mut cut_short = 0;
+    for seed in 0..30 {
+        let mut h = Harness::new(small(), seed);
+        h.write(append(1, 1, 1..600, 500));
+        h.disk.hold();
+        let wal = h.wal();
+        let mut steps = 0;
+        let read = h.block_on_with(
+            async move { wal.read(GroupId(1), Index(1)..Index(600), usize::MAX).await },
+            |h| {
+                steps += 1;
+                if steps == 1 + seed % 5 {
+                    h.wal().forget(GroupId(1), Index(590));
+                    h.release();
+                }
+            },
+        );
+        let read = read.unwrap();
+        assert!(!read.is_empty() && entries(1, 1..600, 500).starts_with(&read), "seed {seed}");
+        cut_short += usize::from(read.len() < 599);
+    }
+    assert!(cut_short > 10, "{cut_short}");
+}
+
+/// Three entries in each of eight batches; in the last four they replace those of the first four.
+fn replaced_one_by_one(h: &mut Harness) -> Vec<Entry> {
+    for term in [1, 2] {
+        for first in [1, 4, 7, 10] {
+            h.write(append(1, term, first..first + 3, 100));
+        }
+    }
+    entries(2, 1..13, 100)
+}
+
+#[test]
+fn w4_a_read_of_the_wrong_place_is_read_again_and_never_believed() {
+    let mut h = Harness::new(small(), 45);
+    let expected = replaced_one_by_one(&mut h);
+    for elsewhere in (0..h.config.segment_bytes).step_by(BLOCK) {
+        for first in 1..13 {
+            h.disk.set_faults(Faults { read_elsewhere: Some(elsewhere), ..Faults::default() });
+            let read = h.read(1, first..13);
+            assert_eq!(read, expected[first as usize - 1..], "from {first}, read at {elsewhere}");
+        }
+    }
+}
+
+/// A device that wrote at the wrong place: a sound batch of this very segment, with the entries that
+/// were replaced, lies where the index says that the new ones do.
+#[test]
+fn a_replaced_run_that_lies_in_the_place_of_another_is_damage_and_no_entry() {
+    let mut h = Harness::new(small(), 46);
+    replaced_one_by_one(&mut h);
+    let (name, _) = newest(&h.disk);
+    let places: Vec<usize> = batches(&h.disk, &name).iter().map(|(at, _)| *at as usize).collect();
+    h.disk.change(&name, |bytes| bytes.copy_within(places[0]..places[4], places[4]));
+    let wal = h.wal();
+    let read = h.block_on(async move { wal.read(GroupId(1), Index(1)..Index(13), 1 << 20).await });
+    assert!(matches!(read, Err(StorageError::Damaged { .. })), "{read:?}");
 }
 
 #[test]

@@ -235,7 +235,7 @@ impl<D: Disk> Site<'_, D> {
         let mut position = FIRST_BATCH;
         loop {
             let sequence = Sequence(end.kept.0.saturating_add(1));
-            let batch = scanner.batch(position, header.epoch, Some(sequence)).await;
+            let batch = scanner.batch(position, header.epoch, sequence).await;
             let Some((batch, records)) =
                 batch.map_err(|error| self.unreadable(&newest.name, error))?
             else {
@@ -375,32 +375,31 @@ impl<D: Disk> Site<'_, D> {
         replay: &mut Replay,
     ) -> Result<Kept<D::File>, StorageError> {
         let mut sequence = kept.header.sequence;
-        let mut position = FIRST_BATCH;
+        let mut at = Location::first(kept.header.number);
         let mut last = None;
         let mut scanner = Scanner::new(&kept.file, kept.bytes, seed, RECOVERY_CHUNK);
         // The newest may hold no batch at all: then the last one is an older segment's.
         while until.segment == kept.header.number && sequence < until.sequence {
             sequence = Sequence(sequence.0 + 1);
-            let batch = scanner.batch(position, kept.header.epoch, Some(sequence)).await;
+            let batch = scanner.batch(at.position(), kept.header.epoch, sequence).await;
             let batch = batch.map_err(|error| self.unreadable(&kept.name, error))?;
             let Some((batch, records)) = batch else {
                 purlin_rsm::sometimes!("damage found before the end of the log");
                 let what = format!("batch {sequence} is unreadable, and was durable");
-                return Err(self.damaged(&kept.name, position, what));
+                return Err(self.damaged(&kept.name, at.position(), what));
             };
-            let at = Location { segment: kept.header.number, position };
             let taken = replay.take(records, at, batch.written_bytes());
-            taken.map_err(|what| self.damaged(&kept.name, position, what.to_owned()))?;
+            taken.map_err(|what| self.damaged(&kept.name, at.position(), what.to_owned()))?;
             replay.oldest = replay.oldest.max(Some(batch.oldest));
-            position += batch.written_bytes() as u64;
+            at = at.behind(batch.written_bytes());
             last = Some(batch.checksum);
         }
         if until.segment == kept.header.number && last != Some(until.checksum) {
             let what =
                 format!("batch {} is not the one that the next segment names", until.sequence);
-            return Err(self.damaged(&kept.name, position, what));
+            return Err(self.damaged(&kept.name, at.position(), what));
         }
-        kept.end = position;
+        kept.end = at.position();
         Ok(kept)
     }
 }
@@ -418,6 +417,7 @@ impl<F> Kept<F> {
             number: self.header.number,
             name: self.name,
             epoch: self.header.epoch,
+            sequence: self.header.sequence,
             bytes: self.bytes,
             end: Cell::new(self.end),
             file: self.file,
@@ -436,6 +436,7 @@ impl<F> Found<F> {
             number: self.header.as_ref().map_or(0, |header| header.number),
             name: self.name,
             epoch: self.header.as_ref().map_or(0, |header| header.epoch),
+            sequence: self.header.as_ref().map_or(Sequence(0), |header| header.sequence),
             bytes: self.bytes,
             end: Cell::new(FIRST_BATCH),
             file: self.file,

@@ -7,7 +7,7 @@ use purlin_tests::{
         ClusterOptions,
         scenario::{Answer, GROUP, Scenario, calm, get, set},
     },
-    sim::{Crash, DiskError, DiskFault, DiskOperation, Latency, Random},
+    sim::{Crash, DiskError, DiskFault, DiskOperation, Latency, Random, Rot},
 };
 use std::time::Duration;
 
@@ -192,19 +192,24 @@ fn nothing_is_acknowledged_after_a_sync_that_failed() {
     }
 }
 
+/// A leader, another node, and one that is unplugged and lags by more than a leader keeps in memory.
+fn one_lags(s: &Scenario, value: &str) -> [NodeId; 3] {
+    let leader = one_leader(s, &[ONE, TWO, THREE]);
+    let [other, behind] = s.others(leader)[..] else { panic!("three nodes") };
+    s.unplug(behind);
+    // Its connections give up, and with them what they would have held for it.
+    s.run_for(seconds(20));
+    (0..150).for_each(|n| s.must_write(leader, &format!("key-{n}"), value, seconds(5)));
+    [leader, other, behind]
+}
+
 /// B28: what cannot be read for a follower stops the shard that cannot read it, and never shortens the
 /// follower's log.
 #[test]
 fn a_leader_that_cannot_read_its_log_for_a_follower_stops() {
     let s = Scenario::running(726, 3, 0);
-    let leader = one_leader(&s, &[ONE, TWO, THREE]);
-    let [other, behind] = s.others(leader)[..] else { panic!("three nodes") };
-    s.unplug(behind);
-    // Its connections give up, and with them what they would have held for it.
-    s.run_for(seconds(20));
     let value = "v".repeat(60_000);
-    // More than a leader keeps in memory for those that lag.
-    (0..150).for_each(|n| s.must_write(leader, &format!("key-{n}"), &value, seconds(5)));
+    let [leader, other, behind] = one_lags(&s, &value);
     // What cannot be read is read again, once.
     s.world
         .node(leader)
@@ -310,6 +315,53 @@ fn damage_to_one_of_three_loses_nothing_in_whatever_order_they_return() {
             s.stops().iter().all(|(node, kind, _)| (*node, *kind) == (THREE, ErrorKind::Damage))
         );
         assert!(!s.stops().is_empty());
+        s.assert_sound();
+    }
+}
+
+/// Safety W5: damage that a leader meets while it reads for a follower is told as damage. The follower
+/// gets nothing of it, and the next start of the shard finds it too.
+#[test]
+fn damage_under_a_read_for_a_follower_stops_the_shard_as_damage() {
+    let s = Scenario::running(741, 3, 0);
+    let value = "v".repeat(60_000);
+    let [leader, other, behind] = one_lags(&s, &value);
+    s.world
+        .node(leader)
+        .rot(&Random::new(741, "rot"), Rot::Bit)
+        .expect("its log has durable batches");
+    s.plug_in(behind);
+    let told = s.must_stop(leader, ErrorKind::Damage, seconds(15));
+    for part in ["a durable batch is not readable any more", "\n  in ", "\n  means ", "\n  do "] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    s.must_write(other, "other", "1", seconds(10));
+    s.must_reach("it catches up from another", seconds(20), || {
+        s.applied(behind) >= s.applied(other)
+    });
+    (0..150).step_by(7).for_each(|n| {
+        let found = s.must_read(behind, &format!("key-{n}"), seconds(10));
+        assert_eq!(found.as_ref(), Some(&value), "key-{n}");
+    });
+    s.world.restart(leader);
+    s.must_stop(leader, ErrorKind::Damage, seconds(10));
+    s.assert_sound();
+}
+
+/// Safety W4: a device that reads once from a wrong place, in the middle of a catch-up, stops nobody.
+#[test]
+fn a_read_for_a_follower_from_a_wrong_place_is_read_again() {
+    for seed in 742..746 {
+        let s = Scenario::running(seed, 3, 0);
+        let value = "v".repeat(60_000);
+        let [leader, other, behind] = one_lags(&s, &value);
+        let node = s.world.node(leader);
+        node.arm(fault(DiskOperation::Read, DiskError::Elsewhere));
+        s.plug_in(behind);
+        s.must_reach("it catches up", seconds(20), || s.applied(behind) >= s.applied(other));
+        assert!(!node.is_armed(DiskOperation::Read), "it never happened");
+        assert_eq!(s.stops(), [], "seed {seed}");
+        assert_eq!(s.must_read(behind, "key-149", seconds(10)).as_ref(), Some(&value));
         s.assert_sound();
     }
 }
