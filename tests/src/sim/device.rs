@@ -10,6 +10,7 @@ use super::{
 };
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     io,
     rc::Rc,
     time::Duration,
@@ -92,6 +93,8 @@ pub enum Rot {
 pub(crate) struct NodeDisk {
     root: RefCell<DirectoryNode>,
     faults: RefCell<Vec<DiskFault>>,
+    /// The files of which a read has failed, and none since.
+    looked_at: RefCell<BTreeSet<String>>,
     /// The bytes that files may take in all.
     quota: Cell<Option<u64>>,
     hangs_until: Cell<Duration>,
@@ -107,6 +110,7 @@ impl NodeDisk {
         Rc::new(Self {
             root: RefCell::default(),
             faults: RefCell::default(),
+            looked_at: RefCell::default(),
             quota: Cell::new(None),
             hangs_until: Cell::new(Duration::ZERO),
             power_cycle: Cell::new(0),
@@ -304,6 +308,10 @@ impl NodeDisk {
         path: &str,
         fits: impl Fn(DiskError) -> bool,
     ) -> Option<DiskError> {
+        // What happens once does not happen again to the second look that a reader relies on.
+        if operation == DiskOperation::Read && self.looked_at.borrow_mut().remove(path) {
+            return None;
+        }
         let mut faults = self.faults.borrow_mut();
         let place = faults.iter().position(|fault| {
             fault.operation == operation && path.contains(&fault.path_contains) && fits(fault.error)
@@ -313,6 +321,9 @@ impl NodeDisk {
         let error = fault.error;
         if fault.times == 0 {
             faults.remove(place);
+            if operation == DiskOperation::Read {
+                self.looked_at.borrow_mut().insert(path.to_owned());
+            }
         }
         Some(error)
     }
