@@ -17,6 +17,8 @@ use std::{
 
 /// More runs of which the checker says nothing are a failure of their own.
 const GIVEN_UP_ONE_IN: u64 = 50;
+/// A state that is reached less often by a range is worth naming.
+const SELDOM: u64 = 40;
 const PROGRESS: Duration = Duration::from_secs(10);
 
 /// What all threads know.
@@ -99,6 +101,8 @@ impl<S: Subject, F: Fn(u64) -> S + Sync> Explorer<F> {
         }
         let missing = reached::missing(&report.reached);
         println!("states reached: {}; of those required, never: {missing:?}", report.reached.len());
+        let seldom = report.reached.iter().filter(|(_, count)| **count < SELDOM);
+        println!("seldom: {:?}", seldom.collect::<Vec<_>>());
         if self.arguments.all_reached && !missing.is_empty() {
             return ExitCode::FAILURE;
         }
