@@ -298,6 +298,10 @@ impl<D: Disk> Site<'_, D> {
         void: &mut Vec<Found<D::File>>,
     ) -> Result<Begun<D::File>, StorageError> {
         purlin_rsm::sometimes!(!carried.is_empty(), "unproven tail carried into the new segment");
+        // A name that was read need not be durable: an earlier start was cut off behind its rename. What
+        // is renamed or removed because of it must not survive a power cut without it.
+        let synced = self.disk.sync_dir().await;
+        synced.map_err(|error| self.io("a sync of the directory", error))?;
         self.remove_unfinished().await?;
         let file = self.take_void(void, header.number, header.bytes).await?;
         let mut begun = Begun { file, end: FIRST_BATCH, last: header.previous };

@@ -59,6 +59,9 @@ struct Shared {
     /// The names as a process sees them, and as a power cut leaves them.
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
+    /// What has led from the durable names to the others: whose name was taken away, and what it is called
+    /// now.
+    renames: Vec<(u64, Option<String>)>,
     next: u64,
     is_locked: bool,
     /// Operations that wait for the test to let them complete; nothing while all complete at once.
@@ -204,8 +207,8 @@ impl MemoryDisk {
         copy
     }
 
-    /// The power fails: what is not durable survives sector by sector, or not. Names that are not
-    /// durable are as they were at the last sync of the directory, or as they are now.
+    /// The power fails: what is not durable survives sector by sector, or not. Of the changes of names
+    /// since the last sync of the directory any may survive without the others.
     pub(crate) fn cut_power(&self, random: &mut Random) {
         let mut shared = self.shared.borrow_mut();
         shared.waiting = shared.waiting.is_some().then(BTreeSet::new);
@@ -223,11 +226,15 @@ impl MemoryDisk {
             node.bytes = node.durable.clone();
             node.is_locked = false;
         }
-        if random.chance(50) {
-            shared.durable_names = shared.names.clone();
-        } else {
-            shared.names = shared.durable_names.clone();
+        for (node, name) in std::mem::take(&mut shared.renames) {
+            if random.chance(50) {
+                shared.durable_names.retain(|_, other| *other != node);
+                if let Some(name) = name {
+                    shared.durable_names.insert(name, node);
+                }
+            }
         }
+        shared.names = shared.durable_names.clone();
     }
 
     /// The process is killed: what was written stays readable, what was in flight lands or not; none
@@ -319,6 +326,7 @@ impl Disk for MemoryDisk {
             let node = Node { durable: bytes.clone(), bytes, ..Node::default() };
             shared.nodes.insert(id, node);
             shared.names.insert(name.to_owned(), id);
+            shared.renames.push((id, Some(name.to_owned())));
             if !fits {
                 return Err(io::ErrorKind::StorageFull.into());
             }
@@ -351,6 +359,7 @@ impl Disk for MemoryDisk {
         let mut shared = self.shared.borrow_mut();
         let id = shared.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
         let len = shared.nodes[&id].bytes.len() as u64;
+        shared.renames.push((id, None));
         shared.space = shared.space.map(|space| space + len);
         Ok(())
     }
@@ -361,6 +370,7 @@ impl Disk for MemoryDisk {
         let id = shared.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         let replaced = shared.names.insert(to.to_owned(), id);
         assert!(replaced.is_none(), "{from} replaces {to}");
+        shared.renames.push((id, Some(to.to_owned())));
         shared.log.push(Event::Renamed { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
@@ -369,6 +379,7 @@ impl Disk for MemoryDisk {
         self.turn().await;
         let mut shared = self.shared.borrow_mut();
         shared.durable_names = shared.names.clone();
+        shared.renames.clear();
         shared.log.push(Event::DirSynced);
         Ok(())
     }

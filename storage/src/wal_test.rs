@@ -10,7 +10,8 @@ use crate::{
     reserve::{self, Reserve},
     segment::{self, FirstBlock},
     testing::{
-        Event, Faults, Harness, MemoryDisk, append, counter, entries, hard_state, identity, small,
+        Event, Faults, Harness, MemoryDisk, Random, append, counter, entries, hard_state, identity,
+        small,
     },
 };
 use purlin_rsm::{
@@ -766,6 +767,25 @@ fn w7_a_segment_is_not_reused_while_its_release_may_be_lost() {
         let recovered = h.open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(recovered.groups[&GroupId(1)].hard_state.term, Term(7), "seed {seed}");
         assert_eq!(last_index(&recovered, 2), 59);
+    }
+}
+
+/// A start that is cut off behind its rename leaves a name that is readable and not durable. The next one
+/// must not build on it: what it takes away would survive a power cut, and that name might not.
+#[test]
+fn w3_names_that_a_start_finds_are_made_durable_before_it_changes_any() {
+    for seed in 0..3_000 {
+        // A log without batches: each start makes the header before its own void.
+        let mut h = Harness::new(small(), seed);
+        h.stop();
+        h.disk.hold();
+        let mut random = Random(seed);
+        for _ in 0..4 {
+            h.open_for(random.below(32));
+            h.kill();
+        }
+        h.cut_power();
+        h.open().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
 
