@@ -1,14 +1,14 @@
-//! What is always true of a replica, checked wherever debug assertions are on: in tests, and in the
-//! simulator's debug builds.
+//! What is always true of a replica, checked wherever debug assertions are on, and in the simulator.
 
 use super::{Raft, role::Role};
+use crate::reach;
 
 /// Checks one replica's state.
 ///
 /// # Panics
 /// When something that can never be is.
 pub(super) fn check(raft: &Raft) {
-    if !cfg!(debug_assertions) {
+    if !cfg!(debug_assertions) && !reach::is_recording() {
         return;
     }
     let log = &raft.log;

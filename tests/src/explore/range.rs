@@ -100,7 +100,13 @@ impl<S: Subject, F: Fn(u64) -> S + Sync> Explorer<F> {
             return ExitCode::FAILURE;
         }
         let missing = reached::missing(&report.reached);
-        println!("states reached: {}; of those required, never: {missing:?}", report.reached.len());
+        let never = reached::RARE.iter().filter(|name| !report.reached.contains_key(**name));
+        println!(
+            "states reached: {}; never: {:?}",
+            report.reached.len(),
+            never.collect::<Vec<_>>()
+        );
+        println!("never, and required: {missing:?}");
         let seldom = report.reached.iter().filter(|(_, count)| **count < SELDOM);
         println!("seldom: {:?}", seldom.collect::<Vec<_>>());
         if self.arguments.all_reached && !missing.is_empty() {
