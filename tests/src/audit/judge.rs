@@ -184,8 +184,15 @@ impl State {
         self.findings.counts.commits += 1;
         let holders = self.holders(group, index);
         let majority = self.voters.len() / 2 + 1;
+        // It means the entry of its own log; only of a hurt one that is not known.
+        let own = self.replica(node, group).and_then(|it| it.term_at(index));
+        let own = own.filter(|_| !self.hurt.contains(&node)).map(|term| {
+            let count = holders.terms.get(&term).map_or(0, |(count, _)| *count);
+            (term, (count, node))
+        });
         let most = holders.terms.iter().max_by_key(|(_, (count, _))| *count);
-        let count = most.map_or(0, |(_, (count, _))| *count);
+        let meant = own.or(most.map(|(term, holder)| (*term, *holder)));
+        let count = meant.map_or(0, |(_, (count, _))| count);
         if count + holders.hurt < majority {
             let what = format!(
                 "commits {index} in term {leader}; durable on {count} of {}: {:?}",
@@ -194,7 +201,7 @@ impl State {
             );
             self.findings.group(node, group, &what);
         }
-        let Some((&term, &(_, holder))) = most else { return };
+        let Some((term, (_, holder))) = meant else { return };
         let committed = self.groups.entry(group).or_default().committed().index;
         let runs = self.replica(holder, group).map(|it| it.runs(committed.next(), index));
         let ledger = self.groups.entry(group).or_default();
