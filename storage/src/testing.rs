@@ -4,9 +4,12 @@
 //! durable, and of every write that is not any subset of its 512-byte sectors.
 
 pub(crate) mod device;
+mod faults;
 pub(crate) mod life;
 mod node;
 pub(crate) mod world;
+
+pub(crate) use self::faults::{Event, Faults};
 
 use self::node::{Loose, Node};
 use crate::{Batch, Disk, Durability, File, Recovered, StorageError, Wal, WalConfig, align::BLOCK};
@@ -70,32 +73,6 @@ struct Shared {
     /// Bytes that may still be allocated.
     space: Option<u64>,
     log: Vec<Event>,
-}
-
-/// What is to go wrong.
-#[derive(Default, Clone)]
-pub(crate) struct Faults {
-    pub(crate) write: Option<io::ErrorKind>,
-    pub(crate) sync: Option<io::ErrorKind>,
-    pub(crate) read: Option<io::ErrorKind>,
-    /// No read that touches this position succeeds.
-    pub(crate) bad_position: Option<u64>,
-    /// Reads of several blocks return all but the last one.
-    pub(crate) is_reading_short: bool,
-    /// How many reads go well before one returns a flipped bit.
-    pub(crate) flip_read_after: Option<usize>,
-    /// The next read returns what lies at this position instead.
-    pub(crate) read_elsewhere: Option<u64>,
-}
-
-/// What reached the device, in order.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Event {
-    WriteBegan { name: String, position: u64, len: usize },
-    WriteEnded { position: u64 },
-    Synced,
-    DirSynced,
-    Renamed { from: String, to: String },
 }
 
 pub(crate) struct MemoryFile {

@@ -861,7 +861,7 @@ fn reads_fail_come_short_or_come_once_from_elsewhere() {
                 file.write_at(block(&file, number), 4096 * u64::from(number)).await.unwrap();
             }
             runtime.sleep(SECOND).await;
-            for _ in 0..4 {
+            for _ in 0..6 {
                 let read = file.read_at(4096, 2 * 4096).await;
                 note(read.map(|bytes| (bytes.len(), bytes.first().copied())).ok());
             }
@@ -874,10 +874,12 @@ fn reads_fail_come_short_or_come_once_from_elsewhere() {
     let _ = world.run_for(SECOND * 5);
     let found = found.borrow();
     assert_eq!(found[0], None);
-    assert!(found[1].unwrap().0 < 8192);
-    assert_eq!(found[2].unwrap().0, 8192);
-    assert_ne!(found[2].unwrap().1, Some(1));
-    assert_eq!(found[3], Some((8192, Some(1))));
+    assert!(found[2].unwrap().0 < 8192);
+    assert_eq!(found[4].unwrap().0, 8192);
+    assert_ne!(found[4].unwrap().1, Some(1));
+    // A second look at once finds what is there, whatever else waits.
+    let right = Some((8192, Some(1)));
+    assert_eq!([found[1], found[3], found[5]], [right; 3]);
 }
 
 #[test]
