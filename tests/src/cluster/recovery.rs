@@ -90,7 +90,7 @@ impl<S: Subject> Cluster<S> {
         }
         self.is_over.set(true);
         let states = || self.judges.states.borrow().all_equal(&core);
-        if world.run_until(RECOVERY, || states().is_ok()) != Outcome::Reached
+        if self.run_while_reviving(world, || states().is_ok()) != Outcome::Reached
             && let Err(divergence) = states()
         {
             self.violation(format!(
