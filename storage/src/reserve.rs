@@ -105,9 +105,10 @@ impl<F: File> Reserve<F> {
         *kicks == 0
     }
 
-    /// Each attempt that fails has filled the disk to the brim, so they get rarer.
+    /// Each attempt that fails has filled the disk to the brim, so they get rarer. But whoever made room
+    /// waits for the next one, and with them an election whose votes wait behind entries.
     fn failed(&mut self) {
-        const DOUBLINGS_MAX: u32 = 8;
+        const DOUBLINGS_MAX: u32 = 4;
         purlin_rsm::sometimes!("no space for another segment");
         let failures = match self.space {
             Space::Enough => 0,

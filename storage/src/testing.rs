@@ -297,9 +297,11 @@ impl Disk for MemoryDisk {
             }
             let id = shared.next;
             shared.next += 1;
-            let fits = shared.space.is_none_or(|space| space >= len);
+            let space = shared.space.unwrap_or(len);
+            let fits = space >= len;
             // A full disk leaves a part of the file behind.
-            let bytes = vec![0; if fits { len as usize } else { BLOCK }];
+            let bytes = vec![0; if fits { len } else { space.min(BLOCK as u64) } as usize];
+            shared.space = shared.space.map(|space| space - bytes.len() as u64);
             let node = Node { durable: bytes.clone(), bytes, ..Node::default() };
             shared.nodes.insert(id, node);
             shared.names.insert(name.to_owned(), id);
@@ -307,7 +309,6 @@ impl Disk for MemoryDisk {
             if !fits {
                 return Err(io::ErrorKind::StorageFull.into());
             }
-            shared.space = shared.space.map(|space| space - len);
             id
         };
         Ok(self.handle(id, durability))
