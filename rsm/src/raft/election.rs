@@ -34,11 +34,19 @@ impl Raft {
             // Whatever is asked for now would be stale when the disk lets it leave (safety A1).
             return self.timer.stand_still();
         }
-        if matches!(self.role, Role::Candidate(_)) {
+        if let Role::Candidate(Candidate { campaign, .. }) = self.role {
             crate::sometimes!("campaign ran out of time");
-            self.timer.failed();
+            self.back_off(campaign);
         }
         self.campaign_for(Campaign::PreVote);
+    }
+
+    /// A campaign led to no leader. To ask whether one would be voted for disturbs nobody, and waits for
+    /// no disk: whoever nobody answered for long is to try as soon as ever when its network is back.
+    fn back_off(&mut self, campaign: Campaign) {
+        if campaign == Campaign::Vote {
+            self.timer.failed();
+        }
     }
 
     fn campaign_for(&mut self, campaign: Campaign) {
@@ -147,9 +155,9 @@ impl Raft {
             (Tally::Open, _) => {}
             (Tally::Won, Campaign::PreVote) => self.campaign_for(Campaign::Vote),
             (Tally::Won, Campaign::Vote) => self.lead(),
-            (Tally::Lost, _) => {
+            (Tally::Lost, campaign) => {
                 crate::sometimes!("campaign lost");
-                self.timer.failed();
+                self.back_off(campaign);
                 self.follow(self.term, None);
             }
         }
