@@ -5,13 +5,12 @@ use purlin_rsm::{Envelope, Message, Tick};
 use purlin_transport::{Outbound, Pair};
 
 impl<R: Runtime> Shard<R> {
-    /// Puts a message into its peer's next frame. One that has no place is lost, as on any network: raft
-    /// asks again.
-    pub(crate) fn send(&mut self, envelope: Envelope) {
-        if let Some(pair) = self.pairs.home(envelope.to, envelope.group) {
-            // Without a connection, or with a full one, it is lost.
-            let _lost = self.exchanger.send(pair, Outbound::Message(envelope));
-        }
+    /// Puts a message into its peer's next frame. False when it is lost, as on any network: there is no
+    /// connection, or a full one.
+    pub(crate) fn send(&mut self, envelope: Envelope) -> bool {
+        let home = self.pairs.home(envelope.to, envelope.group);
+        let send = |pair| self.exchanger.send(pair, Outbound::Message(envelope));
+        home.is_some_and(|pair| send(pair).is_ok())
     }
 
     /// Writes to every peer that has something waiting, once.

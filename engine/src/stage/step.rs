@@ -1,7 +1,7 @@
 //! Stage 2: what each group that had inputs wants done, handed to the stages behind.
 
 use crate::{group::Standing, runtime::Runtime, shard::Shard, stage::send::is_of_a_leader};
-use purlin_rsm::{Entry, Envelope, Tick, raft::Ready};
+use purlin_rsm::{Entry, Message, Tick, raft::Ready};
 
 impl<R: Runtime> Shard<R> {
     /// Steps all groups that had inputs, until none has.
@@ -37,9 +37,14 @@ impl<R: Runtime> Shard<R> {
         if let Some(append) = append {
             self.append.push(id, append);
         }
-        let said = |envelope: &Envelope| !(is_hanging && is_of_a_leader(&envelope.message));
-        purlin_rsm::sometimes!(!messages.iter().all(said), "append withheld while the disk hangs");
-        messages.into_iter().filter(said).for_each(|envelope| self.send(envelope));
+        for envelope in messages {
+            let is_withheld = is_hanging && is_of_a_leader(&envelope.message);
+            purlin_rsm::sometimes!(is_withheld, "append withheld while the disk hangs");
+            let (to, is_append) = (envelope.to, matches!(envelope.message, Message::Append { .. }));
+            if (is_withheld || !self.send(envelope)) && is_append {
+                self.groups.at_ready(place).raft.unsent(now, to);
+            }
+        }
         fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
         committed
     }

@@ -396,6 +396,16 @@ impl Raft {
         }
     }
 
+    /// An append to `follower` was held back, or there was no room for it: it is lost, and sent again after a
+    /// while. Nothing else would tell, if it only told of a commit: the answer to the append before looks
+    /// just like its own (B33).
+    pub fn unsent(&mut self, now: Tick, follower: NodeId) {
+        self.now = now;
+        if let Some(progress) = self.follower_mut(follower) {
+            progress.stall(now);
+        }
+    }
+
     /// Each peer has seen this start and found nothing missing: it may vote (safety I4).
     pub fn trust(&mut self) {
         self.timer.trust();

@@ -22,8 +22,7 @@ pub(super) struct Progress {
     pub matched: Index,
     /// The next entry to send. Always above `matched`.
     pub next: Index,
-    /// The commit that the follower was last told of. If that was lost, a probe follows, and tells it
-    /// anew.
+    /// The commit that the follower was last told of, as far as nothing is known to be lost.
     pub told: Index,
     /// Probing or replicating.
     pub state: State,
@@ -160,7 +159,7 @@ impl Progress {
         current
     }
 
-    /// What it is to be sent cannot be read now: as if an append to it had been lost.
+    /// What it is to be sent cannot be read or sent now: as if an append to it had been lost.
     pub(super) fn stall(&mut self, now: Tick) {
         self.restart();
         self.state = State::Probe { waiting: true };
@@ -174,6 +173,7 @@ impl Progress {
 
     fn probe(&mut self, next: Index) {
         self.next = next.max(self.matched.next());
+        self.told = Index(0);
         self.state = State::Probe { waiting: false };
         self.awaited_since = None;
     }

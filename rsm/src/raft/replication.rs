@@ -93,21 +93,6 @@ impl Raft {
         for node in leader.followers.keys().copied().collect::<Vec<_>>() {
             while self.send_append(node, tell_commit) {}
         }
-        if tell_commit {
-            self.tell_the_rest();
-        }
-    }
-
-    /// Who could be sent nothing just now, since an answer is awaited, is told of the commit later: it
-    /// might be the last thing that this group ever says.
-    fn tell_the_rest(&mut self) {
-        let (committed, at) =
-            (self.log.committed(), Tick(self.now.0 + self.config.tell_commit_ticks));
-        let Role::Leader(leader) = &mut self.role else { return };
-        let is_left = |progress: &&Progress| progress.connected && progress.told < committed;
-        if leader.followers.values().any(|progress| is_left(&progress)) {
-            leader.tell_commit_at.get_or_insert(at);
-        }
     }
 
     /// Sends one append to a follower, if there is anything to send and room for it.

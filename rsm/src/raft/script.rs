@@ -21,6 +21,7 @@
 //! crash N [keep=K], restart N [abstain=K], trust N
 //! vouch F L [term=T], unvouch F L, confirm L F, unconfirm L F, beat L (all of these, for all)
 //! connect A B, disconnect A B          A is told of its connection to B
+//! unsent L F                           L is told that an append to F did not leave
 //! cut A B, partition N.., heal         messages that are lost
 //! stabilize                            hands out, persists and delivers until nothing is left
 //! inject A B term=T type key=value..   forges a message
@@ -83,7 +84,7 @@ impl Script {
                 return self.complete(name, args);
             }
             "crash" | "restart" | "trust" => return self.life(name, args),
-            "vouch" | "unvouch" | "confirm" | "unconfirm" | "connect" | "disconnect" => {
+            "vouch" | "unvouch" | "confirm" | "unconfirm" | "connect" | "disconnect" | "unsent" => {
                 return self.connection(name, args);
             }
             "beat" => self.beat(args)?,
@@ -317,6 +318,7 @@ impl Script {
             "confirm" => raft.confirm(now, peer),
             "unconfirm" => raft.unconfirm(now, peer),
             "connect" => raft.connected(now, peer),
+            "unsent" => raft.unsent(now, peer),
             _ => raft.disconnected(now, peer),
         });
         Ok(vec![id])

@@ -1,7 +1,11 @@
 //! What a cluster does when nobody asks it anything.
 
-use crate::support::seconds;
-use purlin_tests::cluster::scenario::Scenario;
+use crate::support::{all_apply, millis, seconds};
+use purlin::NodeId;
+use purlin_tests::{
+    cluster::scenario::{GROUP, Scenario, set},
+    sim::LinkTrouble,
+};
 
 /// Safety W9: heartbeats, and nothing else.
 #[test]
@@ -16,5 +20,31 @@ fn an_idle_cluster_writes_nothing_and_says_little() {
     // Six directions of three nodes, ten heartbeats a second; a delivery may be a part of one.
     assert!(deliveries <= 2 * 6 * 10 * 60, "{deliveries} deliveries in a minute");
     assert!(deliveries >= 6 * 10 * 50, "{deliveries} deliveries: the heartbeats have stopped");
+    s.assert_sound();
+}
+
+/// B33: the leader's disk hangs when a commit is to be told, so that the append which tells it is withheld
+/// (safety R5); and the answer to the one before comes after that. Nothing is said in this group ever after.
+#[test]
+fn a_commit_whose_append_was_withheld_is_told_later() {
+    let s = Scenario::running(41, 5, 0);
+    s.run_for(seconds(2));
+    let leader = s.leader();
+    let [.., slow, slower] = s.others(leader)[..] else { panic!("five nodes") };
+    for (node, delay) in [(slow, 200), (slower, 400)] {
+        let trouble = LinkTrouble { delay: millis(delay), ..LinkTrouble::default() };
+        s.world.trouble_link(node, leader, Some(trouble));
+    }
+    s.run_for(seconds(2));
+    assert_eq!(s.leader(), leader);
+    s.world.node(leader).hang_disk(millis(1_300));
+    let first = s.submit(leader, GROUP, set("key", "1"));
+    // Whatever is asked later is withheld: two election timeouts of the disk are almost over.
+    s.run_for(millis(950));
+    let last = s.submit(leader, GROUP, set("key", "2"));
+    s.must_reach("both are done", seconds(3), || first.is_done() && last.is_done());
+    let applied = s.applied(leader);
+    all_apply(&s, &s.nodes().collect::<Vec<NodeId>>(), applied);
+    assert_eq!(s.leader(), leader, "another leader would have told it anyway");
     s.assert_sound();
 }
