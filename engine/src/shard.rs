@@ -204,7 +204,7 @@ impl<R: Runtime> Shard<R> {
                     self.membership.adopt(identity);
                     self.act();
                 }
-                MeshItem::Fenced => self.record_fence(),
+                MeshItem::Fenced => self.on_fenced(),
             }
         }
     }

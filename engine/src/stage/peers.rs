@@ -90,20 +90,31 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         tracing::error!("{} is refused by {peer}: {refusal}", self.site.name);
-        // One refusal fences it from everybody (safety I4): whoever starts it again must be told too.
-        if !matches!(refusal, Refusal::WentBack { .. } | Refusal::Fenced { .. }) {
-            let place = format!("the handshake of {} with {peer}", self.site.name);
-            self.failure = Some(Error::from_line(ErrorKind::Refused, place, &refusal.to_string()));
-        } else if self.site.shard == ShardId(0) {
-            self.record_fence();
-        } else {
-            // One shard writes the identity. If this is lost, the next refusal says it again.
-            let _lost = self.mesh.try_send(ShardId(0), MeshItem::Fenced);
+        if matches!(refusal, Refusal::WentBack { .. } | Refusal::Fenced { .. }) {
+            return self.fence();
         }
+        let place = format!("the handshake of {} with {peer}", self.site.name);
+        self.failure = Some(Error::from_line(ErrorKind::Refused, place, &refusal.to_string()));
     }
 
-    pub(crate) fn record_fence(&mut self) {
-        self.record(NodeIdentity { is_fenced: true, ..self.membership.identity().clone() });
+    /// One refusal fences the whole directory, from everybody (safety I4): the other shards are told, since
+    /// their peers may not know.
+    fn fence(&mut self) {
+        for shard in (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard) {
+            // If this is lost, the next refusal says it again.
+            let _lost = self.mesh.try_send(shard, MeshItem::Fenced);
+        }
+        self.on_fenced();
+    }
+
+    /// The directory of this node is fenced. Shard 0 records it before it stops: whoever starts the node
+    /// again must be told too.
+    pub(crate) fn on_fenced(&mut self) {
+        if self.site.shard == ShardId(0) {
+            self.record(NodeIdentity { is_fenced: true, ..self.membership.identity().clone() });
+        } else {
+            self.failure = Some(fenced(self.site.node));
+        }
     }
 
     /// Records an identity beside the loop, unless one is being recorded: what is left out comes again,

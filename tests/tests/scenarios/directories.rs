@@ -48,6 +48,31 @@ fn an_older_copy_of_a_directory_is_refused_for_good() {
     s.assert_sound();
 }
 
+/// Safety I4: the directory is fenced with all its shards, also those that nobody misses anything of.
+#[test]
+fn a_shard_that_lost_nothing_stops_with_one_that_went_back() {
+    let options = ClusterOptions { shards: vec![1, 1, 2], ..calm(3, 0) };
+    let s = Scenario::running_with(5, options);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(1));
+    s.world.restart(THREE);
+    s.must_write(THREE, "key", "1", seconds(10));
+    // The shards start, and each is heard of, before the copy is made.
+    s.run_for(seconds(5));
+    let old = s.world.node(THREE).durable_image();
+    (0..10).for_each(|n| s.must_write(THREE, &format!("key-{n}"), "1", seconds(10)));
+    s.run_for(seconds(5));
+    s.crash(THREE, Crash::PowerCut);
+    s.world.node(THREE).restore(&old);
+    s.world.restart(THREE);
+    s.must_reach("both shards of node 3 stop", seconds(20), || s.stops().len() == 2);
+    for (node, kind, why) in s.stops() {
+        assert_eq!((node, kind), (THREE, ErrorKind::Refused), "{why}");
+    }
+    s.must_write(ONE, "without", "3", seconds(5));
+    s.assert_sound();
+}
+
 #[test]
 fn another_nodes_directory_is_refused() {
     let s = Scenario::running(4, 3, 0);
