@@ -10,25 +10,40 @@ mod timeline;
 
 pub use arguments::Arguments;
 
-use crate::cluster::{self, ClusterOptions, Report, Subject};
+use crate::{
+    cluster::{self, ClusterOptions, Report, Subject},
+    sim,
+};
 use clap::Parser as _;
 use std::{
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
+use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// Parses the command line and does what it says, with the subject that `draw` makes for a seed.
 /// `command` is how one runs this program, to be told with a failure.
 pub fn main<S: Subject>(command: &'static str, draw: impl Fn(u64) -> S + Sync) -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.log {
-        let log = tracing_subscriber::fmt().without_time().with_target(false).with_ansi(false);
+        let log =
+            tracing_subscriber::fmt().with_timer(SimulatedTime).with_target(false).with_ansi(false);
         log.with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
     }
     let explorer = Explorer { command, draw, arguments };
     match explorer.arguments.seed {
         Some(seed) => explorer.replay(seed),
         None => explorer.run_range(),
+    }
+}
+
+/// Writes the time of the simulated world before each line that its nodes log.
+struct SimulatedTime;
+
+impl FormatTime for SimulatedTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{:>12.6}", sim::now_for_logs().as_secs_f64())
     }
 }
 

@@ -254,6 +254,27 @@ fn a_leader_without_what_was_committed() {
     lab.is_caught("leads term 2 without the committed 3@1");
 }
 
+/// A leader whom the next one has replaced may be heard of only now, and lacks what that has committed; the
+/// next one's directory is hurt, so that nothing is known of it but what the others apply.
+#[test]
+fn a_leader_of_long_ago_that_is_heard_late() {
+    for is_heard in [false, true] {
+        let lab = Lab::new();
+        Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(3));
+        lab.submit(1, Some(voted(4, 1)), &entries(1, 1..4));
+        lab.submit(2, Some(voted(5, 3)), &entries(1, 1..4));
+        lab.submit(2, None, &entries(3, 4..5));
+        lab.settle();
+        if is_heard {
+            lab.tell(3, 2, 5, append(4));
+        }
+        lab.audit.applied(NodeId(2), GROUP, EntryId::new(Term(3), Index(4)), &command(4));
+        // In term 2 it led for certain before the entry was made, and in term 4 perhaps before its commit.
+        lab.tell(1, 2, if is_heard { 4 } else { 2 }, append(0));
+        lab.is_true();
+    }
+}
+
 #[test]
 fn a_committed_entry_that_is_replaced() {
     let lab = Lab::agreed();

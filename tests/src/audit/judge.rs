@@ -35,7 +35,7 @@ impl State {
     pub(super) fn told(&mut self, told: Told) {
         let Told { sender, durable, content } = told;
         if self.hurt.contains(&sender.node) {
-            return;
+            return self.note_terms(&content);
         }
         self.findings.counts.frames += 1;
         self.judge_durable(sender, durable);
@@ -55,6 +55,16 @@ impl State {
                 }
             }
             Content::Hello(None) | Content::Forwards(_) | Content::ForwardReplies(_) => {}
+        }
+    }
+
+    /// What a hurt node says proves nothing, but it may lead, and commit.
+    fn note_terms(&mut self, content: &Content) {
+        let Content::Messages(envelopes) = content else { return };
+        for Envelope { group, term, message, .. } in envelopes {
+            if matches!(message, Message::Append { .. } | Message::ReadProbe { .. }) {
+                self.groups.entry(*group).or_default().hears(*term);
+            }
         }
     }
 

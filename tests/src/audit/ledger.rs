@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(crate) struct Group {
     leaders: BTreeMap<Term, NodeId>,
+    /// The highest term of which a leader was heard, whatever it is worth.
+    newest: Term,
     votes: BTreeMap<(NodeId, Term), NodeId>,
     written: BTreeMap<Term, Written>,
     /// The last entry that is known to be committed.
@@ -36,6 +38,7 @@ struct Written {
 impl Group {
     /// `node` speaks as the leader of `term`. Whether it is the first time; fails when another one did.
     pub(crate) fn leads(&mut self, node: NodeId, term: Term) -> Result<bool, String> {
+        self.hears(term);
         match self.leaders.insert(term, node) {
             None => Ok(true),
             Some(other) if other == node => Ok(false),
@@ -43,9 +46,14 @@ impl Group {
         }
     }
 
+    /// Somebody speaks as the leader of `term`, perhaps one whose directory is hurt.
+    pub(crate) fn hears(&mut self, term: Term) {
+        self.newest = self.newest.max(term);
+    }
+
     /// The highest term of which a leader was heard.
     pub(crate) fn newest_term(&self) -> Term {
-        self.leaders.last_key_value().map_or(Term(0), |(term, _)| *term)
+        self.newest
     }
 
     /// `node` says that it votes for `candidate`.
@@ -141,7 +149,8 @@ impl Group {
             }
         }
         self.committed = id;
-        let commit = self.commits.entry(leader).or_default();
+        // Whom nobody heard of led no earlier than in the term of the entry.
+        let commit = self.commits.entry(leader.max(id.term)).or_default();
         *commit = id.index.max(*commit);
     }
 

@@ -24,6 +24,16 @@ pub(crate) enum Due {
 
 type Call = Box<dyn FnOnce(&Rc<Core>)>;
 
+thread_local! {
+    /// The time of the world that this thread runs.
+    static NOW_FOR_LOGS: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// The time of the world that this thread runs, for what the nodes log.
+pub(crate) fn now_for_logs() -> Duration {
+    NOW_FOR_LOGS.get()
+}
+
 /// Names something due: its moment, and its place among those of the same moment.
 pub(crate) type DueKey = (Duration, u64);
 
@@ -67,14 +77,19 @@ impl Clock {
     /// Takes the next thing due, and moves the time to it.
     pub(crate) fn advance(&self) -> Option<Due> {
         let ((at, _), due) = self.due.borrow_mut().pop_first()?;
-        self.now.set(at);
+        self.go_to(at);
         Some(due)
     }
 
     /// Moves the time on to `at`, at which or before which nothing is due.
     pub(crate) fn advance_to(&self, at: Duration) {
         assert!(self.next().is_none_or(|next| next >= at), "something is due before {at:?}");
-        self.now.set(self.now.get().max(at));
+        self.go_to(self.now.get().max(at));
+    }
+
+    fn go_to(&self, at: Duration) {
+        self.now.set(at);
+        NOW_FOR_LOGS.set(at);
     }
 
     pub(crate) fn clear(&self) {

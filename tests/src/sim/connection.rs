@@ -294,6 +294,26 @@ pub(crate) fn resume(core: &Rc<Core>, connection: &Shared) {
     }
 }
 
+/// What is on its way from `node` was slow, and arrives as soon as it is sent again.
+pub(crate) fn hasten(core: &Rc<Core>, connection: &Shared, node: NodeId) {
+    let again = core.random.net.duration(Duration::ZERO..core.options.net.retransmit_max);
+    let at = core.clock.now() + again;
+    for side in [0, 1] {
+        let mut guard = connection.borrow_mut();
+        if guard.ends[side].process.node != node {
+            continue;
+        }
+        let pipe = &mut guard.ends[side].outbound;
+        if pipe.last_arrival <= at {
+            continue;
+        }
+        pipe.last_arrival = at;
+        pipe.segments.iter_mut().for_each(|segment| segment.at = segment.at.min(at));
+        let connection = connection.clone();
+        core.clock.after(again, move |core| deliver(core, &connection, side));
+    }
+}
+
 /// Sends a segment behind those before it.
 fn push(core: &Rc<Core>, connection: &Shared, side: Side, bytes: Option<Vec<u8>>) {
     let mut guard = connection.borrow_mut();

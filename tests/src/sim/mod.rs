@@ -27,6 +27,7 @@ mod tree;
 mod watch;
 mod world;
 
+pub(crate) use clock::now_for_logs;
 pub use device::{DiskError, DiskFault, DiskOperation, Rot};
 pub use disk::{DiskOptions, SimDisk, SimFile, SimLock};
 pub use faults::{Fault, FaultOptions, Hurt, Nemesis};

@@ -129,13 +129,6 @@ impl Network {
         if self.troubles.is_empty() { None } else { self.troubles.get(&(from, to)).copied() }
     }
 
-    pub(crate) fn set_trouble(&mut self, from: NodeId, to: NodeId, trouble: Option<LinkTrouble>) {
-        match trouble {
-            Some(trouble) => self.troubles.insert((from, to), trouble),
-            None => self.troubles.remove(&(from, to)),
-        };
-    }
-
     pub(crate) fn cross(&mut self, from: NodeId, to: NodeId, instead: Option<NodeId>) {
         match instead {
             Some(instead) => self.crossed.insert((from, to), instead),
@@ -188,6 +181,23 @@ pub(crate) fn heal(core: &Rc<Core>, nodes: Option<(NodeId, NodeId)>) {
     };
     for connection in healed {
         connection::resume(core, &connection);
+    }
+}
+
+/// From now on the way from one node to another is so. Without trouble what is on its way, and was slow,
+/// is so no more: TCP sends it again.
+pub(crate) fn trouble(core: &Rc<Core>, from: NodeId, to: NodeId, trouble: Option<LinkTrouble>) {
+    let slowed = {
+        let mut network = core.network.borrow_mut();
+        let before = match trouble {
+            Some(trouble) => network.troubles.insert((from, to), trouble),
+            None => network.troubles.remove(&(from, to)),
+        };
+        let is_over = before.is_some() && trouble.is_none();
+        if is_over { network.between(|it| it.joins(from, to)) } else { Vec::new() }
+    };
+    for connection in slowed {
+        connection::hasten(core, &connection, from);
     }
 }
 
@@ -268,7 +278,11 @@ impl SimNet {
         let mut pause = Duration::from_millis(200);
         loop {
             let latency = core.network.borrow().latency(&core, from, to);
-            Sleep::new(core.clone(), core.clock.now() + latency).await;
+            let arrival = core.clock.now() + latency;
+            Sleep::new(core.clone(), arrival.min(deadline)).await;
+            if arrival > deadline {
+                return false;
+            }
             if core.is_powered(to) && !core.network.borrow().is_cut(from, to) {
                 return true;
             }

@@ -50,6 +50,7 @@ impl Trace {
     }
 
     pub(crate) fn line(&self, now: Duration, line: &str) {
+        tracing::info!("{line}");
         for chunk in line.as_bytes().chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);

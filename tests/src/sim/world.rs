@@ -309,7 +309,7 @@ impl World {
 
     /// From now on the way from one node to another is so; none mends it.
     pub fn trouble_link(&self, from: NodeId, to: NodeId, trouble: Option<LinkTrouble>) {
-        self.core.network.borrow_mut().set_trouble(from, to, trouble);
+        net::trouble(&self.core, from, to, trouble);
     }
 
     /// From now on `from` reaches another node when it dials `to`; none mends it.

@@ -994,6 +994,9 @@ fn links_are_slow_narrow_or_damage_what_they_carry() {
     let (slow, after) = heard_with(LinkTrouble { delay: SECOND, ..none });
     assert!(slow.len() < clean.len() && after > clean.len());
     assert_counts_up(&slow);
+    // What was on its way does not stay slow when the trouble is over.
+    let (stuck, after) = heard_with(LinkTrouble { delay: SECOND * 1_000, ..none });
+    assert!(stuck.is_empty() && after > clean.len(), "{after}");
     let (narrow, after) = heard_with(LinkTrouble { time_per_kilobyte: SECOND * 10, ..none });
     assert!(narrow.len() < 600 && after > narrow.len(), "{}", narrow.len());
     assert_counts_up(&narrow);
