@@ -299,6 +299,26 @@ fn a_leader_commits_the_entry_of_its_own_log() {
     lab.is_true();
 }
 
+/// A hurt leader commits, and nobody knows which entry it means: not the one of somebody who has no vote in
+/// that.
+#[test]
+fn what_a_hurt_leader_commits_is_known_only_when_it_can_be_one_thing() {
+    let lab = Lab::new();
+    Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(1));
+    lab.submit(2, Some(voted(2, 1)), &entries(1, 1..5));
+    lab.submit(3, Some(voted(2, 1)), &entries(1, 1..4));
+    lab.submit(3, None, &entries(2, 4..5));
+    lab.settle();
+    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(2), Index(4)), &command(4));
+    lab.audit.acknowledged(GROUP, &command(4));
+    lab.submit(2, None, &entries(2, 4..5));
+    lab.is_true();
+    lab.settle();
+    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(2), Index(4)), &command(4));
+    lab.submit(2, Some(voted(3, 3)), &entries(3, 4..5));
+    lab.is_caught("replaces 4@2, which is committed");
+}
+
 #[test]
 fn two_entries_of_one_name() {
     let lab = Lab::agreed();

@@ -23,6 +23,23 @@ struct Holders {
     hurt: usize,
 }
 
+impl Holders {
+    /// How many hold the entry of `term`; if that is not known, the one that most hold.
+    fn count(&self, term: Option<Term>) -> usize {
+        let count = |term| self.terms.get(&term).map_or(0, |(count, _)| *count);
+        let most = || self.terms.values().map(|(count, _)| *count).max().unwrap_or_default();
+        term.map_or_else(most, count)
+    }
+
+    /// The entry that a majority holds, if it can be no other, and who holds it.
+    fn certain(&self, majority: usize) -> Option<(Term, NodeId)> {
+        let mut possible =
+            self.terms.iter().filter(|(_, (count, _))| count + self.hurt >= majority);
+        let (term, (_, holder)) = possible.next()?;
+        (possible.next().is_none() && self.hurt < majority).then_some((*term, *holder))
+    }
+}
+
 impl State {
     /// Bytes leave a node: each frame that is complete with them is judged.
     pub(super) fn sent(&mut self, sent: &SeenBytes<'_>) {
@@ -196,13 +213,8 @@ impl State {
         let majority = self.voters.len() / 2 + 1;
         // It means the entry of its own log; only of a hurt one that is not known.
         let own = self.replica(node, group).and_then(|it| it.term_at(index));
-        let own = own.filter(|_| !self.hurt.contains(&node)).map(|term| {
-            let count = holders.terms.get(&term).map_or(0, |(count, _)| *count);
-            (term, (count, node))
-        });
-        let most = holders.terms.iter().max_by_key(|(_, (count, _))| *count);
-        let meant = own.or(most.map(|(term, holder)| (*term, *holder)));
-        let count = meant.map_or(0, |(_, (count, _))| count);
+        let own = own.filter(|_| !self.hurt.contains(&node));
+        let count = holders.count(own);
         if count + holders.hurt < majority {
             let what = format!(
                 "commits {index} in term {leader}; durable on {count} of {}: {:?}",
@@ -211,7 +223,8 @@ impl State {
             );
             self.findings.group(node, group, &what);
         }
-        let Some((term, (_, holder))) = meant else { return };
+        let meant = own.map(|term| (term, node)).or_else(|| holders.certain(majority));
+        let Some((term, holder)) = meant else { return };
         let committed = self.groups.entry(group).or_default().committed().index;
         let runs = self.replica(holder, group).map(|it| it.runs(committed.next(), index));
         let ledger = self.groups.entry(group).or_default();
@@ -272,7 +285,7 @@ impl State {
         let term = ledger.term_of_committed(index);
         ledger.acknowledged = ledger.acknowledged.max(index);
         let holders = self.holders(group, index);
-        let count = term.and_then(|term| holders.terms.get(&term)).map_or(0, |(count, _)| *count);
+        let count = holders.count(term);
         if count + holders.hurt <= self.voters.len() / 2 {
             let what = format!("a client's command is done at {index}, durable on {count} voters");
             self.findings.add(&format!("group {group}"), &what);
