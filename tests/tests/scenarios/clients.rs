@@ -1,25 +1,16 @@
 //! What clients are told, and in which order what they ask takes effect (safety E1, E2, E4; A5).
 
-use crate::support::{ELECTION, agree, millis, one_leader, seconds};
+use crate::support::{ELECTION, agree, all, millis, number, one_leader, seconds};
 use bytes::Bytes;
 use purlin::{Completion, Connection, GroupId, NodeId, Request, RequestError, ShardId};
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{Answer, GROUP, Pending, Scenario, calm, get, increment, set, value_in},
+        scenario::{GROUP, Pending, Scenario, calm, get, increment, set, value_in},
     },
     sim::{Crash, Random},
 };
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
-
-fn all(s: &Scenario) -> Vec<NodeId> {
-    s.nodes().collect()
-}
-
-fn number(answer: &Answer) -> Option<u64> {
-    let Some(Ok(Some(value))) = answer else { return None };
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
 
 /// B94: who does not lead passes it on, once.
 #[test]

@@ -1,7 +1,7 @@
 //! Who leads: soon after a fault somebody does, and nobody else before, nor for nothing. That no term
 //! has two leaders is watched in every scenario.
 
-use crate::support::{ELECTION, THREE, agree, all_apply, millis, one_leader, seconds};
+use crate::support::{ELECTION, THREE, agree, all, all_apply, millis, one_leader, seconds};
 use purlin::{GroupId, NodeId};
 use purlin_tests::{
     cluster::{
@@ -11,10 +11,6 @@ use purlin_tests::{
     sim::{Crash, DiskError, DiskFault, DiskOperation, Latency, Random},
 };
 use std::collections::BTreeSet;
-
-fn all(s: &Scenario) -> Vec<NodeId> {
-    s.nodes().collect()
-}
 
 /// B04, safety A1: a vote that the power takes back was never given.
 #[test]

@@ -1,7 +1,6 @@
 //! What a cluster does when nobody asks it anything.
 
-use crate::support::{all_apply, millis, seconds};
-use purlin::NodeId;
+use crate::support::{all, all_apply, millis, seconds};
 use purlin_tests::{
     cluster::scenario::{GROUP, Scenario, set},
     sim::LinkTrouble,
@@ -44,7 +43,7 @@ fn a_commit_whose_append_was_withheld_is_told_later() {
     let last = s.submit(leader, GROUP, set("key", "2"));
     s.must_reach("both are done", seconds(3), || first.is_done() && last.is_done());
     let applied = s.applied(leader);
-    all_apply(&s, &s.nodes().collect::<Vec<NodeId>>(), applied);
+    all_apply(&s, &all(&s), applied);
     assert_eq!(s.leader(), leader, "another leader would have told it anyway");
     s.assert_sound();
 }

@@ -5,7 +5,7 @@
 //! throughout. Its tests of snapshots (3D) come with snapshots.
 
 use crate::support::{
-    ELECTION, agree, all_apply, applied_anywhere, millis, one_leader, seconds, shake, shaky,
+    ELECTION, agree, all, all_apply, applied_anywhere, millis, one_leader, seconds, shake, shaky,
 };
 use purlin::NodeId;
 use purlin_tests::{
@@ -13,10 +13,6 @@ use purlin_tests::{
     sim::{Crash, Random},
 };
 use std::collections::BTreeSet;
-
-fn all(s: &Scenario) -> Vec<NodeId> {
-    s.nodes().collect()
-}
 
 /// Unplugs these.
 fn unplug(s: &Scenario, nodes: &[NodeId]) {

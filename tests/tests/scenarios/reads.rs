@@ -1,21 +1,12 @@
 //! Linearizable reads (safety R1, R2): never older than what was acknowledged before they were asked,
 //! at whichever node, and never for ever.
 
-use crate::support::{ELECTION, agree, millis, one_leader, seconds};
+use crate::support::{ELECTION, agree, all, millis, number, one_leader, seconds};
 use purlin::NodeId;
 use purlin_tests::{
-    cluster::scenario::{Answer, GROUP, Pending, Scenario, get, set},
+    cluster::scenario::{GROUP, Pending, Scenario, get, set},
     sim::{Crash, Random},
 };
-
-fn all(s: &Scenario) -> Vec<NodeId> {
-    s.nodes().collect()
-}
-
-fn number(answer: &Answer) -> Option<u64> {
-    let Some(Ok(Some(value))) = answer else { return None };
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
 
 /// B41: a new leader's commit index is old until its own term has committed.
 #[test]

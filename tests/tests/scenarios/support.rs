@@ -4,7 +4,7 @@ use purlin::{Index, NodeId};
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{GROUP, Scenario, calm},
+        scenario::{Answer, GROUP, Scenario, calm},
     },
     sim::{Latency, NetOptions, Random, WorldOptions},
 };
@@ -23,6 +23,17 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
 
 pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// All nodes, whether they run or not.
+pub(crate) fn all(s: &Scenario) -> Vec<NodeId> {
+    s.nodes().collect()
+}
+
+/// The number that a request was answered.
+pub(crate) fn number(answer: &Answer) -> Option<u64> {
+    let Some(Ok(Some(value))) = answer else { return None };
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Writes a key at the first of `nodes`, and all of them apply that.
