@@ -9,30 +9,9 @@ use crate::{
     record::{self, Records},
     segment::{self, FirstBlock},
 };
-use purlin_rsm::{Entry, EntryId, GroupId, HardState, Identity, PeerMemory, Sequence, Start};
+use purlin_rsm::{Entry, EntryId, GroupId, HardState, Identity, PeerMemory, Sequence};
 
-pub use crate::segment::BatchName;
-
-/// What a segment's first block says.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SegmentHeader {
-    /// Whose log it belongs to.
-    pub identity: Identity,
-    /// The segment's number.
-    pub number: u64,
-    /// Stands in every batch of this life of the file.
-    pub epoch: u64,
-    /// The header's own sequence.
-    pub sequence: Sequence,
-    /// The last batch of the log before this segment; all zero for none.
-    pub previous: BatchName,
-    /// The oldest segment that is still needed.
-    pub oldest: u64,
-    /// The file's size.
-    pub bytes: u64,
-    /// The latest starts, the oldest first.
-    pub starts: Vec<Start>,
-}
+pub use crate::segment::{BatchName, Header as SegmentHeader};
 
 /// One batch that proves itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -86,10 +65,10 @@ pub enum Record {
 
 /// Reads a segment's first block of 4,096 bytes; nothing if that is no header of a known version.
 pub fn header(block: &[u8]) -> Option<SegmentHeader> {
-    let FirstBlock::Header(header) = segment::parse(block) else { return None };
-    let segment::Header { identity, number, epoch, sequence, previous, oldest, bytes, starts } =
-        header;
-    Some(SegmentHeader { identity, number, epoch, sequence, previous, oldest, bytes, starts })
+    match segment::parse(block) {
+        FirstBlock::Header(header) => Some(header),
+        FirstBlock::Version(_) | FirstBlock::Unreadable => None,
+    }
 }
 
 /// Reads the batch at the start of `bytes`; nothing if there is no whole and sound one of this log.

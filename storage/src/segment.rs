@@ -88,18 +88,24 @@ pub struct BatchName {
 
 /// What a segment's first block says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Header {
-    pub(crate) identity: Identity,
-    pub(crate) number: u64,
-    pub(crate) epoch: u64,
-    pub(crate) sequence: Sequence,
-    /// The last batch of the log before this segment. All up to it was durable when this header was
-    /// written, all beyond it is void (safety W2).
-    pub(crate) previous: BatchName,
-    pub(crate) oldest: u64,
-    pub(crate) bytes: u64,
+pub struct Header {
+    /// Whose log it belongs to.
+    pub identity: Identity,
+    /// The segment's number.
+    pub number: u64,
+    /// Stands in every batch of this life of the file.
+    pub epoch: u64,
+    /// The header's own sequence.
+    pub sequence: Sequence,
+    /// The last batch of the log before this segment; all zero for none. All up to it was durable when this
+    /// header was written, all beyond it is void (safety W2).
+    pub previous: BatchName,
+    /// The oldest segment that is still needed.
+    pub oldest: u64,
+    /// The file's size.
+    pub bytes: u64,
     /// The latest starts, the oldest first.
-    pub(crate) starts: Vec<Start>,
+    pub starts: Vec<Start>,
 }
 
 /// What a first block turned out to be.

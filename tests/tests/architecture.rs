@@ -114,56 +114,37 @@ fn every_file_says_what_it_is() {
 fn nothing_is_left_undone_and_nothing_waits_by_the_clock() {
     // Put together here, so that this file does not find itself.
     let forbidden = ["to do!", "unimple mented!", "db g!", "thread::sl eep"];
-    let mut wrong = Vec::new();
-    for (path, source) in sources() {
-        for (line, code) in code_lines(&source) {
-            for word in forbidden.map(|word| word.replace(' ', "")) {
-                if code.contains(&word) {
-                    wrong.push(format!("{path}:{line} has {word}"));
-                }
-            }
-        }
-    }
-    assert_none(&wrong);
+    let forbidden = forbidden.map(|word| word.replace(' ', ""));
+    forbid(|_| true, &forbidden.each_ref().map(String::as_str), "do it, or wait for something");
 }
 
 /// Where the same seed must give the same history, nothing may draw lots by itself. What clippy can
 /// see is in the crates' `clippy.toml`.
 #[test]
 fn nothing_simulated_draws_lots_by_itself() {
-    let mut wrong = Vec::new();
-    for (path, source) in sources() {
-        let simulated = ["rsm/", "storage/", "transport/", "engine/"];
-        if !simulated.iter().any(|folder| path.starts_with(folder)) {
-            continue;
-        }
-        for (line, code) in code_lines(&source) {
-            if code.contains("future::race") || code.contains("select!") {
-                wrong.push(format!("{path}:{line} picks at random: use `or`, which has an order"));
-            }
-        }
-    }
-    assert_none(&wrong);
+    let simulated = ["rsm/", "storage/", "transport/", "engine/"];
+    let is_simulated = |path: &str| simulated.iter().any(|folder| path.starts_with(folder));
+    let why = "it picks at random: use `or`, which has an order";
+    forbid(is_simulated, &["future::race", "select!"], why);
 }
 
 /// The front end runs in the simulator too, and clippy cannot forbid this to one module of a crate. The
 /// blocking client runs in no simulator.
 #[test]
 fn the_front_end_has_no_clock_thread_or_process_of_its_own() {
-    // Put together here, so that this file does not find itself.
-    let forbidden =
-        ["Ins tant", "System Time", "thr ead::", "pro cess::", "Hash Map", "Hash Set", "::ra ce("];
+    let is_simulated =
+        |path: &str| path.starts_with("server/src/resp/") && path != "server/src/resp/client.rs";
+    let words = ["Instant", "SystemTime", "thread::", "process::", "HashMap", "HashSet", "::race("];
+    forbid(is_simulated, &words, "ask the runtime");
+}
+
+/// No line of code in the files that are meant has any of these words.
+fn forbid(is_meant: impl Fn(&str) -> bool, words: &[&str], instead: &str) {
     let mut wrong = Vec::new();
-    for (path, source) in sources() {
-        if !path.starts_with("server/src/resp/") || path == "server/src/resp/client.rs" {
-            continue;
-        }
+    for (path, source) in sources().into_iter().filter(|(path, _)| is_meant(path)) {
         for (line, code) in code_lines(&source) {
-            for word in forbidden.map(|word| word.replace(' ', "")) {
-                if code.contains(&word) {
-                    wrong.push(format!("{path}:{line} has {word}: ask the runtime"));
-                }
-            }
+            let found = words.iter().filter(|word| code.contains(**word));
+            wrong.extend(found.map(|word| format!("{path}:{line} has {word}: {instead}")));
         }
     }
     assert_none(&wrong);

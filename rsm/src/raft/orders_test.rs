@@ -267,7 +267,8 @@ fn every_order_of_a_read_and_an_election() {
     walk(Bounds { events: 10, ..bounds }, 1_000, 2);
 }
 
-/// Logs that have come apart, as in the Raft paper's figure 8: what is committed is never overwritten.
+/// Logs that have come apart, as in the Raft paper's figure 8: copies of an older term's entry commit
+/// nothing by themselves, and the logs agree in the end.
 #[test]
 fn every_order_of_campaigns_with_different_logs() {
     let bounds = Bounds { logs: [&[1, 2], &[1], &[1, 3]], term: 3, ..Bounds::default() };

@@ -5,7 +5,9 @@
 //!
 //! ```text
 //! cluster nodes=3 election=10 tell=2 messages=8 window=B append=B apply=B cache=B tail=N
-//!         first=N judged=false         a new cluster; election timeouts lie in election..2*election
+//!         first=N judged=false at_once=false
+//!                                      a new cluster; election timeouts lie in election..2*election,
+//!                                      and what is committed waits for `apply` unless it is at once
 //! init N terms="1 1 2" [term=T] [commit=I]
 //!                                      gives node N a durable log, and starts it on that
 //! init_disk N ..                       exchanges what its disk holds under a running replica
@@ -24,7 +26,8 @@
 //! unsent L F                           L is told that an append to F did not leave
 //! cut A B, partition N.., heal         messages that are lost
 //! stabilize                            hands out, persists and delivers until nothing is left
-//! inject A B term=T type key=value..   forges a message
+//! inject A B term=T [group=G] type key=value..
+//!                                      forges a message
 //! status [N..], log [N..], network, has_ready [N..]
 //! ```
 
@@ -111,7 +114,6 @@ impl Script {
         set(args, "apply", &mut options.apply_bytes_max)?;
         set(args, "cache", &mut options.cache_bytes_max)?;
         set(args, "tail", &mut options.tail)?;
-        set(args, "seed", &mut options.seed)?;
         set(args, "judged", &mut options.is_judged)?;
         set(args, "at_once", &mut options.applies_at_once)?;
         options.campaigns_first = key::<u32>(args, "first")?.map(NodeId);
@@ -269,7 +271,7 @@ impl Script {
         let count = match args.next_pos() {
             Some("one") => 1,
             None | Some("all") => usize::MAX,
-            Some("fail") => 0,
+            Some("fail") if name == "fetch" => 0,
             Some(other) => return Err(format!("{name} {other}?").into()),
         };
         match name {

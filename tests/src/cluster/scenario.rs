@@ -333,9 +333,11 @@ impl Scenario {
         text
     }
 
-    /// No replicas that differ, no panic.
+    /// No replicas that differ, nothing promised that the disks do not hold, no panic.
     pub fn assert_sound(&self) {
-        assert_eq!(self.cluster.judges.violations.take(), Vec::<String>::new());
+        let judges = &self.cluster.judges;
+        assert_eq!(judges.violations.take(), Vec::<String>::new());
+        assert_eq!(judges.audit.violations(), Vec::<String>::new());
         assert_eq!(self.world.panics(), []);
     }
 

@@ -77,9 +77,9 @@ fn a_lone_node_acknowledges_nothing_that_its_disk_has_not_done() {
         assert_eq!(write.answer(), None, "the disk stands still");
         s.crash(ONE, how);
         s.run_for(seconds(10));
+        assert_eq!(write.answer(), None, "it was never durable");
         s.world.restart(ONE);
-        s.must_read(ONE, "key", seconds(20));
-        assert!(!write.is_done(), "acknowledged by a process that is gone");
+        s.must_write(ONE, "key", "2", seconds(20));
         s.assert_sound();
     }
 }
@@ -142,7 +142,7 @@ fn what_was_acknowledged_is_there_after_a_blackout_at_any_moment() {
 }
 
 /// B27, B84: a leader whose write fails, while its followers have what it could not write, stops; it
-/// never puts something else in that place, and acknowledges nothing more.
+/// never puts something else in that place.
 #[test]
 fn a_leader_whose_write_fails_stops_and_returns_with_the_same_log() {
     for (seed, error) in (720..).zip([DiskError::Device, DiskError::Full]) {
@@ -153,7 +153,6 @@ fn a_leader_whose_write_fails_stops_and_returns_with_the_same_log() {
         let writes: Vec<_> =
             (0..5).map(|n| s.submit(leader, GROUP, set(&format!("key-{n}"), "1"))).collect();
         s.must_stop(leader, ErrorKind::Disk, seconds(5));
-        let late = s.submit(leader, GROUP, set("late", "1"));
         let other = s.others(leader)[0];
         s.must_write(other, "other", "1", seconds(10));
         s.world.restart(leader);
@@ -161,7 +160,6 @@ fn a_leader_whose_write_fails_stops_and_returns_with_the_same_log() {
         for (n, _) in writes.iter().enumerate().filter(|(_, write)| write.is_done()) {
             assert_eq!(s.must_read(other, &format!("key-{n}"), seconds(5)).as_deref(), Some("1"));
         }
-        assert!(!late.is_done());
         s.must_converge(seconds(10));
         s.assert_sound();
     }

@@ -1,6 +1,7 @@
 //! What a cluster does when nobody asks it anything.
 
 use crate::support::{all, all_apply, millis, seconds};
+use purlin::reach::Recorder;
 use purlin_tests::{
     cluster::scenario::{GROUP, Scenario, set},
     sim::LinkTrouble,
@@ -26,6 +27,7 @@ fn an_idle_cluster_writes_nothing_and_says_little() {
 /// (safety R5); and the answer to the one before comes after that. Nothing is said in this group ever after.
 #[test]
 fn a_commit_whose_append_was_withheld_is_told_later() {
+    let reached = Recorder::install();
     let s = Scenario::running(41, 5, 0);
     s.run_for(seconds(2));
     let leader = s.leader();
@@ -44,6 +46,7 @@ fn a_commit_whose_append_was_withheld_is_told_later() {
     s.must_reach("both are done", seconds(3), || first.is_done() && last.is_done());
     let applied = s.applied(leader);
     all_apply(&s, &all(&s), applied);
+    assert!(reached.counts().contains_key("append withheld while the disk hangs"));
     assert_eq!(s.leader(), leader, "another leader would have told it anyway");
     s.assert_sound();
 }
