@@ -24,6 +24,8 @@ pub(crate) struct Membership {
     recording: Option<Recording>,
     /// Shards of this node that do not know yet that the voters have met.
     pub(crate) untold: Vec<ShardId>,
+    /// The peers have found that the directory has gone back (safety I4), recorded or not.
+    is_fenced: bool,
 }
 
 /// Shared by the loop and the task that writes.
@@ -32,12 +34,28 @@ type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
 impl Membership {
     pub(crate) fn new(identity: NodeIdentity) -> Self {
         let met = [(identity.node, identity.incarnation)].into();
-        Self { identity, met, recording: None, untold: Vec::new() }
+        Self { identity, met, recording: None, untold: Vec::new(), is_fenced: false }
     }
 
     /// Whether the shard may vote, campaign and acknowledge.
     pub(crate) fn is_acting(&self) -> bool {
-        self.identity.has_met
+        self.identity.has_met && !self.is_fenced
+    }
+
+    /// From now on it acts no more.
+    pub(crate) fn fence(&mut self) {
+        self.is_fenced = true;
+    }
+
+    /// The identity to record when the directory is fenced, and not yet for good.
+    pub(crate) fn fenced(&self) -> Option<NodeIdentity> {
+        let is_due = self.is_fenced && !self.identity.is_fenced;
+        is_due.then(|| NodeIdentity { is_fenced: true, ..self.identity.clone() })
+    }
+
+    /// Whether an identity is being recorded.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording.is_some()
     }
 
     pub(crate) fn identity(&self) -> &NodeIdentity {
@@ -53,8 +71,8 @@ impl Membership {
     /// A peer has answered our handshake. Returns the identity to record when this was the last one
     /// that was missing.
     pub(crate) fn meet(&mut self, facts: &Facts) -> Option<NodeIdentity> {
-        if self.is_acting() || self.recording.is_some() || facts.voters != self.identity.voter_ids()
-        {
+        let knows = self.identity.has_met || self.is_recording();
+        if knows || facts.voters != self.identity.voter_ids() {
             return None;
         }
         let me = (self.identity.node, self.identity.incarnation);
@@ -69,7 +87,7 @@ impl Membership {
 
     /// The identity with the table, once everybody was met.
     pub(crate) fn complete(&self) -> Option<NodeIdentity> {
-        if self.is_acting() || !self.waits_for().is_empty() {
+        if self.identity.has_met || !self.waits_for().is_empty() {
             return None;
         }
         let voters = self
@@ -89,7 +107,7 @@ impl Membership {
         identity: NodeIdentity,
         wake: Arc<Wake>,
     ) -> Option<impl Future<Output = ()> + use<D>> {
-        if self.recording.is_some() {
+        if self.is_recording() {
             // Two writers of one file could undo each other.
             return None;
         }
@@ -176,6 +194,18 @@ mod tests {
         assert!(membership.meet(&stranger).is_none(), "it knows another life of our directory");
         let mut membership = Membership::new(identity(1));
         assert!(membership.meet(&facts(2, true, &[(1, 101), (2, 102), (3, 103)])).is_some());
+    }
+
+    #[test]
+    fn who_is_fenced_acts_no_more_until_that_is_recorded_and_after() {
+        let mut membership = Membership::new(identity(1));
+        membership.adopt(NodeIdentity { has_met: true, ..identity(1) });
+        assert!(membership.is_acting() && membership.fenced().is_none());
+        membership.fence();
+        let recorded = membership.fenced().expect("there is something to record");
+        assert!(!membership.is_acting() && recorded.is_fenced && recorded.has_met);
+        membership.adopt(recorded);
+        assert!(!membership.is_acting() && membership.fenced().is_none());
     }
 
     #[test]

@@ -56,6 +56,14 @@ pub(crate) struct Site {
     pub(crate) groups: u32,
 }
 
+impl Site {
+    /// The other shards of this node.
+    pub(crate) fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let shard = self.shard;
+        (0..self.shards).map(ShardId).filter(move |other| *other != shard)
+    }
+}
+
 /// The shard's times, in ticks.
 pub(crate) struct Timing {
     pub(crate) tick: Duration,
@@ -97,7 +105,7 @@ impl<R: Runtime> Shard<R> {
             if let Err(error) = self.turn(now) {
                 break Err(error);
             }
-            if self.inlet.is_stopping() {
+            if self.inlet.is_stopping() && !self.membership.is_recording() {
                 break Ok(());
             }
             self.wait().await;
@@ -182,7 +190,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn say_whom_it_waits_for(&mut self) {
-        if self.membership.is_acting() || self.site.shard != ShardId(0) {
+        if self.membership.identity().has_met || self.site.shard != ShardId(0) {
             return;
         }
         let waits_for = self.membership.waits_for();

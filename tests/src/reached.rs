@@ -3,10 +3,7 @@
 
 use purlin_rsm::reach::Counts;
 
-/// A batch of at least so many seeds reaches every required state: the rarest come in one of a hundred.
-pub const BATCH: u64 = 1000;
-
-/// The states that every such batch reaches.
+/// The states that every batch of two thousand seeds reaches: the rarest come in one of a hundred.
 pub const REQUIRED: &[&str] = &[
     // Raft.
     "election timer stands still while a promise waits",

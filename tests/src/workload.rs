@@ -143,14 +143,6 @@ impl Workload {
         Request { key, op }
     }
 
-    /// All keys that it ever uses.
-    pub fn keys(&self) -> Vec<Bytes> {
-        let kinds = [Kind::Value, Kind::Counter, Kind::List];
-        let keys =
-            kinds.iter().flat_map(|&kind| (0..self.options.keys).map(move |n| name(kind, n)));
-        keys.collect()
-    }
-
     fn kind(&self) -> Kind {
         *self.random.pick(&[Kind::Value, Kind::Value, Kind::Counter, Kind::List])
     }

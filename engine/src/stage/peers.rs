@@ -97,28 +97,44 @@ impl<R: Runtime> Shard<R> {
         self.failure = Some(Error::from_line(ErrorKind::Refused, place, &refusal.to_string()));
     }
 
-    /// One refusal fences the whole directory, from everybody (safety I4): the other shards are told, since
-    /// their peers may not know.
+    /// One refusal fences the whole directory, from everybody (safety I4): it acts no more. Shard 0 records
+    /// that, so that whoever starts the node again is told too; then all shards stop.
     fn fence(&mut self) {
-        for shard in (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard) {
-            // If this is lost, the next refusal says it again.
-            let _lost = self.mesh.try_send(shard, MeshItem::Fenced);
+        self.membership.fence();
+        if self.site.shard == ShardId(0) {
+            self.record_fence();
+        } else if self.mesh.try_send(ShardId(0), MeshItem::Fenced).is_err() {
+            // Shard 0 has stopped already.
+            self.stop_fenced();
         }
-        self.on_fenced();
     }
 
-    /// The directory of this node is fenced. Shard 0 records it before it stops: whoever starts the node
-    /// again must be told too.
+    /// Another shard has heard that the directory is fenced; shard 0 has recorded it.
     pub(crate) fn on_fenced(&mut self) {
+        self.membership.fence();
         if self.site.shard == ShardId(0) {
-            self.record(NodeIdentity { is_fenced: true, ..self.membership.identity().clone() });
+            self.record_fence();
         } else {
             self.failure = Some(fenced(self.site.node));
         }
     }
 
-    /// Records an identity beside the loop, unless one is being recorded: what is left out comes again,
-    /// with the next handshake.
+    fn record_fence(&mut self) {
+        if let Some(identity) = self.membership.fenced() {
+            self.record(identity);
+        }
+    }
+
+    fn stop_fenced(&mut self) {
+        for shard in self.site.other_shards() {
+            // If this is lost, peers refuse that shard too.
+            let _lost = self.mesh.try_send(shard, MeshItem::Fenced);
+        }
+        self.failure = Some(fenced(self.site.node));
+    }
+
+    /// Records an identity beside the loop, unless one is being recorded: that the voters have met comes
+    /// again with the next handshake, a fence when the other is recorded.
     pub(crate) fn record(&mut self, identity: NodeIdentity) {
         let recording = self.membership.record(self.runtime.disk(), identity, self.wake());
         if let Some(recording) = recording {
@@ -131,10 +147,15 @@ impl<R: Runtime> Shard<R> {
         let Some(identity) = self.membership.take_recorded()? else { return Ok(()) };
         if identity.is_fenced {
             purlin_rsm::sometimes!("directory records that it is fenced");
-            return Err(fenced(self.site.node));
+            self.stop_fenced();
+            return Ok(());
         }
-        let others = (0..self.site.shards).map(ShardId).filter(|shard| *shard != self.site.shard);
-        self.membership.untold = others.collect();
+        if !self.membership.is_acting() {
+            // It was fenced meanwhile.
+            self.record_fence();
+            return Ok(());
+        }
+        self.membership.untold = self.site.other_shards().collect();
         self.tell_met();
         self.act();
         Ok(())

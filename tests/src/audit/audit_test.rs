@@ -8,7 +8,7 @@ use purlin_rsm::{
     ClusterId, Entry, EntryId, Envelope, GroupId, HardState, Identity, Incarnation, Index, Message,
     NodeId, Payload, Sequence, ShardId, Term,
 };
-use purlin_storage::{Batch, Durability, Wal, WalConfig};
+use purlin_storage::{Batch, Disk as _, Durability, Wal, WalConfig};
 use purlin_transport::{Pair, inspect::Content};
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -186,6 +186,43 @@ fn an_acknowledgement_of_what_is_written_a_second_time() {
     lab.submit(2, None, &entries(1, 3..4));
     lab.tell(2, 1, 1, reply(3));
     lab.is_caught("A1: acknowledges 3");
+}
+
+#[test]
+fn an_acknowledgement_in_a_term_that_is_not_durable() {
+    let lab = Lab::agreed();
+    lab.submit(2, Some(HardState { term: Term(2), ..HardState::default() }), &[]);
+    lab.tell(2, 3, 2, reply(3));
+    lab.is_caught("A1: acknowledges in term 2; durable is");
+}
+
+#[test]
+fn a_log_that_is_founded_a_second_time() {
+    let lab = Lab::agreed();
+    // What speaks is out of its start.
+    lab.tell(2, 1, 1, reply(3));
+    lab.world.crash(NodeId(2), Crash::Kill);
+    let _ = lab.world.run_for(Duration::from_secs(1));
+    lab.world.start(NodeId(2), 1, |runtime| async move {
+        let disk = runtime.disk().subdirectory("again");
+        disk.create_dir().await.expect("there is none");
+        let made = Wal::create(&disk, identity(2), &WalConfig::default(), 7).await;
+        made.expect("an empty directory");
+    });
+    lab.settle();
+    lab.is_caught("founds a log that was in use");
+}
+
+#[test]
+fn two_commits_of_one_place() {
+    let lab = Lab::agreed();
+    lab.tell(1, 2, 1, append(3));
+    lab.submit(3, Some(voted(2, 3)), &entries(2, 3..4));
+    lab.is_caught("replaces 3@1, which is committed");
+    lab.settle();
+    lab.tell(3, 2, 2, append(3));
+    let found = lab.audit.violations().join("; ");
+    assert!(found.contains("commits 3@2, and committed is 3@1"), "{found}");
 }
 
 #[test]
@@ -388,16 +425,16 @@ fn an_answer_for_what_no_majority_holds() {
 fn a_crash_takes_what_is_not_durable_and_leaves_what_is() {
     for how in [Crash::Kill, Crash::PowerCut] {
         let lab = Lab::agreed();
-        lab.submit(2, Some(voted(2, 3)), &entries(1, 4..6));
+        lab.submit(2, None, &entries(1, 4..6));
         lab.world.crash(NodeId(2), how);
         lab.start(2, false);
-        lab.tell(2, 1, 2, reply(3));
+        lab.tell(2, 1, 1, reply(3));
         lab.submit(2, None, &entries(1, 4..5));
         lab.settle();
-        lab.tell(2, 1, 2, reply(4));
+        lab.tell(2, 1, 1, reply(4));
         lab.audit.scan(&lab.world);
         lab.is_true();
-        lab.tell(2, 1, 2, reply(9));
+        lab.tell(2, 1, 1, reply(9));
         lab.is_caught("A1: acknowledges 9");
     }
 }

@@ -1,6 +1,6 @@
 //! The judgements: what is promised, against what is durable.
 
-use super::{State, ledger, streams::Told};
+use super::{State, ledger, replica::Replica, streams::Told};
 use crate::sim::SeenBytes;
 use bytes::Bytes;
 use purlin_rsm::{EntryId, Envelope, GroupId, HardState, Index, Message, NodeId, Sequence, Term};
@@ -118,7 +118,9 @@ impl State {
             }
             Message::Append { committed, .. } => {
                 self.judge_leader(*from, *group, *term);
-                self.judge_commit(*from, *group, *committed, *term);
+                // Before it led its whole log was durable (safety A1), and it replaces none of it.
+                let own = self.replica(*from, *group).and_then(|it| it.term_at(*committed));
+                self.judge_commit(*from, *group, (*committed, own), *term);
             }
             Message::ReadProbe { .. } => self.judge_leader(*from, *group, *term),
             // They promise nothing that could be lost.
@@ -162,17 +164,15 @@ impl State {
     /// What is acknowledged is durable: the newest write of each entry (safety A1, A2, B22).
     fn judge_acknowledgement(&mut self, node: NodeId, group: GroupId, term: Term, matched: Index) {
         self.findings.counts.acknowledgements += 1;
-        let Some(replica) = self.replica(node, group) else {
-            if matched > Index(0) {
-                let what = format!("A1: acknowledges {matched} and has written nothing");
-                self.findings.group(node, group, &what);
-            }
-            return;
-        };
-        let (state, durable, last) = (replica.state(), replica.durable(), replica.last());
+        let of = |it: &Replica| (it.state(), it.durable_state(), it.durable(), it.last());
+        let (state, durable_state, durable, last) =
+            self.replica(node, group).map(of).unwrap_or_default();
         if state.term > term {
             // What it promised to an older leader may have been replaced since.
             self.findings.counts.stale += 1;
+        } else if durable_state.term < term {
+            let what = format!("A1: acknowledges in term {term}; durable is {durable_state:?}");
+            self.findings.group(node, group, &what);
         } else if matched > durable {
             let what = format!(
                 "A1: acknowledges {matched} in term {term}; of its log up to {last} is durable {durable}"
@@ -196,24 +196,31 @@ impl State {
         }
     }
 
-    /// `node` says or shows that `index` is committed, by the leader of `leader` or an earlier one: a
-    /// majority of the voters has it durably now (safety A4, P1).
+    /// `node` says or shows that an entry is committed, by the leader of `leader` or an earlier one: a
+    /// majority of the voters has it durably now (safety A4, P1). The entry's term may be unknown.
     pub(super) fn judge_commit(
         &mut self,
         node: NodeId,
         group: GroupId,
-        index: Index,
+        (index, own): (Index, Option<Term>),
         leader: Term,
     ) {
-        if index <= self.groups.entry(group).or_default().committed().index {
+        // What a hurt node has is not known.
+        let own = own.filter(|_| !self.hurt.contains(&node));
+        let ledger = self.groups.entry(group).or_default();
+        if index <= ledger.committed().index {
+            let known = ledger.term_of_committed(index);
+            if let (Some(own), Some(known)) = (own, known)
+                && own != known
+            {
+                let what = format!("commits {index}@{own}, and committed is {index}@{known}");
+                self.findings.group(node, group, &what);
+            }
             return;
         }
         self.findings.counts.commits += 1;
         let holders = self.holders(group, index);
         let majority = self.voters.len() / 2 + 1;
-        // It means the entry of its own log; only of a hurt one that is not known.
-        let own = self.replica(node, group).and_then(|it| it.term_at(index));
-        let own = own.filter(|_| !self.hurt.contains(&node));
         let count = holders.count(own);
         if count + holders.hurt < majority {
             let what = format!(
@@ -223,7 +230,9 @@ impl State {
             );
             self.findings.group(node, group, &what);
         }
-        let meant = own.map(|term| (term, node)).or_else(|| holders.certain(majority));
+        let holder = |term| holders.terms.get(&term).map_or(node, |(_, holder)| *holder);
+        let known = own.map(|term| (term, holder(term)));
+        let meant = known.or_else(|| holders.certain(majority));
         let Some((term, holder)) = meant else { return };
         let committed = self.groups.entry(group).or_default().committed().index;
         let runs = self.replica(holder, group).map(|it| it.runs(committed.next(), index));
@@ -271,7 +280,7 @@ impl State {
             let what = format!("applies at {id} what was proposed for {groups:?}");
             self.findings.group(node, group, &what);
         }
-        self.judge_commit(node, group, id.index, newest);
+        self.judge_commit(node, group, (id.index, Some(id.term)), newest);
     }
 
     /// A client is told that its command is done: a majority has it durably now (P1).

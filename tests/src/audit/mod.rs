@@ -24,7 +24,7 @@ mod audit_test;
 
 pub use findings::Counts;
 
-use crate::sim::{Crash, SeenBytes, SeenWrite, Watcher, World};
+use crate::sim::{SeenBytes, SeenWrite, Watcher, World};
 use bytes::Bytes;
 use findings::Findings;
 use ledger::Group;
@@ -129,7 +129,7 @@ impl Watcher for Audit {
         shards.for_each(|(_, shard)| shard.is_durable(number));
     }
 
-    fn ended(&self, at: Duration, node: NodeId, _how: Crash) {
+    fn ended(&self, at: Duration, node: NodeId) {
         let mut state = self.state.borrow_mut();
         state.findings.at(at);
         state.streams.ended(node);
@@ -160,6 +160,10 @@ impl State {
                 self.findings.counts.headers += 1;
                 let owner = (header.identity.node, header.identity.shard);
                 if header.starts.is_empty() {
+                    if self.shards.get(&owner).is_some_and(|shard| shard.start().is_some()) {
+                        let broken = vec!["founds a log that was in use".to_owned()];
+                        self.findings.shard(owner, broken);
+                    }
                     let places = self.places.entry(write.node).or_default();
                     places.insert(write.directory.to_owned(), header.identity);
                     self.shards.insert(owner, Shard::founded(&header));

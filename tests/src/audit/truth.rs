@@ -235,6 +235,12 @@ impl Shard {
         if kept < self.durable {
             broken.push(format!("a start keeps {kept}, and {} is durable", self.durable));
         }
+        if proven > self.durable {
+            broken.push(format!(
+                "W3: a start calls {proven} proven, and {} is durable",
+                self.durable
+            ));
+        }
         if header.sequence <= self.newest {
             let newest = self.newest;
             broken.push(format!("W3: a start's header is {}, behind {newest}", header.sequence));
@@ -396,6 +402,14 @@ mod tests {
         let mut next = header(30, EPOCH + 2, named(11, EPOCH + 1), 2);
         next.starts[1].kept = Sequence(10);
         said(&shard.header(30, next), "a start keeps 10, and 11 is durable");
+    }
+
+    #[test]
+    fn a_start_that_trusts_what_is_not_durable() {
+        let mut shard = running();
+        let mut next = header(30, EPOCH + 2, named(12, EPOCH + 1), 2);
+        next.starts[1].kept = Sequence(12);
+        said(&shard.header(30, next), "W3: a start calls 12 proven, and 11 is durable");
     }
 
     #[test]

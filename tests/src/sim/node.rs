@@ -21,11 +21,6 @@ impl<'a> NodeHandle<'a> {
         Self { core, node }
     }
 
-    /// The name at which other nodes reach it.
-    pub fn host(&self) -> String {
-        format!("n{}", self.node)
-    }
-
     /// All that its processes would read now, written durably or not.
     pub fn readable_image(&self) -> DirectoryImage {
         DirectoryImage::readable(&self.disk().root())

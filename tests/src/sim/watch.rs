@@ -3,7 +3,6 @@
 //! A watcher sees the truth behind the seams, and changes nothing: the history of a world is the same
 //! with and without one.
 
-use super::world::Crash;
 use purlin_rsm::NodeId;
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -43,10 +42,8 @@ pub trait Watcher {
     fn written(&self, _at: Duration, _write: &SeenWrite<'_>) {}
     /// A write became durable, all of it: no power cut takes it back.
     fn durable(&self, _at: Duration, _node: NodeId, _number: u64) {}
-    /// A process starts.
-    fn started(&self, _at: Duration, _node: NodeId, _boot: u64) {}
     /// A process has ended.
-    fn ended(&self, _at: Duration, _node: NodeId, _how: Crash) {}
+    fn ended(&self, _at: Duration, _node: NodeId) {}
     /// The bytes on a node's disk were changed behind its back: what was durable may be gone.
     fn hurt(&self, _at: Duration, _node: NodeId) {}
     /// Bytes leave a node.

@@ -327,11 +327,6 @@ impl World {
         self.core.executor.resume(node, shard);
     }
 
-    /// Does something at a moment of the world's time, or now when that is past, between two polls.
-    pub fn at(&self, moment: Duration, call: impl FnOnce() + 'static) {
-        self.core.clock.schedule(moment, Due::Call(Box::new(move |_| call())));
-    }
-
     /// Lets `duration` of the world's time pass.
     pub fn run_for(&self, duration: Duration) -> Outcome {
         self.run(self.now() + duration, u64::MAX, || false)
@@ -589,7 +584,6 @@ impl Core {
     fn start(self: &Rc<Self>, node: NodeId, shards: u16, main: MainFactory) {
         let process = self.begin_process(node, shards, Some(main.clone()));
         self.trace.line(self.clock.now(), &format!("n{node} starts, boot {}", process.boot));
-        self.watchers.tell(|watcher| watcher.started(self.clock.now(), node, process.boot));
         for shard in (0..shards).map(ShardId) {
             let owner = Owner { process, shard };
             let body = main(self.runtime(node, shard));
@@ -650,7 +644,7 @@ impl Core {
         }
         if let Some(running) = running {
             self.executor.abort(|owner| owner.process == running.process);
-            self.watchers.tell(|watcher| watcher.ended(self.clock.now(), node, how));
+            self.watchers.tell(|watcher| watcher.ended(self.clock.now(), node));
         }
     }
 

@@ -69,6 +69,11 @@ fn a_shard_that_lost_nothing_stops_with_one_that_went_back() {
     for (node, kind, why) in s.stops() {
         assert_eq!((node, kind), (THREE, ErrorKind::Refused), "{why}");
     }
+    // Alone with itself it still knows, whichever shard was told.
+    s.must_reach("no process", seconds(20), || !s.world.is_running(THREE));
+    s.world.isolate(THREE);
+    s.world.restart(THREE);
+    s.must_reach("both stop again", seconds(20), || s.stops().len() == 4);
     s.must_write(ONE, "without", "3", seconds(5));
     s.assert_sound();
 }

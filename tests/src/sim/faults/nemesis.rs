@@ -81,7 +81,6 @@ pub(super) struct Conditions {
     /// The ways that each cut took.
     pub(super) cuts: BTreeMap<u64, Vec<(NodeId, NodeId)>>,
     pub(super) paused: BTreeSet<(NodeId, ShardId)>,
-    pub(super) full: BTreeSet<NodeId>,
     pub(super) troubled: BTreeSet<(NodeId, NodeId)>,
     pub(super) crossed: BTreeSet<(NodeId, NodeId)>,
 }
@@ -215,7 +214,6 @@ impl Nemesis {
                 world.cross_wire(from, to, None);
             }
             Step::MakeRoom(node) => {
-                self.conditions.full.remove(&node);
                 world.node(node).set_quota(None);
             }
         }

@@ -248,7 +248,6 @@ impl Nemesis {
         let room = stream.random.below(4) * ROOM_STEP;
         self.tell(world, Fault::FullDisk, &format!("n{node} with room for {room}"));
         world.node(node).set_quota(Some(world.node(node).used() + room));
-        self.conditions.full.insert(node);
         self.later(world, stream.length(), Step::MakeRoom(node));
     }
 
