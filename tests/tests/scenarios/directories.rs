@@ -1,11 +1,13 @@
 //! Directories that are fresh, wiped, old, or another node's.
 
 use crate::support::{ONE, THREE, TWO, seconds};
-use purlin::{ClusterConfig, ClusterId, ErrorKind, Member, NodeConfig, NodeId, reach::Recorder};
+use purlin::{
+    ClusterConfig, ClusterId, ErrorKind, GroupId, Member, NodeConfig, NodeId, reach::Recorder,
+};
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{GROUP, Scenario, calm},
+        scenario::{GROUP, Scenario, calm, set},
     },
     sim::Crash,
 };
@@ -48,34 +50,40 @@ fn an_older_copy_of_a_directory_is_refused_for_good() {
     s.assert_sound();
 }
 
-/// Safety I4: the directory is fenced with all its shards, also those that nobody misses anything of.
+/// Safety I4: the directory is fenced with all its shards, also those that nobody misses anything of. Each
+/// of two shards is the one that is refused once.
 #[test]
 fn a_shard_that_lost_nothing_stops_with_one_that_went_back() {
-    let options = ClusterOptions { shards: vec![1, 1, 2], ..calm(3, 0) };
-    let s = Scenario::running_with(5, options);
-    s.crash(THREE, Crash::Kill);
-    s.run_for(seconds(1));
-    s.world.restart(THREE);
-    s.must_write(THREE, "key", "1", seconds(10));
-    // The shards start, and each is heard of, before the copy is made.
-    s.run_for(seconds(5));
-    let old = s.world.node(THREE).durable_image();
-    (0..10).for_each(|n| s.must_write(THREE, &format!("key-{n}"), "1", seconds(10)));
-    s.run_for(seconds(5));
-    s.crash(THREE, Crash::PowerCut);
-    s.world.node(THREE).restore(&old);
-    s.world.restart(THREE);
-    s.must_reach("both shards of node 3 stop", seconds(20), || s.stops().len() == 2);
-    for (node, kind, why) in s.stops() {
-        assert_eq!((node, kind), (THREE, ErrorKind::Refused), "{why}");
+    for (seed, group) in [(5, GroupId(1)), (6, GroupId(2))] {
+        let shards = ClusterOptions { shards: vec![1, 1, 2], ..ClusterOptions::calm(3, 2) };
+        let s = Scenario::running_with(seed, shards);
+        s.crash(THREE, Crash::Kill);
+        s.run_for(seconds(1));
+        s.world.restart(THREE);
+        s.must_write(THREE, "key", "1", seconds(10));
+        // The shards start, and each is heard of, before the copy is made.
+        s.run_for(seconds(5));
+        let old = s.world.node(THREE).durable_image();
+        for n in 0..10 {
+            let answer = s.ask(THREE, group, set(&format!("key-{n}"), "1"), seconds(10));
+            assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+        }
+        s.run_for(seconds(5));
+        s.crash(THREE, Crash::PowerCut);
+        s.world.node(THREE).restore(&old);
+        s.world.restart(THREE);
+        s.must_reach("both shards of node 3 stop", seconds(20), || s.stops().len() == 2);
+        // Alone with itself it still knows, whichever shard was told.
+        s.must_reach("no process", seconds(20), || !s.world.is_running(THREE));
+        s.world.isolate(THREE);
+        s.world.restart(THREE);
+        s.must_reach("both stop again", seconds(20), || s.stops().len() == 4);
+        for (node, kind, why) in s.stops() {
+            assert_eq!((node, kind), (THREE, ErrorKind::Refused), "{why}");
+        }
+        s.must_write(ONE, "without", "3", seconds(5));
+        s.assert_sound();
     }
-    // Alone with itself it still knows, whichever shard was told.
-    s.must_reach("no process", seconds(20), || !s.world.is_running(THREE));
-    s.world.isolate(THREE);
-    s.world.restart(THREE);
-    s.must_reach("both stop again", seconds(20), || s.stops().len() == 4);
-    s.must_write(ONE, "without", "3", seconds(5));
-    s.assert_sound();
 }
 
 #[test]
