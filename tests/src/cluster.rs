@@ -64,6 +64,8 @@ struct Cluster<S: Subject> {
     processes: Processes,
     /// How many clients there have been.
     clients: Cell<u32>,
+    /// Each client at a shard holds this as long as it may wait for an answer.
+    asking: Rc<()>,
     /// Clients ask nothing new.
     is_over: Cell<bool>,
 }
@@ -97,6 +99,7 @@ impl<S: Subject> Cluster<S> {
             options,
             processes: Processes::default(),
             clients: Cell::new(0),
+            asking: Rc::default(),
             is_over: Cell::new(false),
         })
     }

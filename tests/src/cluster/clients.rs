@@ -70,6 +70,7 @@ impl<S: Subject> Cluster<S> {
         runtime: SimRuntime,
         local: LocalShard<SimRuntime>,
     ) {
+        let _asking = self.asking.clone();
         while !self.is_over.get() {
             let (key, input) = self.subject.next(client);
             let (id, group, request) = self.invoke(client, None, key, &input, runtime.now());
@@ -89,6 +90,7 @@ impl<S: Subject> Cluster<S> {
         runtime: SimRuntime,
         local: LocalShard<SimRuntime>,
     ) {
+        let _asking = self.asking.clone();
         let (connection, mut open) = (local.connect(), BTreeMap::new());
         let (mut newest, mut completions) = (0, Vec::new());
         while !self.is_over.get() || !open.is_empty() {

@@ -6,10 +6,21 @@ use crate::{
     sim::{Crash, Fault, Nemesis, Outcome, World},
 };
 use purlin::{ErrorKind, reach::Counts};
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 /// The search for an order of one key's operations gives up after so many steps.
 const CHECK_STEPS: u64 = 2_000_000;
+/// After these a disk says that something failed.
+const DISKS_FAIL: &[Fault] = &[
+    Fault::WriteError,
+    Fault::WriteFull,
+    Fault::ShortWrite,
+    Fault::SyncError,
+    Fault::ReadError,
+    Fault::ShortRead,
+    Fault::WrongRead,
+    Fault::FullDisk,
+];
 /// More violations of one run tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -20,18 +31,14 @@ impl<S: Subject> Cluster<S> {
         let end = world.now() + self.options.turmoil;
         while world.now() < end && world.panics().is_empty() {
             let pause = nemesis.act(world).min(end.saturating_sub(world.now()));
-            match world.run_for(pause) {
-                Outcome::BudgetExhausted => {
-                    self.violation("a task spins without waiting for anything");
-                    break;
-                }
-                Outcome::Panicked => break,
+            match self.run_for(world, pause) {
+                Outcome::BudgetExhausted | Outcome::Panicked => break,
                 Outcome::Reached | Outcome::TimeReached | Outcome::Quiescent => {}
             }
         }
         nemesis.calm(world);
         for node in self.processes.stopped.take() {
-            if !nemesis.hurt().contains_key(&node) {
+            if !nemesis.hurt().contains_key(&node) && !world.is_whole(node) {
                 world.crash(node, Crash::Kill);
                 world.restart(node);
             }
@@ -39,14 +46,23 @@ impl<S: Subject> Cluster<S> {
         nemesis
     }
 
+    /// Lets time pass. A task that spins would stop it.
+    pub(super) fn run_for(&self, world: &World, duration: Duration) -> Outcome {
+        let outcome = world.run_for(duration);
+        if outcome == Outcome::BudgetExhausted {
+            self.violation("a task spins without waiting for anything");
+        }
+        outcome
+    }
+
     /// A disk that was told to fail may stop a shard, and what has befallen a node's bytes; nothing else
     /// may.
     pub(super) fn judge_stops(&self, nemesis: &Nemesis) {
-        let kinds = &self.options.faults.kinds;
-        let hangs = [Fault::HangDisk, Fault::SlowStart].iter().any(|fault| kinds.contains(fault));
+        let struck = |faults: &[Fault]| faults.iter().any(|it| nemesis.counts().contains_key(it));
+        let (fails, hangs) = (struck(DISKS_FAIL), struck(&[Fault::HangDisk, Fault::SlowStart]));
         for (node, error) in self.processes.stops.borrow().iter() {
             let is_allowed = match error.kind {
-                ErrorKind::Disk | ErrorKind::Environment => true,
+                ErrorKind::Disk | ErrorKind::Environment => fails,
                 // The last writes of a killed process, on a disk that hangs, still hold its files.
                 ErrorKind::DataDirectory => hangs,
                 _ => false,

@@ -15,6 +15,8 @@ use std::{
 const RECOVERY: Duration = Duration::from_secs(60);
 /// How long a cluster is watched that may have halted.
 const HALTED: Duration = Duration::from_secs(15);
+/// Requests have a deadline of ten seconds, and clients pause before they see that all is over.
+const ENDED: Duration = Duration::from_secs(20);
 /// How long a probe waits for one shard's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it waits before it asks again.
@@ -76,7 +78,7 @@ impl<S: Subject> Cluster<S> {
         }
         let hurt: BTreeSet<NodeId> = nemesis.hurt().keys().copied().collect();
         if hurt.len() > self.minority() {
-            let _ = world.run_for(HALTED);
+            let _ = self.run_for(world, HALTED);
             return self.is_over.set(true);
         }
         let core = self.forsake(world, &hurt);
@@ -100,6 +102,7 @@ impl<S: Subject> Cluster<S> {
         if self.is_steady() {
             self.expect_peace(world, &core);
         }
+        self.expect_ends(world);
     }
 
     fn minority(&self) -> usize {
@@ -137,7 +140,10 @@ impl<S: Subject> Cluster<S> {
         }
         let led = || {
             let locals = self.processes.locals.borrow();
-            let led = locals.iter().flat_map(|((node, _), local)| {
+            let hurt = self.processes.given_up.borrow();
+            let counts = |node: &NodeId| core.contains(node) || hurt.contains(node);
+            let locals = locals.iter().filter(|((node, _), _)| counts(node));
+            let led = locals.flat_map(|((node, _), local)| {
                 let leads = |status: &GroupStatus| status.leader == Some(*node);
                 local.board().groups().filter(leads).map(|status| status.group).collect::<Vec<_>>()
             });
@@ -170,15 +176,18 @@ impl<S: Subject> Cluster<S> {
     }
 
     fn expect_answers(self: &Rc<Self>, world: &World, core: &[NodeId]) -> bool {
-        let missing: Rc<RefCell<BTreeSet<(NodeId, GroupId)>>> = Rc::default();
-        for node in core {
+        let missing: Rc<RefCell<BTreeSet<(NodeId, ShardId, GroupId)>>> = Rc::default();
+        let shards_of = |node: &NodeId| {
+            let node = *node;
+            (0..self.shards(node)).map(move |shard| (node, ShardId(shard)))
+        };
+        for (node, shard) in core.iter().flat_map(shards_of) {
             for group in (1..=self.options.groups).map(GroupId) {
-                let (cluster, missing, node) = (self.clone(), missing.clone(), *node);
-                let runtime = world.outside();
-                missing.borrow_mut().insert((node, group));
+                let (cluster, missing, runtime) = (self.clone(), missing.clone(), world.outside());
+                missing.borrow_mut().insert((node, shard, group));
                 world.outside().spawn(async move {
-                    cluster.probe(&runtime, node, group).await;
-                    missing.borrow_mut().remove(&(node, group));
+                    cluster.probe(&runtime, (node, shard), group).await;
+                    missing.borrow_mut().remove(&(node, shard, group));
                 });
             }
         }
@@ -186,16 +195,25 @@ impl<S: Subject> Cluster<S> {
         if answered != Outcome::Reached {
             let missing = missing.borrow();
             self.violation(format!(
-                "no write and read {RECOVERY:?} after the last fault, (node, group): {missing:?}"
+                "no write and read {RECOVERY:?} after the last fault, (node, shard, group): {missing:?}"
             ));
         }
         answered == Outcome::Reached
     }
 
+    /// Each request ends by its deadline, wherever it was asked.
+    fn expect_ends(&self, world: &World) {
+        let are_done = || Rc::strong_count(&self.asking) == 1;
+        if self.run_while_reviving_for(world, ENDED, are_done) != Outcome::Reached {
+            let open = Rc::strong_count(&self.asking) - 1;
+            self.violation(format!("{open} clients wait for an answer {ENDED:?} after the end"));
+        }
+    }
+
     /// A leader that works is left alone.
     fn expect_peace(&self, world: &World, core: &[NodeId]) {
         let before = self.terms(core);
-        let _ = world.run_for(WATCHED);
+        let _ = self.run_for(world, WATCHED);
         for (at, term) in self.terms(core) {
             let moved = before.get(&at).map_or(0, |before| term.0 - before.0);
             if moved > TERMS_MAX {
@@ -234,14 +252,15 @@ impl<S: Subject> Cluster<S> {
                 !self.processes.given_up.borrow().contains(node)
                     && revived.borrow().get(node).is_none_or(|it| *it < REVIVALS_MAX)
             };
-            let is_anybody_down = || stopped.borrow().iter().any(has_chances);
+            let is_down = |node: &NodeId| has_chances(node) && !world.is_whole(*node);
+            let is_anybody_down = || stopped.borrow().iter().any(is_down);
             let left = end.saturating_sub(world.now());
             let outcome = world.run_until(left, || condition() || is_anybody_down());
             if outcome != Outcome::Reached || condition() {
                 return outcome;
             }
             for node in stopped.take() {
-                if has_chances(&node) {
+                if is_down(&node) {
                     *revived.borrow_mut().entry(node).or_default() += 1;
                     world.crash(node, Crash::Kill);
                     world.restart(node);
@@ -250,10 +269,11 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    /// Writes into a group at a node until it is done, and reads.
-    async fn probe(&self, runtime: &SimRuntime, node: NodeId, group: GroupId) {
-        for request in self.subject.probe(&format!("probe-{node}-{group}")) {
-            while !self.answers(runtime, node, group, request.clone()).await {
+    /// Writes into a group at a shard of a node until it is done, and reads.
+    async fn probe(&self, runtime: &SimRuntime, at: (NodeId, ShardId), group: GroupId) {
+        let (node, shard) = at;
+        for request in self.subject.probe(&format!("probe-{node}-{shard}-{group}")) {
+            while !self.answers(runtime, at, group, request.clone()).await {
                 runtime.sleep(PROBE_PAUSE).await;
             }
         }
@@ -262,11 +282,11 @@ impl<S: Subject> Cluster<S> {
     async fn answers(
         &self,
         runtime: &SimRuntime,
-        node: NodeId,
+        at: (NodeId, ShardId),
         group: GroupId,
         request: Request,
     ) -> bool {
-        let Some(local) = self.processes.locals.borrow().get(&(node, ShardId(0))).cloned() else {
+        let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
             return false;
         };
         let answered = async {
