@@ -32,7 +32,7 @@ use crate::{
     sim::World,
 };
 use nodes::Processes;
-use purlin::{NodeId, reach::Recorder};
+use purlin::{NodeId, ShardId, reach::Recorder};
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -66,6 +66,8 @@ struct Cluster<S: Subject> {
     clients: Cell<u32>,
     /// Each client at a shard holds this as long as it may wait for an answer.
     asking: Rc<()>,
+    /// And so does each visitor.
+    visiting: Rc<()>,
     /// Clients ask nothing new.
     is_over: Cell<bool>,
 }
@@ -100,12 +102,18 @@ impl<S: Subject> Cluster<S> {
             processes: Processes::default(),
             clients: Cell::new(0),
             asking: Rc::default(),
+            visiting: Rc::default(),
             is_over: Cell::new(false),
         })
     }
 
     fn nodes(&self) -> Vec<NodeId> {
         (1..=self.options.nodes).map(NodeId).collect()
+    }
+
+    fn all_shards(&self) -> Vec<(NodeId, ShardId)> {
+        let shards_of = |node: NodeId| (0..self.shards(node)).map(move |it| (node, ShardId(it)));
+        self.nodes().into_iter().flat_map(shards_of).collect()
     }
 
     fn violation(&self, what: impl Into<String>) {

@@ -43,6 +43,11 @@ impl Order {
         self.applied.entry((group, command.clone())).or_default().insert(index);
     }
 
+    /// Whether a replica has applied a command.
+    pub fn has_applied(&self, group: GroupId, command: &Bytes) -> bool {
+        self.applied.contains_key(&(group, command.clone()))
+    }
+
     /// Tells the history where its operations took effect.
     pub fn tell<I, O>(&self, history: &mut History<I, O>) {
         for Proposed { operation, group, command } in &self.proposed {

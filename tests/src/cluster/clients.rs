@@ -6,10 +6,7 @@ use crate::{
     sim::{SimRuntime, World},
 };
 use bytes::Bytes;
-use purlin::{
-    Completion, GroupId, LocalShard, NodeId, Request, RequestError, Runtime as _, ShardId,
-    group_of_slot,
-};
+use purlin::{Completion, GroupId, LocalShard, Request, RequestError, Runtime as _, group_of_slot};
 use purlin_server::resp::slot_of;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -37,7 +34,7 @@ impl<S: Subject> Cluster<S> {
         runtime: &SimRuntime,
         local: LocalShard<SimRuntime>,
     ) {
-        if self.options.visitors == 0 {
+        if self.options.visitors.is_none() {
             return;
         }
         let cluster = self.clone();
@@ -48,9 +45,8 @@ impl<S: Subject> Cluster<S> {
 
     /// The clients that come over the network: they outlive all processes.
     pub(super) fn spawn_visitors(self: &Rc<Self>, world: &World) {
-        let shards_of = |node: NodeId| (0..self.shards(node)).map(move |it| (node, ShardId(it)));
-        let shards: Vec<_> = self.nodes().into_iter().flat_map(shards_of).collect();
-        for _ in 0..self.options.visitors {
+        let shards = self.all_shards();
+        for _ in 0..self.options.visitors.unwrap_or(0) {
             let (client, runtime) = (self.new_client(), world.outside());
             if let Some(visitor) = self.subject.visitor(&runtime, client, &shards) {
                 runtime.clone().spawn(self.clone().run_visitor(client, runtime, visitor));
@@ -122,6 +118,7 @@ impl<S: Subject> Cluster<S> {
         runtime: SimRuntime,
         mut visitor: S::Visitor,
     ) {
+        let _visiting = self.visiting.clone();
         while !self.is_over.get() || visitor.open() > 0 {
             visitor.connect().await;
             for _ in 0..self.burst(&runtime, visitor.open()) {

@@ -6,7 +6,7 @@ use crate::{
         history::{Lane, OperationId},
         kv::KvModel,
     },
-    resp,
+    resp::{self, FrontEndOptions},
     sim::{Random, SimRuntime},
     workload::{self, Op, Reply, Workload, WorkloadOptions},
 };
@@ -20,6 +20,7 @@ use std::cell::RefCell;
 /// The key-value machine with a load of its own.
 pub struct KeyValue {
     workload: RefCell<Workload>,
+    front_end: fn(&mut FrontEndOptions),
 }
 
 impl KeyValue {
@@ -32,7 +33,12 @@ impl KeyValue {
 
     /// With a load of one kind.
     pub fn new(random: Random, options: WorkloadOptions) -> Self {
-        Self { workload: RefCell::new(Workload::new(random, options)) }
+        Self { workload: RefCell::new(Workload::new(random, options)), front_end: |_| () }
+    }
+
+    /// The same with front ends that serve in another way.
+    pub fn with_front_end(self, front_end: fn(&mut FrontEndOptions)) -> Self {
+        Self { front_end, ..self }
     }
 }
 
@@ -91,7 +97,7 @@ impl Subject for KeyValue {
     }
 
     async fn serve(&self, local: &LocalShard<SimRuntime>, cluster: &ClusterConfig) {
-        let opened = resp::serve(local, cluster, |_| ()).await;
+        let opened = resp::serve(local, cluster, self.front_end).await;
         opened.expect("a shard's port is its own");
     }
 

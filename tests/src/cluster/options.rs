@@ -21,8 +21,9 @@ pub struct ClusterOptions {
     pub clients: u32,
     /// How many requests every other client keeps open on a connection of its own; with 1 none does.
     pub pipeline: usize,
-    /// Clients that come over the network, from outside all nodes.
-    pub visitors: u32,
+    /// Clients that come over the network, from outside all nodes. Without a number the shards open no
+    /// front ends.
+    pub visitors: Option<u32>,
     /// How long a client waits after an answer, on average.
     pub think: Duration,
     /// When no client asks anything, in the world's time.
@@ -56,7 +57,7 @@ impl ClusterOptions {
             nodes: size.nodes,
             groups: size.groups,
             clients: clients.div_ceil(shards_sum.into()),
-            visitors: Random::new(seed, "visitors").below(4) as u32,
+            visitors: Some(Random::new(seed, "visitors").below(4) as u32).filter(|it| *it > 0),
             think: Duration::from_secs_f64(random.magnitude(0.005, 0.12)),
             idle: idle_times(&Random::new(seed, "idle")),
             pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
@@ -81,7 +82,7 @@ impl ClusterOptions {
             pipeline: 4,
             turmoil: Duration::ZERO,
             world: WorldOptions { nodes, ..WorldOptions::default() },
-            visitors: 0,
+            visitors: None,
             forsaken: Vec::new(),
             think: Duration::from_millis(30),
             idle: Vec::new(),

@@ -177,11 +177,7 @@ impl<S: Subject> Cluster<S> {
 
     fn expect_answers(self: &Rc<Self>, world: &World, core: &[NodeId]) -> bool {
         let missing: Rc<RefCell<BTreeSet<(NodeId, ShardId, GroupId)>>> = Rc::default();
-        let shards_of = |node: &NodeId| {
-            let node = *node;
-            (0..self.shards(node)).map(move |shard| (node, ShardId(shard)))
-        };
-        for (node, shard) in core.iter().flat_map(shards_of) {
+        for (node, shard) in self.all_shards().into_iter().filter(|(node, _)| core.contains(node)) {
             for group in (1..=self.options.groups).map(GroupId) {
                 let (cluster, missing, runtime) = (self.clone(), missing.clone(), world.outside());
                 missing.borrow_mut().insert((node, shard, group));

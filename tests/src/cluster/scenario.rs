@@ -70,16 +70,16 @@ impl Scenario {
 
     /// Directories of another kind of cluster, and no process.
     pub fn with(seed: u64, options: ClusterOptions) -> Self {
-        Self::with_load(seed, options, WorkloadOptions::default())
+        let random = Random::new(seed, "workload");
+        Self::with_subject(seed, options, KeyValue::new(random, WorkloadOptions::default()))
     }
 
-    /// The same with another load.
-    pub fn with_load(seed: u64, options: ClusterOptions, load: WorkloadOptions) -> Self {
+    /// The same with another load, or other front ends.
+    pub fn with_subject(seed: u64, options: ClusterOptions, subject: KeyValue) -> Self {
         let world = World::new(seed, options.world.clone());
-        let load = KeyValue::new(Random::new(seed, "workload"), load);
         let scenario = Self {
             world,
-            cluster: Cluster::new(load, options),
+            cluster: Cluster::new(subject, options),
             elections: RefCell::default(),
             unplugged: RefCell::default(),
         };
@@ -93,9 +93,10 @@ impl Scenario {
         Self::with(seed, options).started()
     }
 
-    /// Starts all nodes, and does a first write.
+    /// Starts all nodes, lets the visitors come, and does a first write.
     pub fn started(self) -> Self {
         self.nodes().for_each(|node| self.start(node, self.cluster.shards(node)));
+        self.cluster.spawn_visitors(&self.world);
         self.must_write(NodeId(1), "first", "1", Duration::from_secs(20));
         self
     }
@@ -108,6 +109,11 @@ impl Scenario {
     /// All nodes but one.
     pub fn others(&self, node: NodeId) -> Vec<NodeId> {
         self.nodes().filter(|other| *other != node).collect()
+    }
+
+    /// All shards of all nodes.
+    pub fn shards(&self) -> Vec<(NodeId, ShardId)> {
+        self.cluster.all_shards()
     }
 
     /// Makes a node's directory anew.
@@ -150,7 +156,8 @@ impl Scenario {
             self.note_leaders();
             false
         });
-        assert!(matches!(outcome, Outcome::TimeReached | Outcome::Quiescent), "{outcome:?}");
+        let is_past = matches!(outcome, Outcome::TimeReached | Outcome::Quiescent);
+        assert!(is_past, "{outcome:?}; {:?}", self.world.panics());
     }
 
     /// Runs until something holds.
@@ -159,7 +166,7 @@ impl Scenario {
             self.note_leaders();
             condition()
         });
-        assert_eq!(outcome, Outcome::Reached, "{what}, in {limit:?}");
+        assert_eq!(outcome, Outcome::Reached, "{what}, in {limit:?}; {:?}", self.world.panics());
     }
 
     /// Takes a node down, and waits until that is done.
@@ -195,6 +202,11 @@ impl Scenario {
     /// How far a node has applied the group that scenarios speak to; nothing when it does not run.
     pub fn applied(&self, node: NodeId) -> Index {
         self.status(node, GROUP).map_or(Index(0), |status| status.applied)
+    }
+
+    /// Whether any node has applied a command of exactly these bytes.
+    pub fn has_applied(&self, group: GroupId, command: &Bytes) -> bool {
+        self.cluster.judges.order.borrow().has_applied(group, command)
     }
 
     /// The highest term of that group at any running node.
@@ -355,6 +367,9 @@ impl Scenario {
         self.cluster.is_over.set(true);
         // Each request has ended by its deadline.
         self.run_for(Duration::from_secs(12));
+        self.must_reach("an end of all visits", Duration::from_secs(60), || {
+            Rc::strong_count(&self.cluster.visiting) == 1
+        });
         let report = self.cluster.judge(&self.world);
         assert_eq!(report.violations, Vec::<String>::new());
         assert_eq!(report.inconclusive, 0, "the search for an order was given up");

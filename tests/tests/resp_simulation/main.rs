@@ -1,24 +1,26 @@
 //! The server's real front end in the simulated world: what clients of Redis' protocol are told while
 //! nodes die, links break, readers sleep, and bytes come in pieces.
 
-mod site;
+mod support;
 
 use bytes::Bytes;
-use purlin::{NodeId, Runtime, ShardId};
+use purlin::{GroupId, NodeId, Runtime, ShardId};
 use purlin_tests::{
     checker::history::Told,
+    cluster::{ClusterOptions, KeyValue, scenario::Scenario},
     resp::{self, Value, Wire, request_bytes},
-    sim::{Crash, NetOptions, WorldOptions},
-    workload::{Op, Reply},
+    sim::{Crash, NetOptions, Random, WorldOptions},
+    workload::{Op, Reply, WorkloadOptions},
 };
-use site::{Site, SiteOptions};
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     io::ErrorKind,
     ops::Range,
     rc::Rc,
     time::Duration,
 };
+use support::{GROUPS, assert_sound, clients, judge, must_serve, served, serving, talk, turmoil};
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -50,9 +52,9 @@ async fn replies(wire: &mut Wire, count: usize) -> Vec<Value> {
 }
 
 /// The reply to one request, at the first shard of a node.
-fn read(site: &Site, node: NodeId, line: &str) -> Value {
+fn read(s: &Scenario, node: NodeId, line: &str) -> Value {
     let bytes = pipeline(&[line]);
-    site.ask(node, ShardId(0), seconds(20), async move |mut wire| {
+    talk(s, node, ShardId(0), seconds(20), async move |mut wire| {
         wire.write(&bytes).await.expect("it is sent");
         wire.reply().await.expect("a reply")
     })
@@ -63,9 +65,9 @@ fn read(site: &Site, node: NodeId, line: &str) -> Value {
 /// Keys of all groups, which different nodes lead, through one node.
 #[test]
 fn a_pipeline_is_answered_in_its_order_at_every_node_and_shard() {
-    let site = Site::running(1, SiteOptions { shards: vec![2, 1, 3], ..SiteOptions::default() });
-    for (node, shard) in site.shards() {
-        let answers = site.ask(node, shard, seconds(10), async move |mut wire| {
+    let s = serving(1, ClusterOptions { shards: vec![2, 1, 3], ..served(0) });
+    for (node, shard) in s.shards() {
+        let answers = talk(&s, node, shard, seconds(10), async move |mut wire| {
             let mut lines = Vec::new();
             let mut expected = Vec::new();
             for n in 0..30 {
@@ -85,26 +87,28 @@ fn a_pipeline_is_answered_in_its_order_at_every_node_and_shard() {
         });
         assert_eq!(answers.0, answers.1, "node {node} shard {shard}");
     }
-    assert!(site.leaders().len() > 1, "one node leads all groups: {:?}", site.leaders());
-    site.assert_sound();
+    let groups = (1..=GROUPS).map(GroupId);
+    let leaders: BTreeSet<_> = groups.filter_map(|group| s.status(ONE, group)?.leader).collect();
+    assert!(leaders.len() > 1, "one node leads all groups: {leaders:?}");
+    assert_sound(&s);
 }
 
 /// The server takes requests in as far as its ring has room, and reads on when replies are out.
 #[test]
 fn a_pipeline_longer_than_the_ring_needs_no_reader_meanwhile() {
     const REQUESTS: usize = 3_000;
-    let site = Site::running(11, SiteOptions::default());
+    let s = serving(11, served(0));
     let lines: Vec<String> = (0..REQUESTS).map(|n| format!("INCRBY key-{} 1", n % 7)).collect();
     let bytes = pipeline(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    let runtime = site.world.outside();
-    let answers = site.ask(THREE, ShardId(0), seconds(60), async move |mut wire| {
+    let runtime = s.world.outside();
+    let answers = talk(&s, THREE, ShardId(0), seconds(60), async move |mut wire| {
         wire.write(&bytes).await.expect("it is sent");
         runtime.sleep(seconds(5)).await;
         replies(&mut wire, REQUESTS).await
     });
     let expected: Vec<_> = (0..REQUESTS).map(|n| Value::Integer(1 + n as i64 / 7)).collect();
     assert_eq!(answers, expected);
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 // ---- Truth
@@ -115,10 +119,9 @@ fn a_pipeline_longer_than_the_ring_needs_no_reader_meanwhile() {
 fn no_client_is_told_what_is_not_so_while_nodes_die() {
     let mut told = (0, 0, 0);
     for seed in 0..4 {
-        let site = Site::running(seed, SiteOptions::default());
-        (0..4).for_each(|_| site.spawn_client());
-        site.turmoil(seconds(15));
-        let counts = site.judge(seconds(60));
+        let s = serving(seed, served(4));
+        turmoil(&s, seconds(15));
+        let counts = judge(&s);
         told = (told.0 + counts.0, told.1 + counts.1, told.2 + counts.2);
     }
     // Whether a command is refused before it is proposed is a matter of chance; `told` itself has tests.
@@ -128,7 +131,7 @@ fn no_client_is_told_what_is_not_so_while_nodes_die() {
 /// What the checkers expect in the log is what the front end makes of a client's words.
 #[test]
 fn every_write_brings_the_foretold_bytes_into_the_log() {
-    let site = Site::running(13, SiteOptions::default());
+    let s = serving(13, served(0));
     let value = |text: &'static str| Bytes::from_static(text.as_bytes());
     let operations = [
         (Op::Set(value("one")), Reply::Done),
@@ -147,49 +150,53 @@ fn every_write_brings_the_foretold_bytes_into_the_log() {
         (Op::Get, Reply::Value(None)),
     ];
     let key = value("value-1");
+    let group = resp::group_of(&key, GROUPS);
     for (number, (op, reply)) in operations.into_iter().enumerate() {
         let bytes = request_bytes(&resp::words(&key, &op, number));
         let command = resp::expected_command(&key, &op, number);
         assert_eq!(command.is_none(), op.is_read());
-        assert!(command.as_ref().is_none_or(|it| !site.has_applied(it)), "{op:?} is not unique");
-        let answer = site.ask(TWO, ShardId(1), seconds(10), async move |mut wire| {
+        assert!(
+            command.as_ref().is_none_or(|it| !s.has_applied(group, it)),
+            "{op:?} is not unique"
+        );
+        let answer = talk(&s, TWO, ShardId(1), seconds(10), async move |mut wire| {
             wire.write(&bytes).await.expect("it is sent");
             wire.reply().await.expect("a reply")
         });
         assert_eq!(resp::told(&op, answer), Ok(Told::Done(reply)));
-        assert!(command.is_none_or(|it| site.has_applied(&it)), "{op:?} is not in the log");
+        assert!(command.is_none_or(|it| s.has_applied(group, &it)), "{op:?} is not in the log");
     }
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 /// Only a majority may say OK; who has none says so in time, and means it.
 #[test]
 fn a_node_without_a_majority_promises_nothing() {
-    let site = Site::running(7, SiteOptions::default());
-    [TWO, THREE].into_iter().for_each(|node| site.world.crash(node, Crash::PowerCut));
+    let s = serving(7, served(0));
+    [TWO, THREE].into_iter().for_each(|node| s.crash(node, Crash::PowerCut));
     // At first it leads, or forwards to leaders that are gone; later it knows of none.
-    let mut answers = set_lone_keys(&site, 0..12);
-    answers.extend(set_lone_keys(&site, 12..24));
-    [TWO, THREE].into_iter().for_each(|node| site.world.restart(node));
-    site.nodes().for_each(|node| site.must_serve(node));
+    let mut answers = set_lone_keys(&s, 0..12);
+    answers.extend(set_lone_keys(&s, 12..24));
+    [TWO, THREE].into_iter().for_each(|node| s.world.restart(node));
+    s.nodes().for_each(|node| must_serve(&s, node));
     let mut not_applied = 0;
     for (n, answer) in answers.into_iter().enumerate() {
         let Value::Error(text) = answer else { panic!("lone-{n} was answered {answer:?}") };
         if !text.starts_with("UNKNOWN ") {
             assert!(text.starts_with("CLUSTERDOWN ") || text.starts_with("TRYAGAIN "), "{text}");
-            assert_eq!(read(&site, TWO, &format!("GET lone-{n}")), Value::Nil, "{text}");
+            assert_eq!(read(&s, TWO, &format!("GET lone-{n}")), Value::Nil, "{text}");
             not_applied += 1;
         }
     }
     assert!((1..24).contains(&not_applied), "{not_applied} were promised not to be applied");
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 /// Sets keys at the first node, and waits for what it says, which is at most as long as it may take.
-fn set_lone_keys(site: &Site, numbers: Range<usize>) -> Vec<Value> {
+fn set_lone_keys(s: &Scenario, numbers: Range<usize>) -> Vec<Value> {
     let lines: Vec<String> = numbers.map(|n| format!("SET lone-{n} {n}")).collect();
     let bytes = pipeline(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    site.ask(ONE, ShardId(0), seconds(12), async move |mut wire| {
+    talk(s, ONE, ShardId(0), seconds(12), async move |mut wire| {
         wire.write(&bytes).await.expect("it is sent");
         replies(&mut wire, lines.len()).await
     })
@@ -198,11 +205,11 @@ fn set_lone_keys(site: &Site, numbers: Range<usize>) -> Vec<Value> {
 /// Keys that share a tag are set all at once, for a reader at any node.
 #[test]
 fn many_keys_of_one_tag_are_set_all_at_once_while_nodes_die() {
-    let site = Site::running(8, SiteOptions::default());
+    let s = serving(8, served(0));
     let (pairs, torn) = (Rc::new(Cell::new(0)), Rc::new(RefCell::new(Vec::new())));
-    for (node, shard) in site.shards() {
-        let (runtime, pairs, torn) = (site.world.outside(), pairs.clone(), torn.clone());
-        site.world.outside().spawn(async move {
+    for (node, shard) in s.shards() {
+        let (runtime, pairs, torn) = (s.world.outside(), pairs.clone(), torn.clone());
+        s.world.outside().spawn(async move {
             for n in 0.. {
                 let set = format!("MSET {{t}}a {node}-{shard}-{n} {{t}}b {node}-{shard}-{n}");
                 let bytes = pipeline(&[&set, "MGET {t}a {t}b"]);
@@ -227,22 +234,22 @@ fn many_keys_of_one_tag_are_set_all_at_once_while_nodes_die() {
             }
         });
     }
-    site.turmoil(seconds(10));
+    turmoil(&s, seconds(10));
     assert_eq!(*torn.borrow(), Vec::<Vec<Value>>::new());
     assert!(pairs.get() > 100, "{} pairs were read", pairs.get());
-    let refusal = read(&site, ONE, "MSET x 1 y 2 z 3 key-1 4 key-2 5");
+    let refusal = read(&s, ONE, "MSET x 1 y 2 z 3 key-1 4 key-2 5");
     let Value::Error(text) = refusal else { panic!("it spans groups: {refusal:?}") };
     assert!(text.starts_with("CROSSSLOT "), "{text}");
-    assert_eq!(read(&site, TWO, "EXISTS x y z"), Value::Integer(0));
-    site.assert_sound();
+    assert_eq!(read(&s, TWO, "EXISTS x y z"), Value::Integer(0));
+    assert_sound(&s);
 }
 
 #[test]
 fn what_is_not_offered_changes_nothing() {
-    let site = Site::running(10, SiteOptions::default());
+    let s = serving(10, served(0));
     let lines = ["HELLO 3", "MULTI", "SET k v EX 1", "EXEC", "GET k", "QUIT"];
     let bytes = pipeline(&lines);
-    let (answers, end) = site.ask(TWO, ShardId(1), seconds(10), async move |mut wire| {
+    let (answers, end) = talk(&s, TWO, ShardId(1), seconds(10), async move |mut wire| {
         wire.write(&bytes).await.expect("it is sent");
         (replies(&mut wire, lines.len()).await, wire.reply().await)
     });
@@ -252,23 +259,22 @@ fn what_is_not_offered_changes_nothing() {
     }
     assert_eq!(answers[4..], [Value::Nil, ok()]);
     assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 #[test]
 fn a_seed_has_one_history() {
     let run = || {
-        let site = Site::running(9, SiteOptions::default());
-        (0..3).for_each(|_| site.spawn_client());
-        site.run_for(seconds(1));
-        site.world.crash(TWO, Crash::Kill);
-        site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+        let s = serving(9, served(3));
+        s.run_for(seconds(1));
+        s.crash(TWO, Crash::Kill);
+        talk(&s, ONE, ShardId(0), seconds(10), async move |mut wire| {
             wire.write(&pipeline(&["INFO", "CLIENT LIST"])).await.expect("it is sent");
             replies(&mut wire, 2).await
         });
-        site.world.restart(TWO);
-        site.judge(seconds(60));
-        (site.world.hash(), site.world.events())
+        s.world.restart(TWO);
+        judge(&s);
+        (s.world.hash(), s.world.events())
     };
     assert_eq!(run(), run());
 }
@@ -277,15 +283,15 @@ fn a_seed_has_one_history() {
 
 #[test]
 fn requests_may_be_cut_at_any_byte() {
-    let site = Site::running(2, SiteOptions::default());
+    let s = serving(2, served(0));
     let bytes = pipeline(&["SET k 12345", "GET k", "MGET k absent"]);
     let bytes = [bytes, b"ECHO \"a \\x41\"\r\n".to_vec()].concat();
     let values = Value::Array(vec![bulk("12345"), Value::Nil]);
     let expected = vec![ok(), bulk("12345"), values, bulk("a A")];
     let count = expected.len();
     for cut in 1..bytes.len() {
-        let (bytes, runtime) = (bytes.clone(), site.world.outside());
-        let answers = site.ask(TWO, ShardId(0), seconds(10), async move |mut wire| {
+        let (bytes, runtime) = (bytes.clone(), s.world.outside());
+        let answers = talk(&s, TWO, ShardId(0), seconds(10), async move |mut wire| {
             wire.write(&bytes[..cut]).await.expect("it is sent");
             runtime.sleep(Duration::from_millis(5)).await;
             wire.write(&bytes[cut..]).await.expect("it is sent");
@@ -293,12 +299,12 @@ fn requests_may_be_cut_at_any_byte() {
         });
         assert_eq!(answers, expected, "cut at {cut}");
     }
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 #[test]
 fn garbage_is_told_so_and_ends_its_connection_alone() {
-    let site = Site::running(3, SiteOptions::default());
+    let s = serving(3, served(0));
     let garbage: [&[u8]; 6] = [
         b"*1\r\n:1\r\n",
         b"*2\r\n$3\r\nGET\r\n$-1\r\n",
@@ -308,7 +314,7 @@ fn garbage_is_told_so_and_ends_its_connection_alone() {
         b"*1\r\n$4\r\nPINGxx",
     ];
     for bytes in garbage {
-        let (reply, error, end) = site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+        let (reply, error, end) = talk(&s, ONE, ShardId(0), seconds(10), async move |mut wire| {
             wire.write(&pipeline(&["SET k v"])).await.expect("it is sent");
             wire.write(bytes).await.expect("it is sent");
             (wire.reply().await, wire.reply().await, wire.reply().await)
@@ -318,36 +324,36 @@ fn garbage_is_told_so_and_ends_its_connection_alone() {
         assert!(text.starts_with("ERR Protocol error: "), "{text}");
         assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
     }
-    let random = site.world.workload();
+    let random = s.world.workload();
     for _ in 0..100 {
         let len = 1 + random.below(200);
         let bytes: Vec<u8> = (0..len).map(|_| random.bits() as u8).collect();
-        site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+        talk(&s, ONE, ShardId(0), seconds(10), async move |mut wire| {
             // The server may have closed it before the last byte.
             let _ = wire.write(&bytes).await;
             wire.finish();
             while wire.reply().await.is_ok() {}
         });
     }
-    site.must_serve(ONE);
-    site.assert_sound();
+    must_serve(&s, ONE);
+    assert_sound(&s);
 }
 
 #[test]
 fn replies_that_are_due_come_after_the_client_has_said_its_last_word() {
-    let site = Site::running(4, SiteOptions::default());
+    let s = serving(4, served(0));
     let lines: Vec<String> = (0..50).map(|n| format!("SET key-{n} {n}")).collect();
     let lines: Vec<_> = lines.iter().map(String::as_str).collect();
     // The last request is not whole: nobody answers it.
     let bytes = [pipeline(&lines), b"*1\r\n$4\r\nPI".to_vec()].concat();
-    let (answers, end) = site.ask(THREE, ShardId(0), seconds(10), async move |mut wire| {
+    let (answers, end) = talk(&s, THREE, ShardId(0), seconds(10), async move |mut wire| {
         wire.write(&bytes).await.expect("it is sent");
         wire.finish();
         (replies(&mut wire, 50).await, wire.reply().await)
     });
     assert!(answers.iter().all(|answer| *answer == ok()), "{answers:?}");
     assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 // ---- Readers
@@ -355,13 +361,13 @@ fn replies_that_are_due_come_after_the_client_has_said_its_last_word() {
 /// It is not read from while its replies wait, and it does not hold up others.
 #[test]
 fn a_client_that_does_not_read_holds_up_nobody() {
-    let site = Site::running(5, small_pipes());
+    let s = serving(5, small_pipes());
     let set = pipeline(&[&format!("SET k {}", "v".repeat(8 << 10))]);
-    site.ask(ONE, ShardId(0), seconds(10), async move |mut wire| {
+    talk(&s, ONE, ShardId(0), seconds(10), async move |mut wire| {
         wire.write(&set).await.expect("it is sent");
         replies(&mut wire, 1).await
     });
-    let runtime = site.world.outside();
+    let runtime = s.world.outside();
     let sleeper = runtime.clone();
     runtime.spawn(async move {
         let address = resp::address(ONE, ShardId(0));
@@ -373,27 +379,27 @@ fn a_client_that_does_not_read_holds_up_nobody() {
             }
         }
     });
-    site.run_for(seconds(5));
-    let started = site.world.now();
+    s.run_for(seconds(5));
+    let started = s.world.now();
     for _ in 0..20 {
-        site.must_serve(ONE);
+        must_serve(&s, ONE);
     }
-    let took = site.world.now() - started;
+    let took = s.world.now() - started;
     assert!(took < seconds(5), "others were held up: {took:?}");
-    assert_eq!(site.clients(ONE), 1, "the sleeper is still there");
-    site.run_for(seconds(70));
-    assert_eq!(site.clients(ONE), 0, "the sleeper was dropped after the deadline");
-    site.assert_sound();
+    assert_eq!(clients(&s, ONE), 1, "the sleeper is still there");
+    s.run_for(seconds(70));
+    assert_eq!(clients(&s, ONE), 0, "the sleeper was dropped after the deadline");
+    assert_sound(&s);
 }
 
 /// A client may be slower than the deadline for the whole of its replies, as long as it takes some.
 #[test]
 fn a_client_that_reads_slowly_is_not_dropped() {
-    let site = Site::running(6, small_pipes());
+    let s = serving(6, small_pipes());
     let value = "v".repeat(32 << 10);
-    let (runtime, lines) = (site.world.outside(), ["GET k"; 40]);
+    let (runtime, lines) = (s.world.outside(), ["GET k"; 40]);
     let set = pipeline(&[&format!("SET k {value}")]);
-    let answers = site.ask(ONE, ShardId(0), seconds(400), async move |mut wire| {
+    let answers = talk(&s, ONE, ShardId(0), seconds(400), async move |mut wire| {
         wire.write(&set).await.expect("it is sent");
         assert_eq!(wire.reply().await.expect("a reply"), ok());
         wire.write(&pipeline(&lines)).await.expect("it is sent");
@@ -408,19 +414,19 @@ fn a_client_that_reads_slowly_is_not_dropped() {
         let answer = answer.unwrap_or_else(|error| panic!("reply {place}: {error}"));
         assert_eq!(answer, bulk(&value), "reply {place}");
     }
-    site.assert_sound();
+    assert_sound(&s);
 }
 
 #[test]
 fn one_client_too_many_is_told_so_and_a_lost_one_makes_room() {
-    let site = Site::running(
-        12,
-        SiteOptions { front: |options| options.clients_max = 2, ..SiteOptions::default() },
-    );
-    let runtime = site.world.outside();
+    let load = KeyValue::new(Random::new(12, "workload"), WorkloadOptions::default());
+    let few_clients = load.with_front_end(|options| options.clients_max = 2);
+    let s = Scenario::with_subject(12, served(0), few_clients).started();
+    s.nodes().for_each(|node| must_serve(&s, node));
+    let runtime = s.world.outside();
     for node in [ONE, TWO] {
         let runtime = runtime.clone();
-        let (pong, refusal) = site.ask(node, ShardId(0), seconds(10), async move |mut first| {
+        let (pong, refusal) = talk(&s, node, ShardId(0), seconds(10), async move |mut first| {
             let address = resp::address(node, ShardId(0));
             let mut second = Wire::connect(&runtime, &address).await.expect("it is taken in");
             for wire in [&mut first, &mut second] {
@@ -446,10 +452,10 @@ fn one_client_too_many_is_told_so_and_a_lost_one_makes_room() {
         assert_eq!(pong, "PONG");
         assert_eq!(refusal, Value::Error("ERR max number of clients reached".into()));
     }
-    site.assert_sound();
+    assert_sound(&s);
 }
 
-fn small_pipes() -> SiteOptions {
+fn small_pipes() -> ClusterOptions {
     let net = NetOptions { pipe_bytes: 32 << 10, ..NetOptions::default() };
-    SiteOptions { world: WorldOptions { net, ..WorldOptions::default() }, ..SiteOptions::default() }
+    ClusterOptions { world: WorldOptions { net, ..WorldOptions::default() }, ..served(0) }
 }

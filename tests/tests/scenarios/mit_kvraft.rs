@@ -7,7 +7,10 @@
 use crate::support::{agree, millis, one_leader, seconds, shake, shaky};
 use purlin::NodeId;
 use purlin_tests::{
-    cluster::scenario::{GROUP, Scenario, calm, get, set},
+    cluster::{
+        KeyValue,
+        scenario::{GROUP, Scenario, calm, get, set},
+    },
     sim::{Crash, Random},
     workload::WorkloadOptions,
 };
@@ -36,7 +39,8 @@ fn generic(seed: u64, kind: Kind) -> usize {
     let base =
         if kind.is_unreliable { shaky(NODES, kind.clients) } else { calm(NODES, kind.clients) };
     let load = WorkloadOptions { keys: kind.keys, ..WorkloadOptions::default() };
-    let s = Scenario::with_load(seed, base, load).started();
+    let subject = KeyValue::new(Random::new(seed, "workload"), load);
+    let s = Scenario::with_subject(seed, base, subject).started();
     let random = Random::new(seed, "trouble");
     let all: Vec<NodeId> = s.nodes().collect();
     for round in 0..ROUNDS {
