@@ -70,10 +70,7 @@ impl<S: Subject> Cluster<S> {
         while !self.is_over.get() {
             let (key, input) = self.subject.next(client);
             let (id, group, request) = self.invoke(client, None, key, &input, runtime.now());
-            let outcome = match request {
-                Request::Propose(command) => local.propose(group, command).await,
-                Request::Query(query) => local.query(group, query).await,
-            };
+            let outcome = ask(&local, group, request).await;
             self.complete(id, self.told(&input, outcome), &runtime);
             self.think(&runtime).await;
         }
@@ -198,5 +195,17 @@ impl<S: Subject> Cluster<S> {
     /// The group of a key, as the server has it.
     fn group(&self, key: &[u8]) -> GroupId {
         group_of_slot(slot_of(key), self.options.groups)
+    }
+}
+
+/// Asks at a shard, and waits for the answer.
+pub(super) async fn ask(
+    local: &LocalShard<SimRuntime>,
+    group: GroupId,
+    request: Request,
+) -> Result<Bytes, RequestError> {
+    match request {
+        Request::Propose(command) => local.propose(group, command).await,
+        Request::Query(query) => local.query(group, query).await,
     }
 }

@@ -1,7 +1,7 @@
 //! The second phase of a run: no fault strikes any more, a few nodes may be forsaken for good, and the
 //! others must do all that a cluster does, within bounds of simulated time.
 
-use super::{Cluster, Subject};
+use super::{Cluster, Subject, clients::ask};
 use crate::sim::{Crash, Nemesis, Outcome, Random, SimRuntime, World};
 use purlin::{GroupId, GroupStatus, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
 use std::{
@@ -285,12 +285,7 @@ impl<S: Subject> Cluster<S> {
         let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
             return false;
         };
-        let answered = async {
-            match request {
-                Request::Propose(command) => local.propose(group, command).await.is_ok(),
-                Request::Query(query) => local.query(group, query).await.is_ok(),
-            }
-        };
+        let answered = async { ask(&local, group, request).await.is_ok() };
         let given_up = async {
             self.lose_patience(runtime).await;
             false

@@ -1,7 +1,7 @@
 //! A cluster that a test leads step by step: the same nodes as those of a seed, calm unless the test
 //! says otherwise. What is asked of it is bounded in simulated time.
 
-use super::{Cluster, ClusterOptions, KeyValue};
+use super::{Cluster, ClusterOptions, KeyValue, clients::ask};
 use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
@@ -287,10 +287,7 @@ impl Scenario {
         let Some(local) = self.local(at) else { return pending };
         let told = pending.clone();
         purlin::Runtime::spawn(&self.world.outside(), async move {
-            let outcome = match request {
-                Request::Propose(command) => local.propose(group, command).await,
-                Request::Query(query) => local.query(group, query).await,
-            };
+            let outcome = ask(&local, group, request).await;
             *told.0.borrow_mut() = Some(outcome.map(|outcome| value_in(&outcome)));
         });
         pending

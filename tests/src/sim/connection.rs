@@ -154,9 +154,14 @@ impl Connection {
         Some(Ok(count))
     }
 
+    /// From which node to which goes what `side` sends.
+    fn way(&self, side: Side) -> (NodeId, NodeId) {
+        (self.ends[side].process.node, self.ends[1 - side].process.node)
+    }
+
     /// Whether what `side` sends does not arrive for now.
     fn is_cut(&self, core: &Core, side: Side) -> bool {
-        let (from, to) = (self.ends[side].process.node, self.ends[1 - side].process.node);
+        let (from, to) = self.way(side);
         core.network.borrow().is_cut(from, to)
     }
 }
@@ -192,15 +197,11 @@ pub(crate) fn send(
     }
     let count = partial(core, bytes.len().min(room));
     end.outbound.occupied += count;
-    let (from, to) = (guard.ends[side].process.node, guard.ends[1 - side].process.node);
+    let (from, to) = guard.way(side);
     let seen = SeenBytes { connection: guard.number, side, from, to, bytes: &bytes[..count] };
     core.watchers.tell(|watcher| watcher.sent(core.clock.now(), &seen));
     drop(guard);
     let mut bytes = bytes[..count].to_vec();
-    let (from, to) = {
-        let guard = connection.borrow();
-        (guard.ends[side].process.node, guard.ends[1 - side].process.node)
-    };
     let trouble = core.network.borrow().trouble(from, to);
     let chance = trouble.map_or(0.0, |trouble| trouble.flip_chance);
     flip(core, &mut bytes, chance.max(core.options.net.flip_chance));
@@ -269,10 +270,7 @@ pub(crate) fn fail(connection: &Shared, side: Side, kind: ErrorKind) {
 
 /// Sends a reset to `side`: it is lost when the link is cut.
 pub(crate) fn send_reset(core: &Rc<Core>, connection: &Shared, side: Side) {
-    let (from, to) = {
-        let guard = connection.borrow();
-        (guard.ends[1 - side].process.node, guard.ends[side].process.node)
-    };
+    let (from, to) = connection.borrow().way(1 - side);
     let latency = core.network.borrow().latency(core, from, to);
     let connection = connection.clone();
     core.clock.after(latency, move |core| {
@@ -317,7 +315,7 @@ pub(crate) fn hasten(core: &Rc<Core>, connection: &Shared, node: NodeId) {
 /// Sends a segment behind those before it.
 fn push(core: &Rc<Core>, connection: &Shared, side: Side, bytes: Option<Vec<u8>>) {
     let mut guard = connection.borrow_mut();
-    let (from, to) = (guard.ends[side].process.node, guard.ends[1 - side].process.node);
+    let (from, to) = guard.way(side);
     let len = bytes.as_ref().map_or(0, Vec::len) as u32;
     let latency = core.network.borrow().latency(core, from, to)
         + core.options.net.time_per_kilobyte * len / 1_000;
