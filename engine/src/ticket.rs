@@ -68,14 +68,17 @@ pub(crate) enum BatchOrigin {
     Peer(Pair, u64),
 }
 
-/// What the outcomes of a batch may have together, in bytes. With the longest single outcome before
-/// them they still fit a frame between nodes.
-const ANSWER_BYTES_MAX: usize = 2 << 20;
+/// What the outcomes behind the first may have together, in bytes.
+const REST_BYTES_MAX: usize = 2 << 20;
+/// What the first outcome may have when it goes to another node. With the rest behind it, it fits a
+/// frame.
+const FIRST_BYTES_MAX: usize = 12 << 20;
 
 /// A batch from elsewhere that a group of this shard has taken.
 ///
 /// Its answer takes only so many bytes: it ends before the first outcome that is too much. The first
-/// of all is never too much, so whoever asks again for the rest gets on.
+/// of all is never left out, so whoever asks again for the rest gets on; if a frame cannot carry it,
+/// it can never be told, and is unknown.
 pub(crate) struct TakenBatch {
     pub(crate) origin: BatchOrigin,
     /// Bytes of the outcomes behind the first.
@@ -110,10 +113,15 @@ impl TakenBatch {
 
     fn set(&self, position: usize, mut outcome: Outcome) {
         let bytes = outcome.as_ref().map_or(0, Bytes::len);
-        if position > 0 && self.bytes.get() + bytes > ANSWER_BYTES_MAX {
+        if position == 0 {
+            if bytes > FIRST_BYTES_MAX && matches!(self.origin, BatchOrigin::Peer(..)) {
+                // The lane that waits at the origin names its group.
+                outcome = Err(RequestError::unknown(GroupId(0)));
+            }
+        } else if self.bytes.get() + bytes > REST_BYTES_MAX {
             self.answered.set(self.answered.get().min(position));
             outcome = Err(RequestError::Busy);
-        } else if position > 0 {
+        } else {
             self.bytes.set(self.bytes.get() + bytes);
         }
         let before = self.outcomes.borrow_mut()[position].replace(outcome);
@@ -125,16 +133,37 @@ impl TakenBatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use purlin_rsm::NodeId;
 
-    #[test]
-    fn a_long_answer_ends_early_and_never_before_the_first() {
-        let large = || Ok(Bytes::from(vec![0; ANSWER_BYTES_MAX]));
-        let outcomes = [large(), Ok(Bytes::from_static(b"x")), large(), Ok(Bytes::new())];
-        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(1), 7), outcomes.len());
+    const SHARD: BatchOrigin = BatchOrigin::Shard(ShardId(1), 7);
+    const PEER: BatchOrigin = BatchOrigin::Peer(Pair { node: NodeId(2), shard: ShardId(1) }, 7);
+
+    fn zeros(bytes: usize) -> Outcome {
+        Ok(Bytes::from(vec![0; bytes]))
+    }
+
+    fn answer(origin: BatchOrigin, outcomes: &[Outcome]) -> Vec<Outcome> {
+        let batch = TakenBatch::new(origin, outcomes.len());
         for (position, outcome) in outcomes.iter().enumerate() {
             batch.set(position, outcome.clone());
         }
         assert!(batch.is_complete());
-        assert_eq!(batch.take_outcomes(), outcomes[..2]);
+        batch.take_outcomes()
+    }
+
+    #[test]
+    fn a_long_answer_ends_early_and_never_before_the_first() {
+        let outcomes = [zeros(REST_BYTES_MAX), zeros(1), zeros(REST_BYTES_MAX), zeros(0)];
+        assert_eq!(answer(SHARD, &outcomes), outcomes[..2]);
+        assert_eq!(answer(SHARD, &[]), []);
+    }
+
+    #[test]
+    fn a_first_outcome_that_no_frame_carries_is_unknown_to_a_peer() {
+        let fits = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX)];
+        assert_eq!(answer(PEER, &fits), fits);
+        let long = [zeros(FIRST_BYTES_MAX + 1), zeros(1)];
+        assert_eq!(answer(PEER, &long), [Err(RequestError::unknown(GroupId(0))), zeros(1)]);
+        assert_eq!(answer(SHARD, &long), long);
     }
 }

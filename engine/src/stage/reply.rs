@@ -8,6 +8,7 @@ use crate::{
     shard::Shard,
     ticket::BatchOrigin,
 };
+use bytes::Bytes;
 use purlin_rsm::{GroupId, Tick};
 use purlin_transport::{ForwardAnswer, ForwardReply, Outbound};
 
@@ -49,7 +50,7 @@ impl<R: Runtime> Shard<R> {
             }
             BatchOrigin::Peer(pair, _) if !self.exchanger.is_connected(pair).0 => Ok(()),
             BatchOrigin::Peer(pair, id) => {
-                let reply = ForwardReply { id, answer: answer.cut(REPLY_BYTES_MAX).into() };
+                let reply = ForwardReply { id, answer: answer.into() };
                 match self.exchanger.send(pair, Outbound::ForwardReply(reply)) {
                     Err(Outbound::ForwardReply(reply)) => {
                         Err(BatchAnswer::from_wire(reply.answer, GroupId(0)))
@@ -61,9 +62,7 @@ impl<R: Runtime> Shard<R> {
     }
 }
 
-/// Outcomes in one answer to another node, which must fit into a frame.
-const REPLY_BYTES_MAX: usize = 12 << 20;
-/// What an outcome adds to its result in a frame, at most.
+/// What an outcome takes beside its result, about.
 const OUTCOME_OVERHEAD: usize = 32;
 
 /// What became of a batch.
@@ -93,35 +92,15 @@ impl From<BatchAnswer> for ForwardAnswer {
     }
 }
 
-fn outcome_bytes(outcome: &Outcome) -> usize {
-    OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, |result| result.len())
-}
-
 impl BatchAnswer {
-    /// Leaves as many outcomes as fit into `bytes_max`, and one at least: the origin asks for the rest
-    /// again if it may. A single one that does not fit can never be told.
-    fn cut(self, bytes_max: usize) -> Self {
-        let Self::Done(mut outcomes) = self else { return self };
-        let mut bytes = 0;
-        let fits = |outcome: &&Outcome| {
-            bytes += outcome_bytes(outcome);
-            bytes <= bytes_max
-        };
-        let count = outcomes.iter().take_while(fits).count();
-        outcomes.truncate(count.max(1));
-        if count == 0
-            && let Some(first) = outcomes.first_mut()
-        {
-            *first = Err(RequestError::unknown(GroupId(0)));
-        }
-        Self::Done(outcomes)
-    }
-
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Bounced | Self::Busy => OUTCOME_OVERHEAD,
-            Self::Done(outcomes) => outcomes.iter().map(outcome_bytes).sum(),
+            Self::Done(outcomes) => outcomes
+                .iter()
+                .map(|outcome| OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, Bytes::len))
+                .sum(),
         }
     }
 
@@ -140,30 +119,5 @@ impl BatchAnswer {
                 Self::Done(outcomes.into_iter().map(outcome).collect())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn done(lengths: &[usize]) -> BatchAnswer {
-        let outcome = |length: &usize| Ok(Bytes::from(vec![7; *length]));
-        BatchAnswer::Done(lengths.iter().map(outcome).collect())
-    }
-
-    fn lengths(answer: &BatchAnswer) -> Vec<Option<usize>> {
-        let BatchAnswer::Done(outcomes) = answer else { panic!("{answer:?}") };
-        outcomes.iter().map(|outcome| outcome.as_ref().ok().map(Bytes::len)).collect()
-    }
-
-    #[test]
-    fn an_answer_is_cut_to_a_frame_and_never_to_nothing() {
-        let limit = 1000;
-        assert_eq!(lengths(&done(&[400, 400]).cut(limit)), [Some(400), Some(400)]);
-        assert_eq!(lengths(&done(&[400, 600, 1]).cut(limit)), [Some(400)]);
-        assert_eq!(lengths(&done(&[2000, 1]).cut(limit)), [None], "it can never be told");
-        assert_eq!(lengths(&done(&[]).cut(limit)), []);
     }
 }
