@@ -6,11 +6,12 @@ use crate::{
     client::ForeignDesk,
     config::IntakeOptions,
     desk::{Desk, LaneRef},
-    stage::reply::BatchAnswer,
-    ticket::{BatchOrigin, TakenBatch},
+    mesh::MeshItem,
+    ticket::TakenBatch,
     wake::Wake,
 };
-use purlin_rsm::Tick;
+use purlin_rsm::{ShardId, Tick};
+use purlin_transport::{Outbound, Pair};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// See the module.
@@ -56,15 +57,22 @@ impl Requests {
 /// wait for their deadline, although they are applied.
 #[derive(Default)]
 pub(crate) struct LateAnswers {
-    answers: Vec<Late>,
+    answers: Vec<Answer>,
     bytes: usize,
 }
 
-/// An answer that waits for room.
-pub(crate) struct Late {
+/// An answer to a batch from elsewhere.
+pub(crate) struct Answer {
     pub(crate) since: Tick,
-    pub(crate) origin: BatchOrigin,
-    pub(crate) answer: BatchAnswer,
+    /// About how much memory it takes.
+    pub(crate) bytes: usize,
+    pub(crate) to: AnswerTo,
+}
+
+/// Where an answer goes, and what is sent there.
+pub(crate) enum AnswerTo {
+    Shard(ShardId, MeshItem),
+    Peer(Pair, Outbound),
 }
 
 /// Answers beyond these bounds are lost, and their requests end by their deadline.
@@ -73,24 +81,24 @@ const LATE_BYTES_MAX: usize = 64 << 20;
 
 impl LateAnswers {
     /// Keeps an answer, if there is room for it here.
-    pub(crate) fn push(&mut self, late: Late) {
-        let bytes = self.bytes + late.answer.bytes();
+    pub(crate) fn push(&mut self, answer: Answer) {
+        let bytes = self.bytes + answer.bytes;
         if self.answers.len() < LATE_MAX && bytes <= LATE_BYTES_MAX {
             self.bytes = bytes;
-            self.answers.push(late);
+            self.answers.push(answer);
         }
     }
 
     /// Takes all, to be tried again in their order.
-    pub(crate) fn take(&mut self) -> Vec<Late> {
+    pub(crate) fn take(&mut self) -> Vec<Answer> {
         self.bytes = 0;
         std::mem::take(&mut self.answers)
     }
 
     /// Forgets those that nobody waits for any more.
     pub(crate) fn expire(&mut self, limit: Tick) {
-        self.answers.retain(|late| late.since >= limit);
-        self.bytes = self.answers.iter().map(|late| late.answer.bytes()).sum();
+        self.answers.retain(|answer| answer.since >= limit);
+        self.bytes = self.answers.iter().map(|answer| answer.bytes).sum();
     }
 }
 
@@ -117,15 +125,13 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use purlin_rsm::ShardId;
 
     #[test]
     fn late_answers_are_bounded_and_forgotten_after_their_deadline() {
-        let late = |since, bytes| Late {
+        let late = |since, bytes| Answer {
             since: Tick(since),
-            origin: BatchOrigin::Shard(ShardId(1), since),
-            answer: BatchAnswer::Done(vec![Ok(Bytes::from(vec![0; bytes]))]),
+            bytes,
+            to: AnswerTo::Shard(ShardId(1), MeshItem::Fenced),
         };
         let mut answers = LateAnswers::default();
         (0..5).for_each(|since| answers.push(late(since, 20 << 20)));

@@ -3,20 +3,20 @@
 use crate::{
     mesh::MeshItem,
     request::{Outcome, RequestError},
-    requests::Late,
+    requests::{Answer, AnswerTo},
     runtime::Runtime,
     shard::Shard,
     ticket::BatchOrigin,
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupId, Tick};
+use purlin_rsm::GroupId;
 use purlin_transport::{ForwardAnswer, ForwardReply, Outbound};
 
 impl<R: Runtime> Shard<R> {
     /// Sends the outcomes of batches that are complete, and wakes the callers on this core, each once.
     pub(crate) fn reply(&mut self) {
-        for Late { since, origin, answer } in self.requests.late.take() {
-            self.answer_since(since, origin, answer);
+        for answer in self.requests.late.take() {
+            self.send_answer(answer);
         }
         for batch in self.requests.taken.take_complete() {
             self.answer_batch(batch.origin, BatchAnswer::Done(batch.take_outcomes()));
@@ -27,37 +27,35 @@ impl<R: Runtime> Shard<R> {
 
     /// Answers a batch from elsewhere.
     pub(crate) fn answer_batch(&mut self, origin: BatchOrigin, answer: BatchAnswer) {
-        self.answer_since(self.requests.desk.now(), origin, answer);
-    }
-
-    /// An answer that finds no room now goes out with a later turn.
-    fn answer_since(&mut self, since: Tick, origin: BatchOrigin, answer: BatchAnswer) {
-        if let Err(answer) = self.try_answer(origin, answer) {
-            purlin_rsm::sometimes!("answer to a batch waits for room");
-            self.requests.late.push(Late { since, origin, answer });
-        }
-    }
-
-    /// Answers a batch, or gives the answer back when there is no room for it. Without a connection it
-    /// is lost: its origin gives the batch up when it notices.
-    fn try_answer(&self, origin: BatchOrigin, answer: BatchAnswer) -> Result<(), BatchAnswer> {
-        match origin {
+        let (since, bytes) = (self.requests.desk.now(), answer.bytes());
+        let to = match origin {
             BatchOrigin::Shard(shard, batch) => {
-                match self.mesh.try_send(shard, MeshItem::Answer { batch, answer }) {
-                    Err(MeshItem::Answer { answer, .. }) => Err(answer),
-                    _ => Ok(()),
-                }
+                AnswerTo::Shard(shard, MeshItem::Answer { batch, answer })
             }
-            BatchOrigin::Peer(pair, _) if !self.exchanger.is_connected(pair).0 => Ok(()),
             BatchOrigin::Peer(pair, id) => {
                 let reply = ForwardReply { id, answer: answer.into() };
-                match self.exchanger.send(pair, Outbound::ForwardReply(reply)) {
-                    Err(Outbound::ForwardReply(reply)) => {
-                        Err(BatchAnswer::from_wire(reply.answer, GroupId(0)))
-                    }
-                    _ => Ok(()),
-                }
+                AnswerTo::Peer(pair, Outbound::ForwardReply(reply))
             }
+        };
+        self.send_answer(Answer { since, bytes, to });
+    }
+
+    /// An answer that finds no room now goes out with a later turn. Without a connection it is lost:
+    /// its origin gives the batch up when it notices.
+    fn send_answer(&mut self, answer: Answer) {
+        let Answer { since, bytes, to } = answer;
+        let sent = match to {
+            AnswerTo::Shard(shard, item) => {
+                self.mesh.try_send(shard, item).map_err(|item| AnswerTo::Shard(shard, item))
+            }
+            AnswerTo::Peer(pair, _) if !self.exchanger.is_connected(pair).0 => Ok(()),
+            AnswerTo::Peer(pair, item) => {
+                self.exchanger.send(pair, item).map_err(|item| AnswerTo::Peer(pair, item))
+            }
+        };
+        if let Err(to) = sent {
+            purlin_rsm::sometimes!("answer to a batch waits for room");
+            self.requests.late.push(Answer { since, bytes, to });
         }
     }
 }
