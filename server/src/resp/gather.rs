@@ -172,8 +172,8 @@ impl Gather {
     /// outcome is unknown, since another text would say that nothing was applied.
     fn failure(&self) -> Option<String> {
         let failures = || self.parts.iter().filter_map(|part| Some((part, part.failure()?)));
-        let unknown = failures().find(|(_, text)| text.starts_with(words::UNKNOWN));
-        let (part, text) = unknown.or_else(|| failures().next())?;
+        let in_doubt = failures().find(|(part, _)| part.is_in_doubt());
+        let (part, text) = in_doubt.or_else(|| failures().next())?;
         let done = self.parts.len() - failures().count();
         if self.what == Splittable::Delete && done > 0 {
             return Some(words::partly_done(done, self.parts.len(), part.group, &text));
@@ -183,6 +183,15 @@ impl Gather {
 }
 
 impl Part {
+    /// Whether nobody knows if the group did it.
+    fn is_in_doubt(&self) -> bool {
+        use KvOutcome::{Array, Error, Integer};
+        match self.result.as_ref().expect("nothing is waiting") {
+            Err(error) => !error.is_definitely_not_applied(),
+            Ok(_) => !matches!(self.outcome(), Some(Integer(_) | Array(_) | Error(_))),
+        }
+    }
+
     fn outcome(&self) -> Option<KvOutcome<'_>> {
         KvOutcome::decode(self.result.as_ref()?.as_ref().ok()?).ok()
     }

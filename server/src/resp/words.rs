@@ -7,8 +7,6 @@
 use super::parser::Arguments;
 use purlin::{GroupId, RequestError};
 
-/// How every text begins that says that a request may have been applied.
-pub(super) const UNKNOWN: &str = "UNKNOWN ";
 pub(super) const SYNTAX: &str = "ERR syntax error";
 pub(super) const NO_EXPIRY: &str =
     "ERR SET with an expiry is not offered yet: nothing was changed, leave EX, PX and the like out";
