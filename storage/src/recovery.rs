@@ -157,7 +157,7 @@ struct Drawn {
 struct Begun<F> {
     file: F,
     /// Where its next batch will lie.
-    end: u64,
+    planned: Location,
     /// The last batch of the log.
     last: BatchName,
 }
@@ -214,7 +214,18 @@ impl<D: Disk> Site<'_, D> {
         identity: Identity,
         drawn: Drawn,
     ) -> Result<(Opened<D>, Recovered), StorageError> {
-        let Log { live, tail, chain, void, newest, end, next_number, sequence, carried, .. } = log;
+        let Log {
+            live,
+            tail,
+            chain,
+            void,
+            newest,
+            end,
+            next_number,
+            sequence,
+            carried,
+            proven_oldest,
+        } = log;
         let mut epochs = Epochs::new(drawn.epochs);
         let start = Start {
             number: newest.starts.last().map_or(0, |start| start.number) + 1,
@@ -243,7 +254,7 @@ impl<D: Disk> Site<'_, D> {
         // What released a segment may itself be lost until the new header is durable, and then the
         // segment is needed (safety W7).
         let (released, mut void): (Vec<_>, Vec<_>) =
-            void.into_iter().partition(|file| file.is_in(log.proven_oldest..end.oldest));
+            void.into_iter().partition(|file| file.is_in(proven_oldest..end.oldest));
         let begun = self.begin_segment(&header, &carried, &mut void).await?;
 
         let mut segments: BTreeMap<u64, Rc<Segment<D::File>>> = chain
@@ -256,7 +267,7 @@ impl<D: Disk> Site<'_, D> {
             epoch: header.epoch,
             sequence: header.sequence,
             bytes: header.bytes,
-            end: Cell::new(begun.end),
+            end: Cell::new(begun.planned.position()),
             file: begun.file,
         });
         segments.insert(header.number, active.clone());
@@ -279,7 +290,7 @@ impl<D: Disk> Site<'_, D> {
             active,
             reserve: Reserve::new(header.number + 1, free),
             last_batch: begun.last,
-            planned: carried.last().map_or(Location::first(header.number), Carried::behind),
+            planned: begun.planned,
             header_sequence: header.sequence,
             durable: Sequence(header.sequence.0 + carried.len() as u64),
             oldest: header.oldest,
@@ -304,13 +315,14 @@ impl<D: Disk> Site<'_, D> {
         synced.map_err(|error| self.io("a sync of the directory", error))?;
         self.remove_unfinished().await?;
         let file = self.take_void(void, header.number, header.bytes).await?;
-        let mut begun = Begun { file, end: FIRST_BATCH, last: header.previous };
+        let planned = Location::first(header.number);
+        let mut begun = Begun { file, planned, last: header.previous };
         for batch in carried {
             let mut block = begun.file.block(batch.written_bytes());
             begun.last = batch.seal(block.as_mut(), Seed::new(&header.identity), header);
             let written = begun.file.write_at(block, batch.at.position()).await;
             written.map_err(|error| self.io("writing what a start carries on", error))?;
-            begun.end = batch.behind().position();
+            begun.planned = batch.behind();
         }
         self.write_header(&begun.file, header).await?;
         let unfinished = segment::unfinished_name(header.number);
