@@ -11,9 +11,9 @@
 //! All numbers are little endian. `crc` is the CRC32C of the 20 bytes before it and of the body.
 //! `check` is the lower half of the CRC32C of the 20 bytes before `crc`, itself taken as 0: a header
 //! proves itself before its length is believed, or one flipped bit would keep a reader waiting for
-//! bytes that nobody sends, while all frames behind it look like those. `durable` is the highest sequence that the sender's WAL has made durable (safety
-//! I4); start and boot id, which belong to it, are fixed by the handshake. A body carries many items
-//! of the frame's kind.
+//! bytes that nobody sends, while all frames behind it look like those. `durable` is the highest
+//! sequence that the sender's WAL has made durable (safety I4); start and boot id, which belong to
+//! it, are fixed by the handshake. A body carries many items of the frame's kind.
 //!
 //! The length is checked before a byte is allocated for it, and the buffer grows only as bytes
 //! arrive: who claims 16 MiB has to send them.
@@ -181,11 +181,9 @@ impl Decoder {
         let mut frame = self.buffer.split_to(HEADER_BYTES + length).freeze();
         self.filled -= HEADER_BYTES + length;
         let body = frame.split_off(HEADER_BYTES);
-        purlin_rsm::sometimes!(
-            checksum(&frame, &body) != header.crc.get(),
-            "frame with a wrong checksum"
-        );
-        ensure(checksum(&frame, &body) == header.crc.get(), "a frame whose checksum is wrong")?;
+        let is_sound = checksum(&frame, &body) == header.crc.get();
+        purlin_rsm::sometimes!(!is_sound, "frame with a wrong checksum");
+        ensure(is_sound, "a frame whose checksum is wrong")?;
         Ok(Some(Frame { kind, durable: Sequence(header.durable.get()), body }))
     }
 }
