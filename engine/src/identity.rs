@@ -152,10 +152,9 @@ pub(crate) async fn ensure_none<D: Disk>(disk: &D) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the identity of a new data directory. There must be none.
+/// Writes the identity of a new data directory, in which there is none (see [`ensure_none`]).
 pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
     assert!(identity.voters.len() <= VOTERS_MAX, "{} voters", identity.voters.len());
-    ensure_none(disk).await?;
     replace(disk, identity).await
 }
 
