@@ -258,8 +258,7 @@ impl<N: Net> Exchanger<N> {
     /// stopped while the others go on. It is asked nevertheless, since its answer tells more.
     pub(crate) fn told_by_dialler(self: &Rc<Self>, facts: &Facts) {
         if facts.shard != ShardId(0) && self.registry.borrow().is_in_doubt(facts.node) {
-            self.registry.borrow_mut().learn(facts.node, facts.shards);
-            self.keep_wanted(facts.node);
+            self.learned(facts);
         }
     }
 
@@ -340,11 +339,6 @@ impl<N: Net> Exchanger<N> {
                 peer.unwant();
             }
         }
-        self.keep_wanted(node);
-    }
-
-    fn keep_wanted(self: &Rc<Self>, node: NodeId) {
-        let wanted = self.registry.borrow().wanted(node).unwrap_or_default();
         wanted.iter().for_each(|shard| self.keep(Pair::new(node, *shard), Want::Sending));
     }
 
