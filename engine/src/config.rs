@@ -137,6 +137,14 @@ impl ClusterConfig {
     }
 }
 
+impl Member {
+    /// The port of the last of its shards, of which there is one at least. It may be too high to be
+    /// one.
+    pub fn last_port(&self, shards: u16) -> u32 {
+        u32::from(self.peer_port) + u32::from(shards) - 1
+    }
+}
+
 impl NodeConfig {
     /// Node `node` with its data in `data_dir`, and defaults for everything else.
     pub fn new(node: NodeId, data_dir: impl Into<PathBuf>) -> Self {
@@ -189,15 +197,15 @@ impl NodeConfig {
     }
 }
 
-/// Whether `node` can have so many shards: each listens at a port of its own.
+/// Whether `node`, a member, can have so many shards: each listens at a port of its own.
 pub(crate) fn validate_shards(
     cluster: &ClusterConfig,
     node: NodeId,
     shards: u16,
 ) -> Result<(), Error> {
     let me = cluster.members.iter().find(|member| member.node == node);
-    let last = |member: &Member| u32::from(member.peer_port) + u32::from(shards) - 1;
-    if shards > 0 && me.is_none_or(|me| last(me) <= u32::from(u16::MAX)) {
+    let me = me.expect("the node's configuration is validated before");
+    if shards > 0 && me.last_port(shards) <= u32::from(u16::MAX) {
         return Ok(());
     }
     let what = format!("{shards} shards: there must be one, and a port for each from peer_port on");

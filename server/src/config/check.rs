@@ -71,12 +71,12 @@ impl Found<'_> {
         let shards = self.config.shards();
         let members = &self.config.cluster.members;
         for (at, member) in members.iter().enumerate() {
-            if last_port(member, shards) > u32::from(u16::MAX) {
+            if member.last_port(shards) > u32::from(u16::MAX) {
                 let message = format!(
                     "node {} needs the ports {} to {} for {shards} shards, and the last port is 65535",
                     member.node.0,
                     member.peer_port,
-                    last_port(member, shards)
+                    member.last_port(shards)
                 );
                 self.add(&[&place(at, "peer_port")], message, "");
             }
@@ -98,9 +98,9 @@ impl Found<'_> {
             let message = format!(
                 "the peer ports of the nodes {a} and {b} overlap: {}-{} and {}-{}",
                 other.peer_port,
-                last_port(other, shards),
+                other.last_port(shards),
                 member.peer_port,
-                last_port(member, shards)
+                member.last_port(shards)
             );
             let label = format!("shard i listens at peer_port + i, and there are {shards} shards");
             self.add(&[&place(at, "peer_port")], message, &label);
@@ -121,12 +121,12 @@ impl Found<'_> {
         let (port, shards) = (listen.gateway.port(), self.config.shards());
         let own = self.config.cluster.members.iter().find(|it| it.node == self.config.node.id);
         let Some(own) = own else { return };
-        if (u32::from(own.peer_port)..=last_port(own, shards)).contains(&u32::from(port)) {
+        if (u32::from(own.peer_port)..=own.last_port(shards)).contains(&u32::from(port)) {
             let message = format!(
                 "`listen.gateway` has port {port}, where a shard of this node listens for its peers"
             );
             let label =
-                format!("the shards listen at {} to {}", own.peer_port, last_port(own, shards));
+                format!("the shards listen at {} to {}", own.peer_port, own.last_port(shards));
             self.add(&["listen.gateway", "cluster.members"], message, &label);
         }
     }
@@ -180,11 +180,6 @@ impl Found<'_> {
             self.add(&["client.max_value", "wal.segment"], message, &label);
         }
     }
-}
-
-/// The port of a member's last shard.
-fn last_port(member: &Member, shards: u16) -> u32 {
-    u32::from(member.peer_port) + u32::from(shards) - 1
 }
 
 /// The name of a member's key among the places.
