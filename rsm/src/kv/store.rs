@@ -65,29 +65,14 @@ impl Store {
     /// Changes the value of `key`, which is empty when there was none.
     fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Record)) {
         let hash = hash(key);
-        let (record, before) = match self.buckets.entry(hash) {
-            Entry::Vacant(place) => {
-                self.len += 1;
-                (
-                    &mut place
-                        .insert(Bucket { first: Record::new(key), others: BTreeMap::new() })
-                        .first,
-                    0,
-                )
-            }
-            Entry::Occupied(bucket) => {
-                let bucket = bucket.into_mut();
-                if let Some(record) = bucket.record(key) {
-                    let digest = record.digest(hash);
-                    (bucket.record_mut(key).expect("it is there"), digest)
-                } else {
-                    self.len += 1;
-                    (bucket.insert(key), 0)
-                }
-            }
+        let (record, is_new) = match self.buckets.entry(hash) {
+            Entry::Vacant(place) => (&mut place.insert(Bucket::new(key)).first, true),
+            Entry::Occupied(bucket) => bucket.into_mut().entry(key),
         };
+        let before = if is_new { 0 } else { record.digest(hash) };
         change(record);
         let after = record.digest(hash);
+        self.len += usize::from(is_new);
         self.digest = self.digest.wrapping_sub(before).wrapping_add(after);
     }
 }
@@ -101,6 +86,10 @@ enum Removed {
 }
 
 impl Bucket {
+    fn new(key: &[u8]) -> Self {
+        Self { first: Record::new(key), others: BTreeMap::new() }
+    }
+
     fn record(&self, key: &[u8]) -> Option<&Record> {
         if self.first.key() == key {
             return Some(&self.first);
@@ -108,16 +97,15 @@ impl Bucket {
         self.others.get(key)
     }
 
-    fn record_mut(&mut self, key: &[u8]) -> Option<&mut Record> {
+    /// The record of `key`, and whether it is new: a key that was not there has an empty value.
+    fn entry(&mut self, key: &[u8]) -> (&mut Record, bool) {
         if self.first.key() == key {
-            return Some(&mut self.first);
+            return (&mut self.first, false);
         }
-        self.others.get_mut(key)
-    }
-
-    /// Adds a key that is not there.
-    fn insert(&mut self, key: &[u8]) -> &mut Record {
-        self.others.entry(key.into()).or_insert_with(|| Record::new(key))
+        match self.others.entry(key.into()) {
+            Entry::Vacant(place) => (place.insert(Record::new(key)), true),
+            Entry::Occupied(record) => (record.into_mut(), false),
+        }
     }
 
     fn remove(&mut self, key: &[u8]) -> Removed {
@@ -238,19 +226,25 @@ mod tests {
 
     #[test]
     fn keys_with_equal_hashes_are_kept_apart() {
-        let mut bucket = Bucket { first: Record::new(b"a"), others: BTreeMap::new() };
-        bucket.insert(b"b").set(b"2");
-        bucket.insert(b"c").set(b"3");
-        bucket.record_mut(b"a").expect("the first").set(b"1");
+        let mut bucket = Bucket::new(b"a");
+        let set = |bucket: &mut Bucket, key: &[u8], value: &[u8]| {
+            let (record, is_new) = bucket.entry(key);
+            record.set(value);
+            is_new
+        };
+        assert!(set(&mut bucket, b"b", b"4"));
+        assert!(set(&mut bucket, b"c", b"3"));
+        assert!(!set(&mut bucket, b"a", b"1"), "the first");
+        assert!(!set(&mut bucket, b"b", b"2"));
         let value = |bucket: &Bucket, key: &[u8]| bucket.record(key).map(|it| it.value().to_vec());
         assert_eq!(value(&bucket, b"c"), Some(b"3".to_vec()));
         assert_eq!(value(&bucket, b"d"), None);
         // Another order of coming makes the same bucket.
-        let mut other = Bucket { first: Record::new(b"c"), others: BTreeMap::new() };
-        other.record_mut(b"c").expect("the first").set(b"3");
-        other.insert(b"a").set(b"1");
+        let mut other = Bucket::new(b"c");
+        set(&mut other, b"c", b"3");
+        set(&mut other, b"a", b"1");
         assert_ne!(bucket, other);
-        other.insert(b"b").set(b"2");
+        set(&mut other, b"b", b"2");
         assert_eq!(bucket, other);
         assert!(matches!(bucket.remove(b"d"), Removed::Absent));
         assert!(matches!(bucket.remove(b"a"), Removed::Other(_)));
