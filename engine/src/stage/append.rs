@@ -3,6 +3,7 @@
 use crate::{
     error::{Error, ErrorKind},
     groups::Groups,
+    request::RequestError,
     shard::disk_failed,
     wake::Wake,
 };
@@ -174,14 +175,15 @@ impl<D: Disk> AppendStage<D> {
         self.in_flight.front().is_some_and(|batch| batch.since < limit)
     }
 
-    /// Whether entries have no room on the disk: new proposals are refused at the door.
-    pub(crate) fn is_full(&self) -> bool {
-        self.is_full
-    }
-
-    /// Whether the disk is far behind: what is proposed now would wait in memory beyond its deadline.
-    pub(crate) fn is_backed_up(&self) -> bool {
-        self.pending_bytes >= self.pending_bytes_max
+    /// Why new proposals are refused at the door, if they are.
+    pub(crate) fn refusal(&self) -> Option<RequestError> {
+        if self.is_full {
+            purlin_rsm::sometimes!("proposal refused at the door of a full disk");
+            return Some(RequestError::NoSpace);
+        }
+        // The disk is far behind: the deadlines of requests end them, and not the entries that they
+        // have put into the log, which would wait in memory.
+        (self.pending_bytes >= self.pending_bytes_max).then_some(RequestError::Busy)
     }
 
     /// The last batch that is durable.

@@ -109,13 +109,10 @@ impl<R: Runtime> Shard<R> {
             // From a node that allows more than this one's segments take.
             return ticket.end(Err(RequestError::TooLarge { bytes, limit }));
         }
-        if kind == Kind::Propose && self.append.is_full() {
-            purlin_rsm::sometimes!("proposal refused at the door of a full disk");
-            return ticket.end(Err(RequestError::NoSpace));
-        }
-        // The deadlines of requests end them, and not the entries that they have put into the log.
-        if kind == Kind::Propose && self.append.is_backed_up() {
-            return ticket.end(Err(RequestError::Busy));
+        if kind == Kind::Propose
+            && let Some(refusal) = self.append.refusal()
+        {
+            return ticket.end(Err(refusal));
         }
         match self.groups.get_mut(id) {
             Some(group) => group.take(now, kind, data, ticket),
