@@ -1,6 +1,9 @@
 //! Writes a configuration as the text of a file, with the meaning of each key.
 
-use super::{ByteSize, Config, FORMATS, LEVELS, Period, SHARDS_MAX, Shards, WAYS_TO_BE_DURABLE};
+use super::{
+    ByteSize, Config, FORMATS, LEVELS, Period, SEGMENT_OVERHEAD_BYTES, SHARDS_MAX, Shards,
+    WAYS_TO_BE_DURABLE,
+};
 use std::fmt::Write;
 
 pub(super) fn render(config: &Config) -> String {
@@ -109,7 +112,7 @@ fn client(config: &Config) -> String {
     let client = config.client;
     format!(
         "[client]\n\
-         # The longest value; at most a quarter of a segment, less 192KiB.\n\
+         # The longest value; at most a quarter of a segment, less {}.\n\
          max_value = \"{}\"\n\
          # Commands of one connection that may wait for their reply.\n\
          max_pipeline = {}\n\
@@ -117,6 +120,7 @@ fn client(config: &Config) -> String {
          output_buffer = \"{}\"\n\
          # After this time a command is answered, if need be as one of unknown outcome.\n\
          deadline = \"{}\"\n",
+        ByteSize(SEGMENT_OVERHEAD_BYTES),
         ByteSize(client.max_value),
         client.max_pipeline,
         ByteSize(client.output_buffer as u64),

@@ -16,7 +16,7 @@ use super::{
     backend::Backend,
     commands::{self, CommandSpec, Run},
     data::Plan,
-    front::{Client, FrontEnd},
+    front::{Client, FrontEnd, WRITE_PIECE_BYTES},
     gather::{Gather, GroupRequest},
     inbox::Inbox,
     local::Local,
@@ -357,8 +357,7 @@ async fn write_within(
     writer: &mut impl Writer,
     bytes: &[u8],
 ) -> io::Result<()> {
-    const PIECE_BYTES: usize = 64 << 10;
-    for piece in bytes.chunks(PIECE_BYTES) {
+    for piece in bytes.chunks(WRITE_PIECE_BYTES) {
         write_piece(runtime, front, writer, piece).await?;
     }
     Ok(())

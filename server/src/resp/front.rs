@@ -28,7 +28,8 @@ pub struct FrontEndOptions {
     pub pipeline_max: usize,
     /// The same in bytes of replies that wait for the client to take them.
     pub output_bytes_max: usize,
-    /// A client that takes less than 64 KiB of the replies that wait for it in this time is disconnected.
+    /// A client that takes less than [`WRITE_PIECE_BYTES`] of the replies that wait for it in this time
+    /// is disconnected.
     pub write_deadline: Duration,
 }
 
@@ -48,6 +49,9 @@ impl FrontEndOptions {
         }
     }
 }
+
+/// Replies are written in pieces of so many bytes, each within the write deadline.
+pub const WRITE_PIECE_BYTES: usize = 64 << 10;
 
 /// What all client connections of a shard share.
 pub struct FrontEnd {
