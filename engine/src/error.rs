@@ -74,13 +74,6 @@ impl Error {
         }
         error
     }
-
-    /// From a text of one line, `What. Means: this. Do: that`, about what happened at `place`.
-    pub(crate) fn from_line(kind: ErrorKind, place: impl Into<String>, text: &str) -> Self {
-        let (what, rest) = text.split_once(". Means: ").unwrap_or((text, ""));
-        let (means, action) = rest.split_once(". Do: ").unwrap_or((rest, ""));
-        Self::new(kind, what, place, means, action)
-    }
 }
 
 impl fmt::Display for Error {
@@ -100,17 +93,6 @@ impl std::error::Error for Error {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_has_its_parts() {
-        let line = "it was wiped: all of it. Means: nothing is lost. Do: mend it";
-        let kind = ErrorKind::Refused;
-        assert_eq!(
-            Error::from_line(kind, "here", line),
-            Error::new(kind, "it was wiped: all of it", "here", "nothing is lost", "mend it")
-        );
-        assert_eq!(Error::from_line(kind, "here", "odd").what, "odd");
-    }
 
     #[test]
     fn a_text_of_four_parts_comes_back_as_it_was() {

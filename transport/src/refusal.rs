@@ -353,101 +353,125 @@ pub(crate) fn versions(fields: &mut Fields) -> Result<(u16, u16), Malformed> {
     Ok((fields.narrow(WHAT)?, fields.narrow(WHAT)?))
 }
 
+/// What most refusals mean.
+const NO_EXCHANGE: &str = "they exchange nothing, no data is touched";
 /// The way back for a data directory that may not return under its identity.
-const RE_ENTER: &str = "Do: keep the directory aside, make a new one with `init`, and let the node \
+const RE_ENTER: &str = "keep the directory aside, make a new one with `init`, and let the node \
                         re-enter by a membership change";
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Refusal {
+    /// What happened and where, what it means for the data, and what to do.
+    pub fn parts(&self) -> [String; 3] {
+        let parts = |what, means: &str, action: &str| [what, means.into(), action.into()];
         match self {
-            Self::Version { theirs, ours } => write!(
-                f,
-                "no common version of the peer protocol: the dialling node speaks {} to {}, the \
-                 listening one {} to {}. Means: they exchange nothing, no data is touched. Do: \
-                 upgrade the older one first, one version at a time",
-                theirs.0, theirs.1, ours.0, ours.1
+            Self::Version { theirs, ours } => parts(
+                format!(
+                    "no common version of the peer protocol: the dialling node speaks {} to {}, the \
+                     listening one {} to {}",
+                    theirs.0, theirs.1, ours.0, ours.1
+                ),
+                NO_EXCHANGE,
+                "upgrade the older one first, one version at a time",
             ),
-            Self::OtherCluster { theirs, ours } => write!(
-                f,
-                "a node of cluster {theirs} met one of cluster {ours}. Means: they exchange \
-                 nothing, no data is touched. Do: correct the address in the configuration file, or \
-                 take the data directory back to its own cluster"
+            Self::OtherCluster { theirs, ours } => parts(
+                format!("a node of cluster {theirs} met one of cluster {ours}"),
+                NO_EXCHANGE,
+                "correct the address in the configuration file, or take the data directory back to \
+                 its own cluster",
             ),
-            Self::OtherConfig { node, theirs, ours } => write!(
-                f,
-                "node {node} was made with another configuration of the cluster (hash \
-                 {theirs:016x}, elsewhere {ours:016x}): its format or number of groups differs. \
-                 Means: it cannot take part, no data is touched. Do: make its data directory with \
-                 the cluster's own configuration file"
+            Self::OtherConfig { node, theirs, ours } => parts(
+                format!(
+                    "node {node} was made with another configuration of the cluster (hash \
+                     {theirs:016x}, elsewhere {ours:016x}): its format or number of groups differs"
+                ),
+                "it cannot take part, no data is touched",
+                "make its data directory with the cluster's own configuration file",
             ),
-            Self::WrongNode { wanted, here } => write!(
-                f,
-                "node {here} listens where node {wanted} was looked for. Means: they exchange \
-                 nothing, no data is touched. Do: correct host or peer_port of node {wanted} in the \
-                 configuration file"
+            Self::WrongNode { wanted, here } => parts(
+                format!("node {here} listens where node {wanted} was looked for"),
+                NO_EXCHANGE,
+                &format!("correct host or peer_port of node {wanted} in the configuration file"),
             ),
-            Self::WrongShard { node, wanted, here } => write!(
-                f,
-                "shard {here} of node {node} listens where its shard {wanted} was looked for. Means: \
-                 they exchange nothing, no data is touched. Do: correct peer_port of node {node}: \
-                 its shard i listens at peer_port + i"
+            Self::WrongShard { node, wanted, here } => parts(
+                format!(
+                    "shard {here} of node {node} listens where its shard {wanted} was looked for"
+                ),
+                NO_EXCHANGE,
+                &format!("correct peer_port of node {node}: its shard i listens at peer_port + i"),
             ),
-            Self::OwnNode { node } => write!(
-                f,
-                "two processes call themselves node {node}. Means: they exchange nothing, no data \
-                 is touched. Do: give each node its own id, or correct the address by which it \
-                 found itself"
+            Self::OwnNode { node } => parts(
+                format!("two processes call themselves node {node}"),
+                NO_EXCHANGE,
+                "give each node its own id, or correct the address by which it found itself",
             ),
-            Self::NotMember { node } => write!(
-                f,
-                "node {node} is no member of the cluster. Means: it takes no part, no data is \
-                 touched. Do: add it by a membership change, or stop it"
+            Self::NotMember { node } => parts(
+                format!("node {node} is no member of the cluster"),
+                "it takes no part, no data is touched",
+                "add it by a membership change, or stop it",
             ),
-            Self::OtherVoters { node } => write!(
-                f,
-                "node {node} was made with other initial voters than the node it met. Means: the \
-                 cluster does not start with it, no data is touched. Do: make all data directories \
-                 with the same list of members"
+            Self::OtherVoters { node } => parts(
+                format!("node {node} was made with other initial voters than the node it met"),
+                "the cluster does not start with it, no data is touched",
+                "make all data directories with the same list of members",
             ),
-            Self::OtherIncarnation { node, expected, got } => write!(
-                f,
-                "node {node} runs on data directory {got}, but the cluster knows it with {expected}: \
-                 it was wiped, made anew or exchanged. Means: it may have forgotten votes and \
-                 entries, so it takes no part under this identity; the others keep their data. Do: \
-                 start it on its old directory, or let the new one enter by a membership change"
+            Self::OtherIncarnation { node, expected, got } => parts(
+                format!(
+                    "node {node} runs on data directory {got}, but the cluster knows it with \
+                     {expected}: it was wiped, made anew or exchanged"
+                ),
+                "it may have forgotten votes and entries, so it takes no part under this identity; \
+                 the others keep their data",
+                "start it on its old directory, or let the new one enter by a membership change",
             ),
-            Self::WentBack { node, incarnation, shard, how } => write!(
-                f,
-                "the data directory of node {node} shard {shard} ({incarnation}) has gone back: \
-                 {how}. Means: an old copy was restored or its disk lost durable writes, so it may \
-                 have forgotten votes and entries and takes no part any more; the others keep their \
-                 data. {RE_ENTER}"
+            Self::WentBack { node, incarnation, shard, how } => parts(
+                format!(
+                    "the data directory of node {node} shard {shard} ({incarnation}) has gone back: \
+                     {how}"
+                ),
+                "an old copy was restored or its disk lost durable writes, so it may have forgotten \
+                 votes and entries and takes no part any more; the others keep their data",
+                RE_ENTER,
             ),
-            Self::Fenced { node, incarnation, shard } => write!(
-                f,
-                "the data directory of node {node} shard {shard} ({incarnation}) is fenced: it has \
-                 gone back once. Means: it may have forgotten votes and entries and takes no part \
-                 any more; the others keep their data. {RE_ENTER}"
+            Self::Fenced { node, incarnation, shard } => parts(
+                format!(
+                    "the data directory of node {node} shard {shard} ({incarnation}) is fenced: it \
+                     has gone back once"
+                ),
+                "it may have forgotten votes and entries and takes no part any more; the others keep \
+                 their data",
+                RE_ENTER,
             ),
-            Self::DuplicateBoot { node, shard, live, held_off } => write!(
-                f,
-                "two processes say they are node {node} shard {shard}: {live} was heard a moment \
-                 ago, so {held_off} is held off. Means: nothing after a quick restart, which lets \
-                 it in as soon as the old one is silent; no data is touched. Do: nothing; if it \
-                 lasts, stop the process that runs on a copy of the data directory"
+            Self::DuplicateBoot { node, shard, live, held_off } => parts(
+                format!(
+                    "two processes say they are node {node} shard {shard}: {live} was heard a moment \
+                     ago, so {held_off} is held off"
+                ),
+                "nothing after a quick restart, which lets it in as soon as the old one is silent; \
+                 no data is touched",
+                "nothing; if it lasts, stop the process that runs on a copy of the data directory",
             ),
-            Self::Superseded { node, shard, start, latest } => write!(
-                f,
-                "a late handshake of start {start} of node {node} shard {shard}, which is in start \
-                 {latest} by now. Means: nothing, no data is touched. Do: nothing; if it lasts, stop \
-                 the older process"
+            Self::Superseded { node, shard, start, latest } => parts(
+                format!(
+                    "a late handshake of start {start} of node {node} shard {shard}, which is in \
+                     start {latest} by now"
+                ),
+                "nothing, no data is touched",
+                "nothing; if it lasts, stop the older process",
             ),
-            Self::Other { code } => write!(
-                f,
-                "refused with code {code}, which this version does not know. Means: they exchange \
-                 nothing, no data is touched. Do: see the log of the other node"
+            Self::Other { code } => parts(
+                format!("refused with code {code}, which this version does not know"),
+                NO_EXCHANGE,
+                "see the log of the other node",
             ),
         }
+    }
+}
+
+/// All parts in one line.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [what, means, action] = self.parts();
+        write!(f, "{what}. Means: {means}. Do: {action}")
     }
 }
 
@@ -511,10 +535,16 @@ mod tests {
     #[test]
     fn each_refusal_says_what_it_means_and_what_to_do() {
         for refusal in all() {
-            let text = refusal.to_string();
-            assert!(text.contains(". Means: ") && text.contains(". Do: "), "{text}");
-            assert!(!text.contains("  "), "{text}");
+            for part in refusal.parts() {
+                assert!(!part.is_empty() && !part.ends_with('.'), "{refusal}");
+                assert!(!part.contains("  "), "{refusal}");
+            }
         }
+        assert_eq!(
+            Refusal::NotMember { node: NodeId(2) }.to_string(),
+            "node 2 is no member of the cluster. Means: it takes no part, no data is touched. Do: add \
+             it by a membership change, or stop it"
+        );
     }
 
     #[test]

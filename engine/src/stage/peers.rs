@@ -94,7 +94,8 @@ impl<R: Runtime> Shard<R> {
             return self.fence();
         }
         let place = format!("the handshake of {} with {peer}", self.site.name);
-        self.failure = Some(Error::from_line(ErrorKind::Refused, place, &refusal.to_string()));
+        let [what, means, action] = refusal.parts();
+        self.failure = Some(Error::new(ErrorKind::Refused, what, place, means, action));
     }
 
     /// One refusal fences the whole directory, from everybody (safety I4): it acts no more. Shard 0 records
