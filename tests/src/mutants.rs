@@ -111,7 +111,7 @@ impl Trial {
             timed(&mut self.building, || workshop.build_sim())?;
             let watched = timed(&mut self.running, || workshop.run_seeds(seeds))?;
             if let Some(fate) = fate_by_seeds(&watched)? {
-                return doubt_seed(fate, workshop);
+                return doubt(fate, workshop, seeds);
             }
         }
         let Some(unit) = &self.mutant.unit else { return Ok(Fate::Survived) };
@@ -152,14 +152,17 @@ fn fate_by_seeds(watched: &Watched) -> Result<Option<Fate>> {
     Ok(Some(Fate::Seed { seed, violation, runs }))
 }
 
-/// A seed that fails without the patch too has killed nobody.
-fn doubt_seed(fate: Fate, workshop: &Workshop) -> Result<Fate> {
-    if let Fate::Seed { seed, .. } = fate
-        && !workshop.is_sound(seed)?
-    {
-        return Err(format!("seed {seed} fails without the patch too"));
+/// A seed that fails without the patch too has killed nobody, nor has a machine that is too slow.
+fn doubt(fate: Fate, workshop: &Workshop, seeds: u64) -> Result<Fate> {
+    match fate {
+        Fate::Seed { seed, .. } if !workshop.is_sound(seed)? => {
+            Err(format!("seed {seed} fails without the patch too"))
+        }
+        Fate::Hung if workshop.run_sound_seeds(seeds)?.ended == Ended::Quiet => {
+            Err("the simulator falls silent without the patch too".to_owned())
+        }
+        fate => Ok(fate),
     }
-    Ok(fate)
 }
 
 fn timed<T>(total: &mut Duration, work: impl FnOnce() -> T) -> T {

@@ -82,8 +82,17 @@ impl Workshop {
 
     /// Runs the seeds until one fails.
     pub(super) fn run_seeds(&self, seeds: u64) -> Result<Watched> {
+        self.run_seeds_with(&self.sim(), seeds)
+    }
+
+    /// The same without any patch.
+    pub(super) fn run_sound_seeds(&self, seeds: u64) -> Result<Watched> {
+        self.run_seeds_with(&self.sound_sim(), seeds)
+    }
+
+    fn run_seeds_with(&self, sim: &Path, seeds: u64) -> Result<Watched> {
         let range = format!("0..{seeds}");
-        let mut sim = self.bounded(&self.sim());
+        let mut sim = self.bounded(sim);
         watch(sim.args(["--first", "--no-shrink", "--seeds", &range]), SEEDS_PATIENCE)
     }
 

@@ -40,7 +40,8 @@ pub struct SeenBytes<'a> {
 pub trait Watcher {
     /// A write sets out.
     fn written(&self, _at: Duration, _write: &SeenWrite<'_>) {}
-    /// A write became durable, all of it: no power cut takes it back.
+    /// A write became durable, all of it: no power cut takes it back, as long as its file's name is durable
+    /// too.
     fn durable(&self, _at: Duration, _node: NodeId, _number: u64) {}
     /// A process has ended.
     fn ended(&self, _at: Duration, _node: NodeId) {}
