@@ -4,7 +4,7 @@
 use super::{
     executor::Process,
     image::{Image, Losses, PAGE_BYTES, Page, SECTOR_BYTES},
-    random::{Latency, Random},
+    random::Random,
     tree::{self, DirectoryImage, DirectoryNode, FileNode, Node},
     world::Core,
 };
@@ -328,8 +328,18 @@ impl NodeDisk {
         Some(error)
     }
 
-    pub(crate) fn latency(&self, core: &Core, latency: Latency) -> Duration {
-        let hanging = self.hangs_until.get().saturating_sub(core.clock.now());
-        hanging + latency.draw(&core.random.disk)
+    /// Calls as soon as the disk does anything: at once, unless it hangs.
+    pub(crate) fn when_awake(
+        self: Rc<Self>,
+        core: &Rc<Core>,
+        call: impl FnOnce(&Rc<Core>) + 'static,
+    ) {
+        /// One that hangs is looked at so often: it may go on before it was to.
+        const LOOK: Duration = Duration::from_millis(50);
+        let hangs = self.hangs_until.get().saturating_sub(core.clock.now());
+        if hangs.is_zero() {
+            return call(core);
+        }
+        core.clock.after(hangs.min(LOOK), move |core| self.when_awake(core, call));
     }
 }

@@ -65,8 +65,11 @@ impl SimDisk {
     }
 
     async fn wait(&self, latency: Latency) {
-        let core = self.core();
-        let until = core.clock.now() + self.disk.latency(&core, latency);
+        let (core, awake) = (self.core(), Promise::new());
+        let told = awake.clone();
+        self.disk.clone().when_awake(&core, move |_| told.keep(()));
+        awake.await;
+        let until = core.clock.now() + latency.draw(&core.random.disk);
         Sleep::new(core, until).await;
     }
 
@@ -243,19 +246,21 @@ impl SimFile {
         let (told, file, disk) = (promise.clone(), self.file.clone(), self.directory.disk.clone());
         let power_cycle = disk.power_cycle();
         let node = u64::from(self.directory.process.node.0);
-        core.clock.after(latency, move |core| {
+        let land = move |core: &Rc<Core>| {
             if disk.power_cycle() == power_cycle {
                 core.trace.event(Event::Disk, node, latency.as_nanos() as u64);
                 told.keep(land(core, &file));
             }
-        });
+        };
+        let disk = self.directory.disk.clone();
+        disk.when_awake(&core, move |core| core.clock.after(latency, land));
         promise
     }
 
     fn write(&self, submission: Submission, number: u64) -> Promise<io::Result<()>> {
         let core = self.directory.core();
         let disk = &self.directory.disk;
-        let latency = disk.latency(&core, core.options.disk.write);
+        let latency = core.options.disk.write.draw(&core.random.disk);
         let fault = disk.fault(DiskOperation::Write, &self.path);
         let lasting = self.durability == Durability::EachWrite;
         let device = disk.clone();
@@ -311,7 +316,7 @@ impl SimFile {
     fn sync_from(&self, covered: Completion) -> Promise<io::Result<()>> {
         let core = self.directory.core();
         let disk = &self.directory.disk;
-        let latency = disk.latency(&core, core.options.disk.sync);
+        let latency = core.options.disk.sync.draw(&core.random.disk);
         let fault = disk.fault(DiskOperation::Sync, &self.path);
         let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {

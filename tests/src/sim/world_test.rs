@@ -305,6 +305,30 @@ fn writes_in_flight_outlive_their_process_and_hold_the_lock() {
     assert_eq!(byte, 3);
 }
 
+/// What it was asked before it goes on early is done then, too.
+#[test]
+fn a_disk_that_hangs_may_go_on_before_it_was_to() {
+    let world = world(1);
+    let (done, note) = notes();
+    world.node(N1).hang_disk(SECOND * 1_000);
+    world.start(N1, 1, move |runtime| {
+        let note = note.clone();
+        async move {
+            let disk = runtime.disk();
+            let file = disk.create("a", 4096, Durability::OnSync).await.unwrap();
+            note("created");
+            file.write_at(block(&file, 1), 0).await.unwrap();
+            file.sync().await.unwrap();
+            note("synced");
+        }
+    });
+    let _ = world.run_for(MINUTE);
+    assert_eq!(*done.borrow(), [""; 0]);
+    world.node(N1).hang_disk(Duration::ZERO);
+    let _ = world.run_for(SECOND);
+    assert_eq!(*done.borrow(), ["created", "synced"]);
+}
+
 #[test]
 fn files_and_directories_are_locked_until_closed_or_crashed() {
     let world = world(1);
