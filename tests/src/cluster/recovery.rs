@@ -15,7 +15,8 @@ use std::{
 const RECOVERY: Duration = Duration::from_secs(60);
 /// How long a cluster is watched that may have halted.
 const HALTED: Duration = Duration::from_secs(15);
-/// Requests have a deadline of ten seconds, and clients pause before they see that all is over.
+/// Requests have a deadline of ten seconds by their node's clock, and clients pause before they see that
+/// all is over.
 const ENDED: Duration = Duration::from_secs(20);
 /// How long a probe waits for one shard's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -199,10 +200,11 @@ impl<S: Subject> Cluster<S> {
 
     /// Each request ends by its deadline, wherever it was asked.
     fn expect_ends(&self, world: &World) {
+        let limit = ENDED * 1_000 / self.options.world.clock_rate.start;
         let are_done = || Rc::strong_count(&self.asking) == 1;
-        if self.run_while_reviving_for(world, ENDED, are_done) != Outcome::Reached {
+        if self.run_while_reviving_for(world, limit, are_done) != Outcome::Reached {
             let open = Rc::strong_count(&self.asking) - 1;
-            self.violation(format!("{open} clients wait for an answer {ENDED:?} after the end"));
+            self.violation(format!("{open} clients wait for an answer {limit:?} after the end"));
         }
     }
 
