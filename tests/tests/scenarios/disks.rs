@@ -365,6 +365,37 @@ fn a_read_for_a_follower_from_a_wrong_place_is_read_again() {
 }
 
 /// B86: without a free byte a cluster starts, reads, and says no; with room it goes on by itself.
+/// Safety A2, W8: a follower's disk is full, and entries wait for room. No vote may pass them, though there is
+/// room for it: it would make them look durable, and whoever leads then would count them.
+#[test]
+fn a_vote_passes_no_entries_that_wait_for_room() {
+    for seed in 731..733 {
+        let s = Scenario::running(seed, 3, 0);
+        s.run_for(seconds(2));
+        let leader = one_leader(&s, &[ONE, TWO, THREE]);
+        let [other, follower] = s.others(leader)[..] else { panic!("three nodes") };
+        let full = s.world.node(follower);
+        full.set_quota(Some(full.used()));
+        let value = "v".repeat(60_000);
+        for n in 0..100 {
+            s.must_write(leader, &format!("key-{n}"), &value, seconds(5));
+        }
+        s.run_for(seconds(2));
+        s.crash(leader, Crash::PowerCut);
+        s.run_for(seconds(5));
+        let elected = s.leader_among(&[other, follower]).filter(|node| *node != leader);
+        assert_eq!(
+            elected, None,
+            "seed {seed}: a vote left before what it vouches for was durable"
+        );
+        full.set_quota(None);
+        s.must_write(other, "more", "1", seconds(20));
+        s.world.restart(leader);
+        s.must_converge(seconds(20));
+        s.assert_sound();
+    }
+}
+
 #[test]
 fn a_cluster_starts_on_full_disks() {
     let s = Scenario::running(740, 3, 0);
