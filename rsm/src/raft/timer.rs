@@ -11,7 +11,7 @@ pub(super) struct ElectionTimer {
     deadline: Option<Tick>,
     /// It was due while a promise waited for durability; see [`ElectionTimer::stand_still`].
     standing: bool,
-    /// Campaigns in a row that led to no leader. Each doubles the timeout, up to eight times: a disk
+    /// Campaigns for votes in a row that led to no leader. Each doubles the timeout, up to eight times: a disk
     /// that takes longer than a timeout must not make every vote stale before it leaves (safety A1).
     failures: u32,
     /// Until then nothing is due, and no vote is given; `None` once it may.
@@ -98,7 +98,7 @@ impl ElectionTimer {
         }
     }
 
-    /// A campaign led to no leader.
+    /// A campaign for votes led to no leader.
     pub(super) fn failed(&mut self) {
         self.failures = (self.failures + 1).min(DOUBLINGS_MAX);
     }
