@@ -48,7 +48,7 @@ impl<'a, F: File> Scanner<'a, F> {
     ) -> io::Result<Option<(batch::Header, &[u8])>> {
         let mut header = self.check(position, epoch, sequence).await?;
         if header.is_none() {
-            self.chunk = None;
+            self.forget();
             header = self.check(position, epoch, sequence).await?;
             purlin_rsm::sometimes!(header.is_some(), "bad batch is good when it is read again");
         }
@@ -86,6 +86,11 @@ impl<'a, F: File> Scanner<'a, F> {
         }
         let seed = self.seed;
         Ok(batch::parse(self.read(position, BLOCK).await?, seed))
+    }
+
+    /// What was read is read from the device once more when it is next asked for.
+    pub(crate) fn forget(&mut self) {
+        self.chunk = None;
     }
 
     /// The end of the file in whole blocks.

@@ -127,9 +127,10 @@ impl MemoryDisk {
         self.shared.borrow_mut().faults = faults;
     }
 
-    /// Whether the flipped read has been met.
+    /// Whether the read that was to be flipped, or to come from elsewhere, has been met.
     pub(crate) fn is_free_of_faults(&self) -> bool {
-        self.shared.borrow().faults.flip_read_after.is_none()
+        let faults = &self.shared.borrow().faults;
+        faults.flip_read_after.is_none() && faults.read_elsewhere.is_none()
     }
 
     pub(crate) fn set_space(&self, space: Option<u64>) {
@@ -389,10 +390,17 @@ impl File for MemoryFile {
         }
         let is_cut = shared.faults.is_reading_short && len > BLOCK;
         let len = if is_cut { len - BLOCK } else { len };
-        let elsewhere = shared.faults.read_elsewhere.take();
+        let elsewhere = shared.faults.read_elsewhere.take_if(|(left, _)| *left == 0);
+        if let Some((left, _)) = &mut shared.faults.read_elsewhere {
+            *left -= 1;
+        }
         let bytes = &shared.nodes[&self.node].bytes;
-        let start = (elsewhere.unwrap_or(position) as usize).min(bytes.len());
+        let start = elsewhere.map_or(position, |(_, elsewhere)| elsewhere) as usize;
+        let start = start.min(bytes.len());
         let mut block = bytes[start..bytes.len().min(start + len)].to_vec();
+        if elsewhere.is_some() {
+            block.resize(len, 0);
+        }
         match shared.faults.flip_read_after {
             Some(0) => {
                 shared.faults.flip_read_after = None;

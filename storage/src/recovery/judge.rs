@@ -252,7 +252,9 @@ impl<D: Disk> Site<'_, D> {
         Ok(end)
     }
 
-    /// W4: behind the first bad batch, at `position`: nothing that is readable may call it durable.
+    /// W4: behind the first bad batch, at `position`: nothing that is readable may call it durable. That
+    /// is looked for twice, from one read of the device and from another: one that came from a wrong place
+    /// would show nothing, and what was durable would be cut.
     async fn search_tail(
         &self,
         newest: &Found<D::File>,
@@ -263,7 +265,10 @@ impl<D: Disk> Site<'_, D> {
         let header = newest.header.as_ref().expect("the newest has a header");
         let bad = Sequence(end.kept.0.saturating_add(1));
         let mut void = None;
-        for at in (position..scanner.end()).step_by(BLOCK) {
+        for at in twice(position..scanner.end()) {
+            if at == position {
+                scanner.forget();
+            }
             let batch = scanner.header(at).await;
             let batch = batch.map_err(|error| self.unreadable(&newest.name, error))?;
             let Some(batch) = batch else { continue };
@@ -342,7 +347,8 @@ impl<D: Disk> Site<'_, D> {
     }
 
     /// W4: a header that is unreadable, or of an older life, is a torn or an unwritten one only if no
-    /// batch behind it is newer than the log's end: batches follow durable headers only.
+    /// batch behind it is newer than the log's end: batches follow durable headers only. That too is looked
+    /// for twice.
     async fn search_void(
         &self,
         file: &Found<D::File>,
@@ -354,7 +360,10 @@ impl<D: Disk> Site<'_, D> {
             end.readable = end.readable.max(header.sequence);
         }
         let mut scanner = Scanner::new(&file.file, file.bytes, seed, RECOVERY_CHUNK);
-        for at in (FIRST_BATCH..scanner.end()).step_by(BLOCK) {
+        for at in twice(FIRST_BATCH..scanner.end()) {
+            if at == FIRST_BATCH {
+                scanner.forget();
+            }
             let batch = scanner.header(at).await;
             let batch = batch.map_err(|error| self.unreadable(&file.name, error))?;
             if let Some(batch) = batch.filter(|batch| batch.sequence > end.kept) {
@@ -442,6 +451,12 @@ impl<F> Found<F> {
             file: self.file,
         }
     }
+}
+
+/// The blocks of a range, and all of them once more.
+fn twice(range: Range<u64>) -> impl Iterator<Item = u64> {
+    let blocks = range.step_by(BLOCK);
+    blocks.clone().chain(blocks)
 }
 
 /// What is read so far.

@@ -14,8 +14,8 @@ pub(crate) struct Faults {
     pub(crate) is_reading_short: bool,
     /// How many reads go well before one returns a flipped bit.
     pub(crate) flip_read_after: Option<usize>,
-    /// The next read returns what lies at this position instead.
-    pub(crate) read_elsewhere: Option<u64>,
+    /// How many reads go well before one returns what lies at a position elsewhere.
+    pub(crate) read_elsewhere: Option<(usize, u64)>,
 }
 
 /// What reached the device, in order.
