@@ -244,9 +244,6 @@ impl<R: Runtime> ShardSetup<R> {
             let means = "nothing was changed; to start on it could mix two nodes";
             Err(Error::new(ErrorKind::DataDirectory, what, disk.location(), means, action))
         };
-        if identity.is_fenced {
-            return Err(fenced(identity.node));
-        }
         if identity.cluster != self.cluster.id {
             let what = format!(
                 "the data directory belongs to cluster {}, not {}",
@@ -263,6 +260,10 @@ impl<R: Runtime> ShardSetup<R> {
                 identity.node, self.node.node
             );
             return mismatch(what, "give this node its own directory back");
+        }
+        // Not before: the advice is for the owner of the directory.
+        if identity.is_fenced {
+            return Err(fenced(identity.node));
         }
         if (identity.groups, identity.replicas) != (self.cluster.groups, self.cluster.replicas) {
             let what = format!(

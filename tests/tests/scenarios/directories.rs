@@ -47,6 +47,14 @@ fn an_older_copy_of_a_directory_is_refused_for_good() {
     s.world.restart(THREE);
     s.must_stop(THREE, ErrorKind::Refused, seconds(20));
     s.must_write(ONE, "without", "3", seconds(5));
+    // At another node it is first of all not that node's own.
+    let fenced = s.world.node(THREE).readable_image();
+    s.crash(TWO, Crash::Kill);
+    s.run_for(seconds(1));
+    s.world.node(TWO).restore(&fenced);
+    s.world.restart(TWO);
+    let why = s.must_stop(TWO, ErrorKind::DataDirectory, seconds(20));
+    assert!(why.contains("belongs to node 3, not 2"), "{why}");
     s.assert_sound();
 }
 
