@@ -3,7 +3,7 @@
 
 use crate::sim::Random;
 use bytes::Bytes;
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, num::NonZeroU32, ops::Range};
 
 /// An operation on one key, as Redis knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,13 +81,22 @@ pub struct WorkloadOptions {
     pub hot_share: f64,
     /// How many use a key of another kind, with its errors.
     pub misuse_share: f64,
+    /// Every so manieth client only reads, and one key only: it goes on at a node that reaches no other.
+    pub readers: Option<NonZeroU32>,
     /// The length of a value in bytes, not empty; a value is never shorter than makes it unique.
     pub value_bytes: Range<u64>,
 }
 
 impl Default for WorkloadOptions {
     fn default() -> Self {
-        Self { keys: 4, read_share: 0.4, hot_share: 0.3, misuse_share: 0.02, value_bytes: 8..64 }
+        Self {
+            keys: 4,
+            read_share: 0.4,
+            hot_share: 0.3,
+            misuse_share: 0.02,
+            readers: None,
+            value_bytes: 8..64,
+        }
     }
 }
 
@@ -100,6 +109,7 @@ impl WorkloadOptions {
             read_share: 0.1 + 0.01 * random.below(86) as f64,
             hot_share: 0.01 * random.below(90) as f64,
             misuse_share: 0.02,
+            readers: NonZeroU32::new(*random.pick(&[0, 0, 2, 3, 5])),
             value_bytes: 8..value_bytes_max,
         }
     }
@@ -132,6 +142,11 @@ impl Workload {
 
     /// The next request of `client`.
     pub fn next(&mut self, client: u32) -> Request {
+        if let Some(every) = self.options.readers
+            && client % every == 0
+        {
+            return Request { key: self.favourite(client / every), op: self.read() };
+        }
         let kind = self.kind();
         let key = self.key(kind);
         let misused = self.random.chance(self.options.misuse_share);
@@ -150,6 +165,13 @@ impl Workload {
     fn key(&self, kind: Kind) -> Bytes {
         let is_hot = self.random.chance(self.options.hot_share);
         name(kind, if is_hot { 0 } else { self.random.below(self.options.keys.into()) as u32 })
+    }
+
+    /// The one key of a reader.
+    fn favourite(&self, reader: u32) -> Bytes {
+        let kinds = [Kind::Value, Kind::Counter, Kind::List];
+        let kind = kinds[reader as usize % kinds.len()];
+        name(kind, reader / kinds.len() as u32 % self.options.keys)
     }
 
     fn read(&self) -> Op {
@@ -233,6 +255,17 @@ mod tests {
     fn equal_seeds_ask_the_same() {
         assert_eq!(requests(1, 100), requests(1, 100));
         assert_ne!(requests(1, 100), requests(2, 100));
+    }
+
+    #[test]
+    fn a_reader_only_reads_and_keeps_to_its_key() {
+        let options = WorkloadOptions { readers: NonZeroU32::new(2), ..WorkloadOptions::default() };
+        let mut workload = Workload::new(Random::new(4, "workload"), options);
+        let mut ask = |client| (0..200).map(|_| workload.next(client)).collect::<Vec<_>>();
+        let (reader, writer) = (ask(6), ask(7));
+        assert!(reader.iter().all(|request| request.op.is_read() && request.key == reader[0].key));
+        assert!(writer.iter().any(|request| !request.op.is_read()));
+        assert!(writer.iter().any(|request| request.key != writer[0].key));
     }
 
     #[test]

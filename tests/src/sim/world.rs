@@ -429,7 +429,7 @@ impl World {
 }
 
 /// The node to which belongs what is outside of all nodes.
-const OUTSIDE: NodeId = NodeId(0);
+pub(crate) const OUTSIDE: NodeId = NodeId(0);
 
 type MainFactory = Rc<dyn Fn(SimRuntime) -> Pin<Box<dyn Future<Output = ()>>>>;
 

@@ -5,7 +5,7 @@ use crate::support::{ELECTION, agree, all, millis, number, one_leader, seconds};
 use purlin::NodeId;
 use purlin_tests::{
     cluster::scenario::{GROUP, Pending, Scenario, get, set},
-    sim::{Crash, Random},
+    sim::{Crash, LinkTrouble, Random},
 };
 
 /// B41: a new leader's commit index is old until its own term has committed.
@@ -58,6 +58,33 @@ fn a_leader_that_is_cut_off_answers_no_read_at_all() {
         s.run_for(seconds(12));
         assert!(!reads.iter().any(Pending::is_done), "a read without a majority");
         assert!(reads.iter().all(|read| read.answer().is_some()), "a read without an end");
+        s.assert_sound();
+    }
+}
+
+/// B42, safety R1: an old leader that hears everything late believes that a majority follows it, while
+/// another leads. It answers nothing that is older than what that one has acknowledged.
+#[test]
+fn a_leader_that_hears_late_answers_no_old_read() {
+    for seed in 640..644 {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = one_leader(&s, &all(&s));
+        let others = s.others(leader);
+        // As behind a queue that grows: answers come all the time, and are ever older.
+        for step in 1..=30 {
+            let trouble = LinkTrouble { delay: step * millis(100), ..LinkTrouble::default() };
+            others.iter().for_each(|&from| s.world.trouble_link(from, leader, Some(trouble)));
+            s.run_for(millis(150));
+        }
+        assert_eq!(s.leader_among(&[leader]), Some(leader), "answers come, though late");
+        s.world.cut_one_way(&[leader], &others);
+        let another = || s.leader_among(&others).filter(|now| *now != leader);
+        s.must_reach("another leader", 4 * ELECTION, || another().is_some());
+        s.must_write(another().expect("there is one"), "key", "new", seconds(1));
+        assert_eq!(s.leader_among(&[leader]), Some(leader), "it still does not know");
+        let read = s.submit(leader, GROUP, get("key"));
+        s.run_for(seconds(12));
+        assert_ne!(read.answer(), Some(Ok(None)), "a read of what was before");
         s.assert_sound();
     }
 }

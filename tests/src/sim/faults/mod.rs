@@ -78,6 +78,12 @@ faults! {
     Clog = "clog",
     /// A link has little bandwidth.
     Narrow = "narrow",
+    /// A node hears all others late, and after that nobody hears it: it goes on as if nothing were wrong.
+    Lag = "lag",
+    /// The connections of a node's clients break.
+    ClientReset = "client-reset",
+    /// A node's clients are slow to ask, or to read.
+    ClientClog = "client-clog",
     /// Bits flip on a link, past TCP's checksum.
     FlipBits = "flip-bits",
     /// Who dials a node reaches another one.

@@ -2,6 +2,7 @@
 
 use super::{Fault, FaultOptions, Hurt, damage::Admission};
 use crate::sim::{
+    net::LinkTrouble,
     random::Random,
     tree::DirectoryImage,
     world::{Crash, World},
@@ -58,6 +59,9 @@ impl Stream {
     }
 }
 
+/// What one cut takes away: the ways from all of these nodes to all of those.
+pub(super) type Side = (Vec<NodeId>, Vec<NodeId>);
+
 /// Something to do.
 pub(super) enum Step {
     Strike(Fault),
@@ -68,11 +72,23 @@ pub(super) enum Step {
     StartSlowly(NodeId, Duration),
     /// Takes a node down in whose bytes something waits to be found.
     Discover(NodeId),
+    /// A node hears all others a little later than before.
+    Lag(Lag),
     Heal(u64),
     Resume(Vec<(NodeId, ShardId)>),
     Mend(NodeId, NodeId),
     Uncross(NodeId, NodeId),
     MakeRoom(NodeId),
+}
+
+/// A node comes to lag behind, slowly, and nobody hears it then.
+pub(super) struct Lag {
+    pub(super) node: NodeId,
+    /// How late it hears all others now, and in the end.
+    pub(super) delay: Duration,
+    pub(super) most: Duration,
+    /// For how long nobody hears it.
+    pub(super) silence: Duration,
 }
 
 /// What lasts at present.
@@ -83,6 +99,8 @@ pub(super) struct Conditions {
     pub(super) paused: BTreeSet<(NodeId, ShardId)>,
     pub(super) troubled: BTreeSet<(NodeId, NodeId)>,
     pub(super) crossed: BTreeSet<(NodeId, NodeId)>,
+    /// Until then a node lags behind.
+    pub(super) lag_end: Duration,
 }
 
 impl Nemesis {
@@ -158,10 +176,41 @@ impl Nemesis {
         }
     }
 
-    /// The number of the next cut.
-    pub(super) fn next_cut(&mut self) -> u64 {
+    /// Cuts the ways from one side to another, each, and heals them after a while.
+    pub(super) fn hold_cut(&mut self, world: &World, sides: &[Side], length: Duration) {
         self.decided += 1;
-        self.decided
+        let number = self.decided;
+        world.trace(&format!("this is cut {number}"));
+        let mut ways = Vec::new();
+        for (from, to) in sides {
+            world.cut_one_way(from, to);
+            ways.extend(from.iter().flat_map(|&from| to.iter().map(move |&to| (from, to))));
+        }
+        self.conditions.cuts.insert(number, ways);
+        self.later(world, length, Step::Heal(number));
+    }
+
+    /// Makes the way from one node to another so for a while.
+    pub(super) fn hold_trouble(
+        &mut self,
+        world: &World,
+        (from, to): (NodeId, NodeId),
+        trouble: LinkTrouble,
+        length: Duration,
+    ) {
+        self.set_trouble(world, (from, to), trouble);
+        self.later(world, length, Step::Mend(from, to));
+    }
+
+    /// Makes it so until somebody mends it.
+    pub(super) fn set_trouble(
+        &mut self,
+        world: &World,
+        (from, to): (NodeId, NodeId),
+        trouble: LinkTrouble,
+    ) {
+        world.trouble_link(from, to, Some(trouble));
+        self.conditions.troubled.insert((from, to));
     }
 
     pub(super) fn later(&mut self, world: &World, delay: Duration, step: Step) {
@@ -203,6 +252,7 @@ impl Nemesis {
                 world.crash(node, Crash::PowerCut);
                 self.restart(world, node);
             }
+            Step::Lag(lag) => self.lag_more(world, lag),
             Step::Heal(number) => self.heal(world, number),
             Step::Resume(shards) => self.resume(world, shards),
             Step::Mend(from, to) => {

@@ -2,12 +2,13 @@
 
 use super::{
     Fault,
-    nemesis::{Nemesis, Step, Stream},
+    nemesis::{Lag, Nemesis, Side, Step, Stream},
 };
 use crate::sim::{
     device::{DiskError, DiskFault, DiskOperation},
     net::LinkTrouble,
-    world::{Crash, World},
+    random::Random,
+    world::{Crash, OUTSIDE, World},
 };
 use purlin_rsm::{NodeId, ShardId};
 use std::time::Duration;
@@ -17,6 +18,9 @@ const ROOM_STEP: u64 = 1 << 20;
 /// How long cores stand still.
 const PAUSE_LEAST: Duration = Duration::from_millis(10);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
+/// A lag grows by so much, so often.
+const LAG_STEP: Duration = Duration::from_millis(130);
+const LAG_PACE: Duration = Duration::from_millis(150);
 
 impl Nemesis {
     pub(super) fn strike(&mut self, world: &World, fault: Fault, stream: &Stream) {
@@ -48,6 +52,12 @@ impl Nemesis {
                 self.tell(world, fault, &format!("n{node} n{other}"));
                 world.reset_connections(node, other);
             }
+            Fault::Lag => self.lag(world, stream, node),
+            Fault::ClientReset => {
+                self.tell(world, fault, &format!("n{node}"));
+                world.reset_connections(OUTSIDE, node);
+            }
+            Fault::ClientClog => self.clog_clients(world, stream, node),
             Fault::Clog | Fault::Narrow | Fault::FlipBits => self.trouble(world, fault, stream),
             Fault::CrossWire => self.cross_wire(world, stream),
             Fault::HangDisk => {
@@ -159,7 +169,7 @@ impl Nemesis {
     }
 
     /// The ways that a kind of cut takes: from whom, to whom.
-    fn ways(&self, fault: Fault, stream: &Stream) -> Vec<(Vec<NodeId>, Vec<NodeId>)> {
+    fn ways(&self, fault: Fault, stream: &Stream) -> Vec<Side> {
         let random = &stream.random;
         let mut nodes = self.options.nodes.clone();
         random.shuffle(&mut nodes);
@@ -191,21 +201,53 @@ impl Nemesis {
     }
 
     fn cut(&mut self, world: &World, fault: Fault, stream: &Stream) {
-        let sides: Vec<_> = self.ways(fault, stream);
-        let ways: Vec<_> = sides
-            .iter()
-            .flat_map(|(from, to)| {
-                from.iter().flat_map(|&from| to.iter().map(move |&to| (from, to)))
-            })
-            .collect();
-        if ways.is_empty() {
+        let sides = self.ways(fault, stream);
+        if sides.iter().any(|(from, to)| !from.is_empty() && !to.is_empty()) {
+            self.tell(world, fault, "");
+            self.hold_cut(world, &sides, stream.length());
+        }
+    }
+
+    fn lag(&mut self, world: &World, stream: &Stream, node: NodeId) {
+        if self.conditions.lag_end > world.now() {
+            // Two of them elect nobody.
             return;
         }
-        let number = self.next_cut();
-        self.tell(world, fault, &format!("as cut {number}"));
-        sides.iter().for_each(|(from, to)| world.cut_one_way(from, to));
-        self.conditions.cuts.insert(number, ways);
-        self.later(world, stream.length(), Step::Heal(number));
+        let most = Duration::from_secs_f64(stream.random.magnitude(1.0, 8.0));
+        let silence = most + stream.length();
+        let growth = LAG_PACE.mul_f64(most.div_duration_f64(LAG_STEP));
+        self.conditions.lag_end = world.now() + growth + silence;
+        self.tell(world, Fault::Lag, &format!("n{node} by {most:.3?}, silent for {silence:.3?}"));
+        self.lag_more(world, Lag { node, delay: Duration::ZERO, most, silence });
+    }
+
+    /// As behind a queue that grows, what a node hears comes later and later, but it goes on coming: a
+    /// leader has answers of a majority all the time. Once they are old enough nobody hears it, another
+    /// is elected, and the old one does not know.
+    pub(super) fn lag_more(&mut self, world: &World, lag: Lag) {
+        let Lag { node, delay, most, silence } = lag;
+        let others = self.others(node);
+        let delay = delay + LAG_STEP;
+        let trouble = LinkTrouble { delay, ..LinkTrouble::default() };
+        others.iter().for_each(|&other| self.set_trouble(world, (other, node), trouble));
+        if delay < most {
+            self.later(world, LAG_PACE, Step::Lag(Lag { delay, ..lag }));
+            return;
+        }
+        others.iter().for_each(|&other| self.later(world, silence, Step::Mend(other, node)));
+        self.hold_cut(world, &[(vec![node], others)], silence);
+    }
+
+    fn others(&self, node: NodeId) -> Vec<NodeId> {
+        self.options.nodes.iter().copied().filter(|other| *other != node).collect()
+    }
+
+    fn clog_clients(&mut self, world: &World, stream: &Stream, node: NodeId) {
+        let random = &stream.random;
+        let way = if random.chance(0.5) { (OUTSIDE, node) } else { (node, OUTSIDE) };
+        let trouble = if random.chance(0.5) { clogged(random) } else { narrow(random) };
+        self.tell(world, Fault::ClientClog, &format!("n{} to n{}: {trouble:?}", way.0, way.1));
+        self.hold_trouble(world, way, trouble, stream.length());
     }
 
     /// A way between two nodes, if there are two.
@@ -218,17 +260,16 @@ impl Nemesis {
     fn trouble(&mut self, world: &World, fault: Fault, stream: &Stream) {
         let Some((from, to)) = self.random_way(stream) else { return };
         let random = &stream.random;
-        let seconds = |least, most| Duration::from_secs_f64(random.magnitude(least, most));
-        let none = LinkTrouble::default();
         let trouble = match fault {
-            Fault::Clog => LinkTrouble { delay: seconds(0.02, 10.0), ..none },
-            Fault::Narrow => LinkTrouble { time_per_kilobyte: seconds(0.000_1, 0.1), ..none },
-            _ => LinkTrouble { flip_chance: random.magnitude(0.000_1, 0.1), ..none },
+            Fault::Clog => clogged(random),
+            Fault::Narrow => narrow(random),
+            _ => {
+                let flip_chance = random.magnitude(0.000_1, 0.1);
+                LinkTrouble { flip_chance, ..LinkTrouble::default() }
+            }
         };
         self.tell(world, fault, &format!("n{from} to n{to}: {trouble:?}"));
-        world.trouble_link(from, to, Some(trouble));
-        self.conditions.troubled.insert((from, to));
-        self.later(world, stream.length(), Step::Mend(from, to));
+        self.hold_trouble(world, (from, to), trouble, stream.length());
     }
 
     fn cross_wire(&mut self, world: &World, stream: &Stream) {
@@ -267,4 +308,16 @@ impl Nemesis {
         let path_contains = String::new();
         world.node(node).arm(DiskFault { operation, path_contains, times: 1, error });
     }
+}
+
+/// A link that is very slow.
+fn clogged(random: &Random) -> LinkTrouble {
+    let delay = Duration::from_secs_f64(random.magnitude(0.02, 10.0));
+    LinkTrouble { delay, ..LinkTrouble::default() }
+}
+
+/// A link with little bandwidth.
+fn narrow(random: &Random) -> LinkTrouble {
+    let time_per_kilobyte = Duration::from_secs_f64(random.magnitude(0.000_1, 0.1));
+    LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() }
 }
