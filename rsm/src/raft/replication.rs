@@ -142,6 +142,7 @@ impl Raft {
         if progress.connected && entries[0].index == next {
             self.send_entries(to, next, entries);
         }
+        self.tell_commit_to(to);
     }
 
     /// A follower takes a leader's entries.
@@ -180,11 +181,7 @@ impl Raft {
         if progress.advance(now, matched) {
             self.advance_commit();
         }
-        // When the commit was told, this follower may have had no room for it.
-        let committed = self.log.committed();
-        if self.follower_mut(from).is_some_and(|progress| progress.told < committed) {
-            self.tell_commit_soon();
-        }
+        self.tell_commit_to(from);
     }
 
     pub(super) fn on_append_reject(&mut self, from: NodeId, prev: Index, hint: EntryId) {
@@ -214,6 +211,15 @@ impl Raft {
             return;
         }
         if leader.followers.values().any(|progress| progress.told < reached) {
+            self.tell_commit_soon();
+        }
+    }
+
+    /// When the commit was told, this follower may have been sent nothing: its window was full, or entries
+    /// were read for it (B33).
+    fn tell_commit_to(&mut self, follower: NodeId) {
+        let committed = self.log.committed();
+        if self.follower_mut(follower).is_some_and(|progress| progress.told < committed) {
             self.tell_commit_soon();
         }
     }
