@@ -17,11 +17,12 @@ mod options;
 mod phases;
 mod recovery;
 mod report;
+mod room;
 pub mod scenario;
 mod subject;
 
 pub use kv::KeyValue;
-pub use options::ClusterOptions;
+pub use options::{ClusterOptions, Limits};
 pub use recovery::Fate;
 pub use report::Report;
 pub use subject::{Answers, InputOf, NoVisitor, OutputOf, Subject, Visitor};

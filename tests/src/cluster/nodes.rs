@@ -1,7 +1,7 @@
 //! The nodes of a simulated cluster: their configuration, their directories, and what each of their
 //! shards runs.
 
-use super::{Cluster, Subject};
+use super::{Cluster, Limits, Subject};
 use crate::sim::{Outcome, SimRuntime, World};
 use bytes::Bytes;
 use purlin::{
@@ -15,9 +15,6 @@ use std::{
     rc::Rc,
     time::Duration,
 };
-
-/// Messages that wait between two shards of a node.
-const MESH_CAPACITY: usize = 256;
 
 /// The processes of all nodes.
 #[derive(Default)]
@@ -60,7 +57,12 @@ impl<S: Subject> Cluster<S> {
                 segment_bytes: self.options.segment_bytes,
                 durable_by: DurableBy::Auto,
             },
-            intake: IntakeOptions { command_bytes_max: 64 << 10, ..IntakeOptions::default() },
+            intake: IntakeOptions {
+                requests_max: self.options.limits.requests_max,
+                request_bytes_max: self.options.limits.request_bytes_max,
+                command_bytes_max: Limits::COMMAND_BYTES_MAX,
+                ..IntakeOptions::default()
+            },
             io_memory: 0,
         }
     }
@@ -129,7 +131,7 @@ impl<S: Subject> Cluster<S> {
             .entry((node, runtime.boot()))
             .or_insert_with(|| Shared::new(runtime.shards(), self.options.groups));
         ShardSetup {
-            mesh: runtime.mesh(MESH_CAPACITY),
+            mesh: runtime.mesh(self.options.limits.mesh),
             runtime: runtime.clone(),
             shard: runtime.shard(),
             cluster: self.cluster_config(),

@@ -2,7 +2,7 @@
 
 use super::Fate;
 use crate::sim::{FaultOptions, Random, WorldOptions};
-use purlin::{Durability, NodeId};
+use purlin::{Durability, IntakeOptions, NodeId};
 use std::{ops::Range, time::Duration};
 
 /// How long faults strike: with the start and the recovery, a run takes 20 to 60 seconds and seldom more.
@@ -38,6 +38,8 @@ pub struct ClusterOptions {
     pub forsaken: Vec<(NodeId, Fate)>,
     /// How writes become durable.
     pub durability: Durability,
+    /// What a shard takes in.
+    pub limits: Limits,
     /// The size of a WAL segment; small ones rotate often.
     pub segment_bytes: u64,
 }
@@ -66,6 +68,7 @@ impl ClusterOptions {
             faults: FaultOptions::draw_all(&random, &ids, shards_max),
             forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
+            limits: Limits::draw(&Random::new(seed, "limits")),
             segment_bytes: *random.pick(&[1 << 20, 4 << 20]),
             shards,
         }
@@ -95,7 +98,53 @@ impl ClusterOptions {
                 beyond: false,
             },
             durability: Durability::EachWrite,
+            limits: Limits::default(),
             segment_bytes: 1 << 20,
+        }
+    }
+}
+
+/// How much a shard takes in before it says `Busy`, and what its channels to the node's other shards hold.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Requests that wait for their outcome, and their bytes.
+    pub requests_max: usize,
+    /// See there.
+    pub request_bytes_max: usize,
+    /// Items in a channel from one shard to another.
+    pub mesh: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let intake = IntakeOptions::default();
+        Self {
+            requests_max: intake.requests_max,
+            request_bytes_max: intake.request_bytes_max,
+            mesh: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// The longest command. It fits into each of the limits on bytes.
+    pub(super) const COMMAND_BYTES_MAX: usize = 64 << 10;
+    const SMALL: usize = 100;
+
+    /// Whether a few clients fill them.
+    pub(super) fn are_small(&self) -> bool {
+        self.requests_max <= Self::SMALL
+    }
+
+    /// In three runs of ten they are so small that clients meet them.
+    fn draw(random: &Random) -> Self {
+        if !random.chance(0.3) {
+            return Self::default();
+        }
+        Self {
+            requests_max: random.magnitude(1.0, Self::SMALL as f64) as usize,
+            request_bytes_max: Self::COMMAND_BYTES_MAX + random.magnitude(1.0, 1e6) as usize,
+            mesh: random.magnitude(1.0, 100.0) as usize,
         }
     }
 }

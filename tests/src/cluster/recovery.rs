@@ -21,7 +21,7 @@ const ENDED: Duration = Duration::from_secs(20);
 /// How long a probe waits for one shard's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it waits before it asks again.
-const PROBE_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(100);
 /// How often a node is started again that stops by itself after all faults.
 const REVIVALS_MAX: u32 = 6;
 /// Each group has a leader this many election timeouts after the shards of a majority run.
@@ -85,6 +85,8 @@ impl<S: Subject> Cluster<S> {
         let core = self.forsake(world, &hurt);
         *self.processes.given_up.borrow_mut() = hurt.clone();
         self.expect_leaders(world, &core);
+        // Clients would leave no room for anything else.
+        self.is_over.set(self.options.limits.are_small());
         if !self.expect_answers(world, &core) {
             return;
         }
@@ -104,6 +106,7 @@ impl<S: Subject> Cluster<S> {
             self.expect_peace(world, &core);
         }
         self.expect_ends(world);
+        self.expect_room(world, &core);
     }
 
     fn minority(&self) -> usize {
@@ -180,7 +183,7 @@ impl<S: Subject> Cluster<S> {
 
     fn expect_answers(self: &Rc<Self>, world: &World, core: &[NodeId]) -> bool {
         let missing: Rc<RefCell<BTreeSet<(NodeId, ShardId, GroupId)>>> = Rc::default();
-        for (node, shard) in self.all_shards().into_iter().filter(|(node, _)| core.contains(node)) {
+        for (node, shard) in self.shards_of(core) {
             for group in (1..=self.options.groups).map(GroupId) {
                 let (cluster, missing, runtime) = (self.clone(), missing.clone(), world.outside());
                 missing.borrow_mut().insert((node, shard, group));
@@ -232,7 +235,15 @@ impl<S: Subject> Cluster<S> {
         statuses.collect()
     }
 
-    fn run_while_reviving(&self, world: &World, condition: impl Fn() -> bool) -> Outcome {
+    pub(super) fn shards_of(&self, nodes: &[NodeId]) -> Vec<(NodeId, ShardId)> {
+        self.all_shards().into_iter().filter(|(node, _)| nodes.contains(node)).collect()
+    }
+
+    pub(super) fn run_while_reviving(
+        &self,
+        world: &World,
+        condition: impl Fn() -> bool,
+    ) -> Outcome {
         self.run_while_reviving_for(world, RECOVERY, condition)
     }
 
@@ -299,7 +310,7 @@ impl<S: Subject> Cluster<S> {
 
     /// Returns when an answer took too long, or when whom a probe asked may have ended with its process,
     /// since one was started: it will never answer.
-    async fn lose_patience(&self, runtime: &SimRuntime) {
+    pub(super) async fn lose_patience(&self, runtime: &SimRuntime) {
         let (end, starts) = (runtime.now() + PATIENCE, self.processes.starts.get());
         while runtime.now() < end && self.processes.starts.get() == starts {
             runtime.sleep(PROBE_PAUSE).await;

@@ -1,0 +1,62 @@
+//! At rest a shard takes in as many requests as it ever does: whatever has ended has made room, in the
+//! counters of its desk, of batches that it took from others, and of its channels.
+
+use super::{Cluster, Subject, recovery::PROBE_PAUSE};
+use crate::sim::{Outcome, SimRuntime, World};
+use purlin::{Completion, GroupId, NodeId, RequestError, Runtime as _, ShardId};
+use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
+
+impl<S: Subject> Cluster<S> {
+    /// Each shard of these nodes must take in all that it may, at last.
+    pub(super) fn expect_room(self: &Rc<Self>, world: &World, core: &[NodeId]) {
+        if !self.options.limits.are_small() {
+            return;
+        }
+        let full: Rc<RefCell<BTreeSet<(NodeId, ShardId)>>> = Rc::default();
+        for at in self.shards_of(core) {
+            let (cluster, full, runtime) = (self.clone(), full.clone(), world.outside());
+            full.borrow_mut().insert(at);
+            world.outside().spawn(async move {
+                // What was given up before, by a client or by its link, ends by its deadline.
+                while !cluster.has_room(&runtime, at).await {
+                    runtime.sleep(PROBE_PAUSE).await;
+                }
+                full.borrow_mut().remove(&at);
+            });
+        }
+        if self.run_while_reviving(world, || full.borrow().is_empty()) != Outcome::Reached {
+            let full = full.borrow();
+            self.violation(format!("at rest, and still busy: {full:?}"));
+        }
+    }
+
+    /// Whether a shard takes in all that it may.
+    async fn has_room(&self, runtime: &SimRuntime, at: (NodeId, ShardId)) -> bool {
+        let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
+            return false;
+        };
+        let connection = local.connect();
+        let most = self.options.limits.requests_max;
+        let [_, query] = self.subject.probe("room");
+        let filled = async {
+            for tag in 0..most as u64 {
+                let group = GroupId(1 + (tag % u64::from(self.options.groups)) as u32);
+                connection.submit(group, query.clone(), tag);
+            }
+            let (mut completions, mut ended, mut refused) = (Vec::new(), 0, false);
+            while ended < most {
+                connection.completed().await;
+                connection.take_completions(&mut completions);
+                ended += completions.len();
+                let is_refused = |it: Completion| matches!(it.outcome, Err(RequestError::Busy));
+                refused |= completions.drain(..).any(is_refused);
+            }
+            !refused
+        };
+        let given_up = async {
+            self.lose_patience(runtime).await;
+            false
+        };
+        futures_lite::future::or(filled, given_up).await
+    }
+}
