@@ -32,6 +32,8 @@ pub(crate) type Side = usize;
 pub(crate) struct Connection {
     pub(crate) number: u64,
     pub(crate) ends: [End; 2],
+    /// Nothing gets through any more: who sends is answered by a reset.
+    is_broken: bool,
 }
 
 /// One end, with the bytes that it sends.
@@ -104,6 +106,17 @@ impl End {
 }
 
 impl Connection {
+    pub(crate) fn new(number: u64, ends: [End; 2]) -> Self {
+        Self { number, ends, is_broken: false }
+    }
+
+    /// What is on its way is lost, and so is all that either end sends from now on: behind lost bytes none
+    /// may arrive. The ends do not know.
+    pub(crate) fn break_off(&mut self) {
+        self.is_broken = true;
+        self.ends.iter_mut().for_each(|end| end.outbound.segments.clear());
+    }
+
     /// Whether it is between these two nodes.
     pub(crate) fn joins(&self, one: NodeId, two: NodeId) -> bool {
         let ends = [0, 1].map(|side| self.ends[side].process.node);
@@ -112,7 +125,7 @@ impl Connection {
 
     /// Whether nobody can use it any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.ends.iter().all(End::is_over)
+        self.is_broken || self.ends.iter().all(End::is_over)
     }
 
     /// Reads into `buffer`, or leaves `waker` to be told.
@@ -348,7 +361,7 @@ fn deliver(core: &Rc<Core>, connection: &Shared, side: Side) {
     while let Some(segment) =
         guard.ends[side].outbound.segments.pop_front_if(|it| it.at <= core.clock.now())
     {
-        if guard.ends[1 - side].is_over() {
+        if guard.is_broken || guard.ends[1 - side].is_over() {
             unwanted |= segment.bytes.is_some();
             continue;
         }

@@ -206,11 +206,12 @@ pub(crate) fn reset(core: &Rc<Core>, one: NodeId, two: NodeId) {
     let broken = core.network.borrow().between(|connection| connection.joins(one, two));
     core.count(|figures| figures.resets += broken.len() as u64);
     for connection in broken {
+        connection.borrow_mut().break_off();
         for side in [0, 1] {
             match core.random.net.below(3) {
                 0 => connection::fail(&connection, side, ErrorKind::ConnectionReset),
                 1 => connection::send_reset(core, &connection, side),
-                _ => connection::abandon(core, &connection, 1 - side, Farewell::Silence),
+                _ => {}
             }
         }
     }
@@ -306,7 +307,7 @@ impl SimNet {
         }
         network.connected += 1;
         let ends = [End::new(self.process), End::new(backlog.process)];
-        let connection = Rc::new(RefCell::new(Connection { number: network.connected, ends }));
+        let connection = Rc::new(RefCell::new(Connection::new(network.connected, ends)));
         network.connections.insert(network.connected, connection.clone());
         backlog.waiting.push_back(halves(&self.core, &connection, 1));
         if let Some(waker) = backlog.acceptor.take() {
