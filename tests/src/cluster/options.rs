@@ -1,6 +1,6 @@
 //! What a run is made of: drawn for a seed, or chosen.
 
-use super::Fate;
+use super::{Fate, recovery::GROUPS_MANY};
 use crate::sim::{FaultOptions, Random, WorldOptions};
 use purlin::{Durability, IntakeOptions, NodeId};
 use std::{ops::Range, time::Duration};
@@ -68,7 +68,7 @@ impl ClusterOptions {
             faults: FaultOptions::draw_all(&random, &ids, shards_max),
             forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
-            limits: Limits::draw(&Random::new(seed, "limits")),
+            limits: Limits::draw(&Random::new(seed, "limits"), size.groups),
             segment_bytes: *random.pick(&[1 << 20, 4 << 20]),
             shards,
         }
@@ -136,9 +136,10 @@ impl Limits {
         self.requests_max <= Self::SMALL
     }
 
-    /// In three runs of ten they are so small that clients meet them.
-    fn draw(random: &Random) -> Self {
-        if !random.chance(0.3) {
+    /// In three runs of ten they are so small that clients meet them. Of many groups each would wait for
+    /// the room that others take.
+    fn draw(random: &Random, groups: u32) -> Self {
+        if !random.chance(0.3) || groups > GROUPS_MANY {
             return Self::default();
         }
         Self {

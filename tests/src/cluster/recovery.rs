@@ -26,7 +26,8 @@ pub(super) const PROBE_PAUSE: Duration = Duration::from_millis(100);
 const REVIVALS_MAX: u32 = 6;
 /// Each group has a leader this many election timeouts after the shards of a majority run.
 const ELECTION_TIMEOUTS: u32 = 10;
-const GROUPS_MANY: u32 = 8;
+/// With more groups what is due of each takes longer than its bound.
+pub(super) const GROUPS_MANY: u32 = 8;
 /// A group that works moves on by no more terms while nothing goes wrong.
 const TERMS_MAX: u64 = 3;
 /// For how long it is watched.
