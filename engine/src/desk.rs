@@ -367,6 +367,23 @@ mod tests {
         assert_eq!(desk.requests(), 0);
     }
 
+    /// B36: what a caller that is gone had asked, and sent or not, makes room.
+    #[test]
+    fn a_caller_that_is_gone_makes_room() {
+        let options = IntakeOptions { requests_max: 2, ..IntakeOptions::default() };
+        let desk = Desk::new(options, Duration::from_millis(10), Arc::default());
+        for _ in 0..3 {
+            let (connection, group) = (desk.connect(), GroupId(1));
+            let ask = |tag| connection.submit(group, Request::Query(Bytes::new()), tag);
+            (0..2).for_each(ask);
+            let sent = connection.with_lane(group, |lane| lane.send_away(7, 1, 100)).flatten();
+            assert_eq!((sent.expect("a batch").1.len(), desk.requests()), (1, 2));
+            drop(connection);
+            drop(desk.take_scheduled());
+            assert_eq!((desk.requests(), desk.request_bytes.get()), (0, 0));
+        }
+    }
+
     #[test]
     fn a_caller_that_waits_is_told_that_the_shard_has_stopped() {
         use futures_lite::future::{block_on, poll_once};

@@ -125,6 +125,25 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ticket::{BatchOrigin, Ticket};
+    use bytes::Bytes;
+    use purlin_rsm::GroupId;
+
+    /// B36: the requests of batches that are answered make room.
+    #[test]
+    fn a_batch_that_is_complete_makes_room() {
+        let mut taken = Taken { batches: Vec::new(), requests: 0, requests_max: 2 };
+        for _ in 0..3 {
+            assert!(taken.has_room(2));
+            let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(1), 7), 2);
+            taken.push(2, batch.clone());
+            assert!(!taken.has_room(1));
+            for position in 0..2 {
+                Ticket::batch(&batch, GroupId(1), position).end(Ok(Bytes::new()));
+            }
+            assert_eq!(taken.take_complete().len(), 1);
+        }
+    }
 
     #[test]
     fn late_answers_are_bounded_and_forgotten_after_their_deadline() {
