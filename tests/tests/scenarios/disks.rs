@@ -364,7 +364,6 @@ fn a_read_for_a_follower_from_a_wrong_place_is_read_again() {
     }
 }
 
-/// B86: without a free byte a cluster starts, reads, and says no; with room it goes on by itself.
 /// Safety A2, W8: a follower's disk is full, and entries wait for room. No vote may pass them, though there is
 /// room for it: it would make them look durable, and whoever leads then would count them.
 #[test]
@@ -396,6 +395,7 @@ fn a_vote_passes_no_entries_that_wait_for_room() {
     }
 }
 
+/// B86: without a free byte a cluster starts, reads, and says no; with room it goes on by itself.
 #[test]
 fn a_cluster_starts_on_full_disks() {
     let s = Scenario::running(740, 3, 0);
