@@ -8,7 +8,7 @@
 //! ```text
 //!   input ──► Raft ──hand_out──► messages ──► network ──deliver──► another node's input
 //!                       ├──────► write    ──► writing ──persist──► disk, then Raft::appended
-//!                       ├──────► fetch    ──► fetches ──fetch────► Raft::fetched
+//!                       ├──────► fetch    ──► reading ──fetch────► Raft::fetched
 //!                       └──────► committed ─► machine ──apply────► Raft::applied
 //! ```
 
@@ -91,6 +91,11 @@ impl Disk {
         }
     }
 
+    fn read(&self, fetch: &Fetch) -> Vec<Entry> {
+        let (first, end) = (fetch.range.start.0 as usize - 1, fetch.range.end.0 as usize - 1);
+        self.entries.get(first..end.min(self.entries.len())).unwrap_or_default().to_vec()
+    }
+
     pub(super) fn last(&self) -> EntryId {
         self.entries.last().map(Entry::id).unwrap_or_default()
     }
@@ -109,6 +114,20 @@ impl Disk {
     }
 }
 
+/// A read of entries that is under way.
+pub(super) struct Reading {
+    fetch: Fetch,
+    /// What the disk held when it began.
+    begun: Vec<Entry>,
+}
+
+/// Of which moment a read shows the disk: it may last as long as it likes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moment {
+    Begin,
+    End,
+}
+
 /// One node: its replica while it is up, and its surroundings.
 pub(super) struct Node {
     pub raft: Option<Raft>,
@@ -116,7 +135,7 @@ pub(super) struct Node {
     pub disk: Disk,
     /// Handed out to be written, not complete; a crash loses them.
     pub writing: VecDeque<Append>,
-    pub fetches: VecDeque<Fetch>,
+    pub reading: VecDeque<Reading>,
     /// What the state machine has applied since the last start.
     pub machine: Vec<Entry>,
     /// The last entry handed to the machine, while it is busy with it.
@@ -257,7 +276,9 @@ impl Cluster {
         ready.messages.into_iter().for_each(|envelope| self.send(envelope));
         for fetch in ready.fetches {
             self.tell(|| format!("{id} fetches {}", show_fetch(&fetch)));
-            self.node(id).fetches.push_back(fetch);
+            let node = self.node(id);
+            let begun = node.disk.read(&fetch);
+            node.reading.push_back(Reading { fetch, begun });
         }
         for read in ready.reads {
             self.tell(|| format!("{id} confirms read {} at {}", read.read, read.index));
@@ -339,12 +360,14 @@ impl Cluster {
     }
 
     /// Answers the oldest fetch with at most `count` entries; with none, the read has failed.
-    pub(super) fn fetch(&mut self, id: NodeId, count: usize) {
+    pub(super) fn fetch(&mut self, id: NodeId, count: usize, moment: Moment) {
         let node = self.node(id);
-        let Some(fetch) = node.fetches.pop_front() else { return };
-        let range = fetch.range.start.0 as usize - 1..fetch.range.end.0 as usize - 1;
-        let held = node.disk.entries.get(range.start..).unwrap_or_default();
-        let entries: Vec<Entry> = held.iter().take(range.len().min(count)).cloned().collect();
+        let Some(Reading { fetch, begun }) = node.reading.pop_front() else { return };
+        let mut entries = match moment {
+            Moment::Begin => begun,
+            Moment::End => node.disk.read(&fetch),
+        };
+        entries.truncate(count);
         self.tell(|| format!("{id} fetched {}", show_entries(&entries)));
         self.input(id, |raft, _| raft.fetched(fetch.purpose, entries));
     }
@@ -445,7 +468,7 @@ impl Node {
             now: Tick(0),
             disk: Disk::default(),
             writing: VecDeque::new(),
-            fetches: VecDeque::new(),
+            reading: VecDeque::new(),
             machine: Vec::new(),
             applying: None,
             confirmed: BTreeSet::new(),

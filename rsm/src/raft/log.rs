@@ -182,6 +182,11 @@ impl Log {
         moved
     }
 
+    /// The last entry that was handed out to be written.
+    pub(super) fn written(&self) -> Index {
+        self.writes.written
+    }
+
     /// Whether there are entries that were not handed out to be written.
     pub(super) fn has_unwritten(&self) -> bool {
         self.writes.written < self.last().index

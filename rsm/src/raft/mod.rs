@@ -155,8 +155,9 @@ pub enum RoleKind {
 }
 
 /// No election ever reaches this term. A message that names it or a later one is damaged, and to follow
-/// it would leave no term to elect anybody in.
-const TERM_MAX: Term = Term(1 << 62);
+/// it would leave no term to elect anybody in. Frames carry twice as much, so that whoever was brought close
+/// to it can still campaign.
+const TERM_MAX: Term = Term(1 << 61);
 
 /// One replica's part in agreeing on its group's log.
 #[derive(Debug)]
@@ -716,11 +717,11 @@ impl Raft {
 
     fn hand_out_write(&mut self) {
         if self.hard_state_changed || self.log.has_unwritten() {
-            let hard_state = self.hard_state_changed.then_some(HardState {
-                term: self.term,
-                vote: self.vote,
-                committed: self.log.committed(),
-            });
+            // A crash may leave the hard state without the entries that are written with it, and what they
+            // replace would count as committed (safety A7).
+            let committed = self.log.committed().min(self.log.written());
+            let (term, vote) = (self.term, self.vote);
+            let hard_state = self.hard_state_changed.then_some(HardState { term, vote, committed });
             self.hard_state_changed = false;
             let (write, entries) = self.log.write();
             self.ready.append = Some(Append { write, hard_state, entries });

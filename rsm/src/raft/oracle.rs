@@ -53,6 +53,12 @@ impl Oracle {
     /// Entries were handed out to be written: none is another one under the name of an earlier one.
     pub(super) fn wrote(&mut self, append: &Append, raft: &Raft) {
         if let Some(first) = append.entries.first() {
+            let hint = append.hard_state.map_or(Index(0), |state| state.committed);
+            assert!(
+                hint < first.index,
+                "{hint} is committed, of what is written from {} on",
+                first.id()
+            );
             let before = raft.term_of(first.index.previous()).expect("the log has no gap");
             self.hold(&append.entries, before);
         }

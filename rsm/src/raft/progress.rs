@@ -166,9 +166,15 @@ impl Progress {
         self.awaited_since = Some(now);
     }
 
-    /// Starts over from what is known for sure: answers were lost, or the connection was.
+    /// Starts over, since answers were lost, or the connection was: from what is known for sure, or from
+    /// where a probe was before. Nothing is sent twice to whom nothing was sent: of a long log that would be
+    /// all.
     pub(super) fn restart(&mut self) {
-        self.probe(self.matched.next());
+        let next = match self.state {
+            State::Probe { .. } => self.next,
+            State::Replicate(_) => self.matched.next(),
+        };
+        self.probe(next);
     }
 
     fn probe(&mut self, next: Index) {
@@ -241,6 +247,20 @@ mod tests {
         assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
         progress.restart();
         assert!(!progress.reject(Index(9), Index(3)), "not the probe that is out");
+    }
+
+    #[test]
+    fn a_probe_that_is_lost_is_repeated_where_it_was() {
+        let mut progress = Progress::new(Index(10));
+        progress.restart();
+        assert_eq!(progress.next, Index(11), "before anything was sent");
+        progress.sent(Tick(1), Index(10), 0, Index(0));
+        progress.stall(Tick(2));
+        assert_eq!(progress.next, Index(11));
+        progress.restart();
+        assert!(progress.reject(Index(10), Index(4)));
+        progress.restart();
+        assert_eq!(progress.next, Index(5), "what a reject has taught is not forgotten");
     }
 
     #[test]

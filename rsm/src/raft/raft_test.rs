@@ -6,7 +6,7 @@
 
 use super::{
     RoleKind, Window,
-    harness::{Cluster, Node, Options},
+    harness::{Cluster, Moment, Node, Options},
     quorum,
     script::show_status,
 };
@@ -103,7 +103,8 @@ impl History {
             64..67 => self.read(id),
             67..71 => {
                 let count = self.random.of(&[0, 1, usize::MAX, usize::MAX]);
-                self.cluster.fetch(id, count);
+                let moment = self.random.of(&[Moment::Begin, Moment::End]);
+                self.cluster.fetch(id, count, moment);
             }
             71..75 => self.cluster.finish_apply(id),
             75..84 => self.cluster.beat(id),
@@ -230,11 +231,11 @@ impl History {
             for id in self.cluster.ids() {
                 self.cluster.hand_out(id);
                 self.cluster.persist(id, usize::MAX);
-                self.cluster.fetch(id, usize::MAX);
+                self.cluster.fetch(id, usize::MAX, Moment::End);
                 self.cluster.finish_apply(id);
             }
             let is_quiet = self.cluster.nodes.values().all(|node| {
-                node.writing.is_empty() && node.fetches.is_empty() && node.applying.is_none()
+                node.writing.is_empty() && node.reading.is_empty() && node.applying.is_none()
             });
             if !self.cluster.network.is_empty() {
                 self.cluster.deliver(0);

@@ -18,7 +18,8 @@
 //! propose N x.. | bytes=B, read N id   fails with `!` on a replica that does not lead
 //! deliver|drop|dup|reorder [from=N] [to=N] [type=T] [n=K] [last]
 //!                                      of the messages on their way those that match
-//! ready N.., persist N [one|all], apply N, fetch N [n=K|fail]
+//! ready N.., persist N [one|all], apply N, fetch N [n=K|fail|begun]
+//!                                      `begun`: with what the disk held when the read began
 //! land N [one|all], complete N write=W  persist in two steps: the write lands, the report comes
 //! crash N [keep=K], restart N [abstain=K], trust N
 //! vouch F L [term=T], unvouch F L, confirm L F, unconfirm L F, beat L (all of these, for all)
@@ -33,7 +34,7 @@
 
 use super::{
     Raft,
-    harness::{Cluster, Disk, Options, show_entries, show_envelope},
+    harness::{Cluster, Disk, Moment, Options, show_entries, show_envelope},
     progress::State,
     role::Role,
 };
@@ -272,13 +273,17 @@ impl Script {
             Some("one") => 1,
             None | Some("all") => usize::MAX,
             Some("fail") if name == "fetch" => 0,
+            Some("begun") if name == "fetch" => {
+                self.cluster.fetch(id, usize::MAX, Moment::Begin);
+                return Ok(vec![id]);
+            }
             Some(other) => return Err(format!("{name} {other}?").into()),
         };
         match name {
             "persist" => self.cluster.persist(id, count),
             "land" => self.cluster.land(id, count),
             "apply" => self.cluster.finish_apply(id),
-            "fetch" => self.cluster.fetch(id, key(args, "n")?.unwrap_or(count)),
+            "fetch" => self.cluster.fetch(id, key(args, "n")?.unwrap_or(count), Moment::End),
             _ => {
                 let write = WriteId(key(args, "write")?.ok_or("which write?")?);
                 self.cluster.complete(id, write);
@@ -353,14 +358,14 @@ impl Script {
                 self.cluster.hand_out(*id);
                 self.cluster.persist(*id, usize::MAX);
                 self.cluster.finish_apply(*id);
-                self.cluster.fetch(*id, usize::MAX);
+                self.cluster.fetch(*id, usize::MAX, Moment::End);
                 self.cluster.hand_out(*id);
             }
             if !self.cluster.network.is_empty() {
                 let to = self.cluster.deliver(0);
                 self.cluster.hand_out(to);
             } else if self.cluster.nodes.values().all(|node| {
-                node.writing.is_empty() && node.fetches.is_empty() && node.applying.is_none()
+                node.writing.is_empty() && node.reading.is_empty() && node.applying.is_none()
             }) {
                 return Ok(());
             }

@@ -60,6 +60,7 @@ scripts! {
     flow_control
     window_full_of_lost_appends
     fetch_fails
+    fetch_comes_late
     reject_of_what_was_acknowledged
     conflict_with_a_committed_entry
     impossible_messages
