@@ -174,6 +174,11 @@ impl Group {
         // Later rounds have the same or a higher index, so the queue is in its order.
         while self.queries.confirmed.front().is_some_and(|(index, _)| *index <= applied) {
             let Some((_, query)) = self.queries.confirmed.pop_front() else { return };
+            // Nobody would be told: a long answer would be made again and again, for each of many.
+            if query.ticket.is_left_out() {
+                query.ticket.end(Err(RequestError::Busy));
+                continue;
+            }
             let answer = self.machine.query(&query.data);
             query.ticket.end(Ok(answer));
         }
@@ -225,7 +230,7 @@ pub(crate) mod tests {
         Envelope, Message, ShardId,
         raft::{RaftConfig, Recovered, Window},
     };
-    use std::rc::Rc;
+    use std::{cell::Cell, rc::Rc};
 
     /// Counts the commands it has applied.
     struct Counter(u64);
@@ -295,11 +300,42 @@ pub(crate) mod tests {
     }
 
     fn propose(group: &mut Group, now: Tick) -> Rc<TakenBatch> {
-        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), 1);
+        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), Kind::Propose, 1);
         let ticket = Ticket::batch(&batch, group.id, 0);
         group.take(now, Kind::Propose, Bytes::from_static(b"+1"), ticket);
         settle(group, now);
         batch
+    }
+
+    /// Answers any query with a megabyte and a half, and counts how often it does.
+    struct Wordy(Rc<Cell<usize>>);
+
+    impl StateMachine for Wordy {
+        fn apply(&mut self, _: &ApplyContext, _: &[Command], _: &mut Vec<Bytes>) {}
+
+        fn query(&self, _: &[u8]) -> Bytes {
+            self.0.set(self.0.get() + 1);
+            Bytes::from(vec![0; 3 << 19])
+        }
+    }
+
+    /// They are asked again: were each of them answered each time, the work would be the square of their
+    /// number.
+    #[test]
+    fn queries_whose_answers_have_no_room_are_not_answered() {
+        let mut group = fresh();
+        let asked = Rc::new(Cell::new(0));
+        group.machine = Box::new(Wordy(asked.clone()));
+        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), Kind::Query, 100);
+        for position in 0..100 {
+            let ticket = Ticket::batch(&batch, group.id, position);
+            let query = Query { data: Bytes::new(), since: NOW, ticket };
+            group.queries.confirmed.push_back((Index(0), query));
+        }
+        group.answer_queries();
+        assert!(batch.is_complete());
+        assert_eq!(batch.take_outcomes().len(), 2, "the first, and one that had room");
+        assert_eq!(asked.get(), 3, "these, and the first without room");
     }
 
     #[test]

@@ -348,6 +348,23 @@ mod tests {
         }
     }
 
+    /// It counts as sound only once it has spoken with all that may remember more than it does (safety I4).
+    #[test]
+    fn all_are_reached_only_when_each_is() {
+        let mut groups = Groups::new(vec![fresh()]);
+        let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
+        let others = [NodeId(2), NodeId(3)];
+        let of = |node| Facts { node, ..facts(0, 1) };
+        assert!(!pairs.are_all_reached(&others), "nobody is known");
+        pairs.inbound_up(Tick(0), &of(NodeId(3)), &mut groups);
+        pairs.outbound_up(Tick(0), &of(NodeId(2)), &mut groups);
+        assert!(!pairs.are_all_reached(&others), "3 can write to us, and has not heard us");
+        pairs.outbound_up(Tick(0), &of(NodeId(3)), &mut groups);
+        assert!(pairs.are_all_reached(&others));
+        pairs.outbound_lost(Tick(1), of(NodeId(2)).pair(), &mut groups);
+        assert!(!pairs.are_all_reached(&others));
+    }
+
     #[test]
     fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
         let mut groups = Groups::new(vec![fresh()]);

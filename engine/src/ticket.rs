@@ -3,7 +3,7 @@
 use crate::{
     desk::Connection,
     lane::Pending,
-    request::{Outcome, RequestError},
+    request::{Kind, Outcome, RequestError},
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupId, ShardId};
@@ -37,6 +37,14 @@ impl Ticket {
     /// Of the request at `position` in a batch from elsewhere.
     pub(crate) fn batch(batch: &Rc<TakenBatch>, group: GroupId, position: usize) -> Self {
         Self { waiter: Some(Waiter::Batch { batch: batch.clone(), position }), group }
+    }
+
+    /// Whether its outcome has no room in the answer of its batch: who asked asks again if it is a query.
+    pub(crate) fn is_left_out(&self) -> bool {
+        match &self.waiter {
+            Some(Waiter::Batch { batch, position }) => *position >= batch.answered.get(),
+            Some(Waiter::Lane { .. }) | None => false,
+        }
     }
 
     /// The request has ended.
@@ -78,9 +86,11 @@ const FIRST_BYTES_MAX: usize = 12 << 20;
 ///
 /// Its answer takes only so many bytes: it ends before the first outcome that is too much. The first
 /// of all is never left out, so whoever asks again for the rest gets on; if a frame cannot carry it,
-/// it can never be told, and is unknown.
+/// it can never be told, and is unknown. Of proposals the rest would be unknown too, since nobody may
+/// ask for them again: they have all the room that the first leaves in a frame.
 pub(crate) struct TakenBatch {
     pub(crate) origin: BatchOrigin,
+    kind: Kind,
     /// Bytes of the outcomes behind the first.
     bytes: Cell<usize>,
     /// How many outcomes the answer has at most.
@@ -91,9 +101,10 @@ pub(crate) struct TakenBatch {
 }
 
 impl TakenBatch {
-    pub(crate) fn new(origin: BatchOrigin, count: usize) -> Rc<Self> {
+    pub(crate) fn new(origin: BatchOrigin, kind: Kind, count: usize) -> Rc<Self> {
         Rc::new(Self {
             origin,
+            kind,
             bytes: Cell::new(0),
             answered: Cell::new(count),
             outcomes: RefCell::new(vec![None; count]),
@@ -111,6 +122,16 @@ impl TakenBatch {
         self.outcomes.take().into_iter().flatten().take(self.answered.get()).collect()
     }
 
+    fn rest_bytes_max(&self) -> usize {
+        let first = match self.outcomes.borrow().first() {
+            Some(Some(Ok(first))) if self.kind == Kind::Propose => first.len(),
+            Some(Some(Err(_))) if self.kind == Kind::Propose => 0,
+            // It may still come, or the rest can be asked for again.
+            _ => FIRST_BYTES_MAX,
+        };
+        REST_BYTES_MAX + FIRST_BYTES_MAX.saturating_sub(first)
+    }
+
     fn set(&self, position: usize, mut outcome: Outcome) {
         let bytes = outcome.as_ref().map_or(0, Bytes::len);
         if position == 0 {
@@ -118,7 +139,7 @@ impl TakenBatch {
                 // The lane that waits at the origin names its group.
                 outcome = Err(RequestError::unknown(GroupId(0)));
             }
-        } else if self.bytes.get() + bytes > REST_BYTES_MAX {
+        } else if self.bytes.get() + bytes > self.rest_bytes_max() {
             self.answered.set(self.answered.get().min(position));
             outcome = Err(RequestError::Busy);
         } else {
@@ -143,7 +164,11 @@ mod tests {
     }
 
     fn answer(origin: BatchOrigin, outcomes: &[Outcome]) -> Vec<Outcome> {
-        let batch = TakenBatch::new(origin, outcomes.len());
+        answer_to(origin, Kind::Query, outcomes)
+    }
+
+    fn answer_to(origin: BatchOrigin, kind: Kind, outcomes: &[Outcome]) -> Vec<Outcome> {
+        let batch = TakenBatch::new(origin, kind, outcomes.len());
         for (position, outcome) in outcomes.iter().enumerate() {
             batch.set(position, outcome.clone());
         }
@@ -156,6 +181,17 @@ mod tests {
         let outcomes = [zeros(REST_BYTES_MAX), zeros(1), zeros(REST_BYTES_MAX), zeros(0)];
         assert_eq!(answer(SHARD, &outcomes), outcomes[..2]);
         assert_eq!(answer(SHARD, &[]), []);
+    }
+
+    /// They were applied, and would be unknown for want of room.
+    #[test]
+    fn outcomes_of_proposals_have_the_room_that_the_first_leaves() {
+        let outcomes =
+            [zeros(FIRST_BYTES_MAX / 2), zeros(REST_BYTES_MAX), zeros(FIRST_BYTES_MAX / 2)];
+        assert_eq!(answer_to(PEER, Kind::Propose, &outcomes), outcomes);
+        assert_eq!(answer_to(PEER, Kind::Query, &outcomes), outcomes[..2]);
+        let long = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX), zeros(1)];
+        assert_eq!(answer_to(PEER, Kind::Propose, &long), long[..2]);
     }
 
     #[test]

@@ -77,9 +77,10 @@ impl<F: File> Reserve<F> {
         None
     }
 
-    /// Whether entries that need `rotations` more segments, behind `queued` ones, may come in.
+    /// Whether entries that need `rotations` more segments, behind `queued` ones, may come in. Once the
+    /// reserve is touched its segments are for hard states alone, also where they have begun.
     pub(crate) fn has_room(&self, rotations: usize, queued: usize) -> bool {
-        rotations == 0 || !self.is_full() || self.prepared.len() >= RESERVE + queued + rotations
+        !self.is_full() || self.prepared.len() >= RESERVE + queued + rotations
     }
 
     pub(crate) fn is_full(&self) -> bool {

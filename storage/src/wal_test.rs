@@ -990,6 +990,9 @@ fn w8_the_last_two_segments_are_not_for_entries() {
         h.write(hard_state(1, term, 1));
     }
     assert!(h.wal().stats().prepared < 2);
+    // Nor for entries once hard states have begun one: else a full disk ends all elections, in the end.
+    let refused = h.wal().submit(append(2, 1, 1..2, 10));
+    assert!(matches!(refused, Err(SubmitError::NoSpace(_))));
 }
 
 #[test]

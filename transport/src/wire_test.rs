@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::heartbeat::finalize;
-use purlin_rsm::{GroupId, Index};
+use purlin_rsm::{GroupId, Index, Tick};
 
 const FROM: NodeId = NodeId(1);
 const TO: NodeId = NodeId(2);
@@ -129,6 +129,49 @@ fn any_bytes_are_safe() {
         }
     }
     assert!(refused > 1000 && read > 1000, "{refused} refused, {read} read");
+}
+
+/// Whatever term a peer sends, a replica that has heard it can say all that it has to say.
+#[test]
+fn every_term_that_a_replica_follows_leaves_room_to_campaign() {
+    use purlin_rsm::raft::{Raft, RaftConfig, Recovered, Window};
+    for sent in [NUMBER_LIMIT - 1, NUMBER_LIMIT / 2, NUMBER_LIMIT / 2 - 1] {
+        let config = RaftConfig {
+            group: GroupId(1),
+            node: TO,
+            voters: vec![FROM, TO],
+            election_ticks: 10..20,
+            tell_commit_ticks: 1,
+            window: Window { messages: 16, bytes: 1 << 20 },
+            append_bytes_max: 1 << 16,
+            apply_bytes_max: 1 << 16,
+            cache_bytes_max: 1 << 16,
+            campaigns_first: false,
+            abstains_until: Tick(0),
+            seed: 1,
+        };
+        let mut raft = Raft::new(config, Recovered::default(), Tick(0));
+        let mut now = Tick(0);
+        raft.step(now, envelope(1, sent, Message::Stale));
+        for _ in 0..100 {
+            let ready = raft.ready();
+            ready.messages.iter().for_each(|envelope| encode(&mut Vec::new(), envelope));
+            if let Some(append) = ready.append {
+                raft.appended(now, append.write);
+            }
+            for Envelope { term, message, .. } in ready.messages {
+                let reply = match message {
+                    Message::PreVote { .. } => Message::PreVoteReply { granted: true },
+                    Message::Vote { .. } => Message::VoteReply { granted: true },
+                    _ => continue,
+                };
+                raft.step(now, envelope(1, term.0, reply));
+            }
+            now = Tick(now.0 + 5);
+            raft.tick(now);
+        }
+        assert!(raft.term() > Term(0), "it has campaigned");
+    }
 }
 
 #[test]

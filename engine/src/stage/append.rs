@@ -109,7 +109,11 @@ impl<D: Disk> AppendStage<D> {
     /// Submits one batch. Whether one was taken.
     fn submit_one(&mut self, now: Tick, with_entries: bool) -> Result<bool, Error> {
         let mut batch = Batch::default();
-        self.memories.0.values().for_each(|memory| batch.peer(*memory));
+        // On a full disk they would use up what is kept for hard states.
+        let with_memories = with_entries || self.memories.are_urgent();
+        if with_memories {
+            self.memories.0.values().for_each(|memory| batch.peer(*memory));
+        }
         let (taken, left) = self.build(&mut batch, with_entries);
         if batch.is_empty() {
             (self.pending, self.is_full) = (merge(taken, left), !with_entries);
@@ -117,7 +121,9 @@ impl<D: Disk> AppendStage<D> {
         }
         match self.wal.submit(batch) {
             Ok(sequence) => {
-                self.memories.0.clear();
+                if with_memories {
+                    self.memories.0.clear();
+                }
                 let writes = taken.iter().map(|(group, append)| (*group, append.write)).collect();
                 self.pending_bytes -= taken.iter().map(|(_, append)| cost(append)).sum::<usize>();
                 self.in_flight.push_back(InFlight { sequence, writes, since: now });
@@ -158,9 +164,10 @@ impl<D: Disk> AppendStage<D> {
         (taken, left)
     }
 
-    /// Lets the WAL close what it has acknowledged when nothing is going on (safety W9).
+    /// Lets the WAL close what it has acknowledged when nothing is going on (safety W9), and look for space
+    /// when it has none: what waits for a segment may wait there, and not here.
     pub(crate) fn beat(&mut self, now: Tick) {
-        if (self.is_idle() && self.written_at < now) || self.is_full {
+        if (self.is_idle() && self.written_at < now) || self.is_full || !self.wal.has_space() {
             self.wal.quiet_tick();
         }
     }

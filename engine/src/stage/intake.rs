@@ -210,7 +210,7 @@ impl<R: Runtime> Shard<R> {
         if !self.requests.taken.has_room(batch.requests.len()) {
             return self.answer_batch(origin, BatchAnswer::Busy);
         }
-        let taken = TakenBatch::new(origin, batch.requests.len());
+        let taken = TakenBatch::new(origin, batch.kind, batch.requests.len());
         self.requests.taken.push(batch.requests.len(), taken.clone());
         for (position, data) in batch.requests.into_iter().enumerate() {
             let ticket = Ticket::batch(&taken, batch.group, position);

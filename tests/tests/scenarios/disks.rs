@@ -66,6 +66,54 @@ fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {
     s.assert_sound();
 }
 
+/// B86, safety W8: what is kept for hard states is kept, however long there is no room: neither entries nor
+/// what is remembered of peers use it up.
+#[test]
+fn a_disk_that_is_full_for_long_still_votes() {
+    let (seed, idle) = (9, GroupId(2));
+    let s = Scenario::running_with(seed, ClusterOptions { groups: 2, ..calm(3, 0) });
+    s.run_for(seconds(2));
+    s.world.node(ONE).set_quota(Some(s.world.node(ONE).used()));
+    let value = "v".repeat(60_000);
+    (0..100).for_each(|n| s.must_write(TWO, &format!("large-{n}"), &value, seconds(5)));
+    for n in 0..400 {
+        s.must_write(TWO, &format!("small-{n}"), "1", seconds(5));
+        s.run_for(seconds(1));
+    }
+    // The other two need it to elect anybody.
+    let led_by = |node| s.status(node, idle).and_then(|status| status.leader);
+    let leader = led_by(TWO).expect("a leader");
+    assert_ne!(leader, ONE, "another seed");
+    s.crash(leader, Crash::PowerCut);
+    s.must_reach("another leader", seconds(20), || led_by(ONE).is_some_and(|it| it != leader));
+    assert_eq!(s.stops(), [], "no shard stops for want of space");
+    s.world.node(ONE).set_quota(None);
+    s.world.restart(leader);
+    s.must_write(ONE, "resumed", "1", seconds(30));
+    s.assert_sound();
+}
+
+/// B86: what waits for room may be the next segment's header alone, which came with no entry: it must be
+/// tried again all the same.
+#[test]
+fn room_is_found_again_wherever_it_ran_out() {
+    for (seed, bytes) in [(10, 100), (11, 5_000), (12, 9_000)] {
+        let s = Scenario::running(seed, 1, 0);
+        s.world.node(ONE).set_quota(Some(s.world.node(ONE).used()));
+        // Each write is followed by the batch that closes it.
+        let value = "v".repeat(bytes);
+        let refused = (0..2_000).any(|n| {
+            s.run_for(millis(250));
+            !matches!(s.write(ONE, &format!("key-{n}"), &value, seconds(1)), Some(Ok(_)))
+        });
+        assert!(refused, "8 MB went into a full disk");
+        s.run_for(seconds(30));
+        s.world.node(ONE).set_quota(None);
+        s.must_write(ONE, "resumed", "1", seconds(30));
+        s.assert_sound();
+    }
+}
+
 /// B21, safety A4: the only copy does not count before it is durable.
 #[test]
 fn a_lone_node_acknowledges_nothing_that_its_disk_has_not_done() {
