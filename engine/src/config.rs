@@ -5,6 +5,7 @@ use crate::{
     identity,
 };
 use purlin_rsm::{ClusterId, GroupId, NodeId, ShardId};
+use purlin_storage::{Durability, WalConfig};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 /// What all members of a cluster agree on. What can never change of it goes into the handshake
@@ -64,6 +65,13 @@ pub struct RaftOptions {
     pub inflight_bytes_max: usize,
     /// The same, in messages.
     pub inflight_messages_max: usize,
+    /// Entries in one message to a follower, in bytes; one longer entry travels alone.
+    pub append_bytes_max: usize,
+    /// Entries of one group that the state machine is given at once, in bytes.
+    pub apply_bytes_max: usize,
+    /// Applied entries that each group keeps in memory for followers that lag, in bytes. What is not there
+    /// is read from the write-ahead log.
+    pub cache_bytes_max: usize,
 }
 
 /// The write-ahead logs of a node, one for each shard.
@@ -73,6 +81,13 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// How writes become durable.
     pub durable_by: DurableBy,
+    /// Writes that may be in flight at once, 1 to 64. More hide a slow disk's latency, fewer make larger
+    /// batches.
+    pub writes_in_flight_max: usize,
+    /// The longest write of several records, in bytes, of 4,096 at least. One longer record travels alone.
+    pub batch_bytes_max: usize,
+    /// Entries of all groups of a shard that a start keeps in memory, in bytes.
+    pub tail_bytes_max: usize,
 }
 
 /// How writes to a write-ahead log become durable: how, never whether.
@@ -99,8 +114,8 @@ pub struct IntakeOptions {
     pub deadline: Duration,
 }
 
-/// A command of this length still fits into a frame between nodes.
-const COMMAND_BYTES_MAX: usize = 12 << 20;
+/// What fits into a frame between nodes: a command, or entries of one message.
+const FRAME_BYTES: usize = 12 << 20;
 /// What a batch, its record and its entry add to a command on disk, at most.
 const COMMAND_OVERHEAD: usize = 32 << 10;
 
@@ -183,15 +198,22 @@ impl NodeConfig {
             > self.wal.segment_bytes as usize / 4
         {
             Some("the longest command, and 32 KiB, must fit into a quarter of a WAL segment".into())
-        } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
+        } else if self.intake.command_bytes_max > FRAME_BYTES {
             Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
         } else if raft.inflight_messages_max == 0
             || raft.inflight_bytes_max == 0
+            || raft.append_bytes_max == 0
+            || raft.apply_bytes_max == 0
             || self.intake.requests_max == 0
         {
             Some("windows and queues must not be empty".into())
+        } else if raft.append_bytes_max > FRAME_BYTES {
+            Some(
+                "a message to a follower must fit into a frame between nodes: 12 MiB at most"
+                    .into(),
+            )
         } else {
-            None
+            self.wal.config(Durability::EachWrite).validate().err()
         };
         contradiction.map_or(Ok(()), |what| Err(invalid(what, "the node's configuration")))
     }
@@ -223,6 +245,19 @@ impl RaftOptions {
     }
 }
 
+impl WalOptions {
+    /// As the log takes them.
+    pub(crate) fn config(&self, durability: Durability) -> WalConfig {
+        WalConfig {
+            segment_bytes: self.segment_bytes,
+            durability,
+            writes_in_flight_max: self.writes_in_flight_max,
+            batch_bytes_max: self.batch_bytes_max,
+            tail_bytes_max: self.tail_bytes_max,
+        }
+    }
+}
+
 impl Default for RaftOptions {
     fn default() -> Self {
         Self {
@@ -231,13 +266,23 @@ impl Default for RaftOptions {
             heartbeat: Duration::from_millis(100),
             inflight_bytes_max: 4 << 20,
             inflight_messages_max: 256,
+            append_bytes_max: 256 << 10,
+            apply_bytes_max: 1 << 20,
+            cache_bytes_max: 4 << 20,
         }
     }
 }
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, durable_by: DurableBy::Auto }
+        let wal = WalConfig::default();
+        Self {
+            segment_bytes: wal.segment_bytes,
+            durable_by: DurableBy::Auto,
+            writes_in_flight_max: wal.writes_in_flight_max,
+            batch_bytes_max: wal.batch_bytes_max,
+            tail_bytes_max: wal.tail_bytes_max,
+        }
     }
 }
 
@@ -293,6 +338,10 @@ mod tests {
         });
         assert!(in_one_tick.is_err(), "both ends are 50 ticks");
         assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
+        assert!(node(|node| node.raft.append_bytes_max = 0).is_err());
+        assert!(node(|node| node.raft.append_bytes_max = 13 << 20).is_err());
+        assert!(node(|node| node.wal.writes_in_flight_max = 0).is_err());
+        assert!(node(|node| node.wal.batch_bytes_max = 4095).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
 use purlin_rsm::{GroupId, Incarnation, ShardId, StateMachine};
 use purlin_storage::Durability;
 use std::{
+    fs,
     path::Path,
     rc::Rc,
     sync::{Arc, mpsc},
@@ -307,9 +308,18 @@ fn ended_early() -> Error {
     )
 }
 
+/// Makes a directory whose name no power cut takes away, with those above it that are missing: else all
+/// members of a new cluster could forget what they have acknowledged at once (safety W7, B87).
 fn make_directory(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+    let sync = |directory: &Path| fs::File::open(directory)?.sync_all();
+    let make = || {
+        let path = std::path::absolute(path)?;
+        let unsure = parents_of_unsure(&path);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        unsure.into_iter().try_for_each(sync)
+    };
+    make().map_err(|error: std::io::Error| {
         Error::new(
             ErrorKind::Environment,
             format!("the data directory cannot be made: {error}"),
@@ -318,6 +328,13 @@ fn make_directory(path: &Path) -> Result<(), Error> {
             "look at the owner and the mode of the directory above it",
         )
     })
+}
+
+/// The directories whose names may not be durable once `path` is made: those that are missing, and the last,
+/// which an earlier attempt may have made. Of these the parents, which hold the names.
+fn parents_of_unsure(path: &Path) -> Vec<&Path> {
+    let missing = path.ancestors().skip(1).take_while(|it| !it.exists());
+    [path].into_iter().chain(missing).filter_map(Path::parent).collect()
 }
 
 fn environment(error: &EnvironmentError) -> Error {
@@ -332,4 +349,32 @@ fn cannot_start(error: &std::io::Error) -> Error {
         "no data was read or changed",
         "look at the limits on locked memory (ulimit -l), open files and threads",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn every_directory_that_is_made_has_its_name_synced() {
+        let there = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let path = there.join("target-of-nobody/data/n1");
+        let (data, above) = (path.parent().unwrap(), path.parent().unwrap().parent().unwrap());
+        assert_eq!(parents_of_unsure(&path), [data, above, there]);
+        // One that is there may have been made by an attempt that ended before its sync.
+        assert_eq!(parents_of_unsure(there), [there.parent().unwrap()]);
+        assert_eq!(parents_of_unsure(Path::new("/")), [] as [&Path; 0]);
+    }
+
+    #[test]
+    fn a_directory_is_made_with_those_above_it_and_for_its_owner_alone() {
+        let base = std::env::temp_dir().join(format!("purlin-made-{}", std::process::id()));
+        let path = base.join("data/n1");
+        make_directory(&path).expect("it can be made");
+        make_directory(&path).expect("it is there");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        fs::remove_dir_all(&base).expect("it is ours");
+    }
 }

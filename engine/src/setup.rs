@@ -21,15 +21,9 @@ use purlin_rsm::{
     GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Window},
 };
-use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal, WalConfig};
+use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
 use std::{collections::BTreeMap, io, rc::Rc, sync::Arc, time::Duration};
-
-/// Bytes of entries in one append, and of entries applied at once.
-const APPEND_BYTES_MAX: usize = 256 << 10;
-const APPLY_BYTES_MAX: usize = 1 << 20;
-/// Bytes of entries that a group keeps for followers that lag.
-const CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// How often, and after what pause, a port is tried that is in use.
 const LISTEN_TRIES: u32 = 60;
@@ -137,7 +131,7 @@ pub async fn init<R: Runtime>(
         has_met: false,
         is_fenced: false,
     };
-    let config = wal_config(node, Durability::OnSync);
+    let config = node.wal.config(Durability::OnSync);
     for shard in (0..shards).map(ShardId) {
         let directory = disk.subdirectory(&shard_directory(shard));
         directory
@@ -167,7 +161,7 @@ impl<R: Runtime> ShardSetup<R> {
             move || runtime.random()
         };
         let directory = self.runtime.disk().subdirectory(&shard_directory(self.shard));
-        let config = wal_config(&self.node, self.durability);
+        let config = self.node.wal.config(self.durability);
         let (wal, recovered) = Wal::open(
             &directory,
             wal_identity(&identity, self.shard),
@@ -408,9 +402,9 @@ impl<R: Runtime> ShardSetup<R> {
                 messages: self.node.raft.inflight_messages_max,
                 bytes: self.node.raft.inflight_bytes_max,
             },
-            append_bytes_max: APPEND_BYTES_MAX,
-            apply_bytes_max: APPLY_BYTES_MAX,
-            cache_bytes_max: CACHE_BYTES_MAX,
+            append_bytes_max: self.node.raft.append_bytes_max,
+            apply_bytes_max: self.node.raft.apply_bytes_max,
+            cache_bytes_max: self.node.raft.cache_bytes_max,
             seed: self.runtime.random(),
         }
     }
@@ -449,10 +443,6 @@ fn wal_identity(identity: &NodeIdentity, shard: ShardId) -> Identity {
         incarnation: identity.incarnation,
         shard,
     }
-}
-
-fn wal_config(node: &NodeConfig, durability: Durability) -> WalConfig {
-    WalConfig { segment_bytes: node.wal.segment_bytes, durability, ..WalConfig::default() }
 }
 
 fn storage_failed(error: StorageError) -> Error {

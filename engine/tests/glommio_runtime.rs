@@ -13,6 +13,7 @@ use std::{
     future::Future,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
+    os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     pin::pin,
     process::Command,
@@ -102,6 +103,43 @@ fn a_file_is_zero_and_then_what_was_written() {
             file.close().await.unwrap();
         }
     });
+}
+
+/// A write that is told done would otherwise be in a cache only, and no test that kills a process could see
+/// it (safety W1).
+#[test]
+fn a_file_whose_writes_are_durable_by_themselves_is_open_for_that() {
+    const O_DSYNC: u32 = 0o10000;
+    let scratch = Scratch::new("dsync");
+    scratch.run(|runtime| async move {
+        let disk = runtime.disk();
+        for durability in BOTH {
+            let name = format!("{durability:?}");
+            let made = disk.create(&name, BLOCK as u64, durability).await.unwrap();
+            assert_eq!(flags(&made) & O_DSYNC != 0, durability == Durability::EachWrite);
+            made.close().await.unwrap();
+            let opened = disk.open(&name, durability).await.unwrap();
+            assert_eq!(flags(&opened) & O_DSYNC != 0, durability == Durability::EachWrite);
+            opened.close().await.unwrap();
+        }
+    });
+}
+
+/// The flags of an open file, as the kernel tells them.
+fn flags(file: &DirectFile) -> u32 {
+    let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
+    let text = fs::read_to_string(path).unwrap();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
+    u32::from_str_radix(flags.trim(), 8).unwrap()
+}
+
+/// The kernel refuses to sync a directory of this file system: who asks it is told so (safety W7).
+#[test]
+fn a_sync_of_a_directory_reaches_the_kernel() {
+    let synced = run_once(PathBuf::from("/proc/self/fdinfo"), |runtime| async move {
+        runtime.disk().sync_dir().await
+    });
+    assert_eq!(synced.unwrap().unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
