@@ -11,6 +11,7 @@
 //! `examples/queue.rs` shows one.
 
 mod clients;
+mod floor;
 pub mod kv;
 mod nodes;
 mod options;
@@ -52,7 +53,7 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     cluster.spawn_visitors(&world);
     let mut nemesis = cluster.turmoil(&world);
     cluster.recover(&world, &mut nemesis);
-    cluster.judge_stops(&nemesis);
+    cluster.judge_stops(&world, &nemesis);
     let (reached, faults) = (reached.counts(), nemesis.counts().clone());
     Report { reached, faults, ..cluster.judge(&world) }
 }

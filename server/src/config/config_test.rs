@@ -74,7 +74,7 @@ fn what_is_given_is_read() {
     assert_eq!(node.raft.election_timeout, Duration::from_millis(300)..Duration::from_millis(600));
     assert_eq!(node.raft.heartbeat, Duration::from_millis(50));
     assert_eq!(node.raft.inflight_bytes_max, 1 << 20);
-    assert_eq!(node.wal, WalOptions { segment_bytes: 128 << 20, durable_by: DurableBy::Dsync });
+    assert_eq!((node.wal.segment_bytes, node.wal.durable_by), (128 << 20, DurableBy::Dsync));
     assert_eq!((config.client.max_value, config.client.max_pipeline), (1 << 20, 7));
     assert_eq!(config.client.output_buffer, 2 << 20);
     assert_eq!(node.intake.deadline, Duration::from_secs(3));
@@ -97,7 +97,8 @@ fn what_is_written_reads_as_it_was() {
         assert_eq!(parse(&config.render()).expect("what we wrote"), config);
     }
     config.raft.election_timeout = Duration::from_millis(1500)..Duration::from_secs(3);
-    config.wal = WalOptions { segment_bytes: 16 << 20, durable_by: DurableBy::Fdatasync };
+    config.wal.segment_bytes = 16 << 20;
+    config.wal.durable_by = DurableBy::Fdatasync;
     config.client.max_value = 12_345;
     config.log = LogOptions { level: LogLevel::Off, format: LogFormat::Text };
     config.listen =

@@ -326,7 +326,7 @@ fn read_raft(reader: &mut Reader<'_>) -> RaftOptions {
             default.inflight_bytes_max as u64,
             |value| size(value, 64 << 10..=1 << 30),
         ) as usize,
-        inflight_messages_max: default.inflight_messages_max,
+        ..default
     }
 }
 
@@ -342,6 +342,7 @@ fn read_wal(reader: &mut Reader<'_>) -> WalOptions {
         }),
         durable_by: section
             .read("durable_by", default.durable_by, |value| word(value, &WAYS_TO_BE_DURABLE)),
+        ..default
     }
 }
 

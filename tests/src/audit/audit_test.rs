@@ -305,6 +305,7 @@ fn a_leader_of_long_ago_that_is_heard_late() {
         if is_heard {
             lab.tell(3, 2, 5, append(4));
         }
+        lab.tell(3, 2, 5, reply(4));
         lab.audit.applied(NodeId(2), GROUP, EntryId::new(Term(3), Index(4)), &command(4));
         // In term 2 it led for certain before the entry was made, and in term 4 perhaps before its commit.
         lab.tell(1, 2, if is_heard { 4 } else { 2 }, append(0));
@@ -331,6 +332,7 @@ fn a_leader_commits_the_entry_of_its_own_log() {
     lab.submit(3, Some(voted(1, 1)), &entries(1, 1..4));
     lab.submit(3, Some(voted(2, 3)), &entries(2, 4..5));
     lab.settle();
+    (4..=5).for_each(|node| lab.tell(node, 3, 2, reply(4)));
     lab.tell(3, 1, 2, append(4));
     lab.submit(1, Some(voted(2, 3)), &entries(2, 4..5));
     lab.is_true();
@@ -497,6 +499,58 @@ fn a_hurt_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
     lab.audit.acknowledged(GROUP, &command(4));
     lab.audit.scan(&lab.world);
     lab.is_true();
+}
+
+#[test]
+fn a_hurt_node_holds_no_more_than_it_did_and_has_claimed() {
+    let lab = Lab::agreed();
+    Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(2));
+    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(3)), &command(3));
+    lab.is_true();
+    lab.submit(1, None, &entries(1, 4..6));
+    lab.settle();
+    lab.tell(2, 1, 1, reply(4));
+    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(4)), &command(4));
+    lab.is_true();
+    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(5)), &command(5));
+    lab.is_caught("commits 5 in term 0; durable on 1 of 3");
+}
+
+#[test]
+fn a_hurt_node_that_leads_is_the_only_leader_of_its_term() {
+    let lab = Lab::agreed();
+    lab.tell(1, 2, 1, append(0));
+    Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(2));
+    lab.tell(2, 1, 1, append(0));
+    lab.is_caught("leads term 1, and node 1 led it");
+}
+
+/// A crash may leave the hard state without what is written behind it.
+#[test]
+fn a_commit_of_what_is_not_written_before() {
+    let lab = Lab::agreed();
+    let state = |committed| HardState { committed: Index(committed), ..voted(2, 1) };
+    lab.submit(1, Some(state(3)), &[]);
+    lab.settle();
+    lab.is_true();
+    lab.submit(1, Some(state(4)), &entries(2, 4..5));
+    lab.is_caught("A7: group 1: writes that 4 is committed behind 3");
+}
+
+#[test]
+fn a_commit_of_what_is_replaced_by_what_is_written_with_it() {
+    let lab = Lab::agreed();
+    for node in 1..=2 {
+        lab.submit(node, None, &entries(1, 4..5));
+    }
+    lab.submit(3, Some(voted(2, 3)), &entries(2, 4..5));
+    lab.submit(2, Some(voted(2, 3)), &entries(2, 4..5));
+    lab.settle();
+    lab.tell(3, 1, 2, append(4));
+    lab.is_true();
+    let state = HardState { committed: Index(4), ..voted(2, 3) };
+    lab.submit(1, Some(state), &entries(2, 4..5));
+    lab.is_caught("A7: group 1: writes that 4 is committed behind 4");
 }
 
 #[test]

@@ -7,8 +7,22 @@ use purlin_rsm::{EntryId, Envelope, GroupId, HardState, Index, Message, NodeId, 
 use purlin_transport::{Facts, HelloAnswer, Pair, inspect::Content};
 use std::collections::BTreeMap;
 
-/// A replica writes `new` behind `old`: terms never go back, and a vote is never taken back (B03).
-pub(crate) fn hard_state(group: GroupId, old: HardState, new: HardState) -> Result<(), String> {
+/// A replica writes `new` behind what it holds: terms never go back, and a vote is never taken back (B03).
+/// What it calls committed is written before, since a crash may leave the hard state alone (safety A7).
+pub(crate) fn hard_state(
+    group: GroupId,
+    ledger: &ledger::Group,
+    replica: &Replica,
+    new: HardState,
+) -> Result<(), String> {
+    let (old, last) = (replica.state(), replica.last());
+    let known = ledger.term_of_committed(new.committed);
+    if new.committed > last || known.is_some() && replica.term_at(new.committed) != known {
+        let committed = new.committed;
+        return Err(format!(
+            "A7: group {group}: writes that {committed} is committed behind {last}"
+        ));
+    }
     let is_other = old.vote.is_some() && new.vote != old.vote;
     if new.term < old.term || new.term == old.term && is_other {
         return Err(format!("group {group}: writes {new:?} behind {old:?}"));
@@ -51,8 +65,8 @@ impl State {
 
     pub(super) fn told(&mut self, told: Told) {
         let Told { sender, durable, content } = told;
-        if self.hurt.contains(&sender.node) {
-            return self.note_terms(&content);
+        if self.hurt.contains(sender.node) {
+            return self.note_claims(sender.node, &content);
         }
         self.findings.counts.frames += 1;
         self.judge_durable(sender, durable);
@@ -75,12 +89,19 @@ impl State {
         }
     }
 
-    /// What a hurt node says proves nothing, but it may lead, and commit.
-    fn note_terms(&mut self, content: &Content) {
+    /// What a hurt node says proves nothing, but others may count on it; and nobody else leads its term.
+    fn note_claims(&mut self, from: NodeId, content: &Content) {
         let Content::Messages(envelopes) = content else { return };
         for Envelope { group, term, message, .. } in envelopes {
-            if matches!(message, Message::Append { .. } | Message::ReadProbe { .. }) {
-                self.groups.entry(*group).or_default().hears(*term);
+            match message {
+                Message::AppendReply { matched } => self.hurt.claims(from, *group, *matched),
+                Message::Append { .. } | Message::ReadProbe { .. } => {
+                    self.hurt.leads(from, *group);
+                    if let Err(why) = self.groups.entry(*group).or_default().leads(from, *term) {
+                        self.findings.group(from, *group, &why);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -206,7 +227,7 @@ impl State {
         leader: Term,
     ) {
         // What a hurt node has is not known.
-        let own = own.filter(|_| !self.hurt.contains(&node));
+        let own = own.filter(|_| !self.hurt.contains(node));
         let ledger = self.groups.entry(group).or_default();
         if index <= ledger.committed().index {
             let known = ledger.term_of_committed(index);
@@ -241,13 +262,10 @@ impl State {
     }
 
     fn holders(&mut self, group: GroupId, index: Index) -> Holders {
-        let mut holders = Holders { terms: BTreeMap::new(), hurt: 0 };
+        let hurt = self.hurt.holders(group, index);
+        let mut holders = Holders { terms: BTreeMap::new(), hurt };
         for place in 0..self.voters.len() {
             let voter = self.voters[place];
-            if self.hurt.contains(&voter) {
-                holders.hurt += 1;
-                continue;
-            }
             let Some(replica) = self.replica(voter, group) else { continue };
             if let Some(term) = replica.term_at(index).filter(|_| replica.durable() >= index) {
                 holders.terms.entry(term).or_insert((0, voter)).0 += 1;
@@ -269,6 +287,7 @@ impl State {
     /// was proposed for this group.
     pub(super) fn applied(&mut self, node: NodeId, group: GroupId, id: EntryId, command: &Bytes) {
         self.findings.counts.applied += 1;
+        self.hurt.claims(node, group, id.index);
         let ledger = self.groups.entry(group).or_default();
         let sum = ledger::sum(command);
         let (applied, newest) = (ledger.applied(id, sum), ledger.newest_term());

@@ -9,9 +9,10 @@
 //!
 //! It has a model of its own of what a WAL's writes mean, and shares with the nodes only the decoding of
 //! batches and frames. Nodes whose disks were changed behind their backs are *hurt*: nothing that they
-//! say is judged from then on, they count for a majority while a run lasts, and hold nothing at its end.
+//! say is judged from then on but that they lead, and they may hold what they held before or have claimed since.
 
 mod findings;
+mod hurt;
 mod judge;
 mod ledger;
 mod replica;
@@ -27,8 +28,9 @@ pub use findings::Counts;
 use crate::sim::{SeenBytes, SeenWrite, Watcher, World};
 use bytes::Bytes;
 use findings::Findings;
+use hurt::Hurt;
 use ledger::Group;
-use purlin_rsm::{EntryId, GroupId, Identity, NodeId, ShardId};
+use purlin_rsm::{EntryId, GroupId, Identity, Index, NodeId, ShardId};
 use purlin_storage::inspect::{self, Record};
 use replica::Replica;
 use std::{
@@ -46,7 +48,7 @@ pub struct Audit {
 
 struct State {
     voters: Vec<NodeId>,
-    hurt: BTreeSet<NodeId>,
+    hurt: Hurt,
     shards: BTreeMap<(NodeId, ShardId), Shard>,
     /// Whose WAL lies in a directory.
     places: BTreeMap<NodeId, BTreeMap<String, Identity>>,
@@ -62,7 +64,7 @@ impl Audit {
     pub fn new(voters: Vec<NodeId>) -> Self {
         let state = State {
             voters,
-            hurt: BTreeSet::new(),
+            hurt: Hurt::default(),
             shards: BTreeMap::new(),
             places: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -89,6 +91,12 @@ impl Audit {
         self.state.borrow_mut().acknowledged(group, command);
     }
 
+    /// The last command of a group of which a client knows that it is done.
+    pub fn floor(&self, group: GroupId) -> Index {
+        let state = self.state.borrow();
+        state.groups.get(&group).map_or(Index(0), |ledger| ledger.acknowledged)
+    }
+
     /// What must not have happened so far, the first of it.
     pub fn violations(&self) -> Vec<String> {
         self.state.borrow().findings.texts()
@@ -106,7 +114,7 @@ impl Audit {
         state.findings.at(world.now());
         state.scan_truth();
         for node in state.voters.clone() {
-            if !state.hurt.contains(&node) {
+            if !state.hurt.contains(node) {
                 state.scan_disk(node, world.node(node).durable_image());
             }
         }
@@ -117,7 +125,7 @@ impl Watcher for Audit {
     fn written(&self, at: Duration, write: &SeenWrite<'_>) {
         let mut state = self.state.borrow_mut();
         state.findings.at(at);
-        if !state.hurt.contains(&write.node) {
+        if !state.hurt.contains(write.node) {
             state.written(write);
         }
     }
@@ -138,7 +146,8 @@ impl Watcher for Audit {
     fn hurt(&self, at: Duration, node: NodeId) {
         let mut state = self.state.borrow_mut();
         state.findings.at(at);
-        state.hurt.insert(node);
+        let held = state.held(node);
+        state.hurt.strike(node, held);
         state.shards.retain(|(owner, _), _| *owner != node);
     }
 
@@ -183,7 +192,8 @@ impl State {
         let groups = &mut self.groups;
         let broken = shard.batch(write.number, &batch, |replica, record| match (replica, record) {
             (Some(replica), Record::HardState { group, state, .. }) => {
-                judge::hard_state(*group, replica.state(), *state)
+                let ledger = groups.entry(*group).or_default();
+                judge::hard_state(*group, ledger, replica, *state)
             }
             (Some(replica), Record::Entries { group, entries }) => {
                 let group = (*group, groups.entry(*group).or_default());
@@ -199,6 +209,13 @@ impl State {
             _ => Ok(()),
         });
         self.findings.shard(owner, broken);
+    }
+
+    /// How much of each group is durable at a node now.
+    fn held(&mut self, node: NodeId) -> Vec<(GroupId, Index)> {
+        let groups: Vec<GroupId> = self.groups.keys().copied().collect();
+        let held = |group| Some((group, self.replica(node, group)?.durable()));
+        groups.into_iter().filter_map(held).collect()
     }
 
     /// The replica of a group at a node, with what is durable of it now.

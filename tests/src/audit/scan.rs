@@ -35,7 +35,7 @@ impl State {
             let voters = self.voters.clone();
             let count =
                 voters.iter().filter(|it| self.replica(**it, group).is_some_and(has)).count();
-            if count + self.hurt.len() < majority {
+            if count + self.hurt.holders(group, index) < majority {
                 let what =
                     format!("{index}@{term} is acknowledged; {count} voters hold it at last");
                 self.findings.add(&format!("group {group}"), &what);

@@ -83,7 +83,14 @@ impl Order {
                     }
                     *newest = *index.max(newest);
                 }
-                (Told::Unknown, _) | (Told::NotApplied, None) => {}
+                (Told::Unknown, Some(index)) => {
+                    // It may come late, but not before an earlier one that is done.
+                    let Some(lane) = operation.lane else { continue };
+                    if let Some(newest) = newest.get(&(lane, *group)).filter(|it| index < it) {
+                        fails(&format!("in doubt, and applied before an earlier one, {newest}"));
+                    }
+                }
+                (Told::Unknown | Told::NotApplied, None) => {}
             }
         }
         violations
@@ -134,5 +141,7 @@ mod tests {
         assert!(judged(&[(done(), &[])]).starts_with("done and never applied"));
         assert!(judged(&[(Told::NotApplied, &[3])]).starts_with("applied in spite"));
         assert!(judged(&[(done(), &[4]), (done(), &[3])]).starts_with("applied before an earlier"));
+        let doubtful = judged(&[(done(), &[4]), (Told::Unknown, &[3])]);
+        assert!(doubtful.starts_with("in doubt, and applied before"));
     }
 }

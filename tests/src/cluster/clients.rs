@@ -1,12 +1,15 @@
 //! Clients: they ask at one shard of one node until that is gone, and write down what they were told.
 
-use super::{Cluster, InputOf, OutputOf, Subject, Visitor as _};
+use super::{Cluster, InputOf, OutputOf, Subject, Visitor as _, floor, recovery::PROBE_PAUSE};
 use crate::{
     checker::history::{Lane, OperationId, Told},
     sim::{SimRuntime, World},
 };
 use bytes::Bytes;
-use purlin::{Completion, GroupId, LocalShard, Request, RequestError, Runtime as _, group_of_slot};
+use purlin::{
+    Completion, GroupId, LocalShard, NodeId, Request, RequestError, Runtime as _, ShardId,
+    group_of_slot,
+};
 use purlin_server::resp::slot_of;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
@@ -70,6 +73,7 @@ impl<S: Subject> Cluster<S> {
         while !self.is_over.get() {
             let (key, input) = self.subject.next(client);
             let (id, group, request) = self.invoke(client, None, key, &input, runtime.now());
+            let request = self.with_floor(group, request);
             let outcome = ask(&local, group, request).await;
             self.complete(id, self.told(&input, outcome), &runtime);
             self.think(&runtime).await;
@@ -93,7 +97,7 @@ impl<S: Subject> Cluster<S> {
                 let (id, group, request) = self.invoke(client, lane, key, &input, runtime.now());
                 newest += 1;
                 open.insert(newest, (id, input));
-                connection.submit(group, request, newest);
+                connection.submit(group, self.with_floor(group, request), newest);
             }
             connection.completed().await;
             connection.take_completions(&mut completions);
@@ -119,11 +123,7 @@ impl<S: Subject> Cluster<S> {
         while !self.is_over.get() || visitor.open() > 0 {
             visitor.connect().await;
             for _ in 0..self.burst(&runtime, visitor.open()) {
-                let (key, input) = self.subject.next(client);
-                let lane = Some(visitor.lane(self.group(&key)));
-                let number = self.judges.history.borrow().operations().len();
-                let (id, ..) = self.invoke(client, lane, key.clone(), &input, runtime.now());
-                visitor.ask(id, &key, &input, number);
+                self.ask_on(&mut visitor, client, &runtime);
             }
             if visitor.open() > 0 {
                 match visitor.answers().await {
@@ -135,6 +135,34 @@ impl<S: Subject> Cluster<S> {
             }
             self.think(&runtime).await;
         }
+    }
+
+    /// A client that comes to one shard and asks one thing after the other until one is done.
+    pub(super) async fn visit(&self, runtime: &SimRuntime, at: (NodeId, ShardId)) {
+        let client = self.new_client();
+        let Some(mut visitor) = self.subject.visitor(runtime, client, &[at]) else { return };
+        loop {
+            visitor.connect().await;
+            self.ask_on(&mut visitor, client, runtime);
+            let answers = match visitor.answers().await {
+                Ok(answers) => answers,
+                Err(what) => return self.violation(what),
+            };
+            let is_done = answers.iter().any(|(_, told)| matches!(told, Told::Done(_)));
+            answers.into_iter().for_each(|(id, told)| self.complete(id, told, runtime));
+            if is_done {
+                return;
+            }
+            runtime.sleep(PROBE_PAUSE).await;
+        }
+    }
+
+    fn ask_on(&self, visitor: &mut S::Visitor, client: u32, runtime: &SimRuntime) {
+        let (key, input) = self.subject.next(client);
+        let lane = Some(visitor.lane(self.group(&key)));
+        let number = self.judges.history.borrow().operations().len();
+        let (id, ..) = self.invoke(client, lane, key.clone(), &input, runtime.now());
+        visitor.ask(id, &key, &input, number);
     }
 
     /// How many requests more are asked for beside the open ones.
@@ -171,6 +199,16 @@ impl<S: Subject> Cluster<S> {
             self.judges.audit.proposed(group, command);
         }
         (id, group, request)
+    }
+
+    /// A query must see what clients know by now.
+    fn with_floor(&self, group: GroupId, request: Request) -> Request {
+        match request {
+            Request::Query(query) => {
+                Request::Query(floor::marked(self.judges.audit.floor(group), &query))
+            }
+            Request::Propose(_) => request,
+        }
     }
 
     /// Writes down what a client was told.

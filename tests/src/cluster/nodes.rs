@@ -1,12 +1,12 @@
 //! The nodes of a simulated cluster: their configuration, their directories, and what each of their
 //! shards runs.
 
-use super::{Cluster, Limits, Subject};
+use super::{Cluster, Limits, Subject, floor};
 use crate::sim::{Outcome, SimRuntime, World};
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, IntakeOptions, LocalShard, Member,
-    NodeConfig, NodeId, RaftOptions, ShardId, ShardSetup, Shared, StateMachine, WalOptions,
+    ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Index, IntakeOptions, LocalShard,
+    Member, NodeConfig, NodeId, ShardId, ShardSetup, Shared, StateMachine,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -52,11 +52,8 @@ impl<S: Subject> Cluster<S> {
             node,
             data_dir: PathBuf::new(),
             pin: false,
-            raft: RaftOptions::default(),
-            wal: WalOptions {
-                segment_bytes: self.options.segment_bytes,
-                durable_by: DurableBy::Auto,
-            },
+            raft: self.options.limits.raft.clone(),
+            wal: self.options.limits.wal.clone(),
             intake: IntakeOptions {
                 requests_max: self.options.limits.requests_max,
                 request_bytes_max: self.options.limits.request_bytes_max,
@@ -139,7 +136,8 @@ impl<S: Subject> Cluster<S> {
             durability: self.options.durability,
             machines: Rc::new(move |group| {
                 let machine = cluster.subject.machine(group);
-                Box::new(Observed { node, machine, cluster: cluster.clone() })
+                let applied = Index(0);
+                Box::new(Observed { node, group, machine, applied, cluster: cluster.clone() })
             }),
             shared: shared.clone(),
         }
@@ -156,7 +154,10 @@ impl<S: Subject> Cluster<S> {
 /// A machine that shows its state after each command.
 struct Observed<S: Subject> {
     node: NodeId,
+    group: GroupId,
     machine: S::Machine,
+    /// The last command that it has applied.
+    applied: Index,
     cluster: Rc<Cluster<S>>,
 }
 
@@ -166,6 +167,7 @@ impl<S: Subject> StateMachine for Observed<S> {
         for command in commands {
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
             let (group, index) = (context.group, command.id.index);
+            self.applied = index;
             judges.order.borrow_mut().applied(group, index, &command.data);
             judges.audit.applied(self.node, group, command.id, &command.data);
             let digest = S::digest(&self.machine);
@@ -177,6 +179,13 @@ impl<S: Subject> StateMachine for Observed<S> {
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
+        let (floor, query) = floor::unmarked(query);
+        if self.applied < floor {
+            let Self { node, group, applied, .. } = self;
+            self.cluster.violation(format!(
+                "R1: node {node} answers a read of group {group} at {applied}, and {floor} was done before"
+            ));
+        }
         self.machine.query(query)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Fate, recovery::GROUPS_MANY};
 use crate::sim::{FaultOptions, Random, WorldOptions};
-use purlin::{Durability, IntakeOptions, NodeId};
+use purlin::{Durability, IntakeOptions, NodeId, RaftOptions, WalOptions};
 use std::{ops::Range, time::Duration};
 
 /// How long faults strike: with the start and the recovery, a run takes 20 to 60 seconds and seldom more.
@@ -38,10 +38,8 @@ pub struct ClusterOptions {
     pub forsaken: Vec<(NodeId, Fate)>,
     /// How writes become durable.
     pub durability: Durability,
-    /// What a shard takes in.
+    /// What a shard takes in, and holds.
     pub limits: Limits,
-    /// The size of a WAL segment; small ones rotate often.
-    pub segment_bytes: u64,
 }
 
 impl ClusterOptions {
@@ -68,8 +66,7 @@ impl ClusterOptions {
             faults: FaultOptions::draw_all(&random, &ids, shards_max),
             forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
-            limits: Limits::draw(&Random::new(seed, "limits"), size.groups),
-            segment_bytes: *random.pick(&[1 << 20, 4 << 20]),
+            limits: Limits::draw(seed, *random.pick(&[1 << 20, 4 << 20]), size.groups),
             shards,
         }
     }
@@ -99,12 +96,12 @@ impl ClusterOptions {
             },
             durability: Durability::EachWrite,
             limits: Limits::default(),
-            segment_bytes: 1 << 20,
         }
     }
 }
 
-/// How much a shard takes in before it says `Busy`, and what its channels to the node's other shards hold.
+/// How much a shard takes in before it says `Busy`, what its channels to the node's other shards hold, and
+/// how much of its groups it sends, applies, keeps and writes at once.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Requests that wait for their outcome, and their bytes.
@@ -113,6 +110,10 @@ pub struct Limits {
     pub request_bytes_max: usize,
     /// Items in a channel from one shard to another.
     pub mesh: usize,
+    /// Windows of raft, and what each group keeps in memory.
+    pub raft: RaftOptions,
+    /// The write-ahead logs; small segments rotate often.
+    pub wal: WalOptions,
 }
 
 impl Default for Limits {
@@ -122,6 +123,8 @@ impl Default for Limits {
             requests_max: intake.requests_max,
             request_bytes_max: intake.request_bytes_max,
             mesh: 256,
+            raft: RaftOptions::default(),
+            wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() },
         }
     }
 }
@@ -138,14 +141,19 @@ impl Limits {
 
     /// In three runs of ten they are so small that clients meet them. Of many groups each would wait for
     /// the room that others take.
-    fn draw(random: &Random, groups: u32) -> Self {
+    fn draw(seed: u64, segment_bytes: u64, groups: u32) -> Self {
+        let random = Random::new(seed, "limits");
+        let wal = draw_wal(segment_bytes, &Random::new(seed, "wal"));
+        let raft = draw_raft(&Random::new(seed, "raft"));
         if !random.chance(0.3) || groups > GROUPS_MANY {
-            return Self::default();
+            return Self { raft, wal, ..Self::default() };
         }
         Self {
             requests_max: random.magnitude(1.0, Self::SMALL as f64) as usize,
             request_bytes_max: Self::COMMAND_BYTES_MAX + random.magnitude(1.0, 1e6) as usize,
             mesh: random.magnitude(1.0, 100.0) as usize,
+            raft,
+            wal,
         }
     }
 }
@@ -173,6 +181,37 @@ impl Size {
             _ => (3, 3, groups),
         };
         Self { nodes, shards_max, groups }
+    }
+}
+
+/// In half of all runs windows and pages are so small that groups fill them, and little is kept in memory, so
+/// that followers and machines are served from the log.
+fn draw_raft(random: &Random) -> RaftOptions {
+    let default = RaftOptions::default();
+    if random.chance(0.5) {
+        return default;
+    }
+    RaftOptions {
+        inflight_messages_max: random.magnitude(2.0, default.inflight_messages_max as f64) as usize,
+        inflight_bytes_max: random.magnitude(4e3, default.inflight_bytes_max as f64) as usize,
+        append_bytes_max: random.magnitude(1e3, default.append_bytes_max as f64) as usize,
+        apply_bytes_max: random.magnitude(1e3, default.apply_bytes_max as f64) as usize,
+        cache_bytes_max: random.magnitude(1.0, default.cache_bytes_max as f64) as usize,
+        ..default
+    }
+}
+
+/// The same for what a log keeps, and writes at once.
+fn draw_wal(segment_bytes: u64, random: &Random) -> WalOptions {
+    let default = WalOptions { segment_bytes, ..WalOptions::default() };
+    if random.chance(0.5) {
+        return default;
+    }
+    WalOptions {
+        writes_in_flight_max: random.magnitude(1.0, 16.0) as usize,
+        batch_bytes_max: random.magnitude(4096.0, default.batch_bytes_max as f64) as usize,
+        tail_bytes_max: random.magnitude(1.0, 1e6) as usize,
+        ..default
     }
 }
 

@@ -10,17 +10,6 @@ use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 /// The search for an order of one key's operations gives up after so many steps.
 const CHECK_STEPS: u64 = 2_000_000;
-/// After these a disk says that something failed.
-const DISKS_FAIL: &[Fault] = &[
-    Fault::WriteError,
-    Fault::WriteFull,
-    Fault::ShortWrite,
-    Fault::SyncError,
-    Fault::ReadError,
-    Fault::ShortRead,
-    Fault::WrongRead,
-    Fault::FullDisk,
-];
 /// More violations of one run tell nothing new.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -55,14 +44,16 @@ impl<S: Subject> Cluster<S> {
         outcome
     }
 
-    /// A disk that was told to fail may stop a shard, and what has befallen a node's bytes; nothing else
-    /// may.
-    pub(super) fn judge_stops(&self, nemesis: &Nemesis) {
-        let struck = |faults: &[Fault]| faults.iter().any(|it| nemesis.counts().contains_key(it));
-        let (fails, hangs) = (struck(DISKS_FAIL), struck(&[Fault::HangDisk, Fault::SlowStart]));
+    /// A write or sync that failed on a node's disk may stop its shards, a full one a start, and what has
+    /// befallen its bytes; nothing else may. A read that fails once is read again.
+    pub(super) fn judge_stops(&self, world: &World, nemesis: &Nemesis) {
+        let struck = |fault| nemesis.counts().contains_key(&fault);
+        let hangs = struck(Fault::HangDisk) || struck(Fault::SlowStart);
         for (node, error) in self.processes.stops.borrow().iter() {
+            let failed = world.node(*node).failures();
             let is_allowed = match error.kind {
-                ErrorKind::Disk | ErrorKind::Environment => fails,
+                ErrorKind::Disk => failed.writes,
+                ErrorKind::Environment => failed.writes || failed.space,
                 // The last writes of a killed process, on a disk that hangs, still hold its files.
                 ErrorKind::DataDirectory => hangs,
                 _ => false,

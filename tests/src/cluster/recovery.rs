@@ -28,6 +28,8 @@ const REVIVALS_MAX: u32 = 6;
 const ELECTION_TIMEOUTS: u32 = 10;
 /// With more groups what is due of each takes longer than its bound.
 pub(super) const GROUPS_MANY: u32 = 8;
+/// With nothing wrong for long, a write and a read take so long at most.
+const PROMPT: Duration = Duration::from_secs(3);
 /// A group that works moves on by no more terms while nothing goes wrong.
 const TERMS_MAX: u64 = 3;
 /// For how long it is watched.
@@ -91,6 +93,7 @@ impl<S: Subject> Cluster<S> {
         if !self.expect_answers(world, &core) {
             return;
         }
+        self.expect_welcome(world, &core);
         if core.len() + hurt.len() == self.options.nodes as usize {
             nemesis.readmit(world);
         }
@@ -105,6 +108,9 @@ impl<S: Subject> Cluster<S> {
         }
         if self.is_steady() {
             self.expect_peace(world, &core);
+            if hurt.is_empty() && !self.options.limits.are_small() {
+                self.expect_prompt(world, &core);
+            }
         }
         self.expect_ends(world);
         self.expect_room(world, &core);
@@ -204,13 +210,59 @@ impl<S: Subject> Cluster<S> {
         answered == Outcome::Reached
     }
 
+    /// Each front end takes in a new client and answers it.
+    fn expect_welcome(self: &Rc<Self>, world: &World, core: &[NodeId]) {
+        if self.options.visitors.is_none() {
+            return;
+        }
+        let waiting: Rc<RefCell<BTreeSet<(NodeId, ShardId)>>> = Rc::default();
+        for at in self.shards_of(core) {
+            let (cluster, waiting, runtime) = (self.clone(), waiting.clone(), world.outside());
+            waiting.borrow_mut().insert(at);
+            world.outside().spawn(async move {
+                cluster.visit(&runtime, at).await;
+                waiting.borrow_mut().remove(&at);
+            });
+        }
+        if self.run_while_reviving(world, || waiting.borrow().is_empty()) != Outcome::Reached {
+            let waiting = waiting.borrow();
+            self.violation(format!("front ends that answer nothing for {RECOVERY:?}: {waiting:?}"));
+        }
+    }
+
     /// Each request ends by its deadline, wherever it was asked.
     fn expect_ends(&self, world: &World) {
         let limit = ENDED * 1_000 / self.options.world.clock_rate.start;
-        let are_done = || Rc::strong_count(&self.asking) == 1;
-        if self.run_while_reviving_for(world, limit, are_done) != Outcome::Reached {
-            let open = Rc::strong_count(&self.asking) - 1;
+        let open = || Rc::strong_count(&self.asking) + Rc::strong_count(&self.visiting) - 2;
+        if self.run_while_reviving_for(world, limit, || open() == 0) != Outcome::Reached {
+            let open = open();
             self.violation(format!("{open} clients wait for an answer {limit:?} after the end"));
+        }
+    }
+
+    /// Where nothing is wrong any more, nothing is lost on its way: each group answers at each shard, at
+    /// once and at the first try.
+    fn expect_prompt(self: &Rc<Self>, world: &World, core: &[NodeId]) {
+        let open: Rc<RefCell<BTreeSet<(NodeId, ShardId, GroupId)>>> = Rc::default();
+        for (node, shard) in self.shards_of(core) {
+            let locals = self.processes.locals.borrow();
+            let Some(local) = locals.get(&(node, shard)) else { continue };
+            for group in (1..=self.options.groups).map(GroupId) {
+                let (open, local) = (open.clone(), local.clone());
+                let [write, read] = self.subject.probe(&format!("last-{node}-{shard}-{group}"));
+                open.borrow_mut().insert((node, shard, group));
+                world.outside().spawn(async move {
+                    if ask(&local, group, write).await.is_ok()
+                        && ask(&local, group, read).await.is_ok()
+                    {
+                        open.borrow_mut().remove(&(node, shard, group));
+                    }
+                });
+            }
+        }
+        if world.run_until(PROMPT, || open.borrow().is_empty()) != Outcome::Reached {
+            let open = open.borrow();
+            self.violation(format!("no answer at the first try within {PROMPT:?}: {open:?}"));
         }
     }
 

@@ -76,6 +76,15 @@ impl DiskError {
     }
 }
 
+/// What a disk has told its processes so far.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Failures {
+    /// A write or a sync failed.
+    pub writes: bool,
+    /// There was no room.
+    pub space: bool,
+}
+
 /// What befalls a sector at rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rot {
@@ -95,6 +104,7 @@ pub(crate) struct NodeDisk {
     faults: RefCell<Vec<DiskFault>>,
     /// The files of which a read has failed, and none since.
     looked_at: RefCell<BTreeSet<String>>,
+    failures: Cell<Failures>,
     /// The bytes that files may take in all.
     quota: Cell<Option<u64>>,
     hangs_until: Cell<Duration>,
@@ -111,6 +121,7 @@ impl NodeDisk {
             root: RefCell::default(),
             faults: RefCell::default(),
             looked_at: RefCell::default(),
+            failures: Cell::default(),
             quota: Cell::new(None),
             hangs_until: Cell::new(Duration::ZERO),
             power_cycle: Cell::new(0),
@@ -289,7 +300,14 @@ impl NodeDisk {
     }
 
     pub(crate) fn refuses_space(&self, bytes: u64) -> bool {
-        self.quota.get().is_some_and(|quota| self.used() + bytes > quota)
+        let refuses = self.quota.get().is_some_and(|quota| self.used() + bytes > quota);
+        let failures = self.failures.get();
+        self.failures.set(Failures { space: failures.space || refuses, ..failures });
+        refuses
+    }
+
+    pub(crate) fn failures(&self) -> Failures {
+        self.failures.get()
     }
 
     /// The failure that waits for this operation, if one does.
@@ -319,6 +337,9 @@ impl NodeDisk {
         let fault = &mut faults[place];
         fault.times -= 1;
         let error = fault.error;
+        if operation != DiskOperation::Read && error.is_loud() {
+            self.failures.set(Failures { writes: true, ..self.failures.get() });
+        }
         if fault.times == 0 {
             faults.remove(place);
             if operation == DiskOperation::Read {

@@ -1,7 +1,7 @@
 //! One node from outside: its host name, and what can be done to its disk.
 
 use super::{
-    device::{DiskFault, DiskOperation, NodeDisk, Rot},
+    device::{DiskFault, DiskOperation, Failures, NodeDisk, Rot},
     image::Image,
     random::Random,
     tree::DirectoryImage,
@@ -98,6 +98,11 @@ impl<'a> NodeHandle<'a> {
     /// Whether a failure of such an operation still waits.
     pub fn is_armed(&self, operation: DiskOperation) -> bool {
         self.disk().is_armed(operation)
+    }
+
+    /// What its disk has told its processes so far.
+    pub fn failures(&self) -> Failures {
+        self.disk().failures()
     }
 
     /// Removes all failures that still wait.

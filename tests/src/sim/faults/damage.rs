@@ -12,7 +12,7 @@
 //! node has forgotten can break nothing; that it is found out, or catches up, is what the run shows.
 
 use super::{
-    Fault,
+    Fault, Hurt,
     nemesis::{Nemesis, Step, Stream},
 };
 use crate::sim::{
@@ -29,6 +29,8 @@ const LOG: &str = ".wal";
 const SETTLE: Duration = Duration::from_secs(8);
 /// And how long they stay calm after that.
 const WATCH: Duration = Duration::from_secs(6);
+/// The chance that a node is set back that was set back before.
+const AGAIN: f64 = 0.2;
 /// An old copy is at least so old.
 const COPY_AGE: Duration = Duration::from_secs(1);
 /// Rot under a running node is found at its next start, in the mean after this time.
@@ -64,6 +66,11 @@ impl Nemesis {
     pub(super) fn damage(&mut self, world: &World, fault: Fault, stream: &Stream, node: NodeId) {
         let random = &stream.random;
         if !self.may_hurt(fault, node) || !self.all_have_acted(world) {
+            return;
+        }
+        // While such a node comes in nothing else goes wrong, which takes time from everything else.
+        let is_again = self.hurt.get(&node).is_some_and(Hurt::has_set_back);
+        if is_again && fault.sets_back() && !random.chance(AGAIN) {
             return;
         }
         match fault {
@@ -218,8 +225,13 @@ impl Nemesis {
             self.admission = Some(admission);
             return Some(until - world.now());
         }
-        if has_started || !self.others_are_enough(world, node) {
-            self.postpone(if has_started { SETTLE + WATCH } else { SETTLE });
+        if has_started {
+            self.postpone(SETTLE + WATCH);
+            return None;
+        }
+        if !self.others_are_enough(world, node) {
+            self.postpone(SETTLE);
+            self.restart_later(world, SETTLE, node);
             return None;
         }
         self.set_back.remove(&node);

@@ -240,6 +240,11 @@ pub struct Hurt {
 }
 
 impl Hurt {
+    /// Whether its directory may ever have gone back.
+    fn has_set_back(&self) -> bool {
+        self.kinds.iter().any(|fault| fault.sets_back())
+    }
+
     /// Whether a shard of the node may have stopped for this kind of reason.
     pub fn explains(&self, kind: ErrorKind) -> bool {
         self.kinds.iter().any(|fault| match fault {

@@ -24,6 +24,8 @@ pub struct Nemesis {
     decided: u64,
     /// Nodes for whose start there is a time on the agenda.
     pub(super) awaited: BTreeSet<NodeId>,
+    /// Nodes of which some shards have stopped, and that are left like that.
+    left: BTreeSet<NodeId>,
     pub(super) conditions: Conditions,
     pub(super) hurt: BTreeMap<NodeId, Hurt>,
     /// Nodes whose directories may have gone back since they last started (see `damage`).
@@ -68,6 +70,8 @@ pub(super) enum Step {
     /// Ends the process of a node again, in a storm.
     KillAgain(NodeId),
     Restart(NodeId),
+    /// Ends what is left of a node of which a shard has stopped, and starts it.
+    Revive(NodeId),
     /// Starts a node on a disk that stands still for so long.
     StartSlowly(NodeId, Duration),
     /// Takes a node down in whose bytes something waits to be found.
@@ -112,6 +116,7 @@ impl Nemesis {
             agenda: BTreeMap::new(),
             decided: 0,
             awaited: BTreeSet::new(),
+            left: BTreeSet::new(),
             conditions: Conditions::default(),
             hurt: BTreeMap::new(),
             set_back: BTreeSet::new(),
@@ -244,6 +249,12 @@ impl Nemesis {
             }
             Step::KillAgain(node) => world.crash(node, Crash::Kill),
             Step::Restart(node) => self.restart(world, node),
+            Step::Revive(node) => {
+                if world.is_running(node) && !world.is_whole(node) {
+                    world.crash(node, Crash::Kill);
+                }
+                self.restart(world, node);
+            }
             Step::StartSlowly(node, length) => {
                 world.node(node).hang_disk(length);
                 self.restart(world, node);
@@ -274,13 +285,21 @@ impl Nemesis {
         self.later(world, delay, Step::Restart(node));
     }
 
-    /// Whoever runs a node starts it again when it has stopped by itself; a hurt one stays down.
+    /// Whoever runs a node starts it again when it has stopped by itself; a hurt one stays down. If only
+    /// some of its shards have, that is seen at once, or in the end.
     fn notice_the_stopped(&mut self, world: &World) {
         const REVIVAL: Duration = Duration::from_secs(1);
         for node in self.options.nodes.clone() {
             let is_known = self.awaited.contains(&node) || self.hurt.contains_key(&node);
-            if !is_known && !world.is_running(node) {
+            if is_known || world.is_whole(node) {
+                self.left.remove(&node);
+            } else if !world.is_running(node) {
                 self.restart_later(world, world.faults().exponential(REVIVAL), node);
+            } else if !self.left.contains(&node) && world.faults().chance(0.5) {
+                self.awaited.insert(node);
+                self.later(world, world.faults().exponential(REVIVAL), Step::Revive(node));
+            } else {
+                self.left.insert(node);
             }
         }
     }

@@ -1,0 +1,51 @@
+//! Nodes whose disks were changed behind their backs. What they hold now is not known, but it is known what
+//! they can hold at most: what they held before, and what they have claimed since.
+
+use purlin_rsm::{GroupId, Index, NodeId};
+use std::collections::BTreeMap;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Hurt {
+    /// How far the log of each replica of such a node may go.
+    most: BTreeMap<NodeId, BTreeMap<GroupId, Index>>,
+}
+
+impl Hurt {
+    pub(crate) fn contains(&self, node: NodeId) -> bool {
+        self.most.contains_key(&node)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.most.len()
+    }
+
+    /// `node` is hurt, and has held so much until now.
+    pub(crate) fn strike(
+        &mut self,
+        node: NodeId,
+        held: impl IntoIterator<Item = (GroupId, Index)>,
+    ) {
+        self.most.entry(node).or_default().extend(held);
+    }
+
+    /// `node`, if it is hurt, says that it holds all up to `index`.
+    pub(crate) fn claims(&mut self, node: NodeId, group: GroupId, index: Index) {
+        if let Some(most) = self.most.get_mut(&node) {
+            let most = most.entry(group).or_default();
+            *most = index.max(*most);
+        }
+    }
+
+    /// `node` leads the group, and says nothing of what it holds itself.
+    pub(crate) fn leads(&mut self, node: NodeId, group: GroupId) {
+        self.claims(node, group, Index(u64::MAX));
+    }
+
+    /// How many may hold an entry.
+    pub(crate) fn holders(&self, group: GroupId, index: Index) -> usize {
+        let holds =
+            |most: &&BTreeMap<GroupId, Index>| most.get(&group).is_some_and(|it| *it >= index);
+        self.most.values().filter(holds).count()
+    }
+}
