@@ -31,6 +31,7 @@ pub use subject::{Answers, InputOf, NoVisitor, OutputOf, Subject, Visitor};
 use crate::{
     audit::Audit,
     checker::{history::History, order::Order, states::States},
+    reached::FAULT,
     sim::World,
 };
 use nodes::Processes;
@@ -55,6 +56,9 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     cluster.recover(&world, &mut nemesis);
     cluster.judge_stops(&world, &nemesis);
     let (reached, faults) = (reached.counts(), nemesis.counts().clone());
+    if reached.contains_key(FAULT) && nemesis.hurt().is_empty() {
+        cluster.violation("a replica stopped by a fault, and nobody's bytes were hurt");
+    }
     Report { reached, faults, ..cluster.judge(&world) }
 }
 

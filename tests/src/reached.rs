@@ -92,13 +92,17 @@ pub const REQUIRED: &[&str] = &[
     "heartbeat withheld while the disk hangs",
     "append withheld while the disk hangs",
     "leader deposed with requests open",
+    "entries to apply come from the WAL",
 ];
+
+/// A replica has been shown what cannot be, by another or by its own disk.
+pub const FAULT: &str = "replica stopped by a fault";
 
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
-    // A machine that lags by more than the cache, which no run makes long enough.
-    "entries to apply come from the WAL",
+    // Where nobody's bytes were hurt it is a violation.
+    FAULT,
     // A follower that lags behind what its leader has not made durable.
     "read of entries waits until they are durable",
     // Outboxes are larger than what the load of a seed can fill.

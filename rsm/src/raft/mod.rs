@@ -762,6 +762,7 @@ impl Raft {
     }
 
     fn fail(&mut self, fault: Fault) {
+        crate::sometimes!("replica stopped by a fault");
         self.leave_leadership();
         self.role = Role::Follower(Follower::default());
         self.timer.stop();

@@ -82,6 +82,16 @@ impl SimDisk {
         self.disk.directory(&self.path)
     }
 
+    /// A watched write to a file of this directory is durable now, or as soon as the file's name is.
+    fn is_durable(&self, core: &Core, file: &Rc<FileNode>, number: u64) {
+        if self.directory().is_ok_and(|directory| directory.borrow().keeps(file)) {
+            let (at, node) = (core.clock.now(), self.process.node);
+            core.watchers.tell(|watcher| watcher.durable(at, node, number));
+        } else {
+            file.is_unnamed(number);
+        }
+    }
+
     fn new_holder(&self) -> Holder {
         Holder { process: self.process, handle: self.disk.new_handle() }
     }
@@ -199,7 +209,11 @@ impl Disk for SimDisk {
         if let Some(error) = self.disk.loud_fault(DiskOperation::Sync, &self.path) {
             return Err(error.to_io());
         }
-        directory.borrow_mut().sync_done(covered);
+        let numbers = directory.borrow_mut().sync_done(covered);
+        let (core, node) = (self.core(), self.process.node);
+        for number in numbers {
+            core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
+        }
         Ok(())
     }
 }
@@ -239,7 +253,7 @@ impl SimFile {
     fn after_device<T: 'static>(
         &self,
         latency: Duration,
-        land: impl FnOnce(&Rc<Core>, &FileNode) -> io::Result<T> + 'static,
+        land: impl FnOnce(&Rc<Core>, &Rc<FileNode>) -> io::Result<T> + 'static,
     ) -> Promise<io::Result<T>> {
         let core = self.directory.core();
         let promise = Promise::new();
@@ -263,7 +277,7 @@ impl SimFile {
         let latency = core.options.disk.write.draw(&core.random.disk);
         let fault = disk.fault(DiskOperation::Write, &self.path);
         let lasting = self.durability == Durability::EachWrite;
-        let device = disk.clone();
+        let (device, named) = (disk.clone(), self.directory.clone());
         let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {
             let mut content = file.content.borrow_mut();
@@ -294,10 +308,11 @@ impl SimFile {
             }
             content.complete(submission, lasting);
             drop(content);
-            if lasting {
-                core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
-            } else if core.watchers.are_any() {
-                file.is_unsynced(number);
+            if core.watchers.are_any() {
+                match lasting {
+                    true => named.is_durable(core, file, number),
+                    false => file.is_unsynced(number),
+                }
             }
             Ok(())
         })
@@ -318,7 +333,7 @@ impl SimFile {
         let disk = &self.directory.disk;
         let latency = core.options.disk.sync.draw(&core.random.disk);
         let fault = disk.fault(DiskOperation::Sync, &self.path);
-        let node = self.directory.process.node;
+        let (node, named) = (self.directory.process.node, self.directory.clone());
         self.after_device(latency, move |core, file| {
             match fault {
                 None => {}
@@ -337,7 +352,7 @@ impl SimFile {
             }
             file.content.borrow_mut().sync_done(covered);
             for number in file.take_synced(covered) {
-                core.watchers.tell(|watcher| watcher.durable(core.clock.now(), node, number));
+                named.is_durable(core, file, number);
             }
             Ok(())
         })

@@ -21,6 +21,8 @@ pub(crate) struct FileNode {
     pub(crate) holder: RefCell<Option<Holder>>,
     /// Writes that have completed and are not durable, by their numbers, while somebody watches.
     unsynced: RefCell<Vec<(Completion, u64)>>,
+    /// Writes that a power cut takes away only with the file's name, by their numbers.
+    unnamed: RefCell<Vec<u64>>,
 }
 
 impl FileNode {
@@ -29,6 +31,7 @@ impl FileNode {
             content: RefCell::new(content),
             holder: RefCell::new(None),
             unsynced: RefCell::default(),
+            unnamed: RefCell::default(),
         })
     }
 
@@ -43,6 +46,11 @@ impl FileNode {
         let mut unsynced = self.unsynced.borrow_mut();
         let count = unsynced.partition_point(|(completion, _)| *completion <= covered);
         unsynced.drain(..count).map(|(_, number)| number).collect()
+    }
+
+    /// A watched write is durable as soon as the file's name is.
+    pub(crate) fn is_unnamed(&self, number: u64) {
+        self.unnamed.borrow_mut().push(number);
     }
 
     /// Whether a handle, or a write that is still in flight, holds the file's lock.
@@ -151,17 +159,31 @@ impl Directory {
         Ok(())
     }
 
+    /// Whether a power cut leaves a file for certain, and under the name that it has.
+    pub(crate) fn keeps(&self, file: &Rc<FileNode>) -> bool {
+        self.kept().any(|kept| Rc::ptr_eq(kept, file))
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &Rc<FileNode>> {
+        self.durable.iter().filter_map(|(name, node)| match node {
+            Node::File(file) if self.names.get(name).is_some_and(|it| it.is(node)) => Some(file),
+            _ => None,
+        })
+    }
+
     /// What a sync that begins now will cover.
     pub(crate) fn sync_begins(&self) -> usize {
         self.settled + self.changes.len()
     }
 
-    pub(crate) fn sync_done(&mut self, covered: usize) {
+    /// A sync has made names durable. Returns the writes that waited for that.
+    pub(crate) fn sync_done(&mut self, covered: usize) -> Vec<u64> {
         let count = covered.saturating_sub(self.settled);
         for change in self.changes.drain(..count) {
             change.apply(&mut self.durable);
         }
         self.settled += count;
+        self.kept().flat_map(|file| file.unnamed.take()).collect()
     }
 
     /// A file is gone, as if it had never been, by no doing of a process.
@@ -196,6 +218,7 @@ pub(crate) fn power_cut(directory: &DirectoryNode, random: &Random, losses: &mut
             Node::File(file) => {
                 file.content.borrow_mut().power_cut(random, losses);
                 file.unsynced.borrow_mut().clear();
+                file.unnamed.borrow_mut().clear();
                 *file.holder.borrow_mut() = None;
             }
         }

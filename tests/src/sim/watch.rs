@@ -40,8 +40,7 @@ pub struct SeenBytes<'a> {
 pub trait Watcher {
     /// A write sets out.
     fn written(&self, _at: Duration, _write: &SeenWrite<'_>) {}
-    /// A write became durable, all of it: no power cut takes it back, as long as its file's name is durable
-    /// too.
+    /// A write became durable, all of it, and its file's name is: no power cut takes it back.
     fn durable(&self, _at: Duration, _node: NodeId, _number: u64) {}
     /// A process has ended.
     fn ended(&self, _at: Duration, _node: NodeId) {}

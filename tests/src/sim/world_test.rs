@@ -369,6 +369,52 @@ fn files_and_directories_are_locked_until_closed_or_crashed() {
     assert_eq!(*found.borrow(), [&first[..], &again].concat());
 }
 
+/// Counts the writes that are durable.
+#[derive(Default)]
+struct Durable(Cell<usize>);
+
+impl Watcher for Durable {
+    fn durable(&self, _at: Duration, _node: NodeId, _number: u64) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_write_is_durable_once_the_name_of_its_file_is() {
+    for (durability, syncs) in [(Durability::EachWrite, false), (Durability::OnSync, true)] {
+        let world = world(1);
+        let durable = Rc::new(Durable::default());
+        world.watch(durable.clone());
+        let (found, note) = notes();
+        world.start(N1, 1, move |runtime| {
+            let (note, durable) = (note.clone(), durable.clone());
+            async move {
+                let disk = runtime.disk();
+                let file = disk.create("f", 8192, durability).await.unwrap();
+                let write = async |position| {
+                    file.write_at(block(&file, 1), position).await.unwrap();
+                    if syncs {
+                        file.sync().await.unwrap();
+                    }
+                };
+                write(0).await;
+                note(durable.0.get());
+                disk.sync_dir().await.unwrap();
+                note(durable.0.get());
+                // A new name that may not stay, though the old one would.
+                disk.rename("f", "g").await.unwrap();
+                write(4096).await;
+                note(durable.0.get());
+                disk.sync_dir().await.unwrap();
+                note(durable.0.get());
+            }
+        });
+        let _ = world.run_for(MINUTE);
+        assert_eq!(world.panics(), []);
+        assert_eq!(*found.borrow(), [0, 1, 1, 2], "{durability:?}");
+    }
+}
+
 #[test]
 fn armed_failures_and_full_disks_are_errors_of_their_kind() {
     let world = world(1);
