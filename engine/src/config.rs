@@ -114,8 +114,10 @@ pub struct IntakeOptions {
     pub deadline: Duration,
 }
 
-/// What fits into a frame between nodes: a command, or entries of one message.
-const FRAME_BYTES: usize = 12 << 20;
+/// A command of this length still fits into a frame between nodes.
+const COMMAND_BYTES_MAX: usize = 12 << 20;
+/// And so do entries of this length together.
+const MESSAGE_BYTES: usize = 15 << 20;
 /// What a batch, its record and its entry add to a command on disk, at most.
 const COMMAND_OVERHEAD: usize = 32 << 10;
 
@@ -198,7 +200,7 @@ impl NodeConfig {
             > self.wal.segment_bytes as usize / 4
         {
             Some("the longest command, and 32 KiB, must fit into a quarter of a WAL segment".into())
-        } else if self.intake.command_bytes_max > FRAME_BYTES {
+        } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
             Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
         } else if raft.inflight_messages_max == 0
             || raft.inflight_bytes_max == 0
@@ -207,11 +209,15 @@ impl NodeConfig {
             || self.intake.requests_max == 0
         {
             Some("windows and queues must not be empty".into())
-        } else if raft.append_bytes_max > FRAME_BYTES {
+        } else if raft.append_bytes_max + self.intake.command_bytes_max > MESSAGE_BYTES {
+            // What is read from the log for a follower may end with one entry too many.
             Some(
-                "a message to a follower must fit into a frame between nodes: 12 MiB at most"
+                "a message to a follower and the longest command must fit into a frame between nodes: \
+                 15 MiB together at most"
                     .into(),
             )
+        } else if self.wal.batch_bytes_max as u64 > self.wal.segment_bytes / 4 {
+            Some("a batch must fit into a quarter of a WAL segment".into())
         } else {
             self.wal.config(Durability::EachWrite).validate().err()
         };
@@ -339,7 +345,9 @@ mod tests {
         assert!(in_one_tick.is_err(), "both ends are 50 ticks");
         assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 0).is_err());
-        assert!(node(|node| node.raft.append_bytes_max = 13 << 20).is_err());
+        assert!(node(|node| node.raft.append_bytes_max = 7 << 20).is_ok());
+        assert!(node(|node| node.raft.append_bytes_max = 8 << 20).is_err());
+        assert!(node(|node| node.wal.batch_bytes_max = 17 << 20).is_err());
         assert!(node(|node| node.wal.writes_in_flight_max = 0).is_err());
         assert!(node(|node| node.wal.batch_bytes_max = 4095).is_err());
     }

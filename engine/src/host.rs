@@ -20,7 +20,7 @@ use crate::{
 use purlin_rsm::{GroupId, Incarnation, ShardId, StateMachine};
 use purlin_storage::Durability;
 use std::{
-    fs,
+    fs, io,
     path::Path,
     rc::Rc,
     sync::{Arc, mpsc},
@@ -311,15 +311,8 @@ fn ended_early() -> Error {
 /// Makes a directory whose name no power cut takes away, with those above it that are missing: else all
 /// members of a new cluster could forget what they have acknowledged at once (safety W7, B87).
 fn make_directory(path: &Path) -> Result<(), Error> {
-    use std::os::unix::fs::DirBuilderExt;
     let sync = |directory: &Path| fs::File::open(directory)?.sync_all();
-    let make = || {
-        let path = std::path::absolute(path)?;
-        let unsure = parents_of_unsure(&path);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        unsure.into_iter().try_for_each(sync)
-    };
-    make().map_err(|error: std::io::Error| {
+    make_durably(path, sync).map_err(|error| {
         Error::new(
             ErrorKind::Environment,
             format!("the data directory cannot be made: {error}"),
@@ -330,11 +323,26 @@ fn make_directory(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// The directories whose names may not be durable once `path` is made: those that are missing, and the last,
-/// which an earlier attempt may have made. Of these the parents, which hold the names.
-fn parents_of_unsure(path: &Path) -> Vec<&Path> {
-    let missing = path.ancestors().skip(1).take_while(|it| !it.exists());
-    [path].into_iter().chain(missing).filter_map(Path::parent).collect()
+/// The same, given what syncs a directory. All above it are synced: an earlier attempt may have made them
+/// and ended before its sync.
+fn make_durably(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let path = std::path::absolute(path)?;
+    let missing = path.ancestors().filter(|it| !it.exists()).count();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    for (level, directory) in path.ancestors().skip(1).enumerate() {
+        match sync(directory) {
+            // What is in it was made by somebody else, if we may not even read it.
+            Err(error) if level >= missing && is_not_ours(&error) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a directory is one that we may not read, or that has nothing to sync.
+fn is_not_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
 }
 
 fn environment(error: &EnvironmentError) -> Error {
@@ -354,27 +362,60 @@ fn cannot_start(error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::{cell::RefCell, os::unix::fs::PermissionsExt, path::PathBuf};
 
-    #[test]
-    fn every_directory_that_is_made_has_its_name_synced() {
-        let there = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let path = there.join("target-of-nobody/data/n1");
-        let (data, above) = (path.parent().unwrap(), path.parent().unwrap().parent().unwrap());
-        assert_eq!(parents_of_unsure(&path), [data, above, there]);
-        // One that is there may have been made by an attempt that ended before its sync.
-        assert_eq!(parents_of_unsure(there), [there.parent().unwrap()]);
-        assert_eq!(parents_of_unsure(Path::new("/")), [] as [&Path; 0]);
+    /// A directory of its own for a test, gone when the test is.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(test: &str) -> Self {
+            let name = format!("purlin-{test}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir_all(&path).expect("a directory for temporary files");
+            Self(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).ok();
+        }
     }
 
     #[test]
-    fn a_directory_is_made_with_those_above_it_and_for_its_owner_alone() {
-        let base = std::env::temp_dir().join(format!("purlin-made-{}", std::process::id()));
-        let path = base.join("data/n1");
-        make_directory(&path).expect("it can be made");
-        make_directory(&path).expect("it is there");
+    fn every_directory_that_is_made_has_its_name_synced() {
+        let scratch = Scratch::new("names");
+        let path = scratch.0.join("data/n1");
+        let synced = RefCell::new(Vec::new());
+        let note = |directory: &Path| {
+            assert!(path.exists(), "made before");
+            synced.borrow_mut().push(directory.to_owned());
+            Ok(())
+        };
+        make_durably(&path, note).expect("it can be made");
+        let above: Vec<&Path> = path.ancestors().skip(1).collect();
+        assert_eq!(synced.take(), above);
+        // An earlier attempt may have ended before that.
+        make_durably(&path, note).expect("it is there");
+        assert_eq!(synced.take(), above);
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
-        fs::remove_dir_all(&base).expect("it is ours");
+        assert_eq!(mode & 0o777, 0o700, "for its owner alone");
+        make_directory(&path).expect("it is there");
+    }
+
+    #[test]
+    fn only_what_others_have_made_need_not_be_synced() {
+        let scratch = Scratch::new("refused");
+        let refused = |error: io::ErrorKind| {
+            move |directory: &Path| match directory.ends_with("data") {
+                true => Err(error.into()),
+                false => Ok(()),
+            }
+        };
+        use io::ErrorKind::{PermissionDenied, StorageFull};
+        let path = scratch.0.join("data/n1");
+        assert!(make_durably(&path, refused(PermissionDenied)).is_err(), "we have made it");
+        assert!(make_durably(&path, refused(PermissionDenied)).is_ok(), "it was there");
+        assert!(make_durably(&path, refused(StorageFull)).is_err());
     }
 }

@@ -297,10 +297,8 @@ impl<D: Disk> Wal<D> {
     /// Call once in each tick in which nothing was submitted. Writes the closing batch when safety W9
     /// asks for it, and tries for space again after there was none.
     pub fn quiet_tick(&self) {
+        self.seek_space();
         let mut state = self.state.borrow_mut();
-        if state.reserve.kick() {
-            self.signals.preparing.notify(usize::MAX);
-        }
         if state.failure.is_some() || !state.pipeline.wants_closing() {
             return;
         }
@@ -316,6 +314,14 @@ impl<D: Disk> Wal<D> {
         self.start_writes(&mut state);
         drop(state);
         self.wake_writers();
+    }
+
+    /// Tries for space again after there was none; [`Self::quiet_tick`] does it too. Each failure makes the
+    /// next attempt wait for more of these calls.
+    pub fn seek_space(&self) {
+        if self.state.borrow_mut().reserve.kick() {
+            self.signals.preparing.notify(usize::MAX);
+        }
     }
 
     /// Why the WAL has stopped, if it has. It never runs again.

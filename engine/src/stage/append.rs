@@ -167,8 +167,10 @@ impl<D: Disk> AppendStage<D> {
     /// Lets the WAL close what it has acknowledged when nothing is going on (safety W9), and look for space
     /// when it has none: what waits for a segment may wait there, and not here.
     pub(crate) fn beat(&mut self, now: Tick) {
-        if (self.is_idle() && self.written_at < now) || self.is_full || !self.wal.has_space() {
+        if self.written_at < now && (self.is_idle() || self.is_full) {
             self.wal.quiet_tick();
+        } else if !self.wal.has_space() {
+            self.wal.seek_space();
         }
     }
 

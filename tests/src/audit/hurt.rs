@@ -29,17 +29,12 @@ impl Hurt {
         self.most.entry(node).or_default().extend(held);
     }
 
-    /// `node`, if it is hurt, says that it holds all up to `index`.
+    /// `node`, if it is hurt, says or shows that it holds all up to `index`.
     pub(crate) fn claims(&mut self, node: NodeId, group: GroupId, index: Index) {
         if let Some(most) = self.most.get_mut(&node) {
             let most = most.entry(group).or_default();
             *most = index.max(*most);
         }
-    }
-
-    /// `node` leads the group, and says nothing of what it holds itself.
-    pub(crate) fn leads(&mut self, node: NodeId, group: GroupId) {
-        self.claims(node, group, Index(u64::MAX));
     }
 
     /// How many may hold an entry.

@@ -96,7 +96,10 @@ impl State {
             match message {
                 Message::AppendReply { matched } => self.hurt.claims(from, *group, *matched),
                 Message::Append { .. } | Message::ReadProbe { .. } => {
-                    self.hurt.leads(from, *group);
+                    if let Message::Append { prev, entries, .. } = message {
+                        let last = Index(prev.index.0 + entries.len() as u64);
+                        self.hurt.claims(from, *group, last);
+                    }
                     if let Err(why) = self.groups.entry(*group).or_default().leads(from, *term) {
                         self.findings.group(from, *group, &why);
                     }

@@ -45,15 +45,16 @@ impl<S: Subject> Cluster<S> {
     }
 
     /// A write or sync that failed on a node's disk may stop its shards, a full one a start, and what has
-    /// befallen its bytes; nothing else may. A read that fails once is read again.
+    /// befallen its bytes; nothing else may. A read that fails is read again, and may meet the next failure.
     pub(super) fn judge_stops(&self, world: &World, nemesis: &Nemesis) {
         let struck = |fault| nemesis.counts().contains_key(&fault);
         let hangs = struck(Fault::HangDisk) || struck(Fault::SlowStart);
         for (node, error) in self.processes.stops.borrow().iter() {
             let failed = world.node(*node).failures();
+            let fails = failed.writes || failed.reads > 1;
             let is_allowed = match error.kind {
-                ErrorKind::Disk => failed.writes,
-                ErrorKind::Environment => failed.writes || failed.space,
+                ErrorKind::Disk => fails,
+                ErrorKind::Environment => fails || failed.space,
                 // The last writes of a killed process, on a disk that hangs, still hold its files.
                 ErrorKind::DataDirectory => hangs,
                 _ => false,

@@ -79,6 +79,8 @@ impl DiskError {
 /// What a disk has told its processes so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Failures {
+    /// How many reads failed, or came from a wrong place.
+    pub reads: u32,
     /// A write or a sync failed.
     pub writes: bool,
     /// There was no room.
@@ -337,9 +339,11 @@ impl NodeDisk {
         let fault = &mut faults[place];
         fault.times -= 1;
         let error = fault.error;
-        if operation != DiskOperation::Read && error.is_loud() {
-            self.failures.set(Failures { writes: true, ..self.failures.get() });
-        }
+        let failures = self.failures.get();
+        self.failures.set(match operation {
+            DiskOperation::Read => Failures { reads: failures.reads + 1, ..failures },
+            _ => Failures { writes: failures.writes || error.is_loud(), ..failures },
+        });
         if fault.times == 0 {
             faults.remove(place);
             if operation == DiskOperation::Read {
