@@ -225,7 +225,7 @@ impl Recorder {
             max_nanos: longest(&self.second.latency),
             errors: self.second.errors,
             backlog,
-            is_warmup: now <= self.measured_from,
+            is_warmup: self.second.since < self.measured_from,
         };
         self.second.latency.reset();
         (self.second.since, self.second.succeeded, self.second.errors) = (now, 0, 0);
@@ -357,8 +357,10 @@ mod tests {
             0
         );
         assert_eq!(recorder.latency().len(), 0);
-        let second = recorder.end_second(1_000 * MS, 0);
-        assert_eq!((second.rate, second.errors, second.is_warmup), (1.0, 1, true));
+        // A second ends a little late.
+        let second = recorder.end_second(1_000 * MS + 1, 0);
+        assert_eq!((second.rate.round(), second.errors, second.is_warmup), (1.0, 1, true));
+        assert!(!recorder.end_second(2_000 * MS + 2, 0).is_warmup);
     }
 
     #[test]

@@ -26,6 +26,25 @@ fn a_terminal_shows_replies_for_people_and_a_pipe_as_they_are() {
     }
 }
 
+/// All commands of a pipe are sent, also behind a line that is no text, or it is said that they were not.
+#[test]
+fn a_pipe_may_hold_any_bytes_and_is_read_to_its_end() {
+    let server = TestServer::start();
+    let mut out = Vec::new();
+    let mut session = Session::new(ClientOptions::new(server.port), &mut out, false);
+    assert_eq!(session.run_lines(&b"SET a \xff\r\nSET b 2\nSTRLEN a\nGET b"[..]), Status::Done);
+    assert_eq!(String::from_utf8_lossy(&out), "OK\nOK\n1\n2\n");
+
+    struct Broken;
+    impl std::io::Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::InvalidData.into())
+        }
+    }
+    let mut session = Session::new(ClientOptions::new(server.port), Vec::new(), false);
+    assert_eq!(session.run_lines(std::io::BufReader::new(Broken)), Status::Refused);
+}
+
 #[test]
 fn the_status_says_what_is_known_of_the_command() {
     let server = TestServer::start();

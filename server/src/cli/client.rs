@@ -86,16 +86,26 @@ impl<W: Write> Session<W> {
     /// Runs the commands of `input`, a line each.
     pub fn run_lines(&mut self, input: impl BufRead) -> Status {
         let mut status = Status::Done;
-        for line in input.lines() {
-            let Ok(line) = line else { break };
-            status = status.max(self.execute_line(&line));
+        // Values may be any bytes, so a line may be no text.
+        for line in input.split(b'\n') {
+            match line {
+                Ok(line) => status = status.max(self.execute_bytes(&line)),
+                Err(error) => {
+                    self.say(&format!("error: the input cannot be read: {error}"));
+                    return status.max(Status::Refused);
+                }
+            }
         }
         status
     }
 
     /// Runs one line, which may be empty.
     pub fn execute_line(&mut self, line: &str) -> Status {
-        match split_line(line.as_bytes()) {
+        self.execute_bytes(line.as_bytes())
+    }
+
+    fn execute_bytes(&mut self, line: &[u8]) -> Status {
+        match split_line(line.strip_suffix(b"\r").unwrap_or(line)) {
             Ok(words) if words.is_empty() => Status::Done,
             Ok(words) => self.execute(&words),
             Err(error) => {
