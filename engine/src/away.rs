@@ -7,7 +7,7 @@ use crate::{
     ticket::BatchOrigin,
 };
 use purlin_rsm::{ShardId, Tick};
-use purlin_transport::Pair;
+use purlin_transport::PeerShard;
 use std::collections::BTreeMap;
 
 /// Where a batch has gone.
@@ -16,7 +16,7 @@ pub(crate) enum Destination {
     /// Another shard of this node, on which the group lives.
     Shard(ShardId),
     /// The group's leader, at another node.
-    Peer(Pair),
+    Peer(PeerShard),
 }
 
 /// Who waits for a batch.
@@ -73,7 +73,7 @@ impl Away {
     }
 
     /// A connection with `peer` is lost: whatever is there has no known outcome (safety E1).
-    pub(crate) fn lost(&mut self, peer: Pair) -> Vec<(u64, Waiting)> {
+    pub(crate) fn lost(&mut self, peer: PeerShard) -> Vec<(u64, Waiting)> {
         let to = Destination::Peer(peer);
         let lost: Vec<u64> = self
             .batches
@@ -98,7 +98,7 @@ mod tests {
     use crate::desk::Desk;
     use purlin_rsm::{GroupId, NodeId};
 
-    const PEER: Destination = Destination::Peer(Pair { node: NodeId(2), shard: ShardId(0) });
+    const PEER: Destination = Destination::Peer(PeerShard { node: NodeId(2), shard: ShardId(0) });
 
     fn waiting() -> Waiting {
         let desk =
@@ -132,7 +132,7 @@ mod tests {
         let (one, two) = (away.next(), away.next());
         away.sent(Tick(0), one, PEER, waiting());
         away.sent(Tick(0), two, Destination::Shard(ShardId(1)), waiting());
-        let lost = away.lost(Pair::new(NodeId(2), ShardId(0)));
+        let lost = away.lost(PeerShard::new(NodeId(2), ShardId(0)));
         assert_eq!(lost.iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [one]);
         assert!(away.answered(one, PEER).is_none());
     }

@@ -115,7 +115,7 @@ mod fetcher;
 mod group;
 mod groups;
 mod identity;
-mod membership;
+mod meeting;
 mod pairs;
 
 mod board;

@@ -6,7 +6,7 @@
 
 use crate::{config::placement, group::Standing, groups::Groups};
 use purlin_rsm::{BootId, Envelope, GroupId, Message, NodeId, Term, Tick};
-use purlin_transport::{Facts, Following, Heartbeat, Leading, Pair};
+use purlin_transport::{Facts, Following, Heartbeat, Leading, PeerShard};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -17,7 +17,7 @@ pub(crate) struct Pairs {
     silence_ticks: u64,
     /// How many shards each other node has, once it has said so.
     shards: BTreeMap<NodeId, u16>,
-    pairs: BTreeMap<Pair, State>,
+    pairs: BTreeMap<PeerShard, State>,
 }
 
 /// What is known of one pair.
@@ -46,13 +46,13 @@ impl Pairs {
     }
 
     /// The shard of `node` on which `group` lives, once `node` has said how many it has.
-    pub(crate) fn home(&self, node: NodeId, group: GroupId) -> Option<Pair> {
+    pub(crate) fn home(&self, node: NodeId, group: GroupId) -> Option<PeerShard> {
         let shards = *self.shards.get(&node)?;
-        Some(Pair::new(node, placement(group, shards)))
+        Some(PeerShard::new(node, placement(group, shards)))
     }
 
     /// Whether we can write to it, and it to us: requests that are sent there can be answered.
-    pub(crate) fn is_connected(&self, pair: Pair) -> bool {
+    pub(crate) fn is_connected(&self, pair: PeerShard) -> bool {
         self.pairs.get(&pair).is_some_and(|state| state.is_reached && state.reaches_us)
     }
 
@@ -70,7 +70,7 @@ impl Pairs {
         }
         self.pairs.retain(|pair, _| pair.node != node);
         for group in groups.iter().filter(|group| group.raft.voters().contains(&node)) {
-            let pair = Pair::new(node, placement(group.id, shards));
+            let pair = PeerShard::new(node, placement(group.id, shards));
             let state = self.pairs.entry(pair).or_insert_with(|| State::new(self.boot));
             state.groups.push(group.id);
             if group.known.leads {
@@ -93,7 +93,7 @@ impl Pairs {
     }
 
     /// We cannot write to it any more.
-    pub(crate) fn outbound_lost(&mut self, now: Tick, pair: Pair, groups: &mut Groups) {
+    pub(crate) fn outbound_lost(&mut self, now: Tick, pair: PeerShard, groups: &mut Groups) {
         let Some(state) = self.pairs.get_mut(&pair) else { return };
         state.is_reached = false;
         for id in &state.groups {
@@ -115,7 +115,7 @@ impl Pairs {
 
     /// It cannot write to us any more. Its process may be gone, so its groups look for a leader at
     /// once; if it lives, those that still hear of it refuse their pre-votes.
-    pub(crate) fn inbound_lost(&mut self, now: Tick, pair: Pair, groups: &mut Groups) {
+    pub(crate) fn inbound_lost(&mut self, now: Tick, pair: PeerShard, groups: &mut Groups) {
         let Some(state) = self.pairs.get_mut(&pair) else { return };
         state.reaches_us = false;
         state.heard = None;
@@ -127,7 +127,7 @@ impl Pairs {
     pub(crate) fn receive(
         &mut self,
         now: Tick,
-        pair: Pair,
+        pair: PeerShard,
         heartbeat: &Heartbeat,
         groups: &mut Groups,
     ) -> bool {
@@ -163,13 +163,13 @@ impl Pairs {
     }
 
     /// The heartbeat for a peer's shard.
-    pub(crate) fn beat(&mut self, pair: Pair) -> Option<Heartbeat> {
+    pub(crate) fn beat(&mut self, pair: PeerShard) -> Option<Heartbeat> {
         let state = self.pairs.get_mut(&pair)?;
         Some(state.leading.beat(state.following.answer()))
     }
 
     /// The shards that heartbeats go to.
-    pub(crate) fn reached(&self) -> Vec<Pair> {
+    pub(crate) fn reached(&self) -> Vec<PeerShard> {
         self.pairs.iter().filter(|(_, state)| state.is_reached).map(|(pair, _)| *pair).collect()
     }
 
@@ -370,7 +370,7 @@ mod tests {
         let mut groups = Groups::new(vec![fresh()]);
         let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
         let heartbeat = Heartbeat { number: 1, fingerprint: 7, list: None, answer: None };
-        let pair = Pair::new(NodeId(2), ShardId(1));
+        let pair = PeerShard::new(NodeId(2), ShardId(1));
         pairs.inbound_up(Tick(0), &facts(1, 2), &mut groups);
         assert!(pairs.receive(Tick(0), pair, &heartbeat, &mut groups), "its list is asked for");
         // The group lives on the same shard of three, which has not connected yet.

@@ -11,7 +11,7 @@ use crate::{
     wake::Wake,
 };
 use purlin_rsm::{ShardId, Tick};
-use purlin_transport::{Outbound, Pair};
+use purlin_transport::{Outbound, PeerShard};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// See the module.
@@ -72,7 +72,7 @@ pub(crate) struct Answer {
 /// Where an answer goes, and what is sent there.
 pub(crate) enum AnswerTo {
     Shard(ShardId, MeshItem),
-    Peer(Pair, Outbound),
+    Peer(PeerShard, Outbound),
 }
 
 /// Answers beyond these bounds are lost, and their requests end by their deadline.

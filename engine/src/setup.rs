@@ -9,7 +9,7 @@ use crate::{
     group::Group,
     groups::Groups,
     identity::{self, NodeIdentity},
-    membership::Membership,
+    meeting::Meeting,
     mesh::{MeshMessage, MeshPort},
     pairs::Pairs,
     requests::Requests,
@@ -187,14 +187,14 @@ impl<R: Runtime> ShardSetup<R> {
         self.want_peers(&exchanger, &identity);
         let name = format!("n{} s{}", identity.node, self.shard);
         tracing::info!("{name} opened: {} groups, start {}", groups.len(), start.number);
-        let membership = Membership::new(identity);
+        let meeting = Meeting::new(identity);
         let mut shard = Shard {
             site: Site {
                 name,
                 node: self.node.node,
                 shard: self.shard,
-                shards: membership.identity().shards,
-                groups: membership.identity().groups,
+                shards: meeting.identity().shards,
+                groups: meeting.identity().groups,
             },
             beats: Beats::default(),
             groups,
@@ -214,7 +214,7 @@ impl<R: Runtime> ShardSetup<R> {
             ),
             runtime: self.runtime,
             timing,
-            membership,
+            meeting,
             exchanger,
             fetcher,
             inlet,
@@ -223,7 +223,7 @@ impl<R: Runtime> ShardSetup<R> {
         };
         // A cluster of one has met when it starts.
         if self.shard == ShardId(0)
-            && let Some(complete) = shard.membership.complete()
+            && let Some(complete) = shard.meeting.complete()
         {
             shard.record(complete);
         }
@@ -300,16 +300,17 @@ impl<R: Runtime> ShardSetup<R> {
             table: identity.table(),
             acting: identity.has_met,
         };
-        // The exchanger's tick is a beat: what wakes an idle shard is its heartbeat and nothing else.
+        // What wakes an idle shard is its heartbeat and nothing else.
         let beats = |seconds: f64| {
             ((seconds / self.node.raft.heartbeat.as_secs_f64()).ceil() as u64).max(1)
         };
         let config = ExchangerConfig {
-            handshake_ticks: beats(2.0),
-            stall_ticks: beats(5.0),
-            idle_ticks: beats(30.0),
-            backoff_ticks_min: 1,
-            backoff_ticks_max: beats(1.0),
+            handshake_beats: beats(2.0),
+            stall_beats: beats(5.0),
+            idle_beats: beats(30.0),
+            backoff_beats_min: 1,
+            backoff_beats_max: beats(1.0),
+            unidentified_log_beats: beats(5.0),
             seed: self.runtime.random(),
             ..ExchangerConfig::default()
         };

@@ -8,7 +8,7 @@ use crate::{
     fetcher::Fetcher,
     groups::Groups,
     local::LocalShard,
-    membership::Membership,
+    meeting::Meeting,
     mesh::{MeshItem, MeshPort},
     pairs::Pairs,
     requests::Requests,
@@ -31,7 +31,7 @@ pub struct Shard<R: Runtime> {
     pub(crate) timing: Timing,
     pub(crate) beats: Beats,
     pub(crate) groups: Groups,
-    pub(crate) membership: Membership,
+    pub(crate) meeting: Meeting,
     pub(crate) requests: Requests,
     pub(crate) pairs: Pairs,
     pub(crate) exchanger: Rc<Exchanger<R::Net>>,
@@ -105,7 +105,7 @@ impl<R: Runtime> Shard<R> {
             if let Err(error) = self.turn(now) {
                 break Err(error);
             }
-            if self.inlet.is_stopping() && !self.membership.is_recording() {
+            if self.inlet.is_stopping() && !self.meeting.is_recording() {
                 break Ok(());
             }
             self.wait().await;
@@ -126,7 +126,7 @@ impl<R: Runtime> Shard<R> {
         if self.beats.next <= now {
             self.beat(now);
         }
-        if self.membership.is_acting() {
+        if self.meeting.is_acting() {
             self.groups.tick(now);
         }
         // A step may let waiting requests go on, and these give a group more to do.
@@ -145,7 +145,7 @@ impl<R: Runtime> Shard<R> {
     /// Sleeps until something happens, or something is due.
     async fn wait(&self) {
         let wake = self.inlet.wake();
-        let deadline = if self.membership.is_acting() { self.groups.deadline() } else { None };
+        let deadline = if self.meeting.is_acting() { self.groups.deadline() } else { None };
         let next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
         let at = Duration::from_nanos((self.timing.tick.as_nanos() as u64).saturating_mul(next.0));
         let after = at.saturating_sub(self.runtime.now());
@@ -160,7 +160,7 @@ impl<R: Runtime> Shard<R> {
     fn beat(&mut self, now: Tick) {
         self.beats.next = Tick(now.0 + self.timing.beat_ticks);
         self.beats.count += 1;
-        self.exchanger.tick();
+        self.exchanger.beat();
         self.pairs.check_silence(now, &mut self.groups);
         self.send_heartbeats(now);
         let quiet_since = Tick(now.0.saturating_sub(self.timing.beat_ticks));
@@ -190,10 +190,10 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn say_whom_it_waits_for(&mut self) {
-        if self.membership.identity().has_met || self.site.shard != ShardId(0) {
+        if self.meeting.identity().has_met || self.site.shard != ShardId(0) {
             return;
         }
-        let waits_for = self.membership.waits_for();
+        let waits_for = self.meeting.waits_for();
         if waits_for != self.beats.waits_for {
             tracing::info!(
                 "{} meets the other initial members before it acts: waits for nodes {waits_for:?}",
@@ -209,7 +209,7 @@ impl<R: Runtime> Shard<R> {
                 MeshItem::Batch(batch) => self.on_shard_batch(now, from, batch),
                 MeshItem::Answer { batch, answer } => self.on_shard_answer(from, batch, answer),
                 MeshItem::Met(identity) => {
-                    self.membership.adopt(identity);
+                    self.meeting.adopt(identity);
                     self.act();
                 }
                 MeshItem::Fenced => self.on_fenced(),

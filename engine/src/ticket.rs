@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupId, ShardId};
-use purlin_transport::Pair;
+use purlin_transport::PeerShard;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -73,7 +73,7 @@ pub(crate) enum BatchOrigin {
     /// Another shard of this node, and its name for the batch.
     Shard(ShardId, u64),
     /// A shard of another node, and its name for the batch.
-    Peer(Pair, u64),
+    Peer(PeerShard, u64),
 }
 
 /// What the outcomes behind the first may have together, in bytes.
@@ -157,7 +157,8 @@ mod tests {
     use purlin_rsm::NodeId;
 
     const SHARD: BatchOrigin = BatchOrigin::Shard(ShardId(1), 7);
-    const PEER: BatchOrigin = BatchOrigin::Peer(Pair { node: NodeId(2), shard: ShardId(1) }, 7);
+    const PEER: BatchOrigin =
+        BatchOrigin::Peer(PeerShard { node: NodeId(2), shard: ShardId(1) }, 7);
 
     fn zeros(bytes: usize) -> Outcome {
         Ok(Bytes::from(vec![0; bytes]))

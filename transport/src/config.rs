@@ -1,6 +1,7 @@
 //! The bounds and times of an exchanger.
 
-/// The bounds and times of an exchanger. A tick is a call of `Exchanger::tick`.
+/// The bounds and times of an exchanger. Its times are counted in beats: a beat is a call of
+/// `Exchanger::beat`, once in a heartbeat interval. The defaults suit an interval of 100 ms.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExchangerConfig {
     /// The longest body of a frame, in bytes: also the longest item. Default 16 MiB; must be equal
@@ -13,19 +14,23 @@ pub struct ExchangerConfig {
     /// Beyond it nothing more is read, so that TCP slows the senders down; each connection may
     /// exceed it by one frame.
     pub inbox_bytes_max: usize,
-    /// Connections of strangers at a time; more are closed. Default 64.
+    /// Inbound connections whose handshake is not finished, at a time; more are closed. Default 64.
     pub handshakes_max: usize,
-    /// A dial with its handshake, and a stranger's handshake, may take this long. Default 200.
-    pub handshake_ticks: u64,
-    /// A connection that takes no bytes for this long is dropped. Default 500.
-    pub stall_ticks: u64,
+    /// A dial with its handshake, and an inbound connection's handshake, may take this long. Default
+    /// 20 beats.
+    pub handshake_beats: u64,
+    /// A connection that takes no bytes for this long is dropped. Default 50 beats.
+    pub stall_beats: u64,
     /// A connection on which nothing came for this long is dropped: much more than a heartbeat.
-    /// Default 3,000.
-    pub idle_ticks: u64,
-    /// The first pause after a failed dial; it doubles with each failure in a row. Default 5.
-    pub backoff_ticks_min: u64,
-    /// The longest pause. Default 100.
-    pub backoff_ticks_max: u64,
+    /// Default 300 beats.
+    pub idle_beats: u64,
+    /// The first pause after a failed dial; it doubles with each failure in a row. Default
+    /// 1 beat.
+    pub backoff_beats_min: u64,
+    /// The longest pause. Default 10 beats.
+    pub backoff_beats_max: u64,
+    /// Connections that never said whose they are share one log line in this time. Default 50 beats.
+    pub unidentified_log_beats: u64,
     /// From which the pauses' jitter is drawn; equal seeds give equal pauses.
     pub seed: u64,
 }
@@ -37,11 +42,12 @@ impl Default for ExchangerConfig {
             outbox_bytes_max: 32 << 20,
             inbox_bytes_max: 32 << 20,
             handshakes_max: 64,
-            handshake_ticks: 200,
-            stall_ticks: 500,
-            idle_ticks: 3_000,
-            backoff_ticks_min: 5,
-            backoff_ticks_max: 100,
+            handshake_beats: 20,
+            stall_beats: 50,
+            idle_beats: 300,
+            backoff_beats_min: 1,
+            backoff_beats_max: 10,
+            unidentified_log_beats: 50,
             seed: 0,
         }
     }
@@ -53,9 +59,9 @@ impl ExchangerConfig {
         let frame = crate::frame::HEADER_BYTES..=u32::MAX as usize;
         assert!(frame.contains(&self.frame_bytes_max), "{self:?}");
         assert!(self.outbox_bytes_max > 0 && self.inbox_bytes_max > 0, "{self:?}");
-        assert!(self.handshakes_max > 0 && self.handshake_ticks > 0, "{self:?}");
-        assert!(self.stall_ticks > 0 && self.idle_ticks > 0, "{self:?}");
-        let (min, max) = (self.backoff_ticks_min, self.backoff_ticks_max);
+        assert!(self.handshakes_max > 0 && self.handshake_beats > 0, "{self:?}");
+        assert!(self.stall_beats > 0 && self.idle_beats > 0, "{self:?}");
+        let (min, max) = (self.backoff_beats_min, self.backoff_beats_max);
         assert!(0 < min && min <= max, "{self:?}");
     }
 }

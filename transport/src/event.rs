@@ -11,21 +11,21 @@ use std::fmt;
 
 /// One shard of another node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Pair {
+pub struct PeerShard {
     /// The node.
     pub node: NodeId,
     /// Its shard.
     pub shard: ShardId,
 }
 
-impl Pair {
+impl PeerShard {
     /// Shard `shard` of node `node`.
     pub fn new(node: NodeId, shard: ShardId) -> Self {
         Self { node, shard }
     }
 }
 
-impl fmt::Display for Pair {
+impl fmt::Display for PeerShard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {} shard {}", self.node, self.shard)
     }
@@ -58,23 +58,23 @@ pub enum Event {
     /// the connection is closed again.
     Learned(Facts),
     /// The connection on which we write is lost, and with it perhaps what was sent last.
-    OutboundLost(Pair),
+    OutboundLost(PeerShard),
     /// A peer has connected to us and was accepted.
     InboundUp(Facts),
     /// The connection on which it wrote is lost, or replaced by a newer one of the same peer.
-    InboundLost(Pair),
+    InboundLost(PeerShard),
     /// Messages for replicas here.
-    Messages(Pair, Vec<Envelope>),
+    Messages(PeerShard, Vec<Envelope>),
     /// A heartbeat.
-    Heartbeat(Pair, Heartbeat),
+    Heartbeat(PeerShard, Heartbeat),
     /// Client commands for a leader here.
-    Forward(Pair, Forward),
+    Forward(PeerShard, Forward),
     /// The outcome of commands that were forwarded to that peer.
-    ForwardReply(Pair, ForwardReply),
+    ForwardReply(PeerShard, ForwardReply),
     /// A handshake failed for a reason. Comes again with each try.
     Refused {
         /// The peer as it calls itself, or as it was looked for.
-        peer: Pair,
+        peer: PeerShard,
         /// The peer refuses us, or a shard that has not met the others yet sees from the peer's
         /// table that it would. If the refusal also [`Refusal::ends`] our node, the shard records
         /// that durably and stops.

@@ -1,13 +1,13 @@
 //! All connections of one shard to the shards of other nodes.
 //!
 //! Single-threaded, without a clock and without spawn: futures to run come out of `take_drivers`,
-//! time goes in by `tick`, and `notify` tells the engine that there is something to fetch. `notify`
+//! time goes in by `beat`, and `notify` tells the engine that there is something to fetch. `notify`
 //! may be called from within any method, so it should do no more than wake the shard's loop.
 
 use crate::{
     config::ExchangerConfig,
     connection::Ended,
-    event::{Event, Outbound, Pair},
+    event::{Event, Outbound, PeerShard},
     handshake::Facts,
     inbound::{self, Arrivals},
     inbox::Inbox,
@@ -43,7 +43,7 @@ pub struct Exchanger<N: Net> {
     book: RefCell<PeerBook>,
     registry: RefCell<Registry>,
     /// Those whom we dial.
-    peers: RefCell<BTreeMap<Pair, Rc<Peer>>>,
+    peers: RefCell<BTreeMap<PeerShard, Rc<Peer>>>,
     /// Those to whom something was sent since the last flush.
     dirty: RefCell<Vec<Rc<Peer>>>,
     /// Those who dial us.
@@ -53,7 +53,7 @@ pub struct Exchanger<N: Net> {
     journal: RefCell<Journal>,
     /// What our WAL has made durable, as of the last flush (safety I4).
     pub(crate) durable: Cell<Sequence>,
-    /// Counts ticks.
+    /// Counts beats.
     now: Cell<u64>,
 }
 
@@ -135,7 +135,7 @@ impl<N: Net> Exchanger<N> {
 
     /// Gives `item` to the peer at the next `flush`. The item comes back when the peer is not
     /// connected, when too much waits for it already, or when no frame can hold it.
-    pub fn send(&self, to: Pair, item: Outbound) -> Result<(), Outbound> {
+    pub fn send(&self, to: PeerShard, item: Outbound) -> Result<(), Outbound> {
         let peers = self.peers.borrow();
         let Some(peer) = peers.get(&to).filter(|peer| peer.is_up.get()) else { return Err(item) };
         if let Outbound::Message(envelope) = &item {
@@ -174,16 +174,16 @@ impl<N: Net> Exchanger<N> {
         Some(event)
     }
 
-    /// One tick has passed.
-    pub fn tick(&self) {
+    /// One beat has passed.
+    pub fn beat(&self) {
         self.now.set(self.now.get() + 1);
-        self.book.borrow_mut().tick();
-        self.arrivals.tick(self.now.get());
-        self.peers.borrow().values().for_each(|peer| peer.leash.tick(self.now.get()));
+        self.book.borrow_mut().beat();
+        self.arrivals.beat(self.now.get());
+        self.peers.borrow().values().for_each(|peer| peer.leash.beat(self.now.get()));
     }
 
     /// Whether `send` reaches the peer, and whether it reaches us.
-    pub fn is_connected(&self, peer: Pair) -> (bool, bool) {
+    pub fn is_connected(&self, peer: PeerShard) -> (bool, bool) {
         let outbound = self.peers.borrow().get(&peer).is_some_and(|peer| peer.is_up.get());
         (outbound, self.arrivals.is_connected(peer))
     }
@@ -206,15 +206,15 @@ impl<N: Net> Exchanger<N> {
         self.now.get()
     }
 
-    pub(crate) fn in_ticks(&self, ticks: u64) -> u64 {
-        self.now.get() + ticks
+    pub(crate) fn in_beats(&self, beats: u64) -> u64 {
+        self.now.get() + beats
     }
 
     pub(crate) fn node(&self) -> NodeId {
         self.local.borrow().node
     }
 
-    pub(crate) fn address(&self, peer: Pair) -> Result<String, &'static str> {
+    pub(crate) fn address(&self, peer: PeerShard) -> Result<String, &'static str> {
         self.registry.borrow().address(peer)
     }
 
@@ -286,7 +286,7 @@ impl<N: Net> Exchanger<N> {
 
     /// Says why a connection ended, if that is news; `peer` is `None` for one that never said whose
     /// it is.
-    pub(crate) fn ended(&self, direction: Direction, peer: Option<Pair>, ended: &Ended) {
+    pub(crate) fn ended(&self, direction: Direction, peer: Option<PeerShard>, ended: &Ended) {
         if let (Some(peer), Ended::Refused { refusal, by_them }) = (peer, ended) {
             // Safety I2: one who has not met the others yet may learn from a peer's table that it
             // is not the one they know. One who acts was known to all, so such a table is old.
@@ -303,7 +303,11 @@ impl<N: Net> Exchanger<N> {
                 }
             }
             (_, None) => {
-                if self.journal.borrow_mut().is_time_for_a_stranger(self.now()) {
+                if self
+                    .journal
+                    .borrow_mut()
+                    .may_log_unidentified(self.now(), self.config.unidentified_log_beats)
+                {
                     tracing::warn!("closed a connection at the peer port: {ended}");
                 }
             }
@@ -331,7 +335,7 @@ impl<N: Net> Exchanger<N> {
     fn arrange(self: &Rc<Self>, node: NodeId) {
         let wanted = self.registry.borrow().wanted(node);
         let Some(wanted) = wanted else {
-            return self.keep(Pair::new(node, ShardId(0)), Want::Learning);
+            return self.keep(PeerShard::new(node, ShardId(0)), Want::Learning);
         };
         for peer in self.peers.borrow().values().filter(|peer| peer.pair.node == node) {
             // Who is only asked ends by its answer, which tells more than the number of shards.
@@ -339,10 +343,10 @@ impl<N: Net> Exchanger<N> {
                 peer.unwant();
             }
         }
-        wanted.iter().for_each(|shard| self.keep(Pair::new(node, *shard), Want::Sending));
+        wanted.iter().for_each(|shard| self.keep(PeerShard::new(node, *shard), Want::Sending));
     }
 
-    fn keep(self: &Rc<Self>, pair: Pair, want: Want) {
+    fn keep(self: &Rc<Self>, pair: PeerShard, want: Want) {
         if let Some(peer) = self.peers.borrow().get(&pair) {
             peer.want.set(want);
             return;
@@ -357,14 +361,14 @@ impl<N: Net> Exchanger<N> {
     }
 
     /// Ends the connections of a peer that has gone back (safety I4).
-    fn cut_off(&self, pair: Pair) {
+    fn cut_off(&self, pair: PeerShard) {
         self.arrivals.drop_peer(pair);
         if let Some(peer) = self.peers.borrow().get(&pair) {
             peer.leash.drop_it();
         }
     }
 
-    fn report_too_long(&self, to: Pair) {
+    fn report_too_long(&self, to: PeerShard) {
         let text = "an item is longer than frame_bytes_max";
         if self.journal.borrow_mut().is_news(Direction::Outbound, to, text) {
             tracing::error!(peer = %to, "not sent: {text}. Means: it is never delivered. Do: lower \

@@ -21,14 +21,14 @@ const SILENCE: u64 = 20;
 struct World {
     net: MemoryNet,
     executor: Executor,
-    nodes: BTreeMap<Pair, Rc<Exchanger<MemoryNet>>>,
+    nodes: BTreeMap<PeerShard, Rc<Exchanger<MemoryNet>>>,
 }
 
-fn at(node: u32) -> Pair {
-    Pair::new(NodeId(node), ShardId(0))
+fn at(node: u32) -> PeerShard {
+    PeerShard::new(NodeId(node), ShardId(0))
 }
 
-fn facts(pair: Pair, shards: u16) -> Facts {
+fn facts(pair: PeerShard, shards: u16) -> Facts {
     let node = pair.node;
     let boot = BootId(u64::from(node.0) * 100 + u64::from(pair.shard.0));
     Facts {
@@ -46,7 +46,7 @@ fn facts(pair: Pair, shards: u16) -> Facts {
 }
 
 fn config() -> ExchangerConfig {
-    ExchangerConfig { backoff_ticks_min: 2, backoff_ticks_max: 8, ..ExchangerConfig::default() }
+    ExchangerConfig { backoff_beats_min: 2, backoff_beats_max: 8, ..ExchangerConfig::default() }
 }
 
 impl World {
@@ -111,14 +111,14 @@ impl World {
         }
     }
 
-    fn tick(&mut self, ticks: u64) {
-        for _ in 0..ticks {
-            self.nodes.values().for_each(|exchanger| exchanger.tick());
+    fn beat(&mut self, beats: u64) {
+        for _ in 0..beats {
+            self.nodes.values().for_each(|exchanger| exchanger.beat());
             self.run();
         }
     }
 
-    fn poll(&mut self, pair: Pair) -> Vec<Event> {
+    fn poll(&mut self, pair: PeerShard) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.nodes[&pair].poll() {
             events.push(event);
@@ -283,7 +283,7 @@ fn the_first_shard_is_asked_how_many_there_are() {
     let mut world = World::new();
     world.start(facts(at(1), 1), config());
     for shard in 0..3 {
-        world.start(facts(Pair::new(NodeId(2), ShardId(shard)), 3), config());
+        world.start(facts(PeerShard::new(NodeId(2), ShardId(shard)), 3), config());
     }
     // Groups live on shards 1 and 2 there: the first shard is not needed.
     let only = |shards| (1..shards).map(ShardId).collect();
@@ -299,45 +299,48 @@ fn the_first_shard_is_asked_how_many_there_are() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(up, [1, 2].map(|shard| Pair::new(NodeId(2), ShardId(shard))));
+    assert_eq!(up, [1, 2].map(|shard| PeerShard::new(NodeId(2), ShardId(shard))));
     let events = world.poll(at(2));
     assert!(matches!(events[..], [Event::InboundUp(_), Event::InboundLost(_)]), "{events:?}");
     // What is wanted may change.
     world.nodes[&at(1)].want(NodeId(2), |_| vec![ShardId(0), ShardId(1)]);
     world.run();
     let events = world.poll(at(1));
-    assert!(events.contains(&Event::OutboundLost(Pair::new(NodeId(2), ShardId(2)))), "{events:?}");
-    world.tick(20);
+    assert!(
+        events.contains(&Event::OutboundLost(PeerShard::new(NodeId(2), ShardId(2)))),
+        "{events:?}"
+    );
+    world.beat(20);
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
 }
 
 /// The first shard of a node has stopped, and one of its peers has restarted since (the others go on).
 #[test]
 fn a_peer_that_dials_us_says_how_many_shards_there_are() {
-    let (mut world, second) = (World::new(), Pair::new(NodeId(2), ShardId(1)));
+    let (mut world, second) = (World::new(), PeerShard::new(NodeId(2), ShardId(1)));
     world.start(facts(at(1), 1), config());
     world.start(facts(second, 2), config());
     world.nodes[&at(1)].want(NodeId(2), |shards| (0..shards).map(ShardId).collect());
-    world.tick(20);
+    world.beat(20);
     assert!(!world.nodes[&at(1)].is_connected(second).0, "nobody has said that it is there");
     world.nodes[&second].want(NodeId(1), |_| vec![ShardId(0)]);
-    world.tick(20);
+    world.beat(20);
     assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
 }
 
 /// Its answer is the only one that says that it has met us (safety I2).
 #[test]
 fn the_first_shard_is_asked_even_if_another_has_said_how_many_there_are() {
-    let (mut world, second) = (World::new(), Pair::new(NodeId(2), ShardId(1)));
+    let (mut world, second) = (World::new(), PeerShard::new(NodeId(2), ShardId(1)));
     world.start(facts(at(1), 1), config());
     world.start(facts(second, 2), config());
     world.nodes[&at(1)].want(NodeId(2), |_| vec![ShardId(1)]);
     world.nodes[&second].want(NodeId(1), |_| vec![ShardId(0)]);
-    world.tick(20);
+    world.beat(20);
     assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
     world.poll(at(1));
     world.start(facts(at(2), 2), config());
-    world.tick(20);
+    world.beat(20);
     let events = world.poll(at(1));
     assert!(matches!(&events[..], [Event::Learned(facts)] if facts.pair() == at(2)), "{events:?}");
 }
@@ -349,14 +352,14 @@ fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
     world.want(1, 2);
     world.run();
     assert_eq!(world.net.dials(), 1);
-    world.tick(4);
+    world.beat(4);
     let early = world.net.dials();
     assert!(early >= 2, "the first pauses are short");
-    world.tick(80);
+    world.beat(80);
     let late = world.net.dials() - early;
-    assert!((10..=20).contains(&late), "{late} dials in 80 ticks with pauses of 4 to 8");
+    assert!((10..=20).contains(&late), "{late} dials in 80 beats with pauses of 4 to 8");
     world.start(facts(at(2), 1), config());
-    world.tick(8);
+    world.beat(8);
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
 }
 
@@ -365,18 +368,18 @@ fn a_connection_that_lived_for_a_while_is_dialled_again_soon() {
     let mut world = World::new();
     world.start(facts(at(1), 1), config());
     world.want(1, 2);
-    world.tick(80);
+    world.beat(80);
     world.start(facts(at(2), 1), config());
-    world.tick(8);
+    world.beat(8);
     world.net.cut(0);
     world.run();
-    world.tick(3);
+    world.beat(3);
     assert!(!world.nodes[&at(1)].is_connected(at(2)).0, "it was lost at once: a long pause");
-    world.tick(8);
-    world.tick(2 * config().backoff_ticks_max);
+    world.beat(8);
+    world.beat(2 * config().backoff_beats_max);
     world.net.cut(1);
     world.run();
-    world.tick(2);
+    world.beat(2);
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
 }
 
@@ -389,9 +392,9 @@ fn a_dial_that_never_ends_is_given_up() {
     world.want(1, 2);
     world.run();
     world.net.set_silent(false);
-    world.tick(config().handshake_ticks - 1);
+    world.beat(config().handshake_beats - 1);
     assert_eq!(world.net.dials(), 1);
-    world.tick(10);
+    world.beat(10);
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
 }
 
@@ -402,10 +405,10 @@ fn a_new_address_is_used_for_the_next_dial() {
     world.nodes[&at(1)].set_address(NodeId(2), "host".into(), 9999);
     world.start(facts(at(2), 1), config());
     world.want(1, 2);
-    world.tick(20);
+    world.beat(20);
     assert!(!world.nodes[&at(1)].is_connected(at(2)).0);
     world.nodes[&at(1)].set_address(NodeId(2), "host".into(), 2000);
-    world.tick(8);
+    world.beat(8);
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
 }
 
@@ -418,7 +421,7 @@ fn a_lost_connection_is_told_to_both_and_dialled_again() {
     assert_eq!(world.poll(at(2)), [Event::InboundLost(at(1))]);
     let item = message(1, 2, 1, 0);
     assert_eq!(world.send(1, 2, item.clone()), Err(item));
-    world.tick(8);
+    world.beat(8);
     assert!(matches!(world.poll(at(1))[..], [Event::OutboundUp(_)]));
     assert!(matches!(world.poll(at(2))[..], [Event::InboundUp(_)]));
 }
@@ -429,7 +432,7 @@ fn what_was_not_written_is_lost_with_its_connection() {
     world.send(1, 2, message(1, 2, 1, 10)).unwrap();
     world.net.cut(0);
     world.run();
-    world.tick(8);
+    world.beat(8);
     world.flush(1, 0);
     world.send(1, 2, message(1, 2, 2, 10)).unwrap();
     world.flush(1, 0);
@@ -459,11 +462,11 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
         assert!(taken < 20);
     }
     assert!(taken >= 8, "{taken}");
-    world.tick(config().stall_ticks - 1);
+    world.beat(config().stall_beats - 1);
     assert_eq!(world.poll(at(1)), []);
-    world.tick(1);
+    world.beat(1);
     assert_eq!(world.poll(at(1)), [Event::OutboundLost(at(2))]);
-    world.tick(8);
+    world.beat(8);
     assert!(world.nodes[&at(1)].is_connected(at(2)).0);
     world.send(1, 2, message(1, 2, 1, 1000)).unwrap();
 }
@@ -475,7 +478,7 @@ fn a_slow_peer_is_not_dropped_while_it_takes_bytes() {
     world.net.stall(0, true);
     world.flush(1, 0);
     for _ in 0..3 {
-        world.tick(config().stall_ticks - 1);
+        world.beat(config().stall_beats - 1);
         world.net.set_budget(0, Some((1 << 20) + 100));
         world.run();
     }
@@ -483,7 +486,7 @@ fn a_slow_peer_is_not_dropped_while_it_takes_bytes() {
     assert!(matches!(&world.poll(at(2))[..], [Event::Messages(_, all)] if all.len() == 1));
     // With nothing to write, silence is no stall.
     world.net.stall(0, true);
-    world.tick(config().stall_ticks + 1);
+    world.beat(config().stall_beats + 1);
     assert_eq!(world.poll(at(1)), []);
 }
 
@@ -502,7 +505,7 @@ fn an_inbox_that_is_full_stops_the_readers_until_it_is_polled() {
     let waiting = world.nodes[&at(2)].inbox.borrow().len();
     assert!(waiting < 10, "{waiting} events wait in 5,000 bytes");
     // However long it takes: we are slow, not they.
-    world.tick(config().idle_ticks + 1);
+    world.beat(config().idle_beats + 1);
     let mut groups = Vec::new();
     for event in world.poll(at(2)) {
         assert!(!matches!(event, Event::InboundLost(_)));
@@ -610,9 +613,9 @@ fn a_half_hello_is_waited_for_and_then_closed() {
             assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
         });
         world.run();
-        world.tick(config().handshake_ticks - 1);
+        world.beat(config().handshake_beats - 1);
         assert!(world.net.is_open(connection));
-        world.tick(1);
+        world.beat(1);
         assert!(!world.net.is_open(connection));
     }
     assert_eq!(world.poll(at(2)), []);
@@ -634,7 +637,7 @@ fn handshakes_at_a_time_are_bounded() {
     let open: Vec<_> = (0..5).map(|at| world.net.is_open(at)).collect();
     assert_eq!(open, [true, true, true, false, false]);
     // They give way to others in time.
-    world.tick(config().handshake_ticks);
+    world.beat(config().handshake_beats);
     assert!(world.greet(&hello(facts(at(1), 1))).is_ok());
 }
 
@@ -661,14 +664,14 @@ fn a_connection_that_breaks_the_protocol_later_is_closed() {
 #[test]
 fn an_idle_connection_is_dropped_after_long() {
     let mut world = World::pair();
-    world.tick(config().idle_ticks - 1);
+    world.beat(config().idle_beats - 1);
     world.send(1, 2, Outbound::Heartbeat(heartbeat(1))).unwrap();
     world.flush(1, 0);
     world.poll(at(2));
     world.poll(at(1));
-    world.tick(config().idle_ticks - 1);
+    world.beat(config().idle_beats - 1);
     assert!(!world.poll(at(2)).contains(&Event::InboundLost(at(1))));
-    world.tick(1);
+    world.beat(1);
     assert!(world.poll(at(2)).contains(&Event::InboundLost(at(1))));
 }
 
@@ -747,7 +750,7 @@ fn another_life_of_a_nodes_directory_is_refused_by_both_sides() {
     world.run();
     world.poll(at(2));
     world.start(wiped, config());
-    world.tick(8);
+    world.beat(8);
     let events = world.poll(at(1));
     let told = Event::Refused { peer: at(2), by_them: true, refusal: expected };
     assert!(events.contains(&told), "the wiped one learns it from the hello: {events:?}");
@@ -788,7 +791,7 @@ fn the_engine_is_notified_of_drivers_and_of_the_first_event() {
     world.run();
     assert_eq!(notified.get(), 2, "what waits already was told of");
     assert_eq!(world.poll(at(1)).len(), 2);
-    world.tick(8);
+    world.beat(8);
     assert_eq!(notified.get(), 3);
 }
 
@@ -807,9 +810,9 @@ fn a_restarted_peer_is_held_off_until_its_old_connection_is_silent() {
         held_off: BootId(555),
     };
     assert_eq!(world.greet(&hello(restarted.clone())), Err(held_off));
-    world.tick(SILENCE);
+    world.beat(SILENCE);
     assert_eq!(world.greet(&hello(restarted.clone())), Err(held_off));
-    world.tick(1);
+    world.beat(1);
     assert!(world.greet(&hello(restarted)).is_ok());
 }
 
@@ -831,7 +834,7 @@ fn a_process_that_wakes_after_its_successor_was_admitted_is_not_heard() {
         while reader.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
     });
     world.run();
-    world.tick(SILENCE + 1);
+    world.beat(SILENCE + 1);
     let mut successor = facts(at(1), 1);
     successor.starts.push(Start { number: 2, boot: BootId(555), kept: Sequence(3) });
     world.start(successor, config());
@@ -869,7 +872,7 @@ fn a_directory_that_went_back_is_fenced_and_told_so() {
     let mut world = World::pair();
     world.send(1, 2, Outbound::Heartbeat(heartbeat(1))).unwrap();
     world.flush(1, 50);
-    world.tick(SILENCE + 1);
+    world.beat(SILENCE + 1);
     let old = world.nodes.remove(&at(1)).unwrap();
     old.stop();
     world.run();
@@ -901,7 +904,7 @@ fn a_directory_that_went_back_is_fenced_and_told_so() {
 #[test]
 fn what_went_back_loses_the_connections_it_still_has() {
     let mut world = World::pair();
-    world.tick(SILENCE + 1);
+    world.beat(SILENCE + 1);
     let mut back = facts(at(1), 1);
     back.starts[0].boot = BootId(999);
     assert!(matches!(world.greet(&hello(back)), Err(Refusal::WentBack { .. })));
@@ -909,7 +912,7 @@ fn what_went_back_loses_the_connections_it_still_has() {
     assert!(events.contains(&Event::InboundLost(at(1))), "{events:?}");
     assert!(events.contains(&Event::OutboundLost(at(1))), "{events:?}");
     // The process that was connected cannot come back either: it is the same identity.
-    world.tick(20);
+    world.beat(20);
     assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
 }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     Answer, Facts, Forward, ForwardAnswer, ForwardKind, ForwardReply, Heartbeat, Hello,
-    HelloAnswer, Outbound, Outcome, Pair, Refusal, VERSIONS,
+    HelloAnswer, Outbound, Outcome, PeerShard, Refusal, VERSIONS,
     frame::{self, Kind},
     outbox::Outbox,
     wire,
@@ -70,7 +70,7 @@ fn generated() -> String {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         text += &format!("{name} {hex}\n");
     };
-    let wanted = Pair::new(NodeId(2), ShardId(0));
+    let wanted = PeerShard::new(NodeId(2), ShardId(0));
     let greeting = Hello { versions: VERSIONS, wanted, facts: facts() };
     line("hello", &hello(Kind::Hello, |out| greeting.encode(out)));
     let accepted = HelloAnswer::Accepted { version: 1, facts: facts() };

@@ -18,7 +18,7 @@
 
 use crate::{
     codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint},
-    event::Pair,
+    event::PeerShard,
     refusal::{self, Refusal},
 };
 use bytes::Bytes;
@@ -57,8 +57,8 @@ pub struct Facts {
 
 impl Facts {
     /// Which shard of which node it is.
-    pub fn pair(&self) -> Pair {
-        Pair { node: self.node, shard: self.shard }
+    pub fn pair(&self) -> PeerShard {
+        PeerShard { node: self.node, shard: self.shard }
     }
 
     /// The start that it is in.
@@ -140,7 +140,7 @@ pub struct Hello {
     /// The lowest and highest version of the protocol that it speaks.
     pub versions: (u16, u16),
     /// Whom it wants, so that a wrong address is noticed.
-    pub wanted: Pair,
+    pub wanted: PeerShard,
     /// Who it is.
     pub facts: Facts,
 }
@@ -161,7 +161,7 @@ impl Hello {
         if common_version(versions).is_none() {
             return Ok(Err(Refusal::Version { theirs: versions, ours: VERSIONS }));
         }
-        let wanted = Pair { node: fields.node()?, shard: fields.shard()? };
+        let wanted = PeerShard { node: fields.node()?, shard: fields.shard()? };
         let hello = Self { versions, wanted, facts: Facts::decode(&mut fields)? };
         fields.finish()?;
         Ok(Ok(hello))
@@ -229,7 +229,7 @@ impl Answer {
 
 /// Whether the listener is whom the dialler wanted, and belongs to it. The counterpart of
 /// [`Hello::check`].
-pub(crate) fn check_answer(theirs: &Facts, wanted: Pair, ours: &Facts) -> Result<(), Refusal> {
+pub(crate) fn check_answer(theirs: &Facts, wanted: PeerShard, ours: &Facts) -> Result<(), Refusal> {
     check_cluster(theirs, ours)?;
     if theirs.node != wanted.node {
         return Err(Refusal::WrongNode { wanted: wanted.node, here: theirs.node });

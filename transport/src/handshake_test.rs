@@ -20,7 +20,7 @@ fn facts(node: u32) -> Facts {
 }
 
 fn hello() -> Hello {
-    Hello { versions: VERSIONS, wanted: Pair::new(NodeId(2), ShardId(1)), facts: facts(1) }
+    Hello { versions: VERSIONS, wanted: PeerShard::new(NodeId(2), ShardId(1)), facts: facts(1) }
 }
 
 fn bytes_of(encode: impl FnOnce(&mut Vec<u8>)) -> Bytes {
@@ -151,7 +151,7 @@ fn a_table_that_knows_another_life_of_ours_ends_us() {
 #[test]
 fn an_answer_of_another_than_was_wanted_is_refused() {
     let ours = facts(1);
-    let at = |node, shard| Pair::new(NodeId(node), ShardId(shard));
+    let at = |node, shard| PeerShard::new(NodeId(node), ShardId(shard));
     let wanted = |pair| check_answer(&facts(2), pair, &ours);
     assert!(matches!(wanted(at(3, 1)), Err(Refusal::WrongNode { .. })));
     assert!(matches!(wanted(at(2, 0)), Err(Refusal::WrongShard { .. })));

@@ -11,7 +11,7 @@
 use crate::{
     codec::Malformed,
     connection::{self, Ended},
-    event::{Event, Pair},
+    event::{Event, PeerShard},
     exchanger::Exchanger,
     forward::{Forward, ForwardReply},
     frame::{Decoder, Frame, HEADER_BYTES, Kind},
@@ -37,16 +37,16 @@ pub(crate) struct Arrivals {
     /// All inbound connections in the order they came, strangers too.
     leashes: RefCell<BTreeMap<u64, Rc<Leash>>>,
     /// The connection that speaks for each peer.
-    current: RefCell<BTreeMap<Pair, u64>>,
+    current: RefCell<BTreeMap<PeerShard, u64>>,
     /// Connections whose handshake is not done.
     strangers: Cell<usize>,
     next: Cell<u64>,
 }
 
 impl Arrivals {
-    pub(crate) fn tick(&self, now: u64) {
-        self.accepting.tick(now);
-        self.leashes.borrow().values().for_each(|leash| leash.tick(now));
+    pub(crate) fn beat(&self, now: u64) {
+        self.accepting.beat(now);
+        self.leashes.borrow().values().for_each(|leash| leash.beat(now));
     }
 
     pub(crate) fn stop(&self) {
@@ -54,12 +54,12 @@ impl Arrivals {
         self.leashes.borrow().values().for_each(|leash| leash.drop_it());
     }
 
-    pub(crate) fn is_connected(&self, peer: Pair) -> bool {
+    pub(crate) fn is_connected(&self, peer: PeerShard) -> bool {
         self.current.borrow().contains_key(&peer)
     }
 
     /// Ends the connection that speaks for `peer`.
-    pub(crate) fn drop_peer(&self, peer: Pair) {
+    pub(crate) fn drop_peer(&self, peer: PeerShard) {
         let current = self.current.borrow().get(&peer).copied();
         if let Some(id) = current {
             self.leashes.borrow()[&id].drop_it();
@@ -74,7 +74,7 @@ impl Arrivals {
 
     /// Connection `id` speaks for `peer` from now on, if none that came later does. The one that
     /// did until now is dropped.
-    fn install(&self, id: u64, peer: Pair) -> Installed {
+    fn install(&self, id: u64, peer: PeerShard) -> Installed {
         let before = self.current.borrow().get(&peer).copied();
         if before.is_some_and(|before| before > id) {
             return Installed::Late;
@@ -90,12 +90,12 @@ impl Arrivals {
         }
     }
 
-    fn is_current(&self, id: u64, peer: Pair) -> bool {
+    fn is_current(&self, id: u64, peer: PeerShard) -> bool {
         self.current.borrow().get(&peer) == Some(&id)
     }
 
     /// Connection `id` is over; whether it spoke for `peer` until now.
-    fn close(&self, id: u64, peer: Option<Pair>) -> bool {
+    fn close(&self, id: u64, peer: Option<PeerShard>) -> bool {
         self.leashes.borrow_mut().remove(&id);
         let was_current = peer.is_some_and(|peer| self.is_current(id, peer));
         if let Some(peer) = peer.filter(|_| was_current) {
@@ -120,7 +120,7 @@ pub(crate) async fn accept<N: Net>(exchanger: Rc<Exchanger<N>>, mut listener: N:
             Ok(Err(error)) => {
                 exchanger.ended(Direction::Inbound, None, &error.into());
                 // Out of file descriptors, say: trying again at once would spin.
-                accepting.set_deadline(Some(exchanger.in_ticks(1)));
+                accepting.set_deadline(Some(exchanger.in_beats(1)));
                 let _ = accepting.hold(std::future::pending::<()>()).await;
                 if !accepting.is_dropped() {
                     accepting.renew();
@@ -141,7 +141,7 @@ fn welcome<N: Net>(exchanger: &Rc<Exchanger<N>>, reader: N::Reader, writer: N::W
     }
     strangers.set(strangers.get() + 1);
     let leash = Rc::new(Leash::default());
-    leash.set_deadline(Some(exchanger.in_ticks(exchanger.config.handshake_ticks)));
+    leash.set_deadline(Some(exchanger.in_beats(exchanger.config.handshake_beats)));
     let id = exchanger.arrivals.open(&leash);
     let connection = Connection { id, leash, reader, decoder: Decoder::new(HELLO_BYTES_MAX) };
     exchanger.spawn(connection.run(exchanger.clone(), writer));
@@ -182,7 +182,7 @@ impl<N: Net> Connection<N> {
         &mut self,
         exchanger: &Exchanger<N>,
         writer: &mut N::Writer,
-        peer: &mut Option<Pair>,
+        peer: &mut Option<PeerShard>,
     ) -> Result<Facts, Ended> {
         // What becomes of it is an event, and strangers shall not fill the inbox with those.
         room(exchanger).await;
@@ -225,7 +225,7 @@ impl<N: Net> Connection<N> {
         loop {
             self.leash.set_deadline(None);
             self.leash.hold(room(exchanger)).await?;
-            self.leash.set_deadline(Some(exchanger.in_ticks(exchanger.config.idle_ticks)));
+            self.leash.set_deadline(Some(exchanger.in_beats(exchanger.config.idle_beats)));
             let read = connection::read_frame(&mut self.reader, &mut self.decoder);
             let frame = self.leash.hold(read).await??;
             if !exchanger.saw(facts, frame.durable) {
@@ -241,7 +241,11 @@ async fn room<N: Net>(exchanger: &Exchanger<N>) {
 }
 
 /// The items of a frame become events; nothing of it does if any item is malformed.
-fn hand_in<N: Net>(exchanger: &Exchanger<N>, peer: Pair, frame: Frame) -> Result<(), Malformed> {
+fn hand_in<N: Net>(
+    exchanger: &Exchanger<N>,
+    peer: PeerShard,
+    frame: Frame,
+) -> Result<(), Malformed> {
     let bytes = HEADER_BYTES + frame.body.len();
     match frame.kind {
         Kind::Messages => {

@@ -1,7 +1,8 @@
 //! Says each thing about a peer once: a line is logged when it differs from the last one of that
-//! peer, and strangers share one line in a while. Decides only; the caller logs.
+//! peer, and connections that never said whose they are share one line in a while. The journal only
+//! decides; the caller logs.
 
-use crate::event::Pair;
+use crate::event::PeerShard;
 use std::collections::BTreeMap;
 
 /// The direction of a connection.
@@ -15,18 +16,17 @@ pub(crate) enum Direction {
 
 #[derive(Default)]
 pub(crate) struct Journal {
-    last: BTreeMap<(Direction, Pair), String>,
-    /// The tick of the last line about a stranger.
-    stranger: Option<u64>,
+    last: BTreeMap<(Direction, PeerShard), String>,
+    /// The beat of the last line about a connection that never said whose it is.
+    unidentified: Option<u64>,
 }
 
 /// Those who connect may call themselves anything: beyond this many names, all are forgotten.
 const NAMES_MAX: usize = 1024;
-const STRANGER_TICKS: u64 = 500;
 
 impl Journal {
     /// Whether `text` is news about the connection to or from `peer`.
-    pub(crate) fn is_news(&mut self, direction: Direction, peer: Pair, text: &str) -> bool {
+    pub(crate) fn is_news(&mut self, direction: Direction, peer: PeerShard, text: &str) -> bool {
         let key = (direction, peer);
         if self.last.get(&key).is_some_and(|last| last == text) {
             return false;
@@ -38,11 +38,12 @@ impl Journal {
         true
     }
 
-    /// Whether something about a connection that never said whose it is may be said at tick `now`.
-    pub(crate) fn is_time_for_a_stranger(&mut self, now: u64) -> bool {
-        let is_time = self.stranger.is_none_or(|last| now - last >= STRANGER_TICKS);
+    /// Whether a connection that never said whose it is may get a line at beat `now`: one line in
+    /// `pause` beats is enough for all of them.
+    pub(crate) fn may_log_unidentified(&mut self, now: u64, pause: u64) -> bool {
+        let is_time = self.unidentified.is_none_or(|last| now - last >= pause);
         if is_time {
-            self.stranger = Some(now);
+            self.unidentified = Some(now);
         }
         is_time
     }
@@ -56,7 +57,7 @@ mod tests {
     #[test]
     fn only_changes_are_news() {
         let mut journal = Journal::default();
-        let peer = Pair::new(NodeId(1), ShardId(0));
+        let peer = PeerShard::new(NodeId(1), ShardId(0));
         let mut news = |text| journal.is_news(Direction::Outbound, peer, text);
         let said = ["refused", "refused", "up", "refused"].map(&mut news);
         assert_eq!(said, [true, false, true, true]);
@@ -64,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded_and_strangers_share_a_line() {
+    fn names_are_bounded_and_unidentified_connections_share_a_line() {
         let mut journal = Journal::default();
         for node in 0..5000 {
-            journal.is_news(Direction::Inbound, Pair::new(NodeId(node), ShardId(0)), "x");
+            journal.is_news(Direction::Inbound, PeerShard::new(NodeId(node), ShardId(0)), "x");
         }
         assert!(journal.last.len() <= NAMES_MAX);
-        assert!(journal.is_time_for_a_stranger(7));
-        assert!(!journal.is_time_for_a_stranger(7 + STRANGER_TICKS - 1));
-        assert!(journal.is_time_for_a_stranger(7 + STRANGER_TICKS));
+        assert!(journal.may_log_unidentified(7, 50));
+        assert!(!journal.may_log_unidentified(7 + 49, 50));
+        assert!(journal.may_log_unidentified(7 + 50, 50));
     }
 }

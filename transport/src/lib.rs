@@ -10,7 +10,7 @@
 //! dialler writes and the other side reads, once the handshake has said who both are.
 //!
 //! The crate has no thread, no clock and no spawn: the engine runs the futures of
-//! [`Exchanger::take_drivers`] and calls [`Exchanger::tick`].
+//! [`Exchanger::take_drivers`] and calls [`Exchanger::beat`].
 #![forbid(unsafe_code)]
 
 mod config;
@@ -46,7 +46,7 @@ mod memory;
 
 pub use codec::Malformed;
 pub use config::ExchangerConfig;
-pub use event::{Event, Outbound, Pair};
+pub use event::{Event, Outbound, PeerShard};
 pub use exchanger::{Driver, Exchanger};
 pub use forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply, Outcome};
 pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};

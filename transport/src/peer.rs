@@ -1,7 +1,7 @@
 //! One shard of another node, and the connection on which we write to it.
 //!
 //! ```text
-//!        ┌──────────── pause: ticks, doubled by each failure, with jitter ◄────────┐
+//!        ┌──────────── pause: beats, doubled by each failure, with jitter ◄────────┐
 //!        ▼                                                                          │
 //!      dial ──► hello ──► answer ──► up: write what waits, once per flush ──► lost ─┘
 //! ```
@@ -10,7 +10,7 @@
 
 use crate::{
     connection::{self, Ended},
-    event::{Event, Pair},
+    event::{Event, PeerShard},
     exchanger::Exchanger,
     frame::{Decoder, Kind},
     handshake::{self, Answer, Facts, HELLO_BYTES_MAX, Hello, VERSIONS},
@@ -28,7 +28,7 @@ use std::{
 
 /// A peer that we dial.
 pub(crate) struct Peer {
-    pub(crate) pair: Pair,
+    pub(crate) pair: PeerShard,
     pub(crate) want: Cell<Want>,
     /// The handshake is done and the connection not yet lost.
     pub(crate) is_up: Cell<bool>,
@@ -41,7 +41,7 @@ pub(crate) struct Peer {
     pub(crate) leash: Leash,
     /// In a row.
     failures: Cell<u32>,
-    /// The tick at which the connection came up, if this attempt's did.
+    /// The beat at which the connection came up, if this attempt's did.
     up_since: Cell<Option<u64>>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Want {
 const WRITE_BYTES: usize = 1 << 20;
 
 impl Peer {
-    pub(crate) fn new(pair: Pair, want: Want, outbox: Outbox) -> Self {
+    pub(crate) fn new(pair: PeerShard, want: Want, outbox: Outbox) -> Self {
         Self {
             pair,
             want: Cell::new(want),
@@ -82,7 +82,7 @@ impl Peer {
 
     /// Half of the pause is fixed and half is drawn, so that nodes that failed together do not try
     /// together.
-    fn pause_ticks(&self, seed: u64, min: u64, max: u64) -> u64 {
+    fn pause_beats(&self, seed: u64, min: u64, max: u64) -> u64 {
         let failures = self.failures.get();
         let pause = min.saturating_mul(1 << failures.min(32)).min(max);
         let place = u64::from(self.pair.node.0) << 16 | u64::from(self.pair.shard.0);
@@ -107,7 +107,7 @@ async fn attempt<N: Net>(
     exchanger: &Rc<Exchanger<N>>,
     peer: &Peer,
 ) -> Result<std::convert::Infallible, Ended> {
-    peer.leash.set_deadline(Some(exchanger.in_ticks(exchanger.config.handshake_ticks)));
+    peer.leash.set_deadline(Some(exchanger.in_beats(exchanger.config.handshake_beats)));
     let (mut reader, mut writer, facts) = peer.leash.hold(dial(exchanger, peer)).await??;
     peer.leash.set_deadline(None);
     let was_learning = peer.want.get() == Want::Learning;
@@ -169,7 +169,7 @@ async fn write<N: Net>(
         peer.leash.hold(peer.ready.wait()).await?;
         let bytes = peer.outbox.borrow_mut().take(exchanger.durable.get());
         for piece in bytes.chunks(WRITE_BYTES) {
-            peer.leash.set_deadline(Some(exchanger.in_ticks(exchanger.config.stall_ticks)));
+            peer.leash.set_deadline(Some(exchanger.in_beats(exchanger.config.stall_beats)));
             peer.leash.hold(writer.write_all(piece)).await??;
         }
         peer.outbox.borrow_mut().written(bytes);
@@ -181,16 +181,16 @@ async fn pause<N: Net>(exchanger: &Exchanger<N>, peer: &Peer) {
     // A connection that lived for a while has earned a fresh start; one that is dropped at once,
     // again and again, has not.
     let lived = peer.up_since.take().map_or(0, |since| exchanger.now() - since);
-    if lived >= 2 * config.backoff_ticks_max {
+    if lived >= 2 * config.backoff_beats_max {
         peer.failures.set(0);
     }
-    let ticks = peer.pause_ticks(config.seed, config.backoff_ticks_min, config.backoff_ticks_max);
+    let beats = peer.pause_beats(config.seed, config.backoff_beats_min, config.backoff_beats_max);
     peer.failures.set(peer.failures.get().saturating_add(1));
     if peer.want.get() == Want::Nothing {
         return;
     }
     peer.leash.renew();
-    peer.leash.set_deadline(Some(exchanger.in_ticks(ticks)));
+    peer.leash.set_deadline(Some(exchanger.in_beats(beats)));
     let _ = peer.leash.hold(future::pending::<()>()).await;
 }
 
@@ -201,19 +201,20 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound_and_differ_between_peers() {
-        let peer =
-            |node| Peer::new(Pair::new(NodeId(node), ShardId(0)), Want::Sending, Outbox::new(1, 1));
+        let peer = |node| {
+            Peer::new(PeerShard::new(NodeId(node), ShardId(0)), Want::Sending, Outbox::new(1, 1))
+        };
         let pauses = |peer: &Peer| -> Vec<u64> {
             let pause = |failures| {
                 peer.failures.set(failures);
-                peer.pause_ticks(9, 4, 64)
+                peer.pause_beats(9, 4, 64)
             };
             (0..40).map(pause).collect()
         };
         let one = pauses(&peer(1));
-        for (failures, ticks) in one.iter().enumerate() {
+        for (failures, beats) in one.iter().enumerate() {
             let most = (4u64 << failures.min(10)).min(64);
-            assert!((most / 2..=most).contains(ticks), "{failures} failures: {ticks}");
+            assert!((most / 2..=most).contains(beats), "{failures} failures: {beats}");
         }
         assert_eq!(one, pauses(&peer(1)));
         assert_ne!(one, pauses(&peer(2)));

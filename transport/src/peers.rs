@@ -10,7 +10,7 @@
 //! ```
 
 use crate::{
-    event::Pair,
+    event::PeerShard,
     handshake::Facts,
     refusal::{GoneBack, Refusal},
 };
@@ -24,10 +24,10 @@ pub struct PeerBook {
     peers: BTreeMap<Identity, Known>,
     /// Those whose memory has changed since the engine last took the changes.
     changed: BTreeSet<Identity>,
-    /// Counts ticks.
+    /// Counts beats.
     now: u64,
-    /// A boot id that was not heard for as many ticks is no obstacle to another.
-    silence_ticks: u64,
+    /// A boot id that was not heard for as many beats is no obstacle to another.
+    silence_beats: u64,
 }
 
 /// One shard's data directory.
@@ -43,18 +43,18 @@ struct Known {
 
 impl PeerBook {
     /// `members` are all nodes that may connect, each with its incarnation if it is known already;
-    /// `memories` is what recovery found; `silence_ticks` are two heartbeats (safety I5).
+    /// `memories` is what recovery found; `silence_beats` are two heartbeats (safety I5).
     pub fn new(
         members: impl IntoIterator<Item = (NodeId, Option<Incarnation>)>,
         memories: impl IntoIterator<Item = PeerMemory>,
-        silence_ticks: u64,
+        silence_beats: u64,
     ) -> Self {
         let mut book = Self {
             members: members.into_iter().collect(),
             peers: BTreeMap::new(),
             changed: BTreeSet::new(),
             now: 0,
-            silence_ticks,
+            silence_beats,
         };
         for memory in memories {
             let known = Known { memory, starts: Vec::new(), live: None };
@@ -135,7 +135,7 @@ impl PeerBook {
     /// (safety I5).
     pub fn saw(
         &mut self,
-        peer: Pair,
+        peer: PeerShard,
         incarnation: Incarnation,
         boot: BootId,
         durable: Sequence,
@@ -166,8 +166,8 @@ impl PeerBook {
         self.peers.values().map(|known| known.memory)
     }
 
-    /// One tick has passed.
-    pub fn tick(&mut self) {
+    /// One beat has passed.
+    pub fn beat(&mut self) {
         self.now += 1;
     }
 
@@ -189,7 +189,7 @@ impl PeerBook {
     fn check_live(&self, known: &Known, facts: &Facts) -> Result<(), Refusal> {
         let boot = facts.start().boot;
         match known.live {
-            Some((live, heard)) if live != boot && self.now - heard <= self.silence_ticks => {
+            Some((live, heard)) if live != boot && self.now - heard <= self.silence_beats => {
                 purlin_rsm::sometimes!("second boot id held off");
                 let (node, shard) = (facts.node, facts.shard);
                 Err(Refusal::DuplicateBoot { node, shard, live, held_off: boot })

@@ -36,7 +36,7 @@ fn meet(book: &mut PeerBook, facts: &Facts, durable: u64) {
 }
 
 fn silence(book: &mut PeerBook) {
-    (0..=SILENCE).for_each(|_| book.tick());
+    (0..=SILENCE).for_each(|_| book.beat());
 }
 
 fn gone_back(book: &mut PeerBook, starts: &[Start]) -> GoneBack {
@@ -83,7 +83,7 @@ fn a_stranger_is_no_member_until_the_table_names_it() {
 fn starts_that_go_on_are_welcome() {
     let mut book = book();
     meet(&mut book, &facts(7, &[start(1, 10, 0)]), 5);
-    assert!(book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50)));
+    assert!(book.saw(PeerShard::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50)));
     silence(&mut book);
     // Kept exactly what was durable, and two starts that we never saw.
     let starts = [start(1, 10, 0), start(2, 20, 50), start(3, 30, 50), start(4, 40, 80)];
@@ -129,7 +129,7 @@ fn a_directory_whose_remembered_start_was_another_process_is_fenced() {
 fn a_directory_that_lost_durable_batches_is_fenced() {
     let mut book = book();
     meet(&mut book, &facts(7, &[start(1, 10, 0)]), 0);
-    assert!(book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50)));
+    assert!(book.saw(PeerShard::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(50)));
     silence(&mut book);
     let (durable, kept) = (Sequence(50), Sequence(49));
     assert_eq!(
@@ -168,13 +168,13 @@ fn what_a_start_kept_is_remembered_as_durable() {
 #[test]
 fn the_second_of_two_live_boots_waits_for_the_silence_of_the_first() {
     let mut book = book();
-    let peer = Pair::new(A, ShardId(0));
+    let peer = PeerShard::new(A, ShardId(0));
     meet(&mut book, &facts(7, &[start(1, 10, 0)]), 0);
     let second = facts(7, &[start(1, 10, 0), start(2, 20, 30)]);
     let (node, shard, live, held_off) = (A, ShardId(0), BootId(10), BootId(20));
     let refusal = Refusal::DuplicateBoot { node, shard, live, held_off };
     for _ in 0..3 {
-        (0..SILENCE).for_each(|_| book.tick());
+        (0..SILENCE).for_each(|_| book.beat());
         assert_eq!(book.check(&second), Err(refusal));
         // Trying does not prolong it, being heard does.
         assert!(book.saw(peer, Incarnation(7), BootId(10), Sequence(20)));
@@ -191,7 +191,7 @@ fn the_second_of_two_live_boots_waits_for_the_silence_of_the_first() {
 #[test]
 fn a_copy_of_a_running_directory_does_not_harm_the_original() {
     let mut book = book();
-    let peer = Pair::new(A, ShardId(0));
+    let peer = PeerShard::new(A, ShardId(0));
     let original = facts(7, &[start(1, 10, 0), start(2, 20, 30)]);
     meet(&mut book, &original, 40);
     let copy = facts(7, &[start(1, 10, 0), start(2, 21, 30)]);
@@ -230,7 +230,7 @@ fn a_fence_holds_for_one_shard_of_one_life() {
     meet(&mut book, &facts(7, &[start(2, 10, 0)]), 0);
     silence(&mut book);
     gone_back(&mut book, &[start(1, 99, 0)]);
-    assert!(!book.saw(Pair::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(9)));
+    assert!(!book.saw(PeerShard::new(A, ShardId(0)), Incarnation(7), BootId(10), Sequence(9)));
     let other_shard = Facts { shard: ShardId(1), ..facts(7, &[start(1, 5, 0)]) };
     assert_eq!(book.check(&other_shard), Ok(()));
     book.set_table([(A, Incarnation(8))]);
@@ -240,7 +240,7 @@ fn a_fence_holds_for_one_shard_of_one_life() {
 #[test]
 fn what_is_remembered_survives_a_restart_of_the_one_who_remembers() {
     let mut first = book();
-    let peer = Pair::new(A, ShardId(0));
+    let peer = PeerShard::new(A, ShardId(0));
     meet(&mut first, &facts(7, &[start(3, 30, 0)]), 0);
     assert!(first.saw(peer, Incarnation(7), BootId(30), Sequence(50)));
     let memories = first.take_changes();

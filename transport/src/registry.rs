@@ -1,7 +1,7 @@
 //! Where the nodes listen, how many shards they have, and which of those are wanted (design D11).
 //! Pure.
 
-use crate::event::Pair;
+use crate::event::PeerShard;
 use purlin_rsm::{NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ impl Registry {
     }
 
     /// Where the shard listens, as `host:port`, or what is missing.
-    pub(crate) fn address(&self, peer: Pair) -> Result<String, &'static str> {
+    pub(crate) fn address(&self, peer: PeerShard) -> Result<String, &'static str> {
         let known = self.nodes.get(&peer.node).and_then(|known| known.address.as_ref());
         let (host, peer_port) = known.ok_or("its address is not known")?;
         let port = peer_port.checked_add(peer.shard.0).ok_or("its port would be over 65,535")?;
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn each_shard_has_the_port_of_its_number() {
         let mut registry = Registry::default();
-        let at = |node, shard| Pair::new(NodeId(node), ShardId(shard));
+        let at = |node, shard| PeerShard::new(NodeId(node), ShardId(shard));
         registry.set_address(NodeId(1), "host".into(), 7000);
         registry.set_address(NodeId(2), "::1".into(), 65_535);
         assert_eq!(registry.address(at(1, 3)).unwrap(), "host:7003");

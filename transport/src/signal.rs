@@ -42,7 +42,7 @@ impl Signal {
 /// or the connection is dropped from outside.
 #[derive(Default)]
 pub(crate) struct Leash {
-    /// The tick at which time is over.
+    /// The beat at which time is over.
     deadline: Cell<Option<u64>>,
     cut: Cell<Option<Cut>>,
     signal: Signal,
@@ -64,12 +64,12 @@ impl Leash {
         self.cut.set(None);
     }
 
-    /// Time is over at tick `deadline`, instead of what was said before.
+    /// Time is over at beat `deadline`, instead of what was said before.
     pub(crate) fn set_deadline(&self, deadline: Option<u64>) {
         self.deadline.set(deadline);
     }
 
-    pub(crate) fn tick(&self, now: u64) {
+    pub(crate) fn beat(&self, now: u64) {
         if self.deadline.get().is_some_and(|deadline| deadline <= now) {
             self.deadline.set(None);
             self.cut_by(Cut::Late);

@@ -17,7 +17,7 @@ use crate::{
 use bytes::Bytes;
 use purlin_rsm::{GroupId, NodeId, Tick};
 use purlin_storage::StorageError;
-use purlin_transport::{Forward, ForwardKind, ForwardReply, Outbound, Pair};
+use purlin_transport::{Forward, ForwardKind, ForwardReply, Outbound, PeerShard};
 
 /// Requests in one batch that is sent elsewhere, and their bytes; a longer one travels alone.
 const AWAY_COUNT_MAX: usize = 1024;
@@ -191,7 +191,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// A batch from another node. Who does not lead bounces it and never passes it on (safety E1).
-    pub(crate) fn on_forward(&mut self, now: Tick, from: Pair, forward: Forward) {
+    pub(crate) fn on_forward(&mut self, now: Tick, from: PeerShard, forward: Forward) {
         let Forward { id, group, kind, commands } = forward;
         let origin = BatchOrigin::Peer(from, id);
         let kind = match kind {
@@ -231,7 +231,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// An answer to a batch that was sent to another node.
-    pub(crate) fn on_forward_reply(&mut self, from: Pair, reply: ForwardReply) {
+    pub(crate) fn on_forward_reply(&mut self, from: PeerShard, reply: ForwardReply) {
         let Some(waiting) = self.requests.away.answered(reply.id, Destination::Peer(from)) else {
             return;
         };
@@ -262,7 +262,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// A connection with a peer is lost: what was sent there has an unknown outcome (safety E1).
-    pub(crate) fn lose_batches(&mut self, peer: Pair) {
+    pub(crate) fn lose_batches(&mut self, peer: PeerShard) {
         for (batch, waiting) in self.requests.away.lost(peer) {
             match waiting {
                 Waiting::Shard(origin, count) => {

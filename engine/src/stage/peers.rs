@@ -8,7 +8,7 @@ use crate::{
     shard::Shard,
 };
 use purlin_rsm::{Envelope, NodeId, ShardId, Tick};
-use purlin_transport::{Event, Facts, Pair, Refusal};
+use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
 impl<R: Runtime> Shard<R> {
     /// Takes in everything that the exchanger has.
@@ -48,7 +48,7 @@ impl<R: Runtime> Shard<R> {
         self.pairs.outbound_up(now, facts, &mut self.groups);
         self.meet(facts);
         let others: Vec<NodeId> = self
-            .membership
+            .meeting
             .identity()
             .voter_ids()
             .into_iter()
@@ -63,7 +63,7 @@ impl<R: Runtime> Shard<R> {
     /// A peer has answered our handshake: perhaps it was the last one that was missing.
     fn meet(&mut self, facts: &Facts) {
         if self.site.shard == ShardId(0)
-            && let Some(identity) = self.membership.meet(facts)
+            && let Some(identity) = self.meeting.meet(facts)
         {
             self.record(identity);
         }
@@ -71,7 +71,7 @@ impl<R: Runtime> Shard<R> {
 
     fn on_messages(&mut self, now: Tick, envelopes: Vec<Envelope>) {
         // What has not met the others says nothing to anybody (safety I2).
-        if !self.membership.is_acting() {
+        if !self.meeting.is_acting() {
             return;
         }
         for envelope in envelopes {
@@ -81,7 +81,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    fn on_refused(&mut self, peer: Pair, by_them: bool, refusal: Refusal) {
+    fn on_refused(&mut self, peer: PeerShard, by_them: bool, refusal: Refusal) {
         if !by_them {
             // Perhaps it was fenced by this, which must not be forgotten (safety I4).
             self.append.remember(self.exchanger.take_memories());
@@ -101,7 +101,7 @@ impl<R: Runtime> Shard<R> {
     /// One refusal fences the whole directory, from everybody (safety I4): it acts no more. Shard 0 records
     /// that, so that whoever starts the node again is told too; then all shards stop.
     fn fence(&mut self) {
-        self.membership.fence();
+        self.meeting.fence();
         if self.site.shard == ShardId(0) {
             self.record_fence();
         } else if self.mesh.try_send(ShardId(0), MeshItem::Fenced).is_err() {
@@ -112,7 +112,7 @@ impl<R: Runtime> Shard<R> {
 
     /// Another shard has heard that the directory is fenced; shard 0 has recorded it.
     pub(crate) fn on_fenced(&mut self) {
-        self.membership.fence();
+        self.meeting.fence();
         if self.site.shard == ShardId(0) {
             self.record_fence();
         } else {
@@ -121,7 +121,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn record_fence(&mut self) {
-        if let Some(identity) = self.membership.fenced() {
+        if let Some(identity) = self.meeting.fenced() {
             self.record(identity);
         }
     }
@@ -137,7 +137,7 @@ impl<R: Runtime> Shard<R> {
     /// Records an identity beside the loop, unless one is being recorded: that the voters have met comes
     /// again with the next handshake, a fence when the other is recorded.
     pub(crate) fn record(&mut self, identity: NodeIdentity) {
-        let recording = self.membership.record(self.runtime.disk(), identity, self.wake());
+        let recording = self.meeting.record(self.runtime.disk(), identity, self.wake());
         if let Some(recording) = recording {
             self.runtime.spawn(recording);
         }
@@ -145,18 +145,18 @@ impl<R: Runtime> Shard<R> {
 
     /// Acts upon an identity that has been recorded.
     pub(crate) fn take_met(&mut self) -> Result<(), Error> {
-        let Some(identity) = self.membership.take_recorded()? else { return Ok(()) };
+        let Some(identity) = self.meeting.take_recorded()? else { return Ok(()) };
         if identity.is_fenced {
             purlin_rsm::sometimes!("directory records that it is fenced");
             self.stop_fenced();
             return Ok(());
         }
-        if !self.membership.is_acting() {
+        if !self.meeting.is_acting() {
             // It was fenced meanwhile.
             self.record_fence();
             return Ok(());
         }
-        self.membership.untold = self.site.other_shards().collect();
+        self.meeting.untold = self.site.other_shards().collect();
         self.tell_met();
         self.act();
         Ok(())
@@ -165,18 +165,18 @@ impl<R: Runtime> Shard<R> {
     /// Tells the other shards of this node that the members have met; those whose channel is full are
     /// told at the next beat.
     pub(crate) fn tell_met(&mut self) {
-        let identity = self.membership.identity().clone();
+        let identity = self.meeting.identity().clone();
         let mesh = &self.mesh;
         let tell =
             |shard: &ShardId| mesh.try_send(*shard, MeshItem::Met(identity.clone())).is_err();
-        self.membership.untold.retain(tell);
+        self.meeting.untold.retain(tell);
     }
 
     /// The initial voters have met: from here on the shard votes.
     pub(crate) fn act(&mut self) {
         purlin_rsm::sometimes!("fresh directory has met all initial voters");
         tracing::info!("{} has met all initial members and acts", self.site.name);
-        self.exchanger.set_table(self.membership.identity().table());
+        self.exchanger.set_table(self.meeting.identity().table());
         self.exchanger.set_acting(true);
         self.groups.for_each(|_| {});
     }

@@ -2,7 +2,7 @@
 
 use crate::{runtime::Runtime, shard::Shard};
 use purlin_rsm::{Envelope, Message, Tick};
-use purlin_transport::{Outbound, Pair};
+use purlin_transport::{Outbound, PeerShard};
 
 impl<R: Runtime> Shard<R> {
     /// Puts a message into its peer's next frame. False when it is lost, as on any network: there is no
@@ -32,9 +32,9 @@ impl<R: Runtime> Shard<R> {
 
     /// Sends a heartbeat, unless this shard has not met the others (safety I2), or its disk hangs: who
     /// cannot write must not keep others from leading (safety R5).
-    pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: Pair) {
+    pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: PeerShard) {
         purlin_rsm::sometimes!(self.is_hanging(now), "heartbeat withheld while the disk hangs");
-        if !self.membership.is_acting() || self.is_hanging(now) {
+        if !self.meeting.is_acting() || self.is_hanging(now) {
             return;
         }
         if let Some(heartbeat) = self.pairs.beat(pair) {

@@ -14,7 +14,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn step_group(&mut self, now: Tick, place: usize) {
-        if !self.membership.is_acting() {
+        if !self.meeting.is_acting() {
             return self.groups.rearm(place);
         }
         let committed = self.hand_on(now, place);

@@ -9,7 +9,7 @@ use purlin_rsm::{
     NodeId, Payload, Sequence, ShardId, Term,
 };
 use purlin_storage::{Batch, Disk as _, Durability, Wal, WalConfig};
-use purlin_transport::{Pair, inspect::Content};
+use purlin_transport::{PeerShard, inspect::Content};
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 const GROUP: GroupId = GroupId(1);
@@ -101,7 +101,7 @@ impl Lab {
     }
 
     fn tell_frame(&self, node: NodeId, durable: Sequence, envelopes: Vec<Envelope>) {
-        let sender = Pair { node, shard: ShardId(0) };
+        let sender = PeerShard { node, shard: ShardId(0) };
         let content = Content::Messages(envelopes);
         self.audit.state.borrow_mut().told(Told { sender, durable, content });
     }

@@ -4,7 +4,7 @@ use super::{State, ledger, replica::Replica, streams::Told};
 use crate::sim::SeenBytes;
 use bytes::Bytes;
 use purlin_rsm::{EntryId, Envelope, GroupId, HardState, Index, Message, NodeId, Sequence, Term};
-use purlin_transport::{Facts, HelloAnswer, Pair, inspect::Content};
+use purlin_transport::{Facts, HelloAnswer, PeerShard, inspect::Content};
 use std::collections::BTreeMap;
 
 /// A replica writes `new` behind what it holds: terms never go back, and a vote is never taken back (B03).
@@ -110,7 +110,7 @@ impl State {
     }
 
     /// A frame says how much its sender's WAL has made durable (safety I4).
-    fn judge_durable(&mut self, sender: Pair, said: Sequence) {
+    fn judge_durable(&mut self, sender: PeerShard, said: Sequence) {
         let owner = (sender.node, sender.shard);
         let Some(shard) = self.shards.get_mut(&owner) else { return };
         let mut broken = shard.goes_on();
@@ -122,7 +122,7 @@ impl State {
     }
 
     /// A handshake names a start, which is durable by then (safety I4).
-    fn judge_facts(&mut self, sender: Pair, facts: &Facts) {
+    fn judge_facts(&mut self, sender: PeerShard, facts: &Facts) {
         let owner = (sender.node, sender.shard);
         let Some(shard) = self.shards.get_mut(&owner) else { return };
         let (said, start) = (facts.start(), shard.start());

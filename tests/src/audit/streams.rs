@@ -3,7 +3,7 @@
 use crate::sim::SeenBytes;
 use purlin_rsm::{NodeId, Sequence};
 use purlin_transport::{
-    HelloAnswer, Pair,
+    HelloAnswer, PeerShard,
     frame::Decoder,
     inspect::{self, Content},
 };
@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 pub(crate) struct Streams {
     open: BTreeMap<(u64, usize), Stream>,
     /// The newest connection from one shard to another.
-    newest: BTreeMap<(Pair, Pair), u64>,
+    newest: BTreeMap<(PeerShard, PeerShard), u64>,
 }
 
 struct Stream {
     decoder: Decoder,
     from: NodeId,
     /// The shard that sends; nothing before its first frame.
-    sender: Option<Pair>,
+    sender: Option<PeerShard>,
 }
 
 /// A frame that left a node.
 pub(crate) struct Told {
-    pub(crate) sender: Pair,
+    pub(crate) sender: PeerShard,
     pub(crate) durable: Sequence,
     pub(crate) content: Content,
 }

@@ -16,7 +16,7 @@ use purlin_transport::Facts;
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 /// See the module.
-pub(crate) struct Membership {
+pub(crate) struct Meeting {
     identity: NodeIdentity,
     /// The initial voters that have answered, with the lives of their directories.
     met: BTreeMap<NodeId, Incarnation>,
@@ -31,7 +31,7 @@ pub(crate) struct Membership {
 /// Shared by the loop and the task that writes.
 type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
 
-impl Membership {
+impl Meeting {
     pub(crate) fn new(identity: NodeIdentity) -> Self {
         let met = [(identity.node, identity.incarnation)].into();
         Self { identity, met, recording: None, untold: Vec::new(), is_fenced: false }
@@ -176,43 +176,43 @@ mod tests {
 
     #[test]
     fn a_fresh_directory_acts_only_when_all_initial_voters_have_answered() {
-        let mut membership = Membership::new(identity(1));
-        assert_eq!(membership.waits_for(), [NodeId(2), NodeId(3)]);
-        assert!(membership.meet(&facts(2, false, &[])).is_none());
-        assert!(membership.meet(&facts(2, false, &[])).is_none(), "the same one twice is one");
-        let complete = membership.meet(&facts(3, false, &[])).expect("all have answered");
+        let mut meeting = Meeting::new(identity(1));
+        assert_eq!(meeting.waits_for(), [NodeId(2), NodeId(3)]);
+        assert!(meeting.meet(&facts(2, false, &[])).is_none());
+        assert!(meeting.meet(&facts(2, false, &[])).is_none(), "the same one twice is one");
+        let complete = meeting.meet(&facts(3, false, &[])).expect("all have answered");
         assert_eq!(complete.table().len(), 3);
-        assert!(!membership.is_acting(), "not before it is recorded");
-        membership.adopt(complete);
-        assert!(membership.is_acting());
+        assert!(!meeting.is_acting(), "not before it is recorded");
+        meeting.adopt(complete);
+        assert!(meeting.is_acting());
     }
 
     #[test]
     fn one_that_acts_already_and_knows_us_is_enough() {
-        let mut membership = Membership::new(identity(1));
+        let mut meeting = Meeting::new(identity(1));
         let stranger = facts(2, true, &[(1, 7), (2, 102), (3, 103)]);
-        assert!(membership.meet(&stranger).is_none(), "it knows another life of our directory");
-        let mut membership = Membership::new(identity(1));
-        assert!(membership.meet(&facts(2, true, &[(1, 101), (2, 102), (3, 103)])).is_some());
+        assert!(meeting.meet(&stranger).is_none(), "it knows another life of our directory");
+        let mut meeting = Meeting::new(identity(1));
+        assert!(meeting.meet(&facts(2, true, &[(1, 101), (2, 102), (3, 103)])).is_some());
     }
 
     #[test]
     fn who_is_fenced_acts_no_more_until_that_is_recorded_and_after() {
-        let mut membership = Membership::new(identity(1));
-        membership.adopt(NodeIdentity { has_met: true, ..identity(1) });
-        assert!(membership.is_acting() && membership.fenced().is_none());
-        membership.fence();
-        let recorded = membership.fenced().expect("there is something to record");
-        assert!(!membership.is_acting() && recorded.is_fenced && recorded.has_met);
-        membership.adopt(recorded);
-        assert!(!membership.is_acting() && membership.fenced().is_none());
+        let mut meeting = Meeting::new(identity(1));
+        meeting.adopt(NodeIdentity { has_met: true, ..identity(1) });
+        assert!(meeting.is_acting() && meeting.fenced().is_none());
+        meeting.fence();
+        let recorded = meeting.fenced().expect("there is something to record");
+        assert!(!meeting.is_acting() && recorded.is_fenced && recorded.has_met);
+        meeting.adopt(recorded);
+        assert!(!meeting.is_acting() && meeting.fenced().is_none());
     }
 
     #[test]
     fn other_initial_voters_do_not_count() {
-        let mut membership = Membership::new(identity(1));
+        let mut meeting = Meeting::new(identity(1));
         let mut alone = facts(2, true, &[(1, 101), (2, 102), (3, 103)]);
         alone.voters = vec![NodeId(2)];
-        assert!(membership.meet(&alone).is_none());
+        assert!(meeting.meet(&alone).is_none());
     }
 }
