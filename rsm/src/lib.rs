@@ -7,7 +7,7 @@
 
 mod entry;
 mod identity;
-pub mod kv;
+
 mod machine;
 mod message;
 pub mod raft;

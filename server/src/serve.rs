@@ -5,7 +5,8 @@ use crate::{
     resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use purlin::glommio::{Glommio, SharedPort};
-use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId, kv::KvMachine};
+use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId};
+use purlin_kv::KvMachine;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,

@@ -10,16 +10,24 @@ use std::{
 };
 
 /// What each package of the workspace may build on, of the workspace. Tests may build on anything.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 8] = [
     ("purlin-rsm", &[]),
+    ("purlin-kv", &["purlin-rsm"]),
     ("purlin-storage", &["purlin-rsm"]),
     ("purlin-transport", &["purlin-rsm"]),
     ("purlin", &["purlin-rsm", "purlin-storage", "purlin-transport"]),
-    ("purlin-server", &["purlin"]),
+    ("purlin-server", &["purlin", "purlin-kv"]),
     ("purlin-bench", &["purlin"]),
     (
         "purlin-tests",
-        &["purlin", "purlin-rsm", "purlin-server", "purlin-storage", "purlin-transport"],
+        &[
+            "purlin",
+            "purlin-kv",
+            "purlin-rsm",
+            "purlin-server",
+            "purlin-storage",
+            "purlin-transport",
+        ],
     ),
 ];
 

@@ -26,11 +26,11 @@ use self::{
     mistake::Mistake,
     reader::{Reader, boolean, cluster_id, number, period, period_range, size, text, word},
 };
-use purlin::kv::KEY_BYTES_MAX;
 use purlin::{
     ClusterConfig, ClusterId, DurableBy, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
     WalOptions,
 };
+use purlin_kv::KEY_BYTES_MAX;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},

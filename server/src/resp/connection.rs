@@ -29,8 +29,8 @@ use super::{
 };
 use bytes::BytesMut;
 use futures_lite::future;
-use purlin::kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
 use purlin::{Completion, GroupId, Reader, Request, Runtime, Writer};
+use purlin_kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
 use std::{
     cell::{Cell, RefCell},
     io,

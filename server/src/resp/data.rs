@@ -2,7 +2,7 @@
 
 use super::{gather::Splittable, parser::Arguments, words};
 use purlin::Request;
-use purlin::kv::{KvCommand, KvQuery, SetCondition, parse_integer};
+use purlin_kv::{KvCommand, KvQuery, SetCondition, parse_integer};
 use std::borrow::Cow;
 
 /// What a command asks of the groups.

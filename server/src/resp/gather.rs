@@ -6,8 +6,8 @@
 
 use super::{parser::Arguments, reply::Reply, route::group_of, words};
 use bytes::Bytes;
-use purlin::kv::{KvCommand, KvOutcome, KvQuery, StringsBuf};
 use purlin::{GroupId, Outcome, Request};
+use purlin_kv::{KvCommand, KvOutcome, KvQuery, StringsBuf};
 use std::collections::BTreeMap;
 
 /// The longest answer that is put together, in bytes.

@@ -8,7 +8,8 @@ use super::{
     words,
 };
 use bytes::BytesMut;
-use purlin::{GroupId, kv::parse_integer};
+use purlin::GroupId;
+use purlin_kv::parse_integer;
 use std::{fmt::Write, time::Duration};
 
 /// The version of Redis whose behaviour clients may count on.

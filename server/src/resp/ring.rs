@@ -15,8 +15,8 @@ use super::{
     words,
 };
 use bytes::{Bytes, BytesMut};
-use purlin::kv::KvOutcome;
 use purlin::{GroupId, Outcome};
+use purlin_kv::KvOutcome;
 use std::collections::VecDeque;
 
 const PART_BITS: u32 = 16;

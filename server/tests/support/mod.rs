@@ -5,11 +5,11 @@ mod runtime;
 
 pub(crate) use runtime::TcpRuntime;
 
-use purlin::kv::KvMachine;
 use purlin::{
     ApplyContext, Command, Completion, EntryId, GroupId, Net, NodeId, Outcome, Request,
     RequestError, Runtime, StateMachine,
 };
+use purlin_kv::KvMachine;
 use purlin_server::resp::{
     Backend, FrontEnd, FrontEndOptions, RespClient, ServerInfo, serve_clients,
 };

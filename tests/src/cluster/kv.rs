@@ -11,10 +11,8 @@ use crate::{
     workload::{self, Op, Reply, Workload, WorkloadOptions},
 };
 use bytes::Bytes;
-use purlin::{
-    ClusterConfig, GroupId, LocalShard, NodeId, Request, ShardId,
-    kv::{KvCommand, KvMachine, KvOutcome, KvQuery, SetCondition},
-};
+use purlin::{ClusterConfig, GroupId, LocalShard, NodeId, Request, ShardId};
+use purlin_kv::{KvCommand, KvMachine, KvOutcome, KvQuery, SetCondition};
 use std::cell::RefCell;
 
 /// The key-value machine with a load of its own.

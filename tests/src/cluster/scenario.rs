@@ -8,8 +8,8 @@ use bytes::Bytes;
 use purlin::{
     Connection, ErrorKind, GroupId, GroupStatus, Index, LocalShard, NodeId, Request, RequestError,
     ShardId, ShardSetup, Term,
-    kv::{KvCommand, KvOutcome, KvQuery, SetCondition},
 };
+use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,7 @@ use crate::{
     workload::{Op, Reply},
 };
 use bytes::Bytes;
-use purlin::kv::{KvCommand, KvQuery, SetCondition, StringsBuf};
+use purlin_kv::{KvCommand, KvQuery, SetCondition, StringsBuf};
 use purlin_server::resp::{Value, slot_of};
 
 /// An operation as a client writes it, with its number in the history: no two writes are equal.

@@ -12,7 +12,6 @@
 //!           66 length   key
 //!           67 exist    strings
 //!           68 get many strings
-//!           69 digest
 //!           70 count
 //! ```
 //!
@@ -34,7 +33,6 @@ const GET: u8 = 65;
 const LENGTH: u8 = 66;
 const EXIST: u8 = 67;
 const GET_MANY: u8 = 68;
-const DIGEST: u8 = 69;
 const COUNT: u8 = 70;
 
 /// What changes the machine. It goes through the log.
@@ -114,9 +112,6 @@ pub enum KvQuery<'a> {
         /// The keys.
         keys: Strings<'a>,
     },
-    /// A 64-bit digest of all keys and values, as the integer of the same bits. Equal contents have
-    /// equal digests, whatever commands led there.
-    Digest,
     /// `DBSIZE`: how many keys there are.
     Count,
 }
@@ -229,7 +224,6 @@ impl<'a> KvQuery<'a> {
                 out.push(GET_MANY);
                 keys.put(&mut out);
             }
-            Self::Digest => out.push(DIGEST),
             Self::Count => out.push(COUNT),
         }
         out.into()
@@ -247,7 +241,6 @@ impl<'a> KvQuery<'a> {
             LENGTH => Self::Length { key: input.string()? },
             EXIST => Self::Exist { keys: Strings::read(&mut input)? },
             GET_MANY => Self::GetMany { keys: Strings::read(&mut input)? },
-            DIGEST => Self::Digest,
             COUNT => Self::Count,
             _ => return Err(Malformed),
         };

@@ -3,6 +3,7 @@
 //! [`KvCommand`]s go through the log and [`KvQuery`]s do not; both answer a [`KvOutcome`]. The
 //! machine knows one group's keys only: who holds keys of several groups splits its commands. It has
 //! no clock and no configuration, so that replicas cannot differ.
+#![forbid(unsafe_code)]
 
 mod command;
 mod outcome;
@@ -16,9 +17,9 @@ pub use command::{KvCommand, KvQuery, SetCondition};
 pub use outcome::{KvOutcome, KvValues};
 pub use wire::{Malformed, Strings, StringsBuf};
 
-use crate::machine::{ApplyContext, Command, StateMachine};
 use bytes::Bytes;
 use outcome::ValuesBuf;
+use purlin_rsm::{ApplyContext, Command, StateMachine};
 use store::Store;
 
 /// The longest key, in bytes. The same on all replicas, so it is no option.
@@ -167,7 +168,6 @@ impl StateMachine for KvMachine {
                 integer(keys.iter().filter(|key| self.store.value(key).is_some()).count())
             }
             KvQuery::GetMany { keys } => self.values(keys),
-            KvQuery::Digest => KvOutcome::Integer(self.digest() as i64).encode(),
             KvQuery::Count => integer(self.len()),
         }
     }
