@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, ErrorKind},
-    identity,
+    node::identity,
 };
 use purlin_rsm::{ClusterId, GroupId, NodeId, ShardId};
 use purlin_storage::{Durability, WalConfig};

@@ -3,9 +3,11 @@
 
 use crate::{
     config::placement,
-    desk::{Connection, Desk},
-    local::LocalShard,
-    request::{Completion, Kind, Outcome, Request, RequestError},
+    edge::{
+        desk::{Connection, Desk},
+        local::LocalShard,
+        request::{Completion, Kind, Outcome, Request, RequestError},
+    },
     runtime::Runtime,
     wake::Wake,
 };

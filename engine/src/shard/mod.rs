@@ -1,19 +1,20 @@
 //! One shard: a core's groups, WAL, exchanger and queues, and the loop that drives them.
 
+pub(crate) mod stage;
+
+pub(crate) mod fetcher;
+pub(crate) mod group;
+pub(crate) mod groups;
+pub(crate) mod pairs;
+
 use crate::{
-    board::Board,
-    client::LiveInlet,
     config::NodeConfig,
+    edge::{client::LiveInlet, local::LocalShard, requests::Requests},
     error::{Error, ErrorKind},
-    fetcher::Fetcher,
-    groups::Groups,
-    local::LocalShard,
-    meeting::Meeting,
     mesh::{MeshItem, MeshPort},
-    pairs::Pairs,
-    requests::Requests,
+    node::{board::Board, meeting::Meeting},
     runtime::Runtime,
-    stage::append::AppendStage,
+    shard::{fetcher::Fetcher, groups::Groups, pairs::Pairs, stage::append::AppendStage},
     wake::Wake,
 };
 use purlin_rsm::{NodeId, ShardId, Tick};

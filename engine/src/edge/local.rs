@@ -1,9 +1,11 @@
 //! The handle of a shard for callers on its own core: no hop, no lock.
 
 use crate::{
-    board::Board,
-    desk::{Connection, Desk},
-    request::{Outcome, Request},
+    edge::{
+        desk::{Connection, Desk},
+        request::{Outcome, Request},
+    },
+    node::board::Board,
     runtime::Runtime,
 };
 use bytes::Bytes;

@@ -1,10 +1,9 @@
 //! Stage 3: one batch for the writes of all groups to the WAL, and its durability back to them.
 
 use crate::{
+    edge::request::RequestError,
     error::{Error, ErrorKind},
-    groups::Groups,
-    request::RequestError,
-    shard::disk_failed,
+    shard::{disk_failed, groups::Groups},
     wake::Wake,
 };
 use purlin_rsm::{

@@ -2,8 +2,8 @@
 
 use crate::{
     error::{Error, ErrorKind},
-    identity::NodeIdentity,
     mesh::MeshItem,
+    node::identity::NodeIdentity,
     runtime::Runtime,
     shard::Shard,
 };

@@ -6,8 +6,10 @@
 
 use crate::{
     config::IntakeOptions,
-    lane::{Lane, Pending},
-    request::{Completion, Kind, Outcome, Request, RequestError},
+    edge::{
+        lane::{Lane, Pending},
+        request::{Completion, Kind, Outcome, Request, RequestError},
+    },
     wake::Wake,
 };
 use purlin_rsm::{GroupId, Tick};

@@ -1,7 +1,7 @@
 //! All groups of a shard: found by id, noted when something happened to them, woken when their time
 //! has come.
 
-use crate::group::Group;
+use crate::shard::group::Group;
 use purlin_rsm::{GroupId, Tick};
 use std::{cmp::Reverse, collections::BinaryHeap};
 

@@ -1,7 +1,7 @@
 //! Batches of requests that this shard has sent elsewhere: who waits for each, and what becomes of it
 //! when its answer, or the connection it would come on, is gone.
 
-use crate::{
+use crate::edge::{
     desk::LaneRef,
     request::{Outcome, RequestError},
     ticket::BatchOrigin,
@@ -95,7 +95,7 @@ pub(crate) fn unknown(group: purlin_rsm::GroupId, count: usize) -> Vec<Outcome> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desk::Desk;
+    use crate::edge::desk::Desk;
     use purlin_rsm::{GroupId, NodeId};
 
     const PEER: Destination = Destination::Peer(PeerShard { node: NodeId(2), shard: ShardId(0) });

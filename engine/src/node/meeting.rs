@@ -7,7 +7,7 @@
 
 use crate::{
     error::Error,
-    identity::{self, NodeIdentity},
+    node::identity::{self, NodeIdentity},
     wake::Wake,
 };
 use purlin_rsm::{Incarnation, NodeId, ShardId};

@@ -1,6 +1,9 @@
 //! Stage 2: what each group that had inputs wants done, handed to the stages behind.
 
-use crate::{group::Standing, runtime::Runtime, shard::Shard, stage::send::is_of_a_leader};
+use crate::{
+    runtime::Runtime,
+    shard::{Shard, group::Standing, stage::send::is_of_a_leader},
+};
 use purlin_rsm::{Entry, Message, Tick, raft::Ready};
 
 impl<R: Runtime> Shard<R> {

@@ -2,12 +2,14 @@
 //! away, and those that it has taken for others.
 
 use crate::{
-    away::Away,
-    client::ForeignDesk,
     config::IntakeOptions,
-    desk::{Desk, LaneRef},
+    edge::{
+        away::Away,
+        client::ForeignDesk,
+        desk::{Desk, LaneRef},
+        ticket::TakenBatch,
+    },
     mesh::MeshItem,
-    ticket::TakenBatch,
     wake::Wake,
 };
 use purlin_rsm::{ShardId, Tick};
@@ -125,7 +127,7 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::edge::{
         request::Kind,
         ticket::{BatchOrigin, Ticket},
     };

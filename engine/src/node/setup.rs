@@ -1,21 +1,27 @@
 //! How a shard comes to be: from a data directory, its recovered WAL, and what its node is told.
 
 use crate::{
-    board::Board,
-    client::{Client, Inbound, Inlet, LiveInlet},
     config::{ClusterConfig, NodeConfig, first_leader, placement},
+    edge::{
+        client::{Client, Inbound, Inlet, LiveInlet},
+        requests::Requests,
+    },
     error::{Error, ErrorKind},
-    fetcher::{Fetcher, READERS},
-    group::Group,
-    groups::Groups,
-    identity::{self, NodeIdentity},
-    meeting::Meeting,
     mesh::{MeshMessage, MeshPort},
-    pairs::Pairs,
-    requests::Requests,
+    node::{
+        board::Board,
+        identity::{self, NodeIdentity},
+        meeting::Meeting,
+    },
     runtime::Runtime,
-    shard::{Beats, Shard, Site, Timing},
-    stage::{append::AppendStage, peers::fenced},
+    shard::{
+        Beats, Shard, Site, Timing,
+        fetcher::{Fetcher, READERS},
+        group::Group,
+        groups::Groups,
+        pairs::Pairs,
+        stage::{append::AppendStage, peers::fenced},
+    },
 };
 use purlin_rsm::{
     GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,

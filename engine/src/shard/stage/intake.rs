@@ -2,17 +2,17 @@
 //! threads, of other shards and nodes; peers' messages; what was read from the WAL.
 
 use crate::{
-    away::{self, Destination, Waiting},
     config::placement,
-    desk::LaneRef,
-    fetcher::Fetched,
-    lane::Pending,
+    edge::{
+        away::{self, Destination, Waiting},
+        desk::LaneRef,
+        lane::Pending,
+        request::{Kind, Outcome, RequestError},
+        ticket::{BatchOrigin, TakenBatch, Ticket},
+    },
     mesh::MeshItem,
-    request::{Kind, Outcome, RequestError},
     runtime::Runtime,
-    shard::Shard,
-    stage::reply::BatchAnswer,
-    ticket::{BatchOrigin, TakenBatch, Ticket},
+    shard::{Shard, fetcher::Fetched, stage::reply::BatchAnswer},
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupId, NodeId, Tick};

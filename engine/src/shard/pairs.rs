@@ -4,7 +4,10 @@
 //! One heartbeat per pair and direction serves all groups. Only changes reach the groups: a heartbeat
 //! that names what the last one named costs the same for ten groups and for a hundred thousand.
 
-use crate::{config::placement, group::Standing, groups::Groups};
+use crate::{
+    config::placement,
+    shard::{group::Standing, groups::Groups},
+};
 use purlin_rsm::{BootId, Envelope, GroupId, Message, NodeId, Term, Tick};
 use purlin_transport::{Facts, Following, Heartbeat, Leading, PeerShard};
 use std::collections::BTreeMap;
@@ -330,7 +333,7 @@ fn tell_terms(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::group::tests::fresh;
+    use crate::shard::group::tests::fresh;
     use purlin_rsm::{ClusterId, Incarnation, Sequence, ShardId, Start};
 
     fn facts(shard: u16, shards: u16) -> Facts {

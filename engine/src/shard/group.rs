@@ -1,6 +1,6 @@
 //! One group on this shard: its replica, its state machine, and the requests it has taken.
 
-use crate::{
+use crate::edge::{
     request::{Kind, RequestError},
     ticket::Ticket,
 };
@@ -225,7 +225,7 @@ impl Group {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::ticket::{BatchOrigin, TakenBatch};
+    use crate::edge::ticket::{BatchOrigin, TakenBatch};
     use purlin_rsm::{
         Envelope, Message, ShardId,
         raft::{RaftConfig, Recovered, Window},

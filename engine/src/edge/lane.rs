@@ -7,7 +7,7 @@
 //! taken or bounced whole; what bounced was never appended, and goes out again before anything
 //! younger. What was once taken is never sent again by us: it ends applied, not applied or unknown.
 
-use crate::request::{Kind, Request};
+use crate::edge::request::{Kind, Request};
 use purlin_rsm::Tick;
 use std::collections::VecDeque;
 

@@ -8,14 +8,15 @@ use crate::glommio::{
     run_once, run_shards,
 };
 use crate::{
-    client::Client,
     config::{ClusterConfig, DurableBy, NodeConfig, validate_shards},
+    edge::{client::Client, local::LocalShard},
     error::{Error, ErrorKind},
-    identity,
-    local::LocalShard,
     mesh::MeshMessage,
+    node::{
+        identity,
+        setup::{self, ShardSetup, Shared},
+    },
     runtime::Runtime,
-    setup::{self, ShardSetup, Shared},
 };
 use purlin_rsm::{GroupId, Incarnation, ShardId, StateMachine};
 use purlin_storage::Durability;

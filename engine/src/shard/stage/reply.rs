@@ -1,12 +1,14 @@
 //! Stage 6: outcomes to their callers, on this core, on another shard, or at another node.
 
 use crate::{
+    edge::{
+        request::{Outcome, RequestError},
+        requests::{Answer, AnswerTo},
+        ticket::BatchOrigin,
+    },
     mesh::MeshItem,
-    request::{Outcome, RequestError},
-    requests::{Answer, AnswerTo},
     runtime::Runtime,
     shard::Shard,
-    ticket::BatchOrigin,
 };
 use bytes::Bytes;
 use purlin_rsm::GroupId;

@@ -1,6 +1,6 @@
 //! A request that a group has taken, and who waits for its outcome.
 
-use crate::{
+use crate::edge::{
     desk::Connection,
     lane::Pending,
     request::{Kind, Outcome, RequestError},

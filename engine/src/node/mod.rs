@@ -1,0 +1,9 @@
+//! A node: its data directory and who it is, how its shards are opened, and the host that runs them.
+
+pub(crate) mod host;
+pub(crate) mod setup;
+
+pub(crate) mod identity;
+pub(crate) mod meeting;
+
+pub(crate) mod board;
