@@ -1,6 +1,7 @@
 //! Why a host does not start, or has stopped: what happened, where, what it means for the data, and
 //! what to do.
 
+use purlin_storage::StorageError;
 use std::fmt;
 
 /// Why a host does not start, or has stopped.
@@ -90,9 +91,49 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Why a shard that runs must stop. Damage that a read of entries finds is told as what it is, and not as
+/// a start tells it: here the shard did start, and nothing but the next start reads all of the log.
+pub(crate) fn disk_failed(error: &StorageError) -> Error {
+    match error {
+        StorageError::Damaged { location, segment, offset, what } => Error::new(
+            ErrorKind::Damage,
+            format!("the write-ahead log is damaged: {what}"),
+            format!("{location}, {segment} at {offset}"),
+            "a read of durable entries found it, and the shard has stopped; nothing was changed, \
+             nothing of it was sent, and the other members hold its data",
+            "check the disk, then start again: a start reads the whole log; if it finds the damage \
+             too, keep the directory aside and bring the node back as a new member",
+        ),
+        _ => Error::parse(ErrorKind::Disk, &error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn damage_under_a_running_shard_is_damage_and_says_all_four_parts() {
+        let found = StorageError::Damaged {
+            location: "data/shard-1".into(),
+            segment: "000000000007.wal".into(),
+            offset: 8192,
+            what: "a durable batch is not readable any more".into(),
+        };
+        let error = disk_failed(&found);
+        assert_eq!(error.kind, ErrorKind::Damage);
+        assert!(error.what.contains("a durable batch is not readable any more"), "{error}");
+        assert_eq!(error.place, "data/shard-1, 000000000007.wal at 8192");
+        assert!(!error.means.contains("does not start"), "it did start: {error}");
+        assert!(error.action.contains("start again"), "{error}");
+        assert_eq!(Error::parse(ErrorKind::Damage, &error.to_string()), error);
+    }
+
+    #[test]
+    fn what_a_device_does_to_a_running_shard_is_its_disk() {
+        let error = disk_failed(&StorageError::Poisoned { location: "data/shard-0".into() });
+        assert_eq!((error.kind, error.place.as_str()), (ErrorKind::Disk, "data/shard-0"));
+    }
 
     #[test]
     fn a_text_of_four_parts_comes_back_as_it_was() {

@@ -1,9 +1,9 @@
 //! What the shards of one node say to each other, and the port by which a shard hears it.
 
 use crate::{
+    edge::batch::{AwayBatch, BatchAnswer},
     node::identity::NodeIdentity,
     runtime::{Mesh, Runtime},
-    shard::stage::{intake::AwayBatch, reply::BatchAnswer},
     wake::Wake,
 };
 use purlin_rsm::ShardId;

@@ -10,7 +10,7 @@ pub(crate) mod pairs;
 use crate::{
     config::NodeConfig,
     edge::{client::LiveInlet, local::LocalShard, requests::Requests},
-    error::{Error, ErrorKind},
+    error::{Error, disk_failed},
     mesh::{MeshItem, MeshPort},
     node::{board::Board, meeting::Meeting},
     runtime::Runtime,
@@ -18,7 +18,6 @@ use crate::{
     wake::Wake,
 };
 use purlin_rsm::{NodeId, ShardId, Tick};
-use purlin_storage::StorageError;
 use purlin_transport::Exchanger;
 use std::{ops::Range, rc::Rc, sync::Arc, time::Duration};
 
@@ -253,50 +252,5 @@ impl<R: Runtime> Shard<R> {
     /// What wakes the loop.
     pub(crate) fn wake(&self) -> Arc<Wake> {
         self.inlet.wake().clone()
-    }
-}
-
-/// Why a shard that runs must stop. Damage that a read of entries finds is told as what it is, and not as
-/// a start tells it: here the shard did start, and nothing but the next start reads all of the log.
-pub(crate) fn disk_failed(error: &StorageError) -> Error {
-    match error {
-        StorageError::Damaged { location, segment, offset, what } => Error::new(
-            ErrorKind::Damage,
-            format!("the write-ahead log is damaged: {what}"),
-            format!("{location}, {segment} at {offset}"),
-            "a read of durable entries found it, and the shard has stopped; nothing was changed, \
-             nothing of it was sent, and the other members hold its data",
-            "check the disk, then start again: a start reads the whole log; if it finds the damage \
-             too, keep the directory aside and bring the node back as a new member",
-        ),
-        _ => Error::parse(ErrorKind::Disk, &error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn damage_under_a_running_shard_is_damage_and_says_all_four_parts() {
-        let found = StorageError::Damaged {
-            location: "data/shard-1".into(),
-            segment: "000000000007.wal".into(),
-            offset: 8192,
-            what: "a durable batch is not readable any more".into(),
-        };
-        let error = disk_failed(&found);
-        assert_eq!(error.kind, ErrorKind::Damage);
-        assert!(error.what.contains("a durable batch is not readable any more"), "{error}");
-        assert_eq!(error.place, "data/shard-1, 000000000007.wal at 8192");
-        assert!(!error.means.contains("does not start"), "it did start: {error}");
-        assert!(error.action.contains("start again"), "{error}");
-        assert_eq!(Error::parse(ErrorKind::Damage, &error.to_string()), error);
-    }
-
-    #[test]
-    fn what_a_device_does_to_a_running_shard_is_its_disk() {
-        let error = disk_failed(&StorageError::Poisoned { location: "data/shard-0".into() });
-        assert_eq!((error.kind, error.place.as_str()), (ErrorKind::Disk, "data/shard-0"));
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::{
     edge::request::RequestError,
-    error::{Error, ErrorKind},
-    shard::{disk_failed, groups::Groups},
+    error::{Error, ErrorKind, disk_failed},
+    shard::groups::Groups,
     wake::Wake,
 };
 use purlin_rsm::{

@@ -5,6 +5,7 @@ use crate::{
     config::placement,
     edge::{
         away::{self, Destination, Waiting},
+        batch::{AwayBatch, BatchAnswer},
         desk::LaneRef,
         lane::Pending,
         request::{Kind, Outcome, RequestError},
@@ -12,7 +13,7 @@ use crate::{
     },
     mesh::MeshItem,
     runtime::Runtime,
-    shard::{Shard, fetcher::Fetched, stage::reply::BatchAnswer},
+    shard::{Shard, fetcher::Fetched},
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupId, NodeId, Tick};
@@ -22,15 +23,6 @@ use purlin_transport::{Forward, ForwardKind, ForwardReply, Outbound, PeerShard};
 /// Requests in one batch that is sent elsewhere, and their bytes; a longer one travels alone.
 const AWAY_COUNT_MAX: usize = 1024;
 const AWAY_BYTES_MAX: usize = 1 << 20;
-
-/// Requests of one group on their way to another shard of this node, or to the leader's node.
-#[derive(Debug)]
-pub(crate) struct AwayBatch {
-    pub(crate) id: u64,
-    pub(crate) group: GroupId,
-    pub(crate) kind: Kind,
-    pub(crate) requests: Vec<Bytes>,
-}
 
 /// Where the requests of a group must go.
 enum Way {

@@ -2,7 +2,7 @@
 
 use crate::{
     edge::{
-        request::{Outcome, RequestError},
+        batch::BatchAnswer,
         requests::{Answer, AnswerTo},
         ticket::BatchOrigin,
     },
@@ -10,9 +10,7 @@ use crate::{
     runtime::Runtime,
     shard::Shard,
 };
-use bytes::Bytes;
-use purlin_rsm::GroupId;
-use purlin_transport::{ForwardAnswer, ForwardReply, Outbound};
+use purlin_transport::{ForwardReply, Outbound};
 
 impl<R: Runtime> Shard<R> {
     /// Sends the outcomes of batches that are complete, and wakes the callers on this core, each once.
@@ -58,66 +56,6 @@ impl<R: Runtime> Shard<R> {
         if let Err(to) = sent {
             purlin_rsm::sometimes!("answer to a batch waits for room");
             self.requests.late.push(Answer { since, bytes, to });
-        }
-    }
-}
-
-/// What an outcome takes beside its result, about.
-const OUTCOME_OVERHEAD: usize = 32;
-
-/// What became of a batch.
-#[derive(Debug)]
-pub(crate) enum BatchAnswer {
-    /// None of it was taken: try again.
-    Bounced,
-    /// None of it was taken, since there is too much to do.
-    Busy,
-    /// One outcome for each request.
-    Done(Vec<Outcome>),
-}
-
-impl From<BatchAnswer> for ForwardAnswer {
-    fn from(answer: BatchAnswer) -> Self {
-        use purlin_transport::Outcome as Wire;
-        let wire = |outcome: Outcome| match outcome {
-            Ok(result) => Wire::Applied(result),
-            Err(RequestError::Unknown { term, index, .. }) => Wire::Unknown { term, index },
-            Err(_) => Wire::NotApplied,
-        };
-        match answer {
-            BatchAnswer::Bounced => Self::Bounced { leader: None },
-            BatchAnswer::Busy => Self::Busy,
-            BatchAnswer::Done(outcomes) => Self::Done(outcomes.into_iter().map(wire).collect()),
-        }
-    }
-}
-
-impl BatchAnswer {
-    /// About how much memory it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Bounced | Self::Busy => OUTCOME_OVERHEAD,
-            Self::Done(outcomes) => outcomes
-                .iter()
-                .map(|outcome| OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, Bytes::len))
-                .sum(),
-        }
-    }
-
-    /// As it came from a peer, for a batch to `group`.
-    pub(crate) fn from_wire(answer: ForwardAnswer, group: GroupId) -> Self {
-        use purlin_transport::Outcome as Wire;
-        let outcome = |outcome| match outcome {
-            Wire::Applied(result) => Ok(result),
-            Wire::NotApplied => Err(RequestError::NotApplied),
-            Wire::Unknown { term, index } => Err(RequestError::Unknown { group, term, index }),
-        };
-        match answer {
-            ForwardAnswer::Bounced { .. } => Self::Bounced,
-            ForwardAnswer::Busy => Self::Busy,
-            ForwardAnswer::Done(outcomes) => {
-                Self::Done(outcomes.into_iter().map(outcome).collect())
-            }
         }
     }
 }
