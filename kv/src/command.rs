@@ -15,8 +15,8 @@
 //!           70 count
 //! ```
 //!
-//! Keys and values are strings of `wire`. Decoding borrows and copies nothing. What is not exactly
-//! one command is malformed, on every replica alike.
+//! Keys and values are strings of `wire`. Decoding borrows the bytes and copies nothing. Bytes that
+//! are not exactly one command are malformed, and every replica judges so.
 
 use super::wire::{Input, Malformed, Strings, put_string};
 use bytes::Bytes;
@@ -35,7 +35,7 @@ const EXIST: u8 = 67;
 const GET_MANY: u8 = 68;
 const COUNT: u8 = 70;
 
-/// What changes the machine. It goes through the log.
+/// A command changes the machine. It goes through the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KvCommand<'a> {
     /// `SET`. The outcome is ok, or nil when the condition did not hold; with `get` it is the old
@@ -57,7 +57,7 @@ pub enum KvCommand<'a> {
         /// What is put behind its value.
         value: &'a [u8],
     },
-    /// `DEL`. The outcome is how many keys there were.
+    /// `DEL`. The outcome is the number of keys that were present.
     Delete {
         /// The keys.
         keys: Strings<'a>,
@@ -89,7 +89,7 @@ pub enum SetCondition<'a> {
     Equal(&'a [u8]),
 }
 
-/// What asks the machine and changes nothing. It does not go through the log.
+/// A query changes nothing. It does not go through the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KvQuery<'a> {
     /// `GET`: the value, or nil.
@@ -102,7 +102,7 @@ pub enum KvQuery<'a> {
         /// The key.
         key: &'a [u8],
     },
-    /// `EXISTS`: how many of the keys there are; one that is named twice counts twice.
+    /// `EXISTS`: how many of the keys are present; a key that is named twice counts twice.
     Exist {
         /// The keys.
         keys: Strings<'a>,
@@ -191,7 +191,7 @@ impl<'a> KvCommand<'a> {
         Ok(Self::Set { key, value, condition, get: flags & FLAG_GET != 0 })
     }
 
-    /// About how many bytes it encodes to: enough for all but lengths above 2 MiB.
+    /// About how many bytes the encoding takes. It is enough unless a string is longer than 2 MiB.
     fn size(&self) -> usize {
         const OVERHEAD: usize = 16;
         match self {

@@ -1,8 +1,8 @@
 //! A replicated map of byte strings, with the semantics and the error texts of Redis 7.
 //!
 //! [`KvCommand`]s go through the log and [`KvQuery`]s do not; both answer a [`KvOutcome`]. The
-//! machine knows one group's keys only: who holds keys of several groups splits its commands. It has
-//! no clock and no configuration, so that replicas cannot differ.
+//! machine knows the keys of one group only: a caller with keys of several groups splits its command
+//! first. The machine has no clock and no configuration, so that replicas cannot differ.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -22,13 +22,13 @@ use outcome::ValuesBuf;
 use purlin_rsm::{ApplyContext, Command, StateMachine};
 use store::Store;
 
-/// The longest key, in bytes. The same on all replicas, so it is no option.
+/// The longest key, in bytes. It must be the same on all replicas, so it is a constant and no option.
 pub const KEY_BYTES_MAX: usize = 64 << 10;
 
-/// The longest value, in bytes. `APPEND` does not lead beyond it either.
+/// The longest value, in bytes. `APPEND` is refused when its result would be longer.
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
 
-/// The longest array that a query answers, in bytes: it has to fit a frame between nodes.
+/// The longest array that answers a query, in bytes. The array has to fit into a frame between nodes.
 pub const VALUES_BYTES_MAX: usize = 12 << 20;
 
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
@@ -88,7 +88,7 @@ impl KvMachine {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], condition: SetCondition<'_>, get: bool) -> Bytes {
-        // A plain SET, which is nearly every one, does not look for the old value.
+        // A plain SET does not look for the old value. Nearly every SET is a plain one.
         if condition == SetCondition::Always && !get {
             self.store.set(key, value);
             return KvOutcome::Ok.encode();
@@ -173,7 +173,7 @@ impl StateMachine for KvMachine {
     }
 }
 
-/// The number that `text` is, when it is written as Redis writes one: no sign but a minus, no
+/// The number that `text` holds, if `text` is written as Redis writes a number: no plus sign, no
 /// leading zero, no space.
 pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
@@ -188,8 +188,8 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// The limits hold at the door already. They are judged again here, since what a log holds may have
-/// been proposed by anyone.
+/// The server checks these limits before it proposes a command. The machine checks them again, since
+/// any embedder may have proposed the command that the log holds.
 fn check_lengths(command: &KvCommand<'_>) -> Result<(), &'static str> {
     match *command {
         KvCommand::Set { key, value, .. } => check_pair(key, value),

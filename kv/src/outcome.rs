@@ -1,4 +1,4 @@
-//! What the key-value machine answers, and its bytes.
+//! Outcomes of the key-value machine, and their bytes.
 //!
 //! ```text
 //! 0                   nil
@@ -6,7 +6,7 @@
 //! 2 | 8 bytes         integer, little endian
 //! 3 | bytes           bytes, up to the end
 //! 4 | number | item.. array of that many items: number 0 is nil, else length + 1, then the bytes
-//! 5 | bytes           error text, up to the end, as Redis says it ("ERR ...")
+//! 5 | bytes           error text, up to the end, in the form of Redis ("ERR ...")
 //! ```
 
 use super::wire::{Input, Malformed, put_number};
@@ -19,12 +19,12 @@ const BYTES: u8 = 3;
 const ARRAY: u8 = 4;
 const ERROR: u8 = 5;
 
-/// What the machine answers.
+/// The outcome of a command, or of a query.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KvOutcome<'a> {
-    /// There is none.
+    /// There is no value.
     Nil,
-    /// It is done.
+    /// The command was applied.
     Ok,
     /// A number.
     Integer(i64),

@@ -1,12 +1,12 @@
 //! Keys and values in the order of the keys' hashes, with a digest of the whole.
 //!
-//! A tree ordered by the keys' hashes compares numbers where a tree of keys would compare strings, is
-//! the same on every replica, and, unlike a hash table without a secret, gives nobody who chooses
-//! colliding keys anything but a comparison of strings. Its order is the one in which a stateless
-//! cursor can walk it.
+//! The store is a tree, ordered by the hashes of the keys. Such a tree compares numbers, where a tree
+//! of keys would compare strings, and it is the same on every replica. A client that chooses keys with
+//! equal hashes makes the tree compare strings again, and gains nothing more; a hash table without a
+//! secret would become slow. The order by hash is also one that a stateless cursor can walk.
 //!
-//! Keys and values are copied in, each pair into one piece of memory: a slice of the command would keep
-//! the whole buffer alive that the command came in.
+//! The store copies each key and its value into one piece of memory. A slice of the command would keep
+//! alive the whole buffer in which the command arrived.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -15,16 +15,16 @@ use std::collections::{BTreeMap, btree_map::Entry};
 pub(super) struct Store {
     buckets: BTreeMap<u64, Bucket>,
     len: usize,
-    /// The wrapping sum, over all keys, of a hash of key and value: the same in whatever order they
-    /// came.
+    /// The wrapping sum, over all keys, of a hash of key and value. The sum does not depend on the order
+    /// in which the keys came.
     digest: u64,
 }
 
-/// The keys with one hash: nearly always one.
+/// The keys with one hash. Nearly always there is one key.
 #[derive(Clone, Debug)]
 struct Bucket {
     first: Record,
-    /// The others, if somebody has chosen keys whose hashes collide.
+    /// The other keys with this hash. There are some only if a client has chosen colliding keys.
     others: BTreeMap<Box<[u8]>, Record>,
 }
 
@@ -62,7 +62,7 @@ impl Store {
         self.digest
     }
 
-    /// Changes the value of `key`, which is empty when there was none.
+    /// Changes the value of `key`. The value is empty when the key was absent.
     fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Record)) {
         let hash = hash(key);
         let (record, is_new) = match self.buckets.entry(hash) {
@@ -77,11 +77,11 @@ impl Store {
     }
 }
 
-/// What became of a key that was to be removed from a bucket.
+/// The result of removing a key from a bucket.
 enum Removed {
     Absent,
     Other(Record),
-    /// It is the only one: the bucket must go.
+    /// The key was the only one: the bucket must be removed.
     Last,
 }
 
@@ -97,7 +97,7 @@ impl Bucket {
         self.others.get(key)
     }
 
-    /// The record of `key`, and whether it is new: a key that was not there has an empty value.
+    /// The record of `key`, and whether the record is new. A new record has an empty value.
     fn entry(&mut self, key: &[u8]) -> (&mut Record, bool) {
         if self.first.key() == key {
             return (&mut self.first, false);
@@ -120,7 +120,7 @@ impl Bucket {
 }
 
 impl PartialEq for Bucket {
-    /// Which of several keys came first does not matter.
+    /// Two buckets are equal whatever the order in which their keys came.
     fn eq(&self, other: &Self) -> bool {
         let mut records = std::iter::once(&self.first).chain(self.others.values());
         let has = |record: &Record| {
@@ -132,8 +132,8 @@ impl PartialEq for Bucket {
 
 impl Eq for Bucket {}
 
-/// A key and its value, one behind the other, with the value's hash so far, so that appending to a
-/// long one does not hash it all again.
+/// A key and its value, one behind the other, with the hash of the value so far: appending to a long
+/// value hashes only what is added.
 #[derive(Clone, Debug)]
 struct Record {
     bytes: Vec<u8>,
@@ -159,7 +159,7 @@ impl Record {
     fn set(&mut self, value: &[u8]) {
         self.bytes.truncate(self.key_bytes as usize);
         self.hashed = Hashed::default();
-        // A long value that is replaced by a short one gives its memory back.
+        // A short value in the place of a long one gives the memory of the long one back.
         if self.bytes.capacity() > 4 * (self.bytes.len() + value.len()) + 64 {
             self.bytes.shrink_to(self.bytes.len() + value.len());
         }
@@ -168,7 +168,7 @@ impl Record {
 
     fn append(&mut self, bytes: &[u8]) {
         let whole = self.value().len() / 8 * 8;
-        // Most values keep their length: no room is left for a longer one.
+        // Most values keep their length, so the record reserves no room for a longer value.
         if self.bytes.len() == self.key_bytes as usize {
             self.bytes.reserve_exact(bytes.len());
         }
@@ -176,7 +176,7 @@ impl Record {
         self.hashed.add(&self.bytes[self.key_bytes as usize + whole..]);
     }
 
-    /// What it adds to the digest of the store, as the value of a key with this hash.
+    /// The part of this record in the digest of the store, for a key with this hash.
     fn digest(&self, key: u64) -> u64 {
         fold(self.hashed.finish(self.value()) ^ key.rotate_left(32), MULTIPLIER)
     }
@@ -187,7 +187,7 @@ impl Record {
 struct Hashed(u64);
 
 impl Hashed {
-    /// Adds the whole words of `bytes`; what is left over is not a part of it yet.
+    /// Adds the whole words of `bytes`. The bytes of an unfinished word are not part of the hash yet.
     fn add(&mut self, bytes: &[u8]) {
         for word in bytes.chunks_exact(8) {
             let word = u64::from_le_bytes(word.try_into().expect("eight bytes"));
@@ -195,7 +195,7 @@ impl Hashed {
         }
     }
 
-    /// The hash of `bytes`, whose whole words were added.
+    /// The hash of `bytes`, whose whole words were added before.
     fn finish(self, bytes: &[u8]) -> u64 {
         let rest = &bytes[bytes.len() / 8 * 8..];
         let mut word = [0; 8];
@@ -239,7 +239,7 @@ mod tests {
         let value = |bucket: &Bucket, key: &[u8]| bucket.record(key).map(|it| it.value().to_vec());
         assert_eq!(value(&bucket, b"c"), Some(b"3".to_vec()));
         assert_eq!(value(&bucket, b"d"), None);
-        // Another order of coming makes the same bucket.
+        // The order in which keys come makes no difference to a bucket.
         let mut other = Bucket::new(b"c");
         set(&mut other, b"c", b"3");
         set(&mut other, b"a", b"1");

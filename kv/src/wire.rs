@@ -6,7 +6,8 @@
 //! strings  number of strings | string ...
 //! ```
 //!
-//! Bytes come from a peer's log, so reading them never panics and never allocates.
+//! The bytes come from a log, and a peer may have written them: reading them never panics and never
+//! allocates.
 
 use thiserror::Error;
 
@@ -31,8 +32,8 @@ impl<'a> Input<'a> {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                // One encoding for each number: a longer one would be another command that means
-                // the same.
+                // Each number has one encoding. A second, longer one would make two different commands
+                // with one meaning.
                 let is_shortest = byte != 0 || shift == 0;
                 return u32::try_from(value).ok().filter(|_| is_shortest).ok_or(Malformed);
             }
@@ -55,7 +56,7 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    /// All of it must have been read.
+    /// All bytes must have been read.
     pub(super) fn end(&self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
