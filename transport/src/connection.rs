@@ -1,11 +1,11 @@
 //! What both ends of a connection share: how it ends, and the two frames of its handshake.
 
 use crate::{
+    cancel::Cancelled,
     codec::Malformed,
     frame::{self, Decoder, Frame, Kind},
     net::{Reader, Writer},
     refusal::Refusal,
-    signal::Cut,
 };
 use purlin_rsm::Sequence;
 use std::{fmt, io};
@@ -41,11 +41,11 @@ impl From<Malformed> for Ended {
     }
 }
 
-impl From<Cut> for Ended {
-    fn from(cut: Cut) -> Self {
-        match cut {
-            Cut::Late => Self::Late,
-            Cut::Dropped => Self::Dropped,
+impl From<Cancelled> for Ended {
+    fn from(cancelled: Cancelled) -> Self {
+        match cancelled {
+            Cancelled::Late => Self::Late,
+            Cancelled::Dropped => Self::Dropped,
         }
     }
 }

@@ -4,32 +4,10 @@ use crate::{
     forward::{Forward, ForwardReply},
     handshake::Facts,
     heartbeat::Heartbeat,
+    peer_shard::PeerShard,
     refusal::Refusal,
 };
-use purlin_rsm::{Envelope, NodeId, ShardId};
-use std::fmt;
-
-/// One shard of another node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct PeerShard {
-    /// The node.
-    pub node: NodeId,
-    /// Its shard.
-    pub shard: ShardId,
-}
-
-impl PeerShard {
-    /// Shard `shard` of node `node`.
-    pub fn new(node: NodeId, shard: ShardId) -> Self {
-        Self { node, shard }
-    }
-}
-
-impl fmt::Display for PeerShard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "node {} shard {}", self.node, self.shard)
-    }
-}
+use purlin_rsm::Envelope;
 
 /// What can be sent to a peer.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -8,12 +8,14 @@ use crate::{
     heartbeat::Heartbeat,
     memory::{Executor, MemoryNet},
     net::{Reader, Writer},
-    refusal::GoneBack,
+    outbox::Outbox,
+    refusal::{GoneBack, Refusal},
 };
 use bytes::Bytes;
 use purlin_rsm::{
     BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, Start, Term,
 };
+use std::{cell::Cell, collections::BTreeMap};
 
 const SILENCE: u64 = 20;
 
@@ -65,8 +67,8 @@ impl World {
         world.run();
         world.poll(at(1));
         world.poll(at(2));
-        assert_eq!(world.nodes[&at(1)].is_connected(at(2)), (true, true));
-        assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (true, true));
+        assert_eq!(world.connected(at(1), at(2)), (true, true));
+        assert_eq!(world.connected(at(2), at(1)), (true, true));
         world
     }
 
@@ -111,6 +113,12 @@ impl World {
         }
     }
 
+    /// Whether `to` is reached by what `from` sends, and whether `to` has a connection to `from`.
+    fn connected(&self, from: PeerShard, to: PeerShard) -> (bool, bool) {
+        let exchanger = &self.nodes[&from];
+        (exchanger.is_outbound_up(to), exchanger.is_inbound_up(to))
+    }
+
     fn beat(&mut self, beats: u64) {
         for _ in 0..beats {
             self.nodes.values().for_each(|exchanger| exchanger.beat());
@@ -136,9 +144,9 @@ impl World {
         self.nodes[&at(from)].send(at(to), item)
     }
 
-    /// Says `bytes` to a listener as a stranger, perhaps hangs up, and returns what it says until
+    /// Sends `bytes` to a listener, perhaps hangs up, and returns what the listener sends until
     /// it closes.
-    fn stranger(&mut self, address: &str, bytes: Vec<u8>, hangs_up: bool) -> Vec<u8> {
+    fn send_unidentified(&mut self, address: &str, bytes: Vec<u8>, hangs_up: bool) -> Vec<u8> {
         let (net, address) = (self.net.clone(), address.to_owned());
         let heard = Rc::new(RefCell::new(None));
         let result = heard.clone();
@@ -156,12 +164,12 @@ impl World {
         });
         self.run();
         let heard = heard.borrow_mut().take();
-        heard.expect("the listener keeps a stranger's connection open")
+        heard.expect("the listener keeps an unidentified connection open")
     }
 
     /// Says `hello` to node 2 and returns its answer.
     fn greet(&mut self, hello: &Hello) -> Result<Facts, Refusal> {
-        let heard = self.stranger("host:2000", hello_frame(hello), true);
+        let heard = self.send_unidentified("host:2000", hello_frame(hello), true);
         match answer_of(&heard) {
             HelloAnswer::Accepted { facts, .. } => Ok(facts),
             HelloAnswer::Refused(refusal) => Err(refusal),
@@ -220,7 +228,7 @@ fn two_nodes_connect_in_both_directions_and_know_each_other() {
     assert_eq!(theirs.table, [(NodeId(1), Incarnation(7)), (NodeId(2), Incarnation(14))]);
     let up = world.poll(at(2));
     assert!(matches!(&up[..], [Event::InboundUp(theirs)] if theirs.pair() == at(1)), "{up:?}");
-    assert_eq!(world.nodes[&at(1)].is_connected(at(2)), (true, false));
+    assert_eq!(world.connected(at(1), at(2)), (true, false));
     assert_eq!(world.nodes[&at(2)].take_memories()[0].boot, BootId(100));
 }
 
@@ -311,7 +319,7 @@ fn the_first_shard_is_asked_how_many_there_are() {
         "{events:?}"
     );
     world.beat(20);
-    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
 }
 
 /// The first shard of a node has stopped, and one of its peers has restarted since (the others go on).
@@ -322,10 +330,10 @@ fn a_peer_that_dials_us_says_how_many_shards_there_are() {
     world.start(facts(second, 2), config());
     world.nodes[&at(1)].want(NodeId(2), |shards| (0..shards).map(ShardId).collect());
     world.beat(20);
-    assert!(!world.nodes[&at(1)].is_connected(second).0, "nobody has said that it is there");
+    assert!(!world.nodes[&at(1)].is_outbound_up(second), "nobody has said that it is there");
     world.nodes[&second].want(NodeId(1), |_| vec![ShardId(0)]);
     world.beat(20);
-    assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
+    assert_eq!(world.connected(at(1), second), (true, true));
 }
 
 /// Its answer is the only one that says that it has met us (safety I2).
@@ -337,7 +345,7 @@ fn the_first_shard_is_asked_even_if_another_has_said_how_many_there_are() {
     world.nodes[&at(1)].want(NodeId(2), |_| vec![ShardId(1)]);
     world.nodes[&second].want(NodeId(1), |_| vec![ShardId(0)]);
     world.beat(20);
-    assert_eq!(world.nodes[&at(1)].is_connected(second), (true, true));
+    assert_eq!(world.connected(at(1), second), (true, true));
     world.poll(at(1));
     world.start(facts(at(2), 2), config());
     world.beat(20);
@@ -360,7 +368,7 @@ fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
     assert!((10..=20).contains(&late), "{late} dials in 80 beats with pauses of 4 to 8");
     world.start(facts(at(2), 1), config());
     world.beat(8);
-    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
 }
 
 #[test]
@@ -374,13 +382,13 @@ fn a_connection_that_lived_for_a_while_is_dialled_again_soon() {
     world.net.cut(0);
     world.run();
     world.beat(3);
-    assert!(!world.nodes[&at(1)].is_connected(at(2)).0, "it was lost at once: a long pause");
+    assert!(!world.nodes[&at(1)].is_outbound_up(at(2)), "it was lost at once: a long pause");
     world.beat(8);
     world.beat(2 * config().backoff_beats_max);
     world.net.cut(1);
     world.run();
     world.beat(2);
-    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
 }
 
 #[test]
@@ -395,7 +403,7 @@ fn a_dial_that_never_ends_is_given_up() {
     world.beat(config().handshake_beats - 1);
     assert_eq!(world.net.dials(), 1);
     world.beat(10);
-    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
 }
 
 #[test]
@@ -406,10 +414,10 @@ fn a_new_address_is_used_for_the_next_dial() {
     world.start(facts(at(2), 1), config());
     world.want(1, 2);
     world.beat(20);
-    assert!(!world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(!world.nodes[&at(1)].is_outbound_up(at(2)));
     world.nodes[&at(1)].set_address(NodeId(2), "host".into(), 2000);
     world.beat(8);
-    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
 }
 
 #[test]
@@ -467,7 +475,7 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
     world.beat(1);
     assert_eq!(world.poll(at(1)), [Event::OutboundLost(at(2))]);
     world.beat(8);
-    assert!(world.nodes[&at(1)].is_connected(at(2)).0);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
     world.send(1, 2, message(1, 2, 1, 1000)).unwrap();
 }
 
@@ -502,7 +510,7 @@ fn an_inbox_that_is_full_stops_the_readers_until_it_is_polled() {
         world.send(1, 2, message(1, 2, group, 1000)).unwrap();
         world.flush(1, 0);
     }
-    let waiting = world.nodes[&at(2)].inbox.borrow().len();
+    let waiting = world.nodes[&at(2)].hub.inbox.borrow().len();
     assert!(waiting < 10, "{waiting} events wait in 5,000 bytes");
     // However long it takes: we are slow, not they.
     world.beat(config().idle_beats + 1);
@@ -593,10 +601,10 @@ fn garbage_at_the_port_closes_the_connection_and_nothing_else() {
         flipped,
         early.take(Sequence(0)),
     ] {
-        assert_eq!(world.stranger("host:2000", garbage, false), []);
+        assert_eq!(world.send_unidentified("host:2000", garbage, false), []);
     }
     assert_eq!(world.poll(at(2)), []);
-    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (true, true));
+    assert_eq!(world.connected(at(2), at(1)), (true, true));
 }
 
 #[test]
@@ -653,7 +661,7 @@ fn a_connection_that_breaks_the_protocol_later_is_closed() {
     frame::close(&mut bad_body, start, Kind::Messages, Sequence(0));
     for bytes in [bad_kind, bad_body] {
         assert!(matches!(
-            answer_of(&world.stranger("host:2000", bytes, false)),
+            answer_of(&world.send_unidentified("host:2000", bytes, false)),
             HelloAnswer::Accepted { .. }
         ));
         let events = world.poll(at(2));
@@ -756,7 +764,7 @@ fn another_life_of_a_nodes_directory_is_refused_by_both_sides() {
     assert!(events.contains(&told), "the wiped one learns it from the hello: {events:?}");
     let events = world.poll(at(2));
     assert!(events.iter().any(|event| matches!(event, Event::Refused { .. })), "{events:?}");
-    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
+    assert_eq!(world.connected(at(2), at(1)), (false, false));
 }
 
 /// Once directories can be replaced, a peer may come with a table from before that.
@@ -849,7 +857,7 @@ fn a_process_that_wakes_after_its_successor_was_admitted_is_not_heard() {
 }
 
 #[test]
-fn strangers_cannot_fill_the_inbox_with_refusals() {
+fn refused_handshakes_cannot_fill_the_inbox() {
     let mut world = World::new();
     let few = 10;
     let inbox_bytes_max = few * size_of::<Event>();
@@ -863,7 +871,7 @@ fn strangers_cannot_fill_the_inbox_with_refusals() {
         });
         world.run();
     }
-    assert_eq!(world.nodes[&at(2)].inbox.borrow().len(), few);
+    assert_eq!(world.nodes[&at(2)].hub.inbox.borrow().len(), few);
     assert_eq!(world.poll(at(2)).len(), 3 * few, "they wait for room, within their time");
 }
 
@@ -913,7 +921,7 @@ fn what_went_back_loses_the_connections_it_still_has() {
     assert!(events.contains(&Event::OutboundLost(at(1))), "{events:?}");
     // The process that was connected cannot come back either: it is the same identity.
     world.beat(20);
-    assert_eq!(world.nodes[&at(2)].is_connected(at(1)), (false, false));
+    assert_eq!(world.connected(at(2), at(1)), (false, false));
 }
 
 #[test]
@@ -929,7 +937,7 @@ fn stopping_ends_every_driver_and_closes_every_connection() {
 }
 
 #[test]
-#[should_panic(expected = "the connection says whom it is from and to")]
+#[should_panic(expected = "the connection says whom a message is from and to")]
 fn a_message_for_another_node_is_a_bug() {
     let world = World::pair();
     let _ = world.send(1, 2, message(1, 3, 1, 1));

@@ -145,7 +145,7 @@ impl Decoder {
         Self { buffer: BytesMut::new(), filled: 0, body_bytes_max }
     }
 
-    /// Accepts bodies of up to `body_bytes_max` bytes from now on: more than from a stranger.
+    /// Accepts bodies of up to `body_bytes_max` bytes from now on: more than before the handshake.
     pub fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
         self.body_bytes_max = body_bytes_max;
     }

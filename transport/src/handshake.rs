@@ -18,7 +18,7 @@
 
 use crate::{
     codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint},
-    event::PeerShard,
+    peer_shard::PeerShard,
     refusal::{self, Refusal},
 };
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use purlin_rsm::{BootId, ClusterId, Incarnation, NodeId, Sequence, ShardId, Star
 /// The lowest and the highest version of the protocol that this build speaks.
 pub const VERSIONS: (u16, u16) = (1, 1);
 
-/// The longest hello or answer, in bytes: a stranger gets no more.
+/// The longest hello or answer, in bytes: a peer that is not identified yet may send no more.
 pub(crate) const HELLO_BYTES_MAX: usize = 64 << 10;
 
 /// What a shard says of itself in a handshake.

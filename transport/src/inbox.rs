@@ -1,4 +1,5 @@
-//! What has arrived and is not yet taken by the engine. Bounded: who fills it waits for room.
+//! What has arrived and is not yet taken by the engine. The inbox is bounded: a task that fills it
+//! waits for room.
 
 use crate::event::Event;
 use std::{
@@ -20,9 +21,9 @@ impl Inbox {
         Self { events: VecDeque::new(), bytes: 0, bytes_max, waiting: Vec::new() }
     }
 
-    /// Adds an event that stands for `bytes` of a frame; whether it is the only one. A reader and a
-    /// stranger ask for room first; what happens to a connection that is up needs none, since those
-    /// are few.
+    /// Adds an event that stands for `bytes` of a frame. Returns whether it is the only one. A reader
+    /// waits for room first, before the handshake too. What happens to a connection that is up needs no
+    /// room, since such events are few.
     pub(crate) fn push(&mut self, event: Event, bytes: usize) -> bool {
         let bytes = bytes + size_of::<Event>();
         self.bytes += bytes;

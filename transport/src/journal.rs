@@ -2,7 +2,7 @@
 //! peer, and connections that never said whose they are share one line in a while. The journal only
 //! decides; the caller logs.
 
-use crate::event::PeerShard;
+use crate::peer_shard::PeerShard;
 use std::collections::BTreeMap;
 
 /// The direction of a connection.

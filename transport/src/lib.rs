@@ -16,12 +16,17 @@
 mod config;
 mod event;
 mod exchanger;
+mod hub;
+mod peer_shard;
 mod registry;
 
+mod arrivals;
+mod cancel;
 mod connection;
 mod inbound;
 mod inbox;
 mod journal;
+mod outbound;
 mod outbox;
 mod peer;
 mod signal;
@@ -46,11 +51,13 @@ mod memory;
 
 pub use codec::Malformed;
 pub use config::ExchangerConfig;
-pub use event::{Event, Outbound, PeerShard};
-pub use exchanger::{Driver, Exchanger};
+pub use event::{Event, Outbound};
+pub use exchanger::Exchanger;
 pub use forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply, Outcome};
 pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};
 pub use heartbeat::{Answer, Changes, Following, Heartbeat, Leading};
+pub use hub::Driver;
 pub use net::{Listener, Net, Reader, Writer};
+pub use peer_shard::PeerShard;
 pub use peers::PeerBook;
 pub use refusal::{GoneBack, Refusal};

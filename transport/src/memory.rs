@@ -1,7 +1,7 @@
 //! A network in memory and an executor driven by hand, for tests.
 
 use crate::{
-    exchanger::Driver,
+    hub::Driver,
     net::{Listener, Net, Reader, Writer},
 };
 use std::{

@@ -10,8 +10,8 @@
 //! ```
 
 use crate::{
-    event::PeerShard,
     handshake::Facts,
+    peer_shard::PeerShard,
     refusal::{GoneBack, Refusal},
 };
 use purlin_rsm::{BootId, Incarnation, NodeId, PeerMemory, Sequence, ShardId, Start};

@@ -68,7 +68,7 @@ fn another_life_of_a_met_node_is_refused() {
 }
 
 #[test]
-fn a_stranger_is_no_member_until_the_table_names_it() {
+fn a_node_is_no_member_until_the_table_names_it() {
     let mut book = PeerBook::new([(NodeId(2), None)], [], SILENCE);
     let facts = facts(7, &[start(1, 10, 0)]);
     assert_eq!(book.check(&facts), Err(Refusal::NotMember { node: A }));

@@ -1,7 +1,7 @@
 //! Where the nodes listen, how many shards they have, and which of those are wanted (design D11).
 //! Pure.
 
-use crate::event::PeerShard;
+use crate::peer_shard::PeerShard;
 use purlin_rsm::{NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 

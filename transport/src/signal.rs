@@ -1,6 +1,5 @@
-//! Waking one task, and ending what it waits for. Owns no task and no clock.
+//! Waking one task. A signal owns no task and no clock.
 
-use futures_lite::future;
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
@@ -35,74 +34,5 @@ impl Signal {
             }
             Poll::Pending
         })
-    }
-}
-
-/// What a connection's task is held by: it ends whatever the task waits for, when its time is over
-/// or the connection is dropped from outside.
-#[derive(Default)]
-pub(crate) struct Leash {
-    /// The beat at which time is over.
-    deadline: Cell<Option<u64>>,
-    cut: Cell<Option<Cut>>,
-    signal: Signal,
-}
-
-/// How a leash was cut.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Cut {
-    /// Its time was over.
-    Late,
-    /// Somebody dropped it.
-    Dropped,
-}
-
-impl Leash {
-    /// Whole again, and without a deadline.
-    pub(crate) fn renew(&self) {
-        self.deadline.set(None);
-        self.cut.set(None);
-    }
-
-    /// Time is over at beat `deadline`, instead of what was said before.
-    pub(crate) fn set_deadline(&self, deadline: Option<u64>) {
-        self.deadline.set(deadline);
-    }
-
-    pub(crate) fn beat(&self, now: u64) {
-        if self.deadline.get().is_some_and(|deadline| deadline <= now) {
-            self.deadline.set(None);
-            self.cut_by(Cut::Late);
-        }
-    }
-
-    pub(crate) fn drop_it(&self) {
-        self.cut_by(Cut::Dropped);
-    }
-
-    pub(crate) fn is_dropped(&self) -> bool {
-        self.cut.get() == Some(Cut::Dropped)
-    }
-
-    /// The output of `future`, unless the leash is cut before.
-    pub(crate) async fn hold<T>(&self, future: impl Future<Output = T>) -> Result<T, Cut> {
-        future::or(async { Err(self.cut().await) }, async { Ok(future.await) }).await
-    }
-
-    /// Dropped stays dropped, whatever the time.
-    fn cut_by(&self, cut: Cut) {
-        if !self.is_dropped() {
-            self.cut.set(Some(cut));
-            self.signal.raise();
-        }
-    }
-
-    async fn cut(&self) -> Cut {
-        loop {
-            if let Some(cut) = self.cut.get() {
-                return cut;
-            }
-            self.signal.wait().await;
-        }
     }
 }

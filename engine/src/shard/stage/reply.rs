@@ -48,7 +48,7 @@ impl<R: Runtime> Shard<R> {
             AnswerTo::Shard(shard, item) => {
                 self.mesh.try_send(shard, item).map_err(|item| AnswerTo::Shard(shard, item))
             }
-            AnswerTo::Peer(pair, _) if !self.exchanger.is_connected(pair).0 => Ok(()),
+            AnswerTo::Peer(pair, _) if !self.exchanger.is_outbound_up(pair) => Ok(()),
             AnswerTo::Peer(pair, item) => {
                 self.exchanger.send(pair, item).map_err(|item| AnswerTo::Peer(pair, item))
             }
