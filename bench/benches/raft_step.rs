@@ -9,7 +9,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purlin_rsm::{
     GroupId, NodeId, Tick,
-    raft::{Raft, RaftConfig, Ready, Recovered, RoleKind, Window},
+    raft::{Raft, RaftConfig, Ready, Recovered, RoleKind, Voters, Window},
 };
 
 const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
@@ -87,7 +87,7 @@ fn config(node: NodeId) -> RaftConfig {
     RaftConfig {
         group: GroupId(1),
         node,
-        voters: NODES.into(),
+        voters: Voters::new(NODES),
         election_ticks: 10..20,
         tell_commit_ticks: TELL_COMMIT_TICKS,
         window: Window { messages: 64, bytes: 1 << 20 },

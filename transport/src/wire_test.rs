@@ -134,12 +134,12 @@ fn any_bytes_are_safe() {
 /// Whatever term a peer sends, a replica that has heard it can say all that it has to say.
 #[test]
 fn every_term_that_a_replica_follows_leaves_room_to_campaign() {
-    use purlin_rsm::raft::{Raft, RaftConfig, Recovered, Window};
+    use purlin_rsm::raft::{Raft, RaftConfig, Recovered, Voters, Window};
     for sent in [NUMBER_LIMIT - 1, NUMBER_LIMIT / 2, NUMBER_LIMIT / 2 - 1] {
         let config = RaftConfig {
             group: GroupId(1),
             node: TO,
-            voters: vec![FROM, TO],
+            voters: Voters::new([FROM, TO]),
             election_ticks: 10..20,
             tell_commit_ticks: 1,
             window: Window { messages: 16, bytes: 1 << 20 },

@@ -25,7 +25,7 @@ use crate::{
 };
 use purlin_rsm::{
     GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,
-    raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Window},
+    raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
@@ -402,7 +402,7 @@ impl<R: Runtime> ShardSetup<R> {
             } else {
                 now
             },
-            voters,
+            voters: Voters::new(voters),
             election_ticks: timing.election_ticks.clone(),
             tell_commit_ticks: timing.beat_ticks,
             window: Window {

@@ -228,7 +228,7 @@ pub(crate) mod tests {
     use crate::edge::ticket::{BatchOrigin, TakenBatch};
     use purlin_rsm::{
         Envelope, Message, ShardId,
-        raft::{RaftConfig, Recovered, Window},
+        raft::{RaftConfig, Recovered, Voters, Window},
     };
     use std::{cell::Cell, rc::Rc};
 
@@ -254,7 +254,7 @@ pub(crate) mod tests {
         let config = RaftConfig {
             group: GroupId(1),
             node: NodeId(1),
-            voters: [1, 2, 3].map(NodeId).into(),
+            voters: Voters::new([1, 2, 3].map(NodeId)),
             election_ticks: 10..20,
             tell_commit_ticks: 1,
             window: Window { messages: 16, bytes: 1 << 20 },

@@ -72,7 +72,7 @@ impl Pairs {
             return;
         }
         self.pairs.retain(|pair, _| pair.node != node);
-        for group in groups.iter().filter(|group| group.raft.voters().contains(&node)) {
+        for group in groups.iter().filter(|group| group.raft.voters().contains(node)) {
             let pair = PeerShard::new(node, placement(group.id, shards));
             let state = self.pairs.entry(pair).or_insert_with(|| State::new(self.boot));
             state.groups.push(group.id);
@@ -232,9 +232,9 @@ impl Pairs {
     /// A new leader takes every follower for reachable; it is told who is not.
     fn tell_new_leader(&self, now: Tick, id: GroupId, groups: &mut Groups) {
         let Some(group) = groups.get_mut(id) else { return };
-        for node in group.raft.voters().to_vec() {
+        for node in group.raft.voters().others(self.me).collect::<Vec<_>>() {
             let state = self.home(node, id).and_then(|pair| self.pairs.get(&pair));
-            if node != self.me && !state.is_some_and(|state| state.is_reached) {
+            if !state.is_some_and(|state| state.is_reached) {
                 group.raft.disconnected(now, node);
             }
         }

@@ -4,8 +4,8 @@
 use super::{
     Raft,
     gate::Promise,
-    quorum::{self, Ballots, Tally},
     role::{Campaign, Candidate, Leader, Role},
+    voters::{Ballots, Tally},
 };
 use crate::{
     entry::Payload,
@@ -19,7 +19,7 @@ impl Raft {
     pub fn campaign_if_fresh(&mut self, now: Tick) {
         self.now = now;
         let may = self.config.campaigns_first && self.term == Term(0) && !self.gate.is_waiting();
-        if may && !self.timer.abstains(now) && self.fault.is_none() {
+        if may && self.may_campaign() && !self.timer.abstains(now) && self.fault.is_none() {
             self.campaign_for(Campaign::PreVote);
         }
     }
@@ -28,6 +28,9 @@ impl Raft {
     pub(super) fn tick_election(&mut self) {
         if !self.timer.is_due(self.now) {
             return;
+        }
+        if !self.may_campaign() {
+            return self.timer.stop();
         }
         if self.gate.is_waiting() {
             crate::sometimes!("election timer stands still while a promise waits");
@@ -39,6 +42,11 @@ impl Raft {
             self.back_off(campaign);
         }
         self.campaign_for(Campaign::PreVote);
+    }
+
+    /// Only a voter may lead. A learner waits for the leader of the others, and needs no timer for that.
+    fn may_campaign(&self) -> bool {
+        self.config.voters.is_voter(self.config.node)
     }
 
     /// A campaign led to no leader. To ask whether one would be voted for disturbs nobody, and waits for
@@ -73,10 +81,8 @@ impl Raft {
 
     fn ask_all(&mut self, campaign: Campaign) {
         let last = self.log.last();
-        for voter in self.config.voters.clone() {
-            if voter == self.config.node {
-                continue;
-            }
+        let voters: Vec<NodeId> = self.config.voters.other_voters(self.config.node).collect();
+        for voter in voters {
             match campaign {
                 Campaign::PreVote => {
                     self.send_in(voter, self.term.next(), Message::PreVote { last })
@@ -151,7 +157,7 @@ impl Raft {
     fn count(&mut self, voter: NodeId, granted: bool) {
         let Role::Candidate(candidate) = &mut self.role else { return };
         candidate.ballots.record(voter, granted);
-        match (candidate.ballots.tally(&self.config.voters), candidate.campaign) {
+        match (self.config.voters.tally(&candidate.ballots), candidate.campaign) {
             (Tally::Open, _) => {}
             (Tally::Won, Campaign::PreVote) => self.campaign_for(Campaign::Vote),
             (Tally::Won, Campaign::Vote) => self.lead(),
@@ -168,9 +174,9 @@ impl Raft {
         let Role::Candidate(candidate) = &self.role else {
             unreachable!("only a candidate is elected")
         };
-        for voter in self.config.voters.iter().filter(|voter| **voter != self.config.node) {
-            let has_voted = candidate.ballots.granted().any(|node| node == *voter);
-            leader.follower(*voter, has_voted, !self.unreachable.contains(voter));
+        for node in self.config.voters.others(self.config.node) {
+            let has_voted = candidate.ballots.answer(node) == Some(true);
+            leader.follower(node, has_voted, !self.unreachable.contains(&node));
         }
         leader.confirmed_by = Some(Tick(self.now.0 + self.timer.shortest()));
         self.timer.stop();
@@ -183,14 +189,16 @@ impl Raft {
     /// Steps down when no majority confirms that it leads: followers on the other side of a partition
     /// may have another leader, and clients here would wait for nothing (Raft thesis 6.2).
     pub(super) fn check_quorum(&mut self) {
-        let (now, voters) = (self.now, self.config.voters.len());
-        let Some(leader) = self.leader_mut() else { return };
+        let (now, me) = (self.now, self.config.node);
+        let Role::Leader(leader) = &mut self.role else { return };
         if leader.confirmed_by.is_some_and(|by| now < by) {
             return;
         }
         leader.confirmed_by = None;
-        let confirmed = 1 + leader.followers.values().filter(|progress| progress.confirmed).count();
-        if confirmed < quorum::majority(voters) {
+        let is_confirmed = |voter| {
+            voter == me || leader.followers.get(&voter).is_some_and(|progress| progress.confirmed)
+        };
+        if !self.config.voters.has_majority(is_confirmed) {
             crate::sometimes!("leader steps down without a quorum");
             self.follow(self.term, None);
         }

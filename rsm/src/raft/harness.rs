@@ -14,7 +14,7 @@
 
 use super::{
     Append, Fetch, FetchPurpose, NotLeader, Raft, RaftConfig, Ready, Recovered, RoleKind, Terms,
-    Window, oracle::Oracle,
+    Voters, Window, oracle::Oracle,
 };
 use crate::{
     entry::{Entry, Payload},
@@ -34,6 +34,8 @@ const GROUP: GroupId = GroupId(1);
 #[derive(Clone)]
 pub(super) struct Options {
     pub nodes: u32,
+    /// The configuration, where it is not: all nodes vote.
+    pub voters: Option<Voters>,
     pub election_ticks: Range<u64>,
     pub tell_commit_ticks: u64,
     pub window: Window,
@@ -56,6 +58,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             nodes: 3,
+            voters: None,
             election_ticks: 10..20,
             tell_commit_ticks: 2,
             window: Window { messages: 8, bytes: 1 << 20 },
@@ -69,6 +72,13 @@ impl Default for Options {
             applies_at_once: true,
             is_told: true,
         }
+    }
+}
+
+impl Options {
+    fn voters(&self) -> Voters {
+        let all = || Voters::new((1..=self.nodes).map(NodeId));
+        self.voters.clone().unwrap_or_else(all)
     }
 }
 
@@ -173,7 +183,7 @@ impl Cluster {
     pub(super) fn new(options: Options) -> Self {
         let ids: Vec<NodeId> = (1..=options.nodes).map(NodeId).collect();
         let mut cluster = Self {
-            oracle: Oracle::new(ids.len()),
+            oracle: Oracle::new(options.voters()),
             options,
             nodes: BTreeMap::new(),
             network: Vec::new(),
@@ -394,7 +404,7 @@ impl Cluster {
         let config = RaftConfig {
             group: GROUP,
             node: id,
-            voters: (1..=options.nodes).map(NodeId).collect(),
+            voters: options.voters(),
             election_ticks: options.election_ticks,
             tell_commit_ticks: options.tell_commit_ticks,
             window: options.window,

@@ -26,13 +26,13 @@ mod gate;
 mod invariants;
 mod log;
 mod progress;
-mod quorum;
 mod read;
 mod ready;
 mod replication;
 mod role;
 mod terms;
 mod timer;
+mod voters;
 
 #[cfg(test)]
 mod harness;
@@ -51,6 +51,7 @@ pub use progress::Window;
 pub use read::ConfirmedRead;
 pub use ready::{Append, Fetch, FetchPurpose, Ready};
 pub use terms::Terms;
+pub use voters::Voters;
 
 use crate::{
     entry::{Entry, Payload},
@@ -72,8 +73,8 @@ pub struct RaftConfig {
     pub group: GroupId,
     /// Its node.
     pub node: NodeId,
-    /// The voters of the group, in order, this node among them.
-    pub voters: Vec<NodeId>,
+    /// The voters and learners of the group, this node among them.
+    pub voters: Voters,
     /// How long a follower hears of no leader before it campaigns, in ticks: random in this range.
     pub election_ticks: Range<u64>,
     /// After how many ticks followers that have nothing to receive are told of a commit.
@@ -192,8 +193,10 @@ impl Raft {
         let committed = committed.min(recovered.terms.last().index);
         let log = Log::new(recovered.terms, recovered.tail, committed);
         assert!(
-            config.voters.contains(&config.node) && config.voters.is_sorted(),
-            "voters {:?}",
+            config.voters.contains(config.node),
+            "node {} has a replica of group {}, and is no member of it: {:?}",
+            config.node,
+            config.group,
             config.voters
         );
         assert!(
@@ -319,7 +322,7 @@ impl Raft {
     pub fn vouch(&mut self, now: Tick, leader: NodeId, term: Term) -> bool {
         self.now = now;
         let is_term_sound = (self.term..TERM_MAX).contains(&term) && term > Term(0);
-        if self.fault.is_some() || !is_term_sound || !self.is_other_voter(leader) {
+        if self.fault.is_some() || !is_term_sound || !self.is_other_member(leader) {
             return false;
         }
         if term > self.term {
@@ -388,7 +391,7 @@ impl Raft {
     /// The connection to the node of `peer` is lost. To be told whatever the role is.
     pub fn disconnected(&mut self, now: Tick, peer: NodeId) {
         self.now = now;
-        if self.is_other_voter(peer) {
+        if self.is_other_member(peer) {
             self.unreachable.insert(peer);
         }
         if let Some(progress) = self.follower_mut(peer) {
@@ -524,8 +527,8 @@ impl Raft {
         matches!(&self.role, Role::Leader(leader) if self.log.committed() >= leader.noop)
     }
 
-    /// The voters of its group.
-    pub fn voters(&self) -> &[NodeId] {
+    /// The voters and learners of its group.
+    pub fn voters(&self) -> &Voters {
         &self.config.voters
     }
 
@@ -573,11 +576,11 @@ impl Raft {
         envelope.group == self.config.group
             && envelope.term < TERM_MAX
             && envelope.to == self.config.node
-            && self.is_other_voter(envelope.from)
+            && self.is_other_member(envelope.from)
     }
 
-    fn is_other_voter(&self, node: NodeId) -> bool {
-        node != self.config.node && self.config.voters.contains(&node)
+    fn is_other_member(&self, node: NodeId) -> bool {
+        node != self.config.node && self.config.voters.contains(node)
     }
 
     /// Compares the sender's term with ours. Whether the message is to be looked at further.

@@ -2,7 +2,7 @@
 //! every message, and what each disk really holds (Raft paper, figure 3; `safety.md` 2 and 4).
 
 use super::{
-    Append, Raft, RoleKind,
+    Append, Raft, RoleKind, Voters,
     harness::{Node, show_envelope},
 };
 use crate::{
@@ -13,9 +13,8 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// See the module. Each method panics when its rule is broken.
-#[derive(Default)]
 pub(super) struct Oracle {
-    voters: usize,
+    voters: Voters,
     /// Who led in each term: one at most (election safety).
     leaders: BTreeMap<Term, NodeId>,
     /// Whom each voter has voted for in each term, as far as a message said so.
@@ -29,8 +28,15 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    pub(super) fn new(voters: usize) -> Self {
-        Self { voters, ..Self::default() }
+    pub(super) fn new(voters: Voters) -> Self {
+        Self {
+            voters,
+            leaders: BTreeMap::new(),
+            votes: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            committed: Vec::new(),
+            reads: BTreeMap::new(),
+        }
     }
 
     /// The last entry that was ever committed.
@@ -174,10 +180,11 @@ impl Oracle {
         }
         for index in (known.0 + 1..=raft.committed().0).map(Index) {
             let term = raft.term_of(index).expect("a committed entry is in the log");
-            let holders = nodes.values().filter(|node| node.disk.term(index) == Some(term)).count();
+            let holds = |node: &NodeId| nodes[node].disk.term(index) == Some(term);
             assert!(
-                holders > self.voters / 2,
-                "{id} commits {index}@{term}, which {holders} of {} hold durably",
+                self.voters.has_majority(|voter| holds(&voter)),
+                "{id} commits {index}@{term}, which only {:?} hold durably, of {:?}",
+                nodes.keys().copied().filter(holds).collect::<Vec<_>>(),
                 self.voters
             );
             self.committed.push((term, raft.term()));

@@ -5,10 +5,10 @@
 //! feeds replicas in every role with messages that nobody should send.
 
 use super::{
-    RoleKind, Window,
+    RoleKind, Voters, Window,
     harness::{Cluster, Moment, Node, Options},
-    quorum,
     script::show_status,
+    voters::{Ballots, Tally, majority},
 };
 use crate::{
     entry::{Entry, Payload},
@@ -471,29 +471,56 @@ fn no_message_harms() {
 #[test]
 fn quorums_are_what_brute_force_says() {
     for voters in 1..=5_usize {
-        let ids: Vec<NodeId> = (1..=voters as u32).map(NodeId).collect();
-        for case in 0..3_u32.pow(voters as u32) {
-            let answers: Vec<u32> = (0..voters).map(|v| case / 3_u32.pow(v as u32) % 3).collect();
-            let count = |answer| answers.iter().filter(|a| **a == answer).count();
-            let mut ballots = quorum::Ballots::default();
-            for (id, answer) in ids.iter().zip(&answers).filter(|(_, answer)| **answer < 2) {
-                ballots.record(*id, *answer == 1);
-                // Who changes its mind, or is no voter, changes nothing.
-                ballots.record(*id, *answer == 0);
-                ballots.record(NodeId(id.0 + 10), true);
-            }
-            let could_win = 2 * (count(1) + count(2)) > voters;
-            let expected = match (2 * count(1) > voters, could_win) {
-                (true, _) => quorum::Tally::Won,
-                (false, true) => quorum::Tally::Open,
-                (false, false) => quorum::Tally::Lost,
-            };
-            assert_eq!(ballots.tally(&ids), expected, "{answers:?}");
-            let reached = (0..3).filter(|value| {
-                2 * answers.iter().filter(|answer| *answer >= value).count() > voters
-            });
-            assert_eq!(Some(quorum::reached(&mut answers.clone())), reached.max(), "{answers:?}");
+        let all = Voters::new((1..=voters as u32).map(NodeId));
+        check_all_answers(&all, &[(1..=voters).collect()]);
+    }
+}
+
+/// The same for joint configurations: halves that are apart, that overlap, and that contain each other.
+#[test]
+fn joint_quorums_are_what_brute_force_says() {
+    let halves: [(&[usize], &[usize]); 6] = [
+        (&[1, 2, 3], &[4]),
+        (&[1, 2], &[3, 4, 5]),
+        (&[1, 2, 3], &[2, 3, 4]),
+        (&[1, 2, 3, 4, 5], &[1, 2, 3]),
+        (&[5], &[1, 2, 3, 4]),
+        (&[1, 2, 3], &[1, 2, 3]),
+    ];
+    for (incoming, outgoing) in halves {
+        let ids = |half: &[usize]| half.iter().map(|id| NodeId(*id as u32)).collect::<Vec<_>>();
+        let joint = Voters::joint(ids(incoming), ids(outgoing), [NodeId(9)]);
+        check_all_answers(&joint, &[incoming.to_vec(), outgoing.to_vec()]);
+    }
+}
+
+/// Lets each of the nodes 1 to 5 refuse, grant, or not answer, in all combinations.
+fn check_all_answers(voters: &Voters, halves: &[Vec<usize>]) {
+    for case in 0..3_u32.pow(5) {
+        let answer = |id: usize| case / 3_u32.pow(id as u32 - 1) % 3;
+        let mut ballots = Ballots::default();
+        for id in (1..=5).filter(|id| answer(*id) < 2) {
+            ballots.record(NodeId(id as u32), answer(id) == 1);
+            // A second answer changes nothing, and neither does the answer of a node that is no voter.
+            ballots.record(NodeId(id as u32), answer(id) == 0);
+            ballots.record(NodeId(id as u32 + 10), true);
         }
+        let in_each_half = |holds: &dyn Fn(u32) -> bool| {
+            let is_majority = |half: &Vec<usize>| {
+                2 * half.iter().filter(|id| holds(answer(**id))).count() > half.len()
+            };
+            halves.iter().all(is_majority)
+        };
+        let could_win = in_each_half(&|answer| answer != 0);
+        let expected = match (in_each_half(&|answer| answer == 1), could_win) {
+            (true, _) => Tally::Won,
+            (false, true) => Tally::Open,
+            (false, false) => Tally::Lost,
+        };
+        assert_eq!(voters.tally(&ballots), expected, "case {case} of {voters:?}");
+        let reached = (0..3).filter(|value| in_each_half(&|answer| answer >= *value)).max();
+        let value = |voter: NodeId| answer(voter.0 as usize);
+        assert_eq!(Some(voters.reached(value)), reached, "case {case} of {voters:?}");
     }
 }
 
@@ -501,7 +528,7 @@ fn quorums_are_what_brute_force_says() {
 #[test]
 fn majorities_intersect() {
     for voters in 1..=9 {
-        let majority = quorum::majority(voters);
+        let majority = majority(voters);
         assert!(2 * majority > voters, "two majorities of {voters} can be apart");
         assert!(2 * (majority - 1) <= voters, "{majority} of {voters} is more than needed");
     }

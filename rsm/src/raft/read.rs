@@ -5,7 +5,7 @@
 //! only a round that is sent after it was registered (safety R1), so one round serves all reads that
 //! came since the last.
 
-use super::quorum;
+use super::voters::Voters;
 use crate::types::{Index, NodeId, Tick};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -88,11 +88,12 @@ impl ReadQueue {
     }
 
     /// Takes the reads of all rounds that a majority of `voters` has answered; `me` answers at once.
-    pub(super) fn take_confirmed(&mut self, voters: &[NodeId], me: NodeId) -> Vec<ConfirmedRead> {
-        let answer = |voter: &NodeId| {
-            if *voter == me { u64::MAX } else { self.answered.get(voter).copied().unwrap_or(0) }
+    pub(super) fn take_confirmed(&mut self, voters: &Voters, me: NodeId) -> Vec<ConfirmedRead> {
+        let answer = |voter| match self.answered.get(&voter) {
+            _ if voter == me => u64::MAX,
+            answered => answered.copied().unwrap_or(0),
         };
-        let reached = quorum::reached(&mut voters.iter().map(answer).collect::<Vec<_>>());
+        let reached = voters.reached(answer);
         let mut confirmed = Vec::new();
         while self.rounds.front().is_some_and(|(round, _)| *round <= reached) {
             let (_, reads) = self.rounds.pop_front().expect("there is a first one");
@@ -113,7 +114,9 @@ impl ReadQueue {
 mod tests {
     use super::*;
 
-    const VOTERS: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+    fn voters() -> Voters {
+        Voters::new([1, 2, 3].map(NodeId))
+    }
 
     #[test]
     fn a_late_answer_confirms_no_later_read() {
@@ -122,13 +125,13 @@ mod tests {
         let first = reads.start_round(Tick(0), Index(5));
         reads.register(101, Index(5));
         reads.answer(NodeId(2), first);
-        let confirmed = reads.take_confirmed(&VOTERS, NodeId(1));
+        let confirmed = reads.take_confirmed(&voters(), NodeId(1));
         assert_eq!(confirmed, [ConfirmedRead { read: 100, index: Index(5) }]);
         let second = reads.start_round(Tick(1), Index(5));
         reads.answer(NodeId(2), first);
-        assert!(reads.take_confirmed(&VOTERS, NodeId(1)).is_empty());
+        assert!(reads.take_confirmed(&voters(), NodeId(1)).is_empty());
         reads.answer(NodeId(3), second);
-        assert_eq!(reads.take_confirmed(&VOTERS, NodeId(1)).len(), 1);
+        assert_eq!(reads.take_confirmed(&voters(), NodeId(1)).len(), 1);
     }
 
     #[test]
@@ -137,7 +140,7 @@ mod tests {
         reads.answer(NodeId(2), 99);
         reads.register(1, Index(1));
         reads.start_round(Tick(0), Index(1));
-        assert!(reads.take_confirmed(&VOTERS, NodeId(1)).is_empty());
+        assert!(reads.take_confirmed(&voters(), NodeId(1)).is_empty());
     }
 
     #[test]
@@ -145,6 +148,6 @@ mod tests {
         let mut reads = ReadQueue::new(0);
         reads.register(1, Index(1));
         reads.start_round(Tick(0), Index(1));
-        assert_eq!(reads.take_confirmed(&[NodeId(1)], NodeId(1)).len(), 1);
+        assert_eq!(reads.take_confirmed(&Voters::new([NodeId(1)]), NodeId(1)).len(), 1);
     }
 }

@@ -4,7 +4,6 @@
 use super::{
     Fault, Fetch, FetchPurpose, Raft,
     progress::{Progress, State},
-    quorum,
     read::ReadQueue,
     role::{Leader, Role},
 };
@@ -199,10 +198,13 @@ impl Raft {
     /// here, not at what we have (safety A4).
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
-        let mut matched: Vec<Index> =
-            leader.followers.values().map(|progress| progress.matched).collect();
-        matched.push(self.log.durable());
-        let reached = quorum::reached(&mut matched);
+        let matched = |voter| {
+            if voter == self.config.node {
+                return self.log.durable();
+            }
+            leader.followers.get(&voter).map_or(Index(0), |progress| progress.matched)
+        };
+        let reached = self.config.voters.reached(matched);
         crate::sometimes!(
             self.log.committed() < reached && reached < leader.noop,
             "commit waits for the own term"

@@ -1,6 +1,6 @@
 //! What a replica is at a time, with the state that only this role has.
 
-use super::{progress::Progress, quorum::Ballots, read::ReadQueue};
+use super::{progress::Progress, read::ReadQueue, voters::Ballots};
 use crate::types::{Index, NodeId, Tick};
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub(super) enum Campaign {
 /// A replica that leads.
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// All other voters.
+    /// All other voters and learners.
     pub followers: BTreeMap<NodeId, Progress>,
     /// Its first entry: it has committed in its term once this is committed.
     pub noop: Index,

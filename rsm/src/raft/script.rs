@@ -4,7 +4,8 @@
 //! `[hold]`. Writes and messages then wait for `persist` and `deliver`.
 //!
 //! ```text
-//! cluster nodes=3 election=10 tell=2 messages=8 window=B append=B apply=B cache=B tail=N
+//! cluster nodes=3 [incoming="1 2 3" outgoing="1 2" learners="4"]
+//!         election=10 tell=2 messages=8 window=B append=B apply=B cache=B tail=N
 //!         first=N judged=false at_once=false
 //!                                      a new cluster; election timeouts lie in election..2*election,
 //!                                      and what is committed waits for `apply` unless it is at once
@@ -33,7 +34,7 @@
 //! ```
 
 use super::{
-    Raft,
+    Raft, Voters,
     harness::{Cluster, Disk, Moment, Options, show_entries, show_envelope},
     progress::State,
     role::Role,
@@ -103,8 +104,12 @@ impl Script {
 
     fn cluster(&mut self, args: &mut ArgumentConsumer<'_>) -> Outcome {
         let mut options = Options::default();
-        let nodes = args.take_key("nodes").unwrap_or("3");
-        options.nodes = nodes.parse()?;
+        set(args, "nodes", &mut options.nodes)?;
+        if let Some(incoming) = args.take_key("incoming") {
+            let outgoing = args.take_key("outgoing").unwrap_or_default();
+            let learners = args.take_key("learners").unwrap_or_default();
+            options.voters = Some(Voters::joint(ids(incoming)?, ids(outgoing)?, ids(learners)?));
+        }
         if let Some(election) = key::<u64>(args, "election")? {
             options.election_ticks = election..2 * election;
         }
@@ -411,6 +416,11 @@ impl Script {
         }
         Ok(if nodes.is_empty() { self.cluster.ids() } else { nodes })
     }
+}
+
+/// `"1 2 3"`
+fn ids(text: &str) -> Result<Vec<NodeId>, Box<dyn Error>> {
+    text.split_whitespace().map(|id| Ok(NodeId(id.parse()?))).collect()
 }
 
 fn node(args: &mut ArgumentConsumer<'_>) -> Result<NodeId, Box<dyn Error>> {

@@ -51,6 +51,10 @@ scripts! {
     one_way_cut
     bridge
 
+    // Two majorities, and replicas that do not vote.
+    joint_configuration
+    learners
+
     // Replication.
     figure_7
     log_conflict_hints
