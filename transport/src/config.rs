@@ -4,15 +4,16 @@
 /// `Exchanger::beat`, once in a heartbeat interval. The defaults suit an interval of 100 ms.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ExchangerConfig {
-    /// The longest body of a frame, in bytes: also the longest item. Default 16 MiB; must be equal
-    /// on all nodes, or the longer frames of one are refused by the other.
+    /// The longest body of a frame, in bytes. No item may be longer either. Default 16 MiB. It must
+    /// be equal on all nodes: a node with a lower limit refuses the longer frames of the others.
     pub frame_bytes_max: usize,
-    /// What waits to be written to one peer, in bytes. Default 32 MiB. Less makes a slow peer cost
-    /// less memory, more lets it fall behind for longer before messages are dropped.
+    /// What waits to be written to one peer, in bytes. Default 32 MiB. With a lower limit a slow
+    /// peer costs less memory; with a higher limit it may fall further behind before messages are
+    /// dropped.
     pub outbox_bytes_max: usize,
-    /// What has arrived from all peers and is not yet taken, in bytes of frames. Default 32 MiB.
-    /// Beyond it nothing more is read, so that TCP slows the senders down; each connection may
-    /// exceed it by one frame.
+    /// What has arrived from all peers and the engine has not fetched yet, in bytes of frames.
+    /// Default 32 MiB. Beyond it nothing more is read, so that TCP slows the senders down. Each
+    /// connection may exceed it by one frame.
     pub inbox_bytes_max: usize,
     /// Inbound connections whose handshake is not finished, at a time; more are closed. Default 64.
     pub handshakes_max: usize,
@@ -21,17 +22,17 @@ pub struct ExchangerConfig {
     pub handshake_beats: u64,
     /// A connection that takes no bytes for this long is dropped. Default 50 beats.
     pub stall_beats: u64,
-    /// A connection on which nothing came for this long is dropped: much more than a heartbeat.
-    /// Default 300 beats.
+    /// A connection on which nothing came for this long is dropped. It must be much longer than a
+    /// heartbeat interval. Default 300 beats.
     pub idle_beats: u64,
-    /// The first pause after a failed dial; it doubles with each failure in a row. Default
-    /// 1 beat.
+    /// The first pause after a failed dial. The pause doubles with each failure in a row. Default 1
+    /// beat.
     pub backoff_beats_min: u64,
     /// The longest pause. Default 10 beats.
     pub backoff_beats_max: u64,
     /// Connections that never said whose they are share one log line in this time. Default 50 beats.
     pub unidentified_log_beats: u64,
-    /// From which the pauses' jitter is drawn; equal seeds give equal pauses.
+    /// The seed of the random part of the pauses. Equal seeds give equal pauses.
     pub seed: u64,
 }
 
@@ -54,7 +55,7 @@ impl Default for ExchangerConfig {
 }
 
 impl ExchangerConfig {
-    /// Panics when a bound or a time is zero, or one contradicts another.
+    /// Panics when a bound or a time is zero, or when two of them contradict each other.
     pub(crate) fn assert_valid(&self) {
         let frame = crate::frame::HEADER_BYTES..=u32::MAX as usize;
         assert!(frame.contains(&self.frame_bytes_max), "{self:?}");

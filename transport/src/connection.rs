@@ -1,4 +1,5 @@
-//! What both ends of a connection share: how it ends, and the two frames of its handshake.
+//! What both ends of a connection share: the ways in which it ends, and the two frames of its
+//! handshake.
 
 use crate::{
     cancel::Cancelled,
@@ -10,10 +11,10 @@ use crate::{
 use purlin_rsm::Sequence;
 use std::{fmt, io};
 
-/// Why a connection ended, or never came about.
+/// Why a connection ended, or could not be made.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// The network says so.
+    /// The network reported an error.
     Io(io::Error),
     /// The other side closed it.
     Closed,
@@ -23,9 +24,9 @@ pub(crate) enum Ended {
     Refused { refusal: Refusal, by_them: bool },
     /// The other side took too long.
     Late,
-    /// We have no more use for it.
+    /// We dropped the connection.
     Dropped,
-    /// There is nowhere to dial.
+    /// The address is not known or not valid.
     Nowhere(&'static str),
 }
 

@@ -24,22 +24,23 @@ pub enum Outbound {
 
 /// What has happened.
 ///
-/// The connection on which we write to a peer (outbound) and the one on which it writes to us
-/// (inbound) come and go by themselves. A forwarded command travels on the first, its reply on the
-/// second; so when **either** is lost, every command forwarded to that peer and not yet answered
-/// has an unknown outcome. Commands are best forwarded only while both are up.
+/// Two connections join us to a peer: on the outbound one we write, on the inbound one the peer
+/// writes. They come and go independently. A forwarded command travels on the outbound connection
+/// and its reply on the inbound one. So when **either** is lost, every command that was forwarded
+/// to that peer and has no reply yet has an unknown outcome. Commands are best forwarded only while
+/// both connections are up.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A peer that was wanted has accepted our handshake: `send` reaches it from now on.
     OutboundUp(Facts),
-    /// A peer's first shard was asked how many there are, is not wanted itself, and has answered;
-    /// the connection is closed again.
+    /// The first shard of a peer's node has said how many shards there are. That shard itself is
+    /// not wanted, and the connection is closed again.
     Learned(Facts),
-    /// The connection on which we write is lost, and with it perhaps what was sent last.
+    /// The outbound connection is lost, and with it perhaps what was sent last.
     OutboundLost(PeerShard),
-    /// A peer has connected to us and was accepted.
+    /// A peer has dialled us and was accepted.
     InboundUp(Facts),
-    /// The connection on which it wrote is lost, or replaced by a newer one of the same peer.
+    /// The inbound connection is lost, or a newer connection of the same peer has replaced it.
     InboundLost(PeerShard),
     /// Messages for replicas here.
     Messages(PeerShard, Vec<Envelope>),
@@ -49,13 +50,13 @@ pub enum Event {
     Forward(PeerShard, Forward),
     /// The outcome of commands that were forwarded to that peer.
     ForwardReply(PeerShard, ForwardReply),
-    /// A handshake failed for a reason. Comes again with each try.
+    /// A handshake was refused. The event comes again with each attempt.
     Refused {
-        /// The peer as it calls itself, or as it was looked for.
+        /// The peer by the name that it gave, or by the name that we dialled.
         peer: PeerShard,
-        /// The peer refuses us, or a shard that has not met the others yet sees from the peer's
-        /// table that it would. If the refusal also [`Refusal::ends`] our node, the shard records
-        /// that durably and stops.
+        /// The peer refuses us; or this shard has not met the others yet, and the peer's table says
+        /// that the peer would refuse us. If the refusal also [`Refusal::ends`] our node, the shard
+        /// records that durably and stops.
         by_them: bool,
         /// Why.
         refusal: Refusal,

@@ -1,5 +1,5 @@
-//! Frames: what a connection carries, each with a checksum. Knows headers and lengths, not what a
-//! body means.
+//! Frames: the units that a connection carries, each with a checksum. The module knows headers and
+//! lengths; the meaning of a body is the matter of other modules.
 //!
 //! ```text
 //!  0       4         5      6       8             16        20      24
@@ -9,14 +9,14 @@
 //! ```
 //!
 //! All numbers are little endian. `crc` is the CRC32C of the 20 bytes before it and of the body.
-//! `check` is the lower half of the CRC32C of the 20 bytes before `crc`, itself taken as 0: a header
-//! proves itself before its length is believed, or one flipped bit would keep a reader waiting for
-//! bytes that nobody sends, while all frames behind it look like those. `durable` is the highest
-//! sequence that the sender's WAL has made durable (safety I4); start and boot id, which belong to
-//! it, are fixed by the handshake. A body carries many items of the frame's kind.
+//! `check` is the lower half of the CRC32C of the 20 bytes before `crc`, where `check` itself
+//! counts as 0. So a header is verified before its length is believed. Without that, one flipped
+//! bit in a length would make a reader wait for bytes that nobody sends. `durable` is the highest
+//! sequence that the sender's WAL has made durable (safety I4). The start and the boot id that
+//! belong to it are fixed by the handshake. A body carries many items of the frame's kind.
 //!
 //! The length is checked before a byte is allocated for it, and the buffer grows only as bytes
-//! arrive: who claims 16 MiB has to send them.
+//! arrive: a peer that claims 16 MiB has to send them.
 
 use crate::codec::{Malformed, ensure};
 use bytes::{Bytes, BytesMut};
@@ -29,10 +29,10 @@ use zerocopy::{
 /// Bytes of a frame before its body.
 pub const HEADER_BYTES: usize = size_of::<Header>();
 
-/// The version of this layout; what bodies mean is the handshake's to negotiate.
+/// The version of this layout. The handshake negotiates the version of the bodies.
 const VERSION: u8 = 2;
 const MAGIC: [u8; 4] = *b"PURL";
-/// What the checksum covers of the header: all before itself.
+/// The part of the header that the checksum covers: all before the checksum.
 const CHECKED_BYTES: usize = HEADER_BYTES - 4;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -48,20 +48,20 @@ struct Header {
 }
 
 impl Header {
-    /// What `check` must be.
+    /// The right value of `check`.
     fn proof(&self) -> u16 {
         let plain = Self { check: U16::new(0), ..*self };
         crc32c::crc32c(&plain.as_bytes()[..CHECKED_BYTES]) as u16
     }
 }
 
-/// What the items of a frame are.
+/// The kind of the items of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
     /// The dialler's first frame.
     Hello = 1,
-    /// What a listener answers to it; nothing else ever goes in that direction.
+    /// The listener's reply to it. No other frame goes in that direction.
     HelloAnswer = 2,
     /// Messages between replicas.
     Messages = 3,
@@ -69,7 +69,7 @@ pub enum Kind {
     Heartbeat = 4,
     /// Client commands for the leader at the other side.
     Forward = 5,
-    /// The outcomes of such commands.
+    /// The outcomes of forwarded commands.
     ForwardReply = 6,
 }
 
@@ -90,22 +90,22 @@ impl Kind {
 /// A frame whose checksum holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frame {
-    /// What its items are.
+    /// The kind of its items.
     pub kind: Kind,
-    /// What the sender's WAL had made durable.
+    /// What the sender's WAL had made durable when the frame was closed.
     pub durable: Sequence,
-    /// The items. A slice of the read buffer, which lives as long as one slice of it does.
+    /// The items, as a slice of the read buffer. The buffer lives as long as any slice of it.
     pub body: Bytes,
 }
 
-/// Leaves room for a header at the end of `out`, and says where, for [`close`].
+/// Leaves room for a header at the end of `out`. Returns where the header starts, for [`close`].
 pub fn open(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     start
 }
 
-/// Makes what follows `start` in `out` the body of a frame.
+/// Makes the bytes after `start` in `out` the body of a frame.
 pub fn close(out: &mut [u8], start: usize, kind: Kind, durable: Sequence) {
     let (header, body) = out[start..].split_at_mut(HEADER_BYTES);
     let length = u32::try_from(body.len()).expect("bodies are bounded far below 4 GiB");
@@ -127,12 +127,12 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[..CHECKED_BYTES]), body)
 }
 
-/// Cuts a stream of bytes into frames.
+/// Divides a stream of bytes into frames.
 ///
-/// `space` gives the place to read into, `filled` says how much was read, `next` gives the frames
-/// that are complete. After an error the stream means nothing any more.
+/// `space` gives the place to read into, `filled` says how many bytes were read, `next` gives the
+/// frames that are complete. After an error the rest of the stream has no meaning.
 pub struct Decoder {
-    /// Initialised throughout, so that it can be read into; its first `filled` bytes have arrived.
+    /// All of it is initialised, so that a read can fill it. Its first `filled` bytes have arrived.
     buffer: BytesMut,
     filled: usize,
     /// The longest body that is accepted.
@@ -150,11 +150,12 @@ impl Decoder {
         self.body_bytes_max = body_bytes_max;
     }
 
-    /// Where the next bytes of the stream belong; never empty.
+    /// The place for the next bytes of the stream. It is never empty.
     pub fn space(&mut self) -> &mut [u8] {
         if self.buffer.len() - self.filled < READ_BYTES_MIN {
-            // Frames that were handed out share the old buffer, so the start of the next one moves.
-            // Doubling bounds both the copies and what a peer can make us allocate by a claim.
+            // Frames that were handed out share the old buffer, so the start of the next frame
+            // moves to a new one. Doubling the size bounds both the copies and the memory that a
+            // peer can claim.
             let mut next = BytesMut::zeroed(READ_BYTES.max(2 * self.filled));
             next[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
             self.buffer = next;
@@ -188,9 +189,9 @@ impl Decoder {
     }
 }
 
-/// One read takes what has arrived, up to this.
+/// One read takes at most this many bytes.
 const READ_BYTES: usize = 128 << 10;
-/// With less space than this left, a new buffer is cheaper than many small reads.
+/// With less space than this left, a new buffer costs less than many small reads.
 const READ_BYTES_MIN: usize = 16 << 10;
 
 fn check(header: &Header, body_bytes_max: usize) -> Result<Kind, Malformed> {
@@ -256,12 +257,13 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            // At once: a length that is believed may wait for bytes that never come.
+            // The error must come at once: a reader that believes the length may wait for bytes
+            // that never come.
             assert!(decode(1 << 20, [&bad[..]]).is_err(), "bit {bit}");
         }
     }
 
-    /// Makes a header that was changed prove itself again.
+    /// Computes the checksums of a changed header anew.
     fn prove(frame: &mut [u8]) {
         let header = Header::mut_from_bytes(&mut frame[..HEADER_BYTES]).expect("any 24 bytes");
         header.check = U16::new(header.proof());

@@ -1,6 +1,6 @@
-//! Looking at what a connection carries from outside: the items of a frame. Pure, read-only.
+//! Reads the items of a frame from outside. Pure, read-only.
 //!
-//! For tools that print a capture, and for checkers that hear every message.
+//! It is for tools that print a capture, and for checkers that see every message.
 
 use crate::{
     codec::Malformed,
@@ -15,7 +15,7 @@ use purlin_rsm::{Envelope, NodeId};
 /// What a frame carries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Content {
-    /// The dialler's first frame; nothing of one that speaks no version that we know.
+    /// The dialler's first frame. `None` if it speaks no version that we know.
     Hello(Option<Box<Hello>>),
     /// The listener's answer to it.
     HelloAnswer(Box<Answer>),

@@ -1,6 +1,6 @@
-//! Says each thing about a peer once: a line is logged when it differs from the last one of that
-//! peer, and connections that never said whose they are share one line in a while. The journal only
-//! decides; the caller logs.
+//! Decides which events of connections are logged. A line about a peer is logged when it differs
+//! from the last line about that peer. Connections that never said whose they are share one line in
+//! a while. The caller logs.
 
 use crate::peer_shard::PeerShard;
 use std::collections::BTreeMap;
@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 /// The direction of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Direction {
-    /// We dial.
+    /// This shard dials.
     Outbound,
-    /// They dial.
+    /// The peer dials.
     Inbound,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Journal {
     unidentified: Option<u64>,
 }
 
-/// Those who connect may call themselves anything: beyond this many names, all are forgotten.
+/// A connection may give any name. Beyond this many names, all are forgotten.
 const NAMES_MAX: usize = 1024;
 
 impl Journal {
@@ -38,7 +38,7 @@ impl Journal {
         true
     }
 
-    /// Whether a connection that never said whose it is may get a line at beat `now`: one line in
+    /// Whether a connection that never said whose it is may get a line at beat `now`. One line in
     /// `pause` beats is enough for all of them.
     pub(crate) fn may_log_unidentified(&mut self, now: u64, pause: u64) -> bool {
         let is_time = self.unidentified.is_none_or(|last| now - last >= pause);

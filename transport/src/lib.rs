@@ -5,11 +5,11 @@
 //! Event    ◄ Exchanger::poll ── Inbox ◄── frames, checked ◄── connection ◄── peer's outbound
 //! ```
 //!
-//! Delivery: what is sent to a peer arrives in order on one connection, may be lost when that
-//! connection is, and is never duplicated on it. Two shards hold two connections: on each the
+//! Delivery: messages to a peer arrive in order on one connection, may be lost when that connection
+//! is lost, and are never duplicated on it. Two shards hold two connections. On each of them the
 //! dialler writes and the other side reads, once the handshake has said who both are.
 //!
-//! The crate has no thread, no clock and no spawn: the engine runs the futures of
+//! The crate has no thread and no clock, and starts no task: the engine runs the futures of
 //! [`Exchanger::take_drivers`] and calls [`Exchanger::beat`].
 #![forbid(unsafe_code)]
 

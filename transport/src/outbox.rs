@@ -1,33 +1,33 @@
-//! What waits to be written to one peer: frames, built in place, so that one write takes all of
-//! them. Bounded.
+//! What waits to be written to one peer: frames, built in place, so that one write carries all of
+//! them. The outbox is bounded.
 
 use crate::{event::Outbound, frame, frame::Kind, wire};
 use purlin_rsm::Sequence;
 
 /// The frames of one peer that are not yet given to its connection.
 pub(crate) struct Outbox {
-    /// Whole frames, and perhaps an open one at the end.
+    /// Closed frames, and after them perhaps an open one.
     bytes: Vec<u8>,
-    /// Where the open frame starts, and what it holds.
+    /// Where the open frame starts, and of which kind its items are.
     open: Option<(usize, Kind)>,
     /// Bytes that the connection is writing.
     in_flight: usize,
-    /// The last buffer that was written, kept for its memory.
+    /// The last buffer that was written. Its memory is used again.
     spare: Vec<u8>,
     bytes_max: usize,
     frame_bytes_max: usize,
 }
 
-/// Why an outbox did not take an item.
+/// Why an outbox did not accept an item.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Full {
-    /// Too much waits already.
+    /// Too many bytes wait already.
     Now,
-    /// No frame can hold it, ever.
+    /// The item is longer than any frame.
     Always,
 }
 
-/// A frame is closed rather than made longer than this: the receiver handles one at a time.
+/// No item is added to a frame of this length: the receiver handles one frame at a time.
 const FRAME_BYTES: usize = 256 << 10;
 /// A buffer that a burst made larger than this is not kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
@@ -38,14 +38,16 @@ impl Outbox {
         Self { bytes, open: None, in_flight: 0, spare, bytes_max, frame_bytes_max }
     }
 
-    /// Appends `item` to the open frame, if that holds items of its kind and is short enough.
+    /// Appends `item` to the open frame, if that frame holds items of the same kind and is short
+    /// enough. Otherwise opens a new frame.
     pub(crate) fn push(&mut self, item: &Outbound, durable: Sequence) -> Result<(), Full> {
         let most = encoded_bytes_max(item);
         if most > self.frame_bytes_max {
             return Err(Full::Always);
         }
         let waiting = self.in_flight + self.bytes.len();
-        // An item that is longer than the bound goes alone, so that it goes at all.
+        // An item that is longer than the bound is accepted when nothing else waits: otherwise it
+        // could never be sent.
         if waiting > 0 && waiting + frame::HEADER_BYTES + most > self.bytes_max {
             purlin_rsm::sometimes!("outbox full");
             return Err(Full::Now);
@@ -58,14 +60,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// All that waits, in whole frames; `written` must follow.
+    /// Takes all that waits, in closed frames. `written` must follow.
     pub(crate) fn take(&mut self, durable: Sequence) -> Vec<u8> {
         self.close_frame(durable);
         self.in_flight = self.bytes.len();
         std::mem::replace(&mut self.bytes, std::mem::take(&mut self.spare))
     }
 
-    /// What was taken is written.
+    /// The bytes that `take` gave are written.
     pub(crate) fn written(&mut self, mut bytes: Vec<u8>) {
         self.in_flight = 0;
         bytes.clear();
@@ -74,7 +76,7 @@ impl Outbox {
         }
     }
 
-    /// The connection is lost, and with it all that waited.
+    /// Drops all that waits: the connection is lost.
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.bytes_max, self.frame_bytes_max);
     }

@@ -1,5 +1,5 @@
-//! What a shard remembers of its peers, and what follows from it for a handshake (safety I3-I5).
-//! Pure: the engine seeds it from recovery, and writes its changes into the WAL when it likes.
+//! What a shard remembers of its peers, and how it judges a handshake by that (safety I3 to I5).
+//! The module is pure: the engine fills it from recovery, and writes its changes into the WAL.
 //!
 //! ```text
 //!             I3 another life of the node's directory?      OtherIncarnation
@@ -19,31 +19,33 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What a shard knows of the shards of other nodes.
 pub struct PeerBook {
-    /// The nodes of the cluster, each with the life of its directory once that is known.
+    /// The nodes of the cluster, each with the incarnation of its directory once that is known.
     members: BTreeMap<NodeId, Option<Incarnation>>,
     peers: BTreeMap<Identity, Known>,
-    /// Those whose memory has changed since the engine last took the changes.
+    /// The peers whose memory has changed since the engine last took the changes.
     changed: BTreeSet<Identity>,
-    /// Counts beats.
+    /// The number of beats so far.
     now: u64,
-    /// A boot id that was not heard for as many beats is no obstacle to another.
+    /// A boot id that was not heard for this many beats does not hold off another one.
     silence_beats: u64,
 }
 
-/// One shard's data directory.
+/// One shard of one data directory.
 type Identity = (NodeId, Incarnation, ShardId);
 
 struct Known {
     memory: PeerMemory,
     /// The starts that the peer listed when it was last admitted.
     starts: Vec<Start>,
-    /// The boot id that was last heard here, and when; none since our own start.
+    /// The boot id that was heard last, and the beat at which it was heard. `None` since our own
+    /// start.
     live: Option<(BootId, u64)>,
 }
 
 impl PeerBook {
-    /// `members` are all nodes that may connect, each with its incarnation if it is known already;
-    /// `memories` is what recovery found; `silence_beats` are two heartbeats (safety I5).
+    /// `members` are all nodes that may connect, each with its incarnation if that is known
+    /// already. `memories` is what recovery has found. `silence_beats` are two heartbeats (safety
+    /// I5).
     pub fn new(
         members: impl IntoIterator<Item = (NodeId, Option<Incarnation>)>,
         memories: impl IntoIterator<Item = PeerMemory>,
@@ -59,7 +61,7 @@ impl PeerBook {
         for memory in memories {
             let known = Known { memory, starts: Vec::new(), live: None };
             book.peers.insert((memory.node, memory.incarnation, memory.shard), known);
-            // Without a table that says otherwise, the life that was met is the life that is known.
+            // Unless a table says otherwise, the incarnation that was met first is the known one.
             if let Some(known @ None) = book.members.get_mut(&memory.node) {
                 *known = Some(memory.incarnation);
             }
@@ -75,14 +77,14 @@ impl PeerBook {
         self.members.iter().filter_map(known).collect()
     }
 
-    /// The members with their incarnations, as the cluster has agreed on them: replaces what was
-    /// known.
+    /// Replaces the members and their incarnations by those that the cluster has agreed on.
     pub fn set_table(&mut self, table: impl IntoIterator<Item = (NodeId, Incarnation)>) {
         self.members =
             table.into_iter().map(|(node, incarnation)| (node, Some(incarnation))).collect();
     }
 
-    /// Whether the peer may connect. One that has gone back is fenced by this.
+    /// Judges whether the peer may connect. A peer whose directory has gone back is fenced by this
+    /// call.
     pub fn check(&mut self, facts: &Facts) -> Result<(), Refusal> {
         self.check_member(facts)?;
         let identity = identity(facts);
@@ -101,8 +103,8 @@ impl PeerBook {
         Err(Refusal::WentBack { node, incarnation, shard, how })
     }
 
-    /// The peer passed `check` in this turn: remembers its life and its start. `durable` came with
-    /// its handshake.
+    /// Remembers the incarnation and the start of a peer that passed `check` in this turn.
+    /// `durable` came with its handshake.
     pub fn admit(&mut self, facts: &Facts, durable: Sequence) {
         let Facts { node, incarnation, shard, .. } = *facts;
         self.members.insert(node, Some(incarnation));
@@ -124,15 +126,15 @@ impl PeerBook {
         known.starts.clone_from(&facts.starts);
         (known.memory.start, known.memory.boot) = (start.number, start.boot);
         self.changed.insert((node, incarnation, shard));
-        // What a start kept was durable before it.
+        // The batches that a start kept were durable before that start.
         let is_counted = self.saw(facts.pair(), incarnation, start.boot, durable.max(start.kept));
         assert!(is_counted, "{} was admitted although it is fenced", facts.pair());
     }
 
-    /// A frame came from a peer that was admitted: it lives, and its WAL is durable up to
-    /// `durable`. Returns false, and the frame counts for nothing, if the peer was fenced since, or
-    /// if another process of it was admitted: a process that slept through its replacement may wake
-    /// (safety I5).
+    /// A frame came from a peer that was admitted: the peer lives, and its WAL is durable up to
+    /// `durable`. Returns false if the frame counts for nothing: the peer was fenced since, or
+    /// another process of it was admitted. A process that was suspended while it was replaced may
+    /// resume (safety I5).
     pub fn saw(
         &mut self,
         peer: PeerShard,
@@ -154,14 +156,14 @@ impl PeerBook {
         true
     }
 
-    /// Takes what has changed since the last call, to be remembered durably: at leisure, but a
-    /// memory that is `fenced` soon, since the peer may come back (safety I4).
+    /// Takes the memories that have changed since the last call, to be made durable. A `fenced` one
+    /// is written soon, since the peer may come back (safety I4); the others may wait.
     pub fn take_changes(&mut self) -> Vec<PeerMemory> {
         let changed = std::mem::take(&mut self.changed);
         changed.iter().map(|identity| self.peers[identity].memory).collect()
     }
 
-    /// Everything that is remembered, ascending.
+    /// All memories, ascending.
     pub fn memories(&self) -> impl Iterator<Item = PeerMemory> {
         self.peers.values().map(|known| known.memory)
     }
@@ -171,7 +173,7 @@ impl PeerBook {
         self.now += 1;
     }
 
-    /// Safety I3. A member that is met for the first time is welcome in whatever life.
+    /// Safety I3. A member that is met for the first time is admitted with any incarnation.
     fn check_member(&self, facts: &Facts) -> Result<(), Refusal> {
         match self.members.get(&facts.node) {
             None => Err(Refusal::NotMember { node: facts.node }),
@@ -184,8 +186,8 @@ impl PeerBook {
         }
     }
 
-    /// Safety I5: comes before I4, so that the copy of a directory that runs is held off and does
-    /// not fence the original.
+    /// Safety I5. This check comes before I4: so the copy of a directory that runs is held off, and
+    /// the original is not fenced.
     fn check_live(&self, known: &Known, facts: &Facts) -> Result<(), Refusal> {
         let boot = facts.start().boot;
         match known.live {
@@ -206,9 +208,10 @@ impl PeerBook {
 }
 
 impl Known {
-    /// A network may deliver the handshake of a process after that of its successor. Its boot id
-    /// stands in the successor's list, which a directory that went back cannot have: it draws a new
-    /// one at each start. So this is late, and no reason to fence anybody.
+    /// A network may deliver the handshake of a process after that of its successor. The
+    /// successor's list names the boot id of the late handshake. The list of a directory that went
+    /// back cannot name it, since each start draws a new boot id. So the handshake is late, and
+    /// nobody is fenced.
     fn check_superseded(&self, facts: &Facts) -> Result<(), Refusal> {
         let Start { number, boot, .. } = facts.start();
         let is_old = |start: &Start| start.boot == boot && start.number == number;
@@ -220,9 +223,9 @@ impl Known {
         Ok(())
     }
 
-    /// Safety I4: compares a peer's list of starts with what is remembered of it. A list that
-    /// begins behind the remembered start cannot name its boot id any more, but what its first
-    /// start kept still has to reach as far.
+    /// Safety I4: compares a peer's list of starts with what is remembered of the peer. A list that
+    /// begins after the remembered start does not name its boot id any more; but its first start
+    /// must have kept at least what is remembered.
     fn gone_back(&self, starts: &[Start]) -> Option<GoneBack> {
         let PeerMemory { start, boot: expected, durable, .. } = self.memory;
         if starts.last().is_none_or(|last| last.number < start) {

@@ -1,11 +1,12 @@
-//! Where the nodes listen, how many shards they have, and which of those are wanted (design D11).
-//! Pure.
+//! Where the nodes listen, how many shards they have, and which of those shards are wanted. Pure.
+//! Shard `i` of a node listens at the node's peer port plus `i`: the port names the shard, so no
+//! connection is handed from one core to another.
 
 use crate::peer_shard::PeerShard;
 use purlin_rsm::{NodeId, ShardId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which shards of a node with so many shards are wanted.
+/// Names the wanted shards of a node that has this many shards.
 pub(crate) type ShardsOf = Box<dyn Fn(u16) -> Vec<ShardId>>;
 
 #[derive(Default)]
@@ -17,7 +18,7 @@ pub(crate) struct Registry {
 struct Known {
     /// Host and peer port: shard `i` listens at that port plus `i`.
     address: Option<(String, u16)>,
-    /// How many shards it has, as it said itself.
+    /// How many shards the node has, by its own word.
     shards: Option<u16>,
     wanted: Option<ShardsOf>,
 }
@@ -36,14 +37,14 @@ impl Registry {
         self.nodes.entry(node).or_default().shards = Some(shards);
     }
 
-    /// Whether shards of the node are wanted, and nobody has said how many there are.
+    /// Whether shards of the node are wanted while their number is not known.
     pub(crate) fn is_in_doubt(&self, node: NodeId) -> bool {
         let known = self.nodes.get(&node);
         known.is_some_and(|known| known.wanted.is_some() && known.shards.is_none())
     }
 
-    /// Which shards of the node are wanted; `None` as long as it has not said how many it has, and
-    /// shard 0 must be asked.
+    /// Which shards of the node are wanted. `None` as long as their number is not known: then shard
+    /// 0 must be asked.
     pub(crate) fn wanted(&self, node: NodeId) -> Option<BTreeSet<ShardId>> {
         let known = self.nodes.get(&node)?;
         let (shards, wanted) = (known.shards?, known.wanted.as_ref()?);
