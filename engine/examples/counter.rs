@@ -63,11 +63,11 @@ fn start(
     members: &[Member],
     directory: &std::path::Path,
 ) -> Result<Host, purlin::Error> {
-    let cluster = ClusterConfig::new(ClusterId(0x00c0_ffee), 4, members.to_vec());
+    let mut cluster = ClusterConfig::new(ClusterId(0x00c0_ffee), 4, members.to_vec());
+    cluster.max_command = 1 << 20;
     let mut config = NodeConfig::new(node, directory.join(format!("n{node}")));
     config.pin = false;
     config.wal = WalOptions { segment_bytes: 16 << 20, ..WalOptions::default() };
-    config.intake.command_bytes_max = 1 << 20;
     // `init_if_missing` is an explicit word: nothing else ever makes a data directory.
     Host::builder(cluster, config, |_group| Counter::default()).init_if_missing().start()
 }

@@ -14,8 +14,15 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 pub struct ClusterConfig {
     /// The cluster, drawn at random once.
     pub id: ClusterId,
-    /// User groups are 1 to this number, at most 16,384. Fixed when the cluster is made.
+    /// The groups that own the hash slots: groups 1 to this number, at most 16,384. Fixed when the
+    /// cluster is made.
     pub groups: u32,
+    /// Groups that belong to who embeds the engine, numbered after those that own the slots; at most
+    /// 1,000,000. Fixed when the cluster is made.
+    pub extra_groups: u32,
+    /// The longest command or query, in bytes, 12 MiB at most. Fixed when the cluster is made: a node
+    /// whose segments cannot hold it does not start.
+    pub max_command: usize,
     /// How many voters each group has; for now all members.
     pub replicas: u32,
     /// The initial members.
@@ -108,23 +115,40 @@ pub struct IntakeOptions {
     pub requests_max: usize,
     /// Their bytes.
     pub request_bytes_max: usize,
-    /// The longest command or query, in bytes.
-    pub command_bytes_max: usize,
     /// After this time a request that was taken is answered as unknown, or not applied.
     pub deadline: Duration,
 }
 
 /// A command of this length still fits into a frame between nodes.
-const COMMAND_BYTES_MAX: usize = 12 << 20;
+const MAX_COMMAND: usize = 12 << 20;
+/// The longest command of a cluster that does not choose.
+const MAX_COMMAND_DEFAULT: usize = 8 << 20;
+/// The most groups that own slots: as many as there are slots.
+const GROUPS_MAX: u32 = 16_384;
+const EXTRA_GROUPS_MAX: u32 = 1_000_000;
 /// And so do entries of this length together.
 const MESSAGE_BYTES: usize = 15 << 20;
 /// What a batch, its record and its entry add to a command on disk, at most.
 const COMMAND_OVERHEAD: usize = 32 << 10;
 
 impl ClusterConfig {
-    /// A cluster with one replica of each group on every member.
+    /// A cluster with one replica of each group on every member, no extra groups, and commands of
+    /// 8 MiB at most.
     pub fn new(id: ClusterId, groups: u32, members: Vec<Member>) -> Self {
-        Self { id, groups, replicas: members.len() as u32, members }
+        Self {
+            id,
+            groups,
+            extra_groups: 0,
+            max_command: MAX_COMMAND_DEFAULT,
+            replicas: members.len() as u32,
+            members,
+        }
+    }
+
+    /// The number of all user groups, which are 1 to this number: those that own slots, then the extra
+    /// ones.
+    pub fn all_groups(&self) -> u32 {
+        self.groups + self.extra_groups
     }
 
     /// Whether the members can form a cluster.
@@ -133,8 +157,16 @@ impl ClusterConfig {
     /// [`ErrorKind::Config`], with the first contradiction.
     pub fn validate(&self) -> Result<(), Error> {
         let nodes: BTreeSet<NodeId> = self.members.iter().map(|member| member.node).collect();
-        let contradiction = if self.groups == 0 || self.groups > 16_384 {
+        let contradiction = if self.groups == 0 || self.groups > GROUPS_MAX {
             Some(format!("{} groups: there must be 1 to 16,384", self.groups))
+        } else if self.extra_groups > EXTRA_GROUPS_MAX {
+            Some(format!("{} extra groups: there may be 1,000,000 at most", self.extra_groups))
+        } else if self.max_command == 0 || self.max_command > MAX_COMMAND {
+            Some(format!(
+                "the longest command is {} bytes: it must be 1 byte at least, and 12 MiB at most to fit \
+                 into a frame between nodes",
+                self.max_command
+            ))
         } else if self.members.is_empty() || nodes.len() < self.members.len() {
             Some("the members must have different node ids, and there must be one at least".into())
         } else if nodes.len() > identity::VOTERS_MAX {
@@ -196,12 +228,14 @@ impl NodeConfig {
             )
         } else if !self.wal.segment_bytes.is_multiple_of(4096) || self.wal.segment_bytes < 1 << 20 {
             Some("a WAL segment must be a multiple of 4,096 bytes, and 1 MiB at least".into())
-        } else if self.intake.command_bytes_max + COMMAND_OVERHEAD
-            > self.wal.segment_bytes as usize / 4
-        {
-            Some("the longest command, and 32 KiB, must fit into a quarter of a WAL segment".into())
-        } else if self.intake.command_bytes_max > COMMAND_BYTES_MAX {
-            Some("the longest command must fit into a frame between nodes: 12 MiB at most".into())
+        } else if cluster.max_command > self.wal.max_command() {
+            Some(format!(
+                "the cluster's longest command is {} bytes, and a WAL segment of {} bytes holds {} at most: \
+                 a quarter of itself, less 32 KiB",
+                cluster.max_command,
+                self.wal.segment_bytes,
+                self.wal.max_command()
+            ))
         } else if raft.inflight_messages_max == 0
             || raft.inflight_bytes_max == 0
             || raft.append_bytes_max == 0
@@ -209,7 +243,7 @@ impl NodeConfig {
             || self.intake.requests_max == 0
         {
             Some("windows and queues must not be empty".into())
-        } else if raft.append_bytes_max + self.intake.command_bytes_max > MESSAGE_BYTES {
+        } else if raft.append_bytes_max + cluster.max_command > MESSAGE_BYTES {
             // What is read from the log for a follower may end with one entry too many.
             Some(
                 "a message to a follower and the longest command must fit into a frame between nodes: \
@@ -252,6 +286,11 @@ impl RaftOptions {
 }
 
 impl WalOptions {
+    /// The longest command that its segments can hold, in bytes.
+    pub fn max_command(&self) -> usize {
+        (self.segment_bytes as usize / 4).saturating_sub(COMMAND_OVERHEAD)
+    }
+
     /// As the log takes them.
     pub(crate) fn config(&self, durability: Durability) -> WalConfig {
         WalConfig {
@@ -297,7 +336,6 @@ impl Default for IntakeOptions {
         Self {
             requests_max: 64 << 10,
             request_bytes_max: 64 << 20,
-            command_bytes_max: 8 << 20,
             deadline: Duration::from_secs(10),
         }
     }
@@ -350,6 +388,38 @@ mod tests {
         assert!(node(|node| node.wal.batch_bytes_max = 17 << 20).is_err());
         assert!(node(|node| node.wal.writes_in_flight_max = 0).is_err());
         assert!(node(|node| node.wal.batch_bytes_max = 4095).is_err());
+    }
+
+    #[test]
+    fn what_init_fixes_has_bounds() {
+        let cluster = |change: fn(&mut ClusterConfig)| {
+            let mut cluster = cluster(3);
+            change(&mut cluster);
+            cluster.validate().map(|()| cluster.all_groups())
+        };
+        assert_eq!(cluster(|it| (it.groups, it.extra_groups) = (16_384, 1_000_000)), Ok(1_016_384));
+        assert!(cluster(|it| it.groups = 0).is_err());
+        assert!(cluster(|it| it.groups = 16_385).is_err());
+        assert!(cluster(|it| it.extra_groups = 1_000_001).is_err());
+        assert!(cluster(|it| it.max_command = 12 << 20).is_ok());
+        assert!(cluster(|it| it.max_command = (12 << 20) + 1).is_err());
+        assert!(cluster(|it| it.max_command = 0).is_err());
+    }
+
+    #[test]
+    fn a_node_whose_segments_cannot_hold_the_longest_command_does_not_start() {
+        let mut node = NodeConfig::new(NodeId(1), "nowhere");
+        (node.wal.segment_bytes, node.wal.batch_bytes_max) = (4 << 20, 1 << 20);
+        let mut cluster = cluster(3);
+        cluster.max_command = (1 << 20) - (32 << 10);
+        assert_eq!(node.validate(&cluster), Ok(()));
+        cluster.max_command += 1;
+        let error = node.validate(&cluster).unwrap_err();
+        assert_eq!(
+            error.what,
+            "the cluster's longest command is 1015809 bytes, and a WAL segment of 4194304 bytes holds \
+             1015808 at most: a quarter of itself, less 32 KiB"
+        );
     }
 
     #[test]

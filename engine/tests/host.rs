@@ -56,8 +56,9 @@ impl Place {
         let members = vec![Member { node: NodeId(1), host: "127.0.0.1".into(), peer_port }];
         let mut node = NodeConfig::new(NodeId(1), &self.0);
         (node.pin, node.wal.durable_by) = (false, DurableBy::Fdatasync);
-        (node.wal.segment_bytes, node.intake.command_bytes_max) = (1 << 20, 1 << 10);
-        let cluster = ClusterConfig::new(ClusterId(1), 4, members);
+        node.wal.segment_bytes = 1 << 20;
+        let mut cluster = ClusterConfig::new(ClusterId(1), 4, members);
+        cluster.max_command = 1 << 10;
         let machine = move |group| Fragile::new(group, fatal);
         Host::builder(cluster, node, machine).shards(2).init_if_missing()
     }

@@ -60,6 +60,18 @@ number! {
     Sequence(u64)
 }
 
+number! {
+    /// One history of a cluster. A repair after the loss of a majority opens the next one, from 0 on, so
+    /// that nodes that were not part of the repair are refused by those that were (safety Q2).
+    Fork(u32)
+}
+
+number! {
+    /// The version of the table of nodes: the index of the metadata group's entry that wrote it, 0 for
+    /// the table of the initial voters. What an older table says refuses nobody for good (safety M7).
+    TableVersion(u64)
+}
+
 /// One start of a shard on its data directory.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Start {

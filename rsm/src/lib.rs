@@ -15,7 +15,9 @@ pub mod reach;
 mod types;
 
 pub use entry::{Entry, Payload};
-pub use identity::{BootId, ClusterId, Identity, Incarnation, PeerMemory, Sequence, Start};
+pub use identity::{
+    BootId, ClusterId, Fork, Identity, Incarnation, PeerMemory, Sequence, Start, TableVersion,
+};
 pub use machine::{ApplyContext, Command, StateMachine};
 pub use message::{Envelope, Message};
 pub use types::{EntryId, GroupId, HardState, Index, NodeId, ShardId, Term, Tick, WriteId};

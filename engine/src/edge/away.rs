@@ -101,8 +101,12 @@ mod tests {
     const PEER: Destination = Destination::Peer(PeerShard { node: NodeId(2), shard: ShardId(0) });
 
     fn waiting() -> Waiting {
-        let desk =
-            Desk::new(Default::default(), std::time::Duration::from_millis(10), Default::default());
+        let desk = Desk::new(
+            Default::default(),
+            1 << 20,
+            std::time::Duration::from_millis(10),
+            Default::default(),
+        );
         Waiting::Lane((desk.connect(), GroupId(1)))
     }
 

@@ -239,18 +239,18 @@ impl Slot {
 /// wants one waits for the first answer, or uses a [`Connection`] on the core.
 pub struct Client<R: Runtime> {
     inlets: Arc<[Arc<Inlet<R>>]>,
-    command_bytes_max: usize,
+    max_command: usize,
 }
 
 impl<R: Runtime> Clone for Client<R> {
     fn clone(&self) -> Self {
-        Self { inlets: self.inlets.clone(), command_bytes_max: self.command_bytes_max }
+        Self { inlets: self.inlets.clone(), max_command: self.max_command }
     }
 }
 
 impl<R: Runtime> Client<R> {
-    pub(crate) fn new(inlets: Arc<[Arc<Inlet<R>>]>, command_bytes_max: usize) -> Self {
-        Self { inlets, command_bytes_max }
+    pub(crate) fn new(inlets: Arc<[Arc<Inlet<R>>]>, max_command: usize) -> Self {
+        Self { inlets, max_command }
     }
 
     /// Proposes a command to a group. Once this returns the command may be applied, whether the answer
@@ -269,8 +269,8 @@ impl<R: Runtime> Client<R> {
         let slot = Arc::<Slot>::default();
         let answer = Answer { group, slot: slot.clone() };
         let bytes = request.data().len();
-        if bytes > self.command_bytes_max {
-            slot.fill(Err(RequestError::TooLarge { bytes, limit: self.command_bytes_max }));
+        if bytes > self.max_command {
+            slot.fill(Err(RequestError::TooLarge { bytes, limit: self.max_command }));
             return answer;
         }
         let inlet = &self.inlets[usize::from(placement(group, self.inlets.len() as u16).0)];

@@ -27,6 +27,8 @@ pub(crate) type LaneRef = (Rc<Connection>, GroupId);
 /// See the module.
 pub(crate) struct Desk {
     options: IntakeOptions,
+    /// The longest command or query that is taken, in bytes.
+    max_command: usize,
     tick: Duration,
     wake: Arc<Wake>,
     /// Lanes with something to send, in the order they got it.
@@ -42,9 +44,15 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(options: IntakeOptions, tick: Duration, wake: Arc<Wake>) -> Rc<Self> {
+    pub(crate) fn new(
+        options: IntakeOptions,
+        max_command: usize,
+        tick: Duration,
+        wake: Arc<Wake>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             options,
+            max_command,
             tick,
             wake,
             scheduled: RefCell::default(),
@@ -80,9 +88,9 @@ impl Desk {
         self.now.set(now);
     }
 
-    /// The longest command or query that is taken.
-    pub(crate) fn command_bytes_max(&self) -> usize {
-        self.options.command_bytes_max
+    /// The longest command or query that is taken, in bytes.
+    pub(crate) fn max_command(&self) -> usize {
+        self.max_command
     }
 
     /// The time of this turn.
@@ -138,8 +146,8 @@ impl Desk {
         let options = &self.options;
         if self.is_stopped.get() {
             Some(RequestError::Stopping)
-        } else if bytes > options.command_bytes_max {
-            Some(RequestError::TooLarge { bytes, limit: options.command_bytes_max })
+        } else if bytes > self.max_command {
+            Some(RequestError::TooLarge { bytes, limit: self.max_command })
         } else if self.requests.get() >= options.requests_max
             || self.request_bytes.get() + bytes > options.request_bytes_max
         {
@@ -326,7 +334,8 @@ mod tests {
 
     #[test]
     fn outcomes_find_their_requests_though_older_ones_have_expired() {
-        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let desk =
+            Desk::new(IntakeOptions::default(), 1 << 20, Duration::from_millis(10), Arc::default());
         let (connection, group) = (desk.connect(), GroupId(1));
         for tag in 0..3 {
             desk.set_now(Tick(tag));
@@ -348,7 +357,8 @@ mod tests {
 
     #[test]
     fn queries_that_had_no_room_in_an_answer_are_asked_again_before_anything_younger() {
-        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let desk =
+            Desk::new(IntakeOptions::default(), 1 << 20, Duration::from_millis(10), Arc::default());
         let (connection, group) = (desk.connect(), GroupId(1));
         let ask = |tag| connection.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
         (0..3).for_each(ask);
@@ -373,7 +383,7 @@ mod tests {
     #[test]
     fn a_caller_that_is_gone_makes_room() {
         let options = IntakeOptions { requests_max: 2, ..IntakeOptions::default() };
-        let desk = Desk::new(options, Duration::from_millis(10), Arc::default());
+        let desk = Desk::new(options, 1 << 20, Duration::from_millis(10), Arc::default());
         for _ in 0..3 {
             let (connection, group) = (desk.connect(), GroupId(1));
             let ask = |tag| connection.submit(group, Request::Query(Bytes::new()), tag);
@@ -389,7 +399,8 @@ mod tests {
     #[test]
     fn a_caller_that_waits_is_told_that_the_shard_has_stopped() {
         use futures_lite::future::{block_on, poll_once};
-        let desk = Desk::new(IntakeOptions::default(), Duration::from_millis(10), Arc::default());
+        let desk =
+            Desk::new(IntakeOptions::default(), 1 << 20, Duration::from_millis(10), Arc::default());
         let connection = desk.connect();
         let mut completed = Box::pin(connection.completed());
         assert!(block_on(poll_once(&mut completed)).is_none());

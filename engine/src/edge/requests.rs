@@ -37,11 +37,12 @@ pub(crate) struct Taken {
 impl Requests {
     pub(crate) fn new(
         options: &IntakeOptions,
+        max_command: usize,
         tick: Duration,
         wake: Arc<Wake>,
         random: u64,
     ) -> Self {
-        let desk = Desk::new(options.clone(), tick, wake);
+        let desk = Desk::new(options.clone(), max_command, tick, wake);
         let foreign = ForeignDesk::new(&desk);
         let taken = Taken { batches: Vec::new(), requests: 0, requests_max: options.requests_max };
         Self {

@@ -107,7 +107,7 @@ impl HostBuilder {
         let shards = self.shards.unwrap_or(recorded);
         validate_shards(&self.cluster, self.node.node, shards)?;
         let durability = self.durability()?;
-        let shared = Shared::new(shards, self.cluster.groups);
+        let shared = Shared::new(shards, &self.cluster);
         let (sender, opened) = mpsc::channel();
         let meshes = mesh::<MeshMessage>(shards, MESH_CAPACITY);
         let starts = (0..shards).map(ShardId).zip(meshes).map(|(shard, mesh)| {
@@ -131,7 +131,7 @@ impl HostBuilder {
                 cannot_start(&error)
             })?;
         drop(sender);
-        Host { client: shared.client(&self.node), shared, threads }.wait_open(&opened)
+        Host { client: shared.client(), shared, threads }.wait_open(&opened)
     }
 
     fn durability(&self) -> Result<Durability, Error> {

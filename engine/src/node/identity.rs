@@ -7,7 +7,7 @@
 //! ```text
 //! offset  bytes
 //!      0      8  magic "PURLINID"
-//!      8      4  format, 1
+//!      8      4  format, 2
 //!     12      4  CRC32C of everything from offset 16
 //!     16     16  cluster id
 //!     32      4  node id
@@ -15,14 +15,20 @@
 //!     44      2  shards
 //!     46      1  fenced: peers have found that the directory has gone back (safety I4)
 //!     47      1  met: the initial voters have met, and the table is complete (safety I2)
-//!     48      4  groups
-//!     52      4  replicas
-//!     56      2  number of initial voters, then 4 + 8 bytes for each: node id, and its incarnation or 0
+//!     48      4  groups that own slots
+//!     52      4  extra groups
+//!     56      4  the longest command, in bytes
+//!     60      4  fork (safety Q2)
+//!     64      8  version of the table of nodes (safety M7)
+//!     72      2  number of initial voters, then 4 + 8 bytes for each: node id, and its incarnation or 0
+//!                zeroes up to the end, reserved for the shards' incarnations (safety M12)
 //! ```
+//!
+//! Format 1 had the number of replicas in the place of the extra groups, and nothing behind the voters.
 
 use crate::error::{Error, ErrorKind};
 use bytes::{Buf, BufMut};
-use purlin_rsm::{ClusterId, Incarnation, NodeId};
+use purlin_rsm::{ClusterId, Fork, Incarnation, NodeId, TableVersion};
 use purlin_storage::{Disk, Durability, File};
 use std::io;
 
@@ -30,7 +36,7 @@ use std::io;
 pub(crate) const NAME: &str = "identity";
 const NEW_NAME: &str = "identity.new";
 const MAGIC: &[u8; 8] = b"PURLINID";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const BLOCK: usize = 4096;
 const BODY: usize = 16;
 /// Initial voters that the block has room for.
@@ -43,8 +49,13 @@ pub(crate) struct NodeIdentity {
     pub(crate) node: NodeId,
     pub(crate) incarnation: Incarnation,
     pub(crate) shards: u16,
+    /// Groups that own slots.
     pub(crate) groups: u32,
-    pub(crate) replicas: u32,
+    pub(crate) extra_groups: u32,
+    /// In bytes.
+    pub(crate) max_command: u32,
+    pub(crate) fork: Fork,
+    pub(crate) table_version: TableVersion,
     /// The initial voters in order, each with the life of its directory once it was met.
     pub(crate) voters: Vec<(NodeId, Option<Incarnation>)>,
     /// The initial voters have met: the directory may vote.
@@ -59,8 +70,14 @@ impl NodeIdentity {
         let mut bytes = Vec::new();
         bytes.put_u32_le(FORMAT);
         bytes.put_u32_le(self.groups);
-        bytes.put_u32_le(self.replicas);
+        bytes.put_u32_le(self.extra_groups);
+        bytes.put_u32_le(self.max_command);
         u64::from(crc32c::crc32c(&bytes))
+    }
+
+    /// The number of all user groups: those that own slots, then the extra ones.
+    pub(crate) fn all_groups(&self) -> u32 {
+        self.groups + self.extra_groups
     }
 
     /// The ids of the initial voters.
@@ -85,7 +102,10 @@ impl NodeIdentity {
         body.put_u8(self.is_fenced.into());
         body.put_u8(self.has_met.into());
         body.put_u32_le(self.groups);
-        body.put_u32_le(self.replicas);
+        body.put_u32_le(self.extra_groups);
+        body.put_u32_le(self.max_command);
+        body.put_u32_le(self.fork.0);
+        body.put_u64_le(self.table_version.0);
         body.put_u16_le(self.voters.len() as u16);
         for (node, incarnation) in &self.voters {
             body.put_u32_le(node.0);
@@ -108,7 +128,9 @@ impl NodeIdentity {
         block.advance(8);
         let (format, checksum) = (block.get_u32_le(), block.get_u32_le());
         if format != FORMAT {
-            return Err(format!("has format {format}, and this version reads format {FORMAT}"));
+            return Err(format!(
+                "has format {format}, and this version reads format {FORMAT} alone"
+            ));
         }
         if crc32c::crc32c(block) != checksum {
             return Err("has a bad checksum".into());
@@ -121,16 +143,27 @@ impl NodeIdentity {
             is_fenced: block.get_u8() != 0,
             has_met: block.get_u8() != 0,
             groups: block.get_u32_le(),
-            replicas: block.get_u32_le(),
+            extra_groups: block.get_u32_le(),
+            max_command: block.get_u32_le(),
+            fork: Fork(block.get_u32_le()),
+            table_version: TableVersion(block.get_u64_le()),
             voters: Vec::new(),
         };
         let count = usize::from(block.get_u16_le());
         if count > VOTERS_MAX || identity.shards == 0 || identity.groups == 0 {
             return Err("names no shards, no groups, or too many voters".into());
         }
+        if identity.groups.checked_add(identity.extra_groups).is_none() {
+            return Err("names more groups than there are numbers".into());
+        }
         for _ in 0..count {
             let (node, incarnation) = (NodeId(block.get_u32_le()), block.get_u64_le());
             identity.voters.push((node, (incarnation != 0).then_some(Incarnation(incarnation))));
+        }
+        if block.iter().any(|&byte| byte != 0) {
+            return Err(
+                "uses bytes that this version has reserved: a later version wrote it".into()
+            );
         }
         Ok(identity)
     }
@@ -204,8 +237,9 @@ async fn read<D: Disk>(disk: &D, file: &D::File) -> Result<NodeIdentity, Error> 
             ErrorKind::DataDirectory,
             format!("the file `{NAME}` {what}"),
             disk.location(),
-            "this directory cannot be used; nothing was changed",
-            "name the right data directory, or the version that wrote it",
+            "this version cannot use the directory; nothing was changed",
+            "name the right data directory, start the version that wrote it, or make a new directory with \
+             `purlin init`",
         )
     })
 }
@@ -249,7 +283,10 @@ mod tests {
             incarnation: Incarnation(99),
             shards: 4,
             groups: 48,
-            replicas: 3,
+            extra_groups: 1000,
+            max_command: 8 << 20,
+            fork: Fork(6),
+            table_version: TableVersion(1 << 40),
             voters: vec![
                 (NodeId(1), None),
                 (NodeId(2), Some(Incarnation(99))),
@@ -265,6 +302,45 @@ mod tests {
         let block = identity().encode();
         assert_eq!(block.len(), BLOCK);
         assert_eq!(NodeIdentity::decode(&block), Ok(identity()));
+    }
+
+    /// What init fixes is what the handshake compares (safety I6): nothing that may change is in it.
+    #[test]
+    fn the_hash_covers_what_init_fixes_and_nothing_else() {
+        let hash = |change: fn(&mut NodeIdentity)| {
+            let mut identity = identity();
+            change(&mut identity);
+            identity.config_hash()
+        };
+        let unchanged = hash(|_| ());
+        assert_ne!(hash(|it| it.groups += 1), unchanged);
+        assert_ne!(hash(|it| it.extra_groups += 1), unchanged);
+        assert_ne!(hash(|it| it.max_command += 1), unchanged);
+        let changed = hash(|it| {
+            it.voters.truncate(1);
+            it.shards += 1;
+            it.fork = Fork(7);
+            it.table_version = TableVersion(8);
+            it.node = NodeId(3);
+        });
+        assert_eq!(changed, unchanged);
+    }
+
+    #[test]
+    fn another_format_and_reserved_bytes_are_refused_by_name() {
+        let sealed = |change: fn(&mut [u8])| {
+            let mut block = identity().encode();
+            change(&mut block);
+            let checksum = crc32c::crc32c(&block[BODY..]);
+            block[12..BODY].copy_from_slice(&checksum.to_le_bytes());
+            NodeIdentity::decode(&block).unwrap_err()
+        };
+        assert_eq!(
+            sealed(|block| block[8] = 1),
+            "has format 1, and this version reads format 2 alone"
+        );
+        let reserved = "uses bytes that this version has reserved: a later version wrote it";
+        assert_eq!(sealed(|block| block[BLOCK - 1] = 1), reserved);
     }
 
     #[test]

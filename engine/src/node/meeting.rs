@@ -142,7 +142,7 @@ impl Meeting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{BootId, ClusterId, Sequence, Start};
+    use purlin_rsm::{BootId, ClusterId, Fork, Sequence, Start, TableVersion};
 
     fn identity(node: u32) -> NodeIdentity {
         NodeIdentity {
@@ -151,7 +151,10 @@ mod tests {
             incarnation: Incarnation(100 + u64::from(node)),
             shards: 1,
             groups: 4,
-            replicas: 3,
+            extra_groups: 0,
+            max_command: 1 << 20,
+            fork: Fork::default(),
+            table_version: TableVersion::default(),
             voters: (1..=3).map(|voter| (NodeId(voter), None)).collect(),
             has_met: false,
             is_fenced: false,

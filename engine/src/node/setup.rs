@@ -24,7 +24,8 @@ use crate::{
     },
 };
 use purlin_rsm::{
-    GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,
+    Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, TableVersion,
+    Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal};
@@ -62,20 +63,26 @@ pub struct ShardSetup<R: Runtime> {
 pub struct Shared<R: Runtime> {
     inlets: Arc<[Arc<Inlet<R>>]>,
     board: Arc<Board>,
+    max_command: usize,
 }
 
 impl<R: Runtime> Clone for Shared<R> {
     fn clone(&self) -> Self {
-        Self { inlets: self.inlets.clone(), board: self.board.clone() }
+        Self {
+            inlets: self.inlets.clone(),
+            board: self.board.clone(),
+            max_command: self.max_command,
+        }
     }
 }
 
 impl<R: Runtime> Shared<R> {
-    /// For a node with `shards` shards in a cluster with `groups` user groups.
-    pub fn new(shards: u16, groups: u32) -> Self {
+    /// For a node with `shards` shards in `cluster`.
+    pub fn new(shards: u16, cluster: &ClusterConfig) -> Self {
         Self {
             inlets: (0..shards).map(|_| Inlet::new()).collect(),
-            board: Arc::new(Board::new(groups)),
+            board: Arc::new(Board::new(cluster.all_groups())),
+            max_command: cluster.max_command,
         }
     }
 
@@ -85,8 +92,8 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Requests from any thread.
-    pub fn client(&self, node: &NodeConfig) -> Client<R> {
-        Client::new(self.inlets.clone(), node.intake.command_bytes_max)
+    pub fn client(&self) -> Client<R> {
+        Client::new(self.inlets.clone(), self.max_command)
     }
 
     /// Runs a task on the core of a shard, with its handle. False when the shard has stopped, or takes
@@ -132,7 +139,10 @@ pub async fn init<R: Runtime>(
         incarnation: Incarnation(runtime.random().max(1)),
         shards,
         groups: cluster.groups,
-        replicas: cluster.replicas,
+        extra_groups: cluster.extra_groups,
+        max_command: cluster.max_command as u32,
+        fork: Fork::default(),
+        table_version: TableVersion::default(),
         voters,
         has_met: false,
         is_fenced: false,
@@ -200,12 +210,13 @@ impl<R: Runtime> ShardSetup<R> {
                 node: self.node.node,
                 shard: self.shard,
                 shards: meeting.identity().shards,
-                groups: meeting.identity().groups,
+                groups: meeting.identity().all_groups(),
             },
             beats: Beats::default(),
             groups,
             requests: Requests::new(
                 &self.node.intake,
+                self.cluster.max_command,
                 timing.tick,
                 wake.clone(),
                 self.runtime.random(),
@@ -265,14 +276,21 @@ impl<R: Runtime> ShardSetup<R> {
         if identity.is_fenced {
             return Err(fenced(identity.node));
         }
-        if (identity.groups, identity.replicas) != (self.cluster.groups, self.cluster.replicas) {
-            let what = format!(
-                "the cluster was made with {} groups and {} replicas, and the configuration says {} and {}",
-                identity.groups, identity.replicas, self.cluster.groups, self.cluster.replicas
-            );
+        let fixed = [
+            ("groups", u64::from(identity.groups), u64::from(self.cluster.groups)),
+            ("extra groups", identity.extra_groups.into(), self.cluster.extra_groups.into()),
+            (
+                "bytes for the longest command",
+                identity.max_command.into(),
+                self.cluster.max_command as u64,
+            ),
+        ];
+        if let Some((name, made, said)) = fixed.into_iter().find(|(_, made, said)| made != said) {
             return mismatch(
-                what,
-                "these never change: put the numbers back into the configuration",
+                format!(
+                    "the cluster was made with {made} {name}, and the configuration says {said}"
+                ),
+                "this number never changes: put it back into the configuration",
             );
         }
         if usize::from(identity.shards) != self.shared.inlets.len() {
@@ -373,7 +391,7 @@ impl<R: Runtime> ShardSetup<R> {
         timing: &Timing,
         now: Tick,
     ) -> Groups {
-        let mine = (1..=identity.groups)
+        let mine = (1..=identity.all_groups())
             .map(GroupId)
             .filter(|id| placement(*id, identity.shards) == self.shard);
         let make = |id: GroupId| {
@@ -417,7 +435,7 @@ impl<R: Runtime> ShardSetup<R> {
     }
 
     fn want_peers(&self, exchanger: &Rc<Exchanger<R::Net>>, identity: &NodeIdentity) {
-        let (me, groups, shards) = (self.shard, identity.groups, identity.shards);
+        let (me, groups, shards) = (self.shard, identity.all_groups(), identity.shards);
         for member in self.cluster.members.iter().filter(|member| member.node != identity.node) {
             exchanger.set_address(member.node, member.host.clone(), member.peer_port);
             exchanger.want(member.node, move |theirs| shared_shards(me, shards, theirs, groups));

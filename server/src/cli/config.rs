@@ -26,12 +26,7 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
 /// Prints a file for the first of three nodes, with a cluster id of its own.
 pub(super) fn print_default() -> Result<(), Failure> {
     let members = example_members();
-    let cluster = ClusterConfig {
-        id: new_cluster_id()?,
-        groups: 48,
-        replicas: members.len() as u32,
-        members,
-    };
+    let cluster = ClusterConfig::new(new_cluster_id()?, 48, members);
     say(Config::new(NodeId(1), "/var/lib/purlin".into(), cluster).render().trim_end());
     Ok(())
 }

@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn what_was_made_is_told() {
         let members = example_members();
-        let cluster = ClusterConfig { id: ClusterId(0xabc), groups: 48, replicas: 3, members };
+        let cluster = ClusterConfig::new(ClusterId(0xabc), 48, members);
         let mut config = Config::new(NodeId(2), "/data/n2".into(), cluster);
         config.node.shards = Shards::Number(4);
         assert_eq!(

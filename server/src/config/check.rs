@@ -1,6 +1,6 @@
 //! What no value can say by itself: whether the values of a configuration go together.
 
-use super::{ByteSize, Config, Period, SEGMENT_OVERHEAD_BYTES, mistake::Mistake, reader::Places};
+use super::{ByteSize, COMMAND_OVERHEAD_BYTES, Config, Period, mistake::Mistake, reader::Places};
 use purlin::Member;
 use std::time::Duration;
 
@@ -164,20 +164,32 @@ impl Found<'_> {
     }
 
     fn sizes(&mut self) {
-        let (value, segment) = (self.config.client.max_value, self.config.wal.segment_bytes);
-        let most = segment / 4 - SEGMENT_OVERHEAD_BYTES;
+        let (command, segment) = (self.config.cluster.max_command, self.config.wal.segment_bytes);
+        let most = self.config.wal.max_command();
+        if command > most {
+            let message = format!(
+                "`cluster.max_command` is {}, and with segments of {} it must be at most {}",
+                ByteSize(command as u64),
+                ByteSize(segment),
+                ByteSize(most as u64)
+            );
+            let label = "a quarter of a segment, less 32KiB for what the log puts around a command";
+            self.add(&["cluster.max_command", "wal.segment"], message, label);
+        }
+        let (value, most) =
+            (self.config.client.max_value, (command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES));
         if value > most {
             let message = format!(
-                "`client.max_value` is {}, and with segments of {} it must be at most {}",
+                "`client.max_value` is {}, and with commands of {} at most it must be at most {}",
                 ByteSize(value),
-                ByteSize(segment),
+                ByteSize(command as u64),
                 ByteSize(most)
             );
             let label = format!(
-                "a quarter of a segment, less {} for the rest of a command and its record",
-                ByteSize(SEGMENT_OVERHEAD_BYTES)
+                "`cluster.max_command`, less {} for the rest of a command",
+                ByteSize(COMMAND_OVERHEAD_BYTES)
             );
-            self.add(&["client.max_value", "wal.segment"], message, &label);
+            self.add(&["client.max_value", "cluster.max_command"], message, &label);
         }
     }
 }

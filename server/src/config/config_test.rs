@@ -78,20 +78,16 @@ fn what_is_given_is_read() {
     assert_eq!((config.client.max_value, config.client.max_pipeline), (1 << 20, 7));
     assert_eq!(config.client.output_buffer, 2 << 20);
     assert_eq!(node.intake.deadline, Duration::from_secs(3));
-    assert_eq!(node.intake.command_bytes_max, (1 << 20) + (68 << 10));
     assert_eq!(node.io_memory, 1 << 20);
     assert_eq!(config.log, LogOptions { level: LogLevel::Debug, format: LogFormat::Text });
 }
 
 #[test]
 fn what_is_written_reads_as_it_was() {
-    let cluster = ClusterConfig {
-        id: ClusterId(0x9f0c_6f0e),
-        groups: 48,
-        replicas: 3,
-        members: example_members(),
-    };
+    let mut cluster = ClusterConfig::new(ClusterId(0x9f0c_6f0e), 48, example_members());
+    (cluster.extra_groups, cluster.max_command) = (77, 3 << 20);
     let mut config = Config::new(NodeId(2), "/var/lib/a \"b\" \\ \u{7f}ä".into(), cluster);
+    config.client.max_value = 12_345;
     for shards in [Shards::Auto, Shards::Number(4)] {
         config.node.shards = shards;
         assert_eq!(parse(&config.render()).expect("what we wrote"), config);
@@ -99,7 +95,6 @@ fn what_is_written_reads_as_it_was() {
     config.raft.election_timeout = Duration::from_millis(1500)..Duration::from_secs(3);
     config.wal.segment_bytes = 16 << 20;
     config.wal.durable_by = DurableBy::Fdatasync;
-    config.client.max_value = 12_345;
     config.log = LogOptions { level: LogLevel::Off, format: LogFormat::Text };
     config.listen =
         ListenOptions { gateway: "[::]:1".parse().expect("an address"), insecure: true };
@@ -111,7 +106,7 @@ fn every_key_is_written_and_explained() {
     let text = Config::new(
         NodeId(1),
         "data".into(),
-        ClusterConfig { id: ClusterId(1), groups: 1, replicas: 3, members: example_members() },
+        ClusterConfig::new(ClusterId(1), 1, example_members()),
     )
     .render();
     for (section, keys) in names::SECTIONS {
@@ -393,15 +388,23 @@ fn a_value_must_fit_a_segment() {
     let said = with("[client]\nmax_value = \"16MiB\"\n");
     assert!(
         said.contains(
-            "error: `client.max_value` is 16MiB, and with segments of 64MiB it must be at most \
-             16192KiB\n"
+            "error: `client.max_value` is 16MiB, and with commands of 8MiB at most it must be at most \
+             8064KiB\n"
         ),
         "{said}"
     );
     let said = with("[wal]\nsegment = \"16MiB\"\n");
+    assert!(
+        said.contains(
+            "error: `cluster.max_command` is 8MiB, and with segments of 16MiB it must be at most 4064KiB\n"
+        ),
+        "{said}"
+    );
     assert!(said.contains("--> purlin.toml:13:11"), "the place of what was given: {said}");
-    let sizes = "[wal]\nsegment = \"1MiB\"\n[client]\nmax_value = \"64KiB\"\n";
-    let config = parse(&format!("{}{sizes}", minimal())).expect("just fits");
+    let sizes = "[wal]\nsegment = \"1MiB\"\n[client]\nmax_value = \"96KiB\"\n";
+    let cluster = "[cluster]\nmax_command = \"224KiB\"\n";
+    let text = minimal().replace("[cluster]\n", cluster) + sizes;
+    let config = parse(&text).expect("just fits");
     assert_eq!(config.node_config().validate(&config.cluster), Ok(()), "the engine agrees");
 }
 

@@ -30,7 +30,6 @@ use purlin::{
     ClusterConfig, ClusterId, DurableBy, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
     WalOptions,
 };
-use purlin_kv::KEY_BYTES_MAX;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -44,9 +43,8 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const SHARDS_MAX: u16 = 1024;
 /// What a command may be longer than its value, in bytes: its name, its key and its options.
 pub const COMMAND_OVERHEAD_BYTES: u64 = 128 << 10;
-/// What a quarter of a segment holds beside the longest value, in bytes: the rest of its command, and
-/// what the log puts around it.
-pub const SEGMENT_OVERHEAD_BYTES: u64 = COMMAND_OVERHEAD_BYTES + (64 << 10);
+/// The longest command of a cluster that does not choose, in bytes.
+const MAX_COMMAND: u64 = 8 << 20;
 
 /// What a configuration file says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -217,19 +215,13 @@ impl Config {
 
     /// What the node chooses for itself, as the engine takes it.
     pub fn node_config(&self) -> NodeConfig {
-        // A value, a key, and how they are encoded.
-        let longest = self.client.max_value + KEY_BYTES_MAX as u64 + (4 << 10);
         NodeConfig {
             node: self.node.id,
             data_dir: self.node.data_dir.clone(),
             pin: self.node.pin,
             raft: self.raft.clone(),
             wal: self.wal.clone(),
-            intake: IntakeOptions {
-                command_bytes_max: longest as usize,
-                deadline: self.client.deadline,
-                ..IntakeOptions::default()
-            },
+            intake: IntakeOptions { deadline: self.client.deadline, ..IntakeOptions::default() },
             io_memory: self.runtime.io_memory,
         }
     }
@@ -292,10 +284,14 @@ fn read_cluster(reader: &mut Reader<'_>) -> ClusterConfig {
     let purpose = "`purlin init --new` prints a new one";
     let id = section.required("id", purpose, ClusterId::default(), cluster_id);
     let groups = section.read("groups", 48, |value| number(value, 1..=16_384)) as u32;
+    let extra_groups = section.read("extra_groups", 0, |value| number(value, 0..=1_000_000)) as u32;
+    let max_command = section.read("max_command", MAX_COMMAND, |value| {
+        size(value, COMMAND_OVERHEAD_BYTES + 1..=12 << 20)
+    }) as usize;
     let members = section.members();
     let all = members.len() as u64;
     let replicas = section.read("replicas", all, |value| number(value, 1..=1_000)) as u32;
-    ClusterConfig { id, groups, replicas, members }
+    ClusterConfig { id, groups, extra_groups, max_command, replicas, members }
 }
 
 fn read_listen(reader: &mut Reader<'_>) -> ListenOptions {
@@ -403,7 +399,7 @@ impl Default for ListenOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            max_value: 8 << 20,
+            max_value: MAX_COMMAND - COMMAND_OVERHEAD_BYTES,
             max_pipeline: 1024,
             output_buffer: 16 << 20,
             deadline: IntakeOptions::default().deadline,

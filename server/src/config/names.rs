@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 /// All sections with their keys, in the order in which a file is written.
 pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
     ("node", &["id", "data_dir", "shards", "pin"]),
-    ("cluster", &["id", "groups", "replicas", "members"]),
+    ("cluster", &["id", "groups", "extra_groups", "max_command", "replicas", "members"]),
     ("listen", &["gateway", "insecure"]),
     ("raft", &["tick", "election_timeout", "heartbeat", "inflight_bytes"]),
     ("wal", &["segment", "durable_by"]),

@@ -1,7 +1,7 @@
 //! Writes a configuration as the text of a file, with the meaning of each key.
 
 use super::{
-    ByteSize, Config, FORMATS, LEVELS, Period, SEGMENT_OVERHEAD_BYTES, SHARDS_MAX, Shards,
+    ByteSize, COMMAND_OVERHEAD_BYTES, Config, FORMATS, LEVELS, Period, SHARDS_MAX, Shards,
     WAYS_TO_BE_DURABLE,
 };
 use std::fmt::Write;
@@ -49,11 +49,20 @@ fn cluster(config: &Config) -> String {
          id = \"{}\"\n\
          # Raft groups that the keys are spread over, 1 to 16384. Fixed by `purlin init`.\n\
          groups = {}\n\
+         # Groups beside them that no key is in, for programs that embed the engine. Fixed by `purlin init`.\n\
+         extra_groups = {}\n\
+         # The longest command with all its parts; at most a quarter of a segment, less 32KiB. Fixed by\n\
+         # `purlin init`.\n\
+         max_command = \"{}\"\n\
          # Replicas of each group; for now all members have one.\n\
          replicas = {}\n\
          # The initial members. Shard i of a node listens for its peers at peer_port + i.\n\
          members = [\n",
-        config.cluster.id, config.cluster.groups, config.cluster.replicas,
+        config.cluster.id,
+        config.cluster.groups,
+        config.cluster.extra_groups,
+        ByteSize(config.cluster.max_command as u64),
+        config.cluster.replicas,
     );
     for member in &config.cluster.members {
         let (node, host, port) = (member.node.0, quoted(&member.host), member.peer_port);
@@ -112,7 +121,7 @@ fn client(config: &Config) -> String {
     let client = config.client;
     format!(
         "[client]\n\
-         # The longest value; at most a quarter of a segment, less {}.\n\
+         # The longest value; at most `max_command` of [cluster], less {}.\n\
          max_value = \"{}\"\n\
          # Commands of one connection that may wait for their reply.\n\
          max_pipeline = {}\n\
@@ -120,7 +129,7 @@ fn client(config: &Config) -> String {
          output_buffer = \"{}\"\n\
          # After this time a command is answered, if need be as one of unknown outcome.\n\
          deadline = \"{}\"\n",
-        ByteSize(SEGMENT_OVERHEAD_BYTES),
+        ByteSize(COMMAND_OVERHEAD_BYTES),
         ByteSize(client.max_value),
         client.max_pipeline,
         ByteSize(client.output_buffer as u64),

@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     cli::{load, new_cluster_id, say},
-    config::{ClientOptions, Config, SEGMENT_OVERHEAD_BYTES, Shards},
+    config::{COMMAND_OVERHEAD_BYTES, ClientOptions, Config, Shards},
     error::Failure,
 };
-use purlin::{ClusterConfig, ErrorKind, Member, NodeId};
+use purlin::{ClusterConfig, ErrorKind, Member, NodeId, WalOptions};
 use rustix::thread::{CpuSet, sched_getaffinity};
 use std::{
     fs,
@@ -142,12 +142,10 @@ fn shards_of_all(options: &DevOptions) -> usize {
 }
 
 fn cluster(options: &DevOptions, blocks: &[Block]) -> Result<ClusterConfig, Failure> {
-    Ok(ClusterConfig {
-        id: new_cluster_id()?,
-        groups: options.groups,
-        replicas: options.nodes,
-        members: members(blocks),
-    })
+    let mut cluster = ClusterConfig::new(new_cluster_id()?, options.groups, members(blocks));
+    let wal = WalOptions { segment_bytes: options.segment, ..WalOptions::default() };
+    cluster.max_command = cluster.max_command.min(wal.max_command());
+    Ok(cluster)
 }
 
 fn members(blocks: &[Block]) -> Vec<Member> {
@@ -164,7 +162,7 @@ fn config(number: u32, cluster: &ClusterConfig, options: &DevOptions, block: &Bl
     config.node.shards = Shards::Number(options.shards);
     config.listen.gateway = gateway(block);
     config.wal.segment_bytes = options.segment;
-    let longest = options.segment / 4 - SEGMENT_OVERHEAD_BYTES;
+    let longest = cluster.max_command as u64 - COMMAND_OVERHEAD_BYTES;
     config.client.max_value = ClientOptions::default().max_value.min(longest);
     config
 }

@@ -39,11 +39,10 @@ impl<S: Subject> Cluster<S> {
     pub(super) fn cluster_config(&self) -> ClusterConfig {
         let member =
             |node: u32| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
+        let members = (1..=self.options.nodes).map(member).collect();
         ClusterConfig {
-            id: ClusterId(0x5eed),
-            groups: self.options.groups,
-            replicas: self.options.nodes,
-            members: (1..=self.options.nodes).map(member).collect(),
+            max_command: Limits::MAX_COMMAND,
+            ..ClusterConfig::new(ClusterId(0x5eed), self.options.groups, members)
         }
     }
 
@@ -57,7 +56,6 @@ impl<S: Subject> Cluster<S> {
             intake: IntakeOptions {
                 requests_max: self.options.limits.requests_max,
                 request_bytes_max: self.options.limits.request_bytes_max,
-                command_bytes_max: Limits::COMMAND_BYTES_MAX,
                 ..IntakeOptions::default()
             },
             io_memory: 0,
@@ -126,7 +124,7 @@ impl<S: Subject> Cluster<S> {
         let mut shared = self.processes.shared.borrow_mut();
         let shared = shared
             .entry((node, runtime.boot()))
-            .or_insert_with(|| Shared::new(runtime.shards(), self.options.groups));
+            .or_insert_with(|| Shared::new(runtime.shards(), &self.cluster_config()));
         ShardSetup {
             mesh: runtime.mesh(self.options.limits.mesh),
             runtime: runtime.clone(),

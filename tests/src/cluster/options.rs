@@ -131,7 +131,7 @@ impl Default for Limits {
 
 impl Limits {
     /// The longest command. It fits into each of the limits on bytes.
-    pub(super) const COMMAND_BYTES_MAX: usize = 64 << 10;
+    pub(super) const MAX_COMMAND: usize = 64 << 10;
     const SMALL: usize = 100;
 
     /// Whether a few clients fill them.
@@ -150,7 +150,7 @@ impl Limits {
         }
         Self {
             requests_max: random.magnitude(1.0, Self::SMALL as f64) as usize,
-            request_bytes_max: Self::COMMAND_BYTES_MAX + random.magnitude(1.0, 1e6) as usize,
+            request_bytes_max: Self::MAX_COMMAND + random.magnitude(1.0, 1e6) as usize,
             mesh: random.magnitude(1.0, 100.0) as usize,
             raft,
             wal,

@@ -355,7 +355,8 @@ fn a_node_of_another_cluster_is_held_off() {
     s.run_for(seconds(1));
     s.world.node(THREE).wipe();
     let member = |node| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
-    let other = ClusterConfig::new(ClusterId(7), 1, (1..=3).map(member).collect());
+    let mut other = ClusterConfig::new(ClusterId(7), 1, (1..=3).map(member).collect());
+    other.max_command = 64 << 10;
     s.world.start(THREE, 1, move |runtime| {
         let other = other.clone();
         async move {

@@ -96,9 +96,9 @@ impl<R: Runtime> Shard<R> {
 
     /// Gives a request to its group, whose leader is here.
     fn take(&mut self, now: Tick, id: GroupId, kind: Kind, data: Bytes, ticket: Ticket) {
-        let (bytes, limit) = (data.len(), self.requests.desk.command_bytes_max());
+        let (bytes, limit) = (data.len(), self.requests.desk.max_command());
         if bytes > limit {
-            // From a node that allows more than this one's segments take.
+            // The nodes of a cluster have the same limit; a batch of a peer may hold anything.
             return ticket.end(Err(RequestError::TooLarge { bytes, limit }));
         }
         if kind == Kind::Propose

@@ -100,12 +100,10 @@ fn cluster_config(shape: Shape, ports: &[Ports]) -> ClusterConfig {
         peer_port: ports.peer(),
     };
     let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
-    ClusterConfig {
-        id: ClusterId(u128::from(std::process::id()) << 32 | u128::from(number)),
-        groups: shape.groups,
-        replicas: ports.len() as u32,
-        members: (1..).zip(ports).map(member).collect(),
-    }
+    let id = ClusterId(u128::from(std::process::id()) << 32 | u128::from(number));
+    let mut cluster = ClusterConfig::new(id, shape.groups, (1..).zip(ports).map(member).collect());
+    cluster.max_command = 640 << 10;
+    cluster
 }
 
 impl Node {
