@@ -271,7 +271,7 @@ pub(crate) mod tests {
 
     /// Everything that is handed out is durable and applied at once; messages are lost.
     fn settle(group: &mut Group, now: Tick) {
-        while group.raft.has_ready() {
+        loop {
             let ready = group.raft.ready();
             if ready.is_empty() {
                 return;

@@ -1,34 +1,11 @@
 //! Handing committed entries out to be applied: in order, a page at a time, from memory or from the
 //! WAL. What the machine does with them is none of raft's business.
 
-use super::{Fetch, FetchPurpose, Raft};
-use crate::{entry::Entry, types::Tick};
-
-/// The entries to be applied next that are not in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum FetchToApply {
-    /// None are missing, or not asked for.
-    None,
-    /// They are being read from the WAL.
-    Asked,
-    /// The WAL could not give them; they are asked for again then.
-    RetryAt(Tick),
-}
-
-impl FetchToApply {
-    /// When it is to be tried again.
-    pub(super) fn retry(self) -> Option<Tick> {
-        match self {
-            Self::RetryAt(at) => Some(at),
-            Self::None | Self::Asked => None,
-        }
-    }
-
-    /// Whether that time has come.
-    pub(super) fn is_retry_due(self, now: Tick) -> bool {
-        self.retry().is_some_and(|at| at <= now)
-    }
-}
+use super::{Fault, Fetch, FetchPurpose, Raft, fetch::FetchToApply};
+use crate::{
+    entry::Entry,
+    types::{EntryId, Index, Tick},
+};
 
 impl Raft {
     /// Hands out the next page of what is committed, or asks the WAL for it.
@@ -69,5 +46,52 @@ impl Raft {
         );
         entries.retain(|entry| entry.index < wanted.end);
         self.hand_out(entries);
+    }
+
+    /// Entries that were asked for, from the start of the range on; none when the WAL could not give
+    /// them.
+    pub fn fetched(&mut self, purpose: FetchPurpose, entries: Vec<Entry>) {
+        if self.fault.is_some() {
+            return;
+        }
+        let Some(first) = entries.first().map(|entry| entry.index) else {
+            return self.fetch_failed(purpose);
+        };
+        let wrong = entries.iter().enumerate().find(|(i, entry)| {
+            entry.index != Index(first.0 + *i as u64) || !self.log.has(entry.id())
+        });
+        match (purpose, wrong) {
+            // What is committed is never truncated: this is damage.
+            (FetchPurpose::Apply, Some((i, entry))) => self.fail(Fault::WrongEntry {
+                found: entry.id(),
+                expected: EntryId::new(
+                    self.log.term(Index(first.0 + i as u64)).unwrap_or_default(),
+                    entry.index,
+                ),
+            }),
+            (FetchPurpose::Apply, None) => self.fetched_to_apply(entries),
+            // They were truncated meanwhile, or the leadership is over.
+            (FetchPurpose::Send(follower), Some(_)) => {
+                self.fetch_failed(FetchPurpose::Send(follower))
+            }
+            (FetchPurpose::Send(follower), None) => self.send_fetched(follower, entries),
+        }
+    }
+
+    /// It is tried again after a while, not at once: the disk may need longer than that to recover.
+    pub(super) fn fetch_failed(&mut self, purpose: FetchPurpose) {
+        let now = self.now;
+        match purpose {
+            FetchPurpose::Apply => {
+                let at = Tick(now.0 + self.retry_ticks());
+                self.fetch_to_apply = FetchToApply::RetryAt(at);
+            }
+            FetchPurpose::Send(follower) => {
+                if let Some(progress) = self.follower_mut(follower) {
+                    progress.fetching = false;
+                    progress.stall(now);
+                }
+            }
+        }
     }
 }

@@ -2,9 +2,9 @@
 //! (Raft paper 5.2, 5.4.1; thesis 4.2.3, 6.2 and 9.6).
 
 use super::{
-    Raft,
+    Raft, RoleKind,
     gate::Promise,
-    role::{Campaign, Candidate, Leader, Role},
+    role::{Campaign, Candidate, Follower, Leader, Role},
     voters::{Ballots, Tally},
 };
 use crate::{
@@ -201,6 +201,34 @@ impl Raft {
         if !self.config.voters.has_majority(is_confirmed) {
             crate::sometimes!("leader steps down without a quorum");
             self.follow(self.term, None);
+        }
+    }
+
+    /// Becomes a follower in `term`, which is not below ours.
+    pub(super) fn follow(&mut self, term: Term, leader: Option<NodeId>) {
+        assert!(term >= self.term, "term {term} after {}", self.term);
+        if term > self.term {
+            crate::sometimes!(self.role() == RoleKind::Leader, "leader deposed by a higher term");
+            self.term = term;
+            self.vote = None;
+            self.hard_state_changed = true;
+            self.gate.clear();
+        }
+        self.leave_leadership();
+        let heard = leader.map(|_| self.now);
+        self.role = Role::Follower(Follower { leader, vouched: false, heard });
+        self.timer.arm(self.now);
+    }
+
+    /// Gives up what only a leader has.
+    pub(super) fn leave_leadership(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            crate::sometimes!(
+                leader.reads.awaited_since().is_some(),
+                "reads abandoned with a leadership"
+            );
+            self.newest_round = leader.reads.newest();
+            self.ready.failed_reads.extend(leader.reads.abandon());
         }
     }
 }

@@ -254,11 +254,6 @@ impl Log {
         self.cache.front().map_or(self.last().index.next(), |entry| entry.index)
     }
 
-    /// Bytes of the cached entries.
-    pub(super) fn cache_bytes(&self) -> usize {
-        self.cache_bytes
-    }
-
     /// The cached entries in `range`, all of which must be cached.
     pub(super) fn cached(&self, range: std::ops::Range<Index>) -> Vec<Entry> {
         self.cached_up_to(range, usize::MAX)

@@ -1,12 +1,11 @@
 //! What a replica asks of its surroundings, and which completion each part owes it.
 
-use super::read::ConfirmedRead;
+use super::{fetch::Fetch, read::ConfirmedRead};
 use crate::{
     entry::Entry,
     message::Envelope,
-    types::{HardState, Index, NodeId, WriteId},
+    types::{HardState, WriteId},
 };
-use std::ops::Range;
 
 /// Everything that a replica wants done. The only thing that leaves raft.
 #[derive(Default, Debug)]
@@ -35,26 +34,6 @@ pub struct Append {
     pub hard_state: Option<HardState>,
     /// Consecutive entries; they replace everything at or above the first of them.
     pub entries: Vec<Entry>,
-}
-
-/// Entries that have left the cache and are needed again.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Fetch {
-    /// What for.
-    pub purpose: FetchPurpose,
-    /// Which; the answer may stop early, but brings at least one.
-    pub range: Range<Index>,
-    /// About how many bytes at most.
-    pub bytes_max: usize,
-}
-
-/// What fetched entries are for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum FetchPurpose {
-    /// To be applied.
-    Apply,
-    /// To be sent to a follower that lags.
-    Send(NodeId),
 }
 
 impl Ready {

@@ -4,6 +4,19 @@ use super::{progress::Progress, read::ReadQueue, voters::Ballots};
 use crate::types::{Index, NodeId, Tick};
 use std::collections::BTreeMap;
 
+/// What a replica is, for those outside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RoleKind {
+    /// Follows, or waits for a leader.
+    Follower,
+    /// Asks whether it would get votes.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
 /// What a replica is.
 #[derive(Debug)]
 pub(super) enum Role {

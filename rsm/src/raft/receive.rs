@@ -1,0 +1,81 @@
+//! A message comes in: whether it counts, what its term means (Raft paper 5.1), and who handles it.
+
+use super::Raft;
+use crate::{
+    message::{Envelope, Message},
+    types::{NodeId, Term, Tick},
+};
+
+/// No election ever reaches this term. A message that names it or a later one is damaged, and to follow
+/// it would leave no term to elect anybody in. Frames carry twice as much, so that whoever was brought close
+/// to it can still campaign.
+pub(super) const TERM_MAX: Term = Term(1 << 61);
+
+impl Raft {
+    /// A message of another replica of the group.
+    pub fn step(&mut self, now: Tick, envelope: Envelope) {
+        self.now = now;
+        if self.fault.is_some() || !self.is_for_us(&envelope) {
+            return;
+        }
+        let Envelope { from, term, message, .. } = envelope;
+        if !self.meet_term(from, term, &message) {
+            return;
+        }
+        match message {
+            Message::PreVote { last } => self.on_pre_vote(from, term, last),
+            Message::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
+            Message::Vote { last } => self.on_vote(from, last),
+            Message::VoteReply { granted } => self.on_vote_reply(from, granted),
+            Message::Append { prev, entries, committed } => {
+                self.on_append(from, prev, entries, committed)
+            }
+            Message::AppendReply { matched } => self.on_append_reply(from, matched),
+            Message::AppendReject { prev, hint } => self.on_append_reject(from, prev, hint),
+            Message::ReadProbe { round } => self.on_read_probe(from, round),
+            Message::ReadProbeReply { round } => self.on_read_probe_reply(from, round),
+            // Its term has been met already, and there is nothing else to it.
+            Message::Stale => {}
+        }
+    }
+
+    pub(super) fn is_for_us(&self, envelope: &Envelope) -> bool {
+        envelope.group == self.config.group
+            && envelope.term < TERM_MAX
+            && envelope.to == self.config.node
+            && self.is_other_member(envelope.from)
+    }
+
+    pub(super) fn is_other_member(&self, node: NodeId) -> bool {
+        node != self.config.node && self.config.voters.contains(node)
+    }
+
+    /// Compares the sender's term with ours. Whether the message is to be looked at further.
+    pub(super) fn meet_term(&mut self, from: NodeId, term: Term, message: &Message) -> bool {
+        match message {
+            // These speak of a term to come and change none (Raft thesis 9.6).
+            Message::PreVote { .. } | Message::PreVoteReply { granted: true } => return true,
+            // A leader that is heard of protects itself from a node that missed it (Raft thesis 4.2.3).
+            Message::Vote { .. } if term > self.term && self.hears_of_leader() => return false,
+            _ => {}
+        }
+        if term > self.term {
+            let leader = matches!(message, Message::Append { .. } | Message::ReadProbe { .. })
+                .then_some(from);
+            self.follow(term, leader);
+        } else if term < self.term {
+            self.answer_stale(from, message);
+            return false;
+        }
+        true
+    }
+
+    /// A sender that acts in an older term must learn of ours, or it might wait for ever.
+    pub(super) fn answer_stale(&mut self, from: NodeId, message: &Message) {
+        match message {
+            Message::Vote { .. } => self.send(from, Message::VoteReply { granted: false }),
+            Message::Append { .. } | Message::ReadProbe { .. } => self.send(from, Message::Stale),
+            _ => {}
+        }
+    }
+}
