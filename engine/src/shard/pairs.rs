@@ -141,7 +141,7 @@ impl Pairs {
         unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
         if !changes.is_unknown {
             if state.heard.replace(now).is_none() {
-                // It acts by now: who is to lead a fresh group first may ask it (design D7).
+                // The peer acts by now, so the first leader of a fresh group may ask it for its vote.
                 for id in &state.groups {
                     groups.get_mut(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
                 }

@@ -1,5 +1,5 @@
 //! What must be true of a cluster at every step, judged by one who sees all of it at once: every log,
-//! every message, and what each disk really holds (Raft paper, figure 3; `safety.md` 2 and 4).
+//! every message, and what each disk really holds (Raft paper, figure 3; safety A1 to A7 and R1).
 
 use super::{
     Append, Raft, RoleKind, Voters,

@@ -221,7 +221,7 @@ impl State {
     }
 
     /// `node` says or shows that an entry is committed, by the leader of `leader` or an earlier one: a
-    /// majority of the voters has it durably now (safety A4, P1). The entry's term may be unknown.
+    /// majority of the voters has it durably now (safety A4). The entry's term may be unknown.
     pub(super) fn judge_commit(
         &mut self,
         node: NodeId,
@@ -305,7 +305,7 @@ impl State {
         self.judge_commit(node, group, (id.index, Some(id.term)), newest);
     }
 
-    /// A client is told that its command is done: a majority has it durably now (P1).
+    /// A client is told that its command is done: a majority has it durably now.
     pub(super) fn acknowledged(&mut self, group: GroupId, command: &[u8]) {
         self.findings.counts.answers += 1;
         let ledger = self.groups.entry(group).or_default();

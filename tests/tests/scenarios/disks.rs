@@ -158,7 +158,7 @@ fn a_follower_acknowledges_nothing_that_its_disk_has_not_done() {
     }
 }
 
-/// B24, B6, safety W1: writes complete in any order, and power fails at any moment. What was told as
+/// B24, B06, safety W1: writes complete in any order, and power fails at any moment. What was told as
 /// done is there after it, on one node and on three.
 #[test]
 fn what_was_acknowledged_is_there_after_a_blackout_at_any_moment() {
@@ -463,7 +463,7 @@ fn a_cluster_starts_on_full_disks() {
     s.assert_sound();
 }
 
-/// P9: a shard that stands still does not stop the others of its node, nor depose them.
+/// A shard that stands still does not stop the others of its node, nor depose them.
 #[test]
 fn a_shard_that_stands_still_stops_no_other() {
     let options = ClusterOptions { shards: vec![2; 3], groups: 2, ..calm(3, 0) };
