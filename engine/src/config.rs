@@ -416,7 +416,7 @@ mod tests {
         cluster.max_command += 1;
         let error = node.validate(&cluster).unwrap_err();
         assert_eq!(
-            error.what,
+            error.trouble.what,
             "the cluster's longest command is 1015809 bytes, and a WAL segment of 4194304 bytes holds \
              1015808 at most: a quarter of itself, less 32 KiB"
         );

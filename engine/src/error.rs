@@ -1,25 +1,19 @@
-//! Why a host does not start, or has stopped: what happened, where, what it means for the data, and
-//! what to do.
+//! Why a host does not start, or has stopped: a kind for code, and four parts for people.
 
+use purlin_rsm::Trouble;
 use purlin_storage::StorageError;
 use std::fmt;
 
 /// Why a host does not start, or has stopped.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Error {
-    /// What kind of trouble it is: what a caller decides by.
+    /// The kind: what a caller decides by.
     pub kind: ErrorKind,
-    /// What happened.
-    pub what: String,
-    /// Where: a file, an address, a node.
-    pub place: String,
-    /// What it means for the data.
-    pub means: String,
-    /// What to do about it.
-    pub action: String,
+    /// The four parts that a person reads.
+    pub trouble: Trouble,
 }
 
-/// What kind of trouble an [`Error`] is.
+/// What kind of error an [`Error`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -48,100 +42,95 @@ impl Error {
         means: impl Into<String>,
         action: impl Into<String>,
     ) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            place: place.into(),
-            means: means.into(),
-            action: action.into(),
-        }
+        Self::of(kind, Trouble::new(what, place, means, action))
     }
 
-    /// From a text of four parts, a line each, as the crates below write them.
-    pub(crate) fn parse(kind: ErrorKind, text: &str) -> Self {
-        let mut error = Self::new(kind, "", "", "", "");
-        for (number, line) in text.lines().map(str::trim).enumerate() {
-            let part = |name: &str| line.strip_prefix(name).map(|rest| rest.trim().to_string());
-            match (number, part("in "), part("means "), part("do ")) {
-                (0, ..) => error.what = line.to_string(),
-                (_, Some(place), ..) => error.place = place,
-                (_, _, Some(means), _) => error.means = means,
-                (_, _, _, Some(action)) => error.action = action,
-                _ => {
-                    error.action.push(' ');
-                    error.action.push_str(line);
-                }
-            }
-        }
-        error
+    /// From its kind and what is told about it.
+    pub(crate) fn of(kind: ErrorKind, trouble: Trouble) -> Self {
+        Self { kind, trouble }
     }
 }
 
+impl Error {
+    /// Why a shard does not start on its write-ahead log.
+    pub(crate) fn cannot_open(error: &StorageError) -> Self {
+        let kind = match error {
+            StorageError::Locked { .. }
+            | StorageError::Missing { .. }
+            | StorageError::Exists { .. }
+            | StorageError::Foreign { .. }
+            | StorageError::OtherFormat { .. } => ErrorKind::DataDirectory,
+            StorageError::Damaged { .. } => ErrorKind::Damage,
+            StorageError::Io { .. } | StorageError::NoSpace { .. } => ErrorKind::Environment,
+            StorageError::Poisoned { .. } => ErrorKind::Disk,
+        };
+        Self::of(kind, error.trouble())
+    }
+
+    /// Why a shard that runs must stop. Its text for damage is another one than at a start: the shard did
+    /// start, a read of some entries found the damage, and only the next start reads the whole log.
+    pub(crate) fn disk_failed(error: &StorageError) -> Self {
+        let trouble = error.trouble();
+        match error {
+            StorageError::Damaged { .. } => Self::new(
+                ErrorKind::Damage,
+                trouble.what,
+                trouble.place,
+                "a read of durable entries found it, and the shard has stopped; nothing was changed, \
+                 nothing of it was sent, and the other members hold the data",
+                "check the disk, then start again: a start reads the whole log; if the start finds the \
+                 damage too, keep the directory aside and bring the node back as a new member",
+            ),
+            _ => Self::of(ErrorKind::Disk, trouble),
+        }
+    }
+}
+
+/// The four parts, a line each.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)?;
-        for (name, text) in [("in", &self.place), ("means", &self.means), ("do", &self.action)] {
-            if !text.is_empty() {
-                write!(f, "\n  {name:<6} {text}")?;
-            }
-        }
-        Ok(())
+        self.trouble.fmt(f)
     }
 }
 
 impl std::error::Error for Error {}
 
-/// Why a shard that runs must stop. Damage that a read of entries finds is told as what it is, and not as
-/// a start tells it: here the shard did start, and nothing but the next start reads all of the log.
-pub(crate) fn disk_failed(error: &StorageError) -> Error {
-    match error {
-        StorageError::Damaged { location, segment, offset, what } => Error::new(
-            ErrorKind::Damage,
-            format!("the write-ahead log is damaged: {what}"),
-            format!("{location}, {segment} at {offset}"),
-            "a read of durable entries found it, and the shard has stopped; nothing was changed, \
-             nothing of it was sent, and the other members hold its data",
-            "check the disk, then start again: a start reads the whole log; if it finds the damage \
-             too, keep the directory aside and bring the node back as a new member",
-        ),
-        _ => Error::parse(ErrorKind::Disk, &error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn damage_under_a_running_shard_is_damage_and_says_all_four_parts() {
-        let found = StorageError::Damaged {
+    fn damage() -> StorageError {
+        StorageError::Damaged {
             location: "data/shard-1".into(),
             segment: "000000000007.wal".into(),
             offset: 8192,
             what: "a durable batch is not readable any more".into(),
-        };
-        let error = disk_failed(&found);
+        }
+    }
+
+    #[test]
+    fn damage_under_a_running_shard_is_damage_and_says_all_four_parts() {
+        let error = Error::disk_failed(&damage());
         assert_eq!(error.kind, ErrorKind::Damage);
-        assert!(error.what.contains("a durable batch is not readable any more"), "{error}");
-        assert_eq!(error.place, "data/shard-1, 000000000007.wal at 8192");
-        assert!(!error.means.contains("does not start"), "it did start: {error}");
-        assert!(error.action.contains("start again"), "{error}");
-        assert_eq!(Error::parse(ErrorKind::Damage, &error.to_string()), error);
+        let trouble = &error.trouble;
+        assert!(trouble.what.contains("a durable batch is not readable any more"), "{error}");
+        assert_eq!(trouble.place, "data/shard-1, 000000000007.wal at 8192");
+        assert!(!trouble.means.contains("does not start"), "it did start: {error}");
+        assert!(trouble.action.contains("start again"), "{error}");
+        assert_eq!(error.to_string().lines().count(), 4, "{error}");
     }
 
     #[test]
-    fn what_a_device_does_to_a_running_shard_is_its_disk() {
-        let error = disk_failed(&StorageError::Poisoned { location: "data/shard-0".into() });
-        assert_eq!((error.kind, error.place.as_str()), (ErrorKind::Disk, "data/shard-0"));
+    fn a_failure_of_the_device_under_a_running_shard_is_its_disk() {
+        let error = Error::disk_failed(&StorageError::Poisoned { location: "data/shard-0".into() });
+        assert_eq!((error.kind, error.trouble.place.as_str()), (ErrorKind::Disk, "data/shard-0"));
     }
 
     #[test]
-    fn a_text_of_four_parts_comes_back_as_it_was() {
-        let error = Error::new(ErrorKind::Damage, "it broke", "here", "nothing is lost", "mend it");
-        assert_eq!(Error::parse(ErrorKind::Damage, &error.to_string()), error);
-        assert_eq!(
-            error.to_string(),
-            "it broke\n  in     here\n  means  nothing is lost\n  do     mend it"
-        );
+    fn a_start_tells_what_the_storage_tells() {
+        let error = Error::cannot_open(&damage());
+        assert_eq!((error.kind, &error.trouble), (ErrorKind::Damage, &damage().trouble()));
+        let missing = StorageError::Missing { location: "data/shard-0".into() };
+        assert_eq!(Error::cannot_open(&missing).kind, ErrorKind::DataDirectory);
     }
 }

@@ -12,6 +12,7 @@ mod machine;
 mod message;
 pub mod raft;
 pub mod reach;
+mod trouble;
 mod types;
 
 pub use entry::{Entry, Payload};
@@ -20,4 +21,5 @@ pub use identity::{
 };
 pub use machine::{ApplyContext, Command, StateMachine};
 pub use message::{Envelope, Message};
+pub use trouble::Trouble;
 pub use types::{EntryId, GroupId, HardState, Index, NodeId, ShardId, Term, Tick, WriteId};

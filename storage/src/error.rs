@@ -1,83 +1,54 @@
-//! Why a WAL does not open, or stopped. Each variant is a decision for the caller.
+//! Why a WAL does not open, does not read, or has stopped. Each variant is a decision for the caller.
 //!
-//! The text has four parts, a line each: what happened, where, what it means for the data, what to do.
+//! [`StorageError::trouble`] has the text for people.
 
-use purlin_rsm::Identity;
-use std::{io, sync::Arc};
+use purlin_rsm::{Identity, Trouble};
+use std::{fmt, io, sync::Arc};
 use thiserror::Error;
 
 use crate::batch::Batch;
 
 /// Why a WAL does not open, does not read, or has stopped.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Debug)]
 pub enum StorageError {
     /// Another process has the directory or one of its segments open.
-    #[error(
-        "the write-ahead log is in use\n  in     {location}\n  means  nothing was changed; another \
-         process holds it, or its last writes have not ended\n  do     stop the other process, or \
-         wait a moment, and start again"
-    )]
     Locked {
-        /// The directory.
+        /// The directory, or the directory and the file.
         location: String,
     },
-    /// The directory is not there or holds no segment. Only [`crate::Wal::create`] makes one.
-    #[error(
-        "there is no write-ahead log\n  in     {location}\n  means  the directory is new, wiped or \
-         not mounted; starting empty could forget votes and acknowledged entries, so nothing was \
-         made\n  do     mount or restore the right directory; `init` makes a new one, for a new node"
-    )]
+    /// The directory does not exist or holds no segment. Only [`crate::Wal::create`] makes one.
     Missing {
         /// The directory.
         location: String,
     },
-    /// There is a log already where one was to be made.
-    #[error(
-        "there is a write-ahead log already\n  in     {location}\n  means  nothing was changed\n  do     \
-         start on it, or choose another directory"
-    )]
+    /// The directory in which a new log was to be made already has one.
     Exists {
         /// The directory.
         location: String,
     },
     /// A segment belongs to another cluster, node, incarnation or shard.
-    #[error(
-        "the write-ahead log belongs to somebody else\n  in     {location}, {segment}: {found:?}, and \
-         expected {expected:?}\n  means  nothing was changed; using it would mix two logs\n  do     \
-         give this node its own directory back"
-    )]
     Foreign {
         /// The directory.
         location: String,
         /// The file.
         segment: String,
-        /// Whose it is.
+        /// The log that the segment belongs to.
         found: Box<Identity>,
-        /// Whose it should be.
+        /// The log that was to be opened.
         expected: Box<Identity>,
     },
-    /// A segment has a format that this version does not know.
-    #[error(
-        "the write-ahead log has format {version}, and this version reads format {known}\n  in     \
-         {location}, {segment}\n  means  nothing was changed\n  do     start the version that wrote it"
-    )]
-    NewerFormat {
+    /// A segment has another format than this version reads.
+    OtherFormat {
         /// The directory.
         location: String,
         /// The file.
         segment: String,
-        /// The format that it has.
+        /// The format of the file.
         version: u32,
-        /// The format that is known here.
+        /// The format that this version reads.
         known: u32,
     },
-    /// Something that was made durable is not there any more (safety W5).
-    #[error(
-        "the write-ahead log is damaged: {what}\n  in     {location}, {segment} at {offset}\n  means  \
-         something durable is lost, perhaps a vote, and nobody knows of which group: every replica \
-         of this shard is suspect, so the shard does not start; the other members hold its data\n  do     \
-         check the disk, keep the directory aside, and bring the node back as a new member"
-    )]
+    /// Records that were made durable are not there any more (safety W5).
     Damaged {
         /// The directory.
         location: String,
@@ -88,53 +59,141 @@ pub enum StorageError {
         /// What was found.
         what: String,
     },
-    /// The device failed. After a write or a sync it is never tried again.
-    #[error(
-        "{action} failed: {source}\n  in     {location}\n  means  {means}\n  do     check the disk \
-         and its file system, then start again"
-    )]
+    /// The device failed. A write or a sync that failed is never tried again.
     Io {
         /// The directory and file.
         location: String,
-        /// What was tried.
+        /// The operation that failed.
         action: &'static str,
-        /// What that means for the data.
+        /// What the failure means for the data.
         means: &'static str,
-        /// What the device said.
+        /// The error of the device.
         source: Arc<io::Error>,
     },
-    /// There is no room for a segment.
-    #[error(
-        "there is no space for a segment\n  in     {location}\n  means  nothing is lost, and nothing \
-         new is taken\n  do     free {bytes} bytes or more on this file system"
-    )]
+    /// The file system has no room for a segment.
     NoSpace {
         /// The directory.
         location: String,
         /// The size of a segment.
         bytes: u64,
     },
-    /// The WAL stopped before this could be done; [`crate::Wal::failure`] says why.
-    #[error(
-        "the write-ahead log has stopped\n  in     {location}\n  means  what was acknowledged is \
-         durable, what was not may be or not\n  do     see the first error, then start again"
-    )]
+    /// The WAL stopped before this call was done; [`crate::Wal::failure`] says why it stopped.
     Poisoned {
         /// The directory.
         location: String,
     },
 }
 
-/// Why a batch was not taken. It comes back whole, and nothing of it was written.
+impl StorageError {
+    /// What happened, where, what it means for the data, and what to do.
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Locked { location } => Trouble::new(
+                "the write-ahead log is in use",
+                location,
+                "another process has it open, or the last writes of a stopped process have not ended; \
+                 nothing was changed",
+                "stop the other process, or wait a few seconds, then start again",
+            ),
+            Self::Missing { location } => Trouble::new(
+                "there is no write-ahead log",
+                location,
+                "the directory is new, wiped or not mounted; an empty log could forget votes and \
+                 acknowledged entries, so none was made",
+                "mount or restore the right directory; for a new node, make the directory with `init`",
+            ),
+            Self::Exists { location } => Trouble::new(
+                "there is already a write-ahead log",
+                location,
+                "nothing was changed",
+                "start the node on this directory, or choose another directory",
+            ),
+            Self::Foreign { location, segment, found, expected } => Trouble::new(
+                format!(
+                    "the write-ahead log belongs to {}, and {} was to start on it",
+                    owner(found),
+                    owner(expected)
+                ),
+                format!("{location}, {segment}"),
+                "two logs must not be mixed; nothing was changed",
+                "start each node on its own data directory",
+            ),
+            Self::OtherFormat { location, segment, version, known } => Trouble::new(
+                format!(
+                    "the write-ahead log has format {version}, and this version reads format {known}"
+                ),
+                format!("{location}, {segment}"),
+                "the log was written by another version of the program; nothing was changed",
+                if version > known {
+                    "start the newer version of the program that wrote the log"
+                } else {
+                    "start the older version of the program that wrote the log; or keep the directory \
+                     aside and bring the node back as a new member"
+                },
+            ),
+            Self::Damaged { location, segment, offset, what } => Trouble::new(
+                format!("the write-ahead log is damaged: {what}"),
+                format!("{location}, {segment} at {offset}"),
+                "durable records are lost, perhaps a vote, and it is unknown of which group; so no \
+                 replica of this shard can be trusted and the shard does not start; the other members \
+                 hold the data",
+                "check the disk, keep the directory aside, and bring the node back as a new member",
+            ),
+            Self::Io { location, action, means, source } => Trouble::new(
+                format!("{action} failed: {source}"),
+                location,
+                *means,
+                "check the disk and its file system, then start again",
+            ),
+            Self::NoSpace { location, bytes } => Trouble::new(
+                "there is no space for a segment of the write-ahead log",
+                location,
+                "the shard does not start; nothing is lost",
+                format!("free {bytes} bytes or more on this file system, then start again"),
+            ),
+            Self::Poisoned { location } => Trouble::new(
+                "the write-ahead log has stopped",
+                location,
+                "acknowledged records are durable; records that were not acknowledged may be durable \
+                 or not",
+                "look for the first error in the log of the program, then start again",
+            ),
+        }
+    }
+}
+
+/// The log that an identity stands for, in words.
+fn owner(identity: &Identity) -> String {
+    let Identity { cluster, node, incarnation, shard } = identity;
+    format!("shard {shard} of node {node} ({incarnation}) of cluster {cluster}")
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.trouble().fmt(f)
+    }
+}
+
+impl std::error::Error for StorageError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why a batch was not taken. The batch comes back whole, and nothing of it was written. For the code of
+/// the caller: a person reads [`crate::Wal::failure`].
 #[derive(Debug, Error)]
 pub enum SubmitError {
     /// The WAL has stopped for good: see [`crate::Wal::failure`].
     #[error("the write-ahead log has stopped")]
     Poisoned(Batch),
-    /// No room for entries. Hard states are still taken, from the reserve. Try again later.
-    #[error("no space for entries")]
+    /// There is no room for entries. Hard states are still taken, from the reserve. Try again later.
+    #[error("the write-ahead log has no space for entries")]
     NoSpace(Batch),
-    /// One record needs more than a quarter of a segment. It will never fit.
+    /// One record needs more than a quarter of a segment, and so it never fits.
     #[error("a record is longer than a quarter of a segment")]
     TooLarge(Batch),
 }
@@ -142,4 +201,63 @@ pub enum SubmitError {
 /// Whether an error says that the disk, or the quota on it, is full.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{ClusterId, Incarnation, NodeId, ShardId};
+
+    #[test]
+    fn each_error_has_four_parts() {
+        let location = || "data/shard-1".to_owned();
+        let segment = || "000000000007.wal".to_owned();
+        let identity = |node| {
+            let (cluster, incarnation) = (ClusterId(7), Incarnation(8));
+            Box::new(Identity { cluster, node: NodeId(node), incarnation, shard: ShardId(1) })
+        };
+        let device = Arc::new(io::Error::from(io::ErrorKind::BrokenPipe));
+        let format = |version| StorageError::OtherFormat {
+            location: location(),
+            segment: segment(),
+            version,
+            known: 5,
+        };
+        let what = "a batch is gone".to_owned();
+        let errors = [
+            StorageError::Locked { location: location() },
+            StorageError::Missing { location: location() },
+            StorageError::Exists { location: location() },
+            StorageError::Foreign {
+                location: location(),
+                segment: segment(),
+                found: identity(2),
+                expected: identity(3),
+            },
+            format(4),
+            format(6),
+            StorageError::Damaged { location: location(), segment: segment(), offset: 9, what },
+            StorageError::Io {
+                location: location(),
+                action: "writing",
+                means: "it stops",
+                source: device,
+            },
+            StorageError::NoSpace { location: location(), bytes: 4096 },
+            StorageError::Poisoned { location: location() },
+        ];
+        for error in errors {
+            let Trouble { what, place, means, action } = error.trouble();
+            assert!(place.starts_with("data/shard-1"), "{error}");
+            for part in [&what, &means, &action] {
+                assert!(
+                    !part.is_empty() && !part.contains('\n') && !part.contains("  "),
+                    "{error:?}"
+                );
+            }
+            assert_eq!(error.to_string().lines().count(), 4, "{error}");
+        }
+        assert!(format(4).trouble().action.contains("older version"));
+        assert!(format(6).trouble().action.contains("newer version"));
+    }
 }

@@ -118,7 +118,7 @@ impl<D: Disk> Wal<D> {
     /// Recovers what is there, and goes on behind it. `random` gives the boot id and the epochs.
     ///
     /// # Errors
-    /// `Locked`, `Missing`, `Foreign`, `NewerFormat`, `Damaged`, `NoSpace` or `Io`; the directory is
+    /// `Locked`, `Missing`, `Foreign`, `OtherFormat`, `Damaged`, `NoSpace` or `Io`; the directory is
     /// as it was then.
     ///
     /// # Panics

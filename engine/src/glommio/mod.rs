@@ -24,7 +24,7 @@ mod waking;
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
 pub use mesh::{ShardMesh, mesh};
 pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
-pub use probe::{EnvironmentError, check, faster_durability, locked_memory};
+pub use probe::{check, faster_durability, locked_memory};
 pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 
 use self::waking::Door;

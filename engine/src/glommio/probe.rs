@@ -3,6 +3,7 @@
 
 use super::{DirectFile, Glommio, run_once};
 use crate::{Disk, Durability, File, Runtime};
+use purlin_rsm::Trouble;
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
@@ -20,28 +21,14 @@ const PROBE_WRITES: u64 = 30;
 const PROBE_TIME: Duration = Duration::from_millis(45);
 const PROBE_BLOCK: usize = 4096;
 
-/// Why this machine, or this process on it, cannot run a shard.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{what}\n  in     {place}\n  means  {means}\n  do     {action}")]
-pub struct EnvironmentError {
-    /// What happened.
-    pub what: String,
-    /// Where.
-    pub place: String,
-    /// What that means for the data.
-    pub means: String,
-    /// What to do.
-    pub action: String,
-}
-
 /// Whether executors can start here and write to `data_dir`, an existing directory.
-pub fn check(data_dir: &Path) -> Result<(), EnvironmentError> {
+pub fn check(data_dir: &Path) -> Result<(), Trouble> {
     check_io_uring()?;
     check_locked_memory()?;
     check_direct_io(data_dir)
 }
 
-fn check_io_uring() -> Result<(), EnvironmentError> {
+fn check_io_uring() -> Result<(), Trouble> {
     let mut params = io_uring_params::default();
     // SAFETY: plain parameters without pointers; the new descriptor is closed by its drop.
     let ring = unsafe { io_uring_setup(8, &mut params) };
@@ -54,35 +41,30 @@ fn check_io_uring() -> Result<(), EnvironmentError> {
         }
         _ => "raise the limit on locked memory (ulimit -l unlimited) or on open files",
     };
-    Err(EnvironmentError {
-        what: format!("the kernel refuses io_uring: {}", io::Error::from(error)),
-        place: "the system call io_uring_setup".into(),
-        means: MEANS.into(),
-        action: action.into(),
-    })
+    let what = format!("the kernel refuses io_uring: {}", io::Error::from(error));
+    Err(Trouble::new(what, "the system call io_uring_setup", MEANS, action))
 }
 
-fn check_locked_memory() -> Result<(), EnvironmentError> {
+fn check_locked_memory() -> Result<(), Trouble> {
     match getrlimit(Resource::Memlock).current {
-        Some(limit) if limit < LOCKED_MEMORY_MIN => Err(EnvironmentError {
-            what: format!(
+        Some(limit) if limit < LOCKED_MEMORY_MIN => Err(Trouble::new(
+            format!(
                 "the limit on locked memory is {} KiB, and a shard needs {} KiB",
                 limit >> 10,
                 LOCKED_MEMORY_MIN >> 10
             ),
-            place: "the resource limits of this process (RLIMIT_MEMLOCK)".into(),
-            means: MEANS.into(),
-            action: "raise it: ulimit -l unlimited; systemd: LimitMEMLOCK=infinity; docker: \
-                     --ulimit memlock=-1"
-                .into(),
-        }),
+            "the resource limits of this process (RLIMIT_MEMLOCK)",
+            MEANS,
+            "raise it: ulimit -l unlimited; systemd: LimitMEMLOCK=infinity; docker: --ulimit \
+             memlock=-1",
+        )),
         _ => Ok(()),
     }
 }
 
 const MEANS: &str = "no shard can start; no data was read or changed";
 
-fn check_direct_io(data_dir: &Path) -> Result<(), EnvironmentError> {
+fn check_direct_io(data_dir: &Path) -> Result<(), Trouble> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     // On a file system in memory there is no direct I/O, and nothing to bypass.
@@ -106,8 +88,7 @@ fn check_direct_io(data_dir: &Path) -> Result<(), EnvironmentError> {
             "let the user that runs the server own it, on a file system that is mounted for writing",
         ),
     };
-    let place = data_dir.display().to_string();
-    Err(EnvironmentError { what, place, means: MEANS.into(), action: action.into() })
+    Err(Trouble::new(what, data_dir.display().to_string(), MEANS, action))
 }
 
 fn is_in_memory(path: &Path) -> bool {

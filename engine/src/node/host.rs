@@ -4,8 +4,8 @@
 //! process of whoever embeds it.
 
 use crate::glommio::{
-    EnvironmentError, Glommio, ShardEnd, ShardMesh, ShardThreads, check, faster_durability, mesh,
-    run_once, run_shards,
+    Glommio, ShardEnd, ShardMesh, ShardThreads, check, faster_durability, mesh, run_once,
+    run_shards,
 };
 use crate::{
     config::{ClusterConfig, DurableBy, NodeConfig, validate_shards},
@@ -41,7 +41,7 @@ pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<I
     node.validate(cluster)?;
     validate_shards(cluster, node.node, shards)?;
     make_directory(&node.data_dir)?;
-    check(&node.data_dir).map_err(|error| environment(&error))?;
+    check(&node.data_dir).map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
     let (cluster, node) = (cluster.clone(), node.clone());
     let directory = node.data_dir.clone();
     let made = run_once(directory, move |runtime| async move {
@@ -58,7 +58,7 @@ pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
     if !has_identity(data_dir) {
         return Err(identity::missing_at(&data_dir.display().to_string()));
     }
-    check(data_dir).map_err(|error| environment(&error))?;
+    check(data_dir).map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
     let load = |runtime: Glommio| async move { identity::load(&runtime.disk()).await };
     let identity = run_once(data_dir.to_owned(), load).map_err(|error| cannot_start(&error))??;
     Ok(identity.shards)
@@ -344,10 +344,6 @@ fn make_durably(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Resu
 /// Whether a directory is one that we may not read, or that has nothing to sync.
 fn is_not_ours(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
-}
-
-fn environment(error: &EnvironmentError) -> Error {
-    Error::parse(ErrorKind::Environment, &error.to_string())
 }
 
 fn cannot_start(error: &std::io::Error) -> Error {

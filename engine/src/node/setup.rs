@@ -28,7 +28,7 @@ use purlin_rsm::{
     Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
-use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, StorageError, Wal};
+use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
 use std::{collections::BTreeMap, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -156,7 +156,7 @@ pub async fn init<R: Runtime>(
             .map_err(|error| io_failed(&directory, "making a directory", &error))?;
         Wal::create(&directory, wal_identity(&identity, shard), &config, runtime.random())
             .await
-            .map_err(storage_failed)?;
+            .map_err(|error| Error::cannot_open(&error))?;
     }
     // Last, and with it everything is there: a directory whose making was cut short has no identity.
     disk.sync_dir().await.map_err(|error| io_failed(&disk, "syncing the directory", &error))?;
@@ -185,7 +185,7 @@ impl<R: Runtime> ShardSetup<R> {
             &mut random.clone(),
         )
         .await
-        .map_err(storage_failed)?;
+        .map_err(|error| Error::cannot_open(&error))?;
         let (wake, timing) = (inlet.wake().clone(), Timing::new(&self.node));
         for _ in 0..config.writes_in_flight_max {
             self.runtime.spawn(wal.clone().write_loop());
@@ -468,20 +468,6 @@ fn wal_identity(identity: &NodeIdentity, shard: ShardId) -> Identity {
         incarnation: identity.incarnation,
         shard,
     }
-}
-
-fn storage_failed(error: StorageError) -> Error {
-    let kind = match &error {
-        StorageError::Locked { .. }
-        | StorageError::Missing { .. }
-        | StorageError::Exists { .. }
-        | StorageError::Foreign { .. }
-        | StorageError::NewerFormat { .. } => ErrorKind::DataDirectory,
-        StorageError::Damaged { .. } => ErrorKind::Damage,
-        StorageError::Io { .. } | StorageError::NoSpace { .. } => ErrorKind::Environment,
-        StorageError::Poisoned { .. } => ErrorKind::Disk,
-    };
-    Error::parse(kind, &error.to_string())
 }
 
 fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {

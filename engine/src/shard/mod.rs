@@ -10,7 +10,7 @@ pub(crate) mod pairs;
 use crate::{
     config::NodeConfig,
     edge::{client::LiveInlet, local::LocalShard, requests::Requests},
-    error::{Error, disk_failed},
+    error::Error,
     mesh::{MeshItem, MeshPort},
     node::{board::Board, meeting::Meeting},
     runtime::Runtime,
@@ -118,7 +118,7 @@ impl<R: Runtime> Shard<R> {
     fn turn(&mut self, now: Tick) -> Result<(), Error> {
         self.requests.desk.set_now(now);
         self.append.complete(now, &mut self.groups);
-        self.take_fetched().map_err(|error| disk_failed(&error))?;
+        self.take_fetched().map_err(|error| Error::disk_failed(&error))?;
         self.take_met()?;
         self.take_events(now);
         self.take_mesh(now);

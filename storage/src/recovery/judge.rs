@@ -124,7 +124,7 @@ impl<D: Disk> Site<'_, D> {
                 }
                 FirstBlock::Header(header) => return Ok(Some(header)),
                 FirstBlock::Version(version) => {
-                    return Err(StorageError::NewerFormat {
+                    return Err(StorageError::OtherFormat {
                         location: self.disk.location(),
                         segment: name.to_owned(),
                         version,

@@ -2,7 +2,7 @@
 
 use crate::{
     edge::request::RequestError,
-    error::{Error, ErrorKind, disk_failed},
+    error::{Error, ErrorKind},
     shard::groups::Groups,
     wake::Wake,
 };
@@ -95,7 +95,7 @@ impl<D: Disk> AppendStage<D> {
     /// The WAL has failed, and so has the shard: nothing is tried again.
     pub(crate) fn submit(&mut self, now: Tick) -> Result<(), Error> {
         if let Some(failure) = self.wal.failure() {
-            return Err(disk_failed(&failure));
+            return Err(Error::disk_failed(&failure));
         }
         while self.wal.is_ready() && (!self.pending.is_empty() || self.memories.are_urgent()) {
             if !self.submit_one(now, true)? && !self.submit_one(now, false)? {
@@ -135,7 +135,7 @@ impl<D: Disk> AppendStage<D> {
                 Ok(false)
             }
             Err(SubmitError::Poisoned(_)) => {
-                Err(disk_failed(&self.wal.failure().expect("a poisoned WAL says why")))
+                Err(Error::disk_failed(&self.wal.failure().expect("a poisoned WAL says why")))
             }
             Err(SubmitError::TooLarge(_)) => Err(too_long()),
         }
