@@ -279,18 +279,19 @@ impl Run {
         assert_eq!(recovered.peers, expected.peer.into_iter().collect::<Vec<_>>());
         self.durable = self.h.wal().durable();
         for (id, group) in &mut expected.groups {
-            group.floor = recovered.groups.get(&GroupId(*id)).map_or(0, |g| g.first.0 - 1);
+            group.floor = recovered.groups.get(&GroupId(*id)).map_or(0, |g| g.floor.index.0);
         }
         self.history = vec![Step { sequence: recovered.start.kept, after: expected, pieces: None }];
     }
 
     fn check_group(&mut self, id: u32, expected: &GroupModel, recovered: &Recovered) {
-        let default = RecoveredGroup { first: Index(1), ..RecoveredGroup::default() };
+        let default = RecoveredGroup::default();
         let group = recovered.groups.get(&GroupId(id)).unwrap_or(&default);
+        let floor = group.floor.index.0;
         assert_eq!(group.hard_state, expected.hard_state, "group {id}");
-        assert!(group.first.0 <= expected.floor + 1, "group {id} forgot {}", group.first);
+        assert!(floor <= expected.floor, "group {id} forgot {floor}");
         assert_eq!(group.last.0, expected.last(), "group {id}");
-        let expected = &expected.log[group.first.0 as usize - 1..];
+        let expected = &expected.log[floor as usize..];
         assert!(expected.ends_with(&group.tail), "group {id}: the tail");
         let terms = expected.iter().map(|entry| (entry.index, entry.term));
         let runs: Vec<_> = terms.fold(Vec::new(), |mut runs, (index, term)| {
@@ -302,7 +303,7 @@ impl Run {
         assert_eq!(group.terms, runs, "group {id}");
         let mut read = Vec::new();
         while read.len() < expected.len() {
-            let from = group.first.0 + read.len() as u64;
+            let from = floor + 1 + read.len() as u64;
             let more = self.h.read(id, from..group.last.0 + 1);
             assert!(!more.is_empty(), "group {id} has nothing at {from}");
             read.extend(more);

@@ -54,13 +54,11 @@ pub struct Recovered {
 pub struct RecoveredGroup {
     /// Its latest hard state.
     pub hard_state: HardState,
-    /// The first entry of its log.
-    pub first: Index,
-    /// The entry before the first; `0@0` if there was none.
-    pub before_first: EntryId,
-    /// Each run of entries of one term, with its first index.
+    /// The entry before the first one of its log: `0@0` for a log that begins with entry 1.
+    pub floor: EntryId,
+    /// Each run of entries of one term above the floor, with its first index. Ascending in both.
     pub terms: Vec<(Index, Term)>,
-    /// The last entry of its log, or the one before the first.
+    /// The last entry of its log; the floor's index when the log is empty.
     pub last: Index,
     /// The end of its log, as far as `tail_bytes_max` allowed; the rest is there to be read.
     pub tail: Vec<Entry>,
@@ -410,8 +408,7 @@ fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup
         let tail = tails.remove(&id).unwrap_or_default();
         let recovered = RecoveredGroup {
             hard_state: group.hard_state.unwrap_or_default().value,
-            first: group.first(),
-            before_first: group.floor.value,
+            floor: group.floor.value,
             terms: group.terms.clone(),
             last: group.last,
             tail: tail.into_iter().filter(|entry| entry.index >= group.first()).collect(),

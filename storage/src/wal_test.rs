@@ -71,7 +71,7 @@ fn what_is_written_is_found_again() {
         let recovered = h.reopen().unwrap();
         let group = &recovered.groups[&GroupId(1)];
         assert_eq!((group.hard_state.term, group.hard_state.vote), (Term(3), Some(NodeId(2))));
-        assert_eq!((group.first, group.last), (Index(1), Index(5)));
+        assert_eq!((group.floor, group.last), (EntryId::default(), Index(5)));
         assert_eq!(group.terms, [(Index(1), Term(3))]);
         assert_eq!(group.tail, entries(3, 1..6, 100));
         assert_eq!(recovered.start.kept, kept);
@@ -738,8 +738,7 @@ fn w6_hard_states_and_peers_outlive_their_segments() {
     assert_eq!(recovered.groups[&GroupId(1)].hard_state.vote, Some(NodeId(3)));
     assert_eq!(recovered.peers, [memory]);
     let group = &recovered.groups[&GroupId(2)];
-    assert_eq!((group.first, group.last), (Index(200), Index(199)));
-    assert_eq!(group.before_first, EntryId::new(Term(1), Index(199)));
+    assert_eq!((group.floor, group.last), (EntryId::new(Term(1), Index(199)), Index(199)));
     h.write(append(2, 1, 200..203, 10));
     assert_eq!(h.reopen().unwrap().groups[&GroupId(2)].tail, entries(1, 200..203, 10));
 }

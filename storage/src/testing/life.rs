@@ -120,12 +120,12 @@ fn check_group(expected: &Group, floor: Index, group: &RecoveredGroup) -> Result
     if group.hard_state != expected.hard_state {
         return Err("another hard state");
     }
-    if group.first > floor.next() {
+    if group.floor.index > floor {
         return Err("entries are forgotten that are needed");
     }
-    let below = group.first.0 as usize - 1;
+    let below = group.floor.index.0 as usize;
     let before = below.checked_sub(1).map_or(EntryId::default(), |at| expected.log[at].id());
-    if group.before_first != before && below > 0 {
+    if group.floor != before {
         return Err("another entry before the first");
     }
     if group.last.0 != expected.log.len() as u64 || group.tail != expected.log[below..] {
@@ -179,7 +179,7 @@ impl Life {
             Ok(model) => model,
             Err(wrong) => return Ok(Err(wrong)),
         };
-        let floors = recovered.groups.iter().map(|(id, group)| (*id, Index(group.first.0 - 1)));
+        let floors = recovered.groups.iter().map(|(id, group)| (*id, group.floor.index));
         let promise = Promise {
             durable: wal.durable(),
             given: wal.submitted(),
