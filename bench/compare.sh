@@ -6,7 +6,7 @@
 #   bench/compare.sh --purlin 7000,7100,7200  measures a cluster that runs already
 #
 # Redis runs with `--appendonly yes --appendfsync always`: each write it acknowledges is on its disk.
-# Purlin runs as `purlin dev --no-ui --groups 48 --shards 1`: each write that it acknowledges is on the
+# Purlin runs as `purlin dev --groups 48 --shards 1`: each write that it acknowledges is on the
 # disks of two of three nodes. Both keep their data in a fresh directory under target/, on the same
 # file system.
 #
@@ -142,7 +142,7 @@ has_three_ports() { (($(printed_ports | wc -l) >= 3)); }
 start_purlin() {
     mkdir "$work/purlin"
     # `dev` keeps its data under the directory it is started in.
-    (cd "$work/purlin" && exec "$binary" dev --no-ui --shards 1 --groups "$groups") \
+    (cd "$work/purlin" && exec "$binary" dev --shards 1 --groups "$groups") \
         >"$work/purlin.log" 2>&1 &
     purlin_pid=$!
     until_true 300 has_three_ports || fail 1 "Purlin did not start: $(tail -n 5 "$work/purlin.log")"

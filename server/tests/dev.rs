@@ -51,7 +51,7 @@ struct Node {
 impl Dev {
     fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_purlin"));
-        command.arg("dev").arg("--no-ui").args(arguments).current_dir(&scratch.0);
+        command.arg("dev").args(arguments).current_dir(&scratch.0);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
         let lines = lines_of(child.stdout.take().expect("piped"));
         Self { child, lines }

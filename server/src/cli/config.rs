@@ -2,7 +2,7 @@
 
 use super::{init::new_cluster_id, load, say};
 use crate::{
-    config::{Config, example_members},
+    config::{Config, GROUPS, example_members},
     error::Failure,
 };
 use purlin::{ClusterConfig, NodeId};
@@ -26,7 +26,7 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
 /// Prints a file for the first of three nodes, with a cluster id of its own.
 pub(super) fn print_default() -> Result<(), Failure> {
     let members = example_members();
-    let cluster = ClusterConfig::new(new_cluster_id()?, 48, members);
+    let cluster = ClusterConfig::new(new_cluster_id()?, GROUPS, members);
     say(Config::new(NodeId(1), "/var/lib/purlin".into(), cluster).render().trim_end());
     Ok(())
 }

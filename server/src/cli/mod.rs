@@ -193,13 +193,13 @@ mod tests {
 
     #[test]
     fn dev_bounds_what_it_starts() {
-        for wrong in [["--nodes", "0"], ["--shards", "0"], ["--groups", "16385"], ["--nodes", "10"]]
+        for wrong in
+            [["--nodes", "0"], ["--shards", "0"], ["--shards", "41"], ["--groups", "16385"]]
         {
             let arguments = ["purlin", "dev", wrong[0], wrong[1]];
             assert_eq!(usage(&arguments), UsageError::ValueValidation, "{wrong:?}");
         }
-        let all =
-            ["purlin", "dev", "-n", "3", "--shards", "2", "--groups", "48", "--keep", "--no-ui"];
+        let all = ["purlin", "dev", "-n", "3", "--shards", "2", "--groups", "48", "--keep"];
         assert!(Arguments::try_parse_from(all).is_ok());
     }
 

@@ -13,7 +13,8 @@ pub(super) fn contradictions(config: &Config, places: &Places) -> Vec<Mistake> {
     found.nodes();
     found.replicas();
     found.peer_ports();
-    found.gateway();
+    found.addresses();
+    found.own_ports();
     found.times();
     found.sizes();
     found.mistakes
@@ -107,27 +108,57 @@ impl Found<'_> {
         }
     }
 
-    fn gateway(&mut self) {
-        let listen = self.config.listen;
-        if !listen.gateway.ip().is_loopback() && !listen.insecure {
-            let message = format!(
-                "`listen.gateway` is {}, which other machines reach, and clients are not asked who \
-                 they are",
-                listen.gateway
-            );
-            let label = "use 127.0.0.1, or say `insecure = true` in [listen]";
-            self.add(&["listen.gateway"], message, label);
+    /// There are no passwords, so an address that other machines reach takes a word of the operator.
+    fn addresses(&mut self) {
+        let listen = &self.config.listen;
+        for (name, address, who) in [
+            ("listen.gateway", listen.gateway, "clients"),
+            ("listen.admin", listen.admin, "operators"),
+        ] {
+            if !address.ip().is_loopback() && !self.config.listen.insecure {
+                let message = format!(
+                    "`{name}` is {address}, which other machines reach, and {who} are not asked for \
+                     a password"
+                );
+                self.add(&[name], message, "use 127.0.0.1, or say `insecure = true` in [listen]");
+            }
         }
-        let (port, shards) = (listen.gateway.port(), self.config.shards());
+    }
+
+    /// The ports of one node are different.
+    fn own_ports(&mut self) {
+        let (listen, shards) = (&self.config.listen, self.config.shards());
         let own = self.config.cluster.members.iter().find(|it| it.node == self.config.node.id);
         let Some(own) = own else { return };
-        if (u32::from(own.peer_port)..=own.last_port(shards)).contains(&u32::from(port)) {
-            let message = format!(
-                "`listen.gateway` has port {port}, where a shard of this node listens for its peers"
-            );
-            let label =
-                format!("the shards listen at {} to {}", own.peer_port, own.last_port(shards));
-            self.add(&["listen.gateway", "cluster.members"], message, &label);
+        let mut uses = vec![
+            ("cluster.members", own.peer_port, shards),
+            ("listen.gateway", listen.gateway.port(), 1),
+            ("listen.admin", listen.admin.port(), 1),
+        ];
+        if listen.shard_port_base != 0 {
+            uses.push(("listen.shard_port_base", listen.shard_port_base, shards));
+        }
+        for (at, &(name, first, count)) in uses.iter().enumerate() {
+            let last = u32::from(first) + u32::from(count) - 1;
+            if first == 0 || (at > 0 && last > u32::from(u16::MAX)) {
+                let message = format!("`{name}` has no port left below 65536");
+                self.add(&[name, "listen.gateway"], message, "choose a lower port");
+            }
+            let overlaps = |&&(_, other, others): &&(&str, u16, u16)| {
+                u32::from(other) <= last && u32::from(first) < u32::from(other) + u32::from(others)
+            };
+            if let Some(&(other, from, ports)) = uses[..at].iter().find(overlaps) {
+                let message = format!(
+                    "`{name}` takes {}, and {} of this node takes {}",
+                    ports_of(first, count),
+                    match other {
+                        "cluster.members" => "`peer_port`".into(),
+                        other => format!("`{other}`"),
+                    },
+                    ports_of(from, ports)
+                );
+                self.add(&[name, other], message, "each port can have one use only");
+            }
         }
     }
 
@@ -197,4 +228,11 @@ impl Found<'_> {
 /// The name of a member's key among the places.
 fn place(at: usize, key: &str) -> String {
     format!("cluster.members[{at}].{key}")
+}
+
+fn ports_of(first: u16, count: u16) -> String {
+    match count {
+        1 => format!("port {first}"),
+        _ => format!("the ports {first} to {}", u32::from(first) + u32::from(count) - 1),
+    }
 }

@@ -1,7 +1,7 @@
 //! A file with every mistake there is, one at a time, and the text that a person gets to read.
 
 use super::*;
-use purlin::GroupId;
+use purlin::{DurableBy, GroupId};
 
 const ID: &str = "9f0c6f0e4d5b4a0fa1a2c3d4e5f60718";
 
@@ -47,7 +47,14 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(config.cluster.id.to_string(), ID);
     assert_eq!((config.cluster.groups, config.cluster.replicas), (48, 3));
     assert_eq!(config.cluster.members[2].host, "10.0.0.3");
-    assert_eq!(config.listen, ListenOptions::default());
+    let own_host = || "10.0.0.1".to_owned();
+    let listen = ListenOptions {
+        peer_host: own_host(),
+        advertise_host: own_host(),
+        ..ListenOptions::default()
+    };
+    assert_eq!(config.listen, listen);
+    assert_eq!(config.listen.admin.to_string(), "127.0.0.1:7098");
     assert_eq!(config.raft, RaftOptions::default());
     assert_eq!(config.wal, WalOptions::default());
     assert_eq!(config.client, ClientOptions::default());
@@ -57,7 +64,9 @@ fn what_is_not_given_has_its_default() {
 #[test]
 fn what_is_given_is_read() {
     let text = minimal().replace("shards = 2", "shards = \"auto\"\npin = false")
-        + "[listen]\ngateway = \"0.0.0.0:7000\"\ninsecure = true\n\
+        + "[listen]\ngateway = \"0.0.0.0:8000\"\ninsecure = true\n\
+           peer_host = \"0.0.0.0\"\nadvertise_host = \"n1.example.org\"\n\
+           shard_port_base = 8001\n\
            [raft]\ntick = \"5ms\"\nelection_timeout = \"300ms..600ms\"\nheartbeat = \"50ms\"\n\
            inflight_bytes = \"1MiB\"\n\
            [wal]\nsegment = \"128MiB\"\ndurable_by = \"dsync\"\n\
@@ -69,7 +78,11 @@ fn what_is_given_is_read() {
     let node = config.node_config();
     assert_eq!(config.node.shards, Shards::Auto);
     assert!(!node.pin);
-    assert_eq!(config.listen.gateway.to_string(), "0.0.0.0:7000");
+    assert_eq!(config.listen.gateway.to_string(), "0.0.0.0:8000");
+    assert_eq!(config.listen.admin.to_string(), "127.0.0.1:8098", "beside the gateway");
+    assert_eq!(config.listen.peer_host, "0.0.0.0");
+    assert_eq!(config.listen.advertise_host, "n1.example.org");
+    assert_eq!(config.listen.shard_port_base, 8001);
     assert_eq!(node.raft.tick, Duration::from_millis(5));
     assert_eq!(node.raft.election_timeout, Duration::from_millis(300)..Duration::from_millis(600));
     assert_eq!(node.raft.heartbeat, Duration::from_millis(50));
@@ -87,7 +100,6 @@ fn what_is_written_reads_as_it_was() {
     let mut cluster = ClusterConfig::new(ClusterId(0x9f0c_6f0e), 48, example_members());
     (cluster.extra_groups, cluster.max_command) = (77, 3 << 20);
     let mut config = Config::new(NodeId(2), "/var/lib/a \"b\" \\ \u{7f}ä".into(), cluster);
-    config.client.max_value = 12_345;
     for shards in [Shards::Auto, Shards::Number(4)] {
         config.node.shards = shards;
         assert_eq!(parse(&config.render()).expect("what we wrote"), config);
@@ -95,30 +107,35 @@ fn what_is_written_reads_as_it_was() {
     config.raft.election_timeout = Duration::from_millis(1500)..Duration::from_secs(3);
     config.wal.segment_bytes = 16 << 20;
     config.wal.durable_by = DurableBy::Fdatasync;
+    config.client.max_value = 12_345;
     config.log = LogOptions { level: LogLevel::Off, format: LogFormat::Text };
-    config.listen =
-        ListenOptions { gateway: "[::]:1".parse().expect("an address"), insecure: true };
+    config.listen = ListenOptions {
+        gateway: "[::]:1".parse().expect("an address"),
+        insecure: true,
+        shard_port_base: 8001,
+        peer_host: "0.0.0.0".into(),
+        advertise_host: "n2.example.org".into(),
+        admin: "[::1]:9".parse().expect("an address"),
+    };
     assert_eq!(parse(&config.render()).expect("what we wrote"), config);
 }
 
 #[test]
 fn every_key_is_written_and_explained() {
-    let text = Config::new(
-        NodeId(1),
-        "data".into(),
-        ClusterConfig::new(ClusterId(1), 1, example_members()),
-    )
-    .render();
-    for (section, keys) in names::SECTIONS {
-        let head = format!("[{section}]\n");
-        let (_, rest) = text.split_once(&head).unwrap_or_else(|| panic!("no {head}"));
-        let body = rest.split("\n[").next().expect("a body");
-        for key in keys {
-            assert!(
-                body.contains(&format!("\n{key} = ")) || body.starts_with(&format!("{key} = "))
-            );
+    let cluster = ClusterConfig::new(ClusterId(1), 1, example_members());
+    let text = Config::new(NodeId(1), "data".into(), cluster).render();
+    let mut lines = text.lines().peekable();
+    for section in &keys::SECTIONS {
+        let head = format!("[{}]", section.name);
+        assert!(lines.any(|line| line == head), "{head} comes in its order");
+        for key in section.keys {
+            assert!(lines.peek().is_some_and(|line| line.starts_with("# ")), "{}", key.name);
+            let start = format!("{} = ", key.name);
+            assert!(lines.any(|line| line.starts_with(&start)), "{start}");
+            while lines.next_if(|line| line.starts_with("  {") || *line == "]").is_some() {}
         }
     }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
 }
 
 #[test]
@@ -160,10 +177,10 @@ fn unknown_names_say_what_there_is() {
         assert!(!said.contains("\nerror: "), "one mistake, one message: {said}");
     }
     let said = parse("tick = \"1ms\"\n").expect_err("no section").to_string();
-    assert!(said.contains("error: the key `tick` stands in no section"), "{said}");
+    assert!(said.contains("error: the key `tick` is in no section"), "{said}");
     assert!(said.contains("1 | tick = \"1ms\"\n  | ^^^^ `tick` belongs to [raft]"), "{said}");
     let said = replaced("peer_port = 7190", "peer_port = 7190, post = 1");
-    assert!(said.contains("error: unknown key `cluster.members.post`"), "{said}");
+    assert!(said.contains("error: unknown key `cluster.members[0].post`"), "{said}");
     assert!(said.contains("did you mean `host`?"), "{said}");
 }
 
@@ -225,7 +242,10 @@ fn numbers_out_of_range_are_named_with_the_range() {
         ("[wal]\nsegment = \"64MB\"\n", "`wal.segment` is \"64MB\", and must be a size such as"),
         ("[wal]\nsegment = \"1KiB\"\n", "`wal.segment` is 1KiB, and must be 1MiB to 4GiB"),
         ("[wal]\nsegment = \"5GiB\"\n", "`wal.segment` is 5GiB, and must be 1MiB to 4GiB"),
-        ("[wal]\nsegment = \"2097153B\"\n", "`wal.segment` is 2097153B, and must be a multiple of"),
+        (
+            "[wal]\nsegment = \"2097153B\"\n",
+            "2097153B, and must be 1MiB to 4GiB, a multiple of 4KiB",
+        ),
         (
             "[wal]\ndurable_by = \"never\"\n",
             "\"never\", and must be one of \"auto\", \"dsync\", \"fd",
@@ -347,17 +367,47 @@ fn replicas_on_a_part_of_the_members_are_not_supported_yet() {
 }
 
 #[test]
-fn a_gateway_that_others_reach_needs_a_word() {
+fn an_address_that_others_reach_needs_a_word() {
     for address in ["0.0.0.0:7000", "10.1.2.3:7000", "[::]:7000"] {
-        let said = with(&format!("[listen]\ngateway = \"{address}\"\n"));
-        let message = format!("error: `listen.gateway` is {address}, which other machines reach");
-        assert!(said.contains(&message), "{said}");
-        assert!(said.contains("use 127.0.0.1, or say `insecure = true` in [listen]"), "{said}");
+        for key in ["gateway", "admin"] {
+            let said = with(&format!("[listen]\n{key} = \"{address}\"\n"));
+            let message = format!("error: `listen.{key}` is {address}, which other machines reach");
+            assert!(said.contains(&message), "{said}");
+            assert!(said.contains("use 127.0.0.1, or say `insecure = true` in [listen]"), "{said}");
+        }
     }
-    let said = with("[listen]\ngateway = \"127.0.0.1:7191\"\n");
-    assert!(said.contains("`listen.gateway` has port 7191, where a shard of this node"), "{said}");
     for good in ["127.0.0.2:7000", "[::1]:7000", "127.0.0.1:7192"] {
         parse(&format!("{}[listen]\ngateway = \"{good}\"\n", minimal())).expect(good);
+    }
+}
+
+#[test]
+fn each_port_of_a_node_has_one_use() {
+    assert_eq!(
+        with("[listen]\ngateway = \"127.0.0.1:7191\"\n"),
+        "error: `listen.gateway` takes port 7191, and `peer_port` of this node takes the ports 7190 \
+         to 7191\n  \
+           --> purlin.toml:13:11\n\
+         13 | gateway = \"127.0.0.1:7191\"\n   \
+            |           ^^^^^^^^^^^^^^^^ each port can have one use only"
+    );
+    let said = with("[listen]\nshard_port_base = 6999\n");
+    assert!(said.contains("takes the ports 6999 to 7000, and `listen.gateway` of this"), "{said}");
+    let said = with("[listen]\nadmin = \"127.0.0.1:7000\"\n");
+    assert!(said.contains("`listen.admin` takes port 7000, and `listen.gateway`"), "{said}");
+    let said = with("[listen]\ngateway = \"127.0.0.1:65500\"\n");
+    assert!(said.contains("error: `listen.admin` has no port left below 65536"), "{said}");
+    let said = with("[listen]\nshard_port_base = 65535\n");
+    assert!(said.contains("error: `listen.shard_port_base` has no port left"), "{said}");
+    parse(&format!("{}[listen]\nshard_port_base = 7001\n", minimal())).expect("ports of its own");
+}
+
+#[test]
+fn a_segment_on_the_command_line_is_as_in_the_file() {
+    assert_eq!(segment_bytes("16MiB"), Ok(16 << 20));
+    for wrong in ["16", "512KiB", "5GiB", "1048577B", ""] {
+        let said = segment_bytes(wrong).expect_err("no size of a segment");
+        assert!(said.contains("must be 1MiB to 4GiB") || said.contains("must be a size"), "{said}");
     }
 }
 
@@ -384,7 +434,7 @@ fn times_must_leave_room_for_a_lost_heartbeat() {
 }
 
 #[test]
-fn a_value_must_fit_a_segment() {
+fn a_command_must_fit_a_segment_and_a_value_a_command() {
     let said = with("[client]\nmax_value = \"16MiB\"\n");
     assert!(
         said.contains(
@@ -406,6 +456,8 @@ fn a_value_must_fit_a_segment() {
     let text = minimal().replace("[cluster]\n", cluster) + sizes;
     let config = parse(&text).expect("just fits");
     assert_eq!(config.node_config().validate(&config.cluster), Ok(()), "the engine agrees");
+    let text = minimal().replace("[cluster]\n", cluster) + "[wal]\nsegment = \"1MiB\"\n";
+    assert_eq!(parse(&text).expect("it follows").client.max_value, 96 << 10);
 }
 
 #[test]

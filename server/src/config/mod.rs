@@ -1,34 +1,38 @@
-//! A node's configuration file: read, checked and written. Never changes what it says, and knows no
-//! key for what does not exist.
+//! A node's configuration file: read, checked and written.
 //!
 //! The file is TOML, at most 1 MiB; `purlin config default` prints one with all keys, their meanings
-//! and defaults. Reading goes in three steps, and each reports all it finds:
+//! and defaults. [`keys`] is the one table of keys. Reading goes in three steps:
 //!
 //! ```text
-//! text ── toml ──▶ document ── names ──▶ unknown names
-//!                      └────── reader ─▶ values, each checked by itself ── check ─▶ Config
+//! text ── toml ──▶ document ── reader, by the table ──▶ values and unknown names ── check ─▶ Config
 //! ```
+//!
+//! The reader reports all mistakes at once; the rules between keys are checked only when there are
+//! none. Nothing here changes what a file says, and a file with a key that does not exist is refused.
 
 mod check;
+mod field;
+mod keys;
 mod mistake;
 mod names;
+mod page;
 mod quantity;
 mod reader;
-mod render;
 
 #[cfg(test)]
 mod config_test;
 
 pub use mistake::Mistakes;
+pub use page::page;
 pub use quantity::{ByteSize, Period};
 
 use self::{
+    field::{Field, Word},
     mistake::Mistake,
-    reader::{Reader, boolean, cluster_id, number, period, period_range, size, text, word},
+    reader::Reader,
 };
 use purlin::{
-    ClusterConfig, ClusterId, DurableBy, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
-    WalOptions,
+    ClusterConfig, ClusterId, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions, WalOptions,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -41,11 +45,14 @@ use toml::de::DeTable;
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The most shards of a node.
 pub const SHARDS_MAX: u16 = 1024;
+/// From a node's gateway to its first port for other nodes.
+pub const PEER_OFFSET: u16 = 50;
+/// From a node's gateway to its admin port.
+pub const ADMIN_OFFSET: u16 = 98;
+/// How many groups a cluster has unless its configuration says otherwise.
+pub(crate) const GROUPS: u32 = 48;
 /// What a command may be longer than its value, in bytes: its name, its key and its options.
 pub const COMMAND_OVERHEAD_BYTES: u64 = 128 << 10;
-/// The longest command of a cluster that does not choose, in bytes.
-const MAX_COMMAND: u64 = 8 << 20;
-
 /// What a configuration file says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
@@ -89,13 +96,21 @@ pub enum Shards {
     Number(u16),
 }
 
-/// Where clients connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Where the node listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenOptions {
     /// The address of the port for clients.
     pub gateway: SocketAddr,
-    /// Whether that may be an address which other machines reach, though nobody is asked who he is.
+    /// Whether clients and operators may connect from other machines, though there are no passwords.
     pub insecure: bool,
+    /// Shard `i` has a port for clients at this port plus `i`; 0 when the shards have none.
+    pub shard_port_base: u16,
+    /// The host at which the node listens for other nodes.
+    pub peer_host: String,
+    /// The host that the node names as its own.
+    pub advertise_host: String,
+    /// The address of the port for operators.
+    pub admin: SocketAddr,
 }
 
 /// What a client may ask for.
@@ -153,22 +168,10 @@ pub enum LogFormat {
     Text,
 }
 
-const LEVELS: [(&str, LogLevel); 6] = [
-    ("off", LogLevel::Off),
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
-const FORMATS: [(&str, LogFormat); 2] = [("auto", LogFormat::Auto), ("text", LogFormat::Text)];
-const WAYS_TO_BE_DURABLE: [(&str, DurableBy); 3] =
-    [("auto", DurableBy::Auto), ("dsync", DurableBy::Dsync), ("fdatasync", DurableBy::Fdatasync)];
-
 impl Config {
     /// The configuration of node `id`, one of `members`, with defaults for all that can have one.
     pub fn new(id: NodeId, data_dir: PathBuf, cluster: ClusterConfig) -> Self {
-        Self {
+        let mut config = Self {
             node: NodeOptions { id, data_dir, shards: Shards::Auto, pin: true },
             cluster,
             listen: ListenOptions::default(),
@@ -177,7 +180,10 @@ impl Config {
             client: ClientOptions::default(),
             runtime: RuntimeOptions::default(),
             log: LogOptions::default(),
-        }
+        };
+        config.client.max_value = 0;
+        config.derive();
+        config
     }
 
     /// Reads `text`, the content of the file at `path`.
@@ -188,10 +194,10 @@ impl Config {
         let document = DeTable::parse(text).map_err(|error| {
             Mistakes::new(path, text, vec![Mistake::new(first_line(error.message()), error.span())])
         })?;
-        let document = document.get_ref();
-        let mut reader = Reader::new(document);
-        reader.mistakes = names::unknown_names(document);
-        let mut config = Self::read(&mut reader);
+        let mut config = Self::blank();
+        let mut reader = Reader::default();
+        reader.read(document.get_ref(), &mut config);
+        config.derive();
         if reader.mistakes.is_empty() {
             reader.mistakes = check::contradictions(&config, &reader.places);
         }
@@ -205,7 +211,36 @@ impl Config {
 
     /// As the text of a configuration file, with a comment on each key.
     pub fn render(&self) -> String {
-        render::render(self)
+        page::file(self)
+    }
+
+    /// Where values begin before a file is read.
+    fn blank() -> Self {
+        let cluster = ClusterConfig::new(ClusterId::default(), GROUPS, Vec::new());
+        let mut config = Self::new(NodeId(0), PathBuf::new(), cluster);
+        config.listen.admin.set_port(0);
+        config.client.max_value = 0;
+        config
+    }
+
+    /// Gives the fields that depend on others their values, where they have none.
+    fn derive(&mut self) {
+        let (cluster, listen) = (&mut self.cluster, &mut self.listen);
+        if cluster.replicas == 0 {
+            cluster.replicas = cluster.members.len() as u32;
+        }
+        let own = cluster.members.iter().find(|member| member.node == self.node.id);
+        for host in [&mut listen.peer_host, &mut listen.advertise_host] {
+            if let (true, Some(own)) = (host.is_empty(), own) {
+                host.clone_from(&own.host);
+            }
+        }
+        if self.client.max_value == 0 {
+            self.client.max_value = value_bytes_max(cluster);
+        }
+        if listen.admin.port() == 0 {
+            listen.admin = admin_beside(listen.gateway);
+        }
     }
 
     /// How many shards the node has, on this machine.
@@ -225,19 +260,6 @@ impl Config {
             io_memory: self.runtime.io_memory,
         }
     }
-
-    fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            node: read_node(reader),
-            cluster: read_cluster(reader),
-            listen: read_listen(reader),
-            raft: read_raft(reader),
-            wal: read_wal(reader),
-            client: read_client(reader),
-            runtime: read_runtime(reader),
-            log: read_log(reader),
-        }
-    }
 }
 
 impl Shards {
@@ -254,127 +276,28 @@ impl Shards {
     }
 }
 
-fn read_node(reader: &mut Reader<'_>) -> NodeOptions {
-    let mut section = reader.section("node");
-    let id = section.required("id", "which of the members this node is", 0, |value| {
-        number(value, 1..=u64::from(u32::MAX))
-    });
-    let data_dir = section.required("data_dir", "where its data lies", PathBuf::new(), |value| {
-        match text(value, "a path")? {
-            "" => Err("is empty, and must be a path".into()),
-            path if path.contains('\0') => Err("holds a zero byte, and must be a path".into()),
-            path => Ok(PathBuf::from(path)),
-        }
-    });
-    NodeOptions {
-        id: NodeId(id as u32),
-        data_dir,
-        shards: section.read("shards", Shards::Auto, |value| match value.as_str() {
-            Some("auto") => Ok(Shards::Auto),
-            _ => number(value, 1..=u64::from(SHARDS_MAX))
-                .map(|shards| Shards::Number(shards as u16))
-                .map_err(|refusal| format!("{refusal}, or \"auto\"")),
-        }),
-        pin: section.read("pin", true, boolean),
-    }
+/// The admin port of a node whose gateway is at `gateway`. A gateway too high to have one beside it
+/// leaves the port 0, which is refused.
+fn admin_beside(gateway: SocketAddr) -> SocketAddr {
+    let port = gateway.port().checked_add(ADMIN_OFFSET).unwrap_or(0);
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn read_cluster(reader: &mut Reader<'_>) -> ClusterConfig {
-    let mut section = reader.section("cluster");
-    let purpose = "`purlin init --new` prints a new one";
-    let id = section.required("id", purpose, ClusterId::default(), cluster_id);
-    let groups = section.read("groups", 48, |value| number(value, 1..=16_384)) as u32;
-    let extra_groups = section.read("extra_groups", 0, |value| number(value, 0..=1_000_000)) as u32;
-    let max_command = section.read("max_command", MAX_COMMAND, |value| {
-        size(value, COMMAND_OVERHEAD_BYTES + 1..=12 << 20)
-    }) as usize;
-    let members = section.members();
-    let all = members.len() as u64;
-    let replicas = section.read("replicas", all, |value| number(value, 1..=1_000)) as u32;
-    ClusterConfig { id, groups, extra_groups, max_command, replicas, members }
+/// The longest value whose command a cluster takes.
+fn value_bytes_max(cluster: &ClusterConfig) -> u64 {
+    (cluster.max_command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES)
 }
 
-fn read_listen(reader: &mut Reader<'_>) -> ListenOptions {
-    let mut section = reader.section("listen");
-    let default = ListenOptions::default();
-    ListenOptions {
-        gateway: section.read("gateway", default.gateway, |value| {
-            let expected = "an IP address and a port, such as \"127.0.0.1:7000\"";
-            let text = text(value, expected)?;
-            let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
-            address.ok_or_else(|| format!("is {text:?}, and must be {expected}"))
-        }),
-        insecure: section.read("insecure", default.insecure, boolean),
-    }
-}
-
-fn read_raft(reader: &mut Reader<'_>) -> RaftOptions {
-    const MS: Duration = Duration::from_millis(1);
-    const MINUTE: Duration = Duration::from_secs(60);
-    let mut section = reader.section("raft");
-    let default = RaftOptions::default();
-    RaftOptions {
-        tick: section.read("tick", default.tick, |value| period(value, MS..=MS * 1000)),
-        election_timeout: section.read("election_timeout", default.election_timeout, period_range),
-        heartbeat: section.read("heartbeat", default.heartbeat, |value| period(value, MS..=MINUTE)),
-        inflight_bytes_max: section.read(
-            "inflight_bytes",
-            default.inflight_bytes_max as u64,
-            |value| size(value, 64 << 10..=1 << 30),
-        ) as usize,
-        ..default
-    }
-}
-
-fn read_wal(reader: &mut Reader<'_>) -> WalOptions {
-    let mut section = reader.section("wal");
-    let default = WalOptions::default();
-    WalOptions {
-        segment_bytes: section.read("segment", default.segment_bytes, |value| {
-            let bytes = size(value, 1 << 20..=4 << 30)?;
-            let aligned = bytes.is_multiple_of(4096);
-            let refusal = || format!("is {}, and must be a multiple of 4KiB", ByteSize(bytes));
-            aligned.then_some(bytes).ok_or_else(refusal)
-        }),
-        durable_by: section
-            .read("durable_by", default.durable_by, |value| word(value, &WAYS_TO_BE_DURABLE)),
-        ..default
-    }
-}
-
-fn read_client(reader: &mut Reader<'_>) -> ClientOptions {
-    const DEADLINES: std::ops::RangeInclusive<Duration> =
-        Duration::from_millis(100)..=Duration::from_secs(3600);
-    let mut section = reader.section("client");
-    let default = ClientOptions::default();
-    ClientOptions {
-        max_value: section.read("max_value", default.max_value, |value| size(value, 1..=1 << 30)),
-        max_pipeline: section
-            .read("max_pipeline", default.max_pipeline as u64, |value| number(value, 1..=1 << 20))
-            as usize,
-        output_buffer: section.read("output_buffer", default.output_buffer as u64, |value| {
-            size(value, 64 << 10..=4 << 30)
-        }) as usize,
-        deadline: section.read("deadline", default.deadline, |value| period(value, DEADLINES)),
-    }
-}
-
-fn read_runtime(reader: &mut Reader<'_>) -> RuntimeOptions {
-    let mut section = reader.section("runtime");
-    let default = RuntimeOptions::default().io_memory as u64;
-    RuntimeOptions {
-        io_memory: section.read("io_memory", default, |value| size(value, 64 << 10..=1 << 30))
-            as usize,
-    }
-}
-
-fn read_log(reader: &mut Reader<'_>) -> LogOptions {
-    let mut section = reader.section("log");
-    let default = LogOptions::default();
-    LogOptions {
-        level: section.read("level", default.level, |value| word(value, &LEVELS)),
-        format: section.read("format", default.format, |value| word(value, &FORMATS)),
-    }
+/// Reads the size of a segment, as `wal.segment` has it.
+///
+/// # Errors
+/// What such a size is.
+pub fn segment_bytes(text: &str) -> Result<u64, String> {
+    let mut config = Config::blank();
+    let mut keys = keys::SECTIONS.iter().flat_map(|section| section.keys);
+    let key = keys.find(|key| key.name == "segment").expect("it is in the table");
+    (key.field)(&mut config).read(&toml::de::DeValue::String(text.into()))?;
+    Ok(config.wal.segment_bytes)
 }
 
 /// What the parser says first; more lines of it say what it had expected.
@@ -385,21 +308,37 @@ fn first_line(text: &str) -> &str {
 impl LogLevel {
     /// Reads a level's name.
     pub fn parse(name: &str) -> Option<Self> {
-        let name = name.to_ascii_lowercase();
-        LEVELS.iter().find(|(other, _)| *other == name).map(|(_, level)| *level)
+        let mut level = Self::Off;
+        level.choose(&name.to_ascii_lowercase()).then_some(level)
+    }
+}
+
+impl ListenOptions {
+    /// The gateway at `gateway`, and the admin port beside it.
+    pub fn move_to(&mut self, gateway: SocketAddr) {
+        self.gateway = gateway;
+        self.admin = admin_beside(gateway);
     }
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { gateway: (Ipv4Addr::LOCALHOST, 7000).into(), insecure: false }
+        let gateway = (Ipv4Addr::LOCALHOST, 7000).into();
+        Self {
+            gateway,
+            insecure: false,
+            shard_port_base: 0,
+            peer_host: String::new(),
+            advertise_host: String::new(),
+            admin: admin_beside(gateway),
+        }
     }
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            max_value: MAX_COMMAND - COMMAND_OVERHEAD_BYTES,
+            max_value: value_bytes_max(&ClusterConfig::new(ClusterId::default(), 1, Vec::new())),
             max_pipeline: 1024,
             output_buffer: 16 << 20,
             deadline: IntakeOptions::default().deadline,
@@ -419,12 +358,12 @@ impl Default for LogOptions {
     }
 }
 
-/// Three members on one machine: where an example begins.
+/// Three members on one machine: where an example begins. The first has the default gateway.
 pub fn example_members() -> Vec<Member> {
     let member = |node: u16| Member {
         node: NodeId(u32::from(node)),
         host: "127.0.0.1".into(),
-        peer_port: 7000 + 100 * node,
+        peer_port: 6900 + 100 * node + PEER_OFFSET,
     };
     (1..=3).map(member).collect()
 }

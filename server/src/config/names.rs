@@ -1,47 +1,8 @@
-//! The sections and keys of a configuration file. What is not named here is refused, with the nearest
-//! name when one is near.
+//! Names that the table of keys does not have: each is refused, with the nearest name when one is near.
 
-use super::mistake::Mistake;
+use super::{keys::SECTIONS, mistake::Mistake};
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
-
-/// All sections with their keys, in the order in which a file is written.
-pub(super) const SECTIONS: [(&str, &[&str]); 8] = [
-    ("node", &["id", "data_dir", "shards", "pin"]),
-    ("cluster", &["id", "groups", "extra_groups", "max_command", "replicas", "members"]),
-    ("listen", &["gateway", "insecure"]),
-    ("raft", &["tick", "election_timeout", "heartbeat", "inflight_bytes"]),
-    ("wal", &["segment", "durable_by"]),
-    ("client", &["max_value", "max_pipeline", "output_buffer", "deadline"]),
-    ("runtime", &["io_memory"]),
-    ("log", &["level", "format"]),
-];
-
-/// The keys of one of `cluster.members`.
-pub(super) const MEMBER: [&str; 3] = ["node", "host", "peer_port"];
-
-/// The keys of a section.
-pub(super) fn keys_of(section: &str) -> &'static [&'static str] {
-    let found = SECTIONS.iter().find(|(name, _)| *name == section);
-    found.unwrap_or_else(|| panic!("no section {section}")).1
-}
-
-/// Every name of the document that is none of ours.
-pub(super) fn unknown_names(document: &DeTable<'_>) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    for (name, value) in document {
-        let section = SECTIONS.iter().find(|(known, _)| known == name.get_ref());
-        match (section, value.get_ref()) {
-            (None, value) => mistakes.push(unknown_section(name.get_ref(), name.span(), value)),
-            (Some((section, keys)), DeValue::Table(table)) => {
-                mistakes.extend(unknown_keys(section, keys, table));
-            }
-            // The reader says that it must be a section.
-            (Some(_), _) => {}
-        }
-    }
-    mistakes
-}
 
 /// The keys of `table` that are none of `keys`.
 pub(super) fn unknown_keys(section: &str, keys: &[&str], table: &DeTable<'_>) -> Vec<Mistake> {
@@ -53,12 +14,13 @@ pub(super) fn unknown_keys(section: &str, keys: &[&str], table: &DeTable<'_>) ->
     unknown.map(mistake).collect()
 }
 
-fn unknown_section(name: &str, span: Range<usize>, value: &DeValue<'_>) -> Mistake {
+/// A section that the table does not have, or a key outside all sections.
+pub(super) fn unknown_section(name: &str, span: Range<usize>, value: &DeValue<'_>) -> Mistake {
     if !value.is_table() {
-        let message = format!("the key `{name}` stands in no section");
+        let message = format!("the key `{name}` is in no section");
         return Mistake::new(message, Some(span)).label(elsewhere(name, "").unwrap_or_default());
     }
-    let names: Vec<_> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
     let label = match nearest(name, &names) {
         Some(near) => format!("did you mean `[{near}]`?"),
         None => format!("the sections are {}", names.join(", ")),
@@ -77,13 +39,13 @@ fn hint(name: &str, section: &str, keys: &[&str]) -> String {
 
 /// Another section that has this very key.
 fn elsewhere(name: &str, section: &str) -> Option<String> {
-    let mut others = SECTIONS.iter().filter(|(other, _)| *other != section);
-    let (home, _) = others.find(|(_, keys)| keys.contains(&name))?;
-    Some(format!("`{name}` belongs to [{home}]"))
+    let mut others = SECTIONS.iter().filter(|other| other.name != section);
+    let home = others.find(|other| other.keys.iter().any(|key| key.name == name))?;
+    Some(format!("`{name}` belongs to [{}]", home.name))
 }
 
-/// The nearest of `names`, if it is so near that it may be a slip of the pen.
-pub(super) fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
+/// The nearest of `names`, if it is so near that the writer may have meant it.
+fn nearest<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
     let measured = names.iter().map(|other| (distance(name, other), *other));
     let (away, near) = measured.min()?;
     let near_enough = (near.len().max(3) / 3).min(3);
@@ -135,12 +97,12 @@ mod tests {
 
     #[test]
     fn only_a_near_name_is_nearest() {
-        let keys = keys_of("raft");
-        assert_eq!(nearest("election_timout", keys), Some("election_timeout"));
-        assert_eq!(nearest("heart_beat", keys), Some("heartbeat"));
-        assert_eq!(nearest("tik", keys), Some("tick"));
-        assert_eq!(nearest("shards", keys), None);
-        assert_eq!(nearest("x", keys), None);
-        assert_eq!(nearest(&"t".repeat(10_000), keys), None);
+        let keys = ["tick", "election_timeout", "heartbeat", "inflight_bytes"];
+        assert_eq!(nearest("election_timout", &keys), Some("election_timeout"));
+        assert_eq!(nearest("heart_beat", &keys), Some("heartbeat"));
+        assert_eq!(nearest("tik", &keys), Some("tick"));
+        assert_eq!(nearest("shards", &keys), None);
+        assert_eq!(nearest("x", &keys), None);
+        assert_eq!(nearest(&"t".repeat(10_000), &keys), None);
     }
 }

@@ -19,15 +19,15 @@ mod probe;
 mod report;
 mod signals;
 
-use self::{cluster::Cluster, folder::Folder, plan::Plan, signals::Signals};
-use crate::{cli::say, config::ByteSize, error::Failure};
+use self::{cluster::Cluster, folder::Folder, plan::Plan, ports::PEER_PORTS, signals::Signals};
+use crate::{cli::say, config::segment_bytes, error::Failure};
 use clap::Args;
 use std::path::Path;
 
 /// The largest cluster that is started on one machine.
 const NODES_MAX: i64 = 9;
 /// The most shards of each of its nodes.
-const SHARDS_MAX: i64 = 64;
+const SHARDS_MAX: i64 = PEER_PORTS as i64;
 
 /// What `purlin dev` is told.
 #[derive(Args, Clone, Debug)]
@@ -35,21 +35,18 @@ pub struct DevOptions {
     /// Nodes, 1 to 9
     #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX))]
     pub nodes: u32,
-    /// Shards of each node, 1 to 64
+    /// Shards of each node, 1 to 40
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX))]
     pub shards: u16,
     /// Raft groups, 1 to 16384
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub groups: u32,
     /// The size of a segment of a shard's log, 1MiB to 4GiB
-    #[arg(long, default_value = "16MiB", value_parser = segment)]
+    #[arg(long, default_value = "16MiB", value_parser = segment_bytes)]
     pub segment: u64,
     /// Keep the cluster's data; start a kept cluster again
     #[arg(long)]
     pub keep: bool,
-    /// Plain text only; there is no other view yet
-    #[arg(long)]
-    pub no_ui: bool,
 }
 
 /// Runs a cluster until SIGINT, SIGTERM or SIGHUP.
@@ -82,23 +79,4 @@ fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<InUs
     lived?;
     // The port alone says nothing: the kernel may hold it a little after its process has ended.
     Ok(InUse(plan.gateways().any(|gateway| probe::health(gateway).is_some())))
-}
-
-fn segment(text: &str) -> Result<u64, String> {
-    let size = ByteSize::parse(text).map(|size| size.0);
-    let good = |size: &u64| (1 << 20..=4 << 30).contains(size) && size.is_multiple_of(4096);
-    size.filter(good).ok_or_else(|| "must be 1MiB to 4GiB, a multiple of 4KiB".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segments_are_aligned_sizes() {
-        assert_eq!(segment("16MiB"), Ok(16 << 20));
-        for wrong in ["16", "512KiB", "5GiB", "1048577B", ""] {
-            assert_eq!(segment(wrong), Err("must be 1MiB to 4GiB, a multiple of 4KiB".into()));
-        }
-    }
 }

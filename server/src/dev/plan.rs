@@ -3,11 +3,11 @@
 use super::{
     DevOptions,
     folder::{Folder, refused},
-    ports::Block,
+    ports::{Block, PEER_PORTS},
 };
 use crate::{
     cli::{load, new_cluster_id, say},
-    config::{COMMAND_OVERHEAD_BYTES, ClientOptions, Config, Shards},
+    config::{ADMIN_OFFSET, Config, PEER_OFFSET, Shards},
     error::Failure,
 };
 use purlin::{ClusterConfig, ErrorKind, Member, NodeId, WalOptions};
@@ -111,7 +111,7 @@ impl Plan {
         let members = members(&blocks);
         for (node, block) in self.nodes.iter_mut().zip(&blocks) {
             node.config.cluster.members.clone_from(&members);
-            node.config.listen.gateway = gateway(block);
+            node.config.listen.move_to(gateway(block));
             write(&node.file, &node.config)?;
         }
         self._blocks = blocks;
@@ -160,10 +160,8 @@ fn members(blocks: &[Block]) -> Vec<Member> {
 fn config(number: u32, cluster: &ClusterConfig, options: &DevOptions, block: &Block) -> Config {
     let mut config = Config::new(NodeId(number), "data".into(), cluster.clone());
     config.node.shards = Shards::Number(options.shards);
-    config.listen.gateway = gateway(block);
+    config.listen.move_to(gateway(block));
     config.wal.segment_bytes = options.segment;
-    let longest = cluster.max_command as u64 - COMMAND_OVERHEAD_BYTES;
-    config.client.max_value = ClientOptions::default().max_value.min(longest);
     config
 }
 
@@ -174,8 +172,11 @@ fn gateway(block: &Block) -> SocketAddr {
 /// Whether the ports of a node are as a block has them.
 fn has_block(config: &Config) -> bool {
     let own = config.cluster.members.iter().find(|member| member.node == config.node.id);
-    let gateway = config.listen.gateway.port();
-    config.shards() < 64 && own.is_some_and(|own| own.peer_port.checked_sub(1) == Some(gateway))
+    let listen = &config.listen;
+    let base = listen.gateway.port();
+    config.shards() <= PEER_PORTS
+        && own.is_some_and(|own| own.peer_port.checked_sub(PEER_OFFSET) == Some(base))
+        && listen.admin.port().checked_sub(ADMIN_OFFSET) == Some(base)
 }
 
 fn write(file: &Path, config: &Config) -> Result<(), Failure> {

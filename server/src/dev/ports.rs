@@ -1,20 +1,25 @@
 //! Free loopback ports: a block of a hundred for each node.
 //!
 //! ```text
-//! base        the gateway
-//! base + 1…   the shards, for their peers
-//! base + 99   bound while the cluster runs: the block is taken
+//! base            the gateway
+//! base + 1…40     the shards, for clients: free for a later version
+//! base + 50…89    the shards, for other nodes
+//! base + 98       the admin port
+//! base + 99       bound while the cluster runs: the block is taken
 //! ```
 //!
-//! A port is free if it can be bound. The last one of a block keeps two clusters that start at the
-//! same time apart. All lie below the ports that Linux gives to outgoing connections, so that none of
-//! those takes a port of a node that is down.
+//! A port is free if it can be bound. The last port of a block keeps two clusters that start at the same
+//! time apart. All blocks lie below the ports that Linux gives to outgoing connections, so that no
+//! such connection takes a port of a node that is down.
 
+use crate::config::{ADMIN_OFFSET, PEER_OFFSET};
 use std::net::{Ipv4Addr, TcpListener};
 
 const BLOCK: u16 = 100;
 const FIRST: u16 = 7000;
 const LAST: u16 = 32_600;
+/// How many ports of a block are for other nodes: one for each shard.
+pub(super) const PEER_PORTS: u16 = 40;
 
 /// The ports of one node, free when they were taken, and no other cluster's while this lives.
 #[derive(Debug)]
@@ -24,7 +29,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// The first free ones, for so many nodes with so many shards; nothing when there are too few.
+    /// The first free blocks, for so many nodes with so many shards; nothing when there are too few.
     pub(super) fn take(nodes: u32, shards: u16) -> Option<Vec<Self>> {
         let bases = (FIRST..=LAST).step_by(usize::from(BLOCK));
         let free = bases.filter_map(|base| Self::take_at(base, shards));
@@ -34,9 +39,11 @@ impl Block {
 
     /// The block from `base` on, if it is free.
     pub(super) fn take_at(base: u16, shards: u16) -> Option<Self> {
-        assert!(shards < BLOCK - 1, "{shards} shards in a block of {BLOCK} ports");
+        assert!(shards <= PEER_PORTS, "{shards} shards in a block of {BLOCK} ports");
         let taken = bind(base.checked_add(BLOCK - 1)?)?;
-        let free = (base..=base + shards).all(|port| bind(port).is_some());
+        let peers = base + PEER_OFFSET;
+        let mut used = [base, base + ADMIN_OFFSET].into_iter().chain(peers..peers + shards);
+        let free = used.all(|port| bind(port).is_some());
         free.then_some(Self { base, _taken: taken })
     }
 
@@ -45,9 +52,9 @@ impl Block {
         self.base
     }
 
-    /// Where the first shard listens for its peers.
+    /// Where the first shard listens for other nodes.
     pub(super) fn peer_port(&self) -> u16 {
-        self.base + 1
+        self.base + PEER_OFFSET
     }
 }
 
@@ -62,13 +69,13 @@ mod tests {
     #[test]
     fn blocks_do_not_overlap_and_are_free() {
         let ours = Block::take(3, 4).expect("free ports");
-        let theirs = Block::take(2, 64).expect("free ports");
+        let theirs = Block::take(2, PEER_PORTS).expect("free ports");
         let mut bases: Vec<_> = ours.iter().chain(&theirs).map(Block::gateway).collect();
         bases.sort_unstable();
         bases.dedup();
         assert_eq!(bases.len(), 5, "each block is taken once");
         for block in &ours {
-            assert_eq!(block.peer_port(), block.gateway() + 1);
+            assert_eq!(block.peer_port(), block.gateway() + 50);
             assert!(Block::take_at(block.gateway(), 1).is_none(), "it is taken");
         }
     }
@@ -76,7 +83,7 @@ mod tests {
     #[test]
     fn a_block_with_a_port_in_use_is_not_free() {
         let base = Block::take(1, 1).expect("free ports")[0].gateway();
-        let in_use = bind(base + 2).expect("a free port");
+        let in_use = bind(base + 51).expect("a free port");
         assert!(Block::take_at(base, 2).is_none());
         drop(in_use);
         assert_eq!(Block::take_at(u16::MAX, 1).map(|block| block.base), None);

@@ -16,7 +16,7 @@ struct Dev {
 impl Dev {
     fn start(folder: &Path, options: &[&str]) -> Self {
         let mut command = purlin();
-        command.arg("dev").args(["--no-ui", "--groups", "6", "--segment", "2MiB"]).args(options);
+        command.arg("dev").args(["--groups", "6", "--segment", "2MiB"]).args(options);
         let process = Process::start("dev", command.current_dir(folder));
         process.wait_for("Ctrl-C ends all.", SOON);
         let out = process.out();

@@ -97,7 +97,7 @@ fn the_directory_of_another_cluster_is_refused() {
     // With its own directory and cluster, but the addresses of ours.
     let members = cluster.nodes[2].config.cluster.members.clone();
     other.nodes[2].config.cluster.members = members;
-    other.nodes[2].config.listen.gateway = cluster.nodes[2].config.listen.gateway;
+    other.nodes[2].config.listen = cluster.nodes[2].config.listen.clone();
     other.nodes[2].write_file();
     other.nodes[2].start();
     other.nodes[2].process().wait_for("a node of cluster", SOON);
@@ -110,7 +110,7 @@ fn a_directory_in_use_is_refused_and_its_user_goes_on() {
     let cluster = Cluster::start("in-use", SHAPE);
     let (first, ports) = (&cluster.nodes[0], Ports::take());
     let mut config = first.config.clone();
-    config.listen.gateway = SocketAddr::from(([127, 0, 0, 1], ports.gateway()));
+    config.listen.move_to(SocketAddr::from(([127, 0, 0, 1], ports.gateway())));
     config.cluster.members[0].peer_port = ports.peer();
     let file = first.file.with_file_name("second.toml");
     fs::write(&file, config.render()).expect("a file");

@@ -119,7 +119,7 @@ impl Node {
         let mut config = Config::new(NodeId(id), folder.join("data"), cluster.clone());
         config.node.shards = Shards::Number(shape.shards);
         config.node.pin = false;
-        config.listen.gateway = SocketAddr::from(([127, 0, 0, 1], ports.gateway()));
+        config.listen.move_to(SocketAddr::from(([127, 0, 0, 1], ports.gateway())));
         config.wal.segment_bytes = 4 << 20;
         config.client.max_value = 512 << 10;
         config.client.deadline = Duration::from_secs(5);

@@ -1,0 +1,321 @@
+//! The one table of configuration keys: each with its field, the values that the field takes, and what
+//! it means. Reading, checking, `purlin config default` and the page `docs/configuration.md` come from
+//! this table. A file that has another key is refused.
+
+use super::{COMMAND_OVERHEAD_BYTES, Config, SHARDS_MAX, field::Field};
+use purlin::Member;
+use std::time::Duration;
+
+/// A section of the file.
+pub(super) struct Section {
+    pub(super) name: &'static str,
+    /// What its keys are about.
+    pub(super) help: &'static str,
+    pub(super) keys: &'static [Key<Config>],
+}
+
+/// A key: of a section, when `C` is the configuration; of one member, when `C` is that.
+pub(super) struct Key<C: 'static> {
+    pub(super) name: &'static str,
+    pub(super) absent: Absent,
+    /// What it means, in sentences.
+    pub(super) help: &'static str,
+    pub(super) field: fn(&mut C) -> Field<'_>,
+}
+
+/// What it means that a key is not given.
+#[derive(Clone, Copy)]
+pub(super) enum Absent {
+    /// A mistake. The text says what the key is for.
+    Mistake(&'static str),
+    /// The field has its default.
+    Default,
+    /// The field gets a value that depends on other keys, as the text says.
+    Derived(&'static str),
+}
+
+use Absent::{Default, Derived, Mistake};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn key<C>(
+    name: &'static str,
+    absent: Absent,
+    help: &'static str,
+    field: fn(&mut C) -> Field<'_>,
+) -> Key<C> {
+    Key { name, absent, help, field }
+}
+
+/// All sections, in the order in which a file is written.
+pub(super) static SECTIONS: [Section; 8] = [
+    Section {
+        name: "node",
+        help: "This node.",
+        keys: &[
+            key(
+                "id",
+                Mistake("which of the members this node is"),
+                "Which of the members this node is.",
+                |c| Field::Number(&mut c.node.id, 1..=u32::MAX as u64),
+            ),
+            key(
+                "data_dir",
+                Mistake("the directory with this node's data"),
+                "The directory with this node's data. `purlin init` makes it once. A relative path \
+                 begins at the folder of this file.",
+                |c| Field::Path(&mut c.node.data_dir),
+            ),
+            key(
+                "shards",
+                Default,
+                "How many shards this node has; each shard runs on one core. `purlin init` fixes it. \
+                 \"auto\" means one shard for each core that the process may use, and one less when \
+                 there are more than four.",
+                |c| Field::Shards(&mut c.node.shards, SHARDS_MAX),
+            ),
+            key(
+                "pin",
+                Default,
+                "Whether each shard gets a core of its own, where there are enough cores.",
+                |c| Field::Flag(&mut c.node.pin),
+            ),
+        ],
+    },
+    Section {
+        name: "cluster",
+        help: "The cluster. This section is the same in the files of all members.",
+        keys: &[
+            key(
+                "id",
+                Mistake("`purlin init --new` prints a new one"),
+                "The id of the cluster. `purlin init --new` draws one. Nodes of different clusters \
+                 refuse each other's connections.",
+                |c| Field::Id(&mut c.cluster.id),
+            ),
+            key(
+                "groups",
+                Default,
+                "How many Raft groups share the keys. `purlin init` fixes it.",
+                |c| Field::Number(&mut c.cluster.groups, 1..=16_384),
+            ),
+            key(
+                "extra_groups",
+                Default,
+                "How many groups, beside those that share the keys, belong to programs that embed the \
+                 engine. `purlin init` fixes it.",
+                |c| Field::Number(&mut c.cluster.extra_groups, 0..=1_000_000),
+            ),
+            key(
+                "max_command",
+                Default,
+                "The longest command with all its parts. A quarter of a segment must hold it, with 32KiB \
+                 beside it. `purlin init` fixes it.",
+                |c| {
+                    Field::Size(
+                        &mut c.cluster.max_command,
+                        COMMAND_OVERHEAD_BYTES + 1..=12 * MIB,
+                        1,
+                    )
+                },
+            ),
+            key(
+                "replicas",
+                Derived("the number of members"),
+                "How many replicas each group has. For now it must be the number of members.",
+                |c| Field::Number(&mut c.cluster.replicas, 1..=1_000),
+            ),
+            key(
+                "members",
+                Mistake("the list of members: { node = 1, host = \"10.0.0.1\", peer_port = 7050 }"),
+                "The initial members. Shard i of a node listens for other nodes at port \
+                 peer_port + i.",
+                |c| Field::Members(&mut c.cluster.members),
+            ),
+        ],
+    },
+    Section {
+        name: "listen",
+        help: "Where this node listens. A node takes its ports from one block of a hundred: the gateway \
+               at the first port, the shards' ports for clients from +1, the ports for other nodes \
+               from +50, the admin port at +98.",
+        keys: &[
+            key(
+                "gateway",
+                Default,
+                "Where Redis clients connect. Clients are not asked for a password, so an address \
+                 that is not a loopback address also needs insecure = true.",
+                |c| Field::Address(&mut c.listen.gateway),
+            ),
+            key(
+                "insecure",
+                Default,
+                "Whether the gateway and the admin port may have an address that other machines reach.",
+                |c| Field::Flag(&mut c.listen.insecure),
+            ),
+            key(
+                "shard_port_base",
+                Default,
+                "Shard i has a port of its own for clients at this port plus i. 0 means that the shards \
+                 have no such ports. This version tells other nodes of these ports, but does not listen \
+                 at them yet.",
+                |c| Field::Number(&mut c.listen.shard_port_base, 0..=65_535),
+            ),
+            key(
+                "peer_host",
+                Derived("this node's `host` in `cluster.members`"),
+                "The address at which this node listens for other nodes. \"0.0.0.0\" and \"::\" mean all \
+                 addresses of the machine.",
+                |c| Field::Host(&mut c.listen.peer_host),
+            ),
+            key(
+                "advertise_host",
+                Derived("this node's `host` in `cluster.members`"),
+                "The host that this node names to other nodes and to clients as its own.",
+                |c| Field::Host(&mut c.listen.advertise_host),
+            ),
+            key(
+                "admin",
+                Derived("127.0.0.1, with the gateway's port plus 98"),
+                "Where `purlin status` connects. The admin port answers when the cluster has no leader, \
+                 and when clients hold all connections of the gateway.",
+                |c| Field::Address(&mut c.listen.admin),
+            ),
+        ],
+    },
+    Section {
+        name: "raft",
+        help: "Timing and windows of Raft.",
+        keys: &[
+            key(
+                "tick",
+                Default,
+                "The unit of Raft's time. A shorter tick reacts sooner and costs more.",
+                |c| Field::Time(&mut c.raft.tick, MS..=SECOND),
+            ),
+            key(
+                "election_timeout",
+                Default,
+                "A follower that hears of no leader for a random time in this range starts an election. A \
+                 shorter time replaces a dead leader sooner; it also replaces a slow leader without need.",
+                |c| Field::Times(&mut c.raft.election_timeout),
+            ),
+            key(
+                "heartbeat",
+                Default,
+                "How often a shard tells the other nodes which groups it leads. It must be shorter than \
+                 half the election timeout.",
+                |c| Field::Time(&mut c.raft.heartbeat, MS..=MINUTE),
+            ),
+            key(
+                "inflight_bytes",
+                Default,
+                "How much a leader sends to one follower of one group before the follower acknowledges \
+                 it.",
+                |c| Field::Size(&mut c.raft.inflight_bytes_max, 64 * KIB..=GIB, 1),
+            ),
+        ],
+    },
+    Section {
+        name: "wal",
+        help: "The write-ahead log of each shard.",
+        keys: &[
+            key(
+                "segment",
+                Default,
+                "The size of a segment file. Larger segments are changed less often; smaller ones give \
+                 space back sooner.",
+                |c| Field::Size(&mut c.wal.segment_bytes, MIB..=4 * GIB, 4 * KIB),
+            ),
+            key(
+                "durable_by",
+                Default,
+                "How a write becomes durable; every write does. \"dsync\": with the write itself. \
+                 \"fdatasync\": by a sync after it. \"auto\": by whichever the disk does faster.",
+                |c| Field::Word(&mut c.wal.durable_by),
+            ),
+        ],
+    },
+    Section {
+        name: "client",
+        help: "What one client may ask for.",
+        keys: &[
+            key(
+                "max_value",
+                Derived("`cluster.max_command` less 128KiB"),
+                "The longest value. A command must hold it, with 128KiB beside it.",
+                |c| Field::Size(&mut c.client.max_value, 1..=GIB, 1),
+            ),
+            key(
+                "max_pipeline",
+                Default,
+                "How many commands of one connection may wait for their replies.",
+                |c| Field::Number(&mut c.client.max_pipeline, 1..=1 << 20),
+            ),
+            key(
+                "output_buffer",
+                Default,
+                "How much of the replies may wait until a client reads it.",
+                |c| Field::Size(&mut c.client.output_buffer, 64 * KIB..=4 * GIB, 1),
+            ),
+            key(
+                "deadline",
+                Default,
+                "After this time a command gets an error as its reply. The error says whether the \
+                 command may still be applied.",
+                |c| {
+                    Field::Time(
+                        &mut c.client.deadline,
+                        Duration::from_millis(100)..=MINUTE.saturating_mul(60),
+                    )
+                },
+            ),
+        ],
+    },
+    Section {
+        name: "runtime",
+        help: "What a shard takes of the machine.",
+        keys: &[key(
+            "io_memory",
+            Default,
+            "Memory that each shard registers with io_uring. It counts as locked memory (ulimit -l).",
+            |c| Field::Size(&mut c.runtime.io_memory, 64 * KIB..=GIB, 1),
+        )],
+    },
+    Section {
+        name: "log",
+        help: "The text log, written to the standard error.",
+        keys: &[
+            key(
+                "level",
+                Default,
+                "The least important level that is logged. PURLIN_LOG in the environment overrides it.",
+                |c| Field::Word(&mut c.log.level),
+            ),
+            key(
+                "format",
+                Default,
+                "\"auto\": text, with colours on a terminal. \"text\": text without colours.",
+                |c| Field::Word(&mut c.log.format),
+            ),
+        ],
+    },
+];
+
+/// The keys of one of `cluster.members`.
+pub(super) static MEMBER: [Key<Member>; 3] = [
+    key("node", Mistake(""), "The id of the node.", |m| {
+        Field::Number(&mut m.node, 1..=u32::MAX as u64)
+    }),
+    key("host", Mistake(""), "The host at which other nodes reach it.", |m| {
+        Field::Host(&mut m.host)
+    }),
+    key("peer_port", Mistake(""), "The port of its first shard for other nodes.", |m| {
+        Field::Number(&mut m.peer_port, 1..=65_535)
+    }),
+];
