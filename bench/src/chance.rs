@@ -1,8 +1,8 @@
 //! The seeded generator behind keys, values, the mix and the arrivals of a run.
 //!
-//! Same seed, same sequence of operations. It is never a source of secrets. The algorithm is
-//! xoshiro256++ (Blackman and Vigna), its state filled by SplitMix64, so that a seed of 0 or 1 is
-//! as good as any other.
+//! Equal seeds give equal sequences of operations. The generator is no source of secrets. The
+//! algorithm is xoshiro256++ (Blackman and Vigna). SplitMix64 fills its state, so that a seed of 0
+//! or 1 is as good as any other.
 
 /// A seeded source of numbers.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// A generator whose whole sequence follows from `seed`.
+    /// A generator. Its whole sequence follows from `seed`.
     pub fn new(seed: u64) -> Self {
         let mut mixer = seed;
         Self { state: std::array::from_fn(|_| split_mix(&mut mixer)) }
@@ -27,7 +27,7 @@ impl Chance {
         result
     }
 
-    /// A number in `0..bound`, each as likely as the next one up to 2^-64 × bound.
+    /// A number in `0..bound`. All are equally likely, up to 2^-64 × bound.
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "a choice among nothing");
         ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64

@@ -1,12 +1,13 @@
-//! One TCP connection to a server, which may die and come back.
+//! One TCP connection to a server. The connection may be lost and is made again.
 //!
 //! ```text
 //! Down ──connect──► Connecting ──writable──► Up ──error, end, timeout──► Down (retry after a pause)
 //! ```
 //!
-//! Nothing here blocks: the socket is non-blocking from its first system call, and the driver's epoll
-//! says when to go on. The pause before a retry doubles from 10 to 100 ms, no more, since the time
-//! without service is to be seen sharply. It never sends an operation twice.
+//! Nothing here blocks: the socket is non-blocking from its first system call, and the driver's
+//! epoll says when it is ready. The pause before a retry doubles from 10 to 100 ms and not further,
+//! so that the time without service is measured sharply. A connection never sends an operation
+//! twice.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,16 +23,16 @@ use crate::exchange::Exchange;
 const RETRY_FIRST_NANOS: u64 = 10_000_000;
 const RETRY_MAX_NANOS: u64 = 100_000_000;
 
-/// A connection and what is under way on it.
+/// A connection and the operations on it.
 #[derive(Debug)]
 pub struct Connection {
     address: SocketAddr,
-    /// What epoll reports its events with.
+    /// The token with which epoll reports the events of this connection.
     token: u64,
     link: Link,
-    /// The last write was short: epoll watches for room.
+    /// Whether the last write was short. Then epoll watches for room.
     is_blocked: bool,
-    /// Attempts without success since it was up.
+    /// Failed attempts since the connection was up.
     failures: u32,
     /// The operations on it.
     pub exchange: Exchange,
@@ -45,7 +46,7 @@ enum Link {
 }
 
 impl Connection {
-    /// A connection to be, whose events will carry `token`.
+    /// A connection that is not made yet. Its events will carry `token`.
     pub fn new(address: SocketAddr, token: u64) -> Self {
         Self {
             address,
@@ -62,7 +63,7 @@ impl Connection {
         self.address
     }
 
-    /// When a retry is due; `None` while it is up or being set up.
+    /// When a retry is due. `None` while the connection is up or is being made.
     pub fn retry_at(&self) -> Option<u64> {
         match self.link {
             Link::Down { retry_at } => Some(retry_at),
@@ -70,7 +71,7 @@ impl Connection {
         }
     }
 
-    /// Since when it is being set up.
+    /// Since when the connection is being made.
     pub fn connecting_since(&self) -> Option<u64> {
         match self.link {
             Link::Connecting { since, .. } => Some(since),
@@ -78,12 +79,13 @@ impl Connection {
         }
     }
 
-    /// Can operations be sent on it?
+    /// Whether operations can be sent on it.
     pub fn is_up(&self) -> bool {
         matches!(self.link, Link::Up { .. })
     }
 
-    /// Starts to connect; [`Self::finish_connect`] follows when epoll says so.
+    /// Starts to connect. [`Self::finish_connect`] must follow when epoll reports the end of the
+    /// attempt.
     ///
     /// # Errors
     /// When the attempt fails at once. The caller closes it.
@@ -103,10 +105,10 @@ impl Connection {
         Ok(())
     }
 
-    /// The attempt has ended: makes the connection usable.
+    /// Ends the attempt, and makes the connection usable.
     ///
     /// # Errors
-    /// When it has ended badly. The caller closes it.
+    /// When the attempt has failed. The caller closes the connection.
     pub fn finish_connect(&mut self, epoll: &OwnedFd) -> io::Result<()> {
         let Link::Connecting { socket, .. } =
             std::mem::replace(&mut self.link, Link::Down { retry_at: 0 })
@@ -120,10 +122,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once into `buffer`; 0 when there is nothing to read now.
+    /// Reads once into `buffer`. Returns 0 when there is nothing to read now.
     ///
     /// # Errors
-    /// When the connection has ended, in order or not. The caller closes it.
+    /// When the connection has ended, by its peer or by an error. The caller closes it.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match rustix::io::read(self.socket(), buffer) {
             Ok(0) => Err(io::Error::new(
@@ -136,7 +138,8 @@ impl Connection {
         }
     }
 
-    /// Writes what waits, as far as the socket takes it; the rest goes out when epoll reports room.
+    /// Writes the bytes that wait, as many as the socket accepts. The rest follows when epoll
+    /// reports room.
     ///
     /// # Errors
     /// When the connection has ended. The caller closes it.
@@ -154,15 +157,16 @@ impl Connection {
         self.watch(epoll, false)
     }
 
-    /// Ends it, whatever its state; a retry is due after a pause. What was on its way is in
-    /// `exchange` still, for the caller to take account of.
+    /// Ends the connection, whatever its state. A retry is due after a pause. The operations that
+    /// were in flight stay in `exchange`, for the caller to count.
     pub fn close(&mut self, now: u64, chance: &mut Chance) {
         let pause = (RETRY_FIRST_NANOS << self.failures.min(10)).min(RETRY_MAX_NANOS);
-        // Half of it by chance, so that many connections do not knock in the same moment.
+        // Half of the pause is random, so that many connections do not try again at the same
+        // moment.
         let pause = pause / 2 + chance.below(pause / 2);
         self.failures = self.failures.saturating_add(1);
         self.is_blocked = false;
-        // Dropping the socket closes it, and epoll forgets it.
+        // Dropping the socket closes it, and removes it from the epoll.
         self.link = Link::Down { retry_at: now + pause };
     }
 

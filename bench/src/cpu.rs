@@ -1,6 +1,8 @@
-//! What the generator itself costs: processor time used, and time spent waiting for a core.
+//! The cost of the generator itself: the processor time that it used, and the time that it waited
+//! for a core.
 //!
-//! A generator that has no core to run on measures itself, so both belong beside every result.
+//! A generator that waits for a core measures itself and not the server, so both figures stand
+//! beside every result.
 
 use std::fs;
 use std::time::Instant;
@@ -11,16 +13,16 @@ use rustix::time::{ClockId, clock_gettime};
 #[derive(Clone, Copy, Debug)]
 pub struct CpuMeter {
     started: Instant,
-    /// Used by this process.
+    /// Processor time of this process.
     pub used: f64,
-    /// Ready to run, and not running, since others had the cores.
+    /// Time in which this process was ready to run and other processes had the cores.
     pub waited: f64,
-    /// Gone by.
+    /// Time that has passed.
     pub elapsed: f64,
 }
 
 impl CpuMeter {
-    /// Starts to measure; `None` if the kernel does not keep these times.
+    /// Starts to measure. `None` if the kernel does not keep these times.
     pub fn start() -> Option<Self> {
         let waited = waited_seconds()?;
         Some(Self { started: Instant::now(), used: used_seconds(), waited, elapsed: 0.0 })
@@ -46,7 +48,7 @@ impl CpuMeter {
         if self.elapsed > 0.0 { self.waited / self.elapsed } else { 0.0 }
     }
 
-    /// Whether the figures say more about the generator than about the server.
+    /// Whether the result may show the generator's limit and not the server's.
     pub fn is_bottleneck(&self) -> bool {
         self.share_used() + self.share_waited() > 0.9
     }

@@ -6,27 +6,29 @@
 //! ```
 //!
 //! * **Closed loop**: each connection sends `pipeline` operations in one write, waits for all their
-//!   replies, and sends the next. It finds what a server can do at most; its latencies are those of a
-//!   client that waits.
-//! * **Open loop**: a [`Schedule`] says when each operation is meant to start. It goes to the next
-//!   connection in turn with room; if none has room it waits in the schedule, costs no memory, is sent
-//!   as soon as there is room and is never skipped. Its latency runs from the intended time.
+//!   replies, and sends the next ones. A closed loop finds the highest rate of a server. Its
+//!   latencies are those of a client that waits.
+//! * **Open loop**: a [`Schedule`] says when each operation is meant to start. The operation goes
+//!   to the next connection in turn that has room. If no connection has room, the operation waits in
+//!   the schedule, where it costs no memory; it is sent as soon as there is room, and it is never
+//!   skipped. Its latency runs from the intended time.
 //!
-//! A connection that ends takes nothing else with it: its operations are counted as lost, it is
-//! retried, and the others go on. Nothing is ever sent twice.
+//! A connection that ends affects no other one: its operations are counted as lost, and the
+//! connection is made again. No operation is sent twice.
 //!
 //! # Why epoll, and no executor
 //!
-//! The generator shares its cores with what it measures, so every cycle that it saves is one more for
-//! the server. One epoll wait serves all connections that are ready, and each of them costs one read
-//! and one write for a whole pipeline: no task, no wake-up, no allocation. An executor on io_uring
-//! would add its own turns to that: glommio 0.9 sends and receives with the same two system calls,
-//! and enters up to three rings a turn besides.
+//! The generator shares the cores with the server that it measures, so every cycle that it saves is
+//! one more for the server. One epoll wait serves all connections that are ready. Each of them
+//! costs one read and one write for a whole pipeline: no task, no wake-up, no allocation. An
+//! executor on io_uring would add its own turns: glommio 0.9 sends and receives with the same two
+//! system calls, and enters up to three rings a turn besides.
 //!
-//! Measured on two cores beside one Redis 7.0.15 without a log (SET of 16 B over 100,000 keys, 64
-//! clients, five runs of each, interleaved, medians): with pipeline 16 both redis-benchmark and this
-//! saturate the server, at 0.96 million a second, for 0.44 and 0.29 µs of client processor time an
-//! operation; without a pipeline it is 153 and 204 thousand a second, for 6.4 and 3.6 µs.
+//! Measured on two cores beside one Redis 7.0.15 without a log: SET of 16 B over 100,000 keys, 64
+//! clients, five runs of each, interleaved, medians. With pipeline 16 both redis-benchmark and this
+//! generator saturate the server, at 0.96 million operations a second; they use 0.44 and 0.29 µs of
+//! processor time for an operation. Without a pipeline they reach 153 and 204 thousand operations a
+//! second, for 6.4 and 3.6 µs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,9 +51,9 @@ use crate::workload::Workload;
 /// How the pace is set.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// By the server: a connection sends again when it has its replies.
+    /// The server sets the pace: a connection sends again when it has its replies.
     Closed,
-    /// By a schedule.
+    /// A schedule sets the pace.
     Open {
         /// Operations a second, over all connections.
         rate: f64,
@@ -65,7 +67,7 @@ pub enum Pace {
 pub enum Extent {
     /// After a time.
     Duration(Duration),
-    /// When so many operations were sent.
+    /// When this many operations were sent.
     Requests(u64),
 }
 
@@ -82,38 +84,38 @@ pub struct DriverConfig {
     pub pace: Pace,
     /// When the measured part ends.
     pub extent: Extent,
-    /// What comes before the measured part.
+    /// The warm-up: how long the load runs before the measured part.
     pub warmup: Duration,
-    /// An operation unanswered for so long is given up, and its connection closed.
+    /// An operation that has no reply after this time is given up, and its connection is closed.
     pub timeout: Duration,
     /// How long to try to reach a server before the run.
     pub reach: Duration,
-    /// Where the arrivals start.
+    /// The seed of the arrivals.
     pub seed: u64,
 }
 
 /// What a run found.
 pub struct Summary {
-    /// Everything counted.
+    /// All counts.
     pub recorder: Recorder,
     /// The most operations due and not yet sent (open loop).
     pub backlog_max: u64,
     /// The generator's own use of the processor.
     pub cpu: Option<CpuMeter>,
-    /// The signal that ended the run before its time.
+    /// The signal that ended the run early.
     pub signal: Option<i32>,
-    /// The run ended before its time, since no server could be reached any more.
+    /// Whether the run ended early because no server could be reached any more.
     pub has_given_up: bool,
 }
 
 /// Why a run did not begin.
 #[derive(Debug)]
 pub enum RunError {
-    /// No server could be reached; nothing was sent. The last thing that went wrong.
+    /// No server could be reached, and nothing was sent. Holds the last error.
     Unreachable(String),
     /// A signal came before anything was sent.
     Interrupted(i32),
-    /// The machine refused what the generator itself needs.
+    /// The operating system refused a resource that the generator needs.
     Io(io::Error),
 }
 
@@ -124,9 +126,9 @@ impl From<io::Error> for RunError {
 }
 
 const SECOND_NANOS: u64 = 1_000_000_000;
-/// How often time-outs are looked for.
+/// How often the driver looks for time-outs.
 const LOOK_NANOS: u64 = 50_000_000;
-/// How long an interrupted run waits for the replies still under way.
+/// How long an interrupted run waits for the replies that are still due.
 const INTERRUPTED_DRAIN_NANOS: u64 = SECOND_NANOS;
 /// How long a run of a number of operations goes on without any connection.
 const GIVE_UP_NANOS: u64 = 30 * SECOND_NANOS;
@@ -136,7 +138,7 @@ const SIGNAL_TOKEN: u64 = u64::MAX;
 pub struct Driver<'a> {
     config: DriverConfig,
     workload: Workload,
-    /// Told at the end of each second.
+    /// Called at the end of each second.
     on_second: &'a mut dyn FnMut(&Second),
     poller: Poller,
     signals: Signals,
@@ -147,19 +149,19 @@ pub struct Driver<'a> {
     recorder: Recorder,
     /// `None` in a closed loop.
     open: Option<OpenLoop>,
-    /// Measured operations that may still be sent, when the run is as long as a number of them.
+    /// How many measured operations may still be sent, when the run has a number of operations.
     requests_left: u64,
     cpu: Option<CpuMeter>,
 }
 
-/// Where in its life a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Connections are made, nothing is sent.
     Reaching,
-    /// Operations are sent, until this time at the latest.
+    /// Operations are sent until this time at the latest.
     Sending { until: u64 },
-    /// Replies are awaited, until this time at the latest.
+    /// The driver waits for replies until this time at the latest.
     Draining { until: u64 },
 }
 
@@ -167,7 +169,7 @@ impl<'a> Driver<'a> {
     /// Prepares a run of `workload`.
     ///
     /// # Errors
-    /// When the machine refuses an epoll, a signal handler, or so many open files.
+    /// When the operating system refuses an epoll, a signal handler, or that many open files.
     pub fn new(
         config: DriverConfig,
         workload: Workload,
@@ -206,7 +208,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Reaches the servers, runs the load, and says what was found.
+    /// Connects to the servers, runs the load, and returns the result.
     ///
     /// # Errors
     /// When no server can be reached, before anything was sent.
@@ -220,7 +222,8 @@ impl<'a> Driver<'a> {
         Ok(self.summarise())
     }
 
-    /// Tries to bring every connection up, for as long as the configuration says; one is enough.
+    /// Tries to make every connection, for as long as the configuration says. One connection is
+    /// enough.
     fn reach(&mut self) -> Result<(), RunError> {
         let until = nanos(self.config.reach);
         while self.clock.now < until && self.signals.seen().is_none() {
@@ -260,7 +263,7 @@ impl<'a> Driver<'a> {
             if self.connections[index].is_up() {
                 self.refill(index);
             } else {
-                // Its times were those of the clock before.
+                // The times of the connection were taken with the earlier clock.
                 self.connections[index].close(start, &mut self.chance);
             }
         }
@@ -281,7 +284,7 @@ impl<'a> Driver<'a> {
         self.wait(self.wake_at())
     }
 
-    /// Moves from stage to stage, by time, by number and by signal.
+    /// Moves from phase to phase, by time, by number of operations and by signal.
     fn advance(&mut self) {
         let now = self.clock.now;
         if self.cpu.is_none() && now >= nanos(self.config.warmup) {
@@ -302,7 +305,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A run of a number of operations would wait for ever for a server that never comes back.
+    /// Without this check a run of a number of operations would wait for ever for a server that
+    /// never comes back.
     fn has_given_up(&self) -> bool {
         let since = self.recorder.last_success().max(nanos(self.config.warmup));
         matches!(self.config.extent, Extent::Requests(_))
@@ -310,7 +314,8 @@ impl<'a> Driver<'a> {
             && !self.connections.iter().any(Connection::is_up)
     }
 
-    /// What was meant to be sent before `end` and was not, counts with the time it waited.
+    /// Records the operations that were due before `end` and were never sent, with the time that
+    /// they waited.
     fn stop_sending(&mut self, end: u64) {
         let Some(open) = &mut self.open else { return };
         while open.next_at() < end && self.requests_left > 0 {
@@ -335,7 +340,7 @@ impl<'a> Driver<'a> {
         (self.on_second)(&second);
     }
 
-    /// Gives up what waits too long, and retries what is down.
+    /// Gives up operations that wait too long, and makes lost connections again.
     fn look_after_connections(&mut self) {
         let now = self.clock.now;
         if now < self.clock.look_at {
@@ -364,8 +369,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Open loop: sends every operation whose time has come, as far as there is room, each connection
-    /// in turn; one write for each connection.
+    /// Open loop: sends every operation that is due, as far as there is room, over the connections
+    /// in turn. Each connection gets one write.
     fn send_what_is_due(&mut self) {
         let Stage::Sending { until } = self.stage else { return };
         let Some(mut open) = self.open.take() else { return };
@@ -421,7 +426,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// The next time at which there is something to do without an event.
+    /// The next time at which the driver must act without an event.
     fn wake_at(&self) -> u64 {
         let stage_ends = match self.stage {
             Stage::Reaching => u64::MAX,
@@ -459,7 +464,7 @@ impl<'a> Driver<'a> {
         if flags.contains(EventFlags::OUT) {
             self.flush(index);
         }
-        // It may have been lost since the event was reported.
+        // The connection may have been lost since the event was reported.
         if self.connections[index].is_up() && flags.intersects(!EventFlags::OUT) {
             self.on_readable(index);
         }
@@ -498,7 +503,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A connection has ended, or could not be made: accounts for what was on it.
+    /// A connection has ended, or could not be made: counts the operations that were on it.
     fn lose(&mut self, index: usize, error: &io::Error) {
         let now = self.clock.now;
         let connection = &mut self.connections[index];
@@ -545,11 +550,11 @@ impl<'a> Driver<'a> {
 /// The time of a run.
 struct Clock {
     started: Instant,
-    /// Nanoseconds since `started`, as of the last look.
+    /// Nanoseconds since `started`, when the clock was read last.
     now: u64,
     /// When the current second ends.
     second_ends: u64,
-    /// When to look after the connections again.
+    /// When to look for time-outs and retries again.
     look_at: u64,
 }
 

@@ -1,9 +1,9 @@
 //! One connection's requests and replies, without the socket.
 //!
-//! Requests are encoded into an output buffer and wait in line; a server answers in order, so each
-//! reply belongs to the oldest. It owns no socket and no clock: bytes and times come in and go out
-//! through its methods, so that any transport, a simulated one too, can run it. Who uses it bounds
-//! the operations in flight, and with them the buffer.
+//! Requests are encoded into an output buffer and wait in order. A server replies in order, so each
+//! reply belongs to the oldest request. An exchange owns no socket and no clock: bytes and times
+//! pass through its methods, so that any transport can run it, a simulated one too. The caller
+//! bounds the operations in flight, and with them the buffer.
 
 use std::collections::VecDeque;
 
@@ -12,11 +12,11 @@ use crate::reply::{Malformed, Reply, ReplyParser};
 /// One operation on its way. Times are nanoseconds of the run's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// When it was meant to start; in a closed loop, when it was sent.
+    /// When the operation was meant to start. In a closed loop this is when it was sent.
     pub intended: u64,
-    /// When it was handed to the socket.
+    /// When the operation was handed to the socket.
     pub sent: u64,
-    /// Whether it changes anything: then no answer means that its outcome is unknown.
+    /// Whether the operation is a write. Without a reply the outcome of a write is unknown.
     pub is_write: bool,
 }
 
@@ -24,7 +24,8 @@ pub struct Operation {
 #[derive(Debug, Default)]
 pub struct Exchange {
     out: Vec<u8>,
-    /// How much of `out` was written. Invariant: `written <= out.len()`, both 0 when all was.
+    /// How many bytes of `out` were written. Invariant: `written <= out.len()`; both are 0 when all
+    /// was written.
     written: usize,
     /// Oldest first.
     in_flight: VecDeque<Operation>,
@@ -32,7 +33,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Appends one request, which `encode` writes and describes.
+    /// Appends one request. `encode` writes and describes it.
     pub fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Operation) {
         let operation = encode(&mut self.out);
         self.in_flight.push_back(operation);
@@ -53,10 +54,12 @@ impl Exchange {
         }
     }
 
-    /// Reads what the server sent; calls `done` for each operation that it answers, oldest first.
+    /// Reads bytes that the server sent, and calls `done` for each operation that has its reply,
+    /// the oldest first.
     ///
     /// # Errors
-    /// When it is no RESP, or answers what nobody asked. The connection is of no further use.
+    /// When the bytes are not RESP, or no request waits for the reply. The connection cannot be
+    /// used any more.
     pub fn receive(
         &mut self,
         mut input: &[u8],
@@ -81,7 +84,7 @@ impl Exchange {
         self.in_flight.front()
     }
 
-    /// Starts anew, as a fresh connection must; gives what waited.
+    /// Empties the exchange for a new connection, and returns the operations that waited.
     pub fn abandon(&mut self) -> VecDeque<Operation> {
         std::mem::take(self).in_flight
     }

@@ -4,28 +4,29 @@ use std::fs;
 
 use serde::Serialize;
 
-/// What the machine is, as far as it can be read.
+/// Facts about the machine, as far as they can be read.
 #[derive(Clone, Debug, Serialize)]
 pub struct HostFacts {
     /// The processor's name.
     pub cpu: String,
     /// The kernel's release.
     pub kernel: String,
-    /// The cores this process may use, as in `0-1`.
+    /// The cores that this process may use, as in `0-1`.
     pub cores_allowed: String,
-    /// How many those are.
+    /// The number of these cores.
     pub cores: usize,
-    /// Whether the scheduler groups processes by session; `None` if the kernel cannot.
+    /// Whether the scheduler groups processes by session. `None` if the kernel has no such
+    /// grouping.
     ///
-    /// If so, servers and generator belong in one session: a busy foreign one can hold back a
-    /// writer's flush until the next scheduler tick, which turns 0.1 ms into 4.
+    /// If it does, start the servers and the generator in one session. A busy process of another
+    /// session can delay a writer's flush until the next scheduler tick: 0.1 ms become 4 ms.
     pub autogroup: Option<bool>,
     /// The average number of runnable tasks over the last minute, before the run.
     pub load_average: Option<f64>,
 }
 
 impl HostFacts {
-    /// Reads them.
+    /// Reads the facts.
     pub fn read() -> Self {
         Self {
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),

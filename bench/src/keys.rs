@@ -1,20 +1,20 @@
-//! Which key an operation goes to.
+//! Chooses the key of an operation.
 //!
-//! A key is a prefix and twelve decimal digits, as in `key:000000012345`, so that runs are comparable
-//! with those of redis-benchmark. A [`KeyChooser`] gives the numbers: by a [`Distribution`] over the
-//! key space, or over the part of it that lies in given hash slots. It never learns what is done with
-//! the key.
+//! A key is a prefix and twelve decimal digits, as in `key:000000012345`, so that runs can be
+//! compared with those of redis-benchmark. A [`KeyChooser`] gives the numbers, by a
+//! [`Distribution`] over the key space, or over the part of the key space that lies in given hash
+//! slots. It does not know what the operation does.
 
 use std::str::FromStr;
 
 use crate::chance::Chance;
 use crate::slots::{SlotRanges, slot_of};
 
-/// The most keys a space may have: twelve digits hold them.
+/// The largest key space: twelve digits hold these numbers.
 pub const KEYS_MAX: u64 = 1_000_000_000_000;
 
-/// The most keys a space may have when only some slots are wanted, since then the numbers of the
-/// keys in those slots are listed (four bytes each).
+/// The largest key space when only some slots are wanted. The numbers of the keys in those slots
+/// are listed then, at four bytes each.
 pub const LISTED_KEYS_MAX: u64 = 16_000_000;
 
 /// How operations spread over the keys.
@@ -24,7 +24,7 @@ pub enum Distribution {
     Uniform,
     /// The key of rank r is drawn in proportion to 1 / r^exponent.
     Zipf {
-        /// How steep: 0.99 is the one of YCSB.
+        /// The exponent. YCSB uses 0.99.
         exponent: f64,
     },
     /// One after the other, and from the start again.
@@ -69,9 +69,10 @@ impl std::fmt::Display for Distribution {
 #[derive(Debug)]
 pub struct KeyChooser {
     shape: Shape,
-    /// How many keys can be drawn; at least one.
+    /// How many keys can be drawn, at least one.
     count: u64,
-    /// The numbers of those keys when only some slots are wanted, else all of `0..count`.
+    /// The numbers of these keys when only some slots are wanted. Otherwise the numbers are
+    /// `0..count`.
     listed: Option<Vec<u32>>,
 }
 
@@ -167,13 +168,14 @@ fn in_slots(prefix: &str, keys: u64, slots: &SlotRanges) -> Result<Vec<u32>, Str
 
 /// Zipf ranks without a table: rejection-inversion (Hörmann and Derflinger 1996).
 ///
-/// It inverts the integral of `x^-exponent`, a hat over the bars of the distribution, and rejects the
-/// few points that lie over a bar's edge; so memory and set-up do not grow with the key space.
+/// The method inverts the integral of `x^-exponent`, which lies above the bars of the distribution,
+/// and rejects the few points that lie above a bar's edge. So memory and set-up do not grow with
+/// the key space.
 #[derive(Debug)]
 struct Zipf {
     count: f64,
     exponent: f64,
-    /// The hat's integral at the left edge of the first bar, and at the right edge of the last.
+    /// The integral at the left edge of the first bar, and at the right edge of the last bar.
     area_first: f64,
     area_last: f64,
     /// Points this close to their bar's centre need no further check.
@@ -190,7 +192,7 @@ impl Zipf {
         zipf
     }
 
-    /// A rank in `0..count`, 0 the most frequent.
+    /// A rank in `0..count`. Rank 0 is the most frequent.
     fn draw(&self, chance: &mut Chance) -> u64 {
         loop {
             let area = self.area_last + chance.unit() * (self.area_first - self.area_last);
@@ -237,7 +239,7 @@ mod tests {
         counts
     }
 
-    /// Each frequency is compared with the definition 1/r^s over its own normalisation.
+    /// Each frequency is compared with the definition: 1/r^s, divided by the sum over all ranks.
     #[test]
     fn zipf_frequencies_follow_the_definition() {
         for exponent in [0.5, 0.99, 1.0, 2.0] {

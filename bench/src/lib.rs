@@ -1,6 +1,6 @@
 //! A load generator for servers that speak the Redis protocol: Purlin's gateway, or Redis itself.
 //!
-//! In reading order, each module one step of an operation's way:
+//! The modules in reading order. Each one is a step on the way of an operation:
 //!
 //! ```text
 //! options ─► driver ─┬─ schedule, open_loop   when it is meant to start
@@ -9,8 +9,8 @@
 //!                    └─ recorder ─► report               what came of it
 //! ```
 //!
-//! One thread does it all (see [`driver`] for why); nothing grows with the length of a run or with the
-//! load that a server cannot take.
+//! One thread does all of this ([`driver`] says why). No memory grows with the length of a run, or
+//! with a load that a server cannot take.
 
 pub mod options;
 

@@ -81,13 +81,14 @@ struct Output {
 /// Where the JSON goes.
 enum Json {
     Nowhere,
-    /// Then the text goes to standard error.
+    /// To standard output. The text goes to standard error then.
     Stdout,
     File(File, PathBuf),
 }
 
 impl Output {
-    /// Opens the file before the run, so that a mistake in its name costs no run.
+    /// Opens the file before the run, so that a wrong file name is found before the run and not
+    /// after it.
     fn new(json: Option<&Path>) -> Result<Self, String> {
         let json = match json {
             None => Json::Nowhere,
@@ -101,7 +102,8 @@ impl Output {
         Ok(Self { json })
     }
 
-    /// A reader that goes away (`| head`) does not end the run: what it no longer reads is dropped.
+    /// A reader that closes the pipe (`| head`) does not end the run. The rest of the text is
+    /// dropped.
     fn text(&self, text: &str) {
         if matches!(self.json, Json::Stdout) {
             let _ = io::stderr().write_all(text.as_bytes());

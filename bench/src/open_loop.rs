@@ -1,31 +1,33 @@
-//! The sending side of an open loop: which operation is due, and where there is room for it.
+//! The sending side of an open loop: which operation is due, and which connection has room for it.
 //!
-//! The schedule runs twice: once as sent, once as time passes. Their difference is the backlog, so
-//! that an operation that waits costs no memory. It sends nothing itself.
+//! There are two copies of the schedule: one follows the operations that were sent, the other
+//! follows the time. Their difference is the backlog, so an operation that waits costs no memory.
+//! This module sends nothing itself.
 
 use crate::connection::Connection;
 use crate::schedule::Schedule;
 
-/// What an open loop has sent, and what it should have.
+/// What an open loop has sent, and what is due.
 #[derive(Debug)]
 pub struct OpenLoop {
-    /// Stands at the next operation to send.
+    /// The schedule at the next operation to send.
     schedule: Schedule,
-    /// Stands at the next operation that is not due yet, as of the last look.
+    /// The schedule at the next operation that was not due at the last look.
     arrived: Schedule,
-    /// What was due before, in the warm-up, makes no record.
+    /// Operations that were due before this time belong to the warm-up, and do not count.
     measured_from: u64,
     backlog_max: u64,
-    /// No connection had room for what is due: time alone changes nothing.
+    /// Whether no connection had room for what is due. Then only a reply changes that, and time
+    /// does not.
     is_full: bool,
-    /// The connection after the one that was given an operation last.
+    /// The connection after the one that got the last operation.
     next: usize,
     /// Connections with new operations since the last write, each once.
     touched: Vec<usize>,
 }
 
 impl OpenLoop {
-    /// An open loop that has sent nothing yet, and is measured from that time on.
+    /// An open loop that has sent nothing yet. Its measurement starts at that time.
     pub fn new(schedule: Schedule, measured_from: u64) -> Self {
         let arrived = schedule.clone();
         Self {
@@ -39,7 +41,7 @@ impl OpenLoop {
         }
     }
 
-    /// Notices what has become due by `now`; gives how many operations are due and not sent.
+    /// Notes which operations are due at `now`. Returns how many are due and not sent.
     pub fn look(&mut self, now: u64) -> u64 {
         let backlog = self.arrived.pass(now).saturating_sub(self.schedule.taken());
         if now >= self.measured_from {
@@ -70,12 +72,12 @@ impl OpenLoop {
         found
     }
 
-    /// Takes the next operation; gives its intended time.
+    /// Takes the next operation. Returns its intended time.
     pub fn take(&mut self) -> u64 {
         self.schedule.take()
     }
 
-    /// Which connections have something new to write.
+    /// The connections that have new operations to write.
     pub fn take_touched(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.touched)
     }
@@ -106,8 +108,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A server in virtual time that serves one operation after the other in 0.1 ms each, and stands
-    /// still from 500 to 700 ms. The load is one operation a millisecond, for two seconds.
+    /// A simulated server: it serves one operation after the other in 0.1 ms each, and stands still
+    /// from 500 to 700 ms. The load is one operation a millisecond for two seconds.
     fn served_at(free_at: u64, asked_at: u64) -> u64 {
         let start = free_at.max(asked_at);
         let start = if (500 * MS..700 * MS).contains(&start) { 700 * MS } else { start };
@@ -121,7 +123,7 @@ mod tests {
         let mut recorder = Recorder::new(0, true);
         let mut now = 0;
         while open.next_at() < 2_000 * MS {
-            // One connection with room for one operation: it sends when it has its reply.
+            // One connection with room for one operation sends when it has its reply.
             now = now.max(open.next_at());
             open.look(now);
             let operation = Operation { intended: open.take(), sent: now, is_write: true };

@@ -1,7 +1,7 @@
-//! The command line: what a user may ask for, and what it means.
+//! The command line: its options and their meaning.
 //!
-//! Everything is checked here, before anything is sent; a mistake ends with exit code 2 and says what
-//! would be right. What leaves this module is a [`Plan`] that can be run as it is.
+//! All options are checked here, before anything is sent. A mistake ends the program with exit code
+//! 2 and a text that says what is right. The result is a [`Plan`], which can be run as it is.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -153,21 +153,21 @@ pub struct Plan {
     pub json: Option<PathBuf>,
 }
 
-/// The most memory that requests may need which wait to be written.
+/// The most memory for requests that wait to be written.
 const BUFFERED_BYTES_MAX: u128 = 1 << 30;
-/// What a request needs beside its value.
+/// The bytes of a request beside its value.
 const REQUEST_BYTES: usize = 128;
-/// A minute of `--timeout` is the longest latency that is kept.
+/// The longest `--timeout`: latencies are kept up to one minute.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: usize = 50_000;
-/// Beyond it, drawing the arrivals alone would take a core.
+/// The highest rate. Beyond it the drawing of arrivals alone would use a whole core.
 const RATE_MAX: f64 = 1e7;
 
 impl Options {
-    /// Checks what the types alone cannot, and resolves the names of the servers.
+    /// Checks what the types cannot check, and resolves the names of the servers.
     ///
     /// # Errors
-    /// With what is wrong and what would be right.
+    /// The text says what is wrong and what is right.
     pub fn plan(self) -> Result<Plan, String> {
         self.check()?;
         let target_names = self.target_names();
@@ -307,7 +307,7 @@ fn with_port(name: &str) -> String {
 fn resolve(name: &str) -> Result<SocketAddr, String> {
     let addresses =
         name.to_socket_addrs().map_err(|error| format!("no address for `{name}`: {error}"))?;
-    // A name for both families mostly stands for a server that listens on IPv4.
+    // Most servers with addresses of both families listen on IPv4.
     let mut addresses: Vec<SocketAddr> = addresses.collect();
     addresses.sort_by_key(SocketAddr::is_ipv6);
     addresses.first().copied().ok_or_else(|| format!("no address for `{name}`"))
@@ -333,7 +333,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn seed_of_the_moment() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // Short enough to be typed again.
+    // The seed is short, so that a user can type it again.
     since.as_micros() as u64 % 1_000_000_000
 }
 

@@ -1,6 +1,6 @@
-//! Waiting: the epoll, its buffers, and what of the process's limits stands in its way.
+//! The epoll and its buffers, and the limits of the process that a wait depends on.
 //!
-//! It knows nothing of connections and of loads.
+//! This module does not know connections or loads.
 
 use std::io;
 use std::num::NonZeroU64;
@@ -16,12 +16,12 @@ const EVENTS_MAX: usize = 256;
 const READ_BYTES: usize = 256 * 1024;
 const SECOND_NANOS: u64 = 1_000_000_000;
 
-/// The epoll, and the buffers that are used again in every turn.
+/// The epoll, and buffers that are used again in every turn.
 pub struct Poller {
-    /// What connections register with.
+    /// The epoll with which connections register.
     pub epoll: OwnedFd,
     events: Vec<Event>,
-    /// What is read goes here first, from whichever connection.
+    /// The buffer for a read of any connection.
     pub buffer: Vec<u8>,
 }
 
@@ -29,13 +29,13 @@ impl Poller {
     /// An epoll that watches nothing yet.
     ///
     /// # Errors
-    /// When the machine has no room for one.
+    /// When the operating system refuses an epoll.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX), buffer: vec![0; READ_BYTES] })
     }
 
-    /// Watches `source` for something to read; its events will carry `token`.
+    /// Watches `source` for bytes to read. Its events will carry `token`.
     ///
     /// # Errors
     /// When it cannot be watched.
@@ -43,10 +43,11 @@ impl Poller {
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(token), EventFlags::IN)?)
     }
 
-    /// Waits for at most so many nanoseconds. The events are lent: see [`Self::give_back`].
+    /// Waits for this many nanoseconds at most. The caller must return the events with
+    /// [`Self::give_back`].
     ///
     /// # Errors
-    /// When the epoll is broken.
+    /// When the epoll reports an error.
     pub fn wait(&mut self, nanos: u64) -> io::Result<Vec<Event>> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
@@ -66,10 +67,10 @@ impl Poller {
     }
 }
 
-/// Raises the limit of open files to `count`, as far as this process may.
+/// Raises the process's limit of open files to `count`.
 ///
 /// # Errors
-/// When it may not be raised so far.
+/// When the hard limit is lower.
 pub fn allow_open_files(count: u64) -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= count) {
@@ -82,8 +83,9 @@ pub fn allow_open_files(count: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum: limit.maximum })?)
 }
 
-/// Linux lets a wait end up to 50 µs late, so that wake-ups can be shared: too coarse for a schedule.
-/// Where it cannot be changed, the latency from the intended time shows it.
+/// Linux lets a wait end up to 50 µs late, so that wake-ups can be shared. This is too coarse for a
+/// schedule. Where the setting cannot be changed, the latency from the intended time shows the
+/// delay.
 pub fn wake_on_time() {
     let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }

@@ -1,7 +1,8 @@
-//! Takes account of every operation of a run.
+//! Counts every operation of a run.
 //!
-//! What belongs to the measured part is decided by the *intended* time of an operation: intended
-//! during the warm-up, it shows in the lines of the seconds and nowhere else. What counts how:
+//! The *intended* time of an operation decides whether it belongs to the measured part. An
+//! operation intended during the warm-up shows in the lines of the seconds and nowhere else. How
+//! each result counts:
 //!
 //! | outcome | percentiles | counted as |
 //! | --- | --- | --- |
@@ -11,9 +12,9 @@
 //! | connection ended | yes, with the time waited | lost |
 //! | never sent before the end (open loop) | yes, with the time waited | unsent |
 //!
-//! A write that timed out, was lost, or was answered `-UNKNOWN` may or may not have been applied:
-//! these are counted once more as unknown outcomes. Memory is bounded: two histograms, so many
-//! classes of errors, so many seconds.
+//! A write that timed out, was lost, or got the reply `-UNKNOWN` may have been applied or not: it
+//! is counted once more as an unknown outcome. Memory is bounded: two histograms, and a fixed
+//! number of classes of errors and of seconds.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +23,10 @@ use serde::Serialize;
 
 use crate::exchange::Operation;
 
-/// Latencies are kept between 1 µs and 60 s, to three digits; longer ones count as 60 s.
+/// Latencies are kept between 1 µs and 60 s, to three digits. A longer latency counts as 60 s.
 const LATENCY_MIN_NANOS: u64 = 1_000;
 const LATENCY_MAX_NANOS: u64 = 60_000_000_000;
-/// More classes than that are counted as `other`.
+/// Further classes are counted as `other`.
 const CLASSES_MAX: usize = 64;
 /// Seconds that are kept for the report.
 const SECONDS_MAX: usize = 24 * 3600;
@@ -53,7 +54,7 @@ pub struct ErrorClass {
 pub struct Totals {
     /// Operations done.
     pub succeeded: u64,
-    /// Those of them done before the measured time ended: the rate counts these.
+    /// Operations done before the measured time ended. The rate counts these.
     pub succeeded_in_time: u64,
     /// Reads among them that found nothing.
     pub misses: u64,
@@ -63,7 +64,7 @@ pub struct Totals {
     pub lost: u64,
     /// Operations not answered in time.
     pub timed_out: u64,
-    /// Intended, and not sent before the run ended.
+    /// Operations that were due and not sent before the run ended.
     pub unsent: u64,
     /// Writes that may or may not have been applied.
     pub unknown: u64,
@@ -75,7 +76,7 @@ pub struct Totals {
     pub connects_failed: u64,
     /// Connections that could not be made before the run began.
     pub unreached: u64,
-    /// Why, the last time that a connection ended or an attempt failed.
+    /// The last reason why a connection ended or an attempt failed.
     pub last_connection_error: Option<String>,
 }
 
@@ -86,7 +87,7 @@ pub struct Second {
     pub at: f64,
     /// Successes a second.
     pub rate: f64,
-    /// Median latency in nanoseconds of what ended in it.
+    /// Median latency, in nanoseconds, of the operations that ended in this second.
     pub p50_nanos: u64,
     /// 99th percentile.
     pub p99_nanos: u64,
@@ -96,7 +97,7 @@ pub struct Second {
     pub errors: u64,
     /// Operations due and not sent at its end (open loop).
     pub backlog: u64,
-    /// Whether it is not part of the measurement.
+    /// Whether the second belongs to the warm-up.
     pub is_warmup: bool,
 }
 
@@ -109,13 +110,13 @@ pub struct Gap {
     pub from_nanos: u64,
 }
 
-/// Takes account of operations. All times are nanoseconds since the start of the run.
+/// Counts operations. All times are nanoseconds since the start of the run.
 pub struct Recorder {
-    /// Operations intended before it do not count.
+    /// Operations intended before this time do not count.
     measured_from: u64,
-    /// In a closed loop the service time is the latency, and is not recorded apart.
+    /// Whether service times are recorded apart. In a closed loop the service time is the latency.
     is_open_loop: bool,
-    /// When the measured time ended; successes after it do not count for the rate.
+    /// When the measured time ended. Successes after it do not count for the rate.
     closed_at: Option<u64>,
     latency: Histogram<u64>,
     service: Histogram<u64>,
@@ -150,7 +151,8 @@ impl Recorder {
         }
     }
 
-    /// The run begins, so many connections short: what failed before is no part of it.
+    /// The run begins with this many connections missing. Failures before it are not part of the
+    /// run.
     pub fn begin(&mut self, unreached: usize) {
         self.totals.unreached = unreached as u64;
         self.totals.connections_lost = 0;

@@ -6,22 +6,24 @@
 //! -ERR what happened\r\n                             an error
 //! ```
 //!
-//! RESP2 only, since the generator never says `HELLO 3`. The parser takes bytes in pieces of any size
-//! and keeps no payload: only the place inside the current reply and the first bytes of a line that
-//! arrived in parts. So its memory is bounded, whatever lengths a server announces.
+//! Only RESP2 is read, since the generator never sends `HELLO 3`. The parser accepts bytes in
+//! pieces of any size and keeps no payload: it keeps its place in the current reply, and the first
+//! bytes of a line that arrived in parts. So its memory is bounded, whatever lengths a server
+//! announces.
 
 /// What a reply says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// The operation was done, and this is its result.
     Value,
-    /// It was done, and there was nothing (a key that does not exist).
+    /// The operation was done, and there is no value (a key that does not exist).
     Nil,
-    /// It was refused: the text without the leading `-`, cut where the line is 512 bytes long.
+    /// The operation was refused. The text comes without the leading `-`, and ends where the line
+    /// is 512 bytes long.
     Error(&'a [u8]),
 }
 
-/// The bytes are no RESP2: what was wrong. The connection is of no further use.
+/// Why the bytes are not RESP2. The connection cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed(pub &'static str);
 
@@ -29,7 +31,7 @@ pub struct Malformed(pub &'static str);
 const LINE_KEPT: usize = 512;
 /// A longer line is no reply.
 const LINE_MAX: usize = 64 * 1024;
-/// What a bulk string may announce: the limit of Redis.
+/// The longest bulk string that is accepted: the limit of Redis.
 const BULK_MAX: i64 = 512 * 1024 * 1024;
 /// The elements that may be outstanding in nested arrays.
 const ELEMENTS_MAX: i64 = 1 << 20;
@@ -39,7 +41,7 @@ const ELEMENTS_MAX: i64 = 1 << 20;
 pub struct ReplyParser {
     /// The first bytes of the line being read, when it arrives in pieces.
     line: Vec<u8>,
-    /// The length of that line so far, also of what was not kept.
+    /// The length of that line so far, with the bytes that were not kept.
     line_length: usize,
     /// The bytes of a bulk string's payload and its `\r\n` that are still to come.
     body_left: u64,
@@ -48,11 +50,11 @@ pub struct ReplyParser {
 }
 
 impl ReplyParser {
-    /// Reads on in `input`, up to the end of one reply, and moves `input` behind what it used.
-    /// `None`: all of it was used, and the reply is not whole yet.
+    /// Reads `input` up to the end of one reply, and moves `input` past the bytes that it used.
+    /// `None` means that all bytes were used and the reply is not complete yet.
     ///
     /// # Errors
-    /// When the bytes are no RESP2.
+    /// When the bytes are not RESP2.
     pub fn next<'a, 'input: 'a>(
         &'a mut self,
         input: &mut &'input [u8],
@@ -79,12 +81,12 @@ impl ReplyParser {
         }
     }
 
-    /// Is it between two replies?
+    /// Whether the place is between two replies.
     pub fn is_at_start(&self) -> bool {
         self.elements_left == 0 && self.line_length == 0
     }
 
-    /// Takes account of what a line announced; false when a payload comes first.
+    /// Notes what a line announces. Returns false when a payload comes next.
     fn enter(&mut self, head: Head, is_first: bool) -> Result<bool, Malformed> {
         if is_first {
             self.elements_left = 1;
@@ -104,13 +106,13 @@ impl ReplyParser {
         Ok(true)
     }
 
-    /// Counts one element as read; true when the reply is whole.
+    /// Counts one element as read. Returns true when the reply is complete.
     fn element_ended(&mut self) -> bool {
         self.elements_left -= 1;
         self.elements_left == 0
     }
 
-    /// Skips payload, and checks the `\r\n` behind it: a wrong length shows there.
+    /// Skips payload, and checks the `\r\n` after it: this finds a wrong length.
     fn skip_body(&mut self, input: &mut &[u8]) -> Result<(), Malformed> {
         let payload = (self.body_left.saturating_sub(2) as usize).min(input.len());
         *input = &input[payload..];
@@ -126,8 +128,8 @@ impl ReplyParser {
         Ok(())
     }
 
-    /// Takes a line without its `\r\n`: straight from `input` when it is all there, else pieced
-    /// together in `self.line`.
+    /// Takes a line without its `\r\n`: directly from `input` when all of it is there, otherwise
+    /// collected in `self.line`.
     fn take_line<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Line<'a>>, Malformed> {
         let end = input.iter().position(|&byte| byte == b'\n');
         let (piece, rest) = input.split_at(end.map_or(input.len(), |end| end + 1));
@@ -152,7 +154,8 @@ impl ReplyParser {
         self.line.extend_from_slice(&piece[..piece.len().min(room)]);
     }
 
-    /// The line in `self.line` is complete. Of a cut one, the `\r` is not there to be checked.
+    /// Ends the line in `self.line`. If the line was cut, its `\r` is not there and cannot be
+    /// checked.
     fn pieced_together<'a>(&mut self) -> Result<Line<'a>, Malformed> {
         let length = std::mem::take(&mut self.line_length);
         match self.line.strip_suffix(b"\r\n") {
@@ -174,7 +177,7 @@ impl ReplyParser {
 #[derive(Clone, Copy)]
 enum Line<'a> {
     Straight(&'a [u8]),
-    /// So many bytes of the parser's own.
+    /// In the parser's own buffer, with this length.
     Kept(usize),
 }
 
@@ -218,7 +221,7 @@ fn integer(text: &[u8]) -> Result<i64, Malformed> {
 mod tests {
     use super::*;
 
-    /// Feeds the pieces one after the other; what every reply said, in words.
+    /// Feeds the pieces one after the other, and returns each reply as text.
     fn read(pieces: &[&[u8]]) -> Result<Vec<String>, Malformed> {
         let mut parser = ReplyParser::default();
         let mut replies = Vec::new();

@@ -1,6 +1,7 @@
-//! What a user sees of a run: parameters and host first, a line a second, totals; and the same as JSON.
+//! The output of a run: parameters and host first, one line for each second, totals; and the same
+//! as JSON.
 //!
-//! It only formats. The JSON (version 1) is one object:
+//! This module only formats. The JSON (version 1) is one object:
 //!
 //! ```text
 //! { "version": 1, "parameters": {…}, "host": {…}, "seconds": [ {…}, … ],
@@ -22,7 +23,7 @@ use crate::options::Plan;
 use crate::recorder::{Gap, Second, Totals, longest};
 use crate::workload::{Command, WorkloadConfig};
 
-/// A run with its circumstances, as JSON has it.
+/// A run with its parameters and its host, in the form of the JSON.
 #[derive(Debug, Serialize)]
 pub struct Report {
     version: u32,
@@ -147,7 +148,7 @@ pub fn second_line(second: &Second) -> String {
 }
 
 impl Report {
-    /// Puts a run together.
+    /// Builds the report of a run.
     pub fn new(plan: &Plan, keys_used: u64, host: HostFacts, summary: &Summary) -> Self {
         let recorder = &summary.recorder;
         let measured_seconds = recorder.measured_nanos() as f64 / 1e9;

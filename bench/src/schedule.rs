@@ -1,9 +1,9 @@
 //! When each operation of an open-loop run is meant to start.
 //!
-//! The plan is made without looking at the server: a late answer moves no later intention, and none
-//! is skipped. That is the difference to a closed loop, in which a stalled server is simply asked
-//! less often while it stalls, so that the stall leaves almost no trace in the percentiles
-//! ("coordinated omission"). It holds one intention at a time, so any backlog costs no memory.
+//! The schedule does not depend on the server: a late reply moves no later start, and no start is
+//! skipped. In a closed loop a stalled server is asked less often while it stalls, so the stall
+//! hardly shows in the percentiles ("coordinated omission"). A schedule holds one start time, so a
+//! backlog costs no memory.
 
 use crate::chance::Chance;
 
@@ -12,7 +12,7 @@ use crate::chance::Chance;
 pub enum Arrivals {
     /// Independent arrivals: exponential intervals, as many unrelated users make them.
     Poisson,
-    /// One every 1/rate seconds.
+    /// One operation every 1/rate seconds.
     Uniform,
 }
 
@@ -23,9 +23,9 @@ pub struct Schedule {
     start: u64,
     /// Nanoseconds between two operations on average.
     interval: f64,
-    /// Nanoseconds from `start` to the next intention.
+    /// Nanoseconds from `start` to the next start of an operation.
     offset: f64,
-    /// How many intentions were taken.
+    /// How many starts were taken.
     taken: u64,
     chance: Chance,
 }
@@ -47,19 +47,20 @@ impl Schedule {
         self.start + self.offset as u64
     }
 
-    /// Takes the next intention and gives its time.
+    /// Takes the next start, and returns its time.
     pub fn take(&mut self) -> u64 {
         let at = self.next_at();
         self.taken += 1;
         self.offset = match self.arrivals {
             Arrivals::Poisson => self.offset + self.pause(),
-            // By multiplication, so that no rounding error adds up over a long run.
+            // Multiplication, and no repeated addition: so rounding errors do not add up over a
+            // long run.
             Arrivals::Uniform => self.taken as f64 * self.interval,
         };
         at
     }
 
-    /// Takes all intentions up to and including `now`; says how many were ever taken.
+    /// Takes all starts up to and including `now`. Returns how many were ever taken.
     pub fn pass(&mut self, now: u64) -> u64 {
         while self.next_at() <= now {
             self.take();
@@ -67,7 +68,7 @@ impl Schedule {
         self.taken
     }
 
-    /// How many intentions were taken so far.
+    /// How many starts were taken so far.
     pub fn taken(&self) -> u64 {
         self.taken
     }

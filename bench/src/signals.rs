@@ -1,4 +1,5 @@
-//! Ctrl-C and `kill`: the first ends the run in order, the second at once.
+//! Ctrl-C and `kill`: the first signal ends the run in order, the second one ends the process at
+//! once.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -10,9 +11,9 @@ use signal_hook::{SigId, flag, low_level};
 
 /// Listens for SIGINT and SIGTERM for as long as it lives.
 pub struct Signals {
-    /// The number of the signal that came last; 0: none.
+    /// The number of the last signal, or 0 before the first.
     seen: Arc<AtomicUsize>,
-    /// A byte for each signal, so that a wait that has begun ends.
+    /// Carries a byte for each signal, so that a wait that has begun ends.
     wake: UnixStream,
     handlers: Vec<SigId>,
 }
@@ -29,7 +30,7 @@ impl Signals {
         wake.set_nonblocking(true)?;
         let mut handlers = Vec::new();
         for signal in [SIGINT, SIGTERM] {
-            // Handlers run in this order, so that only the second signal finds the flag set.
+            // Handlers run in this order, so only the second signal finds the flag set.
             handlers.push(flag::register_conditional_shutdown(
                 signal,
                 128 + signal,
@@ -53,7 +54,7 @@ impl Signals {
         &self.wake
     }
 
-    /// Takes the wake-up away, so that the next wait waits.
+    /// Reads the bytes of past signals, so that the next wait waits again.
     pub fn acknowledge(&mut self) {
         let mut bytes = [0; 16];
         while let Ok(1..) = io::Read::read(&mut self.wake, &mut bytes) {}

@@ -1,11 +1,11 @@
 //! The hash slot of a key, and sets of slots.
 //!
-//! It follows the Redis Cluster specification: `slot = CRC16(key) mod 16384`, CRC16 being the XMODEM
-//! one (polynomial 0x1021, start 0, nothing reflected). If the key holds a `{` and, somewhere after
-//! it, a `}` with at least one byte between them, only those bytes are hashed.
+//! The rule is that of the Redis Cluster specification: `slot = CRC16(key) mod 16384`, with the
+//! CRC16 of XMODEM (polynomial 0x1021, start 0, nothing reflected). If the key holds a `{` and,
+//! somewhere after it, a `}` with at least one byte between them, only those bytes are hashed.
 //!
-//! It knows nothing of groups: group g of G owns the slots `[(g-1)*16384/G, g*16384/G)`, and whoever
-//! wants the keys of some groups passes those slots.
+//! This module does not know groups. Group g of G owns the slots `[(g-1)*16384/G, g*16384/G)`; a
+//! user who wants the keys of some groups passes these slots.
 
 use std::str::FromStr;
 
@@ -60,7 +60,7 @@ pub struct SlotRanges {
 }
 
 impl SlotRanges {
-    /// Is `slot` in the set?
+    /// Whether `slot` is in the set.
     pub fn contains(&self, slot: u16) -> bool {
         self.ranges.iter().any(|&(first, last)| (first..=last).contains(&slot))
     }

@@ -1,10 +1,11 @@
-//! What the operations are: their commands, keys and values, written as RESP requests.
+//! The content of the operations: their commands, keys and values, written as RESP requests.
 //!
-//! It decides and encodes in one go into the caller's buffer, so that an operation costs no
-//! allocation. When operations are sent, and to whom, is decided elsewhere.
+//! A workload draws an operation and encodes it into the caller's buffer in one step, so an
+//! operation costs no allocation. Other modules decide when an operation is sent, and to which
+//! server.
 //!
-//! Values and counters and logs live under prefixes of their own (`key:`, `counter:`, `log:`), since
-//! INCR of what SET has written would only give errors.
+//! Values, counters and logs have prefixes of their own (`key:`, `counter:`, `log:`): an INCR of a
+//! value that SET has written would be refused.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,12 +23,12 @@ pub enum Command {
     Get,
     /// `INCR counter`.
     Incr,
-    /// `APPEND log value`: values grow without end, so give it many keys or a short run.
+    /// `APPEND log value`. The values grow without end, so choose many keys or a short run.
     Append,
 }
 
 impl Command {
-    /// Where its keys live.
+    /// The prefix of its keys.
     pub fn key_prefix(self) -> &'static str {
         match self {
             Self::Set | Self::Get => "key:",
@@ -97,7 +98,7 @@ impl fmt::Display for ValueSize {
 pub struct WorkloadConfig {
     /// The command of the writes.
     pub command: Command,
-    /// Of a hundred operations, how many are GET.
+    /// How many of a hundred operations are GET.
     pub reads_percent: u8,
     /// The key space.
     pub keys: u64,
@@ -107,7 +108,7 @@ pub struct WorkloadConfig {
     pub slots: Option<SlotRanges>,
     /// The values of SET and APPEND.
     pub value_size: ValueSize,
-    /// Where the sequence of operations starts.
+    /// The seed of the sequence of operations.
     pub seed: u64,
 }
 
@@ -124,11 +125,11 @@ pub struct Workload {
     /// Everything before the key: `*3\r\n$3\r\nSET\r\n$16\r\n`.
     write_head: Vec<u8>,
     read_head: Vec<u8>,
-    /// Random letters; a value is a piece of it from a random place.
+    /// Random letters. A value is a slice of them from a random place.
     letters: Vec<u8>,
 }
 
-/// Places a value may start from.
+/// The number of places where a value may start.
 const VALUE_PLACES: usize = 4096;
 
 impl Workload {
@@ -160,12 +161,12 @@ impl Workload {
         })
     }
 
-    /// How many different keys it can touch.
+    /// How many different keys the operations can use.
     pub fn key_count(&self) -> u64 {
         self.keys.count()
     }
 
-    /// Appends the next operation to `out`; says whether it is a write.
+    /// Appends the next operation to `out`. Returns whether it is a write.
     pub fn append_request(&mut self, out: &mut Vec<u8>) -> bool {
         let is_write = self.chance.below(100) >= self.reads_percent;
         let key = self.keys.next(&mut self.chance);
