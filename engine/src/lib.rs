@@ -109,7 +109,7 @@ pub use config::{
 pub use edge::client::{Answer, Client};
 pub use edge::desk::Connection;
 pub use edge::local::LocalShard;
-pub use edge::request::{Completion, Outcome, Request, RequestError};
+pub use edge::request::{Completion, Request};
 pub use error::{Error, ErrorKind};
 pub use mesh::MeshMessage;
 pub use node::board::{Board, GroupStatus};

@@ -1,12 +1,12 @@
 //! What the shards of one node say to each other, and the port by which a shard hears it.
 
 use crate::{
-    edge::batch::{AwayBatch, BatchAnswer},
     node::identity::NodeIdentity,
     runtime::{Mesh, Runtime},
     wake::Wake,
 };
 use purlin_rsm::ShardId;
+use purlin_transport::{BatchReply, RequestBatch};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
 
 /// What shards of one node say to each other.
@@ -14,9 +14,9 @@ pub struct MeshMessage(pub(crate) MeshItem);
 
 pub(crate) enum MeshItem {
     /// Requests for a group that lives there.
-    Batch(AwayBatch),
+    Batch(RequestBatch),
     /// What became of a batch.
-    Answer { batch: u64, answer: BatchAnswer },
+    Reply(BatchReply),
     /// The initial voters have met (safety I2).
     Met(NodeIdentity),
     /// The peers have found that this node's directory has gone back (safety I4).

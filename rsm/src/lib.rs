@@ -12,6 +12,7 @@ mod machine;
 mod message;
 pub mod raft;
 pub mod reach;
+mod request;
 mod trouble;
 mod types;
 
@@ -21,5 +22,6 @@ pub use identity::{
 };
 pub use machine::{ApplyContext, Command, StateMachine};
 pub use message::{Envelope, Message};
+pub use request::{Outcome, RequestError, RequestKind};
 pub use trouble::Trouble;
 pub use types::{EntryId, GroupId, HardState, Index, NodeId, ShardId, Term, Tick, WriteId};

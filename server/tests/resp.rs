@@ -263,7 +263,7 @@ fn what_groups_cannot_do_is_told_in_words_that_clients_know() {
         (busy, RequestError::Busy),
         (leaderless, RequestError::NoLeader { waited_ms: 140 }),
         (lost, RequestError::NotApplied),
-        (unknown, RequestError::Unknown { group: unknown, term, index }),
+        (unknown, RequestError::Unknown { term, index }),
         (large, RequestError::TooLarge { bytes: 9, limit: 8 }),
         (stopping, RequestError::Stopping),
     ];

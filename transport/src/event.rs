@@ -1,7 +1,7 @@
 //! What the engine gives to the exchanger, and what it gets from it.
 
 use crate::{
-    forward::{Forward, ForwardReply},
+    forward::{BatchReply, RequestBatch},
     handshake::Facts,
     heartbeat::Heartbeat,
     peer_shard::PeerShard,
@@ -17,9 +17,9 @@ pub enum Outbound {
     /// The heartbeat of this interval.
     Heartbeat(Heartbeat),
     /// Client commands for a leader at the peer.
-    Forward(Forward),
+    Forward(RequestBatch),
     /// The outcome of commands that the peer forwarded.
-    ForwardReply(ForwardReply),
+    ForwardReply(BatchReply),
 }
 
 /// What has happened.
@@ -47,9 +47,9 @@ pub enum Event {
     /// A heartbeat.
     Heartbeat(PeerShard, Heartbeat),
     /// Client commands for a leader here.
-    Forward(PeerShard, Forward),
+    Forward(PeerShard, RequestBatch),
     /// The outcome of commands that were forwarded to that peer.
-    ForwardReply(PeerShard, ForwardReply),
+    ForwardReply(PeerShard, BatchReply),
     /// A handshake was refused. The event comes again with each attempt.
     Refused {
         /// The peer by the name that it gave, or by the name that we dialled.

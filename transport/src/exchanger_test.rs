@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply},
+    forward::{BatchOutcome, BatchReply, RequestBatch},
     frame::{self, Decoder, Kind},
     handshake::{Answer as HelloAnswer, Hello, VERSIONS},
     heartbeat::Heartbeat,
@@ -13,7 +13,8 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, Start, Term,
+    BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, RequestKind,
+    Start, Term,
 };
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -254,13 +255,13 @@ fn everything_sent_in_a_turn_is_one_write() {
 #[test]
 fn commands_are_forwarded_and_answered() {
     let mut world = World::pair();
-    let kind = ForwardKind::Query;
-    let commands = vec![Bytes::from_static(b"get a")];
-    let forward = Forward { id: 5, group: GroupId(1), kind, commands };
+    let kind = RequestKind::Query;
+    let requests = vec![Bytes::from_static(b"get a")];
+    let forward = RequestBatch { id: 5, group: GroupId(1), kind, requests };
     world.send(1, 2, Outbound::Forward(forward.clone())).unwrap();
     world.flush(1, 0);
     assert_eq!(world.poll(at(2)), [Event::Forward(at(1), forward)]);
-    let reply = ForwardReply { id: 5, answer: ForwardAnswer::Bounced { leader: None } };
+    let reply = BatchReply { id: 5, outcome: BatchOutcome::Bounced };
     world.send(2, 1, Outbound::ForwardReply(reply.clone())).unwrap();
     world.flush(2, 0);
     assert_eq!(world.poll(at(1)), [Event::ForwardReply(at(2), reply)]);

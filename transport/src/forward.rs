@@ -1,187 +1,152 @@
-//! Client commands on their way to the leader at another node, and their outcomes on the way back.
+//! Requests of clients on their way to the leader at another node, and their outcomes on the way back.
 //!
-//! Who receives a `Forward` takes all of it or bounces all of it, and never passes it on (safety
-//! E1). The reply comes on the connection of the other direction, so it can be lost when either
-//! connection is; then the outcome is unknown.
+//! The receiver of a [`RequestBatch`] takes all of it or bounces all of it, and never passes it on
+//! (safety E1). The reply comes on the connection of the other direction, so the reply can be lost when
+//! either connection is; then the outcomes are unknown.
 //!
 //! ```text
 //! forward        id  group  kind:byte (1 propose, 2 query)  count  count × bytes
-//! forward-reply  id  then 1: bounced, 0 or 1 + leader | 2: busy | 3: done, count, count × outcome
+//! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
 //! outcome        0: not applied | 1: unknown, term, index | 2: applied, bytes
 //! ```
 
-use crate::codec::{Fields, Malformed, put_bytes, put_varint};
+use crate::codec::{Fields, Malformed, put_bytes, put_entry_id, put_varint};
 use bytes::Bytes;
-use purlin_rsm::{EntryId, GroupId, Index, NodeId, Term};
+use purlin_rsm::{EntryId, GroupId, Outcome, RequestError, RequestKind};
 
-/// Commands of one group for its leader: taken or bounced whole.
+/// Requests of one group that travel together: taken or bounced whole. It is the same batch wherever
+/// it goes: to the group on its own shard, to another shard of the node, or in a `Forward` frame to
+/// another node.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Forward {
+pub struct RequestBatch {
     /// The sender's number for it, never used twice while the sender runs.
     pub id: u64,
     /// The group they are for.
     pub group: GroupId,
-    /// Whether they are to be logged.
-    pub kind: ForwardKind,
-    /// Proposals or queries, in order.
-    pub commands: Vec<Bytes>,
+    /// Whether they are proposals or queries: all are of one kind.
+    pub kind: RequestKind,
+    /// Commands or queries, in order.
+    pub requests: Vec<Bytes>,
 }
 
-/// What is to be done with forwarded commands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ForwardKind {
-    /// Log them, apply them, answer their outcomes.
-    Propose,
-    /// Answer them at a linearizable point.
-    Query,
-}
-
-/// Answers a `Forward`.
+/// Answers a [`RequestBatch`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ForwardReply {
-    /// The number of the `Forward`.
+pub struct BatchReply {
+    /// The sender's number for the batch.
     pub id: u64,
     /// What became of it.
-    pub answer: ForwardAnswer,
+    pub outcome: BatchOutcome,
 }
 
-/// What became of forwarded commands.
+/// What became of a batch of requests.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ForwardAnswer {
-    /// None was taken: the receiver does not lead the group. Ask `leader`, if it is known.
-    Bounced {
-        /// Who leads the group, as far as the receiver knows.
-        leader: Option<NodeId>,
-    },
-    /// None was taken: the receiver's queue is full.
+pub enum BatchOutcome {
+    /// No request was taken: the receiver does not lead the group.
+    Bounced,
+    /// No request was taken: the receiver has too much to do.
     Busy,
-    /// One outcome for each command, in their order.
+    /// One outcome for each request, in their order; of queries perhaps for the first ones only.
     Done(Vec<Outcome>),
 }
 
-/// What became of one forwarded command.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It was applied, or queried, with this result.
-    Applied(Bytes),
-    /// It certainly was not and will not be applied.
-    NotApplied,
-    /// It was appended, and nobody here knows whether it will be committed.
-    Unknown {
-        /// The term that it was appended in.
-        term: Term,
-        /// Where.
-        index: Index,
-    },
-}
-
-impl Forward {
+impl RequestBatch {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.id);
         put_varint(out, u64::from(self.group.0));
         out.push(match self.kind {
-            ForwardKind::Propose => 1,
-            ForwardKind::Query => 2,
+            RequestKind::Propose => 1,
+            RequestKind::Query => 2,
         });
-        put_varint(out, self.commands.len() as u64);
-        self.commands.iter().for_each(|command| put_bytes(out, command));
+        put_varint(out, self.requests.len() as u64);
+        self.requests.iter().for_each(|request| put_bytes(out, request));
     }
 
     pub(crate) fn encoded_bytes_max(&self) -> usize {
-        NUMBERS + self.commands.iter().map(|command| NUMBER + command.len()).sum::<usize>()
+        NUMBERS + self.requests.iter().map(|request| NUMBER + request.len()).sum::<usize>()
     }
 
     pub(crate) fn decode(body: Bytes) -> Result<Vec<Self>, Malformed> {
         items(body, |fields| {
             let (id, group) = (fields.varint()?, fields.group()?);
             let kind = match fields.byte()? {
-                1 => ForwardKind::Propose,
-                2 => ForwardKind::Query,
-                _ => return Err(Malformed { what: "a forwarded command of an unknown kind" }),
+                1 => RequestKind::Propose,
+                2 => RequestKind::Query,
+                _ => return Err(Malformed { what: "a forwarded request of an unknown kind" }),
             };
-            let commands =
+            let requests =
                 (0..fields.count(1)?).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
-            Ok(Self { id, group, kind, commands })
+            Ok(Self { id, group, kind, requests })
         })
     }
 }
 
-impl ForwardReply {
+impl BatchReply {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.id);
-        match &self.answer {
-            ForwardAnswer::Bounced { leader } => {
-                out.push(1);
-                put_varint(out, leader.map_or(0, |leader| 1 + u64::from(leader.0)));
-            }
-            ForwardAnswer::Busy => out.push(2),
-            ForwardAnswer::Done(outcomes) => {
+        match &self.outcome {
+            BatchOutcome::Bounced => out.push(1),
+            BatchOutcome::Busy => out.push(2),
+            BatchOutcome::Done(outcomes) => {
                 out.push(3);
                 put_varint(out, outcomes.len() as u64);
-                outcomes.iter().for_each(|outcome| outcome.encode(out));
+                outcomes.iter().for_each(|outcome| put_outcome(out, outcome));
             }
         }
     }
 
     pub(crate) fn encoded_bytes_max(&self) -> usize {
-        let ForwardAnswer::Done(outcomes) = &self.answer else { return NUMBERS };
+        let BatchOutcome::Done(outcomes) = &self.outcome else { return NUMBERS };
         let bytes = |outcome: &Outcome| match outcome {
-            Outcome::Applied(result) => NUMBER + result.len(),
-            Outcome::NotApplied | Outcome::Unknown { .. } => 2 * NUMBER,
+            Ok(result) => NUMBER + result.len(),
+            Err(_) => 2 * NUMBER,
         };
         NUMBERS + outcomes.iter().map(bytes).sum::<usize>()
     }
 
     pub(crate) fn decode(body: Bytes) -> Result<Vec<Self>, Malformed> {
         items(body, |fields| {
-            Ok(Self { id: fields.varint()?, answer: ForwardAnswer::decode(fields)? })
+            Ok(Self { id: fields.varint()?, outcome: BatchOutcome::decode(fields)? })
         })
     }
 }
 
-impl ForwardAnswer {
+impl BatchOutcome {
     fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
         match fields.byte()? {
-            1 => {
-                let leader: u64 = fields.varint()?;
-                let node = u32::try_from(leader.saturating_sub(1))
-                    .map_err(|_| Malformed { what: "a node number over 32 bits" })?;
-                Ok(Self::Bounced { leader: (leader > 0).then_some(NodeId(node)) })
-            }
+            1 => Ok(Self::Bounced),
             2 => Ok(Self::Busy),
             3 => {
                 let count = fields.count(1)?;
-                Ok(Self::Done(
-                    (0..count).map(|_| Outcome::decode(fields)).collect::<Result<_, _>>()?,
-                ))
+                let outcomes = (0..count).map(|_| outcome(fields)).collect::<Result<_, _>>()?;
+                Ok(Self::Done(outcomes))
             }
-            _ => Err(Malformed { what: "an answer of an unknown kind" }),
+            _ => Err(Malformed { what: "a reply to a batch of an unknown kind" }),
         }
     }
 }
 
-impl Outcome {
-    fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::NotApplied => out.push(0),
-            Self::Unknown { term, index } => {
-                out.push(1);
-                crate::codec::put_entry_id(out, EntryId::new(*term, *index));
-            }
-            Self::Applied(result) => {
-                out.push(2);
-                put_bytes(out, result);
-            }
+/// The one place where an outcome becomes bytes. Another node tells its caller only what the caller
+/// decides by: applied, certainly not applied, or unknown.
+fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Err(RequestError::Unknown { term, index }) => {
+            out.push(1);
+            put_entry_id(out, EntryId::new(*term, *index));
+        }
+        Err(_) => out.push(0),
+        Ok(result) => {
+            out.push(2);
+            put_bytes(out, result);
         }
     }
+}
 
-    fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
-        match fields.byte()? {
-            0 => Ok(Self::NotApplied),
-            1 => Ok(Self::Unknown { term: fields.term()?, index: fields.index()? }),
-            2 => Ok(Self::Applied(fields.bytes()?)),
-            _ => Err(Malformed { what: "an outcome of an unknown kind" }),
-        }
+fn outcome(fields: &mut Fields) -> Result<Outcome, Malformed> {
+    match fields.byte()? {
+        0 => Ok(Err(RequestError::NotApplied)),
+        1 => Ok(Err(RequestError::Unknown { term: fields.term()?, index: fields.index()? })),
+        2 => Ok(Ok(fields.bytes()?)),
+        _ => Err(Malformed { what: "an outcome of an unknown kind" }),
     }
 }
 
@@ -204,32 +169,31 @@ fn items<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use purlin_rsm::{Index, Term};
 
-    fn forwards() -> Vec<Forward> {
+    fn forwards() -> Vec<RequestBatch> {
         vec![
-            Forward { id: 1, group: GroupId(3), kind: ForwardKind::Propose, commands: vec![] },
-            Forward {
+            RequestBatch { id: 1, group: GroupId(3), kind: RequestKind::Propose, requests: vec![] },
+            RequestBatch {
                 id: u64::MAX,
                 group: GroupId(u32::MAX),
-                kind: ForwardKind::Query,
-                commands: vec![Bytes::from_static(b"get"), Bytes::new(), Bytes::from(vec![1; 400])],
+                kind: RequestKind::Query,
+                requests: vec![Bytes::from_static(b"get"), Bytes::new(), Bytes::from(vec![1; 400])],
             },
         ]
     }
 
-    fn replies() -> Vec<ForwardReply> {
-        let answers = [
-            ForwardAnswer::Bounced { leader: None },
-            ForwardAnswer::Bounced { leader: Some(NodeId(0)) },
-            ForwardAnswer::Bounced { leader: Some(NodeId(u32::MAX)) },
-            ForwardAnswer::Busy,
-            ForwardAnswer::Done(vec![
-                Outcome::Applied(Bytes::from_static(b"OK")),
-                Outcome::NotApplied,
-                Outcome::Unknown { term: Term(5), index: Index(1 << 50) },
+    fn replies() -> Vec<BatchReply> {
+        let outcomes = [
+            BatchOutcome::Bounced,
+            BatchOutcome::Busy,
+            BatchOutcome::Done(vec![
+                Ok(Bytes::from_static(b"OK")),
+                Err(RequestError::NotApplied),
+                Err(RequestError::Unknown { term: Term(5), index: Index(1 << 50) }),
             ]),
         ];
-        (1..).zip(answers).map(|(id, answer)| ForwardReply { id, answer }).collect()
+        (1..).zip(outcomes).map(|(id, outcome)| BatchReply { id, outcome }).collect()
     }
 
     #[test]
@@ -240,31 +204,44 @@ mod tests {
             most += forward.encoded_bytes_max();
         }
         assert!(out.len() <= most);
-        assert_eq!(Forward::decode(out.into()), Ok(forwards()));
+        assert_eq!(RequestBatch::decode(out.into()), Ok(forwards()));
         let (mut out, mut most) = (Vec::new(), 0);
         for reply in replies() {
             reply.encode(&mut out);
             most += reply.encoded_bytes_max();
         }
         assert!(out.len() <= most);
-        assert_eq!(ForwardReply::decode(out.into()), Ok(replies()));
+        assert_eq!(BatchReply::decode(out.into()), Ok(replies()));
     }
 
     #[test]
     fn what_is_cut_or_changed_is_an_error_or_another_item_but_no_panic() {
         let (mut forward, mut reply) = (Vec::new(), Vec::new());
         forwards()[1].encode(&mut forward);
-        replies()[4].encode(&mut reply);
+        replies()[2].encode(&mut reply);
         for at in 1..forward.len() {
-            assert!(Forward::decode(Bytes::copy_from_slice(&forward[..at])).is_err());
+            assert!(RequestBatch::decode(Bytes::copy_from_slice(&forward[..at])).is_err());
         }
         for at in 1..reply.len() {
-            assert!(ForwardReply::decode(Bytes::copy_from_slice(&reply[..at])).is_err());
+            assert!(BatchReply::decode(Bytes::copy_from_slice(&reply[..at])).is_err());
         }
         for bit in 0..forward.len() * 8 {
             let mut bad = forward.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_ne!(Forward::decode(bad.into()), Ok(vec![forwards()[1].clone()]));
+            assert_ne!(RequestBatch::decode(bad.into()), Ok(vec![forwards()[1].clone()]));
         }
+    }
+
+    #[test]
+    fn a_peer_is_told_whether_a_request_was_applied_and_not_why_it_was_refused() {
+        let told = |error| {
+            let outcome = BatchOutcome::Done(vec![Err(error)]);
+            let mut out = Vec::new();
+            BatchReply { id: 1, outcome }.encode(&mut out);
+            BatchReply::decode(out.into()).expect("a reply").remove(0).outcome
+        };
+        let done = |error| BatchOutcome::Done(vec![Err(error)]);
+        assert_eq!(told(RequestError::NoSpace), done(RequestError::NotApplied));
+        assert_eq!(told(RequestError::UNKNOWN), done(RequestError::UNKNOWN));
     }
 }

@@ -2,15 +2,16 @@
 //! read. A change needs a new version of the protocol and, until 1.0, a new golden file.
 
 use crate::{
-    Answer, Facts, Forward, ForwardAnswer, ForwardKind, ForwardReply, Heartbeat, Hello,
-    HelloAnswer, Outbound, Outcome, PeerShard, Refusal, VERSIONS,
+    Answer, BatchOutcome, BatchReply, Facts, Heartbeat, Hello, HelloAnswer, Outbound, PeerShard,
+    Refusal, RequestBatch, VERSIONS,
     frame::{self, Kind},
     outbox::Outbox,
     wire,
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, GroupId, Incarnation, Index, NodeId, Sequence, ShardId, Start, Term,
+    BootId, ClusterId, GroupId, Incarnation, Index, NodeId, RequestError, RequestKind, Sequence,
+    ShardId, Start, Term,
 };
 
 fn facts() -> Facts {
@@ -38,21 +39,22 @@ fn items() -> Vec<(&'static str, Outbound)> {
     };
     let heartbeat = |list, answer| Heartbeat { number: 300, fingerprint: 1, list, answer };
     let list = vec![(GroupId(1), Term(4)), (GroupId(48), Term(200))];
-    let commands = vec![Bytes::from_static(b"set a 1"), Bytes::new()];
+    let requests = vec![Bytes::from_static(b"set a 1"), Bytes::new()];
     let outcomes = vec![
-        Outcome::Applied(Bytes::from_static(b"OK")),
-        Outcome::NotApplied,
-        Outcome::Unknown { term: Term(5), index: Index(900) },
+        Ok(Bytes::from_static(b"OK")),
+        Err(RequestError::NotApplied),
+        Err(RequestError::Unknown { term: Term(5), index: Index(900) }),
     ];
-    let reply = |answer| Outbound::ForwardReply(ForwardReply { id: 77, answer });
-    let forward = Forward { id: 77, group: GroupId(4), kind: ForwardKind::Propose, commands };
+    let reply = |outcome| Outbound::ForwardReply(BatchReply { id: 77, outcome });
+    let (group, kind) = (GroupId(4), RequestKind::Propose);
+    let forward = RequestBatch { id: 77, group, kind, requests };
     vec![
         ("heartbeat", Outbound::Heartbeat(heartbeat(None, None))),
         ("heartbeat-list", Outbound::Heartbeat(heartbeat(Some(list), Some(answer)))),
         ("forward", Outbound::Forward(forward)),
-        ("reply-bounced", reply(ForwardAnswer::Bounced { leader: Some(NodeId(3)) })),
-        ("reply-busy", reply(ForwardAnswer::Busy)),
-        ("reply-done", reply(ForwardAnswer::Done(outcomes))),
+        ("reply-bounced", reply(BatchOutcome::Bounced)),
+        ("reply-busy", reply(BatchOutcome::Busy)),
+        ("reply-done", reply(BatchOutcome::Done(outcomes))),
     ]
 }
 

@@ -14,7 +14,7 @@ use crate::{
     codec::Malformed,
     connection::{self, Ended},
     event::Event,
-    forward::{Forward, ForwardReply},
+    forward::{BatchReply, RequestBatch},
     frame::{Decoder, Frame, HEADER_BYTES, Kind},
     handshake::{Answer, Facts, HELLO_BYTES_MAX, Hello, common_version},
     heartbeat::Heartbeat,
@@ -170,12 +170,12 @@ fn deliver<N: Net>(hub: &Hub<N>, peer: PeerShard, frame: Frame) -> Result<(), Ma
             });
         }
         Kind::Forward => {
-            emit_each(hub, Forward::decode(frame.body)?, bytes, |forward| {
+            emit_each(hub, RequestBatch::decode(frame.body)?, bytes, |forward| {
                 Event::Forward(peer, forward)
             });
         }
         Kind::ForwardReply => {
-            emit_each(hub, ForwardReply::decode(frame.body)?, bytes, |reply| {
+            emit_each(hub, BatchReply::decode(frame.body)?, bytes, |reply| {
                 Event::ForwardReply(peer, reply)
             });
         }

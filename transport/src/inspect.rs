@@ -4,7 +4,7 @@
 
 use crate::{
     codec::Malformed,
-    forward::{Forward, ForwardReply},
+    forward::{BatchReply, RequestBatch},
     frame::{Frame, Kind},
     handshake::{Answer, Hello},
     heartbeat::Heartbeat,
@@ -23,10 +23,10 @@ pub enum Content {
     Messages(Vec<Envelope>),
     /// Heartbeats.
     Heartbeats(Vec<Heartbeat>),
-    /// Client commands for the leader at the other side.
-    Forwards(Vec<Forward>),
-    /// The outcomes of such commands.
-    ForwardReplies(Vec<ForwardReply>),
+    /// Requests of clients for the leader at the other side.
+    Forwards(Vec<RequestBatch>),
+    /// The outcomes of such requests.
+    ForwardReplies(Vec<BatchReply>),
 }
 
 /// Reads the body of a frame that node `from` sends to node `to`.
@@ -37,8 +37,8 @@ pub fn content(frame: Frame, from: NodeId, to: NodeId) -> Result<Content, Malfor
         Kind::HelloAnswer => Content::HelloAnswer(Box::new(Answer::decode(body)?)),
         Kind::Messages => Content::Messages(wire::decode(body, from, to)?),
         Kind::Heartbeat => Content::Heartbeats(Heartbeat::decode(body)?),
-        Kind::Forward => Content::Forwards(Forward::decode(body)?),
-        Kind::ForwardReply => Content::ForwardReplies(ForwardReply::decode(body)?),
+        Kind::Forward => Content::Forwards(RequestBatch::decode(body)?),
+        Kind::ForwardReply => Content::ForwardReplies(BatchReply::decode(body)?),
     })
 }
 

@@ -130,23 +130,23 @@ fn encode(out: &mut Vec<u8>, item: &Outbound) {
 mod tests {
     use super::*;
     use crate::{
-        forward::{Forward, ForwardAnswer, ForwardKind, ForwardReply},
+        forward::{BatchOutcome, BatchReply, RequestBatch},
         frame::{Decoder, Frame},
     };
     use bytes::Bytes;
-    use purlin_rsm::GroupId;
+    use purlin_rsm::{GroupId, RequestKind};
 
     fn command(length: usize) -> Outbound {
-        Outbound::Forward(Forward {
+        Outbound::Forward(RequestBatch {
             id: 1,
             group: GroupId(1),
-            kind: ForwardKind::Propose,
-            commands: vec![Bytes::from(vec![7; length])],
+            kind: RequestKind::Propose,
+            requests: vec![Bytes::from(vec![7; length])],
         })
     }
 
     fn busy() -> Outbound {
-        Outbound::ForwardReply(ForwardReply { id: 1, answer: ForwardAnswer::Busy })
+        Outbound::ForwardReply(BatchReply { id: 1, outcome: BatchOutcome::Busy })
     }
 
     fn frames(bytes: &[u8]) -> Vec<Frame> {
@@ -175,7 +175,7 @@ mod tests {
         let frames = frames(&outbox.take(Sequence(5)));
         let kinds: Vec<_> = frames.iter().map(|frame| frame.kind).collect();
         assert_eq!(kinds, [Kind::Forward, Kind::ForwardReply, Kind::Forward]);
-        assert_eq!(Forward::decode(frames[0].body.clone()).unwrap().len(), 2);
+        assert_eq!(RequestBatch::decode(frames[0].body.clone()).unwrap().len(), 2);
         assert_eq!(frames[2].durable, Sequence(5));
         assert!(outbox.bytes.is_empty());
     }

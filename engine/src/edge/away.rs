@@ -1,12 +1,8 @@
 //! Batches of requests that this shard has sent elsewhere: who waits for each, and what becomes of it
 //! when its answer, or the connection it would come on, is gone.
 
-use crate::edge::{
-    desk::LaneRef,
-    request::{Outcome, RequestError},
-    ticket::BatchOrigin,
-};
-use purlin_rsm::{ShardId, Tick};
+use crate::edge::{desk::LaneRef, ticket::BatchOrigin};
+use purlin_rsm::{Outcome, RequestError, ShardId, Tick};
 use purlin_transport::PeerShard;
 use std::collections::BTreeMap;
 
@@ -88,8 +84,8 @@ impl Away {
 }
 
 /// The outcomes of a batch of `count` requests of which nothing is known.
-pub(crate) fn unknown(group: purlin_rsm::GroupId, count: usize) -> Vec<Outcome> {
-    vec![Err(RequestError::unknown(group)); count]
+pub(crate) fn unknown(count: usize) -> Vec<Outcome> {
+    vec![Err(RequestError::UNKNOWN); count]
 }
 
 #[cfg(test)]

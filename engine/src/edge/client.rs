@@ -6,14 +6,14 @@ use crate::{
     edge::{
         desk::{Connection, Desk},
         local::LocalShard,
-        request::{Completion, Kind, Outcome, Request, RequestError},
+        request::{Completion, Request},
     },
     runtime::Runtime,
     wake::Wake,
 };
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
-use purlin_rsm::GroupId;
+use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind};
 use std::{
     collections::BTreeMap,
     future::Future,
@@ -140,7 +140,7 @@ pub(crate) struct ForeignDesk {
     /// waits for the first answer.
     proposals: Rc<Connection>,
     queries: Rc<Connection>,
-    waiting: BTreeMap<u64, (GroupId, Arc<Slot>)>,
+    waiting: BTreeMap<u64, Arc<Slot>>,
     newest: u64,
     completions: Vec<Completion>,
 }
@@ -176,10 +176,10 @@ impl ForeignDesk {
 
     fn submit(&mut self, group: GroupId, request: Request, answer: Arc<Slot>) {
         self.newest += 1;
-        self.waiting.insert(self.newest, (group, answer));
+        self.waiting.insert(self.newest, answer);
         match request.kind() {
-            Kind::Propose => self.proposals.submit(group, request, self.newest),
-            Kind::Query => self.queries.submit(group, request, self.newest),
+            RequestKind::Propose => self.proposals.submit(group, request, self.newest),
+            RequestKind::Query => self.queries.submit(group, request, self.newest),
         }
     }
 
@@ -191,7 +191,7 @@ impl ForeignDesk {
         self.proposals.take_completions(&mut self.completions);
         self.queries.take_completions(&mut self.completions);
         for Completion { tag, outcome } in self.completions.drain(..) {
-            if let Some((_, answer)) = self.waiting.remove(&tag) {
+            if let Some(answer) = self.waiting.remove(&tag) {
                 answer.fill(outcome);
             }
         }
@@ -201,8 +201,8 @@ impl ForeignDesk {
 impl Drop for ForeignDesk {
     /// A shard that ends by a bug answers nothing more.
     fn drop(&mut self) {
-        for (group, answer) in self.waiting.values() {
-            answer.fill(Err(RequestError::unknown(*group)));
+        for answer in self.waiting.values() {
+            answer.fill(Err(RequestError::UNKNOWN));
         }
     }
 }
@@ -267,7 +267,7 @@ impl<R: Runtime> Client<R> {
 
     fn request(&self, group: GroupId, request: Request) -> Answer {
         let slot = Arc::<Slot>::default();
-        let answer = Answer { group, slot: slot.clone() };
+        let answer = Answer { slot: slot.clone() };
         let bytes = request.data().len();
         if bytes > self.max_command {
             slot.fill(Err(RequestError::TooLarge { bytes, limit: self.max_command }));
@@ -288,7 +288,6 @@ impl<R: Runtime> Client<R> {
 /// comes. Dropping it takes nothing back.
 #[must_use = "an answer says whether the request was applied"]
 pub struct Answer {
-    group: GroupId,
     slot: Arc<Slot>,
 }
 
@@ -302,7 +301,7 @@ impl Answer {
         let waited =
             self.slot.filled.wait_timeout_while(state, timeout, |state| state.outcome.is_none());
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.outcome.take().unwrap_or(Err(RequestError::unknown(self.group)))
+        state.outcome.take().unwrap_or(Err(RequestError::UNKNOWN))
     }
 }
 

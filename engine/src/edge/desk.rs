@@ -8,11 +8,11 @@ use crate::{
     config::IntakeOptions,
     edge::{
         lane::{Lane, Pending},
-        request::{Completion, Kind, Outcome, Request, RequestError},
+        request::{Completion, Request},
     },
     wake::Wake,
 };
-use purlin_rsm::{GroupId, Tick};
+use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind, Tick};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -238,10 +238,10 @@ impl Connection {
         for pending in pendings {
             match outcomes.next() {
                 Some(outcome) => self.finish(&pending, outcome),
-                None if is_answered && pending.request.kind() == Kind::Query => {
+                None if is_answered && pending.request.kind() == RequestKind::Query => {
                     left_out.push(pending)
                 }
-                None => self.finish(&pending, Err(RequestError::unknown(group))),
+                None => self.finish(&pending, Err(RequestError::UNKNOWN)),
             }
         }
         self.with_lane(group, |lane| lane.put_back(left_out));
@@ -273,7 +273,7 @@ impl Connection {
             let Some(expired) = self.with_lane(group, |lane| lane.expire(limit)) else { continue };
             for pending in expired.sent {
                 purlin_rsm::sometimes!("request in doubt ended by its deadline");
-                self.finish(&pending, Err(RequestError::unknown(group)));
+                self.finish(&pending, Err(RequestError::UNKNOWN));
             }
             for pending in expired.unsent {
                 purlin_rsm::sometimes!("request without a leader ended by its deadline");
@@ -287,12 +287,12 @@ impl Connection {
 
     /// Ends everything.
     fn drain(&self) {
-        for (group, lane) in self.lanes.borrow_mut().iter_mut() {
+        for lane in self.lanes.borrow_mut().values_mut() {
             let expired = lane.drain();
             expired
                 .sent
                 .iter()
-                .for_each(|pending| self.finish(pending, Err(RequestError::unknown(*group))));
+                .for_each(|pending| self.finish(pending, Err(RequestError::UNKNOWN)));
             expired
                 .unsent
                 .iter()
@@ -348,7 +348,7 @@ mod tests {
         let mut completions = Vec::new();
         connection.take_completions(&mut completions);
         let expected = [
-            Completion { tag: 0, outcome: Err(RequestError::unknown(group)) },
+            Completion { tag: 0, outcome: Err(RequestError::UNKNOWN) },
             Completion { tag: 1, outcome: outcomes[1].clone() },
             Completion { tag: 2, outcome: outcomes[2].clone() },
         ];
@@ -373,7 +373,7 @@ mod tests {
         let mut completions = Vec::new();
         connection.take_completions(&mut completions);
         let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
-        let unknown = Err(RequestError::unknown(group));
+        let unknown = Err(RequestError::UNKNOWN);
         let expected = [Ok(Bytes::from_static(b"0")), unknown.clone(), unknown.clone(), unknown];
         assert_eq!(outcomes, expected);
         assert_eq!(desk.requests(), 0);

@@ -7,8 +7,8 @@
 //! taken or bounced whole; what bounced was never appended, and goes out again before anything
 //! younger. What was once taken is never sent again by us: it ends applied, not applied or unknown.
 
-use crate::edge::request::{Kind, Request};
-use purlin_rsm::Tick;
+use crate::edge::request::Request;
+use purlin_rsm::{RequestKind, Tick};
 use std::collections::VecDeque;
 
 /// The requests of one connection to one group.
@@ -92,7 +92,7 @@ impl Lane {
         batch: u64,
         count_max: usize,
         bytes_max: usize,
-    ) -> Option<(Kind, Vec<Pending>)> {
+    ) -> Option<(RequestKind, Vec<Pending>)> {
         if !self.sent.is_empty() {
             return None;
         }
@@ -123,7 +123,10 @@ impl Lane {
     /// again.
     pub(crate) fn put_back(&mut self, queries: Vec<Pending>) {
         for pending in queries.into_iter().rev() {
-            assert!(pending.request.kind() == Kind::Query, "{pending:?} may have been applied");
+            assert!(
+                pending.request.kind() == RequestKind::Query,
+                "{pending:?} may have been applied"
+            );
             self.queue.push_front(pending);
         }
     }
@@ -170,7 +173,7 @@ mod tests {
     fn lane(kinds: &str) -> Lane {
         let mut lane = Lane::default();
         for (tag, kind) in kinds.chars().enumerate() {
-            let kind = if kind == 'w' { Kind::Propose } else { Kind::Query };
+            let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
             let request = Request::new(kind, Bytes::from_static(b"x"));
             lane.push(Pending { tag: tag as u64, request, since: Tick(tag as u64) });
         }

@@ -3,13 +3,13 @@
 use crate::{
     edge::{
         desk::{Connection, Desk},
-        request::{Outcome, Request},
+        request::Request,
     },
     node::board::Board,
     runtime::Runtime,
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupId, NodeId, ShardId};
+use purlin_rsm::{GroupId, NodeId, Outcome, ShardId};
 use std::{rc::Rc, sync::Arc};
 
 /// See the module. A clone is another handle.

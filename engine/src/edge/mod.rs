@@ -7,6 +7,5 @@ pub(crate) mod local;
 pub(crate) mod request;
 
 pub(crate) mod away;
-pub(crate) mod batch;
 pub(crate) mod requests;
 pub(crate) mod ticket;

@@ -128,12 +128,9 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{
-        request::Kind,
-        ticket::{BatchOrigin, Ticket},
-    };
+    use crate::edge::ticket::{BatchOrigin, Ticket};
     use bytes::Bytes;
-    use purlin_rsm::GroupId;
+    use purlin_rsm::{GroupId, RequestKind};
 
     /// B36: the requests of batches that are answered make room.
     #[test]
@@ -141,7 +138,7 @@ mod tests {
         let mut taken = Taken { batches: Vec::new(), requests: 0, requests_max: 2 };
         for _ in 0..3 {
             assert!(taken.has_room(2));
-            let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(1), 7), Kind::Query, 2);
+            let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(1), 7), RequestKind::Query, 2);
             taken.push(2, batch.clone());
             assert!(!taken.has_room(1));
             for position in 0..2 {

@@ -1,12 +1,8 @@
 //! A request that a group has taken, and who waits for its outcome.
 
-use crate::edge::{
-    desk::Connection,
-    lane::Pending,
-    request::{Kind, Outcome, RequestError},
-};
+use crate::edge::{desk::Connection, lane::Pending};
 use bytes::Bytes;
-use purlin_rsm::{GroupId, ShardId};
+use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind, ShardId};
 use purlin_transport::PeerShard;
 use std::{
     cell::{Cell, RefCell},
@@ -63,7 +59,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.finish(Err(RequestError::unknown(self.group)));
+        self.finish(Err(RequestError::UNKNOWN));
     }
 }
 
@@ -90,7 +86,7 @@ const FIRST_BYTES_MAX: usize = 12 << 20;
 /// ask for them again: they have all the room that the first leaves in a frame.
 pub(crate) struct TakenBatch {
     pub(crate) origin: BatchOrigin,
-    kind: Kind,
+    kind: RequestKind,
     /// Bytes of the outcomes behind the first.
     bytes: Cell<usize>,
     /// How many outcomes the answer has at most.
@@ -101,7 +97,7 @@ pub(crate) struct TakenBatch {
 }
 
 impl TakenBatch {
-    pub(crate) fn new(origin: BatchOrigin, kind: Kind, count: usize) -> Rc<Self> {
+    pub(crate) fn new(origin: BatchOrigin, kind: RequestKind, count: usize) -> Rc<Self> {
         Rc::new(Self {
             origin,
             kind,
@@ -124,8 +120,8 @@ impl TakenBatch {
 
     fn rest_bytes_max(&self) -> usize {
         let first = match self.outcomes.borrow().first() {
-            Some(Some(Ok(first))) if self.kind == Kind::Propose => first.len(),
-            Some(Some(Err(_))) if self.kind == Kind::Propose => 0,
+            Some(Some(Ok(first))) if self.kind == RequestKind::Propose => first.len(),
+            Some(Some(Err(_))) if self.kind == RequestKind::Propose => 0,
             // It may still come, or the rest can be asked for again.
             _ => FIRST_BYTES_MAX,
         };
@@ -137,7 +133,7 @@ impl TakenBatch {
         if position == 0 {
             if bytes > FIRST_BYTES_MAX && matches!(self.origin, BatchOrigin::Peer(..)) {
                 // The lane that waits at the origin names its group.
-                outcome = Err(RequestError::unknown(GroupId(0)));
+                outcome = Err(RequestError::UNKNOWN);
             }
         } else if self.bytes.get() + bytes > self.rest_bytes_max() {
             self.answered.set(self.answered.get().min(position));
@@ -165,10 +161,10 @@ mod tests {
     }
 
     fn answer(origin: BatchOrigin, outcomes: &[Outcome]) -> Vec<Outcome> {
-        answer_to(origin, Kind::Query, outcomes)
+        answer_to(origin, RequestKind::Query, outcomes)
     }
 
-    fn answer_to(origin: BatchOrigin, kind: Kind, outcomes: &[Outcome]) -> Vec<Outcome> {
+    fn answer_to(origin: BatchOrigin, kind: RequestKind, outcomes: &[Outcome]) -> Vec<Outcome> {
         let batch = TakenBatch::new(origin, kind, outcomes.len());
         for (position, outcome) in outcomes.iter().enumerate() {
             batch.set(position, outcome.clone());
@@ -189,10 +185,10 @@ mod tests {
     fn outcomes_of_proposals_have_the_room_that_the_first_leaves() {
         let outcomes =
             [zeros(FIRST_BYTES_MAX / 2), zeros(REST_BYTES_MAX), zeros(FIRST_BYTES_MAX / 2)];
-        assert_eq!(answer_to(PEER, Kind::Propose, &outcomes), outcomes);
-        assert_eq!(answer_to(PEER, Kind::Query, &outcomes), outcomes[..2]);
+        assert_eq!(answer_to(PEER, RequestKind::Propose, &outcomes), outcomes);
+        assert_eq!(answer_to(PEER, RequestKind::Query, &outcomes), outcomes[..2]);
         let long = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX), zeros(1)];
-        assert_eq!(answer_to(PEER, Kind::Propose, &long), long[..2]);
+        assert_eq!(answer_to(PEER, RequestKind::Propose, &long), long[..2]);
     }
 
     #[test]
@@ -200,7 +196,7 @@ mod tests {
         let fits = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX)];
         assert_eq!(answer(PEER, &fits), fits);
         let long = [zeros(FIRST_BYTES_MAX + 1), zeros(1)];
-        assert_eq!(answer(PEER, &long), [Err(RequestError::unknown(GroupId(0))), zeros(1)]);
+        assert_eq!(answer(PEER, &long), [Err(RequestError::UNKNOWN), zeros(1)]);
         assert_eq!(answer(SHARD, &long), long);
     }
 }

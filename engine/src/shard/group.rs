@@ -1,13 +1,10 @@
 //! One group on this shard: its replica, its state machine, and the requests it has taken.
 
-use crate::edge::{
-    request::{Kind, RequestError},
-    ticket::Ticket,
-};
+use crate::edge::ticket::Ticket;
 use bytes::Bytes;
 use purlin_rsm::{
-    ApplyContext, Command, Entry, EntryId, GroupId, Index, NodeId, Payload, StateMachine, Term,
-    Tick,
+    ApplyContext, Command, Entry, EntryId, GroupId, Index, NodeId, Payload, RequestError,
+    RequestKind, StateMachine, Term, Tick,
     raft::{ConfirmedRead, Raft, RoleKind},
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -92,13 +89,13 @@ impl Group {
     }
 
     /// Takes a request; this replica must lead.
-    pub(crate) fn take(&mut self, now: Tick, kind: Kind, data: Bytes, ticket: Ticket) {
+    pub(crate) fn take(&mut self, now: Tick, kind: RequestKind, data: Bytes, ticket: Ticket) {
         match kind {
-            Kind::Propose => match self.raft.propose(data) {
+            RequestKind::Propose => match self.raft.propose(data) {
                 Ok(id) => self.proposals.push(id, now, ticket),
                 Err(_) => ticket.end(Err(RequestError::NotApplied)),
             },
-            Kind::Query => {
+            RequestKind::Query => {
                 self.queries.newest += 1;
                 match self.raft.read(self.queries.newest) {
                     Ok(()) => {
@@ -193,13 +190,12 @@ impl Group {
 
     /// Gives up requests that came before `limit`: proposals are in doubt, queries have no effect.
     pub(crate) fn expire(&mut self, limit: Tick) {
-        let group = self.id;
         // The order of the log need not be that of their coming.
         for (id, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
             if since < limit {
                 let (term, index) = (id.term, id.index);
                 purlin_rsm::sometimes!("proposal in doubt at its deadline");
-                ticket.end(Err(RequestError::Unknown { group, term, index }));
+                ticket.end(Err(RequestError::Unknown { term, index }));
             } else {
                 self.proposals.waiting.push_back((id, since, ticket));
             }
@@ -300,9 +296,9 @@ pub(crate) mod tests {
     }
 
     fn propose(group: &mut Group, now: Tick) -> Rc<TakenBatch> {
-        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), Kind::Propose, 1);
+        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), RequestKind::Propose, 1);
         let ticket = Ticket::batch(&batch, group.id, 0);
-        group.take(now, Kind::Propose, Bytes::from_static(b"+1"), ticket);
+        group.take(now, RequestKind::Propose, Bytes::from_static(b"+1"), ticket);
         settle(group, now);
         batch
     }
@@ -326,7 +322,7 @@ pub(crate) mod tests {
         let mut group = fresh();
         let asked = Rc::new(Cell::new(0));
         group.machine = Box::new(Wordy(asked.clone()));
-        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), Kind::Query, 100);
+        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), RequestKind::Query, 100);
         for position in 0..100 {
             let ticket = Ticket::batch(&batch, group.id, position);
             let query = Query { data: Bytes::new(), since: NOW, ticket };

@@ -207,7 +207,7 @@ impl<R: Runtime> Shard<R> {
         for (from, item) in self.mesh.take() {
             match item {
                 MeshItem::Batch(batch) => self.on_shard_batch(now, from, batch),
-                MeshItem::Answer { batch, answer } => self.on_shard_answer(from, batch, answer),
+                MeshItem::Reply(reply) => self.on_shard_reply(from, reply),
                 MeshItem::Met(identity) => {
                     self.meeting.adopt(identity);
                     self.act();

@@ -40,7 +40,7 @@ pub(super) fn request_error(group: GroupId, error: &RequestError) -> String {
         RequestError::NotApplied => format!(
             "TRYAGAIN the leader of group {group} changed before it took the command; not applied"
         ),
-        RequestError::Unknown { group, term, index } => format!(
+        RequestError::Unknown { term, index } => format!(
             "UNKNOWN outcome: leadership changed or time ran out while the command was under way; \
              it may be applied (group {group}, index {index}, term {term})"
         ),
@@ -52,7 +52,7 @@ pub(super) fn request_error(group: GroupId, error: &RequestError) -> String {
             "TRYAGAIN the disk of the leader of group {group} is full; not applied, it takes \
              writes again when there is room"
         ),
-        RequestError::NoSuchGroup(group) => format!(
+        RequestError::NoSuchGroup => format!(
             "ERR there is no group {group}; not applied, the nodes' configurations may differ"
         ),
         RequestError::Stopping => {

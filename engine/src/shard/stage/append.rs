@@ -1,13 +1,13 @@
 //! Stage 3: one batch for the writes of all groups to the WAL, and its durability back to them.
 
 use crate::{
-    edge::request::RequestError,
     error::{Error, ErrorKind},
     shard::groups::Groups,
     wake::Wake,
 };
 use purlin_rsm::{
-    Entry, GroupId, Incarnation, NodeId, PeerMemory, Sequence, ShardId, Tick, WriteId, raft::Append,
+    Entry, GroupId, Incarnation, NodeId, PeerMemory, RequestError, Sequence, ShardId, Tick,
+    WriteId, raft::Append,
 };
 use purlin_storage::{Batch, Disk, SubmitError, Wal};
 use std::{

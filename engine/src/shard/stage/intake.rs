@@ -5,10 +5,8 @@ use crate::{
     config::placement,
     edge::{
         away::{self, Destination, Waiting},
-        batch::{AwayBatch, BatchAnswer},
         desk::LaneRef,
         lane::Pending,
-        request::{Kind, Outcome, RequestError},
         ticket::{BatchOrigin, TakenBatch, Ticket},
     },
     mesh::MeshItem,
@@ -16,9 +14,9 @@ use crate::{
     shard::{Shard, fetcher::Fetched},
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupId, NodeId, Tick};
+use purlin_rsm::{GroupId, NodeId, RequestError, RequestKind, Tick};
 use purlin_storage::StorageError;
-use purlin_transport::{Forward, ForwardKind, ForwardReply, Outbound, PeerShard};
+use purlin_transport::{BatchOutcome, BatchReply, Outbound, PeerShard, RequestBatch};
 
 /// Requests in one batch that is sent elsewhere, and their bytes; a longer one travels alone.
 const AWAY_COUNT_MAX: usize = 1024;
@@ -95,20 +93,20 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Gives a request to its group, whose leader is here.
-    fn take(&mut self, now: Tick, id: GroupId, kind: Kind, data: Bytes, ticket: Ticket) {
+    fn take(&mut self, now: Tick, id: GroupId, kind: RequestKind, data: Bytes, ticket: Ticket) {
         let (bytes, limit) = (data.len(), self.requests.desk.max_command());
         if bytes > limit {
             // The nodes of a cluster have the same limit; a batch of a peer may hold anything.
             return ticket.end(Err(RequestError::TooLarge { bytes, limit }));
         }
-        if kind == Kind::Propose
+        if kind == RequestKind::Propose
             && let Some(refusal) = self.append.refusal()
         {
             return ticket.end(Err(refusal));
         }
         match self.groups.get_mut(id) {
             Some(group) => group.take(now, kind, data, ticket),
-            None => ticket.end(Err(RequestError::NoSuchGroup(id))),
+            None => ticket.end(Err(RequestError::NoSuchGroup)),
         }
     }
 
@@ -120,7 +118,7 @@ impl<R: Runtime> Shard<R> {
         // Something is on its way already; the lane goes on when that has ended.
         let Some(Some((kind, pendings))) = batch else { return };
         let requests = pendings.iter().map(|pending| pending.request.data().clone()).collect();
-        if self.send_away(to, AwayBatch { id, group, kind, requests }) {
+        if self.send_away(to, RequestBatch { id, group, kind, requests }) {
             purlin_rsm::sometimes!(matches!(to, Destination::Peer(_)), "forwarded to the leader");
             self.requests.away.sent(now, id, to, Waiting::Lane(lane));
         } else {
@@ -135,24 +133,16 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Sends a batch. Whether it found a way.
-    fn send_away(&mut self, to: Destination, batch: AwayBatch) -> bool {
+    fn send_away(&mut self, to: Destination, batch: RequestBatch) -> bool {
         match to {
             Destination::Shard(shard) => self.mesh.try_send(shard, MeshItem::Batch(batch)).is_ok(),
-            Destination::Peer(pair) => {
-                let kind = match batch.kind {
-                    Kind::Propose => ForwardKind::Propose,
-                    Kind::Query => ForwardKind::Query,
-                };
-                let forward =
-                    Forward { id: batch.id, group: batch.group, kind, commands: batch.requests };
-                self.exchanger.send(pair, Outbound::Forward(forward)).is_ok()
-            }
+            Destination::Peer(pair) => self.exchanger.send(pair, Outbound::Forward(batch)).is_ok(),
         }
     }
 
     fn dispatch_nowhere(&mut self, (connection, id): &LaneRef) {
         while let Some(Some(pending)) = connection.with_lane(*id, |lane| lane.send_here()) {
-            connection.end(*id, pending.tag, Err(RequestError::NoSuchGroup(*id)));
+            connection.end(*id, pending.tag, Err(RequestError::NoSuchGroup));
         }
     }
 
@@ -162,45 +152,39 @@ impl<R: Runtime> Shard<R> {
         &mut self,
         now: Tick,
         from: purlin_rsm::ShardId,
-        batch: AwayBatch,
+        batch: RequestBatch,
     ) {
         let origin = BatchOrigin::Shard(from, batch.id);
         match self.way(batch.group) {
             Way::Here => self.take_batch(now, origin, batch),
             Way::Away(to @ Destination::Peer(_)) => {
                 let (id, count) = (self.requests.away.next(), batch.requests.len());
-                if self.send_away(to, AwayBatch { id, ..batch }) {
+                if self.send_away(to, RequestBatch { id, ..batch }) {
                     purlin_rsm::sometimes!("batch of another shard passed on");
                     self.requests.away.sent(now, id, to, Waiting::Shard(origin, count));
                 } else {
-                    self.answer_batch(origin, BatchAnswer::Bounced);
+                    self.answer_batch(origin, BatchOutcome::Bounced);
                 }
             }
             Way::Away(Destination::Shard(_)) | Way::Nowhere | Way::NoGroup => {
-                self.answer_batch(origin, BatchAnswer::Bounced);
+                self.answer_batch(origin, BatchOutcome::Bounced);
             }
         }
     }
 
-    /// A batch from another node. Who does not lead bounces it and never passes it on (safety E1).
-    pub(crate) fn on_forward(&mut self, now: Tick, from: PeerShard, forward: Forward) {
-        let Forward { id, group, kind, commands } = forward;
-        let origin = BatchOrigin::Peer(from, id);
-        let kind = match kind {
-            ForwardKind::Propose => Kind::Propose,
-            ForwardKind::Query => Kind::Query,
-        };
-        match self.way(group) {
-            Way::Here => {
-                self.take_batch(now, origin, AwayBatch { id, group, kind, requests: commands })
-            }
-            _ => self.answer_batch(origin, BatchAnswer::Bounced),
+    /// A batch from another node. A shard that does not lead the group bounces it and never passes it on
+    /// (safety E1).
+    pub(crate) fn on_forward(&mut self, now: Tick, from: PeerShard, batch: RequestBatch) {
+        let origin = BatchOrigin::Peer(from, batch.id);
+        match self.way(batch.group) {
+            Way::Here => self.take_batch(now, origin, batch),
+            _ => self.answer_batch(origin, BatchOutcome::Bounced),
         }
     }
 
-    fn take_batch(&mut self, now: Tick, origin: BatchOrigin, batch: AwayBatch) {
+    fn take_batch(&mut self, now: Tick, origin: BatchOrigin, batch: RequestBatch) {
         if !self.requests.taken.has_room(batch.requests.len()) {
-            return self.answer_batch(origin, BatchAnswer::Busy);
+            return self.answer_batch(origin, BatchOutcome::Busy);
         }
         let taken = TakenBatch::new(origin, batch.kind, batch.requests.len());
         self.requests.taken.push(batch.requests.len(), taken.clone());
@@ -211,42 +195,27 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// An answer to a batch that was sent to another shard of this node.
-    pub(crate) fn on_shard_answer(
-        &mut self,
-        from: purlin_rsm::ShardId,
-        batch: u64,
-        answer: BatchAnswer,
-    ) {
-        if let Some(waiting) = self.requests.away.answered(batch, Destination::Shard(from)) {
-            self.answered(batch, waiting, answer);
+    pub(crate) fn on_shard_reply(&mut self, from: purlin_rsm::ShardId, reply: BatchReply) {
+        if let Some(waiting) = self.requests.away.answered(reply.id, Destination::Shard(from)) {
+            self.answered(waiting, reply);
         }
     }
 
     /// An answer to a batch that was sent to another node.
-    pub(crate) fn on_forward_reply(&mut self, from: PeerShard, reply: ForwardReply) {
-        let Some(waiting) = self.requests.away.answered(reply.id, Destination::Peer(from)) else {
-            return;
-        };
-        let group = match &waiting {
-            Waiting::Lane((_, group)) => *group,
-            // The lane that waits at that shard puts in its own.
-            Waiting::Shard(..) => GroupId(0),
-        };
-        self.answered(reply.id, waiting, BatchAnswer::from_wire(reply.answer, group));
+    pub(crate) fn on_forward_reply(&mut self, from: PeerShard, reply: BatchReply) {
+        if let Some(waiting) = self.requests.away.answered(reply.id, Destination::Peer(from)) {
+            self.answered(waiting, reply);
+        }
     }
 
-    fn answered(&mut self, batch: u64, waiting: Waiting, answer: BatchAnswer) {
+    fn answered(&mut self, waiting: Waiting, BatchReply { id, outcome }: BatchReply) {
         match waiting {
-            Waiting::Shard(origin, _) => self.answer_batch(origin, answer),
-            Waiting::Lane((connection, group)) => match answer {
-                BatchAnswer::Done(outcomes) => {
-                    let outcomes =
-                        outcomes.into_iter().map(|outcome| name_group(outcome, group)).collect();
-                    connection.end_batch(group, batch, outcomes);
-                }
-                BatchAnswer::Bounced | BatchAnswer::Busy => {
+            Waiting::Shard(origin, _) => self.answer_batch(origin, outcome),
+            Waiting::Lane((connection, group)) => match outcome {
+                BatchOutcome::Done(outcomes) => connection.end_batch(group, id, outcomes),
+                BatchOutcome::Bounced | BatchOutcome::Busy => {
                     purlin_rsm::sometimes!("batch bounced by who does not lead");
-                    connection.with_lane(group, |lane| lane.bounce(batch));
+                    connection.with_lane(group, |lane| lane.bounce(id));
                     self.requests.parked.push((connection, group));
                 }
             },
@@ -258,7 +227,7 @@ impl<R: Runtime> Shard<R> {
         for (batch, waiting) in self.requests.away.lost(peer) {
             match waiting {
                 Waiting::Shard(origin, count) => {
-                    self.answer_batch(origin, BatchAnswer::Done(away::unknown(GroupId(0), count)));
+                    self.answer_batch(origin, BatchOutcome::Done(away::unknown(count)));
                 }
                 Waiting::Lane((connection, group)) => {
                     purlin_rsm::sometimes!("batch in doubt, its connection is lost");
@@ -279,15 +248,5 @@ impl<R: Runtime> Shard<R> {
             }
         }
         Ok(())
-    }
-}
-
-/// An outcome that came from elsewhere names the group of the lane that waits for it.
-fn name_group(outcome: Outcome, group: GroupId) -> Outcome {
-    match outcome {
-        Err(RequestError::Unknown { term, index, .. }) => {
-            Err(RequestError::Unknown { group, term, index })
-        }
-        outcome => outcome,
     }
 }

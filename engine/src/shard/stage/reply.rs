@@ -2,7 +2,6 @@
 
 use crate::{
     edge::{
-        batch::BatchAnswer,
         requests::{Answer, AnswerTo},
         ticket::BatchOrigin,
     },
@@ -10,7 +9,9 @@ use crate::{
     runtime::Runtime,
     shard::Shard,
 };
-use purlin_transport::{ForwardReply, Outbound};
+use bytes::Bytes;
+use purlin_rsm::Outcome;
+use purlin_transport::{BatchOutcome, BatchReply, Outbound};
 
 impl<R: Runtime> Shard<R> {
     /// Sends the outcomes of batches that are complete, and wakes the callers on this core, each once.
@@ -19,22 +20,21 @@ impl<R: Runtime> Shard<R> {
             self.send_answer(answer);
         }
         for batch in self.requests.taken.take_complete() {
-            self.answer_batch(batch.origin, BatchAnswer::Done(batch.take_outcomes()));
+            self.answer_batch(batch.origin, BatchOutcome::Done(batch.take_outcomes()));
         }
         self.requests.foreign.answer();
         self.requests.desk.notify_answered();
     }
 
     /// Answers a batch from elsewhere.
-    pub(crate) fn answer_batch(&mut self, origin: BatchOrigin, answer: BatchAnswer) {
-        let (since, bytes) = (self.requests.desk.now(), answer.bytes());
+    pub(crate) fn answer_batch(&mut self, origin: BatchOrigin, outcome: BatchOutcome) {
+        let (since, bytes) = (self.requests.desk.now(), bytes(&outcome));
         let to = match origin {
-            BatchOrigin::Shard(shard, batch) => {
-                AnswerTo::Shard(shard, MeshItem::Answer { batch, answer })
+            BatchOrigin::Shard(shard, id) => {
+                AnswerTo::Shard(shard, MeshItem::Reply(BatchReply { id, outcome }))
             }
             BatchOrigin::Peer(pair, id) => {
-                let reply = ForwardReply { id, answer: answer.into() };
-                AnswerTo::Peer(pair, Outbound::ForwardReply(reply))
+                AnswerTo::Peer(pair, Outbound::ForwardReply(BatchReply { id, outcome }))
             }
         };
         self.send_answer(Answer { since, bytes, to });
@@ -58,4 +58,14 @@ impl<R: Runtime> Shard<R> {
             self.requests.late.push(Answer { since, bytes, to });
         }
     }
+}
+
+/// What an outcome takes beside its result, about.
+const OUTCOME_OVERHEAD: usize = 32;
+
+/// About how much memory what became of a batch takes.
+fn bytes(outcome: &BatchOutcome) -> usize {
+    let BatchOutcome::Done(outcomes) = outcome else { return OUTCOME_OVERHEAD };
+    let bytes = |outcome: &Outcome| OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, Bytes::len);
+    outcomes.iter().map(bytes).sum()
 }
