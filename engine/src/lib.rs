@@ -96,6 +96,8 @@ mod edge;
 mod node;
 mod shard;
 
+mod control;
+
 mod config;
 mod error;
 mod mesh;
@@ -106,17 +108,24 @@ pub use config::{
     ClusterConfig, DurableBy, IntakeOptions, Member, NodeConfig, RaftOptions, WalOptions,
     first_leader, group_of_slot, placement,
 };
+pub use control::histogram::Histogram;
+pub use control::status::{
+    GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, ShardState, ShardStatus,
+    WalStatus,
+};
 pub use edge::client::{Answer, Client};
 pub use edge::desk::Connection;
 pub use edge::local::LocalShard;
 pub use edge::request::{Completion, Request};
 pub use error::{Error, ErrorKind};
 pub use mesh::MeshMessage;
-pub use node::board::{Board, GroupStatus};
+pub use node::board::{Board, BoardEntry};
 pub use node::host::{Host, HostBuilder, init, recorded_shards};
 pub use node::setup::{MachineFactory, ShardSetup, Shared, init as init_on};
 pub use purlin_rsm::*;
-pub use purlin_storage::{Block, Disk, Durability, File};
-pub use purlin_transport::{Listener, Net, Reader, Writer};
+pub use purlin_storage::{Block, Disk, Durability, File, WalStats};
+pub use purlin_transport::{
+    Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Writer,
+};
 pub use runtime::{Mesh, Runtime};
 pub use shard::Shard;

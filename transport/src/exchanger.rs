@@ -18,6 +18,7 @@ use crate::{
     peer::Peer,
     peer_shard::PeerShard,
     peers::PeerBook,
+    status::PeerStatus,
 };
 use purlin_rsm::{Incarnation, NodeId, PeerMemory, Sequence, ShardId};
 use std::{cell::RefCell, io, rc::Rc};
@@ -145,6 +146,11 @@ impl<N: Net> Exchanger<N> {
     /// Whether there is a connection on which the peer writes to us.
     pub fn is_inbound_up(&self, peer: PeerShard) -> bool {
         self.hub.arrivals.is_connected(peer)
+    }
+
+    /// How the peers' shards stand. Replaces what is in `into`.
+    pub fn status(&self, into: &mut Vec<PeerStatus>) {
+        self.hub.status(into);
     }
 
     /// What is newly remembered of the peers, to be written into the WAL: lazily, but a fence soon.

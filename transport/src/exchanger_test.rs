@@ -10,6 +10,7 @@ use crate::{
     net::{Reader, Writer},
     outbox::Outbox,
     refusal::{GoneBack, Refusal},
+    status::LinkStatus,
 };
 use bytes::Bytes;
 use purlin_rsm::{
@@ -231,6 +232,46 @@ fn two_nodes_connect_in_both_directions_and_know_each_other() {
     assert!(matches!(&up[..], [Event::InboundUp(theirs)] if theirs.pair() == at(1)), "{up:?}");
     assert_eq!(world.connected(at(1), at(2)), (true, false));
     assert_eq!(world.nodes[&at(2)].take_memories()[0].boot, BootId(100));
+}
+
+#[test]
+fn the_status_tells_of_each_peer_whether_it_is_connected_and_why_not() {
+    let mut world = World::pair();
+    world.want(1, 3);
+    world.beat(3);
+    let mut peers = Vec::new();
+    world.nodes[&at(1)].status(&mut peers);
+    world.nodes[&at(1)].status(&mut peers);
+    let [two, three] = &peers[..] else { panic!("{peers:?}") };
+    assert_eq!((two.peer, two.address.as_deref()), (at(2), Some("host:2000")));
+    let up = LinkStatus { is_up: true, ended: None };
+    assert_eq!((&two.outbound, &two.inbound), (&up, &up));
+    assert_eq!(two.silent_beats, Some(3));
+    assert_eq!(two.facts.as_ref().map(|facts| facts.pair()), Some(at(2)));
+    assert_eq!((three.peer, three.outbound.is_up, three.inbound.is_up), (at(3), false, false));
+    assert!(three.outbound.ended.is_some(), "nobody listens there: {three:?}");
+    assert_eq!((three.silent_beats, &three.facts), (None, &None));
+
+    world.nodes[&at(2)].stop();
+    world.run();
+    world.nodes[&at(1)].status(&mut peers);
+    assert!(!peers[0].outbound.is_up && !peers[0].inbound.is_up, "{peers:?}");
+    assert!(peers[0].facts.is_some(), "what it told is still known");
+}
+
+/// What shards told of that their node has no more is forgotten.
+#[test]
+fn the_status_has_no_more_shards_of_a_node_than_it_says() {
+    let world = World::pair();
+    let exchanger = &world.nodes[&at(1)];
+    let second = PeerShard::new(NodeId(2), ShardId(1));
+    exchanger.hub.note_told(&facts(second, 2));
+    let mut peers = Vec::new();
+    exchanger.status(&mut peers);
+    assert_eq!(peers.iter().map(|peer| peer.peer).collect::<Vec<_>>(), [at(2), second]);
+    exchanger.hub.note_told(&facts(at(2), 1));
+    exchanger.status(&mut peers);
+    assert_eq!(peers.iter().map(|peer| peer.peer).collect::<Vec<_>>(), [at(2)]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     handshake::Facts,
     inbox::Inbox,
-    journal::{Direction, Journal},
+    journal::{self, Direction, Journal},
     net::Net,
     outbox::Outbox,
     peer::{Peer, Want},
@@ -27,6 +27,7 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
 };
 
 /// A task of the exchanger, to be run by the engine until it ends.
@@ -50,6 +51,8 @@ pub(crate) struct Hub<N: Net> {
     pub(crate) inbox: RefCell<Inbox>,
     drivers: RefCell<Vec<Driver>>,
     pub(crate) journal: RefCell<Journal>,
+    /// What each admitted peer last told of itself.
+    pub(crate) told: RefCell<BTreeMap<PeerShard, Arc<Facts>>>,
     /// What our WAL has made durable, as of the last flush (safety I4).
     pub(crate) durable: Cell<Sequence>,
     /// The number of beats so far.
@@ -79,6 +82,7 @@ impl<N: Net> Hub<N> {
             arrivals: Arrivals::default(),
             drivers: RefCell::default(),
             journal: RefCell::default(),
+            told: RefCell::default(),
             durable: Cell::new(Sequence(0)),
             beats: Cell::new(0),
         }
@@ -139,11 +143,21 @@ impl<N: Net> Hub<N> {
         let mut book = self.book.borrow_mut();
         let judged = book.check(theirs);
         match judged {
-            Ok(()) => book.admit(theirs, durable),
+            Ok(()) => {
+                book.admit(theirs, durable);
+                self.note_told(theirs);
+            }
             Err(Refusal::WentBack { .. }) => self.cut_off(theirs.pair()),
             Err(_) => {}
         }
         judged
+    }
+
+    /// Remembers what an admitted peer tells of itself. Its node may have fewer shards than before.
+    pub(crate) fn note_told(&self, facts: &Facts) {
+        let mut told = self.told.borrow_mut();
+        told.retain(|peer, _| peer.node != facts.node || peer.shard.0 < facts.shards);
+        told.insert(facts.pair(), Arc::new(facts.clone()));
     }
 
     /// A frame has come from a peer. Returns whether the frame counts.
@@ -170,7 +184,7 @@ impl<N: Net> Hub<N> {
     pub(crate) fn outbound_up(&self, peer: &Peer, facts: Facts) {
         peer.outbox.borrow_mut().clear();
         peer.is_up.set(true);
-        if self.journal.borrow_mut().is_news(Direction::Outbound, peer.id, "up") {
+        if self.journal.borrow_mut().is_news(Direction::Outbound, peer.id, journal::UP) {
             tracing::info!(peer = %peer.id, "connected");
         }
         self.emit(Event::OutboundUp(facts), 0);
@@ -183,7 +197,7 @@ impl<N: Net> Hub<N> {
     }
 
     pub(crate) fn inbound_up(&self, facts: Facts) {
-        if self.journal.borrow_mut().is_news(Direction::Inbound, facts.pair(), "up") {
+        if self.journal.borrow_mut().is_news(Direction::Inbound, facts.pair(), journal::UP) {
             tracing::info!(peer = %facts.pair(), "accepted a connection");
         }
         self.emit(Event::InboundUp(facts), 0);

@@ -14,6 +14,9 @@ pub(crate) enum Direction {
     Inbound,
 }
 
+/// The line about a connection that is up.
+pub(crate) const UP: &str = "up";
+
 #[derive(Default)]
 pub(crate) struct Journal {
     last: BTreeMap<(Direction, PeerShard), String>,
@@ -36,6 +39,11 @@ impl Journal {
         }
         self.last.insert(key, text.to_owned());
         true
+    }
+
+    /// The last line about the connection to or from `peer`.
+    pub(crate) fn last(&self, direction: Direction, peer: PeerShard) -> Option<&str> {
+        self.last.get(&(direction, peer)).map(String::as_str)
     }
 
     /// Whether a connection that never said whose it is may get a line at beat `now`. One line in

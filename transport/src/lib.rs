@@ -30,6 +30,7 @@ mod outbound;
 mod outbox;
 mod peer;
 mod signal;
+mod status;
 
 mod handshake;
 mod peers;
@@ -61,3 +62,4 @@ pub use net::{Listener, Net, Reader, Writer};
 pub use peer_shard::PeerShard;
 pub use peers::PeerBook;
 pub use refusal::{GoneBack, Refusal};
+pub use status::{LinkStatus, PeerStatus};

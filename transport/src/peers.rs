@@ -168,6 +168,13 @@ impl PeerBook {
         self.peers.values().map(|known| known.memory)
     }
 
+    /// Beats since the last frame of the shard that `facts` tell of; `None` when none came since our own
+    /// start.
+    pub(crate) fn silent_beats(&self, facts: &Facts) -> Option<u64> {
+        let (_, heard) = self.peers.get(&identity(facts))?.live?;
+        Some(self.now - heard)
+    }
+
     /// One beat has passed.
     pub fn beat(&mut self) {
         self.now += 1;

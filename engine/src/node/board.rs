@@ -20,7 +20,7 @@ struct Slot {
 
 /// How a group stands, as its replica on this node knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct GroupStatus {
+pub struct BoardEntry {
     /// The group.
     pub group: GroupId,
     /// Its term.
@@ -50,10 +50,10 @@ impl Board {
     }
 
     /// How each user group stands, in the order of their ids.
-    pub fn groups(&self) -> impl Iterator<Item = GroupStatus> {
+    pub fn groups(&self) -> impl Iterator<Item = BoardEntry> {
         self.groups.iter().enumerate().skip(1).map(|(group, slot)| {
             let leader = slot.leader.load(Ordering::Relaxed);
-            GroupStatus {
+            BoardEntry {
                 group: GroupId(group as u32),
                 term: Term(slot.term.load(Ordering::Relaxed)),
                 leader: (leader != 0).then_some(NodeId(leader)),

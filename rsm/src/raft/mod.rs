@@ -24,6 +24,7 @@
 mod config;
 mod replica;
 mod role;
+mod status;
 
 // Messages and terms, elections and their votes.
 mod election;
@@ -73,5 +74,6 @@ pub use read::ConfirmedRead;
 pub use ready::{Append, Ready};
 pub use replica::{NotLeader, Raft};
 pub use role::RoleKind;
+pub use status::{FollowerState, FollowerStatus, RaftStatus};
 pub use terms::Terms;
 pub use voters::Voters;

@@ -69,6 +69,16 @@ impl Inflights {
         }
     }
 
+    /// How many appends are on their way.
+    pub(super) fn count(&self) -> usize {
+        self.appends.len()
+    }
+
+    /// Their bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn is_full(&self, window: Window) -> bool {
         self.appends.len() >= window.messages || self.bytes >= window.bytes
     }

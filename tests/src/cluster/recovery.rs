@@ -3,7 +3,7 @@
 
 use super::{Cluster, Subject, clients::ask};
 use crate::sim::{Crash, Nemesis, Outcome, Random, SimRuntime, World};
-use purlin::{GroupId, GroupStatus, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
+use purlin::{BoardEntry, GroupId, NodeId, RaftOptions, Request, Runtime as _, ShardId, Term};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -157,7 +157,7 @@ impl<S: Subject> Cluster<S> {
             let counts = |node: &NodeId| core.contains(node) || hurt.contains(node);
             let mut led = led.borrow_mut();
             for ((node, _), local) in locals.iter().filter(|((node, _), _)| counts(node)) {
-                let leads = |status: &GroupStatus| status.leader == Some(*node);
+                let leads = |status: &BoardEntry| status.leader == Some(*node);
                 led.extend(local.board().groups().filter(leads).map(|status| status.group));
             }
             led.len() == self.options.groups as usize

@@ -6,7 +6,7 @@ use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
 use purlin::{
-    Connection, ErrorKind, GroupId, GroupStatus, Index, LocalShard, NodeId, Request, RequestError,
+    BoardEntry, Connection, ErrorKind, GroupId, Index, LocalShard, NodeId, Request, RequestError,
     ShardId, ShardSetup, Term,
 };
 use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition};
@@ -193,7 +193,7 @@ impl Scenario {
     }
 
     /// How a group stands at a node, if that runs.
-    pub fn status(&self, node: NodeId, group: GroupId) -> Option<GroupStatus> {
+    pub fn status(&self, node: NodeId, group: GroupId) -> Option<BoardEntry> {
         let locals = self.cluster.processes.locals.borrow();
         let board = locals.get(&(node, ShardId(0)))?.board();
         board.groups().find(|status| status.group == group)

@@ -1,0 +1,4 @@
+//! A shard as its operators see it.
+
+pub(crate) mod histogram;
+pub(crate) mod status;

@@ -1,0 +1,199 @@
+//! How a shard and its groups stand: what operators, metrics and logs read.
+//!
+//! A [`ShardStatus`] is published at each beat and can be read from any thread, also while the shard hangs
+//! or after it has stopped. It has a bounded size and holds nothing per group but counts: with 16,384
+//! groups a line for each would cost more per beat than the rest of an idle shard. A [`GroupStatus`] is
+//! made on request.
+
+use crate::{control::histogram::Histogram, error::Error};
+use purlin_rsm::{GroupId, NodeId, ShardId, raft::RaftStatus};
+use purlin_storage::WalStats;
+use purlin_transport::PeerStatus;
+use std::{fmt, time::Duration};
+
+/// A shard as it stood at one beat.
+#[derive(Clone, Default, Debug)]
+pub struct ShardStatus {
+    /// The node.
+    pub node: NodeId,
+    /// The shard.
+    pub shard: ShardId,
+    /// Whether it serves.
+    pub state: ShardState,
+    /// Beats since the shard was opened. A number that does not grow for long means that the shard hangs.
+    pub beat: u64,
+    /// The time of this status, on the clock of the shard's runtime.
+    pub at: Duration,
+    /// Initial members that a new cluster waits for before it serves, as this shard knows.
+    pub waits_for: Vec<NodeId>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// How many groups it has, by how they stand.
+    pub groups: GroupCounts,
+    /// The write-ahead log.
+    pub wal: WalStatus,
+    /// How full the queues are.
+    pub queues: QueueStatus,
+    /// Requests that ended without an outcome, by cause.
+    pub refusals: RefusalCounts,
+    /// The shards of other nodes that this shard connects with, in the order of their ids.
+    pub peers: Vec<PeerStatus>,
+    /// How long each turn of the shard's loop took.
+    pub turns: Histogram,
+}
+
+/// Whether a shard serves.
+#[derive(Clone, Default, Debug)]
+pub enum ShardState {
+    /// It reads its directory.
+    #[default]
+    Opening,
+    /// It waits for the other initial members of a new cluster (safety I2).
+    Meeting,
+    /// It serves.
+    Serving,
+    /// It was asked to stop, and has.
+    Stopped,
+    /// It could not be opened, or had to stop.
+    Failed(Error),
+}
+
+/// Something that an operator should know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Problem {
+    /// The disk is full: proposals are refused until there is room.
+    DiskFull,
+    /// The oldest write to the disk has not ended for so long: this shard's groups are led elsewhere.
+    DiskHangs(Duration),
+    /// The data directory has gone back behind what it told its peers (safety I4).
+    Fenced,
+    /// So many replicas have stopped, since what their group had committed was lost.
+    ReplicasStopped(u32),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DiskFull => write!(
+                f,
+                "the disk is full; reads go on, writes are refused until there is room: free some space"
+            ),
+            Self::DiskHangs(time) => write!(
+                f,
+                "a write to the disk has taken {:.1} s so far; other nodes take over the groups: check the disk",
+                time.as_secs_f64()
+            ),
+            Self::Fenced => write!(
+                f,
+                "the data directory is older than what it once told its peers; the node takes part in nothing: \
+                 keep the directory aside and bring the node back as a new member"
+            ),
+            Self::ReplicasStopped(count) => write!(
+                f,
+                "{count} replicas have stopped, because committed entries were lost; the log says which"
+            ),
+        }
+    }
+}
+
+/// How many groups a shard has, by how their replicas here stand. `leading`, `following` and
+/// `without_leader` together are `groups`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct GroupCounts {
+    /// All.
+    pub groups: u32,
+    /// The replica here leads.
+    pub leading: u32,
+    /// The replica here knows a leader at another node.
+    pub following: u32,
+    /// The replica here knows no leader.
+    pub without_leader: u32,
+    /// The replica here has stopped by a fault; it counts above too.
+    pub stopped: u32,
+}
+
+/// A shard's write-ahead log.
+#[derive(Clone, Default, Debug)]
+pub struct WalStatus {
+    /// Batches, bytes, syncs, segments.
+    pub figures: WalStats,
+    /// The size of one segment, in bytes.
+    pub segment_bytes: u64,
+    /// Writes of groups that wait to join a batch.
+    pub pending_writes: usize,
+    /// The bytes of their entries, and beyond how many proposals are refused.
+    pub pending_bytes: Level,
+    /// From the submit of a batch until the shard learns that it is durable.
+    pub latency: Histogram,
+}
+
+impl WalStatus {
+    /// The space that its segments take on the disk, prepared ones included.
+    pub fn bytes(&self) -> u64 {
+        (self.figures.segments + self.figures.prepared) as u64 * self.segment_bytes
+    }
+}
+
+/// How full something is that has a bound.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Level {
+    /// So much is in it.
+    pub now: usize,
+    /// So much may be in it.
+    pub max: usize,
+}
+
+/// How full the queues of a shard are.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct QueueStatus {
+    /// Requests of callers on this core that have not ended.
+    pub requests: Level,
+    /// Their bytes.
+    pub request_bytes: Level,
+    /// Requests and tasks of other threads that the shard has not taken in.
+    pub inlet: Level,
+    /// Operators' requests that the shard has not taken in.
+    pub control: Level,
+    /// Connections with requests to a group that no leader is known of.
+    pub parked: usize,
+    /// Batches of requests that were sent to another shard or node and are not answered.
+    pub away: usize,
+    /// Requests in batches that came from another shard or node and are not answered.
+    pub taken: Level,
+    /// Replies to such batches that wait for room in a channel.
+    pub late_replies: Level,
+}
+
+/// Requests of callers on this core that ended without an outcome, by cause, since the shard was opened.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct RefusalCounts {
+    /// The shard had as much to do as it may take in.
+    pub busy: u64,
+    /// The group had no leader until the request's deadline.
+    pub no_leader: u64,
+    /// Another entry was committed in its place, or it was never appended.
+    pub not_applied: u64,
+    /// Nobody knows whether it was applied: it took too long, or its leader or a connection was lost.
+    pub unknown: u64,
+    /// The request was longer than a shard takes.
+    pub too_large: u64,
+    /// The disk of the group's leader was full.
+    pub no_space: u64,
+    /// There is no such group.
+    pub no_such_group: u64,
+    /// The host was stopping.
+    pub stopping: u64,
+}
+
+/// A group's replica on this node as it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupStatus {
+    /// The group.
+    pub group: GroupId,
+    /// Its replica.
+    pub raft: RaftStatus,
+    /// Proposals in the log whose outcome is open.
+    pub proposals: usize,
+    /// Queries that are not answered.
+    pub queries: usize,
+}
