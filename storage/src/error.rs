@@ -86,6 +86,7 @@ pub enum StorageError {
 
 impl StorageError {
     /// What happened, where, what it means for the data, and what to do.
+    // Long because each error has one arm with its texts.
     pub fn trouble(&self) -> Trouble {
         match self {
             Self::Locked { location } => Trouble::new(

@@ -361,6 +361,7 @@ const RE_ENTER: &str = "keep the directory aside, make a new one with `init`, an
 
 impl Refusal {
     /// What happened and where, what it means for the data, and what to do.
+    // Long because each refusal has one arm with its texts.
     pub fn parts(&self) -> [String; 3] {
         let parts = |what, means: &str, action: &str| [what, means.into(), action.into()];
         match self {

@@ -147,6 +147,41 @@ fn everything_that_the_page_names_exists() {
     assert_none(&wrong);
 }
 
+#[test]
+fn every_source_that_a_document_names_exists() {
+    let sources = sources();
+    let mut wrong = Vec::new();
+    // The page about mutants shows paths of other trees.
+    let documents = documents().into_iter().filter(|(path, _)| !path.starts_with("tests/"));
+    for (document, text) in documents {
+        for (place, line) in text.lines().enumerate() {
+            let gone = named_sources(line).filter(|name| {
+                let inside = format!("/{name}");
+                !sources.iter().any(|(path, _)| path == name || path.ends_with(&inside))
+            });
+            wrong.extend(
+                gone.map(|name| {
+                    format!("{document}:{} names {name}, which is not there", place + 1)
+                }),
+            );
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// The Rust files that a line names, by a path from the root or by its end.
+fn named_sources(line: &str) -> impl Iterator<Item = &str> {
+    let is_path = |letter: char| letter.is_alphanumeric() || "_-./".contains(letter);
+    let words = line.split(move |letter| !is_path(letter)).map(|word| word.trim_end_matches('.'));
+    words.filter(|word| word.ends_with(".rs") && word.len() > 3)
+}
+
+#[test]
+fn names_of_sources_are_found_in_a_line() {
+    let line = "`a/b.rs`, c_test.rs and (x/src/d.rs). Docs are on docs.rs/e; .rs is an ending.";
+    assert_eq!(named_sources(line).collect::<Vec<_>>(), ["a/b.rs", "c_test.rs", "x/src/d.rs"]);
+}
+
 /// The pairs of a test and a mutant that stand on one item of a list, where the mutant names another test.
 fn unkilled<'a>(
     entry: &'a str,
