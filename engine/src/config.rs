@@ -4,7 +4,7 @@ use crate::{
     error::{Error, ErrorKind},
     node::identity,
 };
-use purlin_rsm::{ClusterId, GroupId, NodeId, ShardId};
+use purlin_rsm::{ClusterId, GroupId, NodeId};
 use purlin_storage::{Durability, WalConfig};
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -339,11 +339,6 @@ impl Default for IntakeOptions {
             deadline: Duration::from_secs(10),
         }
     }
-}
-
-/// The shard, of a node with `shards` shards, on which `group` lives.
-pub fn placement(group: GroupId, shards: u16) -> ShardId {
-    ShardId((group.0 % u32::from(shards)) as u16)
 }
 
 /// The group that owns hash slot `slot` (0 to 16,383) when the cluster has `groups` user groups.

@@ -50,7 +50,7 @@
 //! # What runs
 //!
 //! A [`Host`] runs a node: some *shards*, each one thread with its own executor, write-ahead log,
-//! connections to peers and groups. [`placement`] says which shard of a node has a group. Shards share
+//! connections to peers and groups. [`Placement`] says which shard of a node has a group. Shards share
 //! nothing; they hand each other requests through a [`Mesh`], which never waits. How many there are is
 //! written into the data directory when it is made, and it is made by [`init`] or
 //! [`HostBuilder::init_if_missing`] and by nothing else. The members of a new cluster must all be up
@@ -101,12 +101,13 @@ mod control;
 mod config;
 mod error;
 mod mesh;
+mod placement;
 mod runtime;
 mod wake;
 
 pub use config::{
     ClusterConfig, DurableBy, IntakeOptions, Member, NodeConfig, RaftOptions, WalOptions,
-    first_leader, group_of_slot, placement,
+    first_leader, group_of_slot,
 };
 pub use control::histogram::Histogram;
 pub use control::status::{
@@ -122,6 +123,7 @@ pub use mesh::MeshMessage;
 pub use node::board::{Board, BoardEntry};
 pub use node::host::{Host, HostBuilder, init, recorded_shards};
 pub use node::setup::{MachineFactory, ShardSetup, Shared, init as init_on};
+pub use placement::Placement;
 pub use purlin_rsm::*;
 pub use purlin_storage::{Block, Disk, Durability, File, WalStats};
 pub use purlin_transport::{

@@ -2,12 +2,12 @@
 //! executor or blocked for.
 
 use crate::{
-    config::placement,
     edge::{
         desk::{Connection, Desk},
         local::LocalShard,
         request::{Completion, Request},
     },
+    placement::Placement,
     runtime::Runtime,
     wake::Wake,
 };
@@ -273,7 +273,8 @@ impl<R: Runtime> Client<R> {
             slot.fill(Err(RequestError::TooLarge { bytes, limit: self.max_command }));
             return answer;
         }
-        let inlet = &self.inlets[usize::from(placement(group, self.inlets.len() as u16).0)];
+        let shard = Placement::new(self.inlets.len() as u16).shard_of(group);
+        let inlet = &self.inlets[usize::from(shard.0)];
         if let Err(Inbound::Request { answer, .. }) =
             inlet.push(Inbound::Request { group, request, answer: slot })
         {

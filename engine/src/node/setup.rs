@@ -1,7 +1,7 @@
 //! How a shard comes to be: from a data directory, its recovered WAL, and what its node is told.
 
 use crate::{
-    config::{ClusterConfig, NodeConfig, first_leader, placement},
+    config::{ClusterConfig, NodeConfig, first_leader},
     edge::{
         client::{Client, Inbound, Inlet, LiveInlet},
         requests::Requests,
@@ -13,6 +13,7 @@ use crate::{
         identity::{self, NodeIdentity},
         meeting::Meeting,
     },
+    placement::Placement,
     runtime::Runtime,
     shard::{
         Beats, Shard, Site, Timing,
@@ -202,14 +203,14 @@ impl<R: Runtime> ShardSetup<R> {
         let groups = self.groups(&identity, groups, &timing, now);
         self.want_peers(&exchanger, &identity);
         let name = format!("n{} s{}", identity.node, self.shard);
-        tracing::info!("{name} opened: {} groups, start {}", groups.len(), start.number);
+        tracing::info!("{name} opened: {} groups, start {}", groups.counts().groups, start.number);
         let meeting = Meeting::new(identity);
         let mut shard = Shard {
             site: Site {
                 name,
                 node: self.node.node,
                 shard: self.shard,
-                shards: meeting.identity().shards,
+                placement: Placement::new(meeting.identity().shards),
                 groups: meeting.identity().all_groups(),
             },
             beats: Beats::default(),
@@ -391,15 +392,14 @@ impl<R: Runtime> ShardSetup<R> {
         timing: &Timing,
         now: Tick,
     ) -> Groups {
-        let mine = (1..=identity.all_groups())
-            .map(GroupId)
-            .filter(|id| placement(*id, identity.shards) == self.shard);
-        let make = |id: GroupId| {
+        let placement = Placement::new(identity.shards);
+        let mut groups = Groups::default();
+        for id in placement.groups_of(self.shard, identity.all_groups()) {
             let config = self.raft_config(identity, id, timing, now);
             let replica = recovered.remove(&id).map(replica).unwrap_or_default();
-            Group::new(id, Raft::new(config, replica, now), (self.machines)(id))
-        };
-        Groups::new(mine.map(make).collect())
+            groups.insert(Group::new(id, Raft::new(config, replica, now), (self.machines)(id)));
+        }
+        groups
     }
 
     fn raft_config(
@@ -435,21 +435,15 @@ impl<R: Runtime> ShardSetup<R> {
     }
 
     fn want_peers(&self, exchanger: &Rc<Exchanger<R::Net>>, identity: &NodeIdentity) {
-        let (me, groups, shards) = (self.shard, identity.all_groups(), identity.shards);
+        let (ours, me, groups) =
+            (Placement::new(identity.shards), self.shard, identity.all_groups());
         for member in self.cluster.members.iter().filter(|member| member.node != identity.node) {
             exchanger.set_address(member.node, member.host.clone(), member.peer_port);
-            exchanger.want(member.node, move |theirs| shared_shards(me, shards, theirs, groups));
+            exchanger.want(member.node, move |theirs| {
+                Placement::new(theirs).shards_of(ours.groups_of(me, groups))
+            });
         }
     }
-}
-
-/// The shards of a node with `theirs` shards that share a group with shard `me` of `shards`.
-fn shared_shards(me: ShardId, shards: u16, theirs: u16, groups: u32) -> Vec<ShardId> {
-    let mine = (1..=groups).map(GroupId).filter(|group| placement(*group, shards) == me);
-    let mut wanted: Vec<ShardId> = mine.map(|group| placement(group, theirs)).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    wanted
 }
 
 fn replica(recovered: RecoveredGroup) -> RecoveredReplica {

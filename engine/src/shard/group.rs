@@ -16,8 +16,6 @@ pub(crate) struct Group {
     machine: Box<dyn StateMachine>,
     proposals: Proposals,
     queries: Queries,
-    /// It has inputs whose consequences are not handed out yet.
-    pub(crate) is_dirty: bool,
     /// What the rest of the shard was last told of it.
     pub(crate) known: Standing,
     commands: Vec<Command>,
@@ -30,6 +28,8 @@ pub(crate) struct Standing {
     pub(crate) term: Term,
     pub(crate) leader: Option<NodeId>,
     pub(crate) leads: bool,
+    /// The replica has stopped by a fault.
+    pub(crate) is_stopped: bool,
 }
 
 /// Requests that were put into the log and whose outcome is open.
@@ -71,7 +71,6 @@ impl Group {
             machine,
             proposals: Proposals::default(),
             queries: Queries::default(),
-            is_dirty: false,
             known: Standing::default(),
             commands: Vec::new(),
             outcomes: Vec::new(),
@@ -85,7 +84,12 @@ impl Group {
 
     /// How it stands now.
     pub(crate) fn standing(&self) -> Standing {
-        Standing { term: self.raft.term(), leader: self.raft.leader(), leads: self.leads() }
+        Standing {
+            term: self.raft.term(),
+            leader: self.raft.leader(),
+            leads: self.leads(),
+            is_stopped: self.raft.fault().is_some(),
+        }
     }
 
     /// Takes a request; this replica must lead.
@@ -247,8 +251,12 @@ pub(crate) mod tests {
     const NOW: Tick = Tick(0);
 
     pub(crate) fn fresh() -> Group {
+        fresh_group(GroupId(1))
+    }
+
+    pub(crate) fn fresh_group(id: GroupId) -> Group {
         let config = RaftConfig {
-            group: GroupId(1),
+            group: id,
             node: NodeId(1),
             voters: Voters::new([1, 2, 3].map(NodeId)),
             election_ticks: 10..20,
@@ -262,7 +270,7 @@ pub(crate) mod tests {
             seed: 1,
         };
         let raft = Raft::new(config, Recovered::default(), NOW);
-        Group::new(GroupId(1), raft, Box::new(Counter(0)))
+        Group::new(id, raft, Box::new(Counter(0)))
     }
 
     /// Everything that is handed out is durable and applied at once; messages are lost.

@@ -1,79 +1,167 @@
 //! All groups of a shard: found by id, noted when something happened to them, woken when their time
 //! has come.
+//!
+//! A group lies in a *slot* that never moves while the group is there. What refers to a group for longer
+//! than a moment holds its [`GroupSlot`]. The slot of a removed group is used again by another group, with
+//! another generation: a slot that was kept for too long finds nothing.
 
-use crate::shard::group::Group;
+use crate::{
+    control::status::GroupCounts,
+    shard::group::{Group, Standing},
+};
 use purlin_rsm::{GroupId, Tick};
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 /// See the module.
+#[derive(Default)]
 pub(crate) struct Groups {
-    /// In the order of their ids.
-    groups: Vec<Group>,
-    /// Places of groups that have inputs, in the order they got them.
-    dirty: Vec<usize>,
+    places: Vec<Place>,
+    /// Places without a group.
+    free: Vec<u32>,
+    /// The place of each group.
+    by_id: BTreeMap<GroupId, u32>,
+    /// Groups that have inputs, in the order they got them. A group that was removed since may stand here.
+    dirty: Vec<GroupSlot>,
     /// When groups want to be told the time. A group may stand here more than once, or too early: it
     /// is asked for its deadline when it comes up.
-    timers: BinaryHeap<Reverse<(Tick, usize)>>,
-    /// The earliest timer of each group that is in the heap.
-    armed: Vec<Option<Tick>>,
+    timers: BinaryHeap<Reverse<(Tick, GroupSlot)>>,
+    counts: GroupCounts,
+}
+
+/// Names a group of a shard until the group is removed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct GroupSlot {
+    place: u32,
+    generation: u32,
+}
+
+struct Place {
+    /// How many groups were removed from here.
+    generation: u32,
+    held: Option<Held>,
+}
+
+struct Held {
+    group: Group,
+    /// It stands in the list of groups that have inputs.
+    is_dirty: bool,
+    /// The earliest timer of the group that is in the heap.
+    armed: Option<Tick>,
 }
 
 impl Groups {
-    /// The groups of a shard, in the order of their ids.
-    pub(crate) fn new(groups: Vec<Group>) -> Self {
-        assert!(groups.is_sorted_by(|a, b| a.id < b.id), "groups that are not in order");
-        let armed = vec![None; groups.len()];
-        let mut groups = Self { groups, dirty: Vec::new(), timers: BinaryHeap::new(), armed };
-        (0..groups.groups.len()).for_each(|place| groups.touch(place));
-        groups
+    /// Adds a group, which is to be worked on in the next turn.
+    pub(crate) fn insert(&mut self, group: Group) -> GroupSlot {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { generation: 0, held: None });
+            (self.places.len() - 1) as u32
+        });
+        let (id, known) = (group.id, group.known);
+        let before = self.by_id.insert(id, place);
+        assert!(before.is_none(), "group {id} is on this shard already");
+        let free = &mut self.places[place as usize];
+        free.held = Some(Held { group, is_dirty: false, armed: None });
+        let slot = GroupSlot { place, generation: free.generation };
+        self.counts.groups += 1;
+        *count_of(&mut self.counts, known) += 1;
+        self.touch(slot);
+        slot
     }
 
-    pub(crate) fn place(&self, id: GroupId) -> Option<usize> {
-        self.groups.binary_search_by_key(&id, |group| group.id).ok()
+    /// Takes a group away, with its timers and whatever it still had to do.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no group is removed at run time yet"))]
+    pub(crate) fn remove(&mut self, id: GroupId) -> Option<Group> {
+        let place = self.by_id.remove(&id)?;
+        let emptied = &mut self.places[place as usize];
+        let slot = GroupSlot { place, generation: emptied.generation };
+        let Held { group, .. } = emptied.held.take().expect("a place that an id names");
+        emptied.generation = emptied.generation.wrapping_add(1);
+        self.free.push(place);
+        self.timers.retain(|Reverse((_, other))| *other != slot);
+        self.counts.groups -= 1;
+        self.counts.stopped -= u32::from(group.known.is_stopped);
+        *count_of(&mut self.counts, group.known) -= 1;
+        Some(group)
     }
 
-    pub(crate) fn at(&self, place: usize) -> &Group {
-        &self.groups[place]
+    /// The slot of a group.
+    pub(crate) fn slot(&self, id: GroupId) -> Option<GroupSlot> {
+        let place = *self.by_id.get(&id)?;
+        Some(GroupSlot { place, generation: self.places[place as usize].generation })
     }
 
-    /// A group that is about to get an input.
-    pub(crate) fn at_mut(&mut self, place: usize) -> &mut Group {
-        self.touch(place);
-        &mut self.groups[place]
-    }
-
-    /// A group that is about to get an input.
-    pub(crate) fn get_mut(&mut self, id: GroupId) -> Option<&mut Group> {
-        let place = self.place(id)?;
-        Some(self.at_mut(place))
-    }
-
+    /// A group.
     pub(crate) fn get(&self, id: GroupId) -> Option<&Group> {
-        self.place(id).map(|place| &self.groups[place])
+        let place = *self.by_id.get(&id)?;
+        self.places[place as usize].held.as_ref().map(|held| &held.group)
     }
 
-    /// A group whose inputs are being worked on.
-    pub(crate) fn at_ready(&mut self, place: usize) -> &mut Group {
-        &mut self.groups[place]
+    /// A group that is about to get an input: it is worked on in this turn.
+    pub(crate) fn input(&mut self, id: GroupId) -> Option<&mut Group> {
+        let slot = self.slot(id)?;
+        self.touch(slot);
+        self.peek_mut(slot)
     }
 
-    /// An input for every group.
-    pub(crate) fn for_each(&mut self, input: impl Fn(&mut Group)) {
-        (0..self.groups.len()).for_each(|place| input(self.at_mut(place)));
+    /// An input for every group, in the order of their ids.
+    pub(crate) fn input_each(&mut self, input: impl Fn(&mut Group)) {
+        let slots: Vec<GroupSlot> = self.by_id.keys().filter_map(|id| self.slot(*id)).collect();
+        for slot in slots {
+            self.touch(slot);
+            self.peek_mut(slot).into_iter().for_each(&input);
+        }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.groups.len()
+    /// A group whose inputs are being worked on. It is not noted as one with inputs.
+    pub(crate) fn peek_mut(&mut self, slot: GroupSlot) -> Option<&mut Group> {
+        self.held_mut(slot).map(|held| &mut held.group)
     }
 
+    /// Every group, in the order of their ids. None is noted as one with inputs.
+    pub(crate) fn peek_each(&mut self, mut work: impl FnMut(&mut Group)) {
+        for place in self.by_id.values() {
+            if let Some(held) = &mut self.places[*place as usize].held {
+                work(&mut held.group);
+            }
+        }
+    }
+
+    /// Notes a group as one with inputs: it is worked on in this turn.
+    pub(crate) fn touch(&mut self, slot: GroupSlot) {
+        if let Some(held) = self.held_mut(slot)
+            && !std::mem::replace(&mut held.is_dirty, true)
+        {
+            self.dirty.push(slot);
+        }
+    }
+
+    /// The groups, in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
-        self.groups.iter()
+        self.from(GroupId(0))
     }
 
-    /// Takes the places of the groups that had inputs.
-    pub(crate) fn take_dirty(&mut self) -> Vec<usize> {
+    /// The groups whose id is `first` or above, in the order of their ids.
+    pub(crate) fn from(&self, first: GroupId) -> impl Iterator<Item = &Group> {
+        let held = |place: &u32| self.places[*place as usize].held.as_ref();
+        self.by_id.range(first..).filter_map(move |(_, place)| held(place)).map(|held| &held.group)
+    }
+
+    /// How many groups there are, by how they stand.
+    pub(crate) fn counts(&self) -> GroupCounts {
+        self.counts
+    }
+
+    /// Takes the slots of the groups that had inputs.
+    pub(crate) fn take_dirty(&mut self) -> Vec<GroupSlot> {
         let dirty = std::mem::take(&mut self.dirty);
-        dirty.iter().for_each(|place| self.groups[*place].is_dirty = false);
+        for slot in &dirty {
+            if let Some(held) = self.held_mut(*slot) {
+                held.is_dirty = false;
+            }
+        }
         dirty
     }
 
@@ -81,29 +169,42 @@ impl Groups {
         !self.dirty.is_empty()
     }
 
+    /// The rest of the shard is told how a group stands.
+    pub(crate) fn set_known(&mut self, slot: GroupSlot, standing: Standing) {
+        let Some(group) = self.peek_mut(slot) else { return };
+        let before = std::mem::replace(&mut group.known, standing);
+        *count_of(&mut self.counts, before) -= 1;
+        *count_of(&mut self.counts, standing) += 1;
+        self.counts.stopped -= u32::from(before.is_stopped);
+        self.counts.stopped += u32::from(standing.is_stopped);
+    }
+
     /// Notes the deadline of a group whose inputs have been worked on.
-    pub(crate) fn rearm(&mut self, place: usize) {
-        let Some(deadline) = self.groups[place].raft.deadline() else { return };
-        if self.armed[place].is_none_or(|armed| deadline < armed) {
-            self.armed[place] = Some(deadline);
-            self.timers.push(Reverse((deadline, place)));
+    pub(crate) fn rearm(&mut self, slot: GroupSlot) {
+        let Some(held) = self.held_mut(slot) else { return };
+        let Some(deadline) = held.group.raft.deadline() else { return };
+        if held.armed.is_none_or(|armed| deadline < armed) {
+            held.armed = Some(deadline);
+            self.timers.push(Reverse((deadline, slot)));
         }
     }
 
     /// Tells the groups whose time has come.
     pub(crate) fn tick(&mut self, now: Tick) {
-        while let Some(Reverse((due, place))) = self.timers.peek().copied() {
+        while let Some(Reverse((due, slot))) = self.timers.peek().copied() {
             if due > now {
                 return;
             }
             self.timers.pop();
-            if self.armed[place] == Some(due) {
-                self.armed[place] = None;
-                if self.groups[place].raft.deadline().is_some_and(|deadline| deadline <= now) {
-                    self.at_mut(place).raft.tick(now);
-                } else {
-                    self.rearm(place);
-                }
+            let Some(held) = self.held_mut(slot).filter(|held| held.armed == Some(due)) else {
+                continue;
+            };
+            held.armed = None;
+            if held.group.raft.deadline().is_some_and(|deadline| deadline <= now) {
+                held.group.raft.tick(now);
+                self.touch(slot);
+            } else {
+                self.rearm(slot);
             }
         }
     }
@@ -113,9 +214,126 @@ impl Groups {
         self.timers.peek().map(|Reverse((due, _))| *due)
     }
 
-    fn touch(&mut self, place: usize) {
-        if !std::mem::replace(&mut self.groups[place].is_dirty, true) {
-            self.dirty.push(place);
+    /// What is in a slot, unless its group was removed.
+    fn held_mut(&mut self, slot: GroupSlot) -> Option<&mut Held> {
+        let place = &mut self.places[slot.place as usize];
+        if place.generation == slot.generation { place.held.as_mut() } else { None }
+    }
+}
+
+/// Where a group that stands like this is counted, beside all groups.
+fn count_of(counts: &mut GroupCounts, standing: Standing) -> &mut u32 {
+    match standing.leader {
+        _ if standing.leads => &mut counts.leading,
+        Some(_) => &mut counts.following,
+        None => &mut counts.without_leader,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::group::tests::fresh_group;
+    use purlin_rsm::NodeId;
+
+    fn groups(ids: impl IntoIterator<Item = u32>) -> Groups {
+        let mut groups = Groups::default();
+        for id in ids {
+            groups.insert(fresh_group(GroupId(id)));
         }
+        groups
+    }
+
+    fn ids(groups: &Groups) -> Vec<u32> {
+        groups.iter().map(|group| group.id.0).collect()
+    }
+
+    #[test]
+    fn groups_are_found_by_id_and_go_by_id_whatever_slots_they_have() {
+        let mut groups = groups([7, 3, 9]);
+        assert_eq!(ids(&groups), [3, 7, 9]);
+        groups.remove(GroupId(7)).expect("it is there");
+        groups.insert(fresh_group(GroupId(1)));
+        groups.insert(fresh_group(GroupId(8)));
+        assert_eq!(ids(&groups), [1, 3, 8, 9]);
+        assert_eq!(groups.from(GroupId(4)).map(|group| group.id.0).collect::<Vec<_>>(), [8, 9]);
+        assert!(groups.get(GroupId(7)).is_none() && groups.remove(GroupId(7)).is_none());
+        assert_eq!(groups.places.len(), 4, "the place of 7 is used again");
+    }
+
+    #[test]
+    fn a_slot_does_not_move_when_others_come_and_go() {
+        let mut groups = groups([5]);
+        let slot = groups.slot(GroupId(5)).expect("it is there");
+        groups.insert(fresh_group(GroupId(1)));
+        groups.insert(fresh_group(GroupId(6)));
+        groups.remove(GroupId(1));
+        assert_eq!(groups.slot(GroupId(5)), Some(slot));
+        assert_eq!(groups.peek_mut(slot).map(|group| group.id), Some(GroupId(5)));
+    }
+
+    #[test]
+    fn a_stale_slot_touches_no_other_group() {
+        let mut groups = groups([1]);
+        let stale = groups.slot(GroupId(1)).expect("it is there");
+        groups.take_dirty();
+        groups.remove(GroupId(1));
+        let slot = groups.insert(fresh_group(GroupId(2)));
+        assert_eq!((slot.place, groups.take_dirty()), (stale.place, vec![slot]));
+        groups.touch(stale);
+        groups.rearm(stale);
+        groups.set_known(stale, Standing { leads: true, ..Standing::default() });
+        assert!(groups.peek_mut(stale).is_none());
+        assert!(!groups.has_dirty() && groups.deadline().is_none());
+        assert_eq!(groups.counts().leading, 0);
+    }
+
+    #[test]
+    fn a_group_that_is_removed_with_inputs_pending_leaves_them_to_nobody() {
+        let mut groups = groups([1, 2]);
+        groups.remove(GroupId(1)).expect("it is there");
+        groups.insert(fresh_group(GroupId(3)));
+        let work: Vec<u32> = groups
+            .take_dirty()
+            .into_iter()
+            .filter_map(|slot| groups.peek_mut(slot).map(|group| group.id.0))
+            .collect();
+        assert_eq!(work, [2, 3]);
+        assert!(groups.input(GroupId(3)).is_some());
+        assert_eq!(groups.take_dirty().len(), 1, "it is noted again");
+    }
+
+    #[test]
+    fn a_group_that_is_removed_takes_its_timers_along() {
+        let mut groups = groups([1, 2]);
+        for slot in groups.take_dirty() {
+            groups.rearm(slot);
+        }
+        let due = groups.deadline().expect("both wait for their election");
+        groups.remove(GroupId(1)).expect("it is there");
+        let slot = groups.insert(fresh_group(GroupId(3)));
+        groups.take_dirty();
+        groups.tick(due);
+        let touched = groups.take_dirty();
+        assert!(!touched.contains(&slot), "the timer of group 1 is not that of group 3");
+        assert_eq!(touched, [groups.slot(GroupId(2)).expect("it is there")]);
+    }
+
+    #[test]
+    fn counts_follow_what_is_known() {
+        let mut groups = groups([1, 2, 3]);
+        assert_eq!((groups.counts().groups, groups.counts().without_leader), (3, 3));
+        let slot = |groups: &Groups, id| groups.slot(GroupId(id)).expect("it is there");
+        let leads = Standing { leads: true, leader: Some(NodeId(1)), ..Standing::default() };
+        let (one, two) = (slot(&groups, 1), slot(&groups, 2));
+        groups.set_known(one, leads);
+        groups.set_known(two, Standing { leader: Some(NodeId(2)), is_stopped: true, ..leads });
+        groups.set_known(two, Standing { leads: false, is_stopped: true, ..leads });
+        let expected =
+            GroupCounts { groups: 3, leading: 1, following: 1, without_leader: 1, stopped: 1 };
+        assert_eq!(groups.counts(), expected);
+        groups.remove(GroupId(2));
+        groups.remove(GroupId(3));
+        assert_eq!(groups.counts(), GroupCounts { groups: 1, leading: 1, ..Default::default() });
     }
 }

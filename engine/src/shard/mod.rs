@@ -13,6 +13,7 @@ use crate::{
     error::Error,
     mesh::{MeshItem, MeshPort},
     node::{board::Board, meeting::Meeting},
+    placement::Placement,
     runtime::Runtime,
     shard::{fetcher::Fetcher, groups::Groups, pairs::Pairs, stage::append::AppendStage},
     wake::Wake,
@@ -50,8 +51,8 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) node: NodeId,
     pub(crate) shard: ShardId,
-    /// How many shards the node has.
-    pub(crate) shards: u16,
+    /// Where the node's groups live.
+    pub(crate) placement: Placement,
     /// How many user groups the cluster has.
     pub(crate) groups: u32,
 }
@@ -60,7 +61,7 @@ impl Site {
     /// The other shards of this node.
     pub(crate) fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         let shard = self.shard;
-        (0..self.shards).map(ShardId).filter(move |other| *other != shard)
+        (0..self.placement.shards()).map(ShardId).filter(move |other| *other != shard)
     }
 }
 
@@ -182,11 +183,11 @@ impl<R: Runtime> Shard<R> {
         }
         self.requests.away.expire(limit);
         self.requests.late.expire(limit);
-        for place in 0..self.groups.len() {
-            if self.groups.at(place).has_waiting() {
-                self.groups.at_ready(place).expire(limit);
+        self.groups.peek_each(|group| {
+            if group.has_waiting() {
+                group.expire(limit);
             }
-        }
+        });
     }
 
     fn say_whom_it_waits_for(&mut self) {

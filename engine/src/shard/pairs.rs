@@ -5,7 +5,7 @@
 //! that names what the last one named costs the same for ten groups and for a hundred thousand.
 
 use crate::{
-    config::placement,
+    placement::Placement,
     shard::{group::Standing, groups::Groups},
 };
 use purlin_rsm::{BootId, Envelope, GroupId, Message, NodeId, Term, Tick};
@@ -18,8 +18,8 @@ pub(crate) struct Pairs {
     boot: BootId,
     /// A pair that was not heard of for this many ticks is silent: the shortest election timeout.
     silence_ticks: u64,
-    /// How many shards each other node has, once it has said so.
-    shards: BTreeMap<NodeId, u16>,
+    /// Where the groups live on each other node, once it has said how many shards it has.
+    placements: BTreeMap<NodeId, Placement>,
     pairs: BTreeMap<PeerShard, State>,
 }
 
@@ -45,13 +45,13 @@ struct State {
 
 impl Pairs {
     pub(crate) fn new(me: NodeId, boot: BootId, silence_ticks: u64) -> Self {
-        Self { me, boot, silence_ticks, shards: BTreeMap::new(), pairs: BTreeMap::new() }
+        Self { me, boot, silence_ticks, placements: BTreeMap::new(), pairs: BTreeMap::new() }
     }
 
     /// The shard of `node` on which `group` lives, once `node` has said how many it has.
     pub(crate) fn home(&self, node: NodeId, group: GroupId) -> Option<PeerShard> {
-        let shards = *self.shards.get(&node)?;
-        Some(PeerShard::new(node, placement(group, shards)))
+        let placement = self.placements.get(&node)?;
+        Some(PeerShard::new(node, placement.shard_of(group)))
     }
 
     /// Whether we can write to it, and it to us: requests that are sent there can be answered.
@@ -62,18 +62,19 @@ impl Pairs {
     /// Whether each of `nodes` can be written to, on every shard that shares groups with this one.
     pub(crate) fn are_all_reached(&self, nodes: &[NodeId]) -> bool {
         let shared = |state: &&State| !state.groups.is_empty();
-        nodes.iter().all(|node| self.shards.contains_key(node))
+        nodes.iter().all(|node| self.placements.contains_key(node))
             && self.pairs.values().filter(shared).all(|state| state.is_reached)
     }
 
     /// A node has said how many shards it has.
     pub(crate) fn learn(&mut self, node: NodeId, shards: u16, groups: &Groups) {
-        if self.shards.insert(node, shards) == Some(shards) {
+        let placement = Placement::new(shards);
+        if self.placements.insert(node, placement) == Some(placement) {
             return;
         }
         self.pairs.retain(|pair, _| pair.node != node);
         for group in groups.iter().filter(|group| group.raft.voters().contains(node)) {
-            let pair = PeerShard::new(node, placement(group.id, shards));
+            let pair = PeerShard::new(node, placement.shard_of(group.id));
             let state = self.pairs.entry(pair).or_insert_with(|| State::new(self.boot));
             state.groups.push(group.id);
             if group.known.leads {
@@ -89,7 +90,7 @@ impl Pairs {
         state.is_reached = true;
         state.leading.connected();
         for id in &state.groups {
-            if let Some(group) = groups.get_mut(*id) {
+            if let Some(group) = groups.input(*id) {
                 group.raft.connected(now, facts.node);
             }
         }
@@ -100,7 +101,7 @@ impl Pairs {
         let Some(state) = self.pairs.get_mut(&pair) else { return };
         state.is_reached = false;
         for id in &state.groups {
-            if let Some(group) = groups.get_mut(*id) {
+            if let Some(group) = groups.input(*id) {
                 group.raft.disconnected(now, pair.node);
             }
         }
@@ -143,7 +144,7 @@ impl Pairs {
             if state.heard.replace(now).is_none() {
                 // The peer acts by now, so the first leader of a fresh group may ask it for its vote.
                 for id in &state.groups {
-                    groups.get_mut(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
+                    groups.input(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
                 }
             }
             if std::mem::take(&mut state.is_rearmed) {
@@ -190,7 +191,7 @@ impl Pairs {
                 state.confirmed = None;
                 state.is_settled = false;
                 for id in &state.groups {
-                    if let Some(group) = groups.get_mut(*id) {
+                    if let Some(group) = groups.input(*id) {
                         group.raft.unconfirm(now, pair.node);
                     }
                 }
@@ -231,7 +232,7 @@ impl Pairs {
 
     /// A new leader takes every follower for reachable; it is told who is not.
     fn tell_new_leader(&self, now: Tick, id: GroupId, groups: &mut Groups) {
-        let Some(group) = groups.get_mut(id) else { return };
+        let Some(group) = groups.input(id) else { return };
         for node in group.raft.voters().others(self.me).collect::<Vec<_>>() {
             let state = self.home(node, id).and_then(|pair| self.pairs.get(&pair));
             if !state.is_some_and(|state| state.is_reached) {
@@ -259,7 +260,7 @@ impl State {
     /// The peer vouches for `ids`, as far as its heartbeat names them.
     fn vouch(&mut self, now: Tick, node: NodeId, ids: Vec<GroupId>, groups: &mut Groups) {
         for id in ids {
-            let (Some(term), Some(group)) = (self.following.vouches(id), groups.get_mut(id)) else {
+            let (Some(term), Some(group)) = (self.following.vouches(id), groups.input(id)) else {
                 continue;
             };
             if group.raft.vouch(now, node, term) {
@@ -284,14 +285,14 @@ impl State {
         }
         self.is_settled = refused.is_empty();
         for (id, _) in refused {
-            if let Some(group) = groups.get_mut(*id) {
+            if let Some(group) = groups.input(*id) {
                 group.raft.unconfirm(now, node);
             }
         }
         for id in &self.groups {
             let Some(group) = groups.get(*id).filter(|group| group.leads()) else { continue };
             match self.leading.confirmed(group.id) {
-                Some(_) => groups.get_mut(*id).expect("it was there").raft.confirm(now, node),
+                Some(_) => groups.input(*id).expect("it was there").raft.confirm(now, node),
                 // The heartbeat that names it is not answered yet.
                 None => self.is_settled = false,
             }
@@ -302,7 +303,7 @@ impl State {
 /// The peer's node vouches for these groups no more.
 fn unvouch(now: Tick, node: NodeId, ids: impl Iterator<Item = GroupId>, groups: &mut Groups) {
     for id in ids {
-        if let Some(group) = groups.get_mut(id) {
+        if let Some(group) = groups.input(id) {
             group.raft.unvouch(now, node);
         }
     }
@@ -318,7 +319,7 @@ fn tell_terms(
     groups: &mut Groups,
 ) {
     for (id, term) in refused {
-        if let Some(group) = groups.get_mut(*id) {
+        if let Some(group) = groups.input(*id) {
             purlin_rsm::sometimes!(
                 *term > group.raft.term(),
                 "heartbeat's answer names a higher term"
@@ -335,6 +336,12 @@ mod tests {
     use super::*;
     use crate::shard::group::tests::fresh;
     use purlin_rsm::{ClusterId, Incarnation, Sequence, ShardId, Start};
+
+    fn one_group() -> Groups {
+        let mut groups = Groups::default();
+        groups.insert(fresh());
+        groups
+    }
 
     fn facts(shard: u16, shards: u16) -> Facts {
         Facts {
@@ -354,7 +361,7 @@ mod tests {
     /// It counts as sound only once it has spoken with all that may remember more than it does (safety I4).
     #[test]
     fn all_are_reached_only_when_each_is() {
-        let mut groups = Groups::new(vec![fresh()]);
+        let mut groups = one_group();
         let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
         let others = [NodeId(2), NodeId(3)];
         let of = |node| Facts { node, ..facts(0, 1) };
@@ -370,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
-        let mut groups = Groups::new(vec![fresh()]);
+        let mut groups = one_group();
         let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
         let heartbeat = Heartbeat { number: 1, fingerprint: 7, list: None, answer: None };
         let pair = PeerShard::new(NodeId(2), ShardId(1));

@@ -508,5 +508,5 @@ fn shards_are_counted_by_cores() {
     let count = Shards::Auto.count();
     assert_eq!(count, if cores > 4 { cores - 1 } else { cores });
     assert_eq!(Shards::Number(3).count(), 3);
-    assert_eq!(purlin::placement(GroupId(5), Shards::Number(3).count()).0, 2);
+    assert_eq!(purlin::Placement::new(Shards::Number(3).count()).shard_of(GroupId(5)).0, 2);
 }

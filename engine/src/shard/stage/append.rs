@@ -81,7 +81,7 @@ impl<D: Disk> AppendStage<D> {
         while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
             let Some(batch) = self.in_flight.pop_front() else { return };
             for (group, write) in batch.writes {
-                if let Some(group) = groups.get_mut(group) {
+                if let Some(group) = groups.input(group) {
                     group.raft.appended(now, write);
                 }
             }

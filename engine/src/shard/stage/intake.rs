@@ -2,7 +2,6 @@
 //! threads, of other shards and nodes; peers' messages; what was read from the WAL.
 
 use crate::{
-    config::placement,
     edge::{
         away::{self, Destination, Waiting},
         desk::LaneRef,
@@ -60,7 +59,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn way(&self, group: GroupId) -> Way {
-        let home = placement(group, self.site.shards);
+        let home = self.site.placement.shard_of(group);
         if group.0 == 0 || group.0 > self.site.groups {
             return Way::NoGroup;
         }
@@ -104,7 +103,7 @@ impl<R: Runtime> Shard<R> {
         {
             return ticket.end(Err(refusal));
         }
-        match self.groups.get_mut(id) {
+        match self.groups.input(id) {
             Some(group) => group.take(now, kind, data, ticket),
             None => ticket.end(Err(RequestError::NoSuchGroup)),
         }
@@ -243,7 +242,7 @@ impl<R: Runtime> Shard<R> {
     /// The WAL cannot be read: what it holds may be damaged, and the shard stops.
     pub(crate) fn take_fetched(&mut self) -> Result<(), StorageError> {
         for Fetched { group, fetch, entries } in self.fetcher.take_fetched() {
-            if let Some(group) = self.groups.get_mut(group) {
+            if let Some(group) = self.groups.input(group) {
                 group.raft.fetched(fetch.purpose, entries?);
             }
         }

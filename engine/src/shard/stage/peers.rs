@@ -56,7 +56,7 @@ impl<R: Runtime> Shard<R> {
             .collect();
         // Each peer has seen this start and refused nothing (safety I4).
         if self.pairs.are_all_reached(&others) {
-            self.groups.for_each(|group| group.raft.trust());
+            self.groups.input_each(|group| group.raft.trust());
         }
     }
 
@@ -75,7 +75,7 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         for envelope in envelopes {
-            if let Some(group) = self.groups.get_mut(envelope.group) {
+            if let Some(group) = self.groups.input(envelope.group) {
                 group.raft.step(now, envelope);
             }
         }
@@ -178,7 +178,7 @@ impl<R: Runtime> Shard<R> {
         tracing::info!("{} has met all initial members and acts", self.site.name);
         self.exchanger.set_table(self.meeting.identity().table());
         self.exchanger.set_acting(true);
-        self.groups.for_each(|_| {});
+        self.groups.input_each(|_| {});
     }
 }
 

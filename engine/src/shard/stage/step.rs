@@ -2,7 +2,7 @@
 
 use crate::{
     runtime::Runtime,
-    shard::{Shard, group::Standing, stage::send::is_of_a_leader},
+    shard::{Shard, group::Standing, groups::GroupSlot, stage::send::is_of_a_leader},
 };
 use purlin_rsm::{Entry, Message, Tick, raft::Ready};
 
@@ -10,28 +10,28 @@ impl<R: Runtime> Shard<R> {
     /// Steps all groups that had inputs, until none has.
     pub(crate) fn step(&mut self, now: Tick) {
         while self.groups.has_dirty() {
-            for place in self.groups.take_dirty() {
-                self.step_group(now, place);
+            for slot in self.groups.take_dirty() {
+                self.step_group(now, slot);
             }
         }
     }
 
-    fn step_group(&mut self, now: Tick, place: usize) {
+    fn step_group(&mut self, now: Tick, slot: GroupSlot) {
         if !self.meeting.is_acting() {
-            return self.groups.rearm(place);
+            return self.groups.rearm(slot);
         }
-        let committed = self.hand_on(now, place);
-        self.apply(place, committed);
-        self.note_standing(now, place);
-        self.groups.rearm(place);
+        let committed = self.hand_on(now, slot);
+        self.apply(slot, committed);
+        self.note_standing(now, slot);
+        self.groups.rearm(slot);
     }
 
     /// Hands a group's `Ready` on; what is to be applied comes back.
-    fn hand_on(&mut self, now: Tick, place: usize) -> Vec<Entry> {
+    fn hand_on(&mut self, now: Tick, slot: GroupSlot) -> Vec<Entry> {
         // Appends keep others from leading as heartbeats do: under load those of a leader that cannot write
         // would never end (safety R5).
         let is_hanging = self.is_hanging(now);
-        let group = self.groups.at_ready(place);
+        let Some(group) = self.groups.peek_mut(slot) else { return Vec::new() };
         let id = group.id;
         let Ready { messages, append, committed, fetches, reads, failed_reads } =
             group.raft.ready();
@@ -44,8 +44,11 @@ impl<R: Runtime> Shard<R> {
             let is_withheld = is_hanging && is_of_a_leader(&envelope.message);
             purlin_rsm::sometimes!(is_withheld, "append withheld while the disk hangs");
             let (to, is_append) = (envelope.to, matches!(envelope.message, Message::Append { .. }));
-            if (is_withheld || !self.send(envelope)) && is_append {
-                self.groups.at_ready(place).raft.unsent(now, to);
+            if (is_withheld || !self.send(envelope))
+                && is_append
+                && let Some(group) = self.groups.peek_mut(slot)
+            {
+                group.raft.unsent(now, to);
             }
         }
         fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
@@ -53,13 +56,12 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Tells the rest of the shard when a group stands differently than before.
-    fn note_standing(&mut self, now: Tick, place: usize) {
-        let group = self.groups.at_ready(place);
+    fn note_standing(&mut self, now: Tick, slot: GroupSlot) {
+        let Some(group) = self.groups.peek_mut(slot) else { return };
         let (id, before, standing) = (group.id, group.known, group.standing());
         if before == standing {
             return;
         }
-        group.known = standing;
         purlin_rsm::sometimes!(
             before.leads && !standing.leads && group.has_waiting(),
             "leader deposed with requests open"
@@ -71,6 +73,7 @@ impl<R: Runtime> Shard<R> {
                 self.site.name
             );
         }
+        self.groups.set_known(slot, standing);
         self.board.note(id, standing.term, standing.leader);
         self.pairs.standing_changed(now, id, standing, &mut self.groups);
         // Requests that waited for a leader may go on.
@@ -79,7 +82,7 @@ impl<R: Runtime> Shard<R> {
 }
 
 fn log_standing(name: &str, group: purlin_rsm::GroupId, before: Standing, now: Standing) {
-    let Standing { term, leader, leads } = now;
+    let Standing { term, leader, leads, .. } = now;
     match leader {
         _ if leads => tracing::info!("{name} g{group} raft: became leader term={term}"),
         _ if before.leads => tracing::info!("{name} g{group} raft: lost leadership term={term}"),
