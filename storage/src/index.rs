@@ -5,8 +5,12 @@
 //! look-up reads at most that much that it does not need, and all groups together have at most
 //! 2^20 marks of 24 bytes for each GiB of WAL, 24 MiB, beside those of replaced entries.
 
-use crate::{align::BLOCK, segment::FIRST_BATCH};
-use purlin_rsm::Index;
+use crate::{
+    align::BLOCK,
+    invariant::{Violation, holds},
+    segment::FIRST_BATCH,
+};
+use purlin_rsm::{GroupId, Index};
 use std::ops::Range;
 
 /// A place in the WAL where a batch lies, and which batch of its segment that is.
@@ -48,7 +52,7 @@ const _: () = assert!(size_of::<Mark>() == 24);
 
 /// The marks of one group.
 ///
-/// Invariant: strictly ascending in index and place. Between two of them, and behind the last, the
+/// Invariant: strictly ascending in index, and ascending in place. Between two of them, and behind the last, the
 /// group's records continue one another; replaced entries stand beyond the next mark's index only.
 #[derive(Default, Debug)]
 pub(crate) struct Marks {
@@ -106,6 +110,27 @@ impl Marks {
         let mark = *self.marks.get(after.checked_sub(1)?)?;
         let end = self.marks.get(after).map_or(Index(u64::MAX), |next| next.first);
         Some((mark, mark.first..end))
+    }
+
+    /// Checks what is always true of the marks of group `id`, whose log goes from `first` to `last`.
+    pub(crate) fn check(&self, id: GroupId, first: Index, last: Index) -> Result<(), Violation> {
+        let place = |mark: &Mark| (mark.at.segment, mark.at.block);
+        holds(
+            self.marks.is_sorted_by(|a, b| a.first < b.first && place(a) <= place(b)),
+            "a group's marks ascend in index and place",
+            || format!("group {id}: {:?}", self.marks),
+        )?;
+        let (lowest, highest) = (self.marks.first(), self.marks.last());
+        holds(
+            last < first || lowest.is_some_and(|mark| mark.first <= first),
+            "a group's first entry has a mark",
+            || format!("group {id}: first {first}, last {last}, first mark {lowest:?}"),
+        )?;
+        holds(
+            highest.is_none_or(|mark| mark.first <= last),
+            "no mark is above a group's last entry",
+            || format!("group {id}: last {last}, last mark {highest:?}"),
+        )
     }
 }
 

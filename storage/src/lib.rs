@@ -22,12 +22,19 @@ mod record;
 mod segment;
 
 mod index;
+mod invariant;
 mod live;
 mod pipeline;
+mod reserve;
+mod segments;
+mod state;
+
+mod directory;
+mod prepare;
 mod purge;
 mod reader;
-mod reserve;
 mod wal;
+mod write;
 
 mod carry;
 mod recovery;
@@ -53,5 +60,7 @@ pub use batch::Batch;
 pub use config::WalConfig;
 pub use disk::{Block, Disk, Durability, File};
 pub use error::{StorageError, SubmitError};
+pub use invariant::Violation;
 pub use recovery::{Cut, Recovered, RecoveredGroup};
-pub use wal::{Wal, WalStats};
+pub use state::WalStats;
+pub use wal::Wal;

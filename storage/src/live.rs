@@ -5,13 +5,17 @@
 
 use crate::{
     batch::Batch,
-    index::{Location, Marks},
+    index::{Location, Mark, Marks},
+    invariant::{Violation, holds},
     record::{self, EntryRun, Malformed, Record, Records},
 };
 use purlin_rsm::{
     EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence, ShardId, Term,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Range,
+};
 
 /// A value and the segment in which its latest record lies; 0 before it has one.
 #[derive(Clone, Copy, Default, Debug)]
@@ -23,7 +27,7 @@ pub(crate) struct Placed<T> {
 /// The present state of everything in the WAL.
 #[derive(Default)]
 pub(crate) struct Live {
-    pub(crate) groups: BTreeMap<GroupId, Group>,
+    groups: BTreeMap<GroupId, Group>,
     peers: BTreeMap<(NodeId, Incarnation, ShardId), Placed<PeerMemory>>,
     /// All bytes of WAL that were taken in, by which marks are spaced.
     wal_bytes: u64,
@@ -32,21 +36,21 @@ pub(crate) struct Live {
 /// One group's part of the WAL.
 #[derive(Default)]
 pub(crate) struct Group {
-    pub(crate) hard_state: Option<Placed<HardState>>,
+    hard_state: Option<Placed<HardState>>,
     /// The entry before the first; nothing at or below it is needed.
-    pub(crate) floor: Placed<EntryId>,
+    floor: Placed<EntryId>,
     /// The lowest entry from which on the WAL has been seen to have them all.
     seen_from: Index,
     /// The last entry, or the floor.
-    pub(crate) last: Index,
+    last: Index,
     /// Each run of one term, with its first index. Ascending in both.
-    pub(crate) terms: Vec<(Index, Term)>,
-    pub(crate) marks: Marks,
+    terms: Vec<(Index, Term)>,
+    marks: Marks,
     /// The first entry of each write that was not yet seen to be durable, and the write.
     /// Ascending in both: what a later one replaces is gone.
     pending: VecDeque<(Index, Sequence)>,
     /// Counts truncations, so that a read notices one under it.
-    pub(crate) truncations: u64,
+    truncations: u64,
 }
 
 /// A write on its way.
@@ -55,6 +59,16 @@ pub(crate) struct Pending {
     pub(crate) sequence: Sequence,
     /// What is durable by now.
     pub(crate) durable: Sequence,
+}
+
+/// What is to be done for the next entries of a read.
+pub(crate) enum ReadPlan {
+    /// Nothing of the range is in the log, or nothing more.
+    End,
+    /// The first of them is durable with this write.
+    Wait(Sequence),
+    /// They stand from the mark on, up to the index.
+    Scan(Mark, Index),
 }
 
 impl Live {
@@ -70,14 +84,14 @@ impl Live {
         for record in Records::new(records) {
             match record? {
                 Record::HardState { group, state, relocated } => {
-                    self.group(group).set_hard_state(state, at.segment, relocated);
+                    self.entry(group).set_hard_state(state, at.segment, relocated);
                 }
                 Record::Entries(run) => {
                     let (groups, wal_bytes) = (self.groups.len(), self.wal_bytes);
-                    self.group(run.group).append(&run, at, wal_bytes, groups, pending)?;
+                    self.entry(run.group).append(&run, at, wal_bytes, groups, pending)?;
                     each_run(&run);
                 }
-                Record::Floor { group, floor } => self.group(group).set_floor(floor, at.segment),
+                Record::Floor { group, floor } => self.entry(group).set_floor(floor, at.segment),
                 Record::Peer { memory, relocated } => self.set_peer(memory, at.segment, relocated),
             }
         }
@@ -85,8 +99,38 @@ impl Live {
         Ok(())
     }
 
-    fn group(&mut self, group: GroupId) -> &mut Group {
+    fn entry(&mut self, group: GroupId) -> &mut Group {
         self.groups.entry(group).or_default()
+    }
+
+    /// The group, if there is anything of it.
+    pub(crate) fn group(&self, group: GroupId) -> Option<&Group> {
+        self.groups.get(&group)
+    }
+
+    /// All groups of which there is anything.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (GroupId, &Group)> {
+        self.groups.iter().map(|(&id, group)| (id, group))
+    }
+
+    /// Entries of `group` below `first` are no longer needed.
+    pub(crate) fn forget(&mut self, group: GroupId, first: Index) {
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.forget(first);
+        }
+    }
+
+    /// How to read the next entries of a range, and how often the group's log was truncated before.
+    pub(crate) fn plan_read(
+        &mut self,
+        group: GroupId,
+        range: Range<Index>,
+        durable: Sequence,
+    ) -> (ReadPlan, u64) {
+        match self.groups.get_mut(&group) {
+            Some(group) => (group.plan_read(range, durable), group.truncations),
+            None => (ReadPlan::End, 0),
+        }
     }
 
     fn set_peer(&mut self, memory: PeerMemory, segment: u64, relocated: bool) {
@@ -135,6 +179,28 @@ impl Live {
     pub(crate) fn marks(&self) -> usize {
         self.groups.values().map(|group| group.marks.len()).sum()
     }
+
+    /// Checks what is always true of each group alone. Records on a disk that contradict it are damage.
+    pub(crate) fn check_groups(&self) -> Result<(), Violation> {
+        self.groups.iter().try_for_each(|(id, group)| group.check(*id))
+    }
+
+    /// Checks what is always true of the index and the latest records. `needed` checks that a segment in
+    /// which one of them lies is there.
+    pub(crate) fn check(
+        &self,
+        needed: impl Fn(u64) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        self.check_groups()?;
+        for group in self.groups.values() {
+            let hard_state = group.hard_state.map(|state| state.segment);
+            // A floor that was raised in memory has no record yet.
+            let floor = Some(group.floor.segment).filter(|segment| *segment > 0);
+            let entries = group.marks.oldest().map(|at| at.segment);
+            [hard_state, floor, entries].into_iter().flatten().try_for_each(&needed)?;
+        }
+        self.peers.values().try_for_each(|peer| needed(peer.segment))
+    }
 }
 
 impl Group {
@@ -181,6 +247,13 @@ impl Group {
         }
         self.seen_from =
             if self.seen_from == Index(0) { run.first } else { self.seen_from.min(run.first) };
+        let before = self.terms.last().map_or(self.floor.value.term, |&(_, term)| term);
+        assert!(
+            pending.is_none() || before <= run.term,
+            "entries from {} have term {}, behind entries of term {before}",
+            run.first,
+            run.term
+        );
         if self.terms.last().is_none_or(|&(_, term)| term != run.term) {
             self.terms.push((run.first, run.term));
         }
@@ -226,13 +299,33 @@ impl Group {
     }
 
     /// Entries below `first` are no longer needed.
-    pub(crate) fn forget(&mut self, first: Index) {
+    fn forget(&mut self, first: Index) {
         assert!(first <= self.last.next(), "forgets up to {first}, and ends in {}", self.last);
         if first > self.first() {
             let index = first.previous();
             let term = self.term_at(index).expect("an entry of the log has a term");
             self.set_floor(EntryId::new(term, index), 0);
         }
+    }
+
+    /// The latest hard state, if there is one.
+    pub(crate) fn hard_state(&self) -> Option<Placed<HardState>> {
+        self.hard_state
+    }
+
+    /// The entry before the first.
+    pub(crate) fn floor(&self) -> Placed<EntryId> {
+        self.floor
+    }
+
+    /// The last entry, or the floor.
+    pub(crate) fn last(&self) -> Index {
+        self.last
+    }
+
+    /// Each run of one term above the floor, with its first index.
+    pub(crate) fn terms(&self) -> &[(Index, Term)] {
+        &self.terms
     }
 
     /// The first entry that is needed.
@@ -262,13 +355,61 @@ impl Group {
         self.pending.len()
     }
 
-    /// Of `index` and above, what is not durable yet begins at this entry, and `index` itself is
-    /// durable with this write; nothing if all is durable.
-    pub(crate) fn pending(&mut self, durable: Sequence, index: Index) -> Option<(Index, Sequence)> {
+    /// How to read the next entries of a range.
+    fn plan_read(&mut self, range: Range<Index>, durable: Sequence) -> ReadPlan {
+        if range.start < self.first() || range.start > self.last {
+            return ReadPlan::End;
+        }
+        let mut end = range.end.min(self.last.next());
+        if let Some((from, sequence)) = self.pending(durable, range.start) {
+            if range.start >= from {
+                purlin_rsm::sometimes!("read of entries waits until they are durable");
+                return ReadPlan::Wait(sequence);
+            }
+            end = end.min(from);
+        }
+        let (mark, served) = self.marks.find(range.start).expect("a log's entries have a mark");
+        ReadPlan::Scan(mark, end.min(served.end))
+    }
+
+    /// The first entry of those that are not durable yet, and the write with which `index` itself is
+    /// durable; nothing if all is durable.
+    fn pending(&mut self, durable: Sequence, index: Index) -> Option<(Index, Sequence)> {
         self.forget_durable(durable);
         let from = self.pending.front()?.0;
         let after = self.pending.partition_point(|&(start, _)| start <= index);
         let sequence = self.pending.get(after.saturating_sub(1))?.1;
         Some((from, sequence))
+    }
+
+    /// Checks what is always true of one group's part of the WAL.
+    fn check(&self, id: GroupId) -> Result<(), Violation> {
+        let (floor, last) = (self.floor.value, self.last);
+        holds(floor.index <= last, "a group's floor is not above its last entry", || {
+            format!("group {id}: floor {floor}, last {last}")
+        })?;
+        holds(
+            self.terms.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1),
+            "a group's term runs ascend in index and term",
+            || format!("group {id}: {:?}", self.terms),
+        )?;
+        let first_run = self.terms.first().map(|run| run.0);
+        let last_run = self.terms.last().map(|run| run.0);
+        holds(
+            first_run == (floor.index < last).then(|| self.first()) && last_run <= Some(last),
+            "a group's term runs cover its log from the floor to the last entry",
+            || format!("group {id}: floor {floor}, last {last}, runs {:?}", self.terms),
+        )?;
+        holds(
+            self.terms.first().is_none_or(|&(_, term)| floor.term <= term),
+            "a group's floor has no higher term than its entries",
+            || format!("group {id}: floor {floor}, runs {:?}", self.terms),
+        )?;
+        holds(
+            self.pending.iter().is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),
+            "a group's pending writes ascend in index and sequence",
+            || format!("group {id}: {:?}", self.pending),
+        )?;
+        self.marks.check(id, self.first(), last)
     }
 }

@@ -8,7 +8,10 @@
 //!  ────────┤ 12 ✓ 13 written 14 writing ┤ 15 header · 16 · 17 ├────────
 //! ```
 
-use crate::batch::Kind;
+use crate::{
+    batch::Kind,
+    invariant::{Violation, holds},
+};
 use bytes::Bytes;
 use purlin_rsm::Sequence;
 use std::collections::VecDeque;
@@ -19,6 +22,14 @@ pub(crate) enum Step {
     Header { sequence: Sequence, number: u64, urgent: bool },
     /// A batch.
     Batch { sequence: Sequence, kind: Kind, records: Bytes },
+}
+
+impl Step {
+    fn sequence(&self) -> Sequence {
+        match self {
+            Self::Header { sequence, .. } | Self::Batch { sequence, .. } => *sequence,
+        }
+    }
 }
 
 /// Invariant: `recorded <= durable <= submitted`, and sequences in flight and queued ascend from
@@ -198,12 +209,69 @@ impl Pipeline {
             self.durable = write.sequence;
             self.recorded = self.recorded.max(write.watermark);
         }
+        assert!(
+            self.recorded <= self.durable && self.durable <= self.submitted,
+            "recorded {}, durable {}, submitted {}",
+            self.recorded,
+            self.durable,
+            self.submitted
+        );
     }
 
     /// W9: whether an acknowledged batch lies above every recorded watermark, with nothing under
     /// way that would record it. A closing batch asks for no other.
     pub(crate) fn wants_closing(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_empty() && self.payload > self.recorded
+    }
+
+    /// Checks what is always true of the order of writes.
+    pub(crate) fn check(&self, in_flight_max: usize) -> Result<(), Violation> {
+        holds(
+            self.recorded <= self.durable && self.durable <= self.submitted,
+            "the recorded watermark is durable, and the durable watermark is submitted (W1)",
+            || {
+                let (recorded, durable) = (self.recorded, self.durable);
+                format!("recorded {recorded}, durable {durable}, submitted {}", self.submitted)
+            },
+        )?;
+        let started = self.in_flight.iter().map(|write| write.sequence.0);
+        let sequences = started.chain(self.queue.iter().map(|step| step.sequence().0));
+        holds(
+            sequences.clone().eq(self.durable.0 + 1..=self.submitted.0),
+            "writes in flight and in the queue have all sequences behind the durable watermark",
+            || {
+                let sequences: Vec<_> = sequences.clone().collect();
+                format!("{sequences:?} behind {}, up to {}", self.durable, self.submitted)
+            },
+        )?;
+        let count = self.in_flight.len();
+        holds(count <= in_flight_max, "no more writes are in flight than configured", || {
+            format!("{count} are in flight, {in_flight_max} may be")
+        })?;
+        holds(
+            count == 1 || self.in_flight.iter().all(|write| !write.is_header),
+            "a header is in flight alone (W2)",
+            || format!("{count} are in flight"),
+        )?;
+        holds(
+            self.in_flight.front().is_none_or(|write| write.stage != Stage::Durable),
+            "the first write in flight is not durable",
+            || format!("it follows {}", self.durable),
+        )?;
+        let claimed = self.in_flight.iter().map(|write| write.watermark).max();
+        holds(
+            claimed <= Some(self.durable) || claimed.is_none(),
+            "a write in flight calls durable only what is durable (W1)",
+            || format!("{claimed:?} is called durable, {} is", self.durable),
+        )?;
+        holds(
+            self.syncing || self.in_flight.iter().all(|write| write.stage != Stage::Syncing),
+            "a write is covered by a sync only while one runs",
+            || "no sync runs".to_owned(),
+        )?;
+        holds(self.payload <= self.submitted, "the last payload was submitted", || {
+            format!("payload {}, submitted {}", self.payload, self.submitted)
+        })
     }
 }
 

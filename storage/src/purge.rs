@@ -2,7 +2,7 @@
 //!
 //! A segment may go once no entry in it is needed, the latest record of every hard state, floor and
 //! peer memory lies in a younger one, and something durable names a younger one as the oldest. So
-//! recovery never looks for a file that is gone, and notices one that is lost.
+//! recovery never looks for a file that is gone, and notices a file that is lost.
 
 use crate::{
     batch::Batch,
@@ -19,63 +19,59 @@ impl<D: Disk> Wal<D> {
     /// # Panics
     /// When `first` is beyond the end of the group's log.
     pub fn forget(&self, group: GroupId, first: Index) {
-        let mut state = self.state.borrow_mut();
-        if let Some(group) = state.live.groups.get_mut(&group) {
-            group.forget(first);
-        }
+        self.state.borrow_mut().forget(group, first);
     }
 
     /// Gives back the oldest segments that hold no needed entry, after relocating what else lives in
-    /// them. Returns how many. They are recycled or removed by [`Self::prepare_loop`].
+    /// them. Returns how many. They are recycled or removed by [`Self::prepare_loop`]. While one call
+    /// runs, another one does nothing; a call that is dropped before its end may be made again.
     pub async fn release(&self) -> Result<usize, StorageError> {
-        if std::mem::replace(&mut self.state.borrow_mut().is_releasing, true) {
-            return Ok(0);
-        }
-        let released = self.release_oldest().await;
-        self.state.borrow_mut().is_releasing = false;
-        released
+        let Some(release) = Release::begin(self) else { return Ok(0) };
+        release.run().await
+    }
+}
+
+/// The one release that runs.
+struct Release<'a, D: Disk> {
+    wal: &'a Wal<D>,
+}
+
+impl<'a, D: Disk> Release<'a, D> {
+    fn begin(wal: &'a Wal<D>) -> Option<Self> {
+        wal.state.borrow_mut().begin_release().then_some(Self { wal })
     }
 
-    async fn release_oldest(&self) -> Result<usize, StorageError> {
-        let (until, relocations) = {
-            let state = self.state.borrow();
-            let active = state.active.number;
-            let until =
-                state.live.oldest_with_entries().map_or(active, |oldest| oldest.min(active));
-            if state.segments.range(..until).next().is_none() {
-                return Ok(0);
-            }
-            (until, state.live.relocations(until))
-        };
+    async fn run(&self) -> Result<usize, StorageError> {
+        let releasable = self.wal.state.borrow().releasable();
+        let Some((until, relocations)) = releasable else { return Ok(0) };
         // W6: built and sealed in one turn, so nothing newer lies before it.
-        let relocated = self.relocate(relocations)?;
-        self.wait_durable(relocated).await?;
-        // W7: only now may anything name a younger segment, and only once that is durable may files go.
-        self.state.borrow_mut().oldest = until;
-        let named = self.relocate(Batch::default())?;
-        self.wait_durable(named).await?;
-        Ok(self.free_below(until))
+        let relocated = self.submit(relocations)?;
+        self.wal.wait_durable(relocated).await?;
+        // W7: only now may a batch name a younger segment, and only once such a batch is durable may
+        // files go.
+        self.wal.state.borrow_mut().name_oldest(until);
+        let named = self.submit(Batch::default())?;
+        self.wal.wait_durable(named).await?;
+        let count = self.wal.state.borrow_mut().free_below(until);
+        self.wal.signals.preparing.notify(usize::MAX);
+        Ok(count)
     }
 
     /// Submits records that change nothing.
-    fn relocate(&self, batch: Batch) -> Result<Sequence, StorageError> {
-        let sequence = self.accept(batch, true).map_err(|error| match error {
-            SubmitError::Poisoned(_) => StorageError::Poisoned { location: self.disk.location() },
+    fn submit(&self, batch: Batch) -> Result<Sequence, StorageError> {
+        self.wal.accept(batch, true).map_err(|error| match error {
+            SubmitError::Poisoned(_) => {
+                StorageError::Poisoned { location: self.wal.disk.location() }
+            }
             SubmitError::NoSpace(_) | SubmitError::TooLarge(_) => {
                 unreachable!("relocations are short, and use the reserve")
             }
-        });
-        self.wake_writers();
-        sequence
+        })
     }
+}
 
-    fn free_below(&self, until: u64) -> usize {
-        let mut state = self.state.borrow_mut();
-        let kept = state.segments.split_off(&until);
-        let released = std::mem::replace(&mut state.segments, kept);
-        let count = released.len();
-        state.reserve.free(released.into_values());
-        self.signals.preparing.notify(usize::MAX);
-        count
+impl<D: Disk> Drop for Release<'_, D> {
+    fn drop(&mut self) {
+        self.wal.state.borrow_mut().end_release();
     }
 }

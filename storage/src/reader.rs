@@ -9,23 +9,13 @@ use crate::{
     disk::Disk,
     error::StorageError,
     index::{Location, Mark},
+    live::ReadPlan,
     record::{EntryRun, Record, Records},
     scan::{READ_CHUNK, Scanner},
-    segment::Segment,
     wal::Wal,
 };
 use purlin_rsm::{Entry, GroupId, Index, Sequence};
-use std::{io, ops::Range, rc::Rc, sync::Arc};
-
-/// What is to be done for the next entries.
-enum Plan {
-    /// Nothing of the range is in the log, or nothing more.
-    End,
-    /// The first of them is durable with this write.
-    Wait(Sequence),
-    /// They stand from the mark on, up to the index.
-    Scan(Mark, Index),
-}
+use std::{io, ops::Range, sync::Arc};
 
 /// Entries that are being collected.
 struct Collected {
@@ -68,48 +58,27 @@ impl<D: Disk> Wal<D> {
         let mut read = Collected { entries: Vec::new(), next: range.start, bytes_left: bytes_max };
         let mut truncations = None;
         while read.next < range.end && !read.is_enough() {
-            let (plan, seen) = self.plan_read(group, read.next..range.end);
+            let (plan, seen) = self.state.borrow_mut().plan_read(group, read.next..range.end);
             // What is in hand was in the log at the call; what follows it now may not fit to it.
             if !read.entries.is_empty() && truncations != Some(seen) {
                 break;
             }
             truncations = Some(seen);
             match plan {
-                Plan::Wait(sequence) if read.entries.is_empty() => {
+                ReadPlan::Wait(sequence) if read.entries.is_empty() => {
                     self.wait_durable(sequence).await?;
                 }
-                Plan::Scan(mark, end) => {
+                ReadPlan::Scan(mark, end) => {
                     if !self.scan(group, mark, end, &mut read).await? {
                         break;
                     }
                 }
-                Plan::Wait(_) | Plan::End => break,
+                ReadPlan::Wait(_) | ReadPlan::End => break,
             }
         }
         // A released file that this held may be recycled now.
         self.signals.preparing.notify(usize::MAX);
         Ok(read.entries)
-    }
-
-    /// The plan, and how often the group's log was truncated before it.
-    fn plan_read(&self, id: GroupId, range: Range<Index>) -> (Plan, u64) {
-        let mut state = self.state.borrow_mut();
-        let durable = state.pipeline.durable();
-        let Some(group) = state.live.groups.get_mut(&id) else { return (Plan::End, 0) };
-        let seen = group.truncations;
-        if range.start < group.first() || range.start > group.last {
-            return (Plan::End, seen);
-        }
-        let mut end = range.end.min(group.last.next());
-        if let Some((from, sequence)) = group.pending(durable, range.start) {
-            if range.start >= from {
-                purlin_rsm::sometimes!("read of entries waits until they are durable");
-                return (Plan::Wait(sequence), seen);
-            }
-            end = end.min(from);
-        }
-        let (mark, served) = group.marks.find(range.start).expect("a log's entries have a mark");
-        (Plan::Scan(mark, end.min(served.end)), seen)
     }
 
     /// Collects entries up to `end`. False when the files were released under it.
@@ -122,9 +91,9 @@ impl<D: Disk> Wal<D> {
     ) -> Result<bool, StorageError> {
         let mut at = mark.at;
         while read.next < end && !read.is_enough() {
-            let Some(segment) = self.needed_segment(group, at.segment, read.next) else {
-                return Ok(false);
-            };
+            // Bound to a name, so that the state is not borrowed across an await.
+            let needed = self.state.borrow().needed_segment(group, at.segment, read.next);
+            let Some(segment) = needed else { return Ok(false) };
             let mut scanner = Scanner::new(&segment.file, segment.bytes, self.seed, READ_CHUNK);
             while at.position() < segment.end.get() && read.next < end && !read.is_enough() {
                 let damaged = |what: &str| self.damaged(&segment.name, at.position(), what);
@@ -141,21 +110,6 @@ impl<D: Disk> Wal<D> {
             at = Location::first(segment.number + 1);
         }
         Ok(true)
-    }
-
-    /// The segment with this number, or the next one that there is. Nothing once the group's entry at
-    /// `next` is forgotten: what holds it may be released, and a younger segment would begin too late.
-    fn needed_segment(
-        &self,
-        group: GroupId,
-        number: u64,
-        next: Index,
-    ) -> Option<Rc<Segment<D::File>>> {
-        let state = self.state.borrow();
-        if next < state.live.groups.get(&group)?.first() {
-            return None;
-        }
-        state.segments.range(number..).next().map(|(_, segment)| segment.clone())
     }
 
     fn damaged(&self, segment: &str, offset: u64, what: &str) -> StorageError {

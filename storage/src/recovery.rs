@@ -20,14 +20,17 @@ use crate::{
     batch::Seed,
     carry::Carried,
     config::WalConfig,
+    directory,
     disk::{Disk, Durability, File},
     error::{StorageError, is_full},
     index::Location,
     live::Live,
-    reserve::{self, Reserve},
+    reserve::Reserve,
     segment::{self, BatchName, FIRST_BATCH, Header, STARTS_MAX, Segment},
+    segments::{Epochs, HeaderTemplate, Segments},
+    state::State,
     tail::Tail,
-    wal::{Epochs, Opened, Wal},
+    wal::Wal,
 };
 use purlin_rsm::{
     BootId, Entry, EntryId, GroupId, HardState, Identity, Index, PeerMemory, Sequence, Start, Term,
@@ -43,7 +46,7 @@ pub struct Recovered {
     pub peers: Vec<PeerMemory>,
     /// This start.
     pub start: Start,
-    /// The latest starts, this one last; at most 16.
+    /// The latest starts, this one last; at most 16 (safety I4).
     pub starts: Vec<Start>,
     /// The torn tail, if there was one.
     pub cut: Option<Cut>,
@@ -133,8 +136,9 @@ impl<D: Disk> Wal<D> {
         let found = site.find(identity).await?;
         let drawn = Drawn { epochs: random(), boot: BootId(random()), sequence: random() };
         let log = site.judge(found, identity, drawn.sequence).await?;
-        let (opened, recovered) = site.begin(log, lock, identity, drawn).await?;
-        Ok((Rc::new(Self::new(opened)), recovered))
+        let (state, recovered) = site.begin(log, identity, drawn).await?;
+        let seed = Seed::new(&identity);
+        Ok((Rc::new(Self::new(disk.clone(), lock, config.clone(), seed, state)), recovered))
     }
 }
 
@@ -186,7 +190,7 @@ impl<D: Disk> Site<'_, D> {
         let file = self.disk.create(&unfinished, header.bytes, durability).await;
         let file = file.map_err(|error| self.io("making a segment", error))?;
         self.write_header(&file, header).await?;
-        reserve::rename(self.disk, &unfinished, &segment::name(header.number))
+        directory::rename(self.disk, &unfinished, &segment::name(header.number))
             .await
             .map_err(|error| self.io("renaming a segment", error))?;
         file.close().await.map_err(|error| self.io("closing a segment", error))
@@ -208,10 +212,9 @@ impl<D: Disk> Site<'_, D> {
     async fn begin(
         &self,
         log: Log<D::File>,
-        lock: D::Lock,
         identity: Identity,
         drawn: Drawn,
-    ) -> Result<(Opened<D>, Recovered), StorageError> {
+    ) -> Result<(State<D::File>, Recovered), StorageError> {
         let Log {
             live,
             tail,
@@ -224,7 +227,6 @@ impl<D: Disk> Site<'_, D> {
             carried,
             proven_oldest,
         } = log;
-        let mut epochs = Epochs::new(drawn.epochs);
         let start = Start {
             number: newest.starts.last().map_or(0, |start| start.number) + 1,
             boot: drawn.boot,
@@ -233,33 +235,31 @@ impl<D: Disk> Site<'_, D> {
         let mut starts = newest.starts;
         starts.push(start);
         starts.drain(..starts.len().saturating_sub(STARTS_MAX));
+        let mut template = HeaderTemplate {
+            identity,
+            bytes: self.config.segment_bytes,
+            starts: starts.clone(),
+            epochs: Epochs::new(drawn.epochs),
+        };
 
         // A header without batches behind it is void as soon as the next one is durable.
         let (chain, empty): (Vec<_>, Vec<_>) =
             chain.into_iter().partition(|kept| kept.end > FIRST_BATCH);
-        // What is carried fits into a segment of the size that it comes from.
-        let is_smaller = self.config.segment_bytes < newest.bytes && !carried.is_empty();
-        let header = Header {
-            identity,
-            number: next_number,
-            epoch: epochs.draw(),
-            sequence,
-            previous: end.carry.proven,
-            oldest: chain.first().map_or(next_number, |kept| kept.header.number),
-            bytes: if is_smaller { newest.bytes } else { self.config.segment_bytes },
-            starts: starts.clone(),
-        };
-        // What released a segment may itself be lost until the new header is durable, and then the
-        // segment is needed (safety W7).
+        let oldest = chain.first().map_or(next_number, |kept| kept.header.number);
+        let mut header = template.header(next_number, sequence, end.carry.proven, oldest);
+        // The carried batches fit into a segment of the size that they come from.
+        if !carried.is_empty() {
+            header.bytes = header.bytes.max(newest.bytes);
+        }
+        // The batch that released a segment may itself be lost until the new header is durable, and then
+        // the segment is needed (safety W7).
         let (released, mut void): (Vec<_>, Vec<_>) =
             void.into_iter().partition(|file| file.is_in(proven_oldest..end.oldest));
         let begun = self.begin_segment(&header, &carried, &mut void).await?;
 
-        let mut segments: BTreeMap<u64, Rc<Segment<D::File>>> = chain
-            .into_iter()
-            .map(|kept| (kept.header.number, Rc::new(kept.into_segment())))
-            .collect();
-        let active = Rc::new(Segment {
+        let free = void.into_iter().chain(released).map(Found::into_segment);
+        let free = free.chain(empty.into_iter().map(Kept::into_segment)).map(Rc::new).collect();
+        let active = Segment {
             number: header.number,
             name: segment::name(header.number),
             epoch: header.epoch,
@@ -267,35 +267,20 @@ impl<D: Disk> Site<'_, D> {
             bytes: header.bytes,
             end: Cell::new(begun.planned.position()),
             file: begun.file,
-        });
-        segments.insert(header.number, active.clone());
-        let free = void.into_iter().chain(released).map(Found::into_segment);
-        let free = free.chain(empty.into_iter().map(Kept::into_segment)).map(Rc::new).collect();
+        };
+        let older = chain.into_iter().map(Kept::into_segment);
+        let segments = Segments::new(template, older, active, begun.planned, begun.last);
         let recovered = Recovered {
             groups: recovered_groups(&live, tail),
             peers: live.peers().collect(),
             start,
-            starts: starts.clone(),
+            starts,
             cut: end.cut,
         };
-        let opened = Opened {
-            disk: self.disk.clone(),
-            lock,
-            identity,
-            config: self.config.clone(),
-            live,
-            segments,
-            active,
-            reserve: Reserve::new(header.number + 1, free),
-            last_batch: begun.last,
-            planned: begun.planned,
-            header_sequence: header.sequence,
-            durable: Sequence(header.sequence.0 + carried.len() as u64),
-            oldest: header.oldest,
-            starts,
-            epochs,
-        };
-        Ok((opened, recovered))
+        let durable = Sequence(sequence.0 + carried.len() as u64);
+        let reserve = Reserve::new(next_number + 1, free);
+        let config = self.config.clone();
+        Ok((State::new(config, live, segments, reserve, sequence, durable), recovered))
     }
 
     /// Makes the new segment with what is carried into it. Until all of that is durable the file has
@@ -324,7 +309,8 @@ impl<D: Disk> Site<'_, D> {
         }
         self.write_header(&begun.file, header).await?;
         let unfinished = segment::unfinished_name(header.number);
-        let renamed = reserve::rename(self.disk, &unfinished, &segment::name(header.number)).await;
+        let renamed =
+            directory::rename(self.disk, &unfinished, &segment::name(header.number)).await;
         renamed.map_err(|error| self.io("renaming a segment", error))?;
         Ok(begun)
     }
@@ -343,7 +329,7 @@ impl<D: Disk> Site<'_, D> {
             let file = void.swap_remove(at);
             // Its old name must be gone for good before its content changes: under that name, what
             // is carried would look like damage.
-            let renamed = reserve::rename(self.disk, &file.name, &unfinished).await;
+            let renamed = directory::rename(self.disk, &file.name, &unfinished).await;
             renamed.map_err(|error| self.io("renaming a segment", error))?;
             return Ok(file.file);
         }
@@ -355,7 +341,7 @@ impl<D: Disk> Site<'_, D> {
         let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
         for name in names.iter().filter(|name| segment::is_unfinished(name)) {
             purlin_rsm::sometimes!("unfinished segment removed");
-            let removed = reserve::remove(self.disk, name).await;
+            let removed = directory::remove(self.disk, name).await;
             removed.map_err(|error| self.io("removing an unfinished segment", error))?;
         }
         Ok(())
@@ -404,13 +390,13 @@ fn above(readable: Sequence, random: u64) -> Sequence {
 
 fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup> {
     let mut tails = tail.into_entries();
-    let recovered = live.groups.iter().map(|(&id, group)| {
+    let recovered = live.groups().map(|(id, group)| {
         let tail = tails.remove(&id).unwrap_or_default();
         let recovered = RecoveredGroup {
-            hard_state: group.hard_state.unwrap_or_default().value,
-            floor: group.floor.value,
-            terms: group.terms.clone(),
-            last: group.last,
+            hard_state: group.hard_state().unwrap_or_default().value,
+            floor: group.floor().value,
+            terms: group.terms().to_vec(),
+            last: group.last(),
             tail: tail.into_iter().filter(|entry| entry.index >= group.first()).collect(),
         };
         (id, recovered)

@@ -686,7 +686,7 @@ impl Harness {
     pub(crate) fn segments(&self) -> Vec<String> {
         let wal = self.wal();
         let state = wal.state.borrow();
-        state.segments.values().map(|segment| segment.name.clone()).collect()
+        state.segments().names()
     }
 }
 

@@ -4,10 +4,11 @@ use crate::{
     Batch, Durability, StorageError, SubmitError, Wal, WalConfig,
     align::BLOCK,
     batch::{self, Kind, Seed, Stamp},
+    directory,
     index::Location,
     live::Live,
     record,
-    reserve::{self, Reserve},
+    reserve::{Prepared, Reserve},
     segment::{self, FirstBlock},
     testing::{
         Event, Faults, Harness, MemoryDisk, Random, append, counter, entries, hard_state, identity,
@@ -161,17 +162,6 @@ fn it_is_ready_while_writes_may_start() {
     h.run();
     assert!(h.wal().is_ready());
     assert_eq!(h.wal().submit(Batch::default()).unwrap(), h.wal().submitted());
-}
-
-#[test]
-fn closed_loops_end_when_all_is_durable() {
-    let mut h = Harness::new(small(), 8);
-    h.disk.hold();
-    h.submit(append(1, 1, 1..2, 10));
-    h.wal().close();
-    h.run();
-    assert!(h.is_at_rest());
-    assert_eq!(h.wal().durable(), h.wal().submitted());
 }
 
 // ---- W1
@@ -680,10 +670,10 @@ fn w6_a_relocated_hard_state_never_lowers_a_term_or_takes_a_vote_back() {
     apply(&mut live, 2, |out| record::put_hard_state(out, group, state(5, Some(NodeId(1))), true));
     apply(&mut live, 2, |out| record::put_hard_state(out, group, state(6, None), true));
     apply(&mut live, 2, |out| record::put_hard_state(out, group, state(6, Some(NodeId(3))), true));
-    let kept = live.groups[&group].hard_state.unwrap();
+    let kept = live.group(group).unwrap().hard_state().unwrap();
     assert_eq!((kept.value, kept.segment), (state(6, Some(NodeId(2))), 1));
     apply(&mut live, 3, |out| record::put_hard_state(out, group, kept.value, true));
-    assert_eq!(live.groups[&group].hard_state.unwrap().segment, 3);
+    assert_eq!(live.group(group).unwrap().hard_state().unwrap().segment, 3);
 }
 
 #[test]
@@ -693,8 +683,9 @@ fn w6_a_relocated_floor_never_truncates_and_never_falls() {
     let floor = |index| EntryId::new(Term(1), Index(index));
     apply(&mut live, 2, |out| record::put_floor(out, group, floor(12)));
     apply(&mut live, 3, |out| record::put_floor(out, group, floor(10)));
-    let group = &live.groups[&group];
-    assert_eq!((group.first(), group.last, group.floor.segment), (Index(13), Index(20), 2));
+    let group = live.group(group).unwrap();
+    assert_eq!((group.floor().value, group.floor().segment), (floor(12), 2));
+    assert_eq!((group.first(), group.last()), (Index(13), Index(20)));
 }
 
 #[test]
@@ -1002,8 +993,8 @@ fn w8_entries_do_not_take_the_reserve_while_it_is_being_filled() {
     for number in 1..=3 {
         assert!(reserve.take(false).is_none());
         let disk = disk.clone();
-        let made = reserve::create(&disk, number, BLOCK as u64, Durability::OnSync);
-        reserve.add(h.block_on(made).unwrap());
+        let made = directory::create(&disk, number, BLOCK as u64, Durability::OnSync);
+        reserve.add(Prepared { number, file: h.block_on(made).unwrap() });
     }
     assert_eq!(reserve.take(false).unwrap().number, 1);
     assert!(reserve.take(false).is_none());
@@ -1476,6 +1467,6 @@ fn what_no_read_looks_for_does_not_pile_up() {
     }
     let wal = h.wal();
     let state = wal.state.borrow();
-    let pending = state.live.groups[&GroupId(1)].pending_writes();
+    let pending = state.live().group(GroupId(1)).unwrap().pending_writes();
     assert!(pending <= small().writes_in_flight_max, "{pending} writes are held for durability");
 }

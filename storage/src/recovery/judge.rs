@@ -176,9 +176,13 @@ impl<D: Disk> Site<'_, D> {
             let newest = kept.last().expect("the newest is in the chain");
             taken.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
         }
-        let incomplete = replay.live.groups.iter().find(|(_, group)| !group.is_complete());
+        let incomplete = replay.live.groups().find(|(_, group)| !group.is_complete());
         if let Some((id, group)) = incomplete {
-            let what = format!("entries of group {id} before {} are missing", group.last);
+            let what = format!("entries of group {id} before {} are missing", group.last());
+            return Err(self.damaged(&kept[0].name, FIRST_BATCH, what));
+        }
+        if let Err(violation) = replay.live.check_groups() {
+            let what = format!("its records contradict each other: {violation}");
             return Err(self.damaged(&kept[0].name, FIRST_BATCH, what));
         }
         Ok(Log {

@@ -213,12 +213,13 @@ impl Life {
     /// Whether the start wrote anything of an older segment anew.
     pub(crate) fn has_carried(&self) -> bool {
         let state = self.wal.state.borrow();
-        state.last_batch.segment == state.active.number
+        state.segments().last_batch().segment == state.segments().active()
     }
 
     /// Whether the active file holds anything of a life before.
     pub(crate) fn has_stale_bytes(&self) -> bool {
-        let (active, device) = (self.wal.state.borrow().active.clone(), self.world.device());
+        let (active, device) =
+            (self.wal.state.borrow().segments().active_segment(), self.world.device());
         let file = device.find(&active.name).expect("the active file is there");
         let behind = device.read(file, active.end.get() as usize..active.bytes as usize);
         behind.iter().any(|byte| *byte != 0)

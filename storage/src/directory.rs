@@ -1,0 +1,51 @@
+//! Changes of names in a WAL's directory, each durable before the next step builds on it (safety W7).
+
+use crate::{
+    disk::{Disk, Durability},
+    segment,
+};
+use std::io;
+
+/// Makes the file of segment `number`: zero-filled, whole, and durable by name.
+///
+/// The file is filled under the name `….new` and renamed when it is whole, so that a crash on the way
+/// leaves nothing that looks like a segment (B93).
+pub(crate) async fn create<D: Disk>(
+    disk: &D,
+    number: u64,
+    bytes: u64,
+    durability: Durability,
+) -> io::Result<D::File> {
+    let unfinished = segment::unfinished_name(number);
+    let file = match disk.create(&unfinished, bytes, durability).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove(&unfinished).await?;
+            disk.create(&unfinished, bytes, durability).await
+        }
+        created => created,
+    };
+    let file = match file {
+        Ok(file) => file,
+        Err(error) => {
+            // An unfinished file must not keep the space that others need.
+            if disk.remove(&unfinished).await.is_ok() {
+                disk.sync_dir().await?;
+            }
+            return Err(error);
+        }
+    };
+    rename(disk, &unfinished, &segment::name(number)).await?;
+    Ok(file)
+}
+
+/// Renames a file; the new name is durable when this returns.
+pub(crate) async fn rename<D: Disk>(disk: &D, from: &str, to: &str) -> io::Result<()> {
+    disk.rename(from, to).await?;
+    disk.sync_dir().await
+}
+
+/// Removes a file; that is durable when this returns.
+pub(crate) async fn remove<D: Disk>(disk: &D, name: &str) -> io::Result<()> {
+    disk.remove(name).await?;
+    disk.sync_dir().await
+}
