@@ -25,8 +25,8 @@ use crate::{
     },
 };
 use purlin_rsm::{
-    Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, TableVersion,
-    Tick,
+    EntryId, Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine,
+    TableVersion, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal};
@@ -187,6 +187,7 @@ impl<R: Runtime> ShardSetup<R> {
         )
         .await
         .map_err(|error| Error::cannot_open(&error))?;
+        check_floors(&recovered.groups, &directory.location())?;
         let (wake, timing) = (inlet.wake().clone(), Timing::new(&self.node));
         for _ in 0..config.writes_in_flight_max {
             self.runtime.spawn(wal.clone().write_loop());
@@ -447,8 +448,25 @@ impl<R: Runtime> ShardSetup<R> {
 }
 
 fn replica(recovered: RecoveredGroup) -> RecoveredReplica {
-    let RecoveredGroup { hard_state, terms, last, tail, .. } = recovered;
-    RecoveredReplica { hard_state, terms: Terms::new(terms, last), tail }
+    let RecoveredGroup { hard_state, floor, terms, last, tail, .. } = recovered;
+    RecoveredReplica { hard_state, terms: Terms::new(floor, terms, last), tail }
+}
+
+/// A state machine starts empty, and there are no snapshots yet: it would lack what a log above a floor has
+/// forgotten, and answer without it.
+fn check_floors(groups: &BTreeMap<GroupId, RecoveredGroup>, place: &str) -> Result<(), Error> {
+    let Some((group, found)) =
+        groups.iter().find(|(_, recovered)| recovered.floor != EntryId::default())
+    else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::DataDirectory,
+        format!("the log of group {group} begins behind entry {}", found.floor),
+        place,
+        "the entries before are in a snapshot, and this version reads no snapshots; no entry was changed",
+        "start the version that wrote this directory",
+    ))
 }
 
 fn shard_directory(shard: ShardId) -> String {
@@ -472,4 +490,52 @@ fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
         "nothing that was there was changed",
         "look at the directory's owner, mode and disk, and remove what was begun",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{HardState, Index, Term, raft::RaftConfig};
+
+    fn recovered(floor: EntryId) -> RecoveredGroup {
+        let terms = vec![(floor.index.next(), Term(5))];
+        RecoveredGroup { floor, terms, last: Index(floor.index.0 + 2), ..RecoveredGroup::default() }
+    }
+
+    /// What recovery has found of a log reaches the replica, its floor too.
+    #[test]
+    fn a_replica_begins_where_its_log_does() {
+        let floor = EntryId::new(Term(3), Index(100));
+        let hard_state = HardState { term: Term(5), ..HardState::default() };
+        let found = RecoveredGroup { hard_state, ..recovered(floor) };
+        let config = RaftConfig {
+            group: GroupId(1),
+            node: purlin_rsm::NodeId(1),
+            voters: Voters::new([purlin_rsm::NodeId(1)]),
+            election_ticks: 10..20,
+            tell_commit_ticks: 1,
+            window: Window { messages: 1, bytes: 1 },
+            append_bytes_max: 1,
+            apply_bytes_max: 1,
+            cache_bytes_max: 1,
+            campaigns_first: false,
+            abstains_until: Tick(0),
+            seed: 1,
+        };
+        let raft = Raft::new(config, replica(found), Tick(0));
+        assert_eq!((raft.committed(), raft.applied_index()), (Index(100), Index(100)));
+        assert_eq!(
+            (raft.last(), raft.term_of(Index(99))),
+            (EntryId::new(Term(5), Index(102)), None)
+        );
+    }
+
+    #[test]
+    fn a_log_that_needs_a_snapshot_is_refused() {
+        let groups = |floor| BTreeMap::from([(GroupId(7), recovered(floor))]);
+        assert_eq!(check_floors(&groups(EntryId::default()), "shard-0"), Ok(()));
+        let error = check_floors(&groups(EntryId::new(Term(3), Index(100))), "shard-0");
+        let error = error.expect_err("its entries up to 100 are gone").to_string();
+        assert!(error.contains("the log of group 7 begins behind entry 100@3"), "{error}");
+    }
 }

@@ -86,6 +86,8 @@ impl Options {
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     pub hard_state: HardState,
+    /// The entry before the first of `entries`.
+    pub floor: EntryId,
     pub entries: Vec<Entry>,
 }
 
@@ -95,30 +97,52 @@ impl Disk {
             self.hard_state = hard_state;
         }
         if let Some(first) = append.entries.first() {
-            assert!(first.index.0 <= self.entries.len() as u64 + 1, "a gap before {}", first.id());
-            self.entries.truncate(first.index.0 as usize - 1);
+            assert!(
+                first.index > self.floor.index,
+                "{} below the floor {}",
+                first.id(),
+                self.floor
+            );
+            assert!(first.index <= self.last().index.next(), "a gap before {}", first.id());
+            self.entries.truncate(self.place(first.index));
             self.entries.extend(append.entries);
         }
     }
 
     fn read(&self, fetch: &Fetch) -> Vec<Entry> {
-        let (first, end) = (fetch.range.start.0 as usize - 1, fetch.range.end.0 as usize - 1);
+        let (first, end) = (self.place(fetch.range.start), self.place(fetch.range.end));
         self.entries.get(first..end.min(self.entries.len())).unwrap_or_default().to_vec()
     }
 
+    /// The place in `entries` of the one at `index`, which lies above the floor.
+    fn place(&self, index: Index) -> usize {
+        (index.0 - self.floor.index.0) as usize - 1
+    }
+
     pub(super) fn last(&self) -> EntryId {
-        self.entries.last().map(Entry::id).unwrap_or_default()
+        self.entries.last().map_or(self.floor, Entry::id)
     }
 
     pub(super) fn term(&self, index: Index) -> Option<Term> {
-        match index.0 {
-            0 => Some(Term(0)),
-            i => self.entries.get(i as usize - 1).map(|entry| entry.term),
+        if index == self.floor.index {
+            return Some(self.floor.term);
+        }
+        (index > self.floor.index)
+            .then(|| self.entries.get(self.place(index)))?
+            .map(|entry| entry.term)
+    }
+
+    /// Forgets the entries up to `index`.
+    pub(super) fn raise_floor(&mut self, index: Index) {
+        if index > self.floor.index {
+            let place = self.place(index);
+            self.floor = self.entries[place].id();
+            self.entries.drain(..=place);
         }
     }
 
     fn terms(&self) -> Terms {
-        let mut terms = Terms::default();
+        let mut terms = Terms::new(self.floor, Vec::new(), self.floor.index);
         self.entries.iter().for_each(|entry| terms.push(entry.term));
         terms
     }
@@ -148,6 +172,8 @@ pub(super) struct Node {
     pub reading: VecDeque<Reading>,
     /// What the state machine has applied since the last start.
     pub machine: Vec<Entry>,
+    /// The floor at the last start: what lies at or below it counts as applied.
+    pub machine_floor: Index,
     /// The last entry handed to the machine, while it is busy with it.
     pub applying: Option<Index>,
     /// Proposals and reads that were confirmed and failed since the last start.
@@ -306,7 +332,7 @@ impl Cluster {
         let Some(last) = entries.last().map(|entry| entry.index) else { return false };
         self.tell(|| format!("{id} applies {}", show_entries(&entries)));
         if self.options.is_judged {
-            self.oracle.applies(&self.nodes[&id].machine, &entries);
+            self.oracle.applies(self.nodes[&id].machine_last(), &entries);
         }
         let node = self.node(id);
         node.machine.extend(entries);
@@ -415,6 +441,7 @@ impl Cluster {
             abstains_until: Tick(node.now.0 + abstains),
             seed: options.seed << 16 | u64::from(id.0) << 8 | node.starts,
         };
+        node.machine_floor = node.disk.floor.index;
         node.starts += 1;
         node.raft = Some(Raft::new(config, recovered, node.now));
         node.seen = Seen::default();
@@ -480,12 +507,18 @@ impl Node {
             writing: VecDeque::new(),
             reading: VecDeque::new(),
             machine: Vec::new(),
+            machine_floor: Index(0),
             applying: None,
             confirmed: BTreeSet::new(),
             failed: BTreeSet::new(),
             starts: 0,
             seen: Seen::default(),
         }
+    }
+
+    /// The last entry that the state machine has applied.
+    fn machine_last(&self) -> Index {
+        self.machine.last().map_or(self.machine_floor, |entry| entry.index)
     }
 }
 

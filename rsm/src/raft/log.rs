@@ -2,18 +2,24 @@
 //! committed and applied, and the cached tail of those that are not yet sent or applied everywhere.
 //!
 //! ```text
-//!   first                applied        committed          last
-//!     |---------------------|---------------|----------------|
-//!     [ in the WAL only ............)[ cached ................]
-//!                                 durable ^        ^ written
+//! floor  first             applied        committed          last
+//!   |------|------------------|---------------|----------------|
+//!          [ in the WAL only .........)[ cached ................]
+//!                                   durable ^        ^ written
 //! ```
 //!
-//! `applied <= committed <= last` and `durable <= written <= last`; `durable` and `committed` are in
-//! no order, since a follower may learn of a commit before its own write completes.
+//! `floor <= applied <= committed <= last` and `floor <= durable <= written <= last`; `durable` and `committed`
+//! are in no order, since a follower may learn of a commit before its own write completes.
+//!
+//! The log begins behind its floor, the last entry that it no longer holds. Only what is committed, applied and
+//! durable comes to lie at or below a floor, so there every log of the group agrees (safety N2).
 //!
 //! Durability enters through [`Log::completed`] only (safety A2, A3).
 
-use super::terms::Terms;
+use super::{
+    check::{Checked, ensure},
+    terms::Terms,
+};
 use crate::{
     entry::Entry,
     types::{EntryId, Index, Term, WriteId},
@@ -52,32 +58,98 @@ struct Writes {
 }
 
 impl Log {
-    /// The log that recovery has found: all of it is durable. `tail` is the end of it that is at hand.
+    /// The log that recovery has found: all of it is durable. `tail` is the end of it that is at hand. What lies
+    /// at or below the floor counts as committed, applied and durable, whatever `committed` says (safety N2).
     ///
     /// # Panics
     /// When `tail` is not the end of the log, or `committed` lies behind it: they come from our own
     /// recovery.
     pub(super) fn new(terms: Terms, tail: Vec<Entry>, committed: Index) -> Self {
-        let last = terms.last();
+        let (floor, last) = (terms.floor(), terms.last());
         assert!(
             committed <= last.index,
-            "commit {committed} beyond the recovered log, which ends in {last}"
+            "log: commit {committed} beyond the recovered log, which ends in {last}"
         );
         assert!(
             tail.last().is_none_or(|entry| entry.id() == last),
-            "a tail that does not end in {last}"
+            "log: a tail that does not end in {last}"
         );
         let writes = Writes { written: last.index, durable: last.index, ..Writes::default() };
         let cache_bytes = tail.iter().map(Entry::cost).sum();
-        Self {
+        let log = Self {
             terms,
             cache: tail.into(),
             cache_bytes,
             writes,
-            committed,
-            applying: Index(0),
-            applied: Index(0),
+            committed: committed.max(floor.index),
+            applying: floor.index,
+            applied: floor.index,
+        };
+        log.check_deeply().unwrap_or_else(|violation| panic!("{violation}"));
+        log
+    }
+
+    /// What is always true of the log's pointers. Names what is not.
+    pub(super) fn check(&self) -> Checked {
+        let (floor, last) = (self.terms.floor().index, self.last().index);
+        let Self { committed, applying, applied, .. } = self;
+        let Writes { newest, written, durable, outstanding } = &self.writes;
+        ensure!(*applied >= floor, "log: applied {applied} below the floor {floor}");
+        ensure!(
+            applied <= applying,
+            "log: applied {applied} beyond {applying}, which is handed out"
+        );
+        ensure!(applying <= committed, "log: applying {applying} beyond the commit {committed}");
+        ensure!(*committed <= last, "log: commit {committed} beyond the last entry {last}");
+        ensure!(*durable >= floor, "log: durable {durable} below the floor {floor}");
+        ensure!(durable <= written, "log: durable {durable} beyond {written}, which is written");
+        ensure!(*written <= last, "log: written {written} beyond the last entry {last}");
+        let (newest_write, reaches) = outstanding.back().copied().unwrap_or((*newest, *durable));
+        ensure!(
+            newest_write <= *newest,
+            "log: write {newest_write} is newer than the newest, {newest}"
+        );
+        ensure!(
+            reaches == *written,
+            "log: the writes under way reach {reaches}, and {written} is written"
+        );
+        let cached = self.cached_from();
+        ensure!(cached > floor, "log: the cache begins at {cached}, not above the floor {floor}");
+        ensure!(cached <= durable.next(), "log: cached from {cached}, and durable is {durable}");
+        Ok(())
+    }
+
+    /// What is always true of the log, all entries in memory included. Names what is not.
+    pub(super) fn check_deeply(&self) -> Checked {
+        self.check()?;
+        self.terms.check_deeply()?;
+        let outstanding = &self.writes.outstanding;
+        let ascend = |a: &(WriteId, Index), b: &(WriteId, Index)| a.0 < b.0 && a.1 <= b.1;
+        ensure!(
+            outstanding.iter().is_sorted_by(|a, b| ascend(a, b)),
+            "log: writes under way out of order: {outstanding:?}"
+        );
+        let bytes: usize = self.cache.iter().map(Entry::cost).sum();
+        ensure!(
+            bytes == self.cache_bytes,
+            "log: {bytes} bytes are cached, and {} are counted",
+            self.cache_bytes
+        );
+        let (from, last) = (self.cached_from(), self.last());
+        ensure!(
+            from.0 + self.cache.len() as u64 == last.index.next().0,
+            "log: {} entries are cached from {from} on, and {last} is the last",
+            self.cache.len()
+        );
+        for (index, entry) in (from.0..).zip(&self.cache) {
+            ensure!(
+                entry.index == Index(index) && self.has(entry.id()),
+                "log: the cache has {} in the place of {index}, which is of term {:?}",
+                entry.id(),
+                self.term(Index(index))
+            );
         }
+        Ok(())
     }
 
     /// The last entry.
@@ -85,7 +157,12 @@ impl Log {
         self.terms.last()
     }
 
-    /// The term of the entry at `index`, `None` beyond the last.
+    /// The last entry that the log no longer holds; `0@0` when it holds all.
+    pub(super) fn floor(&self) -> EntryId {
+        self.terms.floor()
+    }
+
+    /// The term of the entry at `index`, `None` below the floor and beyond the last.
     pub(super) fn term(&self, index: Index) -> Option<Term> {
         self.terms.term(index)
     }
@@ -95,9 +172,15 @@ impl Log {
         &self.terms
     }
 
-    /// Whether the log holds this very entry.
+    /// Whether the log holds this very entry, or has it for its floor.
     pub(super) fn has(&self, id: EntryId) -> bool {
         self.terms.term(id.index) == Some(id.term)
+    }
+
+    /// Whether this log agrees with the log of a leader that has the entry `id`. Below the floor it does,
+    /// whatever the term: what lies there is committed, and a leader has all that is (safety N2).
+    pub(super) fn agrees_at(&self, id: EntryId) -> bool {
+        id.index < self.floor().index || self.has(id)
     }
 
     /// The last entry known to be durable on a quorum.
@@ -120,24 +203,25 @@ impl Log {
         assert_eq!(
             entry.index,
             self.last().index.next(),
-            "an entry that does not follow the last one"
+            "log: an entry that does not follow the last one"
         );
         self.terms.push(entry.term);
         self.cache_bytes += entry.cost();
         self.cache.push_back(entry);
     }
 
-    /// Takes a leader's entries: those it already holds are skipped, and what conflicts is cut off
-    /// together with all behind it (Raft paper 5.3). The entry before the first must be ours.
+    /// Takes a leader's entries: those it already holds are skipped, and so are those below the floor (safety
+    /// N2). What conflicts is cut off together with all behind it (Raft paper 5.3). The log must agree with the
+    /// leader's at the entry before the first.
     ///
     /// # Errors
     /// A conflict with a committed entry, which is named: the log is left as it was.
     pub(super) fn accept(&mut self, entries: Vec<Entry>) -> Result<(), EntryId> {
         crate::sometimes!(
-            !entries.is_empty() && entries.iter().all(|entry| self.has(entry.id())),
+            !entries.is_empty() && entries.iter().all(|entry| self.agrees_at(entry.id())),
             "entries received twice"
         );
-        let Some(new) = entries.iter().position(|entry| !self.has(entry.id())) else {
+        let Some(new) = entries.iter().position(|entry| !self.agrees_at(entry.id())) else {
             return Ok(());
         };
         let conflict = entries[new].index;
@@ -153,7 +237,11 @@ impl Log {
     /// Cuts off everything behind `last`, and every claim that it is durable (safety A3): a write of
     /// what was cut may still complete, and must not vouch for what takes its place.
     fn truncate(&mut self, last: Index) {
-        assert!(last >= self.committed, "truncation to {last} below the commit {}", self.committed);
+        assert!(
+            last >= self.committed,
+            "log: truncation to {last} below the commit {}",
+            self.committed
+        );
         while self.cache.back().is_some_and(|entry| entry.index > last) {
             let entry = self.cache.pop_back().expect("there is a last one");
             self.cache_bytes -= entry.cost();
@@ -172,7 +260,11 @@ impl Log {
 
     /// Moves the commit forward; never back.
     pub(super) fn commit(&mut self, index: Index) -> bool {
-        assert!(index <= self.last().index, "commit {index} beyond the last entry {}", self.last());
+        assert!(
+            index <= self.last().index,
+            "log: commit {index} beyond the last entry {}",
+            self.last()
+        );
         let moved = index > self.committed;
         crate::sometimes!(
             moved && index > self.writes.durable,
@@ -212,7 +304,7 @@ impl Log {
     pub(super) fn completed(&mut self, write: WriteId) {
         assert!(
             write <= self.writes.newest,
-            "write {write} completed, but {} is the newest",
+            "log: write {write} completed, but {} is the newest",
             self.writes.newest
         );
         let writes = &mut self.writes;
@@ -233,7 +325,7 @@ impl Log {
     pub(super) fn applying(&mut self, last: Index) {
         assert!(
             last > self.applying && last <= self.committed,
-            "applying {last}, commit is {}",
+            "log: applying {last}, commit is {}",
             self.committed
         );
         self.applying = last;
@@ -243,7 +335,7 @@ impl Log {
     pub(super) fn apply(&mut self, index: Index) {
         assert!(
             index > self.applied && index <= self.applying,
-            "applied {index} of {}",
+            "log: applied {index} of {}",
             self.applying
         );
         self.applied = index;
@@ -272,7 +364,7 @@ impl Log {
         let from = self.cached_from();
         assert!(
             range.start >= from && range.end <= self.last().index.next(),
-            "{range:?} is not cached from {from}"
+            "log: {range:?} is not cached from {from}"
         );
         let (start, end) = ((range.start.0 - from.0) as usize, (range.end.0 - from.0) as usize);
         let mut bytes = 0;

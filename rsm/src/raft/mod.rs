@@ -50,6 +50,7 @@ mod output;
 mod ready;
 
 // What must never be.
+mod check;
 mod fault;
 mod invariants;
 

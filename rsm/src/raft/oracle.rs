@@ -22,7 +22,7 @@ pub(super) struct Oracle {
     /// Every entry that ever was in a log, with the term before it (log matching).
     entries: BTreeMap<EntryId, (Term, Payload)>,
     /// The terms of all entries that were ever committed, and in which term each was.
-    committed: Vec<(Term, Term)>,
+    committed: BTreeMap<Index, (Term, Term)>,
     /// The commit that was known somewhere when each read was registered.
     reads: BTreeMap<u64, Index>,
 }
@@ -34,14 +34,24 @@ impl Oracle {
             leaders: BTreeMap::new(),
             votes: BTreeMap::new(),
             entries: BTreeMap::new(),
-            committed: Vec::new(),
+            committed: BTreeMap::new(),
             reads: BTreeMap::new(),
         }
     }
 
     /// The last entry that was ever committed.
     pub(super) fn committed(&self) -> Index {
-        Index(self.committed.len() as u64)
+        self.committed.last_key_value().map_or(Index(0), |(index, _)| *index)
+    }
+
+    /// Some logs begin behind `floor`, which was committed before anybody looked.
+    pub(super) fn begin_at(&mut self, floor: EntryId) {
+        self.committed.insert(floor.index, (floor.term, floor.term));
+    }
+
+    /// Whether an entry was ever committed, as far as anybody has looked.
+    pub(super) fn is_committed(&self, id: EntryId) -> bool {
+        self.committed.get(&id.index).is_some_and(|(term, _)| *term == id.term)
     }
 
     /// A read was registered somewhere, now.
@@ -84,10 +94,10 @@ impl Oracle {
     }
 
     /// What is applied follows what was, and is what was committed.
-    pub(super) fn applies(&self, applied: &[Entry], entries: &[Entry]) {
-        for (at, entry) in (applied.len()..).zip(entries) {
-            assert_eq!(entry.index, Index(at as u64 + 1), "applied out of order");
-            assert_eq!(self.committed[at].0, entry.term, "applied {} uncommitted", entry.id());
+    pub(super) fn applies(&self, applied: Index, entries: &[Entry]) {
+        for (index, entry) in (applied.next().0..).zip(entries) {
+            assert_eq!(entry.index, Index(index), "applied out of order");
+            assert!(self.is_committed(entry.id()), "applied {} uncommitted", entry.id());
             assert_eq!(self.entries.get(&entry.id()).map(|known| &known.1), Some(&entry.payload));
         }
     }
@@ -151,9 +161,10 @@ impl Oracle {
     /// A leader has all that was committed in earlier terms (leader completeness).
     fn judge_completeness(&self, id: NodeId, node: &Node) {
         let raft = node.raft.as_ref().expect("a leader is up");
-        for (index, (term, within)) in (1..).zip(&self.committed) {
+        let floor = raft.log.floor().index;
+        for (index, (term, within)) in self.committed.range(floor..) {
             if *within < raft.term() {
-                let held = raft.term_of(Index(index));
+                let held = raft.term_of(*index);
                 assert_eq!(held, Some(*term), "leader {id} lacks committed entry {index}");
             }
         }
@@ -166,10 +177,13 @@ impl Oracle {
         let known = self.committed();
         let checked = raft.committed().min(known);
         let held = raft.term_of(checked);
-        if checked > Index(0) {
-            let committed = self.committed[checked.0 as usize - 1].0;
-            assert_eq!(held, Some(committed), "{id} holds another committed entry {checked}");
+        if let (Some((committed, _)), Some(held)) = (self.committed.get(&checked), held) {
+            assert_eq!(held, *committed, "{id} holds another committed entry {checked}");
         }
+        assert!(
+            held.is_some() || checked < raft.log.floor().index,
+            "{id} lacks the committed entry {checked}"
+        );
         if raft.committed() > known && raft.role() == RoleKind::Leader {
             let last = raft.term_of(raft.committed());
             assert_eq!(
@@ -180,14 +194,17 @@ impl Oracle {
         }
         for index in (known.0 + 1..=raft.committed().0).map(Index) {
             let term = raft.term_of(index).expect("a committed entry is in the log");
-            let holds = |node: &NodeId| nodes[node].disk.term(index) == Some(term);
+            let holds = |node: &NodeId| {
+                let disk = &nodes[node].disk;
+                index < disk.floor.index || disk.term(index) == Some(term)
+            };
             assert!(
                 self.voters.has_majority(|voter| holds(&voter)),
                 "{id} commits {index}@{term}, which only {:?} hold durably, of {:?}",
                 nodes.keys().copied().filter(holds).collect::<Vec<_>>(),
                 self.voters
             );
-            self.committed.push((term, raft.term()));
+            self.committed.insert(index, (term, raft.term()));
         }
     }
 }

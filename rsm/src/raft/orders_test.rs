@@ -98,7 +98,8 @@ impl Walk {
             cluster.oracle.hold(&entries, Term(0));
             let term = Term(self.bounds.term);
             let hard_state = HardState { term, vote: None, committed: Index(0) };
-            cluster.nodes.get_mut(&id).expect("a node").disk = Disk { hard_state, entries };
+            cluster.nodes.get_mut(&id).expect("a node").disk =
+                Disk { hard_state, entries, ..Disk::default() };
             cluster.restart(id, 0);
         }
         if let Some(leader) = self.bounds.leader {

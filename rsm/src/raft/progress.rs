@@ -3,6 +3,7 @@
 //! *Probe*: the place where the logs part is not known; one append at a time. *Replicate*: the logs
 //! match; appends are pipelined, up to a window of messages and bytes (Raft thesis 10.2.1).
 
+use super::check::{Checked, ensure};
 use crate::types::{Index, Tick};
 use std::{collections::VecDeque, fmt};
 
@@ -32,6 +33,10 @@ pub(super) struct Progress {
     pub connected: bool,
     /// Entries that it needs are being read from the WAL.
     pub fetching: bool,
+    /// It has refused the entry at our floor, so it needs entries that we do not hold any more, and it can use
+    /// none of those that we hold. It is asked again after each election timeout, without entries: its log may
+    /// have become another one.
+    pub lacks_floor: bool,
     /// Since when an answer is awaited; each answer that brings news starts it anew.
     pub awaited_since: Option<Tick>,
 }
@@ -101,8 +106,48 @@ impl Progress {
             confirmed: false,
             connected: true,
             fetching: false,
+            lacks_floor: false,
             awaited_since: None,
         }
+    }
+
+    /// What is always true of a follower of a leader whose log ends in `last`. Names what is not.
+    pub(super) fn check(&self, last: Index) -> Checked {
+        ensure!(self.matched < self.next, "progress: the next is not above the matched: {self:?}");
+        ensure!(
+            self.next <= last.next(),
+            "progress: the next lies behind the last, {last}: {self:?}"
+        );
+        ensure!(self.told <= last, "progress: told of more than the last, {last}: {self:?}");
+        ensure!(
+            !self.lacks_floor || matches!(self.state, State::Probe { .. }),
+            "progress: entries are sent to a follower that lacks the floor: {self:?}"
+        );
+        let is_awaited = match &self.state {
+            State::Probe { waiting } => *waiting,
+            State::Replicate(inflights) => !inflights.appends.is_empty(),
+        };
+        ensure!(
+            !is_awaited || self.awaited_since.is_some(),
+            "progress: an answer is awaited, and no time is set: {self:?}"
+        );
+        Ok(())
+    }
+
+    /// What is always true of the appends on their way. Names what is not.
+    pub(super) fn check_deeply(&self) -> Checked {
+        let State::Replicate(Inflights { appends, bytes }) = &self.state else { return Ok(()) };
+        let sum: usize = appends.iter().map(|(_, bytes)| *bytes).sum();
+        ensure!(*bytes == sum, "progress: {sum} bytes are on their way: {self:?}");
+        ensure!(
+            appends.iter().is_sorted_by(|a, b| a.0 <= b.0),
+            "progress: appends on their way are out of order: {self:?}"
+        );
+        ensure!(
+            appends.back().is_none_or(|(last, _)| *last < self.next),
+            "progress: an append reaches beyond the next to send: {self:?}"
+        );
+        Ok(())
     }
 
     /// Whether another append may go out.
@@ -138,6 +183,7 @@ impl Progress {
             // Its log matches at some place: pipeline from here.
             State::Probe { waiting } if *waiting || news => {
                 self.next = self.matched.next();
+                self.lacks_floor = false;
                 self.state = State::Replicate(Inflights::default());
                 true
             }
@@ -152,9 +198,15 @@ impl Progress {
         news
     }
 
-    /// The follower has no entry `prev` like ours; the logs may still agree at `agree`. Whether the
-    /// reject was about an append that still counts, and not a late one (B31).
-    pub(super) fn reject(&mut self, prev: Index, agree: Index) -> bool {
+    /// The follower has no entry `prev` like ours; the logs may still agree at `agree`, or below our `floor` if
+    /// that is `None`. Whether the reject was about an append that still counts, and not a late one (B31).
+    pub(super) fn reject(
+        &mut self,
+        now: Tick,
+        prev: Index,
+        agree: Option<Index>,
+        floor: Index,
+    ) -> bool {
         // Who refuses what it has acknowledged has lost it: it is asked again when the answer to the
         // probe has stayed out for long enough, not at once and for ever (B39).
         let current = match &self.state {
@@ -163,10 +215,27 @@ impl Progress {
         };
         crate::sometimes!(!current, "late reject ignored");
         if current {
-            crate::sometimes!("reject moves a probe back");
-            self.probe(agree.min(prev.previous()).next());
+            match agree.map(|agree| agree.min(prev.previous())).filter(|agree| *agree >= floor) {
+                Some(agree) => {
+                    crate::sometimes!("reject moves a probe back");
+                    self.probe(agree.next());
+                }
+                None => {
+                    crate::sometimes!("follower needs entries below the floor");
+                    self.probe(floor.next());
+                    self.stall(now);
+                    self.lacks_floor = true;
+                }
+            }
         }
         current
+    }
+
+    /// Nothing at or below `floor` can be sent: probes there instead.
+    pub(super) fn stay_above(&mut self, floor: Index) {
+        if self.next <= floor {
+            self.probe(floor.next());
+        }
     }
 
     /// What it is to be sent cannot be read or sent now: as if an append to it had been lost.
@@ -214,7 +283,7 @@ mod tests {
         assert!(progress.may_send(WINDOW));
         progress.sent(Tick(1), Index(10), 0, Index(0));
         assert!(!progress.may_send(WINDOW));
-        assert!(progress.reject(Index(10), Index(4)));
+        assert!(progress.reject(Tick(9), Index(10), Some(Index(4)), Index(0)));
         assert_eq!(progress.next, Index(5));
         assert!(progress.may_send(WINDOW));
     }
@@ -253,10 +322,13 @@ mod tests {
     #[test]
     fn a_late_reject_does_not_rewind() {
         let mut progress = replicating();
-        assert!(!progress.reject(Index(10), Index(3)), "10 is matched");
+        assert!(!progress.reject(Tick(9), Index(10), Some(Index(3)), Index(0)), "10 is matched");
         assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
         progress.restart();
-        assert!(!progress.reject(Index(9), Index(3)), "not the probe that is out");
+        assert!(
+            !progress.reject(Tick(9), Index(9), Some(Index(3)), Index(0)),
+            "not the probe that is out"
+        );
     }
 
     #[test]
@@ -268,7 +340,7 @@ mod tests {
         progress.stall(Tick(2));
         assert_eq!(progress.next, Index(11));
         progress.restart();
-        assert!(progress.reject(Index(10), Index(4)));
+        assert!(progress.reject(Tick(9), Index(10), Some(Index(4)), Index(0)));
         progress.restart();
         assert_eq!(progress.next, Index(5), "what a reject has taught is not forgotten");
     }
@@ -278,9 +350,42 @@ mod tests {
         let mut progress = replicating();
         progress.sent(Tick(3), Index(12), 10, Index(0));
         assert!(
-            progress.reject(Index(12), Index(0)),
+            progress.reject(Tick(9), Index(12), Some(Index(0)), Index(0)),
             "a follower that claims to have lost acknowledged entries"
         );
         assert_eq!(progress.next, Index(11));
+    }
+
+    /// Entries below the floor are gone: the follower is probed at the floor, once in a while.
+    #[test]
+    fn a_follower_that_needs_what_lies_below_the_floor_is_probed_at_the_floor() {
+        let floor = Index(8);
+        for agree in [None, Some(Index(7))] {
+            let mut progress = Progress::new(Index(10));
+            progress.sent(Tick(1), Index(10), 0, Index(0));
+            assert!(progress.reject(Tick(2), Index(10), agree, floor));
+            assert!(progress.lacks_floor && !progress.may_send(WINDOW));
+            assert_eq!((progress.next, progress.awaited_since), (Index(9), Some(Tick(2))));
+            progress.restart();
+            assert!(progress.may_send(WINDOW) && progress.lacks_floor, "it is asked again");
+            progress.sent(Tick(3), Index(8), 0, Index(0));
+            assert!(progress.reject(Tick(4), Index(8), Some(floor), floor), "it cannot go lower");
+            assert_eq!((progress.next, progress.may_send(WINDOW)), (Index(9), false));
+            progress.restart();
+            progress.sent(Tick(5), Index(8), 0, Index(0));
+            progress.advance(Tick(6), Index(8));
+            assert!(!progress.lacks_floor && matches!(progress.state, State::Replicate(_)));
+        }
+    }
+
+    #[test]
+    fn what_was_acknowledged_below_the_floor_is_not_sent_again() {
+        let mut progress = replicating();
+        progress.sent(Tick(3), Index(30), 10, Index(0));
+        progress.restart();
+        progress.stay_above(Index(20));
+        assert_eq!((progress.matched, progress.next), (Index(10), Index(21)));
+        progress.stay_above(Index(20));
+        assert_eq!(progress.next, Index(21), "above the floor nothing changes");
     }
 }

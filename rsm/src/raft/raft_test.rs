@@ -6,14 +6,14 @@
 
 use super::{
     RoleKind, Voters, Window,
-    harness::{Cluster, Moment, Node, Options},
+    harness::{Cluster, Disk, Moment, Node, Options},
     script::show_status,
     voters::{Ballots, Tally, majority},
 };
 use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
-    types::{EntryId, GroupId, Index, NodeId, Term},
+    types::{EntryId, GroupId, HardState, Index, NodeId, Term},
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,10 @@ impl History {
             ..Options::default()
         };
         let troubles = random.of(&[10, 30, 100]);
-        let cluster = Cluster::new(options);
+        let mut cluster = Cluster::new(options);
+        if random.chance(30) {
+            begin_at(&mut cluster, EntryId::new(Term(3), Index(100)));
+        }
         Self { random, cluster, reads: 0, troubles, taken: BTreeMap::new() }
     }
 
@@ -161,6 +164,22 @@ impl History {
         let kept = self.random.below(4) as usize;
         self.cluster.crash(id, kept);
         self.taken.remove(&id);
+        if self.random.chance(30) {
+            let floor = self.cluster.nodes[&id].disk.floor.index;
+            let to = Index(floor.0 + self.random.below(10)).min(self.held_by_all());
+            self.cluster.nodes.get_mut(&id).expect("a node").disk.raise_floor(to);
+        }
+    }
+
+    /// Up to where all nodes hold durably what is committed. Nobody will ever need it from another node.
+    fn held_by_all(&self) -> Index {
+        let oracle = &self.cluster.oracle;
+        let held = |node: &Node| {
+            let is_committed = |entry: &&Entry| oracle.is_committed(entry.id());
+            let last = node.disk.entries.iter().rev().find(is_committed);
+            last.map_or(node.disk.floor.index, |entry| entry.index)
+        };
+        self.cluster.nodes.values().map(held).min().expect("there are nodes")
     }
 
     fn cut(&mut self, id: NodeId) {
@@ -256,10 +275,10 @@ impl History {
     }
 
     fn has_all(&self, entry: EntryId) -> bool {
-        self.cluster.nodes.values().all(|node| {
-            node.machine.last().is_some_and(|last| last.index >= entry.index)
-                && node.machine.get(entry.index.0 as usize - 1).is_some_and(|e| e.id() == entry)
-        })
+        self.cluster
+            .nodes
+            .values()
+            .all(|node| node.machine.iter().rev().any(|applied| applied.id() == entry))
     }
 
     fn lacks(&self, id: NodeId, entry: EntryId) -> bool {
@@ -292,6 +311,17 @@ impl History {
         let up =
             |(id, node): (&NodeId, &Node)| Some(show_status(*id, node.raft.as_ref()?, node.now));
         self.cluster.nodes.iter().filter_map(up).collect()
+    }
+}
+
+/// All nodes start on logs that are empty and begin behind `floor`.
+fn begin_at(cluster: &mut Cluster, floor: EntryId) {
+    cluster.oracle.begin_at(floor);
+    for id in cluster.ids() {
+        let hard_state = HardState { term: floor.term, ..HardState::default() };
+        let disk = Disk { hard_state, floor, ..Disk::default() };
+        cluster.nodes.get_mut(&id).expect("a node").disk = disk;
+        cluster.restart(id, 0);
     }
 }
 

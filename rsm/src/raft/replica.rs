@@ -52,7 +52,7 @@ impl Raft {
     /// A replica as recovery has found it, at time `now`.
     pub fn new(config: RaftConfig, recovered: Recovered, now: Tick) -> Self {
         let HardState { term, vote, committed } = recovered.hard_state;
-        // The commit is a hint and no promise (safety A7).
+        // The commit is a hint and no promise (safety A7). Below the floor all is committed whatever it says.
         let committed = committed.min(recovered.terms.last().index);
         let log = Log::new(recovered.terms, recovered.tail, committed);
         assert!(
@@ -249,7 +249,7 @@ impl Raft {
         self.log.applied()
     }
 
-    /// The term of its entry at `index`, `None` beyond the last.
+    /// The term of its entry at `index`, `None` below the floor and beyond the last.
     pub fn term_of(&self, index: Index) -> Option<Term> {
         self.log.term(index)
     }

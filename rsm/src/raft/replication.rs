@@ -98,9 +98,10 @@ impl Raft {
     fn send_append(&mut self, to: NodeId, tell_commit: bool) -> bool {
         let (last, committed) = (self.log.last().index, self.log.committed());
         let (window, bytes_max) = (self.config.window, self.config.append_bytes_max);
-        let cached = self.log.cached_from();
+        let (floor, cached) = (self.log.floor().index, self.log.cached_from());
         let Some(progress) = self.follower_mut(to) else { return false };
-        let has_entries = progress.next <= last;
+        progress.stay_above(floor);
+        let has_entries = progress.next <= last && !progress.lacks_floor;
         // A probe goes out even with nothing to send: only an answer shows that nothing was lost, and
         // that the follower is in no higher term (B09, B33).
         let is_probe = matches!(progress.state, State::Probe { .. });
@@ -116,7 +117,8 @@ impl Raft {
             self.ready.fetches.push(Fetch { purpose: FetchPurpose::Send(to), range, bytes_max });
             return false;
         }
-        let entries = self.log.cached_up_to(next..last.next(), bytes_max);
+        let end = if has_entries { last.next() } else { next };
+        let entries = self.log.cached_up_to(next..end, bytes_max);
         self.send_entries(to, next, entries);
         true
     }
@@ -124,7 +126,7 @@ impl Raft {
     fn send_entries(&mut self, to: NodeId, next: Index, entries: Vec<Entry>) {
         let (now, committed) = (self.now, self.log.committed());
         let prev = next.previous();
-        let term = self.log.term(prev).expect("a leader has every entry before the next to send");
+        let term = self.log.term(prev).expect("a leader sends what lies above its floor");
         let last = entries.last().map_or(prev, |entry| entry.index);
         let bytes = entries.iter().map(Entry::cost).sum();
         if let Some(progress) = self.follower_mut(to) {
@@ -135,10 +137,11 @@ impl Raft {
 
     /// Entries for a follower that lags have come from the WAL.
     pub(super) fn send_fetched(&mut self, to: NodeId, entries: Vec<Entry>) {
+        let floor = self.log.floor().index;
         let Some(progress) = self.follower_mut(to) else { return };
         progress.fetching = false;
         let next = progress.next;
-        if progress.connected && entries[0].index == next {
+        if progress.connected && entries[0].index == next && next > floor {
             self.send_entries(to, next, entries);
         }
         self.tell_commit_to(to);
@@ -155,13 +158,17 @@ impl Raft {
         if !is_sound(prev, &entries, self.term) || !self.recognise(from) {
             return;
         }
-        if !self.log.has(prev) {
+        let floor = self.log.floor();
+        if !self.log.agrees_at(prev) {
             crate::sometimes!("append refused, the logs part before it");
             let below = prev.index.previous();
-            let hint = self.log.terms().latest_at_most(below, prev.term);
+            // At the floor all logs agree, so they part above it.
+            let hint = self.log.terms().latest_at_most(below, prev.term).unwrap_or(floor);
             return self.send(from, Message::AppendReject { prev: prev.index, hint });
         }
-        let matched = Index(prev.index.0 + entries.len() as u64);
+        crate::sometimes!(prev.index < floor.index, "append begins below the floor");
+        // Up to the floor the logs agree durably, whatever the message shows (safety N2).
+        let matched = Index(prev.index.0 + entries.len() as u64).max(floor.index);
         if let Err(ours) = self.log.accept(entries) {
             return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
         }
@@ -187,9 +194,10 @@ impl Raft {
         if prev > self.log.last().index {
             return;
         }
-        let agree = self.log.terms().latest_at_most(hint.index, hint.term).index;
+        let (now, floor) = (self.now, self.log.floor().index);
+        let agree = self.log.terms().latest_at_most(hint.index, hint.term).map(|entry| entry.index);
         if let Some(progress) = self.follower_mut(from) {
-            progress.reject(prev, agree);
+            progress.reject(now, prev, agree, floor);
         }
     }
 

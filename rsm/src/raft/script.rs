@@ -9,8 +9,9 @@
 //!         first=N judged=false at_once=false
 //!                                      a new cluster; election timeouts lie in election..2*election,
 //!                                      and what is committed waits for `apply` unless it is at once
-//! init N terms="1 1 2" [term=T] [commit=I]
-//!                                      gives node N a durable log, and starts it on that
+//! init N terms="1 1 2" [term=T] [commit=I] [floor=I@T]
+//!                                      gives node N a durable log, which begins behind the floor, and
+//!                                      starts it on that
 //! init_disk N ..                       exchanges what its disk holds under a running replica
 //! tick [N..] [n=K]                     clocks move, replicas that are due are ticked
 //! wait [N..] [n=K]                     clocks move, nobody is ticked
@@ -135,7 +136,8 @@ impl Script {
             .split_whitespace()
             .map(str::parse)
             .collect::<Result<_, _>>()?;
-        let last = terms.last().copied().unwrap_or_default();
+        let floor = args.take_key("floor").map(entry_id).transpose()?.unwrap_or_default();
+        let last = terms.last().copied().unwrap_or(floor.term.0);
         let term = key(args, "term")?.unwrap_or(last);
         let entry = |(index, term): (u64, u64)| Entry {
             term: Term(term),
@@ -144,11 +146,15 @@ impl Script {
         };
         let committed = Index(key(args, "commit")?.unwrap_or(0));
         let hard_state = HardState { term: Term(term), vote: None, committed };
-        let entries: Vec<Entry> = (1..).zip(terms).map(entry).collect();
-        if self.cluster.options.is_judged {
-            self.cluster.oracle.hold(&entries, Term(0));
+        let entries: Vec<Entry> = (floor.index.next().0..).zip(terms).map(entry).collect();
+        if floor != EntryId::default() {
+            self.cluster.oracle.begin_at(floor);
         }
-        self.cluster.nodes.get_mut(&id).ok_or("no such node")?.disk = Disk { hard_state, entries };
+        if self.cluster.options.is_judged {
+            self.cluster.oracle.hold(&entries, floor.term);
+        }
+        let node = self.cluster.nodes.get_mut(&id).ok_or("no such node")?;
+        node.disk = Disk { hard_state, floor, entries };
         if name == "init" {
             let node = self.cluster.nodes.get_mut(&id).expect("a node");
             node.writing.clear();
@@ -522,6 +528,7 @@ pub(super) fn show_status(id: NodeId, raft: &Raft, now: Tick) -> String {
     if let Role::Leader(leader) = &raft.role {
         for (node, progress) in &leader.followers {
             let state = match &progress.state {
+                State::Probe { .. } if progress.lacks_floor => "probe below the floor".to_string(),
                 State::Probe { waiting: true } => "probe waiting".to_string(),
                 State::Probe { waiting: false } => "probe".to_string(),
                 State::Replicate(inflights) => format!("replicate {inflights}"),

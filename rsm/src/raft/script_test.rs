@@ -66,6 +66,8 @@ scripts! {
     fetch_fails
     fetch_comes_late
     reject_of_what_was_acknowledged
+    logs_above_a_floor
+    entries_below_the_floor
     conflict_with_a_committed_entry
     impossible_messages
 
