@@ -4,6 +4,7 @@
 #
 #   bench/compare.sh                          starts both, and measures
 #   bench/compare.sh --purlin 7000,7100,7200  measures a cluster that runs already
+#   bench/compare.sh --before FILE            measures one `purlin` beside an earlier one, without Redis
 #
 # Redis runs with `--appendonly yes --appendfsync always`: each write it acknowledges is on its disk.
 # Purlin runs as `purlin dev --groups 48 --shards 1`: each write that it acknowledges is on the
@@ -32,6 +33,7 @@
 #   --duration TIME   how long each run measures (10s)
 #   --warmup TIME     what each run throws away first (2s)
 #   --binary FILE     the `purlin` to start (target/release/purlin, built first)
+#   --before FILE     an earlier `purlin`, which takes the place of Redis: did a change cost speed?
 #   --one-node        all clients of Purlin go to its first node
 #   --force           measure on a machine that is not idle (the table says so)
 #   --keep            keep the results of all runs under target/
@@ -42,7 +44,7 @@ set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/.."
 
-purlin_ports='' binary='' rounds=5 duration=10s warmup=2s one_node='' force='' keep=''
+purlin_ports='' binary='' before='' rounds=5 duration=10s warmup=2s one_node='' force='' keep=''
 keys=100000 value_size=16 groups=48
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
@@ -50,10 +52,11 @@ fail() { printf 'error: %s\n' "$2" >&2; exit "$1"; }
 
 while (($#)); do
     case $1 in
-        --purlin | --binary | --rounds | --duration | --warmup)
+        --purlin | --binary | --before | --rounds | --duration | --warmup)
             (($# > 1)) || fail 2 "$1 needs a value" ;;&
         --purlin) purlin_ports=${2//,/ }; shift 2 ;;
         --binary) binary=$(cd "$start" && realpath "$2"); shift 2 ;;
+        --before) before=$(cd "$start" && realpath "$2"); shift 2 ;;
         --rounds) rounds=$2; shift 2 ;;
         --duration) duration=$2; shift 2 ;;
         --warmup) warmup=$2; shift 2 ;;
@@ -72,20 +75,21 @@ done
 
 # ---- processes -----------------------------------------------------------------------------------
 
-redis_pid='' purlin_pid=''
+redis_pid='' purlin_pid='' before_pid='' before_ports='' base=redis
+[[ -z $before ]] || base=before
 mkdir -p target
 work=$(mktemp -d "$PWD/target/compare.XXXXXX")
 
 # Ends what this script started, by process id, and removes the data.
 clean_up() {
     local pid
-    for pid in $purlin_pid $redis_pid; do
+    for pid in $purlin_pid $before_pid $redis_pid; do
         kill -TERM "$pid" 2>/dev/null || true
     done
-    for pid in $purlin_pid $redis_pid; do
+    for pid in $purlin_pid $before_pid $redis_pid; do
         wait "$pid" 2>/dev/null || true
     done
-    rm -rf "$work/redis" "$work/purlin"
+    rm -rf "$work/redis" "$work/before" "$work/purlin"
     if [[ -n $keep ]]; then
         printf 'results of all runs: %s\n' "$work" >&2
     else
@@ -132,30 +136,41 @@ start_redis() {
     until_true 100 answers "$redis_port" || fail 1 "Redis did not start: $(tail -n 3 "$work/redis.log")"
 }
 
-# The gateway ports that `purlin dev` tells its user to type: one line `redis-cli -p PORT ...` a node.
+# The gateway ports that the `purlin dev` of a side tells its user to type: one line `redis-cli -p PORT ...` a node.
 printed_ports() {
-    grep -oE 'redis-cli .*-p +[0-9]+' "$work/purlin.log" | grep -oE '[0-9]+$' | awk '!seen[$0]++'
+    grep -oE 'redis-cli .*-p +[0-9]+' "$work/$1.log" | grep -oE '[0-9]+$' | awk '!seen[$0]++'
 }
 
-has_three_ports() { (($(printed_ports | wc -l) >= 3)); }
+has_three_ports() { (($(printed_ports "$1" | wc -l) >= 3)); }
 
-start_purlin() {
-    mkdir "$work/purlin"
+# start_cluster SIDE BINARY: starts three nodes; their pid is in `started_pid`, their ports in `started_ports`.
+start_cluster() {
+    mkdir "$work/$1"
     # `dev` keeps its data under the directory it is started in.
-    (cd "$work/purlin" && exec "$binary" dev --shards 1 --groups "$groups") \
-        >"$work/purlin.log" 2>&1 &
-    purlin_pid=$!
-    until_true 300 has_three_ports || fail 1 "Purlin did not start: $(tail -n 5 "$work/purlin.log")"
-    purlin_ports=$(printed_ports | tr '\n' ' ')
+    (cd "$work/$1" && exec "$2" dev --shards 1 --groups "$groups") >"$work/$1.log" 2>&1 &
+    started_pid=$!
+    # At once, so that `clean_up` knows it.
+    if [[ $1 == before ]]; then before_pid=$started_pid; else purlin_pid=$started_pid; fi
+    until_true 300 has_three_ports "$1" || fail 1 "Purlin did not start: $(tail -n 5 "$work/$1.log")"
+    started_ports=$(printed_ports "$1" | tr '\n' ' ')
+}
+
+ports_of() {
+    case $1 in
+        redis) printf '%s' "$redis_port" ;;
+        before) printf '%s' "$before_ports" ;;
+        purlin) printf '%s' "$purlin_ports" ;;
+    esac
 }
 
 # The processes behind a side: Redis alone, or `purlin dev` and its nodes.
 processes() {
-    if [[ $1 == redis ]]; then
-        printf '%s' "$redis_pid"
-    elif [[ -n $purlin_pid ]]; then
-        printf '%s ' "$purlin_pid"
-        cat "/proc/$purlin_pid/task/"*/children 2>/dev/null || true
+    local pid=$purlin_pid
+    if [[ $1 == redis ]]; then pid=$redis_pid; fi
+    if [[ $1 == before ]]; then pid=$before_pid; fi
+    if [[ -n $pid ]]; then
+        printf '%s ' "$pid"
+        cat "/proc/$pid/task/"*/children 2>/dev/null || true
     fi
 }
 
@@ -222,14 +237,16 @@ others() {
     (IFS=,; printf '%s' "${list[*]}")
 }
 
-# key_slots WHICH: the slots that the first node leads (local) or that others lead (forwarded).
+# key_slots SIDE WHICH: the slots that the first node of a side leads (local) or that others lead (forwarded).
 key_slots() {
-    local first=${purlin_ports%% *} leads all
+    local first leads all
+    first=$(ports_of "$1")
+    first=${first%% *}
     leads=$(info "$first" purlin_leads)
     all=$(info "$first" purlin_groups)
     [[ -n $leads && -n $all ]] || fail 1 "node $first does not say which groups it leads (purlin_leads in INFO)"
-    if [[ $1 == forwarded ]]; then leads=$(others "$all" "$leads"); fi
-    [[ -n $leads ]] || fail 1 "no group is $1 to node $first"
+    if [[ $2 == forwarded ]]; then leads=$(others "$all" "$leads"); fi
+    [[ -n $leads ]] || fail 1 "no group is $2 to node $first"
     slots_of "$all" "$leads"
 }
 
@@ -247,9 +264,8 @@ run() {
     local side=$1 load=$2 round=$3 file before after port ports option=() pids
     shift 3
     file="$work/$load.$side.$round.json"
-    ports=$redis_port
-    [[ $side == redis ]] || ports=$purlin_ports
-    [[ $side == redis || -z $one_node && $load != one-* ]] || ports=${purlin_ports%% *}
+    ports=$(ports_of "$side")
+    [[ -z $one_node && $load != one-* ]] || ports=${ports%% *}
     for port in $ports; do option+=(-p "$port"); done
     read -ra pids <<<"$(processes "$side" | tr '\n' ' ')"
     before=$(ticks "${pids[@]}")
@@ -283,7 +299,7 @@ measure() {
     local load=$1 title=$2 round
     shift 2
     for ((round = 1; round <= rounds; round++)); do
-        run redis "$load" "$round" "$@"
+        run "$base" "$load" "$round" "$@"
         run purlin "$load" "$round" "$@"
     done
     row "$load" "$title" >>"$work/table"
@@ -291,7 +307,7 @@ measure() {
 
 # One row: medians, the range of what was measured, and the ratios round by round.
 row() {
-    paste -d ' ' "$work/$1.redis.list" "$work/$1.purlin.list" | awk -v title="$2" '
+    paste -d ' ' "$work/$1.$base.list" "$work/$1.purlin.list" | awk -v title="$2" '
         function sort(list, n,    i, j, t) {
             for (i = 2; i <= n; i++)
                 for (j = i; j > 1 && list[j] < list[j - 1]; j--) { t = list[j]; list[j] = list[j - 1]; list[j - 1] = t }
@@ -329,16 +345,28 @@ cargo build --release --quiet "${packages[@]}"
 
 gate=''
 await_idle_machine
-start_redis
-if [[ -z $purlin_ports ]]; then start_purlin; fi
-for port in $purlin_ports; do
+if [[ -n $before ]]; then
+    start_cluster before "$before"
+    before_ports=$started_ports
+else
+    start_redis
+fi
+if [[ -z $purlin_ports ]]; then
+    start_cluster purlin "$binary"
+    purlin_ports=$started_ports
+fi
+for port in $before_ports $purlin_ports; do
     until_true 300 answers "$port" || fail 1 "nothing answers on port $port"
 done
 
 if [[ -n $(info "${purlin_ports%% *}" purlin_leads) ]]; then
     # Assigned first: a failure inside an argument would not end the script.
-    local_slots=$(key_slots local)
-    forwarded_slots=$(key_slots forwarded)
+    local_slots=$(key_slots purlin local)
+    forwarded_slots=$(key_slots purlin forwarded)
+    if [[ -n $before ]]; then
+        before_slots=$(key_slots before local)
+        [[ $before_slots == "$local_slots" ]] || fail 1 'the first nodes of the two clusters do not lead the same groups'
+    fi
     measure one-local '1 client, leader-local' --clients 1 --slots "$local_slots"
     measure one-forwarded '1 client, forwarded' --clients 1 --slots "$forwarded_slots"
 else
@@ -349,9 +377,14 @@ measure pipelined '64 clients × pipeline 16' --clients 64 --pipeline 16
 printf '\n' >&2
 
 sed -n 's/^host *//p' "$work/many.purlin.1.txt"
+if [[ -n $before ]]; then
+    other="Purlin before: $("$before" --version)" heads='Purlin before | Purlin after | after / before'
+else
+    other=$(redis-server --version | grep -oE 'v=[0-9.]+' | sed 's/v=/Redis /')
+    heads='Redis, fsync ×1 | Purlin, fsync ×3 | Purlin / Redis'
+fi
 printf '%s; %s; Purlin %s; autogroup as above; machine %s\n' \
-    "SET of $value_size B over $keys keys, $rounds rounds of $duration (warm-up $warmup)" \
-    "$(redis-server --version | grep -oE 'v=[0-9.]+' | sed 's/v=/Redis /')" \
+    "SET of $value_size B over $keys keys, $rounds rounds of $duration (warm-up $warmup)" "$other" \
     "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "$gate"
-printf '\n| load | | Redis, fsync ×1 | Purlin, fsync ×3 | Purlin / Redis |\n|---|---|---|---|---|\n'
+printf '\n| load | | %s |\n|---|---|---|---|---|\n' "$heads"
 cat "$work/table"
