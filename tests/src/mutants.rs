@@ -1,31 +1,38 @@
 //! Planted bugs: each takes one guard away, and shows what it is that notices.
 //!
-//! A simulator that finds nothing is good or blind. So every patch in `tests/mutants/` is applied to a
-//! copy of the tree, one at a time; the seeds run until one fails; if none does, the unit test runs
-//! that the patch names. A mutant that survives both is a guard that nobody watches.
+//! A simulator that finds nothing is good or blind. So every mutant of `tests/mutants/planted/` is planted
+//! in a copy of the tree, one at a time; the seeds run until one fails; if none does, the unit test runs
+//! that the mutant names. A mutant that survives both is a guard that nobody watches.
 //!
 //! ```text
-//!   tests/mutants/*.patch ─► target/mutants/tree ─► build ─► seeds 0..N ─► a seed fails: killed
-//!                              copy, patched                    └ none ─► unit test ─► fails: killed
-//!                                                                           └ passes: survived
+//!   tests/mutants/planted/*.txt ─► target/mutants/tree ─► build ─► seeds 0..N ─► a seed fails: killed
+//!                                    copy, changed                    └ none ─► unit test ─► fails: killed
+//!                                                                                 └ passes: survived
 //! ```
 //!
 //! The user's own tree is read and never written. What a seed or a test says counts only if the same
-//! passes without the patch.
+//! passes without the mutant.
 
-mod patch;
+mod check;
+mod edit;
+mod mutant;
 mod table;
+mod unit;
 mod watch;
 mod workshop;
 
-pub use patch::{Mutant, Unit};
+pub use check::check;
+pub use edit::Edit;
+pub use mutant::Mutant;
 pub use table::table;
+pub use unit::Unit;
 
 use self::{
     watch::{Ended, Watched},
     workshop::Workshop,
 };
 use std::{
+    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
@@ -80,8 +87,10 @@ pub fn try_all(
     progress: impl Fn(&Trial),
 ) -> Result<Vec<Trial>> {
     let workshop = Workshop::open(root)?;
-    workshop.build_sim()?;
-    workshop.keep_sound_sim()?;
+    if seeds > 0 {
+        workshop.build_sim()?;
+        workshop.keep_sound_sim()?;
+    }
     let mut trials = Vec::new();
     for mutant in mutants {
         let mut trial = Trial {
@@ -95,9 +104,13 @@ pub fn try_all(
         trials.push(trial);
     }
     workshop.refresh()?;
-    trials.iter_mut().for_each(|trial| trial.doubt_test(&workshop));
+    let mut sound = SoundUnits::new();
+    trials.iter_mut().for_each(|trial| trial.doubt_test(&workshop, &mut sound));
     Ok(trials)
 }
+
+/// Whether units fail without any mutant.
+type SoundUnits = BTreeMap<Unit, Result<bool>>;
 
 impl Trial {
     fn run(&mut self, workshop: &Workshop, seeds: u64) {
@@ -106,7 +119,7 @@ impl Trial {
     }
 
     fn find_fate(&mut self, workshop: &Workshop, seeds: u64) -> Result<Fate> {
-        workshop.apply(&self.mutant.path)?;
+        workshop.plant(&self.mutant)?;
         if seeds > 0 {
             timed(&mut self.building, || workshop.build_sim())?;
             let watched = timed(&mut self.running, || workshop.run_seeds(seeds))?;
@@ -115,19 +128,19 @@ impl Trial {
             }
         }
         let Some(unit) = &self.mutant.unit else { return Ok(Fate::Survived) };
-        let tests = timed(&mut self.building, || workshop.build_tests(&unit.package))?;
+        let tests = timed(&mut self.building, || workshop.build_tests(unit))?;
         let fails = timed(&mut self.running, || workshop.fails(&tests, unit))?;
         Ok(if fails { Fate::Test } else { Fate::Survived })
     }
 
-    /// In the tree without the patch: a test that fails there too has killed nobody.
-    fn doubt_test(&mut self, workshop: &Workshop) {
+    /// In the tree without a mutant: a test that fails there too has killed nobody.
+    fn doubt_test(&mut self, workshop: &Workshop, sound: &mut SoundUnits) {
         let (Fate::Test, Some(unit)) = (&self.fate, &self.mutant.unit) else { return };
-        let fails = workshop.build_tests(&unit.package);
-        match fails.and_then(|tests| workshop.fails(&tests, unit)) {
+        let fails = || workshop.build_tests(unit).and_then(|tests| workshop.fails(&tests, unit));
+        match sound.entry(unit.clone()).or_insert_with(fails) {
             Ok(false) => {}
-            Ok(true) => self.fate = Fate::Void(format!("{unit} fails without the patch too")),
-            Err(error) => self.fate = Fate::Void(error),
+            Ok(true) => self.fate = Fate::Void(format!("{unit} fails without the mutant too")),
+            Err(error) => self.fate = Fate::Void(error.clone()),
         }
     }
 }
@@ -152,14 +165,14 @@ fn fate_by_seeds(watched: &Watched) -> Result<Option<Fate>> {
     Ok(Some(Fate::Seed { seed, violation, runs }))
 }
 
-/// A seed that fails without the patch too has killed nobody, nor has a machine that is too slow.
+/// A seed that fails without the mutant too has killed nobody, nor has a machine that is too slow.
 fn doubt(fate: Fate, workshop: &Workshop, seeds: u64) -> Result<Fate> {
     match fate {
         Fate::Seed { seed, .. } if !workshop.is_sound(seed)? => {
-            Err(format!("seed {seed} fails without the patch too"))
+            Err(format!("seed {seed} fails without the mutant too"))
         }
         Fate::Hung if workshop.run_sound_seeds(seeds)?.ended == Ended::Quiet => {
-            Err("the simulator falls silent without the patch too".to_owned())
+            Err("the simulator falls silent without the mutant too".to_owned())
         }
         fate => Ok(fate),
     }

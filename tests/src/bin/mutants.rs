@@ -2,7 +2,10 @@
 
 use clap::Parser;
 use purlin_tests::mutants::{self, Fate, Mutant, Trial};
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Plants bugs in a copy of the tree, one at a time, and tells which of them nothing notices.
 #[derive(Parser)]
@@ -13,11 +16,17 @@ struct Arguments {
     /// How many seeds may pass before its unit test decides; with 0 that decides at once.
     #[arg(long, default_value_t = 2000)]
     seeds: u64,
+    /// Only says whether all mutants fit the tree. Builds nothing.
+    #[arg(long, conflicts_with_all = ["only", "seeds"])]
+    check: bool,
 }
 
 fn main() -> ExitCode {
-    let tried = run(&Arguments::parse());
-    let trials = match tried {
+    let arguments = Arguments::parse();
+    if arguments.check {
+        return check();
+    }
+    let trials = match run(&arguments) {
         Ok(trials) => trials,
         Err(error) => {
             eprintln!("error: {error}");
@@ -34,13 +43,32 @@ fn main() -> ExitCode {
     if alive { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+fn check() -> ExitCode {
+    match mutants::check(root(), &folder()) {
+        Ok(count) => {
+            println!("all {count} mutants fit");
+            ExitCode::SUCCESS
+        }
+        Err(wrong) => {
+            eprintln!("{wrong}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn run(arguments: &Arguments) -> mutants::Result<Vec<Trial>> {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = tests.parent().expect("the workspace is around it");
-    let found = Mutant::read_all(&tests.join("mutants"), &arguments.only)?;
-    mutants::try_all(root, found, arguments.seeds, |trial| {
+    let found = Mutant::read_all(&folder(), &arguments.only)?;
+    mutants::try_all(root(), found, arguments.seeds, |trial| {
         let (building, running) = (trial.building.as_secs_f64(), trial.running.as_secs_f64());
         let slug = &trial.mutant.slug;
         eprintln!("{slug}: {:?}, built in {building:.1} s, ran {running:.1} s", trial.fate);
     })
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is around it")
+}
+
+fn folder() -> PathBuf {
+    root().join("tests/mutants/planted")
 }

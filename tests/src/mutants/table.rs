@@ -75,17 +75,15 @@ fn median(trials: &[Trial]) -> u64 {
 mod tests {
     use super::*;
     use crate::mutants::{Mutant, Unit};
-    use std::path::PathBuf;
 
     fn trial(slug: &str, fate: Fate) -> Trial {
-        let unit = Unit { package: "purlin-rsm".to_owned(), filter: "votes".to_owned() };
+        let unit = Unit { package: "purlin-rsm".to_owned(), test: "votes".to_owned() };
         let mutant = Mutant {
             slug: slug.to_owned(),
             what: "It breaks something.".to_owned(),
             rule: "A1".to_owned(),
             unit: Some(unit),
-            files: Vec::new(),
-            path: PathBuf::new(),
+            edits: Vec::new(),
         };
         let (building, running) = (Duration::from_secs(30), Duration::from_secs(2));
         Trial { mutant, fate, building, running }
@@ -98,7 +96,7 @@ mod tests {
             trial("early", Fate::Seed { seed: 7, violation, runs: 9 }),
             trial("late", Fate::Test),
             trial("sly", Fate::Survived),
-            trial("old", Fate::Void("the patch does not apply".to_owned())),
+            trial("old", Fate::Void("it does not build".to_owned())),
         ];
         let expected = "\
 | mutant | rule | killed by | seeds |
@@ -106,7 +104,7 @@ mod tests {
 | early | A1 | seed 7: a \\| b | 9 |
 | late | A1 | unit test: `purlin-rsm votes` | – |
 | sly | A1 | **survived** | – |
-| old | A1 | **void**: the patch does not apply | – |
+| old | A1 | **void**: it does not build | – |
 
 4 mutants: 1 killed by seeds (median 9 seeds), 1 by unit tests, 1 survived, 1 void; \
 120 s of building, 8 s of running

@@ -1,11 +1,12 @@
-//! A copy of the tree, with a target folder of its own, so that only what a patch changes is built.
+//! A copy of the tree, with a target folder of its own, so that only what a mutant changes is built.
 
 use super::{
-    Result, Unit,
+    Mutant, Result, Unit,
+    edit::{Edit, apply},
     watch::{Ended, Watched, watch},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     path::{Path, PathBuf},
     process::Command,
@@ -27,11 +28,11 @@ pub(super) struct Workshop {
     folder: PathBuf,
     /// The user's tree as it was at the beginning: they may go on working.
     sound: PathBuf,
-    /// The copy that is patched.
+    /// The copy that mutants are planted in.
     tree: PathBuf,
     /// What is in both.
     files: BTreeSet<PathBuf>,
-    /// Two of us would patch the same copy.
+    /// Two runs would change the same copy.
     _lock: File,
 }
 
@@ -52,21 +53,23 @@ impl Workshop {
         Ok(workshop)
     }
 
-    /// Takes back what was patched.
+    /// Takes the mutant out of the copy.
     pub(super) fn refresh(&self) -> Result<()> {
         make_equal(&self.sound, &self.tree, &self.files)
     }
 
-    /// Applies a patch to the copy.
-    pub(super) fn apply(&self, patch: &Path) -> Result<()> {
-        let mut git = Command::new("git");
-        // Otherwise it would find the user's repository around the copy.
-        git.env("GIT_CEILING_DIRECTORIES", &self.folder)
-            .args(["apply", "--recount", "-C1"])
-            .arg(patch);
-        run(git.current_dir(&self.tree), BUILD_PATIENCE)
-            .map(drop)
-            .map_err(|error| format!("the patch does not apply: {error}"))
+    /// Plants a mutant in the copy.
+    pub(super) fn plant(&self, mutant: &Mutant) -> Result<()> {
+        let mut by_file: BTreeMap<&str, Vec<&Edit>> = BTreeMap::new();
+        for edit in &mutant.edits {
+            by_file.entry(&edit.file).or_default().push(edit);
+        }
+        for (file, edits) in by_file {
+            let path = self.tree.join(file);
+            let text = fs::read_to_string(&path).map_err(|error| at(&path, error))?;
+            fs::write(&path, apply(&text, &edits)?).map_err(|error| at(&path, error))?;
+        }
+        Ok(())
     }
 
     /// Builds the copy's simulator.
@@ -74,7 +77,7 @@ impl Workshop {
         self.cargo(&["build", "-p", "purlin-tests", "--bin", "sim"]).map(drop)
     }
 
-    /// Puts the simulator that was built aside: it is the one without any patch.
+    /// Puts the simulator that was built aside: it is the one without any mutant.
     pub(super) fn keep_sound_sim(&self) -> Result<()> {
         let from = self.sim();
         fs::copy(&from, self.sound_sim()).map(drop).map_err(|error| at(&from, error))
@@ -85,7 +88,7 @@ impl Workshop {
         self.run_seeds_with(&self.sim(), seeds)
     }
 
-    /// The same without any patch.
+    /// The same without any mutant.
     pub(super) fn run_sound_seeds(&self, seeds: u64) -> Result<Watched> {
         self.run_seeds_with(&self.sound_sim(), seeds)
     }
@@ -96,16 +99,20 @@ impl Workshop {
         watch(sim.args(["--first", "--no-shrink", "--seeds", &range]), SEEDS_PATIENCE)
     }
 
-    /// Whether a seed passes without any patch.
+    /// Whether a seed passes without any mutant.
     pub(super) fn is_sound(&self, seed: u64) -> Result<bool> {
         let mut sim = self.bounded(&self.sound_sim());
         let watched = watch(sim.args(["--seed", &seed.to_string()]), SEEDS_PATIENCE)?;
         Ok(watched.ended == Ended::Well)
     }
 
-    /// Builds a package's tests. They are run by themselves: a cargo that is killed leaves them behind.
-    pub(super) fn build_tests(&self, package: &str) -> Result<Vec<PathBuf>> {
-        let built = self.cargo(&["test", "-p", package, "--no-run"])?;
+    /// Builds the tests that hold a unit. They are run by themselves: a cargo that is killed leaves them
+    /// behind.
+    pub(super) fn build_tests(&self, unit: &Unit) -> Result<Vec<PathBuf>> {
+        let place = unit.find(&self.sound)?;
+        let mut arguments = vec!["test", "-p", &unit.package, "--no-run"];
+        arguments.extend(place.targets.iter().map(String::as_str));
+        let built = self.cargo(&arguments)?;
         let executable = |line: &String| {
             let (_, path) = line.trim().strip_prefix("Executable ")?.rsplit_once('(')?;
             Some(self.tree.join(path.strip_suffix(')')?))
@@ -113,13 +120,13 @@ impl Workshop {
         Ok(built.lines.iter().filter_map(executable).collect())
     }
 
-    /// Whether any of a package's tests fails that the filter names.
+    /// Whether the unit fails in one of `tests`.
     pub(super) fn fails(&self, tests: &[PathBuf], unit: &Unit) -> Result<bool> {
-        let folder = self.folder_of(&unit.package)?;
+        let folder = self.tree.join(unit.find(&self.sound)?.folder);
         let mut some_ran = false;
         for test in tests {
             let mut command = self.bounded(test);
-            let watched = watch(command.arg(&unit.filter).current_dir(&folder), TESTS_PATIENCE)?;
+            let watched = watch(command.arg(&unit.test).current_dir(&folder), TESTS_PATIENCE)?;
             if watched.ended != Ended::Well {
                 return Ok(true);
             }
@@ -127,18 +134,6 @@ impl Workshop {
             some_ran |= !watched.lines.iter().any(ran_none);
         }
         if some_ran { Ok(false) } else { Err(format!("there is no test {unit}")) }
-    }
-
-    /// Where a package's tests expect to run.
-    fn folder_of(&self, package: &str) -> Result<PathBuf> {
-        let name = format!("name = \"{package}\"");
-        let has_name = |folder: &&str| {
-            let manifest = fs::read_to_string(self.tree.join(folder).join("Cargo.toml"));
-            manifest.is_ok_and(|text| text.lines().any(|line| line == name))
-        };
-        let folders = ["rsm", "storage", "transport", "engine", "server", "bench", "tests"];
-        let found = folders.iter().find(|folder| has_name(folder));
-        found.map(|folder| self.tree.join(folder)).ok_or(format!("there is no package {package}"))
     }
 
     fn cargo(&self, arguments: &[&str]) -> Result<Watched> {
@@ -164,12 +159,12 @@ impl Workshop {
     }
 
     fn sound_sim(&self) -> PathBuf {
-        self.folder.join("sim-without-a-patch")
+        self.folder.join("sim-without-a-mutant")
     }
 }
 
 impl Drop for Workshop {
-    /// The copy never stays patched. If that fails, the next run makes it equal again.
+    /// No mutant stays in the copy. If taking it out fails, the next run does it.
     fn drop(&mut self) {
         let _tried_again = self.refresh();
     }
@@ -241,8 +236,8 @@ mod tests {
         };
         ["same", "deep/changed"].iter().for_each(|name| write(from.join(name), name));
         write(to.join("same"), "same");
-        write(to.join("deep/changed"), "patched");
-        write(to.join("deep/added"), "by a patch");
+        write(to.join("deep/changed"), "by a mutant");
+        write(to.join("deep/added"), "by a mutant");
         let changed_at = |name: &str| fs::metadata(to.join(name)).and_then(|it| it.modified()).ok();
         let before = changed_at("same");
         let files = ["same", "deep/changed"].into_iter().map(PathBuf::from).collect();
