@@ -157,6 +157,31 @@ mod tests {
     }
 
     #[test]
+    fn each_broken_invariant_is_named() {
+        let broken = |change: fn(&mut Marks)| {
+            let mut marks = Marks::default();
+            for n in 0..3 {
+                marks.append(Index(n * 10 + 1), at(n << 16), n << 16, 1);
+            }
+            let check = |marks: &Marks| marks.check(GroupId(1), Index(1), Index(30));
+            assert_eq!(check(&marks), Ok(()));
+            change(&mut marks);
+            check(&marks).unwrap_err().invariant
+        };
+        let ascend = "a group's marks ascend in index and place";
+        assert_eq!(broken(|marks| marks.marks[2].first = Index(11)), ascend);
+        assert_eq!(broken(|marks| marks.marks[2].at.block = 0), ascend);
+        assert_eq!(
+            broken(|marks| marks.marks[0].first = Index(2)),
+            "a group's first entry has a mark"
+        );
+        assert_eq!(
+            broken(|marks| marks.marks[2].first = Index(31)),
+            "no mark is above a group's last entry"
+        );
+    }
+
+    #[test]
     fn many_groups_space_their_marks_out() {
         let mut marks = Marks::default();
         for n in 0..1024 {

@@ -413,3 +413,66 @@ impl Group {
         self.marks.check(id, self.first(), last)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Harness, append, hard_state, small};
+
+    const GROUP: GroupId = GroupId(1);
+
+    /// Breaks the state of a WAL with entries of two terms, and says which invariant does not hold.
+    fn broken(change: impl FnOnce(&mut Live)) -> &'static str {
+        let mut h = Harness::new(small(), 1);
+        h.write(hard_state(1, 3, 1));
+        h.write(append(1, 2, 1..4, 10));
+        h.write(append(1, 3, 4..7, 10));
+        let wal = h.wal();
+        assert_eq!(wal.check(), Ok(()));
+        change(wal.state.borrow_mut().live_mut());
+        wal.check().unwrap_err().invariant
+    }
+
+    fn broken_group(change: impl FnOnce(&mut Group)) -> &'static str {
+        broken(|live| change(live.groups.get_mut(&GROUP).unwrap()))
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        assert_eq!(
+            broken_group(|group| group.floor.value.index = Index(7)),
+            "a group's floor is not above its last entry"
+        );
+        assert_eq!(
+            broken_group(|group| group.terms[1].1 = Term(1)),
+            "a group's term runs ascend in index and term"
+        );
+        assert_eq!(
+            broken_group(|group| group.terms.clear()),
+            "a group's term runs cover its log from the floor to the last entry"
+        );
+        assert_eq!(
+            broken_group(|group| group.floor.value.term = Term(3)),
+            "a group's floor has no higher term than its entries"
+        );
+        assert_eq!(
+            broken_group(|group| {
+                group.pending = [(Index(5), Sequence(9)), (Index(4), Sequence(10))].into();
+            }),
+            "a group's pending writes ascend in index and sequence"
+        );
+        assert_eq!(broken_group(|group| group.marks.clear()), "a group's first entry has a mark");
+        assert_eq!(
+            broken_group(|group| group.hard_state.as_mut().unwrap().segment = 1),
+            "each needed segment is kept, and not below the oldest that batches name (W7)"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "behind entries of term 3")]
+    fn a_term_that_falls_is_our_mistake() {
+        let mut h = Harness::new(small(), 1);
+        h.write(append(1, 3, 1..4, 10));
+        h.submit(append(1, 2, 4..5, 10));
+    }
+}

@@ -350,4 +350,47 @@ mod tests {
         pipeline.is_durable(Sequence(12));
         assert!(!pipeline.wants_closing(), "never for a closing batch");
     }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        let broken = |change: fn(&mut Pipeline)| {
+            let mut pipeline = batches(6);
+            start_all(&mut pipeline);
+            assert_eq!(pipeline.check(4), Ok(()));
+            change(&mut pipeline);
+            pipeline.check(4).unwrap_err().invariant
+        };
+        assert_eq!(
+            broken(|pipeline| pipeline.recorded = Sequence(11)),
+            "the recorded watermark is durable, and the durable watermark is submitted (W1)"
+        );
+        assert_eq!(
+            broken(|pipeline| drop(pipeline.queue.pop_front())),
+            "writes in flight and in the queue have all sequences behind the durable watermark"
+        );
+        assert_eq!(
+            broken(|pipeline| drop(pipeline.start(Sequence(10)))),
+            "no more writes are in flight than configured"
+        );
+        assert_eq!(
+            broken(|pipeline| pipeline.in_flight[1].is_header = true),
+            "a header is in flight alone (W2)"
+        );
+        assert_eq!(
+            broken(|pipeline| pipeline.in_flight[0].stage = Stage::Durable),
+            "the first write in flight is not durable"
+        );
+        assert_eq!(
+            broken(|pipeline| pipeline.in_flight[2].watermark = Sequence(11)),
+            "a write in flight calls durable only what is durable (W1)"
+        );
+        assert_eq!(
+            broken(|pipeline| pipeline.in_flight[1].stage = Stage::Syncing),
+            "a write is covered by a sync only while one runs"
+        );
+        assert_eq!(
+            broken(|pipeline| pipeline.payload = Sequence(17)),
+            "the last payload was submitted"
+        );
+    }
 }

@@ -188,3 +188,49 @@ impl<F: File> Reserve<F> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        directory,
+        disk::Durability,
+        testing::{Harness, MemoryFile, small},
+    };
+
+    fn broken(change: impl FnOnce(&mut Harness, &mut Reserve<MemoryFile>)) -> &'static str {
+        let mut h = Harness::new(small(), 1);
+        h.run();
+        let wal = h.wal();
+        let mut state = wal.state.borrow_mut();
+        let active = state.segments().active();
+        let reserve = state.reserve_mut();
+        assert_eq!(reserve.check(active), Ok(()));
+        assert_eq!(reserve.prepared(), PREPARED);
+        // No loop of the WAL may run while its state is borrowed.
+        let mut other = Harness::new(small(), 2);
+        other.stop();
+        change(&mut other, reserve);
+        reserve.check(active).unwrap_err().invariant
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        assert_eq!(
+            broken(|_, reserve| reserve.next_number += 1),
+            "prepared segments continue the active one without a gap"
+        );
+        assert_eq!(
+            broken(|h, reserve| {
+                let (disk, number) = (h.disk.clone(), reserve.next_number);
+                let made = directory::create(&disk, 99, 4096, Durability::OnSync);
+                reserve.add(Prepared { number, file: h.block_on(made).unwrap() });
+            }),
+            "no more segments are prepared than wanted"
+        );
+        assert_eq!(
+            broken(|_, reserve| reserve.space = Space::Full { failures: 2, kicks: 5 }),
+            "an attempt to find space is never more than its bound away"
+        );
+    }
+}

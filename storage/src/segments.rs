@@ -294,3 +294,78 @@ impl<F: File> Segments<F> {
         self.active.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Harness, MemoryFile, append, small};
+
+    fn broken(change: impl FnOnce(&mut Segments<MemoryFile>)) -> &'static str {
+        let mut h = Harness::new(small(), 1);
+        h.write(append(1, 1, 1..4, 10));
+        let wal = h.wal();
+        let mut state = wal.state.borrow_mut();
+        let segments = state.segments_mut();
+        assert_eq!(segments.check(0), Ok(()));
+        change(segments);
+        segments.check(0).unwrap_err().invariant
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        assert_eq!(
+            broken(|segments| {
+                segments.kept.insert(0, segments.active.clone());
+            }),
+            "each segment is kept under its own number"
+        );
+        assert_eq!(
+            broken(|segments| {
+                segments.kept.pop_last();
+            }),
+            "the active segment is the newest"
+        );
+        assert_eq!(
+            broken(|segments| segments.oldest = segments.active.number + 1),
+            "the oldest segment is not above the active one"
+        );
+        assert_eq!(
+            broken(|segments| {
+                segments.plan_segment();
+            }),
+            "each queued header is of one segment between the active and the planned one"
+        );
+        assert_eq!(
+            broken(|segments| segments.planned = Location::first(segments.active.number)),
+            "the planned place is not before the end of the active segment"
+        );
+        assert_eq!(
+            broken(|segments| segments.active.end.set(0)),
+            "each segment ends within its file"
+        );
+        assert_eq!(
+            broken(|segments| segments.last_batch.segment = segments.active.number + 1),
+            "the last batch lies in the active segment or before it"
+        );
+    }
+
+    #[test]
+    fn a_needed_segment_that_is_gone_is_named() {
+        let mut h = Harness::new(small(), 1);
+        h.write(append(1, 1, 1..4, 10));
+        let wal = h.wal();
+        let mut state = wal.state.borrow_mut();
+        let segments = state.segments_mut();
+        let active = segments.active();
+        assert_eq!(segments.check_needed(active), Ok(()));
+        let gone = segments.check_needed(active + 1).unwrap_err().invariant;
+        assert_eq!(
+            gone,
+            "each needed segment is kept, and not below the oldest that batches name (W7)"
+        );
+        segments.plan_segment();
+        assert_eq!(segments.check_needed(active + 1), Ok(()), "it is planned");
+        segments.oldest = active + 1;
+        assert_eq!(segments.check_needed(active).unwrap_err().invariant, gone);
+    }
+}

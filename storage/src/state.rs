@@ -471,4 +471,77 @@ impl<F: File> State<F> {
     pub(crate) fn live(&self) -> &Live {
         &self.live
     }
+
+    /// The segments, to be broken by a test.
+    #[cfg(test)]
+    pub(crate) fn segments_mut(&mut self) -> &mut Segments<F> {
+        &mut self.segments
+    }
+
+    /// The reserve, to be broken by a test.
+    #[cfg(test)]
+    pub(crate) fn reserve_mut(&mut self) -> &mut Reserve<F> {
+        &mut self.reserve
+    }
+
+    /// The index, to be broken by a test.
+    #[cfg(test)]
+    pub(crate) fn live_mut(&mut self) -> &mut Live {
+        &mut self.live
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Harness, MemoryFile, append, hard_state, small};
+
+    /// Breaks the state of a WAL with one write in flight that no loop has taken, and says which
+    /// invariant does not hold.
+    fn broken(change: impl FnOnce(&mut State<MemoryFile>)) -> &'static str {
+        let mut h = Harness::new(small(), 1);
+        h.write(hard_state(1, 1, 1));
+        h.write(append(1, 1, 1..4, 10));
+        h.submit(append(1, 1, 4..5, 10));
+        let wal = h.wal();
+        assert_eq!(wal.check(), Ok(()));
+        change(&mut wal.state.borrow_mut());
+        wal.check().unwrap_err().invariant
+    }
+
+    #[test]
+    fn each_broken_invariant_between_the_nouns_is_named() {
+        let nothing = || Pipeline::new(Sequence(0), Sequence(0));
+        assert_eq!(
+            broken(|state| state.pipeline = nothing()),
+            "the last sealed batch was submitted"
+        );
+        assert_eq!(
+            broken(|state| {
+                let segment = state.segments.active_segment();
+                let sequence = Sequence(u64::MAX);
+                state.writes.push_back(Write { sequence, segment, position: 0, block: Vec::new() });
+            }),
+            "each write that waits for a loop is in flight"
+        );
+        assert_eq!(
+            broken(|state| state.writes[0].sequence = Sequence(0)),
+            "no write that waits for a loop is durable"
+        );
+        assert_eq!(
+            broken(|state| {
+                state.failure = Some(StorageError::Poisoned { location: String::new() });
+            }),
+            "a WAL that has stopped writes nothing"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "prepared segments continue the active one without a gap")]
+    fn a_submit_checks_the_invariants() {
+        let mut h = Harness::new(small(), 1);
+        h.run();
+        h.wal().state.borrow_mut().reserve = Reserve::new(99, Vec::new());
+        h.submit(append(1, 1, 1..2, 10));
+    }
 }
