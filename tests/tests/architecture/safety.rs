@@ -9,7 +9,7 @@ use std::{
 
 const PAGE: &str = "docs/SAFETY.md";
 /// The first letters of rules and of bugs of other systems.
-const LETTERS: &str = "WAIRESNMTCQB";
+const LETTERS: &str = "WAIRESNMTCQPB";
 const SCRIPTS: &str = "rsm/src/raft/testscripts";
 
 /// A code and its entry: the lines up to the next code or heading.
@@ -180,6 +180,24 @@ fn named_sources(line: &str) -> impl Iterator<Item = &str> {
 fn names_of_sources_are_found_in_a_line() {
     let line = "`a/b.rs`, c_test.rs and (x/src/d.rs). Docs are on docs.rs/e; .rs is an ending.";
     assert_eq!(named_sources(line).collect::<Vec<_>>(), ["a/b.rs", "c_test.rs", "x/src/d.rs"]);
+}
+
+/// The page on tests names tests of ours up to the heading under which it names those of others.
+#[test]
+fn every_test_that_the_page_on_tests_names_exists() {
+    let (path, tests) = ("docs/testing.md", tests());
+    let page = fs::read_to_string(root().join(path)).expect("the page is there");
+    let (ours, _) = page.split_once("\n## Tests of others\n").expect("others have a heading");
+    let is_test = |name: &&str| {
+        let is_name = |letter: char| letter.is_alphanumeric() || letter == '_';
+        name.chars().all(is_name) && name.matches('_').count() >= 2
+    };
+    let names: Vec<_> = quoted(ours).filter(is_test).collect();
+    assert!(names.len() > 30, "the tests on the page were not found: {names:?}");
+    let gone = names.iter().filter(|name| !tests.contains(**name));
+    assert_none(
+        &gone.map(|name| format!("{path} names {name}, which is no test")).collect::<Vec<_>>(),
+    );
 }
 
 /// The pairs of a test and a mutant that stand on one item of a list, where the mutant names another test.
