@@ -45,7 +45,7 @@ impl Raft {
     }
 
     /// Only a voter may lead. A learner waits for the leader of the others, and needs no timer for that.
-    fn may_campaign(&self) -> bool {
+    pub(super) fn may_campaign(&self) -> bool {
         self.config.voters.is_voter(self.config.node)
     }
 

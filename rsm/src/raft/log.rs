@@ -472,4 +472,111 @@ mod tests {
         log.evict(Index(2), 0);
         assert_eq!(log.cached_from(), Index(4), "too many bytes: sent from the WAL later");
     }
+
+    /// A log of 101 to 104 above the floor 100@3: 102 is durable, 103 is being written, 104 is not. 102 is
+    /// committed, 101 is applied.
+    fn above_floor() -> Log {
+        let floor = EntryId::new(Term(3), Index(100));
+        let mut log = Log::new(Terms::new(floor, Vec::new(), floor.index), Vec::new(), Index(0));
+        log.accept(vec![entry(4, 101), entry(4, 102)]).expect("nothing is committed");
+        let (write, _) = log.write();
+        log.completed(write);
+        log.push(entry(5, 103));
+        log.write();
+        log.push(entry(5, 104));
+        log.commit(Index(102));
+        log.applying(Index(101));
+        log.apply(Index(101));
+        log
+    }
+
+    #[test]
+    fn a_log_starts_at_its_floor_whatever_the_commit_hint_says() {
+        let floor = EntryId::new(Term(3), Index(100));
+        let terms = Terms::new(floor, vec![(Index(101), Term(4))], Index(102));
+        let log = Log::new(terms, vec![entry(4, 102)], Index(50));
+        assert_eq!((log.committed(), log.applied()), (Index(100), Index(100)), "safety N2");
+        assert_eq!((log.durable(), log.cached_from()), (Index(102), Index(102)));
+        assert_eq!(log.to_apply(), None);
+    }
+
+    #[test]
+    fn a_log_agrees_below_its_floor_and_at_it_by_term() {
+        let mut log = above_floor();
+        assert!(log.agrees_at(EntryId::new(Term(9), Index(99))), "safety N2");
+        assert!(log.agrees_at(EntryId::new(Term(3), Index(100))));
+        assert!(!log.agrees_at(EntryId::new(Term(2), Index(100))));
+        assert!(!log.has(EntryId::new(Term(3), Index(99))));
+        log.accept((98..=102).map(|index| entry(4 - u64::from(index <= 100), index)).collect())
+            .expect("all of it agrees");
+        assert_eq!(log.last().index, Index(104), "nothing was cut off");
+        let conflict = log.accept(vec![entry(2, 99), entry(2, 100)]);
+        assert_eq!(conflict, Err(EntryId::new(Term(3), Index(100))), "the floor is committed");
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        assert_eq!(above_floor().check_deeply(), Ok(()));
+        let broken = |change: fn(&mut Log), violation: &str| {
+            let mut log = above_floor();
+            change(&mut log);
+            let found = log.check_deeply().expect_err(violation);
+            assert!(found.starts_with(violation), "{found}");
+        };
+        broken(|log| log.applied = Index(99), "log: applied 99 below the floor 100");
+        broken(|log| log.applied = Index(102), "log: applied 102 beyond 101");
+        broken(|log| log.applying = Index(103), "log: applying 103 beyond the commit 102");
+        broken(|log| log.committed = Index(105), "log: commit 105 beyond the last entry 104");
+        broken(|log| log.writes.durable = Index(99), "log: durable 99 below the floor 100");
+        broken(|log| log.writes.durable = Index(104), "log: durable 104 beyond 103");
+        broken(|log| log.writes.written = Index(105), "log: written 105 beyond the last entry 104");
+        broken(|log| log.writes.newest = WriteId(1), "log: write 2 is newer than the newest, 1");
+        broken(|log| log.writes.written = Index(102), "log: the writes under way reach 103");
+        broken(|log| log.writes.outstanding.clear(), "log: the writes under way reach 102");
+        broken(|log| log.cache[0].index = Index(100), "log: the cache begins at 100, not above");
+        broken(|log| drop(log.cache.drain(..3)), "log: cached from 104, and durable is 102");
+        broken(|log| log.terms = Terms::default(), "log: commit 102 beyond the last entry 0");
+        broken(
+            |log| log.writes.outstanding.push_front((WriteId(3), Index(103))),
+            "log: writes under way out of order",
+        );
+        broken(|log| log.cache_bytes += 1, "log: 128 bytes are cached, and 129 are counted");
+        broken(|log| _ = log.cache.pop_back(), "log: 96 bytes are cached");
+        broken(|log| log.cache[1].term = Term(5), "log: the cache has 102@5 in the place of 102");
+        let lacks_its_end = |log: &mut Log| {
+            let entry = log.cache.pop_back().expect("there is a last one");
+            log.cache_bytes -= entry.cost();
+        };
+        broken(lacks_its_end, "log: 3 entries are cached from 101 on, and 104@5 is the last");
+    }
+
+    #[test]
+    #[should_panic(expected = "log: truncation to 101 below the commit 102")]
+    fn what_is_committed_is_never_cut_off() {
+        above_floor().truncate(Index(101));
+    }
+
+    #[test]
+    #[should_panic(expected = "log: commit 105 beyond the last entry 104@5")]
+    fn what_is_not_there_is_never_committed() {
+        above_floor().commit(Index(105));
+    }
+
+    #[test]
+    #[should_panic(expected = "log: applied 102 of 101")]
+    fn what_was_not_handed_out_is_never_applied() {
+        above_floor().apply(Index(102));
+    }
+
+    #[test]
+    #[should_panic(expected = "log: write 3 completed, but 2 is the newest")]
+    fn what_was_not_written_is_never_durable() {
+        above_floor().completed(WriteId(3));
+    }
+
+    #[test]
+    #[should_panic(expected = "log: a tail that does not end in 0@0")]
+    fn a_recovered_tail_is_the_end_of_the_log() {
+        Log::new(Terms::default(), vec![entry(1, 1)], Index(0));
+    }
 }

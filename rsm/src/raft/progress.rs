@@ -388,4 +388,40 @@ mod tests {
         progress.stay_above(Index(20));
         assert_eq!(progress.next, Index(21), "above the floor nothing changes");
     }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        let full = || {
+            let mut progress = replicating();
+            progress.sent(Tick(3), Index(11), 10, Index(0));
+            progress.sent(Tick(3), Index(12), 20, Index(0));
+            progress
+        };
+        let check =
+            |progress: &Progress| progress.check(Index(12)).and_then(|()| progress.check_deeply());
+        assert_eq!(check(&full()), Ok(()));
+        let broken = |change: fn(&mut Progress), violation: &str| {
+            let mut progress = full();
+            change(&mut progress);
+            let found = check(&progress).expect_err(violation);
+            assert!(found.starts_with(&format!("progress: {violation}")), "{found}");
+        };
+        fn inflights(progress: &mut Progress) -> &mut Inflights {
+            match &mut progress.state {
+                State::Replicate(inflights) => inflights,
+                State::Probe { .. } => panic!("it replicates"),
+            }
+        }
+        broken(|progress| progress.matched = Index(13), "the next is not above the matched");
+        broken(|progress| progress.next = Index(14), "the next lies behind the last, 12");
+        broken(|progress| progress.told = Index(13), "told of more than the last, 12");
+        broken(|progress| progress.lacks_floor = true, "entries are sent to a follower that lacks");
+        broken(|progress| progress.awaited_since = None, "an answer is awaited, and no time");
+        broken(|progress| inflights(progress).bytes = 29, "30 bytes are on their way");
+        broken(
+            |progress| inflights(progress).appends.swap(0, 1),
+            "appends on their way are out of",
+        );
+        broken(|progress| progress.next = Index(12), "an append reaches beyond the next to send");
+    }
 }

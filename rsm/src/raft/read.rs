@@ -5,7 +5,10 @@
 //! only a round that is sent after it was registered (safety R1), so one round serves all reads that
 //! came since the last.
 
-use super::voters::Voters;
+use super::{
+    check::{Checked, ensure},
+    voters::Voters,
+};
 use crate::types::{Index, NodeId, Tick};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,6 +47,30 @@ impl ReadQueue {
             newest,
             answered: BTreeMap::new(),
             asked_at: Tick(0),
+        }
+    }
+
+    /// What is always true of the reads of a leader that has committed up to `committed`. Names what is not.
+    pub(super) fn check_deeply(&self, committed: Index) -> Checked {
+        let Self { fresh, rounds, newest, answered, .. } = self;
+        ensure!(
+            rounds.iter().is_sorted_by(|a, b| a.0 < b.0),
+            "reads: rounds out of order: {rounds:?}"
+        );
+        ensure!(
+            rounds.back().is_none_or(|(round, _)| round <= newest),
+            "reads: a round is newer than the newest, {newest}: {rounds:?}"
+        );
+        ensure!(
+            answered.values().all(|round| round <= newest),
+            "reads: a round was answered that was never sent, {newest} is the newest: {answered:?}"
+        );
+        let mut reads = rounds.iter().flat_map(|(_, reads)| reads).chain(fresh);
+        match reads.find(|read| read.index > committed) {
+            Some(read) => {
+                Err(format!("reads: {read:?} waits for more than the commit {committed}"))
+            }
+            None => Ok(()),
         }
     }
 
@@ -149,5 +176,30 @@ mod tests {
         reads.register(1, Index(1));
         reads.start_round(Tick(0), Index(1));
         assert_eq!(reads.take_confirmed(&Voters::new([NodeId(1)]), NodeId(1)).len(), 1);
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        let queue = || {
+            let mut reads = ReadQueue::new(3);
+            reads.register(1, Index(5));
+            reads.start_round(Tick(0), Index(5));
+            reads.register(2, Index(6));
+            reads
+        };
+        assert_eq!(queue().check_deeply(Index(6)), Ok(()));
+        let broken = |change: fn(&mut ReadQueue)| {
+            let mut reads = queue();
+            change(&mut reads);
+            reads.check_deeply(Index(6)).expect_err("it is broken")
+        };
+        let violation = broken(|reads| reads.rounds.push_back((4, Vec::new())));
+        assert!(violation.starts_with("reads: rounds out of order"), "{violation}");
+        let violation = broken(|reads| reads.newest = 3);
+        assert!(violation.starts_with("reads: a round is newer than the newest"), "{violation}");
+        let violation = broken(|reads| _ = reads.answered.insert(NodeId(2), 9));
+        assert!(violation.starts_with("reads: a round was answered that was never"), "{violation}");
+        let violation = broken(|reads| reads.register(3, Index(7)));
+        assert!(violation.contains("waits for more than the commit 6"), "{violation}");
     }
 }

@@ -1,5 +1,6 @@
 //! The election timer: random, backing off, and standing still while nothing could come of it.
 
+use super::check::{Checked, ensure};
 use crate::types::Tick;
 use std::ops::Range;
 
@@ -29,6 +30,31 @@ impl ElectionTimer {
             "an election timeout of {timeout:?} ticks"
         );
         Self { timeout, deadline: None, standing: false, failures: 0, abstains_until, random: seed }
+    }
+
+    /// What is always true of the timer. Names what is not.
+    pub(super) fn check(&self) -> Checked {
+        ensure!(
+            self.failures <= DOUBLINGS_MAX,
+            "timer: {} doublings of the timeout, {DOUBLINGS_MAX} at most",
+            self.failures
+        );
+        ensure!(
+            !self.standing || self.deadline.is_none(),
+            "timer: it stands still, and is due at {:?}",
+            self.deadline
+        );
+        Ok(())
+    }
+
+    /// Whether it neither runs nor stands still until it may run on.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.deadline.is_none() && !self.standing
+    }
+
+    /// Whether it waits until a promise is kept.
+    pub(super) fn is_standing(&self) -> bool {
+        self.standing
     }
 
     /// When it is due.
@@ -157,5 +183,23 @@ mod tests {
         timer.stop();
         timer.go_on(Tick(2_000_000));
         assert_eq!(timer.deadline(), None, "a stopped timer is not one that stands still");
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        let timer = || ElectionTimer::new(50..100, None, 1);
+        assert_eq!(timer().check(), Ok(()));
+        let broken = |timer: ElectionTimer| timer.check().expect_err("it is broken");
+        let violation = broken(ElectionTimer { failures: 4, ..timer() });
+        assert!(violation.starts_with("timer: 4 doublings"), "{violation}");
+        let deadline = Some(Tick(7));
+        let violation = broken(ElectionTimer { standing: true, deadline, ..timer() });
+        assert!(violation.starts_with("timer: it stands still, and is due at Some(7)"));
+    }
+
+    #[test]
+    #[should_panic(expected = "an election timeout of 50..50 ticks")]
+    fn a_timeout_has_a_range() {
+        ElectionTimer::new(50..50, None, 1);
     }
 }
