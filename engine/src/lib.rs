@@ -109,7 +109,10 @@ pub use config::{
     ClusterConfig, DurableBy, IntakeOptions, Member, NodeConfig, RaftOptions, WalOptions,
     first_leader, group_of_slot,
 };
+pub use control::answer::{ControlAnswer, ControlError};
+pub use control::collect::GROUPS_PER_PAGE;
 pub use control::histogram::Histogram;
+pub use control::port::ShardControl;
 pub use control::status::{
     GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, ShardState, ShardStatus,
     WalStatus,

@@ -62,6 +62,8 @@ pub struct WalStats {
     pub written_bytes: u64,
     /// Syncs begun.
     pub syncs: u64,
+    /// The size of one segment.
+    pub segment_bytes: u64,
     /// Segments that hold something needed.
     pub segments: usize,
     /// Segments that wait to become active.
@@ -148,6 +150,7 @@ impl<F: File> State<F> {
             record_bytes: self.counts.record_bytes,
             written_bytes: self.counts.written_bytes,
             syncs: self.counts.syncs,
+            segment_bytes: self.config.segment_bytes,
             segments: self.segments.len(),
             prepared: self.reserve.prepared(),
             in_flight: self.pipeline.in_flight(),

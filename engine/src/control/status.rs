@@ -6,7 +6,7 @@
 //! made on request.
 
 use crate::{control::histogram::Histogram, error::Error};
-use purlin_rsm::{GroupId, NodeId, ShardId, raft::RaftStatus};
+use purlin_rsm::{GroupId, NodeId, RequestError, ShardId, raft::RaftStatus};
 use purlin_storage::WalStats;
 use purlin_transport::PeerStatus;
 use std::{fmt, time::Duration};
@@ -117,8 +117,6 @@ pub struct GroupCounts {
 pub struct WalStatus {
     /// Batches, bytes, syncs, segments.
     pub figures: WalStats,
-    /// The size of one segment, in bytes.
-    pub segment_bytes: u64,
     /// Writes of groups that wait to join a batch.
     pub pending_writes: usize,
     /// The bytes of their entries, and beyond how many proposals are refused.
@@ -130,7 +128,7 @@ pub struct WalStatus {
 impl WalStatus {
     /// The space that its segments take on the disk, prepared ones included.
     pub fn bytes(&self) -> u64 {
-        (self.figures.segments + self.figures.prepared) as u64 * self.segment_bytes
+        (self.figures.segments + self.figures.prepared) as u64 * self.figures.segment_bytes
     }
 }
 
@@ -183,6 +181,25 @@ pub struct RefusalCounts {
     pub no_such_group: u64,
     /// The host was stopping.
     pub stopping: u64,
+    /// Any other cause.
+    pub other: u64,
+}
+
+impl RefusalCounts {
+    pub(crate) fn count(&mut self, error: &RequestError) {
+        let count = match error {
+            RequestError::Busy => &mut self.busy,
+            RequestError::NoLeader { .. } => &mut self.no_leader,
+            RequestError::NotApplied => &mut self.not_applied,
+            RequestError::Unknown { .. } => &mut self.unknown,
+            RequestError::TooLarge { .. } => &mut self.too_large,
+            RequestError::NoSpace => &mut self.no_space,
+            RequestError::NoSuchGroup => &mut self.no_such_group,
+            RequestError::Stopping => &mut self.stopping,
+            _ => &mut self.other,
+        };
+        *count += 1;
+    }
 }
 
 /// A group's replica on this node as it stands.

@@ -43,6 +43,11 @@ impl Away {
         Self { newest: random, batches: BTreeMap::new() }
     }
 
+    /// How many batches are away.
+    pub(crate) fn len(&self) -> usize {
+        self.batches.len()
+    }
+
     /// A name for the next batch.
     pub(crate) fn next(&mut self) -> u64 {
         self.newest = self.newest.wrapping_add(1);

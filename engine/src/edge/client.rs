@@ -2,6 +2,7 @@
 //! executor or blocked for.
 
 use crate::{
+    control::status::Level,
     edge::{
         desk::{Connection, Desk},
         local::LocalShard,
@@ -88,6 +89,11 @@ impl<R: Runtime> Inlet<R> {
 
     pub(crate) fn pop(&self) -> Option<Inbound<R>> {
         self.queue.pop()
+    }
+
+    /// How full it is.
+    pub(crate) fn level(&self) -> Level {
+        Level { now: self.queue.len(), max: self.queue.capacity() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@
 
 use crate::{
     config::IntakeOptions,
+    control::status::{Level, RefusalCounts},
     edge::{
         lane::{Lane, Pending},
         request::{Completion, Request},
@@ -37,6 +38,7 @@ pub(crate) struct Desk {
     answered: RefCell<Vec<Rc<Connection>>>,
     /// All connections, for their deadlines.
     connections: RefCell<Vec<Weak<Connection>>>,
+    refusals: Cell<RefusalCounts>,
     requests: Cell<usize>,
     request_bytes: Cell<usize>,
     now: Cell<Tick>,
@@ -58,6 +60,7 @@ impl Desk {
             scheduled: RefCell::default(),
             answered: RefCell::default(),
             connections: RefCell::default(),
+            refusals: Cell::default(),
             requests: Cell::new(0),
             request_bytes: Cell::new(0),
             now: Cell::default(),
@@ -101,6 +104,18 @@ impl Desk {
     /// Requests that have not ended.
     pub(crate) fn requests(&self) -> usize {
         self.requests.get()
+    }
+
+    /// Requests that ended without an outcome, by cause.
+    pub(crate) fn refusals(&self) -> RefusalCounts {
+        self.refusals.get()
+    }
+
+    /// How full it is, in requests and in bytes.
+    pub(crate) fn levels(&self) -> (Level, Level) {
+        let options = &self.options;
+        let requests = Level { now: self.requests.get(), max: options.requests_max };
+        (requests, Level { now: self.request_bytes.get(), max: options.request_bytes_max })
     }
 
     /// Takes the lanes that have something to send.
@@ -306,6 +321,11 @@ impl Connection {
     }
 
     fn answer(&self, tag: u64, outcome: Outcome) {
+        if let Err(error) = &outcome {
+            let mut refusals = self.desk.refusals.get();
+            refusals.count(error);
+            self.desk.refusals.set(refusals);
+        }
         self.completions.borrow_mut().push(Completion { tag, outcome });
         if !self.is_answered.replace(true) {
             let me = self.me.upgrade().expect("whoever calls holds it");

@@ -1,6 +1,7 @@
 //! The handle of a shard for callers on its own core: no hop, no lock.
 
 use crate::{
+    control::port::ShardControl,
     edge::{
         desk::{Connection, Desk},
         request::Request,
@@ -19,6 +20,7 @@ pub struct LocalShard<R: Runtime> {
     pub(crate) shard: ShardId,
     pub(crate) desk: Rc<Desk>,
     pub(crate) board: Arc<Board>,
+    pub(crate) control: ShardControl,
 }
 
 impl<R: Runtime> Clone for LocalShard<R> {
@@ -29,6 +31,7 @@ impl<R: Runtime> Clone for LocalShard<R> {
             shard: self.shard,
             desk: self.desk.clone(),
             board: self.board.clone(),
+            control: self.control.clone(),
         }
     }
 }
@@ -52,6 +55,11 @@ impl<R: Runtime> LocalShard<R> {
     /// How the node's groups stand.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
+    }
+
+    /// Operators' requests to this shard, and its status.
+    pub fn control(&self) -> &ShardControl {
+        &self.control
     }
 
     /// A caller with an order of its own: for many requests at a time, in order per group.

@@ -3,6 +3,7 @@
 
 use crate::{
     config::IntakeOptions,
+    control::status::{Level, QueueStatus},
     edge::{
         away::Away,
         client::ForeignDesk,
@@ -52,6 +53,22 @@ impl Requests {
             away: Away::new(random),
             taken,
             late: LateAnswers::default(),
+        }
+    }
+}
+
+impl Requests {
+    /// How full its queues are.
+    pub(crate) fn queues(&self) -> QueueStatus {
+        let (requests, request_bytes) = self.desk.levels();
+        QueueStatus {
+            requests,
+            request_bytes,
+            parked: self.parked.len(),
+            away: self.away.len(),
+            taken: Level { now: self.taken.requests, max: self.taken.requests_max },
+            late_replies: Level { now: self.late.answers.len(), max: LATE_MAX },
+            ..QueueStatus::default()
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::glommio::{
 };
 use crate::{
     config::{ClusterConfig, DurableBy, NodeConfig, validate_shards},
+    control::port::ShardControl,
     edge::{client::Client, local::LocalShard},
     error::{Error, ErrorKind},
     mesh::MeshMessage,
@@ -217,6 +218,11 @@ impl Host {
         task: impl FnOnce(LocalShard<Glommio>) + Send + 'static,
     ) -> bool {
         self.shared.on_shard(shard, task)
+    }
+
+    /// Operators' requests to a shard, and its status; `None` when the node has no such shard.
+    pub fn control(&self, shard: ShardId) -> Option<ShardControl> {
+        self.shared.control(shard)
     }
 
     /// Whether each shard has a core of its own.

@@ -42,6 +42,11 @@ impl Meeting {
         self.identity.has_met && !self.is_fenced
     }
 
+    /// Whether the peers have found that the directory has gone back.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+
     /// From now on it acts no more.
     pub(crate) fn fence(&mut self) {
         self.is_fenced = true;

@@ -2,6 +2,10 @@
 
 use crate::{
     config::{ClusterConfig, NodeConfig, first_leader},
+    control::{
+        port::{Outside, ShardControl},
+        status::{ShardState, ShardStatus},
+    },
     edge::{
         client::{Client, Inbound, Inlet, LiveInlet},
         requests::Requests,
@@ -64,6 +68,7 @@ pub struct ShardSetup<R: Runtime> {
 pub struct Shared<R: Runtime> {
     inlets: Arc<[Arc<Inlet<R>>]>,
     board: Arc<Board>,
+    controls: Arc<[ShardControl]>,
     max_command: usize,
 }
 
@@ -72,6 +77,7 @@ impl<R: Runtime> Clone for Shared<R> {
         Self {
             inlets: self.inlets.clone(),
             board: self.board.clone(),
+            controls: self.controls.clone(),
             max_command: self.max_command,
         }
     }
@@ -80,8 +86,11 @@ impl<R: Runtime> Clone for Shared<R> {
 impl<R: Runtime> Shared<R> {
     /// For a node with `shards` shards in `cluster`.
     pub fn new(shards: u16, cluster: &ClusterConfig) -> Self {
+        let inlets: Arc<[_]> = (0..shards).map(|_| Inlet::new()).collect();
+        let control = |inlet: &Arc<Inlet<R>>| ShardControl::new(inlet.wake().clone());
         Self {
-            inlets: (0..shards).map(|_| Inlet::new()).collect(),
+            controls: inlets.iter().map(control).collect(),
+            inlets,
             board: Arc::new(Board::new(cluster.all_groups())),
             max_command: cluster.max_command,
         }
@@ -105,6 +114,11 @@ impl<R: Runtime> Shared<R> {
         task: impl FnOnce(crate::LocalShard<R>) + Send + 'static,
     ) -> bool {
         self.inlets[usize::from(shard.0)].push(Inbound::Task(Box::new(task))).is_ok()
+    }
+
+    /// Operators' requests to a shard, and its status; `None` when the node has no such shard.
+    pub fn control(&self, shard: ShardId) -> Option<ShardControl> {
+        self.controls.get(usize::from(shard.0)).cloned()
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -171,6 +185,18 @@ impl<R: Runtime> ShardSetup<R> {
     /// # Errors
     /// What is wrong with the directory, the disk, or the port.
     pub async fn open(self) -> Result<Shard<R>, Error> {
+        let control = self.shared.controls[usize::from(self.shard.0)].clone();
+        let (node, shard) = (self.node.node, self.shard);
+        let opened = self.open_directory(control.clone()).await;
+        if let Err(error) = &opened {
+            let state = ShardState::Failed(error.clone());
+            control.set_last(ShardStatus { node, shard, state, ..ShardStatus::default() });
+        }
+        opened
+    }
+
+    async fn open_directory(self, control: ShardControl) -> Result<Shard<R>, Error> {
+        let outside = Outside::new(self.shared.board.clone(), control);
         let inlet = LiveInlet(self.shared.inlets[usize::from(self.shard.0)].clone());
         let identity = self.load_identity().await?;
         let random = {
@@ -237,7 +263,7 @@ impl<R: Runtime> ShardSetup<R> {
             exchanger,
             fetcher,
             inlet,
-            board: self.shared.board,
+            outside,
             failure: None,
         };
         // A cluster of one has met when it starts.

@@ -1,5 +1,6 @@
 //! One group on this shard: its replica, its state machine, and the requests it has taken.
 
+use crate::control::status::GroupStatus;
 use crate::edge::ticket::Ticket;
 use bytes::Bytes;
 use purlin_rsm::{
@@ -89,6 +90,16 @@ impl Group {
             leader: self.raft.leader(),
             leads: self.leads(),
             is_stopped: self.raft.fault().is_some(),
+        }
+    }
+
+    /// How it stands now, for operators.
+    pub(crate) fn status(&self) -> GroupStatus {
+        GroupStatus {
+            group: self.id,
+            raft: self.raft.status(),
+            proposals: self.proposals.waiting.len(),
+            queries: self.queries.unconfirmed.len() + self.queries.confirmed.len(),
         }
     }
 

@@ -9,10 +9,11 @@ pub(crate) mod pairs;
 
 use crate::{
     config::NodeConfig,
+    control::port::Outside,
     edge::{client::LiveInlet, local::LocalShard, requests::Requests},
     error::Error,
     mesh::{MeshItem, MeshPort},
-    node::{board::Board, meeting::Meeting},
+    node::meeting::Meeting,
     placement::Placement,
     runtime::Runtime,
     shard::{fetcher::Fetcher, groups::Groups, pairs::Pairs, stage::append::AppendStage},
@@ -40,7 +41,7 @@ pub struct Shard<R: Runtime> {
     pub(crate) append: AppendStage<R::Disk>,
     pub(crate) fetcher: Rc<Fetcher>,
     pub(crate) inlet: LiveInlet<R>,
-    pub(crate) board: Arc<Board>,
+    pub(crate) outside: Outside,
     /// Why it must stop: found in the middle of a turn, acted upon at its end.
     pub(crate) failure: Option<Error>,
 }
@@ -82,6 +83,13 @@ pub(crate) struct Beats {
     waits_for: Vec<NodeId>,
 }
 
+impl Beats {
+    /// Beats since the shard was opened.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+}
+
 impl Timing {
     pub(crate) fn new(node: &NodeConfig) -> Self {
         let ticks = |duration| node.raft.ticks(duration);
@@ -93,6 +101,11 @@ impl Timing {
             deadline_ticks: ticks(node.intake.deadline),
         }
     }
+
+    /// The tick of a time of the runtime's clock.
+    pub(crate) fn tick_at(&self, time: Duration) -> Tick {
+        Tick((time.as_nanos() / self.tick.as_nanos()) as u64)
+    }
 }
 
 impl<R: Runtime> Shard<R> {
@@ -102,29 +115,32 @@ impl<R: Runtime> Shard<R> {
     /// The disk failed, or the peers refuse this directory. What waits has been answered by then.
     pub async fn run(mut self) -> Result<(), Error> {
         let outcome = loop {
-            let now = self.now();
-            if let Err(error) = self.turn(now) {
+            let began = self.runtime.now();
+            if let Err(error) = self.turn(began) {
                 break Err(error);
             }
             if self.inlet.is_stopping() && !self.meeting.is_recording() {
                 break Ok(());
             }
-            self.wait().await;
+            self.wait(began).await;
         };
         self.stop();
+        self.close_control(self.now(), &outcome);
         outcome
     }
 
     /// One turn: the stages over everything that has come since the last.
-    fn turn(&mut self, now: Tick) -> Result<(), Error> {
+    fn turn(&mut self, began: Duration) -> Result<(), Error> {
+        let now = self.timing.tick_at(began);
         self.requests.desk.set_now(now);
-        self.append.complete(now, &mut self.groups);
+        self.append.complete(now, began, &mut self.groups);
         self.take_fetched().map_err(|error| Error::disk_failed(&error))?;
         self.take_met()?;
         self.take_events(now);
         self.take_mesh(now);
         self.take_foreign();
-        if self.beats.next <= now {
+        let is_beat = self.beats.next <= now;
+        if is_beat {
             self.beat(now);
         }
         if self.meeting.is_acting() {
@@ -136,25 +152,31 @@ impl<R: Runtime> Shard<R> {
             self.step(now);
             self.take_requests(now);
         }
-        self.append.submit(now)?;
+        self.append.submit(now, || self.runtime.now())?;
         self.reply();
         self.flush();
         self.spawn_drivers();
+        if is_beat {
+            self.publish_status(now);
+        }
+        self.answer_control(now);
         self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Sleeps until something happens, or something is due.
-    async fn wait(&self) {
+    async fn wait(&mut self, began: Duration) {
+        let ended = self.runtime.now();
+        self.outside.turned(ended.saturating_sub(began));
         let wake = self.inlet.wake();
         let deadline = if self.meeting.is_acting() { self.groups.deadline() } else { None };
         let next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
         let at = Duration::from_nanos((self.timing.tick.as_nanos() as u64).saturating_mul(next.0));
-        let after = at.saturating_sub(self.runtime.now());
+        let after = at.saturating_sub(ended);
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
     }
 
     pub(crate) fn now(&self) -> Tick {
-        Tick((self.runtime.now().as_nanos() / self.timing.tick.as_nanos()) as u64)
+        self.timing.tick_at(self.runtime.now())
     }
 
     /// What is done once in a heartbeat interval.
@@ -232,7 +254,8 @@ impl<R: Runtime> Shard<R> {
             node: self.site.node,
             shard: self.site.shard,
             desk: self.requests.desk.clone(),
-            board: self.board.clone(),
+            board: self.outside.board.clone(),
+            control: self.outside.control().clone(),
         }
     }
 

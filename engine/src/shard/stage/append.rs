@@ -1,6 +1,10 @@
 //! Stage 3: one batch for the writes of all groups to the WAL, and its durability back to them.
 
 use crate::{
+    control::{
+        histogram::Histogram,
+        status::{Level, WalStatus},
+    },
     error::{Error, ErrorKind},
     shard::groups::Groups,
     wake::Wake,
@@ -14,6 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 /// Writes that wait for the WAL, and batches that are on their way.
@@ -34,12 +39,15 @@ pub(crate) struct AppendStage<D: Disk> {
     is_full: bool,
     /// When something was last written: the WAL is told when it has been quiet since.
     written_at: Tick,
+    /// From the submit of each batch until this shard learned that it is durable.
+    latency: Histogram,
 }
 
 struct InFlight {
     sequence: Sequence,
     writes: Vec<(GroupId, WriteId)>,
     since: Tick,
+    submitted_at: Duration,
 }
 
 impl<D: Disk> AppendStage<D> {
@@ -60,6 +68,7 @@ impl<D: Disk> AppendStage<D> {
             batch_bytes_max,
             is_full: false,
             written_at: Tick(0),
+            latency: Histogram::default(),
         }
     }
 
@@ -76,10 +85,11 @@ impl<D: Disk> AppendStage<D> {
 
     /// Tells the groups which of their writes are durable: in the order of the batches, whatever order
     /// they complete in (safety W1).
-    pub(crate) fn complete(&mut self, now: Tick, groups: &mut Groups) {
+    pub(crate) fn complete(&mut self, now: Tick, at: Duration, groups: &mut Groups) {
         let durable = self.wal.durable();
         while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
             let Some(batch) = self.in_flight.pop_front() else { return };
+            self.latency.record(at.saturating_sub(batch.submitted_at));
             for (group, write) in batch.writes {
                 if let Some(group) = groups.input(group) {
                     group.raft.appended(now, write);
@@ -93,12 +103,12 @@ impl<D: Disk> AppendStage<D> {
     ///
     /// # Errors
     /// The WAL has failed, and so has the shard: nothing is tried again.
-    pub(crate) fn submit(&mut self, now: Tick) -> Result<(), Error> {
+    pub(crate) fn submit(&mut self, now: Tick, clock: impl Fn() -> Duration) -> Result<(), Error> {
         if let Some(failure) = self.wal.failure() {
             return Err(Error::disk_failed(&failure));
         }
         while self.wal.is_ready() && (!self.pending.is_empty() || self.memories.are_urgent()) {
-            if !self.submit_one(now, true)? && !self.submit_one(now, false)? {
+            if !self.submit_one(now, &clock, true)? && !self.submit_one(now, &clock, false)? {
                 break;
             }
         }
@@ -106,7 +116,12 @@ impl<D: Disk> AppendStage<D> {
     }
 
     /// Submits one batch. Whether one was taken.
-    fn submit_one(&mut self, now: Tick, with_entries: bool) -> Result<bool, Error> {
+    fn submit_one(
+        &mut self,
+        now: Tick,
+        clock: impl Fn() -> Duration,
+        with_entries: bool,
+    ) -> Result<bool, Error> {
         let mut batch = Batch::default();
         // On a full disk they would use up what is kept for hard states.
         let with_memories = with_entries || self.memories.are_urgent();
@@ -125,7 +140,12 @@ impl<D: Disk> AppendStage<D> {
                 }
                 let writes = taken.iter().map(|(group, append)| (*group, append.write)).collect();
                 self.pending_bytes -= taken.iter().map(|(_, append)| cost(append)).sum::<usize>();
-                self.in_flight.push_back(InFlight { sequence, writes, since: now });
+                self.in_flight.push_back(InFlight {
+                    sequence,
+                    writes,
+                    since: now,
+                    submitted_at: clock(),
+                });
                 (self.pending, self.is_full, self.written_at) = (left, !with_entries, now);
                 Ok(true)
             }
@@ -192,6 +212,24 @@ impl<D: Disk> AppendStage<D> {
         // The disk is far behind: the deadlines of requests end them, and not the entries that they
         // have put into the log, which would wait in memory.
         (self.pending_bytes >= self.pending_bytes_max).then_some(RequestError::Busy)
+    }
+
+    /// Whether there was no room for entries when it was last tried.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Since when the oldest batch in flight is on its way.
+    pub(crate) fn oldest(&self) -> Option<Tick> {
+        self.in_flight.front().map(|batch| batch.since)
+    }
+
+    /// How the WAL stands, for operators.
+    pub(crate) fn fill_status(&self, status: &mut WalStatus) {
+        status.figures = self.wal.stats();
+        status.pending_writes = self.pending.len();
+        status.pending_bytes = Level { now: self.pending_bytes, max: self.pending_bytes_max };
+        status.latency.clone_from(&self.latency);
     }
 
     /// The last batch that is durable.

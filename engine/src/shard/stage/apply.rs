@@ -14,7 +14,7 @@ impl<R: Runtime> Shard<R> {
         }
         let Some(group) = self.groups.peek_mut(slot) else { return };
         group.apply(committed);
-        self.board.note_applied(group.id, group.raft.applied_index());
+        self.outside.board.note_applied(group.id, group.raft.applied_index());
         if group.raft.has_unapplied() {
             self.groups.touch(slot);
         }

@@ -74,7 +74,7 @@ impl<R: Runtime> Shard<R> {
             );
         }
         self.groups.set_known(slot, standing);
-        self.board.note(id, standing.term, standing.leader);
+        self.outside.board.note(id, standing.term, standing.leader);
         self.pairs.standing_changed(now, id, standing, &mut self.groups);
         // Requests that waited for a leader may go on.
         self.retry_parked();
