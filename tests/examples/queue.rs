@@ -1,6 +1,6 @@
-//! A simulator for a state machine of one's own: queues of tickets, from which clients take what others
-//! put in. The machine is what a host would embed; the rest tells the simulator what clients ask of it
-//! and what they may be told.
+//! A simulator for a user's state machine. The machine here is a set of queues with numbered items:
+//! some clients add items, others remove them. The machine is what a host embeds; the rest of the
+//! file tells the simulator what clients ask and which outcomes are right.
 //!
 //! ```sh
 //! cargo run --release -p purlin-tests --example queue -- --seeds 0..50

@@ -1,5 +1,6 @@
-//! A cluster of the real engine in a simulated world: nodes with their shards and groups, clients that
-//! write down what they asked and were told, and machines that show their states to the checkers.
+//! A cluster of the real engine in a simulated world: nodes with their shards and groups, clients
+//! that record what they asked and what they were told, and machines that show their states to the
+//! checkers.
 //!
 //! ```text
 //! run ── turmoil ──► recovery ──► judgement
@@ -7,7 +8,7 @@
 //!        strike      must work
 //! ```
 //!
-//! A run follows from its seed, its options and its [`Subject`], which may be any state machine:
+//! The seed, the options and the [`Subject`] determine a run. The subject may be any state machine:
 //! `examples/queue.rs` shows one.
 
 mod clients;

@@ -1,7 +1,8 @@
-//! Looks for seeds that fail: a range of them on all cores, or one again; and makes a failure small.
+//! Looks for seeds that fail: it runs a range of them on all cores, or one seed again, and it makes
+//! a failure small.
 //!
-//! [`main`] is the whole command line, for any [`Subject`]: `sim` is one line around it, and a user's
-//! own simulator is another.
+//! [`main`] is the whole command line, for any [`Subject`]. The program `sim` is one line around
+//! it, and so is a user's own simulator.
 
 mod arguments;
 mod range;

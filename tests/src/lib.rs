@@ -1,8 +1,8 @@
-//! The simulator that runs the real engine in a deterministic world, and the checkers that judge what
-//! it did.
+//! The simulator, which runs the real engine in a deterministic world, and the checkers, which
+//! judge the result.
 //!
-//! It takes any state machine: bring a [`cluster::Subject`], and [`explore::main`] is the command line
-//! around it. `examples/queue.rs` shows it on one page.
+//! It runs any state machine: write a [`cluster::Subject`], and [`explore::main`] is the command
+//! line around it. `examples/queue.rs` is a complete example.
 
 pub mod cluster;
 pub mod explore;

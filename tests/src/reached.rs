@@ -1,5 +1,5 @@
-//! The states that a batch of seeds must reach: each is a `sometimes!` in the sources, next to the
-//! guard that it shows. A batch that never reaches one shows nothing about that guard.
+//! The states that a range of seeds must reach. Each one is a `sometimes!` in the sources, next to
+//! the guard that it belongs to. If no seed reaches the state, the range has not tested that guard.
 
 use purlin_rsm::reach::Counts;
 

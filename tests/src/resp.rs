@@ -1,4 +1,4 @@
-//! Clients that speak Redis' protocol in the simulated world, to the server's real front end.
+//! Clients in the simulated world that speak the Redis protocol to the server's real front end.
 //!
 //! ```text
 //! Op ─► words ─► Client ─► Wire ─► network ─► serve: the front end ─► shard ─► log: request

@@ -1,4 +1,4 @@
-//! What clients ask: operations on few keys, with values that are written once, so that each answer
+//! The requests of clients: operations on few keys. Each value is written only once, so each result
 //! tells which write it saw.
 
 use crate::sim::Random;

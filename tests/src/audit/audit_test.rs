@@ -1,4 +1,5 @@
-//! Lies, each told to an audit: it must hear every one of them, and nothing in what is true.
+//! Each test gives the audit a false statement, which it must find, or only true ones, in which it
+//! must find nothing.
 
 use super::{Audit, streams::Told};
 use crate::sim::{Crash, SimDisk, Watcher, World, WorldOptions};

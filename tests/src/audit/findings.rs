@@ -1,4 +1,4 @@
-//! What an audit has found, and how much it has looked at.
+//! The violations that an audit has found, and how much it has checked.
 
 use super::truth::Broken;
 use purlin_rsm::{GroupId, NodeId, ShardId};

@@ -1,4 +1,4 @@
-//! The judgements: what is promised, against what is durable.
+//! Compares what nodes promise with what is durable.
 
 use super::{State, ledger, replica::Replica, streams::Told};
 use crate::sim::SeenBytes;

@@ -1,5 +1,5 @@
-//! What is true of a group for ever, whoever says it: who led which term, who voted for whom, which
-//! entries were written, which are committed, and which were applied where.
+//! The facts about a group that never change: who led which term, who voted for whom, which entries
+//! were written, which were committed, and which were applied where.
 
 use super::replica::{Replica, Run};
 use purlin_rsm::{Entry, EntryId, Index, NodeId, Payload, Term};

@@ -1,5 +1,5 @@
-//! The audit: looks on at a world, knows what its disks have made durable, hears every message that
-//! leaves a node, and judges at that instant whether what is promised is true.
+//! The audit watches a world. It knows what the disks have made durable, sees every message that
+//! leaves a node, and judges at that instant whether the message promises more than is true.
 //!
 //! ```text
 //! disk ── written, durable ──► Shard: the truth about one WAL ──► Replica: what of a group is durable

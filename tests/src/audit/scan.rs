@@ -1,5 +1,5 @@
-//! The end of a run: what clients were told must be durable, by the truth, and by a real recovery of
-//! what a power cut would leave.
+//! The check at the end of a run: what clients were told must be durable, by the audit's own model,
+//! and by a real recovery of what a power cut would leave.
 
 use super::State;
 use crate::sim::DirectoryImage;

@@ -1,4 +1,4 @@
-//! The streams of bytes that leave the nodes, as frames with what is in them.
+//! The streams of bytes that leave the nodes, divided into frames and their items.
 
 use crate::sim::SeenBytes;
 use purlin_rsm::{NodeId, Sequence};

@@ -1,4 +1,4 @@
-//! One shard's WAL as the disk knows it: which writes are durable, and what a start has kept.
+//! One shard's WAL as the disk sees it: which writes are durable, and what a start has kept.
 //!
 //! ```text
 //!   base ──────────┤ settled ──────────┤ flight ─────────────►
@@ -7,8 +7,9 @@
 //!                  └─ what a start may have to write anew: its candidate ─┘
 //! ```
 //!
-//! A start writes what is readable and unproven into a new segment. That is only a candidate until the
-//! shard goes on behind it: before, a crash leaves the log as it was, with the same content.
+//! A start writes what is readable and not proven durable into a new segment. This segment is only
+//! a candidate until the shard writes behind it. Before that, a crash leaves the log as it was,
+//! with the same content.
 
 use super::replica::{Effect, Replica, Replicas, apply, effect};
 use purlin_rsm::{Sequence, Start};

@@ -1,5 +1,5 @@
-//! The program `purlin`, in the profile of the tests that run it: cargo builds a package's programs
-//! for its own tests, and for those of no other.
+//! The program `purlin`, built in the profile of the tests that run it. Cargo builds the programs
+//! of a package for the tests of that package only.
 
 use std::process::ExitCode;
 

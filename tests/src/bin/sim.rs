@@ -1,5 +1,5 @@
-//! The simulator's command line, with the key-value machine: one seed to be replayed, or a range on all
-//! cores.
+//! The command line of the simulator, with the key-value machine: it replays one seed, or runs a
+//! range of seeds on all cores.
 
 use purlin_tests::{cluster::KeyValue, explore};
 use std::process::ExitCode;

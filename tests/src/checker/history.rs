@@ -1,4 +1,4 @@
-//! What clients asked and what they were told, in the order in which it happened.
+//! The operations of clients and their results, in the order in which they happened.
 
 use bytes::Bytes;
 use std::{collections::BTreeMap, fmt, time::Duration};

@@ -1,4 +1,4 @@
-//! The key-value store as its clients may think of it: one value for each key, one operation at a time.
+//! The model of the key-value store: one value for each key, one operation at a time.
 
 use super::linearizability::Model;
 use crate::workload::{Op, Reply};

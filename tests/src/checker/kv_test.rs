@@ -1,4 +1,5 @@
-//! The search and the model on histories whose verdict is known: drawn ones, true ones, spoilt ones.
+//! Tests of the search and the model on histories whose verdict is known: random ones, correct
+//! ones, and correct ones with one change.
 
 use super::{
     history::{History, Told},

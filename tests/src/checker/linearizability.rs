@@ -1,17 +1,18 @@
-//! Whether the answers for one key could have come from one copy that does one thing at a time
-//! (Wing and Gong's search, with Lowe's memory of what was tried).
+//! Checks whether the results for one key could have come from one copy that does one operation at
+//! a time (the search of Wing and Gong, with Lowe's memory of states that were tried).
 //!
-//! The search orders operations one after the other. An operation may come next when no other, that is
-//! still to come, returned before it was invoked; and when the model gives the answer that its client
-//! got. An operation of unknown outcome never returned, and need not come at all. Within a lane an
-//! operation comes after all earlier ones that were done (safety E1, E2). Where an operation was seen to
-//! take effect only says what is tried first: it excuses nothing. First of all that is the order of the
-//! log itself (`log_order`), which makes a search needless in good runs.
+//! The search orders the operations one after the other. An operation may come next under two
+//! conditions: no operation that is still to come returned before this one was invoked, and the
+//! model gives the result that the client got. An operation of unknown outcome never returned, and
+//! need not come at all. Within a lane an operation comes after all earlier ones that were done
+//! (safety E1, E2). The place where an operation was seen to take effect only decides what the
+//! search tries first; it excuses nothing. The first order that is tried is that of the log itself
+//! (`log_order`): in a correct run no search is needed after it.
 //!
-//! Three things keep the search short, and none hides an order. What changes nothing and fits now is
-//! ordered now, whatever else could come. What is of unknown outcome does not come when the next one
-//! hides that it came. And a state is not tried again with the same answered
-//! operations and at least the same unknown ones: what was left over then is left over no more.
+//! Three rules keep the search short, and none of them loses an order. An operation that changes
+//! nothing and fits now is ordered now, whatever else could come. An operation of unknown outcome
+//! is not ordered when the next operation hides its effect. And a state is not tried again with the
+//! same answered operations and at least the same unknown ones.
 
 use super::{
     history::{History, Lane, Moment, Operation, Told},

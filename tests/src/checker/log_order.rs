@@ -1,8 +1,10 @@
-//! Whether one key's answers follow from the order in which its writes were seen in their log.
+//! Checks whether the results for one key follow from the order in which its writes stand in their
+//! log.
 //!
-//! The log says where each write took effect, so that only the others have to find their places: each
-//! comes as soon as it fits and changes nothing. That makes one order, held to all that a search
-//! holds an order to: the answers, the times, the lanes. When it breaks one of them, nothing is said.
+//! The log says where each write took effect, so only the other operations have to find their
+//! places: each one comes as soon as it fits and changes nothing. The result is one order. It must
+//! satisfy all that a search demands of an order: the results, the times, the lanes. If it does
+//! not, this check gives no verdict.
 
 use super::{
     history::{Moment, Operation, Told},

@@ -1,5 +1,5 @@
-//! Judges of what a cluster did: histories of clients against a model, commands against the log, and
-//! states against each other.
+//! The checkers: they compare histories of clients with a model, commands with the log, and states
+//! with each other.
 
 pub mod history;
 pub mod kv;

@@ -1,7 +1,7 @@
-//! Whether what was proposed was applied at most once, only if it may be, and in the order of its
-//! connection: seen from the log, and so across keys (safety A5, E1).
+//! Checks whether each proposal was applied at most once, only if its outcome allows it, and in the
+//! order of its connection. It reads the log, and so it works across keys (safety A5, E1).
 //!
-//! It needs commands of which no two are equal.
+//! It needs commands that are all different.
 
 use super::history::{History, Lane, OperationId, Told};
 use bytes::Bytes;

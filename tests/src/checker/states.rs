@@ -1,4 +1,4 @@
-//! Whether replicas that applied as much are equal.
+//! Checks whether replicas that have applied the same index have equal states.
 
 use purlin_rsm::{GroupId, Index, NodeId};
 use std::{collections::BTreeMap, fmt};

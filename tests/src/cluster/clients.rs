@@ -1,4 +1,5 @@
-//! Clients: they ask at one shard of one node until that is gone, and write down what they were told.
+//! The clients. A client sends its requests to one shard of one node until that shard is gone, and
+//! records what it was told.
 
 use super::{Cluster, InputOf, OutputOf, Subject, Visitor as _, floor, recovery::PROBE_PAUSE};
 use crate::{

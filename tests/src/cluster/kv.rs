@@ -1,4 +1,4 @@
-//! Our own key-value machine as the subject of a run, with the server's front end before it.
+//! The key-value machine as the subject of a run, behind the server's front end.
 
 use super::subject::{Answers, Subject, Visitor};
 use crate::{

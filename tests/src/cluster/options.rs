@@ -1,4 +1,4 @@
-//! What a run is made of: drawn for a seed, or chosen.
+//! The options of a run: drawn for a seed, or chosen.
 
 use super::{Fate, recovery::GROUPS_MANY};
 use crate::sim::{FaultOptions, Random, WorldOptions};

@@ -1,4 +1,4 @@
-//! The first and the last phase of a run: faults strike; the checkers judge.
+//! The first phase of a run, in which faults strike, and the last one, in which the checkers judge.
 
 use super::{Cluster, Report, Subject};
 use crate::{

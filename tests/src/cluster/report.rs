@@ -1,4 +1,4 @@
-//! What a run has shown.
+//! The result of a run.
 
 use crate::{
     audit::Counts,

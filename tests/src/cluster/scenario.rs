@@ -1,5 +1,5 @@
-//! A cluster that a test leads step by step: the same nodes as those of a seed, calm unless the test
-//! says otherwise. What is asked of it is bounded in simulated time.
+//! A cluster that a test controls step by step: the same nodes as those of a seed, without faults
+//! unless the test causes them. Every wait is bounded in simulated time.
 
 use super::{Cluster, ClusterOptions, KeyValue, clients::ask};
 use crate::sim::{Crash, Outcome, Random, SimRuntime, World};

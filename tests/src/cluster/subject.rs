@@ -1,5 +1,6 @@
-//! What a simulated cluster is tried with: a state machine, what clients ask of it, and what they may be
-//! told. [`super::kv::KeyValue`] is ours; a user brings another.
+//! The subject of a simulated cluster: a state machine, the requests of its clients, and the
+//! outcomes that are right. [`super::kv::KeyValue`] is the one for the key-value machine; a user
+//! writes another one.
 
 use crate::{
     checker::{

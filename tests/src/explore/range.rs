@@ -1,4 +1,4 @@
-//! A range of seeds on all cores, with progress, and what they were all together.
+//! Runs a range of seeds on all cores, shows the progress, and adds up the results.
 
 use super::{Explorer, timeline};
 use crate::{

@@ -1,4 +1,5 @@
-//! Makes a failing run small: without the faults that it does not need, and no longer than it must be.
+//! Makes a failing run small: removes the faults that the failure does not need, and shortens the
+//! run.
 
 use super::{Explorer, arguments};
 use crate::cluster::{ClusterOptions, Report, Subject};

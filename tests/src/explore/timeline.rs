@@ -1,4 +1,4 @@
-//! What led to a failure, in a file for a person.
+//! Writes what led to a failure into a file that a person can read.
 
 use super::arguments::to_replay;
 use crate::cluster::{ClusterOptions, Report};

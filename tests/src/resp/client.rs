@@ -1,4 +1,5 @@
-//! A client that keeps several operations open on one connection, and makes another when that is lost.
+//! A client that keeps several operations in flight on one connection, and opens another connection
+//! when that one is lost.
 
 use super::{
     message::{told, words},

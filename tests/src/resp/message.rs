@@ -1,4 +1,4 @@
-//! An operation on the wire, in the log, and its answer.
+//! The forms of an operation: on the wire, in the log, and its reply.
 
 use crate::{
     checker::history::Told,

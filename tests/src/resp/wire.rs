@@ -1,4 +1,4 @@
-//! One connection of a client: bytes out, replies in, wherever those happen to be cut.
+//! One connection of a client: it writes bytes and reads replies, in pieces of any size.
 
 use crate::sim::{SimReader, SimRuntime, SimWriter};
 use purlin::{Reader, Runtime, Writer};

@@ -1,7 +1,7 @@
-//! Virtual time: what is due when, and the clocks of the nodes.
+//! Virtual time: the events that are due, and the clocks of the nodes.
 //!
-//! Time stands still while tasks run and jumps to the next thing due when none is ready. Things due at
-//! the same moment happen in the order in which they were asked for.
+//! Time stands still while tasks run. When no task is ready, time jumps to the next event. Events
+//! that are due at the same moment happen in the order in which they were asked for.
 
 use super::world::Core;
 use std::{

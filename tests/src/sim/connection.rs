@@ -1,13 +1,14 @@
-//! One connection between two nodes, as TCP behaves: ordered bytes that stall while the link is cut,
-//! and an end that may learn late, or never, that the other is gone.
+//! One connection between two nodes, with the behaviour of TCP: the bytes are ordered and stall
+//! while the link is cut, and one end may learn late, or never, that the other end is gone.
 //!
 //! ```text
 //! write ─► segments, each with its arrival ─► arrived, unread ─► read
 //!          '------------ occupied, up to the capacity ------------'
 //! ```
 //!
-//! An end is *gone* when its process closed it or died: bytes that arrive there are answered by a
-//! reset, if its node has power. An end has *failed* when it learnt of a reset or gave up waiting.
+//! An end is *gone* when its process has closed it or died: bytes that arrive there get a reset as
+//! the reply, if the node has power. An end has *failed* when it received a reset or gave up
+//! waiting.
 
 use super::{
     executor::Process,

@@ -1,5 +1,5 @@
-//! One node's device: what it holds, how much room it has, what it is told to fail, and what befalls
-//! it at rest. What a process sees of it is told in `disk`.
+//! One node's device: its content, its free space, the errors that it is told to give, and the
+//! damage that it suffers at rest. The module `disk` shows what a process sees of it.
 
 use super::{
     executor::Process,

@@ -1,7 +1,8 @@
-//! A node's disk behind the `Disk` seam: latency, locks, space, errors, and what a crash leaves.
+//! A node's disk behind the `Disk` seam: latency, locks, space, errors, and the state that a crash
+//! leaves.
 //!
-//! A write that was submitted is the device's: it lands even if its task or process ends, and holds
-//! the file's lock until then. Only a power cut stops it half way.
+//! A submitted write belongs to the device: it completes even if its task or its process ends, and
+//! it holds the lock of the file until then. Only a power cut stops it half way.
 
 use super::{
     clock::{Promise, Sleep},

@@ -1,7 +1,7 @@
-//! One thread that runs the tasks of all nodes, and picks the next among the ready ones by chance.
+//! Runs the tasks of all nodes on one thread, and picks the next ready task at random.
 //!
-//! A task belongs to a shard of a process, so that a crash ends all tasks of the process between two
-//! polls: their futures are dropped and never polled again. A panic is caught at the task.
+//! A task belongs to a shard of a process. A crash ends all tasks of the process between two polls:
+//! their futures are dropped and never polled again. A panic is caught at the task.
 
 use super::random::Random;
 use purlin_rsm::{NodeId, ShardId};

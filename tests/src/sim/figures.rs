@@ -1,4 +1,4 @@
-//! What has gone wrong in a world, in numbers for a report.
+//! How often each fault has struck in a world, for a report.
 
 /// How often what went wrong.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -1,5 +1,5 @@
-//! The content of one file: what is durable, what is readable, and what a power cut may leave of the
-//! difference.
+//! The content of one file: the durable part, the readable part, and what a power cut may leave of
+//! the difference.
 //!
 //! ```text
 //! in_flight ──complete──► unsynced versions of a page ──sync──► durable

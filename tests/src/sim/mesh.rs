@@ -1,4 +1,5 @@
-//! The channels between the shards of a process: bounded, ordered per pair, a little late.
+//! The channels between the shards of a process: bounded, in order for each pair of shards, and
+//! with a small delay.
 
 use super::{
     executor::Process,

@@ -1,8 +1,8 @@
 //! A deterministic world: nodes with disks, a network between them, virtual time, one thread.
 //!
-//! The engine, the WAL and the exchanger run in it unchanged, over [`SimRuntime`]. All that happens
-//! follows from the seed: the order of tasks, every latency, what a crash leaves. [`World::hash`]
-//! sums the history up, so that two runs of one seed can be compared.
+//! The engine, the WAL and the exchanger run in it unchanged, over [`SimRuntime`]. The seed
+//! determines everything: the order of tasks, every latency, the state that a crash leaves.
+//! [`World::hash`] is a hash of the whole history, so that two runs of one seed can be compared.
 //!
 //! ```text
 //! World ── start, crash, partition, run ──► Executor ── polls ──► tasks of (node, boot, shard)

@@ -1,4 +1,5 @@
-//! The network behind the `Net` seam: who listens where, which links are cut, and how slow they are.
+//! The network behind the `Net` seam: the listeners, the links that are cut, and the speed of each
+//! link.
 //!
 //! Node `n` has the host names `n<n>` and `10.0.<n / 256>.<n % 256>`; `127.0.0.1` and `localhost` are
 //! the node itself. What a connection does is told in `connection`.

@@ -1,4 +1,4 @@
-//! One node from outside: its host name, and what can be done to its disk.
+//! One node as a test sees it: its host name, and the damage that can be done to its disk.
 
 use super::{
     device::{DiskFault, DiskOperation, Failures, NodeDisk, Rot},

@@ -1,4 +1,5 @@
-//! Chance, one stream for each concern, so that drawing more in one does not shift the others.
+//! Random numbers, in one stream for each concern: drawing more numbers in one stream does not
+//! shift the others.
 //!
 //! A stream is a splitmix64 generator: a counter that steps by the golden ratio, and a mixer over it.
 

@@ -1,4 +1,4 @@
-//! What a simulated shard runs on: its node's disk, network, clock and random source.
+//! The runtime of a simulated shard: its node's disk, network, clock and random source.
 
 use super::{
     clock::{NodeClock, Sleep},

@@ -1,4 +1,4 @@
-//! The history of a world as one number, and its last lines for a person.
+//! The history of a world as one number, and its last lines as text.
 
 use super::random::mix;
 use std::{

@@ -1,7 +1,7 @@
-//! Looking on: who is told what the disks make durable and what leaves the nodes, at that instant.
+//! Watchers: they are told what the disks make durable and what leaves the nodes, at that instant.
 //!
-//! A watcher sees the truth behind the seams, and changes nothing: the history of a world is the same
-//! with and without one.
+//! A watcher sees the true state behind the seams, and changes nothing: the history of a world is
+//! the same with and without it.
 
 use purlin_rsm::NodeId;
 use std::{cell::RefCell, rc::Rc, time::Duration};

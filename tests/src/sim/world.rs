@@ -1,4 +1,4 @@
-//! The world itself: its nodes and their processes, what happens to them, and how time passes.
+//! The world: its nodes and their processes, the events that strike them, and the course of time.
 
 pub(crate) use super::trace::Event;
 use super::{

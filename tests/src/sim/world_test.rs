@@ -1,4 +1,5 @@
-//! The world as its users see it: nodes, crashes, disk, network, mesh, time, and one history per seed.
+//! Tests of the world as its users see it: nodes, crashes, disk, network, mesh, time, and one
+//! history for each seed.
 
 use super::*;
 use purlin::{Mesh, Runtime};

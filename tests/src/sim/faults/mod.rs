@@ -1,11 +1,11 @@
-//! Faults by chance: which kinds there are, which of them a run has, and whom they may strike.
+//! Random faults: the kinds, the choice of kinds for a run, and the nodes that a fault may strike.
 //!
 //! **Placement.** A node is *hurt* when its durable bytes were damaged, lost or set back: until there is
 //! repair, it or one of its shards may stop for good. At most a minority of the nodes is hurt, so that the
 //! others serve; beyond that ([`FaultOptions::beyond`]) only safety can be asked for. See `damage` for the
 //! faults that set a directory back, which only its peers can notice.
 //!
-//! Each kind draws from a stream of its own, with a pace and a length of its own: without one of them the
+//! Each kind of fault has its own random stream, with its own pace and length. Without one kind the
 //! others strike as before.
 
 mod damage;

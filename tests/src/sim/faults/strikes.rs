@@ -1,4 +1,4 @@
-//! What each kind of fault does when it strikes, but for damage to durable bytes (see `damage`).
+//! What each kind of fault does when it strikes. Damage to durable bytes is in `damage`.
 
 use super::{
     Fault,
