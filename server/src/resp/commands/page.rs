@@ -31,12 +31,13 @@ pub fn page() -> String {
 const PAGE_HEAD: &str = "# Commands\n\n\
     <!-- Written by `server/src/resp/commands/table.rs` from the table of commands. After a change there: \
     `PURLIN_WRITE_DOCS=1 cargo test -p purlin-server commands` -->\n\n\
-    What a node answers at its Redis port. Every acknowledged write is durable on a majority, every \
-    read is linearizable, and a pipeline's commands on one group take effect in order. Commands, \
-    options and error texts are those of Redis 7, with `SET ... IFEQ` beside them.\n\n\
-    `CLUSTERDOWN`, `TRYAGAIN` and `LOADING` mean that a command was certainly not applied: it may be \
-    sent again. `UNKNOWN` means that it may have been: read before you repeat an `INCR` or an \
-    `APPEND`, or use `SET ... IFEQ`.\n";
+    The commands that a node accepts at its Redis port. Every acknowledged write is durable on a \
+    majority, and every read is linearizable. The commands of a pipeline on one group take effect in \
+    order. Commands, options and error texts are those of Redis 7; `SET ... IFEQ` is added.\n\n\
+    An error that begins with `CLUSTERDOWN`, `TRYAGAIN` or `LOADING` means that the command was \
+    certainly not applied. The client may send it again. An error that begins with `UNKNOWN` means \
+    that the command may have been applied, or may be applied later. Read the key before you repeat \
+    an `INCR` or an `APPEND`, or use `SET ... IFEQ`.\n";
 
 fn put_rows(page: &mut String, container: &str, command: &CommandSpec) {
     let name = format!("{container}{}", command.name.to_uppercase());

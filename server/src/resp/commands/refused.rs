@@ -13,15 +13,15 @@ pub fn refusal(name: &[u8]) -> Option<String> {
 pub(super) const REFUSED: &[(&[&str], &str)] = &[
     (
         &["keys", "scan", "randomkey"],
-        "keys cannot be listed yet; keep a list of them under a key of your own",
+        "keys cannot be listed yet; keep a list of your keys under a key of its own",
     ),
     (
         &["flushall", "flushdb"],
-        "one word should not delete what several nodes keep; delete keys with DEL",
+        "one command should not delete all data of the cluster; delete keys with DEL",
     ),
     (
         &["eval", "evalsha", "eval_ro", "evalsha_ro", "script", "function", "fcall", "fcall_ro"],
-        "a script may do something else on each replica; use SET with IFEQ, INCR or MSET",
+        "a script could have a different result on each replica; use SET with IFEQ, INCR or MSET",
     ),
     (
         &["multi", "exec", "discard", "watch", "unwatch"],
@@ -29,7 +29,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["subscribe", "psubscribe", "ssubscribe", "publish", "spublish", "unsubscribe", "pubsub"],
-        "messages are not replicated; ask with GET for what has changed",
+        "messages are not replicated; read the keys that may have changed with GET",
     ),
     (
         &[
@@ -50,7 +50,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["blpop", "brpop", "blmove", "bzpopmin", "bzpopmax", "blmpop", "bzmpop"],
-        "nothing waits inside the server; ask again with GET",
+        "no command waits inside the server; repeat a GET",
     ),
     (
         &[
@@ -58,19 +58,19 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
             "hset", "hget", "hgetall", "hdel", "hincrby", "zadd", "zrange", "zpopmin", "xadd",
             "xread", "pfadd", "geoadd",
         ],
-        "values are byte strings only; encode what you have and use SET with IFEQ to change it",
+        "values are byte strings only; encode your data, and change it with SET and IFEQ",
     ),
-    (&["cluster"], "every node serves every key at this port; use it without cluster mode"),
+    (&["cluster"], "every node serves every key at this port; use a client without cluster mode"),
     (
         &["migrate", "replicaof", "slaveof", "sync", "psync", "failover"],
-        "replication is raft's matter; nothing needs to be done",
+        "raft replicates by itself; nothing needs to be done",
     ),
     (
         &["save", "bgsave", "bgrewriteaof", "lastsave"],
-        "what was answered is durable on a majority already; nothing needs to be done",
+        "every acknowledged write is durable on a majority already; nothing needs to be done",
     ),
     (
         &["debug", "shutdown", "monitor", "module"],
-        "it would stop or spy on others; use the server's own commands",
+        "it could stop the server, or show the commands of other clients; use the program purlin",
     ),
 ];
