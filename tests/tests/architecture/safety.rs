@@ -182,6 +182,23 @@ fn names_of_sources_are_found_in_a_line() {
     assert_eq!(named_sources(line).collect::<Vec<_>>(), ["a/b.rs", "c_test.rs", "x/src/d.rs"]);
 }
 
+/// The page is also where a reader finds all mutants of a rule.
+#[test]
+fn every_mutant_stands_under_the_rules_that_it_breaks() {
+    let page = page();
+    let entries: BTreeMap<_, _> = entries(&page).into_iter().collect();
+    let mut wrong = Vec::new();
+    for (mutant, text) in mutants() {
+        for code in cited(header(&text, "Rule: ").unwrap_or_default()) {
+            let entry = entries.get(code.as_str()).filter(|_| !code.starts_with('B'));
+            if entry.is_some_and(|entry| !quoted(entry).any(|name| name == mutant)) {
+                wrong.push(format!("{PAGE} does not name the mutant {mutant} under {code}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
 /// The page on tests names tests of ours up to the heading under which it names those of others.
 #[test]
 fn every_test_that_the_page_on_tests_names_exists() {
@@ -213,8 +230,8 @@ fn unkilled<'a>(
     });
     pairs.filter(|(test, mutant)| {
         let unit = mutants.get(*mutant).and_then(|text| header(text, "Unit: "));
-        let filter = unit.and_then(|unit| unit.split([' ', ':']).next_back());
-        filter.is_some_and(|filter| !test.contains(filter.trim()))
+        let filter = unit.and_then(|unit| unit.split(' ').next_back());
+        filter.is_some_and(|filter| *test != filter)
     })
 }
 
@@ -260,10 +277,10 @@ fn codes_are_found_in_a_text_and_on_the_page() {
 #[test]
 fn a_test_that_is_not_the_mutants_own_is_noticed() {
     let mutants = BTreeMap::from([
-        ("a-b".to_owned(), "What: x.\nUnit: purlin-tests disks::one_thing\n".to_owned()),
+        ("a-b".to_owned(), "What: x.\nUnit: purlin-tests one_thing\n".to_owned()),
         ("c-d".to_owned(), "What: x.\n".to_owned()),
     ]);
     let wrong = |entry| unkilled(entry, &mutants).collect::<Vec<_>>();
-    assert_eq!(wrong("- Tests:\n  - `one_thing_more`: `a-b`, `c-d`\n  - more: `other`"), []);
+    assert_eq!(wrong("- Tests:\n  - `one_thing`: `a-b`, `c-d`\n  - more: `other`"), []);
     assert_eq!(wrong("- Tests:\n  - `other`: `c-d`,\n    `a-b`\n"), [("other", "a-b")]);
 }
