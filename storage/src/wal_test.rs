@@ -798,7 +798,7 @@ fn w3_names_that_a_start_finds_are_made_durable_before_it_changes_any() {
         let mut h = Harness::new(small(), seed);
         h.stop();
         h.disk.hold();
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for _ in 0..4 {
             h.open_for(random.below(32));
             h.kill();
