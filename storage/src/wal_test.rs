@@ -832,6 +832,20 @@ fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {
 }
 
 #[test]
+fn one_release_runs_at_a_time_and_a_dropped_one_may_be_made_again() {
+    let mut h = Harness::new(small(), 71);
+    h.write(append(1, 1, 1..200, 1000));
+    h.wal().forget(GroupId(1), Index(200));
+    let wal = h.wal();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut first = Box::pin(wal.release());
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    assert_eq!(h.release(), 0, "one is running");
+    drop(first);
+    assert!(h.release() >= 3);
+}
+
+#[test]
 fn w7_a_lost_oldest_segment_does_not_look_purged() {
     let mut h = Harness::new(small(), 25);
     h.write(append(1, 1, 1..200, 1000));
