@@ -5,9 +5,10 @@ use super::{Cluster, ClusterOptions, KeyValue, clients::ask};
 use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
+use futures_lite::future::{block_on, poll_once};
 use purlin::{
-    BoardEntry, Connection, ErrorKind, GroupId, Index, LocalShard, NodeId, Request, RequestError,
-    ShardId, ShardSetup, Term,
+    BoardEntry, Connection, ControlAnswer, ControlError, ErrorKind, GroupId, Index, LocalShard,
+    NodeId, Request, RequestError, ShardControl, ShardId, ShardSetup, Term,
 };
 use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition};
 use std::{
@@ -296,6 +297,21 @@ impl Scenario {
     /// A connection at a shard of a running node, to ask many things in their order.
     pub fn connect(&self, at: NodeId, shard: ShardId) -> Rc<Connection> {
         self.cluster.processes.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
+    }
+
+    /// The way to ask the first shard of a running node what an operator asks.
+    pub fn control(&self, at: NodeId) -> ShardControl {
+        self.local(at).expect("the node runs").control().clone()
+    }
+
+    /// Waits for the answer to what an operator asked.
+    pub fn answer<T>(&self, mut answer: ControlAnswer<T>) -> Result<T, ControlError> {
+        let mut answered = None;
+        self.must_reach("the answer of a shard", Duration::from_secs(5), || {
+            answered = block_on(poll_once(&mut answer));
+            answered.is_some()
+        });
+        answered.expect("reached")
     }
 
     fn local(&self, at: NodeId) -> Option<LocalShard<SimRuntime>> {

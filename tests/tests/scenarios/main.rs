@@ -11,4 +11,5 @@ mod mit_kvraft;
 mod mit_raft;
 mod partitions;
 mod reads;
+mod status;
 mod support;
