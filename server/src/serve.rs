@@ -1,17 +1,30 @@
 //! Runs a node: its host of shards, and on each shard the gateway that clients connect to.
 
 use crate::{
+    admin::{AdminFacts, CONNECTIONS_MAX, NodeView, serve_admin},
     config::{Config, Shards},
     resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use purlin::glommio::{Glommio, SharedPort};
 use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId};
 use purlin_kv::KvMachine;
+use rustix::process::{Resource, getrlimit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver},
+    },
+    time::Duration,
+};
+
+/// Each shard keeps so many clients, however few descriptors there are.
+const CLIENTS_MIN: usize = 16;
 
 /// Makes the data directory that `config` names (safety I1).
 ///
@@ -33,43 +46,114 @@ pub fn run(config: Config) -> Result<(), Error> {
         // A directory has as many shards as it was made with, on however many cores.
         Shards::Auto => purlin::recorded_shards(&node.data_dir)?,
     };
+    let stops = watch_signals()?;
     // A port that is taken is noticed before anything of the node runs.
-    let ports = bind(&config.listen.gateway.to_string(), shards)
-        .map_err(|error| cannot_listen(&error, config))?;
-    let signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
+    let listen = &config.listen;
+    let Some(ports) = bind("gateway", listen.gateway, shards, &stops)? else { return Ok(()) };
+    let Some(admin) = bind("admin", listen.admin, 1, &stops)? else { return Ok(()) };
+    let clients_max = clients_max(shards);
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
         .shards(shards)
         .start()?;
     tracing::info!(
-        "node {} serves clients at {}: {shards} shards, {}",
+        "node {} serves clients at {} and operators at {}: {shards} shards, {}",
         config.node.id,
-        config.listen.gateway,
+        listen.gateway,
+        listen.admin,
         if host.is_pinned() { "each on its own core" } else { "which share the cores" }
     );
     for (shard, port) in (0..shards).map(ShardId).zip(ports) {
-        let gateway = Gateway::new(config, shard, shards, port);
+        let gateway = Gateway::new(config, shard, shards, clients_max, port);
         if !host.on_shard(shard, move |local| gateway.open(&local)) {
             tracing::warn!("shard {shard} does not run, and serves no clients");
         }
     }
-    stop_on_signal(&host, signals);
+    open_admin(&host, config, shards, admin);
+    stop_on_signal(&host, stops);
     host.join()
 }
 
-/// Binds the gateway's port. A process that was killed a moment ago may hold it still, until the kernel
-/// has ended what it had under way.
-fn bind(address: &str, shards: u16) -> io::Result<Vec<SharedPort>> {
+/// The signals that ask this process to stop, from now on.
+fn watch_signals() -> Result<Receiver<i32>, Error> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
+    let (sender, stops) = mpsc::channel();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            // Whoever listened may have ended.
+            if sender.send(signal).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(stops)
+}
+
+/// Binds a port for so many shards; nothing when this process was asked to stop meanwhile. A process
+/// that was killed a moment ago may hold the port still, until the kernel has ended what the process
+/// had under way.
+fn bind(
+    key: &str,
+    address: SocketAddr,
+    shards: u16,
+    stops: &Receiver<i32>,
+) -> Result<Option<Vec<SharedPort>>, Error> {
     const TRIES: u32 = 60;
     const PAUSE: Duration = Duration::from_millis(50);
-    for _ in 1..TRIES {
-        match SharedPort::bind(address, shards) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                std::thread::park_timeout(PAUSE)
+    let mut tries = 1..TRIES;
+    loop {
+        match SharedPort::bind(&address.to_string(), shards) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries.next().is_some() => {
+                if stops.recv_timeout(PAUSE).is_ok() {
+                    return Ok(None);
+                }
             }
-            bound => return bound,
+            bound => return bound.map(Some).map_err(|error| cannot_listen(&error, key, address)),
         }
     }
-    SharedPort::bind(address, shards)
+}
+
+/// How many clients each shard may keep: all descriptors of this process, less those that the node
+/// itself needs, so that clients can keep neither an operator nor another node out.
+fn clients_max(shards: u16) -> usize {
+    /// For the program itself and its operators.
+    const PROCESS_FILES: u64 = 64 + CONNECTIONS_MAX as u64;
+    /// For one shard's segments, and its connections to other nodes.
+    const SHARD_FILES: u64 = 128;
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let needed = PROCESS_FILES + SHARD_FILES * u64::from(shards);
+    let each = files.saturating_sub(needed) / u64::from(shards);
+    let most = FrontEndOptions::new(1, 0).clients_max;
+    usize::try_from(each).unwrap_or(most).clamp(CLIENTS_MIN, most)
+}
+
+/// Serves operators on the first shard that runs.
+fn open_admin(host: &Host, config: &Config, shards: u16, ports: Vec<SharedPort>) {
+    let port = Arc::new(Mutex::new(ports.into_iter().next()));
+    let facts = AdminFacts {
+        cluster: config.cluster.clone(),
+        process: std::process::id(),
+        gateway: config.listen.gateway.to_string(),
+        admin: config.listen.admin.to_string(),
+        started_at: Duration::ZERO,
+    };
+    let opens = |shard| {
+        let (port, facts) = (port.clone(), facts.clone());
+        let view = NodeView {
+            node: config.node.id,
+            board: host.shared().board().clone(),
+            shards: (0..shards).filter_map(|shard| host.control(ShardId(shard))).collect(),
+        };
+        host.on_shard(shard, move |local| {
+            let port = port.lock().ok().and_then(|mut port| port.take());
+            let Some(port) = port else { return };
+            let runtime = local.runtime().clone();
+            let facts = AdminFacts { started_at: runtime.now(), ..facts };
+            runtime.spawn(serve_admin(runtime.clone(), port.listener(), view, facts));
+        })
+    };
+    if !(0..shards).map(ShardId).any(opens) {
+        tracing::warn!("no shard runs, and operators are not served");
+    }
 }
 
 /// What one shard needs to serve clients.
@@ -80,11 +164,18 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(config: &Config, shard: ShardId, shards: u16, port: SharedPort) -> Self {
+    fn new(
+        config: &Config,
+        shard: ShardId,
+        shards: u16,
+        clients_max: usize,
+        port: SharedPort,
+    ) -> Self {
         let client = &config.client;
         let options = FrontEndOptions {
             shard: shard.0,
             shards,
+            clients_max,
             request: RequestLimits {
                 bulk_bytes_max: client.max_value as usize,
                 ..RequestLimits::default()
@@ -96,6 +187,7 @@ impl Gateway {
         let facts = NodeFacts {
             process: std::process::id(),
             cluster: config.cluster.id.to_string(),
+            admin: config.listen.admin.to_string(),
             nodes: config.cluster.members.len() as u32,
             replicas: config.cluster.replicas,
             shards: u32::from(shards),
@@ -112,23 +204,24 @@ impl Gateway {
 }
 
 /// Stops the host at the first signal.
-fn stop_on_signal(host: &Host, mut signals: Signals) {
+fn stop_on_signal(host: &Host, stops: Receiver<i32>) {
     let shared = host.shared();
     std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
+        if let Ok(signal) = stops.recv() {
             tracing::info!("stops, asked by signal {signal}");
             shared.stop();
         }
     });
 }
 
-fn cannot_listen(error: &io::Error, config: &Config) -> Error {
+fn cannot_listen(error: &io::Error, key: &str, address: SocketAddr) -> Error {
+    let who = if key == "gateway" { "clients" } else { "operators" };
     Error::new(
         ErrorKind::Environment,
-        format!("cannot listen for clients: {error}"),
-        config.listen.gateway.to_string(),
+        format!("cannot listen for {who}: {error}"),
+        address.to_string(),
         "the node does not start; nothing was changed",
-        "stop whoever has the port, or choose another `gateway` in [listen]",
+        format!("stop the program that has the port, or choose another `{key}` in [listen]"),
     )
 }
 

@@ -38,9 +38,7 @@ struct Release<'a, D: Disk> {
 
 impl<'a, D: Disk> Release<'a, D> {
     fn begin(wal: &'a Wal<D>) -> Option<Self> {
-        // Made only if it begins: its drop ends the release.
-        let begins = wal.state.borrow_mut().begin_release();
-        begins.then(|| Self { wal })
+        wal.state.borrow_mut().begin_release().then_some(Self { wal })
     }
 
     async fn run(&self) -> Result<usize, StorageError> {

@@ -13,5 +13,4 @@ pub mod checker;
 pub mod mutants;
 pub mod reached;
 pub mod resp;
-pub mod wal;
 pub mod workload;

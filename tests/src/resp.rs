@@ -16,17 +16,27 @@ pub use wire::{Wire, request_bytes};
 
 use crate::sim::SimRuntime;
 use purlin::{ClusterConfig, LocalShard, NodeId, Runtime, ShardId};
-use purlin_server::resp::{NodeFacts, serve_shard};
+use purlin_server::{
+    admin::{AdminFacts, NodeView, serve_admin},
+    resp::{NodeFacts, serve_shard},
+};
 use purlin_transport::Net;
 use std::io;
 
 /// Where the first shard of a node listens for clients; the others follow. (Shards of a real node share
 /// one port, and the kernel chooses.)
 const PORT: u16 = 6379;
+/// Where the first shard of a node listens for operators.
+const ADMIN_PORT: u16 = 7098;
 
 /// Where a shard of a node listens for clients.
 pub fn address(node: NodeId, shard: ShardId) -> String {
     format!("n{node}:{}", PORT + shard.0)
+}
+
+/// Where a node listens for operators.
+pub fn admin_address(node: NodeId) -> String {
+    format!("n{node}:{ADMIN_PORT}")
 }
 
 /// Serves the clients of a shard, as long as its process lives. It returns when it listens.
@@ -49,11 +59,33 @@ pub async fn serve(
     let facts = NodeFacts {
         process: runtime.boot() as u32,
         cluster: cluster.id.to_string(),
+        admin: admin_address(local.node()),
         nodes: cluster.members.len() as u32,
         replicas: cluster.replicas,
         shards: u32::from(runtime.shards()),
         started_at: runtime.now(),
     };
     serve_shard(local, listener, options, facts);
+    if shard == ShardId(0) { serve_operators(local, cluster).await } else { Ok(()) }
+}
+
+/// Serves operators at the first shard of a node, which knows only its own groups. (The admin port of a
+/// real node asks all shards.)
+async fn serve_operators(
+    local: &LocalShard<SimRuntime>,
+    cluster: &ClusterConfig,
+) -> io::Result<()> {
+    let (runtime, node) = (local.runtime(), local.node());
+    let listener = runtime.net().listen(&admin_address(node)).await?;
+    let shards = vec![local.control().clone()];
+    let view = NodeView { node, board: local.board().clone(), shards };
+    let facts = AdminFacts {
+        cluster: cluster.clone(),
+        process: runtime.boot() as u32,
+        gateway: address(node, local.shard()),
+        admin: admin_address(node),
+        started_at: runtime.now(),
+    };
+    runtime.spawn(serve_admin(runtime.clone(), listener, view, facts));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `purlin config`: a configuration file is checked, or written.
 
-use super::{init::new_cluster_id, load, say};
 use crate::{
     config::{Config, GROUPS, example_members},
     error::Failure,
+    machine::{load, new_cluster_id, say},
 };
 use purlin::{ClusterConfig, NodeId};
 use std::path::Path;

@@ -1,16 +1,13 @@
 //! `purlin init`: a node's data directory is made here and nowhere else (safety I1), and a cluster's
 //! id is drawn here.
 
-use super::{load, say};
 use crate::{
     config::{ByteSize, Config},
     error::Failure,
+    machine::{load, new_cluster_id, say},
     serve,
 };
-use purlin::{ClusterId, ErrorKind};
-use std::{fs::File, io::Read, path::Path};
-
-const RANDOM: &str = "/dev/urandom";
+use std::path::Path;
 
 /// Makes the data directory that the file at `path` names, and says what it is.
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
@@ -24,22 +21,6 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
 pub(super) fn print_new_id() -> Result<(), Failure> {
     say(new_cluster_id()?.to_string());
     Ok(())
-}
-
-/// A cluster id that no other cluster has.
-pub(crate) fn new_cluster_id() -> Result<ClusterId, Failure> {
-    let mut bytes = [0; 16];
-    let read = File::open(RANDOM).and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|error| {
-        Failure::new(
-            ErrorKind::Environment,
-            format!("no random number can be drawn: {error}"),
-            RANDOM,
-            "nothing was made",
-            "make the device readable",
-        )
-    })?;
-    Ok(ClusterId(u128::from_ne_bytes(bytes).max(1)))
 }
 
 fn made(path: &Path, config: &Config) -> String {
@@ -67,7 +48,7 @@ fn made(path: &Path, config: &Config) -> String {
 mod tests {
     use super::*;
     use crate::config::{Shards, example_members};
-    use purlin::{ClusterConfig, NodeId};
+    use purlin::{ClusterConfig, ClusterId, NodeId};
 
     #[test]
     fn what_was_made_is_told() {
@@ -85,11 +66,5 @@ mod tests {
              The node, the cluster, the groups and the shards of this directory can never change.\n\
              Start it with: purlin server --config n2.toml"
         );
-    }
-
-    #[test]
-    fn cluster_ids_differ() {
-        let ids = [new_cluster_id(), new_cluster_id()].map(|id| id.expect("random bytes"));
-        assert_ne!(ids[0], ids[1]);
     }
 }

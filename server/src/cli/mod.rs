@@ -4,26 +4,17 @@ pub mod client;
 mod config;
 mod init;
 mod logging;
-mod output;
 mod server;
-
-pub(crate) use init::new_cluster_id;
-pub(crate) use output::say;
 
 use self::client::ClientOptions;
 use crate::{
-    config::{Config, FILE_BYTES_MAX},
     dev::{self, DevOptions},
     error::Failure,
+    machine::say,
+    status::{self, StatusOptions},
 };
 use clap::{Args, Parser, Subcommand};
-use purlin::ErrorKind;
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 const OVERVIEW: &str = "\
 purlin: a replicated key-value store that Redis clients speak to
@@ -38,6 +29,7 @@ To run nodes of your own:
   purlin config check n1.toml        says what is wrong with it
   purlin init --config n1.toml       makes the node's data directory, once
   purlin server --config n1.toml     runs the node
+  purlin status --config n1.toml     says how the cluster stands, and what is wrong
 
 purlin help COMMAND says more.";
 
@@ -60,6 +52,8 @@ enum Command {
     Server(ServerArguments),
     /// Send commands to a node, or talk to it line by line
     Cli(ClientArguments),
+    /// Say how a cluster stands, and what is wrong; needs no leader and no majority
+    Status(StatusOptions),
     /// Make a node's data directory, or draw a cluster id
     Init(InitArguments),
     /// Check or write a configuration file
@@ -133,6 +127,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             let options = ClientOptions { host, ..ClientOptions::new(port) };
             return Ok(client::run(&options, &words).into());
         }
+        Some(Command::Status(options)) => return status::run(&options),
         Some(Command::Dev(options)) => dev::run(&options),
         Some(Command::Server(arguments)) => server::run(&arguments),
         Some(Command::Init(InitArguments { config: Some(path), .. })) => init::run(&path),
@@ -141,28 +136,6 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Some(Command::Config(ConfigCommand::Default)) => config::print_default(),
     }
     .map(|()| ExitCode::SUCCESS)
-}
-
-/// Reads and checks the configuration file at `path`.
-pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
-    let mut text = String::new();
-    let unreadable = |why: String| {
-        Failure::new(
-            ErrorKind::Config,
-            format!("the configuration file cannot be read: {why}"),
-            path.display().to_string(),
-            "nothing was started or changed",
-            "name a file that can be read; `purlin config default` prints one to begin with",
-        )
-    };
-    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| unreadable(error.to_string()))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(unreadable(format!("it is longer than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(Config::parse(path, &text)?)
 }
 
 #[cfg(test)]
@@ -201,17 +174,5 @@ mod tests {
         }
         let all = ["purlin", "dev", "-n", "3", "--shards", "2", "--groups", "48", "--keep"];
         assert!(Arguments::try_parse_from(all).is_ok());
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_a_mistake_of_configuration() {
-        let failure = load(Path::new("/nonexistent/purlin.toml")).expect_err("no such file");
-        assert_eq!(failure.exit_code(), 3);
-        assert!(
-            failure.to_string().starts_with(
-                "error: the configuration file cannot be read: No such file or directory"
-            ),
-            "{failure}"
-        );
     }
 }

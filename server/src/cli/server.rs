@@ -1,7 +1,7 @@
 //! `purlin server`: one node, until SIGINT or SIGTERM.
 
-use super::{ServerArguments, load, logging};
-use crate::{error::Failure, serve};
+use super::{ServerArguments, logging};
+use crate::{error::Failure, machine::load, serve};
 use purlin::ErrorKind;
 use rustix::{
     process::{Pid, Signal, getppid, set_parent_process_death_signal},

@@ -6,9 +6,8 @@ use super::{
     plan::Plan,
     probe::{self, Health},
     report::{self, Row},
-    signals::Signals,
 };
-use crate::{cli::say, error::Failure};
+use crate::{error::Failure, machine::say, signals::Signals};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -131,6 +130,7 @@ impl<'p> Cluster<'p> {
         let row = |node: &NodeProcess| Row {
             node: node.node.0,
             gateway: node.gateway,
+            admin: node.admin,
             pid: node.pid(),
             leads: probe::health(node.gateway).map(|health| health.leads),
         };

@@ -17,10 +17,9 @@ mod plan;
 mod ports;
 mod probe;
 mod report;
-mod signals;
 
-use self::{cluster::Cluster, folder::Folder, plan::Plan, ports::PEER_PORTS, signals::Signals};
-use crate::{cli::say, config::segment_bytes, error::Failure};
+use self::{cluster::Cluster, folder::Folder, plan::Plan, ports::PEER_PORTS};
+use crate::{config::segment_bytes, error::Failure, machine::say, signals::Signals};
 use clap::Args;
 use std::path::Path;
 

@@ -21,6 +21,7 @@ const LAST_BYTES: u64 = 8 << 10;
 pub(super) struct NodeProcess {
     pub(super) node: NodeId,
     pub(super) gateway: SocketAddr,
+    pub(super) admin: SocketAddr,
     file: PathBuf,
     log: PathBuf,
     child: Child,
@@ -60,6 +61,7 @@ impl NodeProcess {
         Ok(Self {
             node: plan.config.node.id,
             gateway: plan.config.listen.gateway,
+            admin: plan.config.listen.admin,
             file: plan.file.clone(),
             log,
             child,

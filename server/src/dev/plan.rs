@@ -6,9 +6,9 @@ use super::{
     ports::{Block, PEER_PORTS},
 };
 use crate::{
-    cli::{load, new_cluster_id, say},
     config::{ADMIN_OFFSET, Config, PEER_OFFSET, Shards},
     error::Failure,
+    machine::{load, new_cluster_id, say},
 };
 use purlin::{ClusterConfig, ErrorKind, Member, NodeId, WalOptions};
 use rustix::thread::{CpuSet, sched_getaffinity};

@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::Path};
 pub(super) struct Row {
     pub(super) node: u32,
     pub(super) gateway: SocketAddr,
+    pub(super) admin: SocketAddr,
     pub(super) pid: u32,
     /// Nothing when it does not answer.
     pub(super) leads: Option<u32>,
@@ -37,12 +38,15 @@ pub(super) fn head(plan: &Plan, folder: &Path) -> String {
 pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.gateway.to_string().len()).max().unwrap_or(0);
     let mut text = String::from("\n  node  gateway\n");
-    for Row { node, gateway, pid, leads } in rows {
+    for Row { node, gateway, admin, pid, leads } in rows {
         let gateway = gateway.to_string();
         let leads = leads.map_or("?".to_owned(), |leads| leads.to_string());
-        text += &format!("  {node:<4}  {gateway:<width$}   pid {pid}   leads {leads}\n");
+        text += &format!(
+            "  {node:<4}  {gateway:<width$}   pid {pid}   leads {leads:<3}   admin {admin}\n"
+        );
     }
-    text + "\nTry:\n" + &examples(rows) + "\nCtrl-C ends all."
+    let status = rows.first().map(|row| format!("  purlin status {}\n", row.admin.port()));
+    text + "\nTry:\n" + &examples(rows) + &status.unwrap_or_default() + "\nCtrl-C ends all."
 }
 
 /// A line to type for each node: together they show that every node serves every key.
@@ -68,17 +72,19 @@ mod tests {
         let row = |node: u32, leads| Row {
             node,
             gateway: SocketAddr::from(([127, 0, 0, 1], 6900 + 100 * node as u16)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 6998 + 100 * node as u16)),
             pid: 4710 + node,
             leads,
         };
         assert_eq!(
             table(&[row(1, Some(16)), row(2, None)]),
             "\n  node  gateway\n  \
-               1     127.0.0.1:7000   pid 4711   leads 16\n  \
-               2     127.0.0.1:7100   pid 4712   leads ?\n\
+               1     127.0.0.1:7000   pid 4711   leads 16    admin 127.0.0.1:7098\n  \
+               2     127.0.0.1:7100   pid 4712   leads ?     admin 127.0.0.1:7198\n\
              \nTry:\n  \
                redis-cli -p 7000 set hello world\n  \
-               redis-cli -p 7100 get hello\n\
+               redis-cli -p 7100 get hello\n  \
+               purlin status 7098\n\
              \nCtrl-C ends all."
         );
     }

@@ -33,6 +33,8 @@ pub struct ServerInfo {
     pub process: u32,
     /// The cluster's id, as text.
     pub cluster: String,
+    /// Where operators connect.
+    pub admin: String,
     /// How many nodes the cluster has.
     pub nodes: u32,
     /// How many voters each group has.
@@ -56,6 +58,8 @@ pub struct NodeFacts {
     pub process: u32,
     /// The cluster's id, as text.
     pub cluster: String,
+    /// Where operators connect.
+    pub admin: String,
     /// How many nodes the cluster has.
     pub nodes: u32,
     /// How many voters each group has.
@@ -99,6 +103,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             node,
             process: self.facts.process,
             cluster: self.facts.cluster.clone(),
+            admin: self.facts.admin.clone(),
             nodes: self.facts.nodes,
             replicas: self.facts.replicas,
             shards: self.facts.shards,

@@ -13,29 +13,29 @@ const BYTES_MIN: usize = 16 << 10;
 /// What a busy connection may keep.
 const BYTES_KEPT: usize = 256 << 10;
 
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
 }
 
 impl Inbox {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { bytes: vec![0; BYTES_MIN], start: 0, end: 0 }
     }
 
-    pub(super) fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    pub(super) fn consume(&mut self, len: usize) {
+    pub(crate) fn consume(&mut self, len: usize) {
         assert!(len <= self.unread().len(), "{len} of {} bytes", self.unread().len());
         self.start += len;
     }
 
     /// Where to read into: never empty. There is room for a request of `needs` bytes as soon as half
     /// of it has arrived.
-    pub(super) fn space(&mut self, needs: usize) -> &mut [u8] {
+    pub(crate) fn space(&mut self, needs: usize) -> &mut [u8] {
         self.compact();
         let is_full = self.end == self.bytes.len();
         if is_full {
@@ -51,7 +51,7 @@ impl Inbox {
     }
 
     /// So many bytes were read into the space.
-    pub(super) fn fill(&mut self, len: usize) {
+    pub(crate) fn fill(&mut self, len: usize) {
         self.end += len;
         assert!(self.end <= self.bytes.len(), "{len} bytes were read into less space");
     }

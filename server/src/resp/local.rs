@@ -324,6 +324,7 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
     let purlin = vec![
         ("purlin_node", info.node.to_string()),
         ("purlin_cluster", info.cluster.clone()),
+        ("purlin_admin", info.admin.clone()),
         ("purlin_nodes", info.nodes.to_string()),
         ("purlin_shards", info.shards.to_string()),
         ("purlin_groups", front.options().groups.to_string()),

@@ -30,6 +30,7 @@ pub use backend::{Backend, NodeFacts, ServerInfo, ShardBackend};
 pub use client::RespClient;
 pub use connection::serve_client;
 pub use front::{FrontEnd, FrontEndOptions, WRITE_PIECE_BYTES};
+pub(crate) use inbox::Inbox;
 pub use listener::{serve_clients, serve_shard};
 pub use parser::{Arguments, Parser, ProtocolError, RequestLimits, split_line};
 pub use reply::{Protocol, Reply};

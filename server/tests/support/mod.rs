@@ -182,6 +182,7 @@ impl Backend for MemoryBackend {
             process: std::process::id(),
             node: NodeId(1),
             cluster: "test".into(),
+            admin: "127.0.0.1:7098".into(),
             nodes: 3,
             replicas: 3,
             shards: 1,

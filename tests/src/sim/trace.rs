@@ -1,6 +1,6 @@
 //! The history of a world as one number, and its last lines as text.
 
-use purlin_rsm::random::mix;
+use super::random::mix;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,

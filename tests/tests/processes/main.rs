@@ -5,6 +5,7 @@
 //! processes are printed. Nothing here waits for a time to pass, only for something to happen, and
 //! not for ever.
 
+mod admin;
 mod bad_input;
 mod crashes;
 mod dev;

@@ -149,6 +149,7 @@ fn a_port_in_use_is_refused() {
     let node = &cluster.nodes[first];
     let taken = [
         (node.ports.gateway(), "cannot listen for clients: Address already in use"),
+        (node.config.listen.admin.port(), "cannot listen for operators: Address already in use"),
         (node.ports.peer(), "cannot listen for peers: Address already in use"),
     ];
     for (port, said) in taken {

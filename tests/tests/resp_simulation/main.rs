@@ -1,6 +1,7 @@
 //! The server's real front end in the simulated world: what clients of Redis' protocol are told while
 //! nodes die, links break, readers sleep, and bytes come in pieces.
 
+mod admin;
 mod support;
 
 use bytes::Bytes;

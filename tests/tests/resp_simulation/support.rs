@@ -43,6 +43,20 @@ pub(crate) fn talk<T: 'static>(
     })
 }
 
+/// Talks with the admin port of a node, within a bound.
+pub(crate) fn operate<T: 'static>(
+    s: &Scenario,
+    node: NodeId,
+    limit: Duration,
+    talk: impl AsyncFnOnce(Wire) -> T + 'static,
+) -> T {
+    let runtime = s.world.outside();
+    must_end(s, &format!("an operator's talk with node {node}"), limit, async move {
+        let address = resp::admin_address(node);
+        talk(Wire::connect(&runtime, &address).await.expect("it is taken in")).await
+    })
+}
+
 /// Every group takes a write at the first shard of a node, within a bound.
 pub(crate) fn must_serve(s: &Scenario, node: NodeId) {
     const LIMIT: Duration = Duration::from_secs(30);

@@ -156,6 +156,16 @@ impl Node {
         self.process = Some(Process::start(&name, &mut self.command()));
     }
 
+    /// Starts it with so many file descriptors, and does not wait.
+    pub(crate) fn start_with_files(&mut self, most: u32) {
+        let command = self.command();
+        let mut limited = Command::new("sh");
+        limited.arg("-c").arg(format!("ulimit -n {most}; exec \"$0\" \"$@\""));
+        limited.arg(command.get_program()).args(command.get_args());
+        let name = format!("node {}", self.config.node.id);
+        self.process = Some(Process::start(&name, &mut limited));
+    }
+
     pub(crate) fn runs(&self) -> bool {
         self.process.is_some()
     }

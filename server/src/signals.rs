@@ -1,4 +1,4 @@
-//! What wakes `purlin dev`: a wish to end it, and the end of a child.
+//! What wakes a command that goes on until somebody ends it: a wish to end it, and the end of a child.
 
 use crate::error::Failure;
 use purlin::ErrorKind;
@@ -18,14 +18,14 @@ use std::{
 };
 
 /// The signals that this process gets from now on.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     /// Gets a byte with each signal.
     wake: UnixStream,
     stop: Arc<AtomicBool>,
 }
 
 impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
+    pub(crate) fn listen() -> Result<Self, Failure> {
         Self::register().map_err(|error| {
             Failure::new(
                 ErrorKind::Environment,
@@ -50,17 +50,17 @@ impl Signals {
     }
 
     /// Whether there was a wish to end since this was last asked.
-    pub(super) fn take_stop(&self) -> bool {
+    pub(crate) fn take_stop(&self) -> bool {
         self.stop.swap(false, Ordering::Relaxed)
     }
 
     /// Whether [`Signals::take_stop`] would say so.
-    pub(super) fn stops(&self) -> bool {
+    pub(crate) fn stops(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 
     /// Returns at the next signal, or after `limit`.
-    pub(super) fn wait(&self, limit: Option<Duration>) {
+    pub(crate) fn wait(&self, limit: Option<Duration>) {
         assert!(limit != Some(Duration::ZERO), "a wait of nothing would be for ever");
         self.wake.set_read_timeout(limit).expect("a time that is not zero");
         // Why it returns does not matter: the caller looks at everything.

@@ -1,0 +1,317 @@
+//! Takes operators' connections, and answers their requests one at a time.
+
+use super::{describe, view::NodeView};
+use crate::resp::{Arguments, Inbox, Parser, Protocol, Reply, RequestLimits};
+use bytes::BytesMut;
+use futures_lite::future;
+use purlin::{ClusterConfig, GroupId, Listener, Net, Reader, Runtime, Writer};
+use serde::Serialize;
+use std::{cell::Cell, fmt::Write, io, rc::Rc, time::Duration};
+use tracing::warn;
+
+/// How many operators' connections a node keeps. They are counted apart from clients' connections.
+pub const CONNECTIONS_MAX: usize = 16;
+/// A connection without a request for so long is closed: it is one of a few.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// A shard answers at the end of its turn. One that takes longer hangs.
+const SHARD_PATIENCE: Duration = Duration::from_secs(2);
+/// An operator who takes nothing of an answer for so long is disconnected.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Answers are written in pieces of so many bytes, each within the deadline.
+const WRITE_PIECE_BYTES: usize = 64 << 10;
+/// After a connection could not be accepted: some other connection may end meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// No request of this port is longer.
+const LIMITS: RequestLimits = RequestLimits {
+    arguments_max: 16,
+    bulk_bytes_max: 1 << 10,
+    inline_bytes_max: 1 << 10,
+    request_bytes_max: 8 << 10,
+};
+
+const VERBS: &str =
+    "RAFT STATUS, RAFT GROUPS, RAFT GROUP <number>, RAFT MEMBERS, INFO, PING, HELLO and QUIT";
+
+/// What the admin port tells that does not change while the node runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminFacts {
+    /// The cluster, as the node's configuration has it.
+    pub cluster: ClusterConfig,
+    /// The id of the process. It is told from outside: a simulated node has none of its own.
+    pub process: u32,
+    /// Where clients connect.
+    pub gateway: String,
+    /// Where operators connect.
+    pub admin: String,
+    /// When the node started, by the clock of its runtime.
+    pub started_at: Duration,
+}
+
+/// Serves operators for as long as the runtime lives.
+pub async fn serve_admin<R: Runtime>(
+    runtime: R,
+    mut listener: <R::Net as Net>::Listener,
+    view: NodeView,
+    facts: AdminFacts,
+) {
+    let port = Rc::new(Port { view, facts, connections: Cell::new(0) });
+    loop {
+        match listener.accept().await {
+            Ok((_, mut writer)) if port.connections.get() >= CONNECTIONS_MAX => {
+                let refusal = format!(
+                    "-ERR {CONNECTIONS_MAX} connections to the admin port are open already; close one\r\n"
+                );
+                // One refusal at a time, so that a crowd costs one connection.
+                let _ = write_within(&runtime, &mut writer, refusal.as_bytes()).await;
+                let _ = writer.close().await;
+            }
+            Ok((reader, writer)) => {
+                let open = Open::new(Rc::clone(&port));
+                runtime.spawn(open.serve(runtime.clone(), reader, writer));
+            }
+            Err(error) => {
+                warn!(port = listener.port(), %error, "an operator's connection could not be accepted");
+                runtime.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Port {
+    view: NodeView,
+    facts: AdminFacts,
+    connections: Cell<usize>,
+}
+
+/// One connection, counted while this lives.
+struct Open {
+    port: Rc<Port>,
+    protocol: Protocol,
+}
+
+impl Open {
+    fn new(port: Rc<Port>) -> Self {
+        port.connections.set(port.connections.get() + 1);
+        Self { port, protocol: Protocol::default() }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.port.connections.set(self.port.connections.get() - 1);
+    }
+}
+
+/// Whether a connection goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Go,
+    End,
+}
+
+impl Open {
+    async fn serve<R: Runtime>(
+        mut self,
+        runtime: R,
+        mut reader: impl Reader,
+        mut writer: impl Writer,
+    ) {
+        // How it ends does not matter: nothing was changed.
+        let _ = self.converse(&runtime, &mut reader, &mut writer).await;
+        let _ = writer.close().await;
+    }
+
+    async fn converse<R: Runtime>(
+        &mut self,
+        runtime: &R,
+        reader: &mut impl Reader,
+        writer: &mut impl Writer,
+    ) -> io::Result<()> {
+        let (mut inbox, mut parser) = (Inbox::new(), Parser::new(LIMITS));
+        loop {
+            let mut out = BytesMut::new();
+            let next = match parser.parse(inbox.unread()) {
+                Ok(None) => {
+                    let idle = async {
+                        runtime.sleep(IDLE_MAX).await;
+                        Ok(0)
+                    };
+                    match future::or(reader.read(inbox.space(parser.needs())), idle).await? {
+                        0 => return Ok(()),
+                        len => inbox.fill(len),
+                    }
+                    continue;
+                }
+                Ok(Some(len)) => {
+                    let next =
+                        self.answer(runtime, parser.arguments(inbox.unread()), &mut out).await;
+                    inbox.consume(len);
+                    next
+                }
+                Err(error) => {
+                    Reply::new(&mut out, self.protocol).error(format!("ERR {error}"));
+                    Next::End
+                }
+            };
+            write_within(runtime, writer, &out).await?;
+            if next == Next::End {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn answer<R: Runtime>(
+        &mut self,
+        runtime: &R,
+        words: Arguments<'_>,
+        out: &mut BytesMut,
+    ) -> Next {
+        if words.is_empty() {
+            return Next::Go;
+        }
+        let name = words[0].to_ascii_lowercase();
+        let uptime = || runtime.now().saturating_sub(self.port.facts.started_at);
+        let mut reply = Reply::new(out, self.protocol);
+        match (&*name, words.len()) {
+            (b"ping", 1) => reply.simple("PONG"),
+            (b"ping", 2) => reply.bulk(&words[1]),
+            (b"quit", _) => {
+                reply.ok();
+                return Next::End;
+            }
+            (b"hello", _) => {
+                match words.get(1) {
+                    None => {}
+                    Some(b"2") => self.protocol = Protocol::Resp2,
+                    Some(b"3") => self.protocol = Protocol::Resp3,
+                    Some(_) => {
+                        reply.error("NOPROTO unsupported protocol version");
+                        return Next::Go;
+                    }
+                }
+                welcome(&mut Reply::new(out, self.protocol));
+            }
+            (b"info", _) => reply.text(&self.info(uptime())),
+            (b"raft", 2..) => self.raft(runtime, words, uptime(), &mut reply).await,
+            // A browser, perhaps one that somebody has tricked into coming here.
+            (b"post" | b"host:", _) => return Next::End,
+            _ => reply.error(self.unknown(words)),
+        }
+        Next::Go
+    }
+
+    async fn raft<R: Runtime>(
+        &self,
+        runtime: &R,
+        words: Arguments<'_>,
+        uptime: Duration,
+        reply: &mut Reply<'_>,
+    ) {
+        let Port { view, facts, .. } = &*self.port;
+        let (node, board) = (view.node, &view.board);
+        let late = async {
+            runtime.sleep(SHARD_PATIENCE).await;
+            Err("its shard does not answer; RAFT STATUS says how the shard stands".to_owned())
+        };
+        let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<u32>().ok();
+        match (&*words[1].to_ascii_lowercase(), words.len()) {
+            (b"status", 2) => {
+                json(reply, &describe::node(facts, node, uptime, board, &view.statuses()));
+            }
+            (b"members", 2) => json(reply, &describe::members(facts, node)),
+            (b"groups", 2) => json(reply, &describe::groups(node, board, 1)),
+            (b"groups", 3) => match number(&words[2]) {
+                Some(from) => json(reply, &describe::groups(node, board, from)),
+                None => reply.error("ERR RAFT GROUPS takes the number of a group to begin at"),
+            },
+            (b"group", 3) => match number(&words[2])
+                .filter(|group| (1..=facts.cluster.all_groups()).contains(group))
+            {
+                None => reply.error(format!(
+                    "ERR RAFT GROUP takes the number of a group, 1 to {}",
+                    facts.cluster.all_groups()
+                )),
+                Some(group) => match future::or(view.group(GroupId(group)), late).await {
+                    Ok(status) => json(reply, &describe::group(node, &status)),
+                    Err(why) => {
+                        reply.error(format!("ERR nothing is known of group {group} now: {why}"))
+                    }
+                },
+            },
+            _ => reply.error(self.unknown(words)),
+        }
+    }
+
+    fn unknown(&self, words: Arguments<'_>) -> String {
+        const LEN_MAX: usize = 128;
+        let words: Vec<_> = words.iter().map(String::from_utf8_lossy).collect();
+        let line: String = words.join(" ").chars().take(LEN_MAX).collect();
+        let gateway = &self.port.facts.gateway;
+        format!(
+            "ERR the admin port does not know '{line}'; it knows {VERBS}. Commands on keys go to the gateway, {gateway}"
+        )
+    }
+
+    /// The facts that tools of Redis read.
+    fn info(&self, uptime: Duration) -> String {
+        let Port { view, facts, .. } = &*self.port;
+        let answer = describe::node(facts, view.node, uptime, &view.board, &view.statuses());
+        let problems: usize = answer.shards.iter().map(|shard| shard.problems.len()).sum();
+        let wal_bytes: u64 = answer.shards.iter().map(|shard| shard.wal.bytes).sum();
+        let mut text = String::from("# Purlin\r\n");
+        for (name, value) in [
+            ("purlin_version", answer.version),
+            ("process_id", answer.process.to_string()),
+            ("uptime_in_seconds", answer.uptime_seconds.to_string()),
+            ("purlin_node", answer.node.to_string()),
+            ("purlin_cluster", answer.cluster),
+            ("purlin_gateway", answer.gateway),
+            ("purlin_admin", answer.admin),
+            ("purlin_shards", answer.shards.len().to_string()),
+            ("purlin_groups", answer.groups.all.to_string()),
+            ("purlin_groups_led", answer.groups.leads.to_string()),
+            ("purlin_groups_without_leader", answer.groups.without_leader.to_string()),
+            ("purlin_wal_bytes", wal_bytes.to_string()),
+            ("purlin_problems", problems.to_string()),
+            ("connected_clients", self.port.connections.get().to_string()),
+        ] {
+            let _ = write!(text, "{name}:{value}\r\n");
+        }
+        text
+    }
+}
+
+fn json(reply: &mut Reply<'_>, answer: &impl Serialize) {
+    reply.bulk(serde_json::to_vec(answer).expect("numbers, texts and lists are JSON"));
+}
+
+fn welcome(reply: &mut Reply<'_>) {
+    let version = match reply.protocol() {
+        Protocol::Resp2 => 2,
+        Protocol::Resp3 => 3,
+    };
+    reply.map(4);
+    for (name, value) in
+        [("server", "purlin"), ("version", env!("CARGO_PKG_VERSION")), ("mode", "admin")]
+    {
+        reply.bulk(name);
+        reply.bulk(value);
+    }
+    reply.bulk("proto");
+    reply.integer(version);
+}
+
+async fn write_within(
+    runtime: &impl Runtime,
+    writer: &mut impl Writer,
+    bytes: &[u8],
+) -> io::Result<()> {
+    for piece in bytes.chunks(WRITE_PIECE_BYTES) {
+        let deadline = async {
+            runtime.sleep(WRITE_DEADLINE).await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        future::or(writer.write_all(piece), deadline).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! The JSON answers of the admin port, as they are written and read.
+//!
+//! A reader ignores a field that it does not know, and refuses another [`SCHEMA`]: it changes when a field
+//! changes its meaning or goes away. Units stand in the names.
+
+use serde::{Deserialize, Serialize};
+
+/// The version of these answers.
+pub const SCHEMA: u32 = 1;
+
+/// The answer to `RAFT STATUS`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeAnswer {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The node.
+    pub node: u32,
+    /// The cluster's id, 32 hexadecimal digits.
+    pub cluster: String,
+    /// The version of the program.
+    pub version: String,
+    /// The process that the node runs in.
+    pub process: u32,
+    /// How long it has run.
+    pub uptime_seconds: u64,
+    /// Where clients connect.
+    pub gateway: String,
+    /// Where operators connect.
+    pub admin: String,
+    /// How many replicas each group has.
+    pub replicas: u32,
+    /// Its groups, counted.
+    pub groups: Groups,
+    /// The shards of the node.
+    pub shards: Vec<Shard>,
+}
+
+/// The groups of a node, counted.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Groups {
+    /// All.
+    pub all: u32,
+    /// This node leads them.
+    pub leads: u32,
+    /// This node knows no leader of them.
+    pub without_leader: u32,
+}
+
+/// A shard, as it stood at its last beat.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shard {
+    /// Its number.
+    pub shard: u16,
+    /// `opening`, `meeting`, `serving`, `stopped` or `failed`.
+    pub state: String,
+    /// Why it has failed.
+    pub error: Option<String>,
+    /// Beats since it was opened. A shard whose number does not grow hangs.
+    pub beat: u64,
+    /// Initial members that a new cluster waits for.
+    pub waits_for: Vec<u32>,
+    /// What is wrong, in sentences.
+    pub problems: Vec<String>,
+    /// Replicas that have stopped by a fault.
+    pub stopped_replicas: u32,
+    /// Its write-ahead log.
+    pub wal: Wal,
+    /// How full its queues are.
+    pub queues: Queues,
+    /// Requests that ended without an outcome, since the shard was opened.
+    pub refusals: Refusals,
+    /// Shards of other nodes.
+    pub peers: Vec<Peer>,
+    /// How long the turns of its loop took.
+    pub turns: Times,
+}
+
+/// A write-ahead log.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wal {
+    /// The space that its segments take on the disk.
+    pub bytes: u64,
+    /// Segments that hold something needed.
+    pub segments: u64,
+    /// Bytes written since the start.
+    pub written_bytes: u64,
+    /// Batches written since the start.
+    pub batches: u64,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Writes that wait to join a batch.
+    pub pending_writes: u64,
+    /// From a write until it is known to be durable.
+    pub latency: Times,
+}
+
+/// Times, as a few of their quantiles.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Times {
+    /// How many there were.
+    pub count: u64,
+    /// Half of them were not longer.
+    pub p50_us: u64,
+    /// 99 of 100 were not longer.
+    pub p99_us: u64,
+    /// The longest.
+    pub max_us: u64,
+}
+
+/// How full something is that has a bound.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Level {
+    /// So much is in it.
+    pub now: u64,
+    /// So much may be in it.
+    pub max: u64,
+}
+
+/// The queues of a shard.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Queues {
+    /// Requests of clients at this shard that have not ended.
+    pub requests: Level,
+    /// Their bytes.
+    pub request_bytes: Level,
+    /// Requests and tasks of other threads.
+    pub inlet: Level,
+    /// Requests of operators.
+    pub control: Level,
+    /// Batches that were sent to another shard or node and are not answered.
+    pub away: u64,
+    /// Requests that came from another shard or node and are not answered.
+    pub taken: Level,
+}
+
+/// Requests that ended without an outcome, by cause.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Refusals {
+    /// A queue was full.
+    pub busy: u64,
+    /// No leader was known until the deadline.
+    pub no_leader: u64,
+    /// Certainly not applied, after a change of leader.
+    pub not_applied: u64,
+    /// It may be applied, or not.
+    pub unknown: u64,
+    /// Longer than `cluster.max_command`.
+    pub too_large: u64,
+    /// The leader's disk was full.
+    pub no_space: u64,
+}
+
+/// A shard of another node.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its node.
+    pub node: u32,
+    /// Its number there.
+    pub shard: u16,
+    /// Where it listens.
+    pub address: Option<String>,
+    /// The connection on which this shard writes to it. Shards without a common group need none.
+    pub outbound: Link,
+    /// The connection on which it writes to this shard.
+    pub inbound: Link,
+    /// Beats since its last message.
+    pub silent_beats: Option<u64>,
+}
+
+/// One direction between two shards.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Link {
+    /// Whether there is a connection.
+    pub up: bool,
+    /// Why the last connection or attempt ended, while there is no connection.
+    pub ended: Option<String>,
+}
+
+/// The answer to `RAFT GROUPS`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupsAnswer {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The node.
+    pub node: u32,
+    /// From which group on there is more; nothing when this is the last part.
+    pub next: Option<u32>,
+    /// The groups, ascending.
+    pub groups: Vec<GroupLine>,
+}
+
+/// A group, as one node knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupLine {
+    /// The group.
+    pub group: u32,
+    /// Its term.
+    pub term: u64,
+    /// Its leader.
+    pub leader: Option<u32>,
+    /// The last entry that the node has applied.
+    pub applied: u64,
+}
+
+/// The answer to `RAFT GROUP g`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupAnswer {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The node.
+    pub node: u32,
+    /// The group.
+    pub group: u32,
+    /// `follower`, `candidate` or `leader`, as the engine names it.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// Its leader.
+    pub leader: Option<u32>,
+    /// The index of the last entry of the log here.
+    pub last: u64,
+    /// The last entry that is durable here.
+    pub durable: u64,
+    /// The last entry that is known to be committed.
+    pub committed: u64,
+    /// The last entry that is applied here.
+    pub applied: u64,
+    /// Proposals whose outcome is open.
+    pub proposals: u64,
+    /// Queries that are not answered.
+    pub queries: u64,
+    /// Why the replica has stopped.
+    pub fault: Option<String>,
+    /// The other voters, when the replica leads.
+    pub followers: Vec<Follower>,
+}
+
+/// A follower, as its leader sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Follower {
+    /// Its node.
+    pub node: u32,
+    /// `probe` or `replicate`.
+    pub state: String,
+    /// Its log equals the leader's up to here.
+    pub matched: u64,
+    /// The next entry that it is sent.
+    pub next: u64,
+    /// Messages with entries that it has not answered.
+    pub in_flight: u64,
+    /// Whether there is a connection to its node.
+    pub connected: bool,
+}
+
+/// The answer to `RAFT MEMBERS`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MembersAnswer {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The node that answers.
+    pub node: u32,
+    /// The members, as in the node's configuration.
+    pub members: Vec<Member>,
+}
+
+/// A member.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its node.
+    pub node: u32,
+    /// Where other nodes reach it.
+    pub host: String,
+    /// The port of its first shard for other nodes.
+    pub peer_port: u16,
+    /// Where operators connect, as it has told; nothing when it has told nothing.
+    pub admin: Option<String>,
+}

@@ -1,0 +1,224 @@
+//! Puts the answers of all nodes together, and says what is wrong.
+
+use super::ask::Asked;
+use crate::admin::schema::NodeAnswer;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most groups that are named in one sentence.
+const NAMED_MAX: usize = 8;
+
+/// How a cluster stands.
+pub(super) struct Report {
+    pub(super) nodes: Vec<Row>,
+    /// What is wrong, in sentences; empty when all is well.
+    pub(super) problems: Vec<String>,
+}
+
+/// One node.
+pub(super) struct Row {
+    pub(super) node: Option<u32>,
+    pub(super) address: Option<String>,
+    /// Entries of all groups that another node has applied and this one has not.
+    pub(super) behind: u64,
+    pub(super) answer: Result<NodeAnswer, String>,
+}
+
+/// Puts the answers together.
+pub(super) fn judge(asked: Vec<Asked>) -> Report {
+    let mut problems = Vec::new();
+    let (applied, leaders) = groups(&asked);
+    differing_clusters(&asked, &mut problems);
+    for one in &asked {
+        match &one.answer {
+            Err(why) => problems.push(silent(one, why)),
+            Ok(answer) => of_node(&answer.node, &asked, &mut problems),
+        }
+    }
+    let orphans: Vec<_> = applied.keys().filter(|group| !leaders.contains(group)).collect();
+    let waits = asked.iter().any(|one| {
+        one.answer.as_ref().is_ok_and(|it| it.node.shards.iter().any(|s| !s.waits_for.is_empty()))
+    });
+    // A new cluster that waits for a member has no leaders yet.
+    if !orphans.is_empty() && !waits {
+        let named: Vec<_> = orphans.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        let more = if orphans.len() > NAMED_MAX { ", …" } else { "" };
+        problems.push(format!(
+            "{} of {} groups have no leader that a node here knows: {}{more}; requests to them wait and \
+             then fail; an election takes a second or two, and needs a majority of the nodes",
+            orphans.len(),
+            applied.len(),
+            named.join(", ")
+        ));
+    }
+    let rows = asked.into_iter().map(|one| {
+        let behind = one.answer.as_ref().map_or(0, |answer| {
+            let missing = |line: &crate::admin::schema::GroupLine| {
+                applied.get(&line.group).map_or(0, |most| most - line.applied)
+            };
+            answer.groups.iter().map(missing).sum()
+        });
+        Row {
+            node: one.node,
+            address: one.address,
+            behind,
+            answer: one.answer.map(|answer| answer.node),
+        }
+    });
+    Report { nodes: rows.collect(), problems }
+}
+
+/// For each group the most that a node has applied; and the groups of which a node knows the leader.
+fn groups(asked: &[Asked]) -> (BTreeMap<u32, u64>, BTreeSet<u32>) {
+    let (mut applied, mut led) = (BTreeMap::new(), BTreeSet::new());
+    for line in asked.iter().filter_map(|one| one.answer.as_ref().ok()).flat_map(|it| &it.groups) {
+        let most = applied.entry(line.group).or_insert(0);
+        *most = line.applied.max(*most);
+        if line.leader.is_some() {
+            led.insert(line.group);
+        }
+    }
+    (applied, led)
+}
+
+fn differing_clusters(asked: &[Asked], problems: &mut Vec<String>) {
+    let answers = asked.iter().filter_map(|one| one.answer.as_ref().ok());
+    let clusters: BTreeSet<_> = answers.map(|answer| &*answer.node.cluster).collect();
+    if clusters.len() > 1 {
+        let list: Vec<_> = clusters.into_iter().collect();
+        problems.push(format!(
+            "the nodes that were asked belong to different clusters: {}; ask the nodes of one cluster",
+            list.join(", ")
+        ));
+    }
+}
+
+fn silent(one: &Asked, why: &str) -> String {
+    let who = one.node.map_or("a node".into(), |node| format!("node {node}"));
+    match &one.address {
+        Some(address) => format!(
+            "{who} does not answer at {address}: {why}; the node may be down, or its admin port may \
+             listen at another address"
+        ),
+        None => format!("{who} was not asked: {why}; name its admin port on the command line"),
+    }
+}
+
+/// What is wrong by what a node says of itself.
+fn of_node(node: &NodeAnswer, asked: &[Asked], problems: &mut Vec<String>) {
+    let number = node.node;
+    let answers = |other| asked.iter().any(|one| one.node == Some(other) && one.answer.is_ok());
+    let mut waits_for: BTreeSet<u32> = BTreeSet::new();
+    let (mut connected, mut cut_off) = (BTreeSet::new(), BTreeMap::new());
+    for shard in &node.shards {
+        let place = format!("node {number}, shard {}", shard.shard);
+        waits_for.extend(&shard.waits_for);
+        problems.extend(shard.problems.iter().map(|problem| format!("{place}: {problem}")));
+        if let Some(error) = &shard.error {
+            problems.push(format!(
+                "{place} has stopped: {error}; its groups go on at the other nodes; the node's log says \
+                 what to do"
+            ));
+        } else if shard.state == "stopped" {
+            problems.push(format!("{place} has stopped; its groups go on at the other nodes"));
+        }
+        for peer in &shard.peers {
+            connected.extend(peer.outbound.up.then_some(peer.node));
+            if let Some(why) = &peer.outbound.ended {
+                cut_off.insert(peer.node, why);
+            }
+        }
+    }
+    if !waits_for.is_empty() {
+        let list: Vec<_> = waits_for.iter().map(ToString::to_string).collect();
+        problems.push(format!(
+            "node {number} waits for the first start of node {}: a new cluster serves when all its members \
+             have met",
+            list.join(" and node ")
+        ));
+    }
+    // Two shards without a common group need no connection. Of a node that does not answer it is said
+    // already.
+    for (peer, why) in cut_off.into_iter().filter(|(peer, _)| answers(*peer)) {
+        if connected.contains(&peer) {
+            continue;
+        }
+        problems.push(format!("node {number} has no connection to node {peer}: {why}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::schema::{GroupLine, Groups, Link, Peer, SCHEMA, Shard},
+        status::ask::Answer,
+    };
+
+    fn shard() -> Shard {
+        Shard { state: "serving".into(), ..Shard::default() }
+    }
+
+    fn asked(node: u32, applied: u64, leader: Option<u32>, shard: Shard) -> Asked {
+        let line = GroupLine { group: 1, term: 1, leader, applied };
+        let answer = NodeAnswer {
+            schema: SCHEMA,
+            node,
+            cluster: "c".into(),
+            version: "0.1.0".into(),
+            process: 1,
+            uptime_seconds: 1,
+            gateway: String::new(),
+            admin: String::new(),
+            replicas: 2,
+            groups: Groups::default(),
+            shards: vec![shard],
+        };
+        let answer = Answer::new(answer, vec![line]);
+        Asked { node: Some(node), address: Some(format!("a:{node}")), answer: Ok(answer) }
+    }
+
+    #[test]
+    fn a_node_is_behind_by_what_another_has_applied() {
+        let report = judge(vec![asked(1, 10, Some(1), shard()), asked(2, 7, None, shard())]);
+        assert_eq!(report.nodes.iter().map(|row| row.behind).collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(report.problems, [""; 0], "one node knows the leader");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_sentences() {
+        let said = |all: Vec<Asked>, part: &str| {
+            let problems = judge(all).problems;
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].contains(part), "{problems:?}");
+        };
+        said(
+            vec![asked(1, 1, None, shard())],
+            "1 of 1 groups have no leader that a node here knows: 1;",
+        );
+        let mut silent = asked(2, 0, None, shard());
+        silent.answer = Err("Connection refused".into());
+        said(
+            vec![asked(1, 1, Some(1), shard()), silent],
+            "node 2 does not answer at a:2: Connection",
+        );
+        let full = Shard { problems: vec!["the disk is full".into()], ..shard() };
+        said(vec![asked(1, 1, Some(1), full)], "node 1, shard 0: the disk is full");
+        let failed = Shard { error: Some("rot".into()), state: "failed".into(), ..shard() };
+        said(vec![asked(1, 1, Some(1), failed)], "node 1, shard 0 has stopped: rot;");
+        let meeting = Shard { waits_for: vec![2, 3], state: "meeting".into(), ..shard() };
+        said(
+            vec![asked(1, 0, None, meeting)],
+            "node 1 waits for the first start of node 2 and node 3:",
+        );
+        let outbound = Link { up: false, ended: Some("refused".into()) };
+        let peer = Peer { node: 2, outbound, ..Peer::default() };
+        let cut = Shard { peers: vec![peer], ..shard() };
+        let all = vec![asked(1, 1, Some(1), cut), asked(2, 1, Some(1), shard())];
+        said(all, "node 1 has no connection to node 2: refused");
+        let mut other = asked(2, 1, Some(1), shard());
+        if let Ok(answer) = &mut other.answer {
+            answer.node.cluster = "d".into();
+        }
+        said(vec![asked(1, 1, Some(1), shard()), other], "belong to different clusters: c, d;");
+    }
+}

@@ -1,0 +1,134 @@
+//! The admin port in the simulated world: operators are answered whatever else does not work.
+
+use crate::{
+    ONE, THREE, TWO, pipeline, seconds,
+    support::{GROUPS, assert_sound, operate, served, serving},
+};
+use purlin::{GroupId, NodeId, Runtime};
+use purlin_server::admin::{
+    CONNECTIONS_MAX,
+    schema::{GroupAnswer, GroupsAnswer, MembersAnswer, NodeAnswer, SCHEMA},
+};
+use purlin_tests::{
+    cluster::{ClusterOptions, scenario::Scenario},
+    resp::{self, Value, Wire},
+    sim::Crash,
+};
+use serde::de::DeserializeOwned;
+
+/// What a node's admin port replies to one line.
+fn ask(s: &Scenario, node: NodeId, line: &str) -> Value {
+    let bytes = pipeline(&[line]);
+    operate(s, node, seconds(20), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        wire.reply().await.expect("a reply")
+    })
+}
+
+fn read<T: DeserializeOwned>(s: &Scenario, node: NodeId, line: &str) -> T {
+    let Value::Bulk(bytes) = ask(s, node, line) else { panic!("{line} is answered in JSON") };
+    serde_json::from_slice(&bytes).expect("JSON of the schema")
+}
+
+fn one_shard_each() -> ClusterOptions {
+    ClusterOptions { shards: vec![1, 1, 1], ..served(0) }
+}
+
+#[test]
+fn an_operator_sees_what_is_true() {
+    let s = serving(21, one_shard_each());
+    s.run_for(seconds(1));
+    let mut leads = 0;
+    for node in [ONE, TWO, THREE] {
+        let answer: NodeAnswer = read(&s, node, "RAFT STATUS");
+        assert_eq!((answer.schema, answer.node), (SCHEMA, node.0));
+        assert_eq!((answer.groups.all, answer.groups.without_leader), (GROUPS, 0));
+        leads += answer.groups.leads;
+        let [shard] = &answer.shards[..] else { panic!("{answer:?}") };
+        assert_eq!((shard.state.as_str(), shard.problems.len()), ("serving", 0), "{shard:?}");
+        assert!(shard.beat > 0 && shard.wal.bytes > 0 && shard.wal.written_bytes > 0, "{shard:?}");
+        let peers: Vec<_> =
+            shard.peers.iter().filter(|peer| peer.outbound.up && peer.inbound.up).collect();
+        assert_eq!(peers.len(), 2, "{shard:?}");
+        let groups: GroupsAnswer = read(&s, node, "RAFT GROUPS");
+        for line in &groups.groups {
+            let truth = s.status(node, GroupId(line.group)).expect("a group");
+            assert_eq!(line.leader, truth.leader.map(|leader| leader.0));
+            assert_eq!((line.term, line.applied), (truth.term.0, truth.applied.0));
+            let group: GroupAnswer = read(&s, node, &format!("RAFT GROUP {}", line.group));
+            let is_leader = line.leader == Some(node.0);
+            assert_eq!(group.role == "leader", is_leader, "{group:?}");
+            assert_eq!(group.followers.len(), if is_leader { 2 } else { 0 }, "{group:?}");
+        }
+        assert_eq!((groups.groups.len(), groups.next), (GROUPS as usize, None));
+        let rest: GroupsAnswer = read(&s, node, "RAFT GROUPS 3");
+        assert_eq!(rest.groups[..], groups.groups[2..]);
+        let members: MembersAnswer = read(&s, node, "RAFT MEMBERS");
+        assert_eq!(members.members.iter().map(|member| member.node).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+    assert_eq!(leads, GROUPS, "each group is led once");
+    assert_sound(&s);
+}
+
+#[test]
+fn an_operator_is_answered_without_a_majority() {
+    let s = serving(22, one_shard_each());
+    s.crash(TWO, Crash::Kill);
+    s.crash(THREE, Crash::Kill);
+    s.run_for(seconds(10));
+    let answer: NodeAnswer = read(&s, ONE, "RAFT STATUS");
+    assert_eq!((answer.groups.leads, answer.groups.without_leader), (0, GROUPS));
+    let shard = &answer.shards[0];
+    assert!(
+        shard.peers.iter().all(|peer| !peer.outbound.up && peer.outbound.ended.is_some()),
+        "{shard:?}"
+    );
+    let group: GroupAnswer = read(&s, ONE, "RAFT GROUP 1");
+    assert_eq!(group.leader, None, "{group:?}");
+}
+
+#[test]
+fn the_admin_port_takes_no_command_on_keys_and_says_where_to_go() {
+    let s = serving(23, one_shard_each());
+    for line in ["SET a 1", "RAFT", "RAFT SNAPSHOT 1", "RAFT GROUP", "PING a b"] {
+        let Value::Error(text) = ask(&s, ONE, line) else { panic!("{line} is refused") };
+        assert!(text.contains(&format!("does not know '{line}'; it knows RAFT STATUS")), "{text}");
+        assert!(text.ends_with("Commands on keys go to the gateway, n1:6379"), "{text}");
+    }
+    for line in ["RAFT GROUP 0", "RAFT GROUP x", "RAFT GROUP 5", "RAFT GROUP -1"] {
+        let text = "ERR RAFT GROUP takes the number of a group, 1 to 4";
+        assert_eq!(ask(&s, ONE, line), Value::Error(text.into()), "{line}");
+    }
+    assert_eq!(ask(&s, ONE, "PING"), Value::Simple("PONG".into()));
+    assert_eq!(ask(&s, ONE, "QUIT"), Value::Simple("OK".into()));
+    assert!(matches!(ask(&s, ONE, "HELLO 3"), Value::Map(_)));
+    assert!(matches!(ask(&s, ONE, "HELLO 4"), Value::Error(_)));
+    let Value::Bulk(info) = ask(&s, ONE, "INFO") else { panic!("INFO is a text") };
+    let info = String::from_utf8(info).expect("UTF-8");
+    assert!(info.contains("\r\npurlin_node:1\r\n") && info.contains("\r\npurlin_problems:0\r\n"));
+}
+
+#[test]
+fn operators_connections_have_a_bound_and_idle_ones_make_room() {
+    let s = serving(24, one_shard_each());
+    let runtime = s.world.outside();
+    operate(&s, ONE, seconds(90), async move |first| {
+        let address = resp::admin_address(ONE);
+        let mut open = vec![first];
+        while open.len() < CONNECTIONS_MAX {
+            open.push(Wire::connect(&runtime, &address).await.expect("it is taken in"));
+        }
+        for wire in &mut open {
+            wire.write(&pipeline(&["PING"])).await.expect("it is sent");
+            assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+        }
+        let mut refused = Wire::connect(&runtime, &address).await.expect("it is taken in");
+        let text = "ERR 16 connections to the admin port are open already; close one";
+        assert_eq!(refused.reply().await.expect("a reply"), Value::Error(text.into()));
+        runtime.sleep(seconds(61)).await;
+        let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
+        wire.write(&pipeline(&["PING"])).await.expect("it is sent");
+        assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+    });
+    assert_sound(&s);
+}
