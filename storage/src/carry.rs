@@ -1,9 +1,9 @@
 //! The end of a log that is readable and not proven durable, and how a start takes it along.
 //!
-//! A batch is proven when the watermark of a later one covers it. What lies behind that may have been
-//! acknowledged, so it must be kept; but it may also be what a failed sync had dropped, which is
-//! readable until the power fails, and which no later sync makes durable. So its records are written
-//! anew, into the segment that the start begins, before the header of that one counts:
+//! A batch is proven when the watermark of a later batch covers it. An unproven batch may have been
+//! acknowledged, so it must be kept. But a failed sync may also have dropped it: then it is readable
+//! until the power fails, and no later sync makes it durable. So a start writes the records of unproven
+//! batches again, into the segment that it begins, before the header of that segment counts:
 //!
 //! ```text
 //!   newest                          new, named ….new until all of it is durable
@@ -13,7 +13,7 @@
 //!     proven  unproven      the last b
 //! ```
 //!
-//! Knows nothing of groups: records are bytes here.
+//! This module knows nothing of groups: records are bytes here.
 
 use crate::{
     batch::{self, Kind, Seed, Stamp},
@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 pub(crate) struct Carry {
     /// The last batch that is proven durable; of an older segment if none of the newest is.
     pub(crate) proven: BatchName,
-    /// Those behind it, in their order. Bounded by what was in flight at once.
+    /// The batches behind the proven one, in their order. No more than may be in flight at once.
     unproven: VecDeque<Unproven>,
 }
 
@@ -68,7 +68,7 @@ impl Carried {
 }
 
 impl Carry {
-    /// Nothing of the newest segment is known yet; `previous` is what its header names.
+    /// Before the first batch of the newest segment; `previous` is the batch that its header names.
     pub(crate) fn new(previous: BatchName) -> Self {
         Self { proven: previous, unproven: VecDeque::new() }
     }
@@ -79,7 +79,7 @@ impl Carry {
         self.prove(watermark);
     }
 
-    /// Something readable says that all up to `watermark` was durable.
+    /// A readable batch says that everything up to `watermark` was durable.
     pub(crate) fn prove(&mut self, watermark: Sequence) {
         while let Some(batch) = self.unproven.pop_front_if(|batch| batch.name.sequence <= watermark)
         {
@@ -87,8 +87,8 @@ impl Carry {
         }
     }
 
-    /// Where the batches will lie in segment `number`, behind a header with sequence `header`. Those
-    /// without records only told of a watermark.
+    /// Gives the batches their places in segment `number`, behind a header with sequence `header`. Batches
+    /// without records are left out: they only told a watermark.
     pub(crate) fn take_batches(&mut self, number: u64, header: Sequence) -> Vec<Carried> {
         let (mut at, mut sequence) = (Location::first(number), header);
         let unproven = std::mem::take(&mut self.unproven).into_iter();

@@ -1,4 +1,4 @@
-//! What one shard's WAL can be told: sizes and bounds, never whether to be durable.
+//! The configuration of one shard's WAL: sizes and bounds. Durability itself cannot be switched off.
 
 use crate::{align::BLOCK, disk::Durability};
 
@@ -8,7 +8,7 @@ pub struct WalConfig {
     /// The size of a segment in bytes; a multiple of 4,096, at least 64 KiB. A larger one rotates
     /// less often, a smaller one gives space back sooner and starts faster.
     pub segment_bytes: u64,
-    /// How a write becomes durable: whichever the disk does faster.
+    /// How a write becomes durable: choose the way that is faster on this disk.
     pub durability: Durability,
     /// Writes that may be in flight at once, 1 to 64. More hide a slow disk's latency, fewer make
     /// larger batches.
@@ -32,7 +32,10 @@ impl Default for WalConfig {
 }
 
 impl WalConfig {
-    /// Says what is wrong with it, in a sentence for whoever wrote it.
+    /// Whether every value is in its range.
+    ///
+    /// # Errors
+    /// A sentence for the operator, about the first wrong value.
     pub fn validate(&self) -> Result<(), String> {
         const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
         if !SEGMENT_BYTES.contains(&self.segment_bytes) {

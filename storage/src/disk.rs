@@ -1,8 +1,8 @@
 //! The seam to a disk: one directory of it, and the files in it.
 //!
-//! Everything above is production code that the simulator runs too; everything below is replaced by
-//! it. Nothing here panics on what a device does; errors are `std::io::Error` and keep `ENOSPC`
-//! recognisable as `ErrorKind::StorageFull`.
+//! The code above this seam is production code, which the simulator runs too; the simulator replaces the
+//! code below. No implementation panics because of a device. Errors are `std::io::Error`, and a full disk
+//! (`ENOSPC`) is `ErrorKind::StorageFull`.
 
 use std::io;
 
@@ -22,7 +22,7 @@ pub trait Disk: Clone + 'static {
     /// Keeps the directory locked while it lives.
     type Lock: 'static;
 
-    /// A directory below this one; whether it exists shows at its use.
+    /// A directory below this one. It need not exist: the first use shows whether it does.
     fn subdirectory(&self, name: &str) -> Self;
     /// The place in words, for messages.
     fn location(&self) -> String;

@@ -1,9 +1,9 @@
-//! Where in the WAL a group's entries lie: a mark now and then, and a scan from there.
+//! Where in the WAL a group's entries lie: the index has some marks, and a look-up scans from a mark.
 //!
-//! A group gets a mark for its first entries, for entries after 64 KiB of WAL since its last mark
-//! (with more than 64 groups, after 1 KiB for each), and for entries that replace others. So a
-//! look-up reads at most that much that it does not need, and all groups together have at most
-//! 2^20 marks of 24 bytes for each GiB of WAL, 24 MiB, beside those of replaced entries.
+//! A group gets a mark for its first entries, for entries that replace others, and for the first entries
+//! after 64 KiB of WAL since its last mark (with more than 64 groups, after 1 KiB for each group). So a
+//! look-up reads at most that many bytes that it does not need. All groups together have at most 2^20
+//! marks of 24 bytes for each GiB of WAL, which is 24 MiB, beside the marks of replaced entries.
 
 use crate::{
     align::BLOCK,

@@ -1,8 +1,8 @@
-//! Looking at the bytes of a WAL from outside: what one write to a segment says. Pure, read-only.
+//! Reading the bytes of one write to a segment, from outside of a WAL. Pure, read-only.
 //!
-//! For tools that print a log, and for checkers that follow the writes of a disk. A write is either a
-//! segment's first block or one batch, and [`header`] and [`batch`] say which. Nothing here decides
-//! what of a log counts: that is recovery's.
+//! This module is for tools that print a log, and for checkers that follow the writes of a disk. A write
+//! is either a segment's first block or one batch, and [`header`] and [`batch`] tell which. Only recovery
+//! decides which batches are the log.
 
 use crate::{
     batch::{self, HEADER_BYTES, Kind, Seed},

@@ -1,15 +1,18 @@
-//! Making a batch durable, and finding it again: the write-ahead log of one shard.
+//! The write-ahead log (WAL) of one shard: it makes batches durable, and finds them again after a crash.
 //!
 //! Read it in this order. A [`Batch`] collects *records* of many groups, which one write makes
-//! durable. [`Wal::submit`] gives it a [`purlin_rsm::Sequence`] and a place; the *pipeline* keeps
+//! durable. [`Wal::submit`] gives the batch a [`purlin_rsm::Sequence`] and a place. The *pipeline* keeps
 //! several writes in flight and counts the contiguous durable prefix, the *watermark*. Batches fill
 //! *segments*, which the *reserve* prepares ahead of need and *purge* gives back. The *index* knows
-//! about where each group's entries lie, and *recovery* decides after a crash what counts.
+//! roughly where each group's entries lie. *Recovery* decides after a crash which batches are the log.
 //!
-//! The rules W1 to W10 of the design stand beside the guards that keep them. What no local rule can see
-//! (W10): rot in the batches that were acknowledged after the last recorded watermark, which a closing
-//! batch keeps few, looks like a torn tail. Peers notice it by the start's
-//! [`kept`](purlin_rsm::Start::kept).
+//! `state` joins these parts and does no I/O. The loops in `write`, `prepare`, `purge` and `reader` do
+//! the I/O, and `wal` is what the engine calls.
+//!
+//! The rules W1 to W10 of `docs/SAFETY.md` stand beside the guards that keep them. One kind of damage is
+//! invisible to the shard itself (W10): rot in batches that were acknowledged after the last recorded
+//! watermark looks like a torn tail. Closing batches keep such batches few, and peers notice the loss by
+//! the start's [`kept`](purlin_rsm::Start::kept).
 #![forbid(unsafe_code)]
 
 mod config;

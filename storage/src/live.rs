@@ -1,7 +1,7 @@
-//! What the WAL holds that is still true: of each group and of each peer the latest, and where it lies.
+//! The latest state of each group and of each peer in the WAL, and where its record lies.
 //!
-//! The same code takes in the records of a submitted batch and those that recovery reads, so that
-//! what is written and what is found again cannot differ.
+//! The same code applies the records of a submitted batch and the records that recovery reads, so that
+//! a start cannot find another state than was submitted.
 
 use crate::{
     batch::Batch,
@@ -29,7 +29,7 @@ pub(crate) struct Placed<T> {
 pub(crate) struct Live {
     groups: BTreeMap<GroupId, Group>,
     peers: BTreeMap<(NodeId, Incarnation, ShardId), Placed<PeerMemory>>,
-    /// All bytes of WAL that were taken in, by which marks are spaced.
+    /// All bytes of WAL that were applied; the distance between marks is counted in them.
     wal_bytes: u64,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Group {
     hard_state: Option<Placed<HardState>>,
     /// The entry before the first; nothing at or below it is needed.
     floor: Placed<EntryId>,
-    /// The lowest entry from which on the WAL has been seen to have them all.
+    /// The lowest entry from which on every entry has been seen.
     seen_from: Index,
     /// The last entry, or the floor.
     last: Index,
@@ -47,7 +47,7 @@ pub(crate) struct Group {
     terms: Vec<(Index, Term)>,
     marks: Marks,
     /// The first entry of each write that was not yet seen to be durable, and the write.
-    /// Ascending in both: what a later one replaces is gone.
+    /// Ascending in both: a replaced entry's write is taken out.
     pending: VecDeque<(Index, Sequence)>,
     /// Counts truncations, so that a read notices one under it.
     truncations: u64,
@@ -57,7 +57,7 @@ pub(crate) struct Group {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pending {
     pub(crate) sequence: Sequence,
-    /// What is durable by now.
+    /// The watermark when it was submitted.
     pub(crate) durable: Sequence,
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum ReadPlan {
 }
 
 impl Live {
-    /// Takes in a batch of `written_bytes` at `at`. `pending` is its write while it is not durable.
+    /// Applies a batch of `written_bytes` at `at`. `pending` is its write while it is not durable.
     pub(crate) fn apply(
         &mut self,
         records: &[u8],
@@ -235,8 +235,8 @@ impl Group {
                 run.first,
                 self.last
             );
-            // What is missing was released together with a floor that may still come: `complete`
-            // judges at the end.
+            // The missing entries may have been released, and the floor that says so may still come:
+            // `is_complete` judges at the end.
             self.clear(run.first);
         }
         if run.first <= self.last {
@@ -258,7 +258,7 @@ impl Group {
             self.terms.push((run.first, run.term));
         }
         if let Some(Pending { sequence, durable }) = pending {
-            // Few are in flight: what no read has looked for since must not pile up.
+            // Without this the list would grow with every write, as long as nobody reads.
             self.forget_durable(durable);
             self.pending.push_back((run.first, sequence));
         }

@@ -1,7 +1,7 @@
 //! The order of writes: what waits, what is in flight, what is durable. Pure state, no I/O.
 //!
-//! Sequences are given out when a batch is submitted, headers included. Writes start in that order and
-//! may end in any; only the contiguous prefix of durable ones counts (safety W1):
+//! A batch or header gets its sequence when it is submitted. Writes start in that order and may end in
+//! any order; only the contiguous prefix of durable writes counts (safety W1):
 //!
 //! ```text
 //!   durable      in flight                 queue                 submitted
@@ -43,14 +43,14 @@ pub(crate) struct Pipeline {
     submitted: Sequence,
     /// The highest watermark that a durable batch or header records.
     recorded: Sequence,
-    /// The last batch that is no closing one.
+    /// The last batch that is not a closing batch.
     payload: Sequence,
     syncing: bool,
 }
 
 struct InFlight {
     sequence: Sequence,
-    /// What it calls durable.
+    /// The write itself says that everything up to here is durable.
     watermark: Sequence,
     is_header: bool,
     stage: Stage,
@@ -67,7 +67,7 @@ enum Stage {
 }
 
 impl Pipeline {
-    /// Begins behind `durable`. What of it lies above `recorded` wants a closing batch.
+    /// Begins behind `durable`. If `durable` is above `recorded`, the difference wants a closing batch.
     pub(crate) fn new(recorded: Sequence, durable: Sequence) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -203,7 +203,7 @@ impl Pipeline {
         }
     }
 
-    /// W1: a durable write behind one that is not does not count yet.
+    /// W1: a durable write does not count yet while an older write is not durable.
     fn advance(&mut self) {
         while let Some(write) = self.in_flight.pop_front_if(|write| write.stage == Stage::Durable) {
             self.durable = write.sequence;
@@ -218,8 +218,8 @@ impl Pipeline {
         );
     }
 
-    /// W9: whether an acknowledged batch lies above every recorded watermark, with nothing under
-    /// way that would record it. A closing batch asks for no other.
+    /// W9: whether an acknowledged batch lies above every recorded watermark, and no write is under way
+    /// that would record it. A closing batch itself needs no other closing batch.
     pub(crate) fn wants_closing(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_empty() && self.payload > self.recorded
     }

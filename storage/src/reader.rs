@@ -1,8 +1,9 @@
 //! Reading entries back, for a follower that lags or a machine that restarts.
 //!
-//! Finds a mark in the index and scans from there. What it returns was in the group's log when the
-//! call was made or later, whatever is truncated, rotated or released meanwhile: only durable batches
-//! are read, each piece only as far as the index says, and a file stays as it is while it is looked at.
+//! A read finds a mark in the index and scans from there. The returned entries were in the group's log
+//! when the call was made or later, even if the log is truncated, rotated or released meanwhile. For
+//! this, a read uses durable batches only, reads each piece only as far as the index says, and holds a
+//! file, so that it is not recycled under the read.
 
 use crate::{
     batch,
@@ -59,7 +60,8 @@ impl<D: Disk> Wal<D> {
         let mut truncations = None;
         while read.next < range.end && !read.is_enough() {
             let (plan, seen) = self.state.borrow_mut().plan_read(group, read.next..range.end);
-            // What is in hand was in the log at the call; what follows it now may not fit to it.
+            // The collected entries were in the log at the call; the entries that follow now may belong to
+            // another version of the log.
             if !read.entries.is_empty() && truncations != Some(seen) {
                 break;
             }
@@ -131,8 +133,8 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Takes the group's entries out of a batch. In the batch of a mark they begin with the last run
-/// that begins as the mark says: one before it has been replaced in the same batch.
+/// Collects the group's entries of a batch. In the batch of a mark they begin with the last run that
+/// begins at the mark's index: an earlier such run was replaced in the same batch.
 fn take_runs(
     records: &[u8],
     group: GroupId,

@@ -1,16 +1,16 @@
-//! Opening a WAL: what counts of the bytes that are there, and a new header behind it.
+//! Opening a WAL: finding out which bytes are the log, and writing a new header behind them.
 //!
 //! ```text
 //!   segment 3          4               5 (newest)             6 (new)
 //!  ┌─────────────┐    ┌──────────┐    ┌────────────────┐     ┌────────
 //!  │H b b b b b  │◄───│H b b b   │◄───│H b b b ✗ · · · │◄────│H
 //!  └─────────────┘    └──────────┘    └────────────────┘     └────────
-//!        all up to the batch that the next header names     torn tail: cut, if nothing
-//!        is durable: what is bad there is damage (W2)       calls ✗ durable (W4)
+//!        all up to the batch that the next header names     torn tail: cut, if no batch
+//!        is durable: a bad batch there is damage (W2)       calls ✗ durable (W4)
 //! ```
 //!
-//! Never writes into a file that it read, and never takes anything apart before all is judged: an
-//! error leaves the directory as it was.
+//! Recovery never writes into a file that it has read, and changes nothing before everything is judged:
+//! an error leaves the directory as it was.
 
 mod judge;
 
@@ -37,12 +37,12 @@ use purlin_rsm::{
 };
 use std::{cell::Cell, collections::BTreeMap, io, rc::Rc, sync::Arc};
 
-/// What was in a WAL when it was opened.
+/// The contents of a WAL when it was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovered {
-    /// Each group of which there is anything.
+    /// Each group of which the WAL has a record.
     pub groups: BTreeMap<GroupId, RecoveredGroup>,
-    /// What is remembered of peers' shards.
+    /// The memories of peers' shards.
     pub peers: Vec<PeerMemory>,
     /// This start.
     pub start: Start,
@@ -52,7 +52,7 @@ pub struct Recovered {
     pub cut: Option<Cut>,
 }
 
-/// What is known of one group.
+/// The contents of a WAL of one group.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct RecoveredGroup {
     /// Its latest hard state.
@@ -63,7 +63,7 @@ pub struct RecoveredGroup {
     pub terms: Vec<(Index, Term)>,
     /// The last entry of its log; the floor's index when the log is empty.
     pub last: Index,
-    /// The end of its log, as far as `tail_bytes_max` allowed; the rest is there to be read.
+    /// The end of its log, as much as `tail_bytes_max` allows. [`Wal::read`] reads the rest.
     pub tail: Vec<Entry>,
 }
 
@@ -81,8 +81,8 @@ pub struct Cut {
 }
 
 impl<D: Disk> Wal<D> {
-    /// Lays the foundation of a WAL in a directory that has none: a header, no batch. The directory is
-    /// made if it is not there; making its name durable in its parent is the caller's.
+    /// Makes a WAL in a directory that has none: one segment with a header and no batch. The directory is
+    /// made if it does not exist; the caller makes its name durable in the parent.
     ///
     /// # Errors
     /// `Exists` when there is a segment already, `Locked`, `NoSpace` or `Io`.
@@ -116,11 +116,11 @@ impl<D: Disk> Wal<D> {
         site.lay_foundation(&header).await
     }
 
-    /// Recovers what is there, and goes on behind it. `random` gives the boot id and the epochs.
+    /// Recovers the log, and continues behind it. `random` gives the boot id and the epochs.
     ///
     /// # Errors
-    /// `Locked`, `Missing`, `Foreign`, `OtherFormat`, `Damaged`, `NoSpace` or `Io`; the directory is
-    /// as it was then.
+    /// `Locked`, `Missing`, `Foreign`, `OtherFormat`, `Damaged`, `NoSpace` or `Io`. Then the directory is
+    /// as it was.
     ///
     /// # Panics
     /// When `config` is not valid.
@@ -148,7 +148,7 @@ struct Site<'a, D: Disk> {
     config: &'a WalConfig,
 }
 
-/// What a start leaves to chance.
+/// The random numbers of one start.
 struct Drawn {
     epochs: u64,
     boot: BootId,
@@ -208,7 +208,7 @@ impl<D: Disk> Site<'_, D> {
         Ok(())
     }
 
-    /// Writes a new header behind the log (safety W3), and frees what that makes void (W7).
+    /// Writes a new header behind the log (safety W3), and frees the files that this makes void (W7).
     async fn begin(
         &self,
         log: Log<D::File>,
@@ -283,8 +283,8 @@ impl<D: Disk> Site<'_, D> {
         Ok((State::new(config, live, segments, reserve, sequence, durable), recovered))
     }
 
-    /// Makes the new segment with what is carried into it. Until all of that is durable the file has
-    /// no segment's name, so that a crash on the way leaves the log as it was.
+    /// Makes the new segment, with the carried batches in it. The file gets a segment's name only when all
+    /// of it is durable, so that a crash on the way leaves the log as it was.
     async fn begin_segment(
         &self,
         header: &Header,
@@ -292,8 +292,8 @@ impl<D: Disk> Site<'_, D> {
         void: &mut Vec<Found<D::File>>,
     ) -> Result<Begun<D::File>, StorageError> {
         purlin_rsm::sometimes!(!carried.is_empty(), "unproven tail carried into the new segment");
-        // A name that was read need not be durable: an earlier start was cut off behind its rename. What
-        // is renamed or removed because of it must not survive a power cut without it.
+        // A name that was read need not be durable: a crash may have ended an earlier start behind its
+        // rename. A rename or removal that relies on such a name must not outlive it at a power cut.
         let synced = self.disk.sync_dir().await;
         synced.map_err(|error| self.io("a sync of the directory", error))?;
         self.remove_unfinished().await?;
@@ -327,8 +327,8 @@ impl<D: Disk> Site<'_, D> {
         if let Some(at) = void.iter().position(|file| file.bytes == bytes) {
             purlin_rsm::sometimes!("void segment used again by a start");
             let file = void.swap_remove(at);
-            // Its old name must be gone for good before its content changes: under that name, what
-            // is carried would look like damage.
+            // The old name must be gone for good before the content changes: under the old name, the
+            // carried batches would look like damage.
             let renamed = directory::rename(self.disk, &file.name, &unfinished).await;
             renamed.map_err(|error| self.io("renaming a segment", error))?;
             return Ok(file.file);
@@ -380,8 +380,9 @@ impl<D: Disk> Site<'_, D> {
     }
 }
 
-/// A sequence above everything that was readable, and above what was in flight and is not (safety W3).
-/// By how much is drawn, so that a header that was torn, and is readable again, has another one.
+/// A sequence above everything that is readable, and above the writes that were in flight and are not
+/// readable (safety W3). The distance is drawn, so that a torn header which becomes readable again has
+/// another sequence than the new one.
 fn above(readable: Sequence, random: u64) -> Sequence {
     const IN_FLIGHT: u64 = 1 << 10;
     const DRAWN: u64 = 1 << 20;

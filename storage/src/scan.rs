@@ -1,7 +1,7 @@
 //! Reading a segment from front to back in large chunks.
 //!
-//! Owns the bytes of at most one chunk, or one batch if that is longer. Never decides what a bad batch
-//! means, and never trusts a length that has not proven itself.
+//! A scanner owns the bytes of at most one chunk, or of one batch if that is longer. It never decides
+//! what a bad batch means, and never trusts a length before the header's checksum has proven it.
 
 use crate::{
     align::{BLOCK, align_down, align_up},
@@ -27,9 +27,9 @@ struct Chunk<B> {
     block: B,
 }
 
-/// What recovery reads at once.
+/// The bytes that recovery reads at once.
 pub(crate) const RECOVERY_CHUNK: usize = 1 << 20;
-/// What a read of entries reads at once.
+/// The bytes that a read of entries reads at once.
 pub(crate) const READ_CHUNK: usize = 64 << 10;
 
 impl<'a, F: File> Scanner<'a, F> {
@@ -38,8 +38,8 @@ impl<'a, F: File> Scanner<'a, F> {
         Self { file, seed, bytes: align_down(bytes), chunk_bytes, chunk: None }
     }
 
-    /// The whole batch `sequence` of `epoch` at `position`, or nothing if that is not there. A bad one
-    /// is read from the device once more before it is called bad (safety W4).
+    /// The whole batch `sequence` of `epoch` at `position`, or nothing if no such batch is there. A bad
+    /// batch is read from the device once more before it is called bad (safety W4).
     pub(crate) async fn batch(
         &mut self,
         position: u64,
@@ -88,7 +88,7 @@ impl<'a, F: File> Scanner<'a, F> {
         Ok(batch::parse(self.read(position, BLOCK).await?, seed))
     }
 
-    /// What was read is read from the device once more when it is next asked for.
+    /// Drops the bytes that were read, so that the next call reads the device again.
     pub(crate) fn forget(&mut self) {
         self.chunk = None;
     }
@@ -118,8 +118,8 @@ impl<'a, F: File> Scanner<'a, F> {
     }
 }
 
-/// Reads, and once more if that fails: only what fails twice is an error of the device. A short read
-/// inside the file fails too.
+/// Reads, and reads once more if that fails: only a read that fails twice is an error of the device. A
+/// short read inside the file counts as failed.
 pub(crate) async fn read_twice<F: File>(
     file: &F,
     position: u64,

@@ -1,7 +1,7 @@
 //! The end of each group's log as recovery passes it, within one bound for the shard.
 //!
-//! What the WAL has last stays longest, whichever group it is of. So a group's part is always the end
-//! of its log, without a gap. Runs are kept as bytes, and become entries only when all is read.
+//! The latest runs of the WAL stay longest, whichever group they are of. So a group's part is always the
+//! end of its log, without a gap. Runs are kept as bytes, and become entries only when all is read.
 
 use crate::record::{EntryRun, OwnedRun};
 use purlin_rsm::{Entry, GroupId, Index};
@@ -13,17 +13,17 @@ pub(crate) struct Tail {
     /// What all runs cost.
     bytes: usize,
     groups: BTreeMap<GroupId, VecDeque<OwnedRun>>,
-    /// The first entry of each run, in the order of the WAL. Those of replaced runs are still in it.
+    /// The first entry of each run, in the order of the WAL. Replaced runs are still listed.
     arrivals: VecDeque<(GroupId, Index)>,
 }
 
 impl Tail {
-    /// Holds what costs at most `bytes_max`, and one run.
+    /// Holds runs that cost at most `bytes_max` together, and one more run.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, bytes: 0, groups: BTreeMap::new(), arrivals: VecDeque::new() }
     }
 
-    /// Takes in what was read, and drops the oldest.
+    /// Adds a run that was read, and drops the oldest runs.
     pub(crate) fn take(&mut self, run: &EntryRun<'_>) {
         let group = self.groups.entry(run.group).or_default();
         while let Some(replaced) = group.pop_back_if(|old| old.first() >= run.first) {
@@ -45,7 +45,7 @@ impl Tail {
         self.drop_oldest();
     }
 
-    /// Drops runs as long as what is left fills the bound.
+    /// Drops runs as long as the others fill the bound.
     fn drop_oldest(&mut self) {
         const COST_MIN: usize = 32;
         while let Some(&(id, first)) = self.arrivals.front() {

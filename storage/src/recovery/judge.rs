@@ -1,12 +1,13 @@
-//! Judging what is there after a crash: what is the log, what is void, what is damage.
+//! Judging the files after a crash: which batches are the log, which files are void, what is damage.
 //!
-//! The header with the highest sequence is the newest; each names the last batch before it, down to
-//! the oldest segment that is needed. Files outside that chain are void; before they are reused, they
-//! are searched for batches that are newer than the log's end, which only damage can leave there.
+//! The header with the highest sequence is the newest. Each header names the last batch before it, down
+//! to the oldest segment that is needed. Files outside that chain are void. Before a void file is reused,
+//! it is searched for batches that are newer than the log's end: only damage can leave one there.
 //!
-//! What is readable and not proven durable is carried into the new segment (see [`crate::carry`]).
+//! Batches that are readable and not proven durable are carried into the new segment (see
+//! [`crate::carry`]).
 //!
-//! Reads, and writes nothing.
+//! This module reads, and writes nothing.
 
 use super::{Cut, Site, above};
 use crate::{
@@ -33,7 +34,7 @@ pub(super) struct Found<F> {
     pub(super) header: Option<Header>,
 }
 
-/// The log, and what lies beside it.
+/// The log, and the files beside it.
 pub(super) struct Log<F> {
     pub(super) live: Live,
     pub(super) tail: Tail,
@@ -44,10 +45,10 @@ pub(super) struct Log<F> {
     pub(super) newest: Header,
     pub(super) end: End,
     pub(super) next_number: u64,
-    /// The sequence of the new segment's header, and what goes into that segment.
+    /// The sequence of the new segment's header, and the batches that are carried into that segment.
     pub(super) sequence: Sequence,
     pub(super) carried: Vec<Carried>,
-    /// The oldest segment that is needed whatever of the unproven goes away.
+    /// The oldest segment that is needed if all unproven batches are lost.
     pub(super) proven_oldest: u64,
 }
 
@@ -66,9 +67,9 @@ pub(super) struct End {
     pub(super) carry: Carry,
     /// The last batch, or the newest header.
     pub(super) kept: Sequence,
-    /// The oldest segment that is needed if all that is readable is durable.
+    /// The oldest segment that is needed if every readable batch is durable.
     pub(super) oldest: u64,
-    /// Nothing that is readable anywhere has a higher sequence.
+    /// No readable batch or header, in any file, has a higher sequence.
     pub(super) readable: Sequence,
     pub(super) cut: Option<Cut>,
 }
@@ -138,7 +139,7 @@ impl<D: Disk> Site<'_, D> {
         Ok(None)
     }
 
-    /// Decides what is the log and what is void, and reads the log.
+    /// Decides which files are the log and which are void, and reads the log.
     pub(super) async fn judge(
         &self,
         mut found: Vec<Found<D::File>>,
@@ -256,9 +257,9 @@ impl<D: Disk> Site<'_, D> {
         Ok(end)
     }
 
-    /// W4: behind the first bad batch, at `position`: nothing that is readable may call it durable. That
-    /// is looked for twice, from one read of the device and from another: one that came from a wrong place
-    /// would show nothing, and what was durable would be cut.
+    /// W4: searches behind the first bad batch, at `position`: no readable batch may call the bad one
+    /// durable. The search runs twice, each time with new reads of the device: a single read that came from
+    /// a wrong place would show no such batch, and durable records would be cut.
     async fn search_tail(
         &self,
         newest: &Found<D::File>,
@@ -304,8 +305,8 @@ impl<D: Disk> Site<'_, D> {
         Ok(())
     }
 
-    /// Whether anything was begun at `position` in this life of the file. What a zero-filled or
-    /// recycled file holds there is none of it.
+    /// Whether a batch was begun at `position` in this life of the file. Zeroes and the old content of a
+    /// recycled file are none.
     async fn is_written(
         &self,
         newest: &Found<D::File>,
@@ -318,8 +319,8 @@ impl<D: Disk> Site<'_, D> {
         Ok(header.is_some_and(|header| header.epoch == epoch))
     }
 
-    /// Takes the segments out of `found` that the newest one names, one by one, the oldest first. What
-    /// is left is void.
+    /// Takes the newest segment and those that it names, one by one, out of `found`: the chain, the oldest
+    /// first. The files that are left are void.
     fn take_chain(
         &self,
         found: &mut Vec<Found<D::File>>,
@@ -350,9 +351,8 @@ impl<D: Disk> Site<'_, D> {
         }
     }
 
-    /// W4: a header that is unreadable, or of an older life, is a torn or an unwritten one only if no
-    /// batch behind it is newer than the log's end: batches follow durable headers only. That too is looked
-    /// for twice.
+    /// W4: an unreadable or old header was torn or never written only if no batch behind it is newer than
+    /// the log's end, because batches follow durable headers only. This search runs twice too.
     async fn search_void(
         &self,
         file: &Found<D::File>,
@@ -463,11 +463,11 @@ fn twice(range: Range<u64>) -> impl Iterator<Item = u64> {
     blocks.clone().chain(blocks)
 }
 
-/// What is read so far.
+/// The state that the replayed batches lead to.
 struct Replay {
     live: Live,
     tail: Tail,
-    /// What the batches that are proven durable name as the oldest segment.
+    /// The oldest segment that the batches which are proven durable name.
     oldest: Option<u64>,
 }
 
