@@ -117,8 +117,8 @@ pub use control::status::{
     GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, ShardState, ShardStatus,
     WalStatus,
 };
-pub use edge::client::{Answer, Client};
-pub use edge::desk::Connection;
+pub use edge::caller::Caller;
+pub use edge::client::{Client, PendingOutcome};
 pub use edge::local::LocalShard;
 pub use edge::request::{Completion, Request};
 pub use error::{Error, ErrorKind};

@@ -75,7 +75,7 @@ impl<R: Runtime> Shard<R> {
         status.groups = self.groups.counts();
         self.append.fill_status(&mut status.wal);
         status.queues = self.queues();
-        status.refusals = self.requests.desk.refusals();
+        status.refusals = self.requests.callers.refusals();
         self.exchanger.status(&mut status.peers);
         status.turns.clone_from(self.outside.turns());
     }

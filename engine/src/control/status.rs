@@ -157,7 +157,7 @@ pub struct QueueStatus {
     /// Batches of requests that were sent to another shard or node and are not answered.
     pub away: usize,
     /// Requests in batches that came from another shard or node and are not answered.
-    pub taken: Level,
+    pub accepted: Level,
     /// Replies to such batches that wait for room in a channel.
     pub late_replies: Level,
 }

@@ -1,17 +1,17 @@
-//! Order at the edge: the requests of one connection to one group, in the order they came
-//! (safety E1, E2).
+//! Order at the edge: the requests of one caller to one group, in the order they came (safety E1, E2).
 //!
 //! A lane sends requests of one kind at a time: a query waits for the proposals before it, and a
-//! proposal for the queries before it. Where the group's leader is on this shard, requests go
-//! straight into its log, one behind the other. Where it is not, one batch is away at a time, and is
-//! taken or bounced whole; what bounced was never appended, and goes out again before anything
-//! younger. What was once taken is never sent again by us: it ends applied, not applied or unknown.
+//! proposal for the queries before it. If the group's leader is on this shard, requests go straight into
+//! its log, one behind the other. If the leader is elsewhere, one batch is away at a time, and the batch
+//! is accepted or bounced whole. A batch that bounced was never appended, and its requests go out again
+//! before anything younger. A request that was once accepted is never sent again by us: it ends applied,
+//! not applied or unknown.
 
 use crate::edge::request::Request;
 use purlin_rsm::{RequestKind, Tick};
 use std::collections::VecDeque;
 
-/// The requests of one connection to one group.
+/// The requests of one caller to one group.
 #[derive(Default, Debug)]
 pub(crate) struct Lane {
     /// Not sent yet, or bounced.
@@ -19,8 +19,8 @@ pub(crate) struct Lane {
     /// Sent and not ended; all of one kind and in one place.
     sent: VecDeque<Pending>,
     place: Place,
-    /// How many of the batch that is away have run out of time. They are its oldest, so its outcomes
-    /// begin with theirs.
+    /// How many requests of the batch that is away have run out of time. They are its oldest, so its
+    /// outcomes begin with theirs.
     expired: usize,
     /// It stands in the list of lanes that have something to send.
     pub(crate) is_scheduled: bool,
@@ -45,10 +45,11 @@ pub(crate) struct Pending {
     pub(crate) since: Tick,
 }
 
-/// What became of requests that ran out of time.
-pub(crate) struct Expired {
-    /// Never taken by anybody.
-    pub(crate) unsent: Vec<Pending>,
+/// Requests that were moved out of a lane before their outcome came.
+#[derive(Default)]
+pub(crate) struct Removed {
+    /// Never accepted by anybody.
+    pub(crate) queued: Vec<Pending>,
     /// In doubt.
     pub(crate) sent: Vec<Pending>,
 }
@@ -69,48 +70,40 @@ impl Lane {
         !self.queue.is_empty()
     }
 
-    /// The next request for the group's log on this shard, if its turn has come. After a change of the
-    /// leader nothing younger goes out while an older one is in doubt elsewhere.
-    pub(crate) fn send_here(&mut self) -> Option<Pending> {
-        let kind = self.queue.front()?.request.kind();
-        let may = self
-            .sent
-            .front()
-            .is_none_or(|sent| self.place == Place::Here && sent.request.kind() == kind);
-        if !may {
-            return None;
-        }
-        self.place = Place::Here;
-        let pending = self.queue.pop_front()?;
-        self.sent.push_back(pending.clone());
-        Some(pending)
-    }
-
-    /// The next batch for elsewhere: requests of one kind, if nothing is on its way.
-    pub(crate) fn send_away(
+    /// Sends what may go to `place` now: requests of one kind, and their kind. While requests are sent,
+    /// only more of their kind may follow them into the log on this shard. After a change of the leader
+    /// nothing younger goes out while an older one is in doubt elsewhere.
+    pub(crate) fn send(
         &mut self,
-        batch: u64,
+        place: Place,
         count_max: usize,
         bytes_max: usize,
-    ) -> Option<(RequestKind, Vec<Pending>)> {
-        if !self.sent.is_empty() {
+    ) -> Option<(RequestKind, impl Iterator<Item = &Pending>)> {
+        let kind = self.queue.front()?.request.kind();
+        let may_follow = |sent: &Pending| {
+            place == Place::Here && self.place == place && sent.request.kind() == kind
+        };
+        if !self.sent.front().is_none_or(may_follow) {
             return None;
         }
-        let kind = self.queue.front()?.request.kind();
-        let mut bytes = 0;
+        let (first, mut bytes) = (self.sent.len(), 0);
         while let Some(next) = self.queue.front() {
             bytes += next.request.data().len();
-            let fits = self.sent.is_empty() || (self.sent.len() < count_max && bytes <= bytes_max);
+            let count = self.sent.len() - first;
+            let fits = count == 0 || (count < count_max && bytes <= bytes_max);
             if next.request.kind() != kind || !fits {
                 break;
             }
             self.sent.extend(self.queue.pop_front());
         }
-        (self.place, self.expired) = (Place::Away(batch), 0);
-        Some((kind, self.sent.iter().cloned().collect()))
+        if place != Place::Here {
+            self.expired = 0;
+        }
+        self.place = place;
+        Some((kind, self.sent.range(first..)))
     }
 
-    /// The batch was not taken: its requests stand before all others again.
+    /// The batch was not accepted: its requests stand before all others again.
     pub(crate) fn bounce(&mut self, batch: u64) {
         if self.place == Place::Away(batch) {
             while let Some(pending) = self.sent.pop_back() {
@@ -137,7 +130,7 @@ impl Lane {
         self.sent.remove(at)
     }
 
-    /// Takes the requests of `batch`, which has ended, and says how many before them have run out of
+    /// Moves out the requests of `batch`, which has ended, and says how many before them have run out of
     /// time: perhaps all.
     pub(crate) fn end_batch(&mut self, batch: u64) -> (usize, Vec<Pending>) {
         if self.place == Place::Away(batch) {
@@ -148,20 +141,43 @@ impl Lane {
         }
     }
 
-    /// Takes the requests that came before `limit`: each has one deadline, from when it came.
-    pub(crate) fn expire(&mut self, limit: Tick) -> Expired {
-        let take = |queue: &mut VecDeque<Pending>| {
+    /// Moves out the requests that came before `limit`: each has one deadline, from when it came.
+    pub(crate) fn expire(&mut self, limit: Tick) -> Removed {
+        let late = |queue: &mut VecDeque<Pending>| {
             let late = queue.partition_point(|pending| pending.since < limit);
             queue.drain(..late).collect()
         };
-        let sent: Vec<Pending> = take(&mut self.sent);
+        let sent: Vec<Pending> = late(&mut self.sent);
         self.expired += sent.len();
-        Expired { sent, unsent: take(&mut self.queue) }
+        Removed { sent, queued: late(&mut self.queue) }
     }
 
-    /// Takes everything.
-    pub(crate) fn drain(&mut self) -> Expired {
+    /// Moves out the requests that are not sent.
+    pub(crate) fn drain_queued(&mut self) -> Vec<Pending> {
+        self.queue.drain(..).collect()
+    }
+
+    /// Moves out everything.
+    pub(crate) fn drain(&mut self) -> Removed {
         self.expire(Tick(u64::MAX))
+    }
+
+    /// When its oldest request came.
+    pub(crate) fn oldest(&self) -> Option<Tick> {
+        self.sent.front().or(self.queue.front()).map(|pending| pending.since)
+    }
+
+    /// Its requests and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let bytes = |queue: &VecDeque<Pending>| -> usize {
+            queue.iter().map(|pending| pending.request.data().len()).sum()
+        };
+        (self.queue.len() + self.sent.len(), bytes(&self.queue) + bytes(&self.sent))
+    }
+
+    /// Where its sent requests are, and their tags.
+    pub(crate) fn sent(&self) -> (Place, Vec<u64>) {
+        (self.place, self.sent.iter().map(|pending| pending.tag).collect())
     }
 }
 
@@ -172,12 +188,26 @@ mod tests {
 
     fn lane(kinds: &str) -> Lane {
         let mut lane = Lane::default();
-        for (tag, kind) in kinds.chars().enumerate() {
-            let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
-            let request = Request::new(kind, Bytes::from_static(b"x"));
-            lane.push(Pending { tag: tag as u64, request, since: Tick(tag as u64) });
-        }
+        (0..).zip(kinds.chars()).for_each(|(tag, kind)| lane.push(pending(tag, kind)));
         lane
+    }
+
+    fn pending(tag: u64, kind: char) -> Pending {
+        let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
+        let request = Request::new(kind, Bytes::from_static(b"x"));
+        Pending { tag, request, since: Tick(tag) }
+    }
+
+    fn here(lane: &mut Lane) -> Vec<u64> {
+        sent(lane.send(Place::Here, usize::MAX, usize::MAX))
+    }
+
+    fn away(lane: &mut Lane, batch: u64, count_max: usize) -> Vec<u64> {
+        sent(lane.send(Place::Away(batch), count_max, 100))
+    }
+
+    fn sent<'a>(sent: Option<(RequestKind, impl Iterator<Item = &'a Pending>)>) -> Vec<u64> {
+        sent.into_iter().flat_map(|(_, sent)| sent.map(|pending| pending.tag)).collect()
     }
 
     fn tags(pendings: &[Pending]) -> Vec<u64> {
@@ -187,50 +217,49 @@ mod tests {
     #[test]
     fn a_query_waits_for_earlier_proposals_and_a_proposal_for_earlier_queries() {
         let mut lane = lane("wwrw");
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(0));
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(1));
-        assert!(lane.send_here().is_none());
+        assert_eq!(here(&mut lane), [0, 1]);
+        assert_eq!(here(&mut lane), []);
         lane.end(0);
-        assert!(lane.send_here().is_none(), "one proposal is still in flight");
+        assert_eq!(here(&mut lane), [], "one proposal is still in flight");
         lane.end(1);
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(2));
-        assert!(lane.send_here().is_none());
+        assert_eq!(here(&mut lane), [2]);
+        assert_eq!(here(&mut lane), []);
         lane.end(2);
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(3));
+        assert_eq!(here(&mut lane), [3]);
     }
 
     #[test]
     fn what_bounced_goes_out_before_anything_younger() {
         let mut lane = lane("www");
-        let (_, batch) = lane.send_away(7, 2, 100).expect("nothing is away");
-        assert_eq!(tags(&batch), [0, 1]);
-        assert!(lane.send_away(8, 2, 100).is_none(), "one batch at a time");
-        assert!(lane.send_here().is_none(), "not while a batch is in doubt elsewhere (safety E1)");
+        assert_eq!(away(&mut lane, 7, 2), [0, 1]);
+        assert_eq!(away(&mut lane, 8, 2), [], "one batch at a time");
+        assert_eq!(here(&mut lane), [], "not while a batch is in doubt elsewhere (safety E1)");
         lane.bounce(6);
-        assert!(lane.send_here().is_none(), "another batch's bounce is not ours");
+        assert_eq!(here(&mut lane), [], "another batch's bounce is not ours");
         lane.bounce(7);
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(0));
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(1));
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(2));
+        assert_eq!(here(&mut lane), [0, 1, 2]);
     }
 
     #[test]
     fn after_a_leader_change_nothing_younger_goes_away_while_an_older_is_in_doubt_here() {
-        let mut lane = lane("ww");
-        lane.send_here().expect("the first");
-        assert!(lane.send_away(1, 9, 100).is_none());
+        let mut lane = lane("w");
+        assert_eq!(here(&mut lane), [0]);
+        lane.push(pending(1, 'w'));
+        assert_eq!(away(&mut lane, 1, 9), []);
         lane.end(0);
-        assert!(lane.send_away(1, 9, 100).is_some());
+        assert_eq!(away(&mut lane, 1, 9), [1]);
     }
 
     #[test]
     fn a_deadline_ends_what_is_late_and_what_waits_goes_on() {
         let mut lane = lane("wrw");
-        lane.send_here().expect("the first");
-        let expired = lane.expire(Tick(2));
-        assert_eq!((tags(&expired.sent), tags(&expired.unsent)), (vec![0], vec![1]));
+        assert_eq!(here(&mut lane), [0]);
+        assert_eq!(lane.oldest(), Some(Tick(0)));
+        let removed = lane.expire(Tick(2));
+        assert_eq!((tags(&removed.sent), tags(&removed.queued)), (vec![0], vec![1]));
+        assert_eq!((lane.oldest(), lane.size()), (Some(Tick(2)), (1, 1)));
         assert!(lane.end(0).is_none(), "its late outcome is nobody's");
-        assert_eq!(lane.send_here().map(|p| p.tag), Some(2));
+        assert_eq!(here(&mut lane), [2]);
     }
 
     #[test]
@@ -240,7 +269,6 @@ mod tests {
             let request = Request::Propose(Bytes::from(vec![0; 1000]));
             lane.push(Pending { tag, request, since: Tick(0) });
         }
-        let (_, batch) = lane.send_away(1, 10, 100).expect("nothing is away");
-        assert_eq!(tags(&batch), [0]);
+        assert_eq!(away(&mut lane, 1, 10), [0]);
     }
 }

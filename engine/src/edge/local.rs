@@ -3,7 +3,7 @@
 use crate::{
     control::port::ShardControl,
     edge::{
-        desk::{Connection, Desk},
+        caller::{Caller, Callers},
         request::Request,
     },
     node::board::Board,
@@ -18,7 +18,7 @@ pub struct LocalShard<R: Runtime> {
     pub(crate) runtime: R,
     pub(crate) node: NodeId,
     pub(crate) shard: ShardId,
-    pub(crate) desk: Rc<Desk>,
+    pub(crate) callers: Rc<Callers>,
     pub(crate) board: Arc<Board>,
     pub(crate) control: ShardControl,
 }
@@ -29,7 +29,7 @@ impl<R: Runtime> Clone for LocalShard<R> {
             runtime: self.runtime.clone(),
             node: self.node,
             shard: self.shard,
-            desk: self.desk.clone(),
+            callers: self.callers.clone(),
             board: self.board.clone(),
             control: self.control.clone(),
         }
@@ -62,9 +62,9 @@ impl<R: Runtime> LocalShard<R> {
         &self.control
     }
 
-    /// A caller with an order of its own: for many requests at a time, in order per group.
-    pub fn connect(&self) -> Rc<Connection> {
-        self.desk.connect()
+    /// A new caller: it hands in many requests at a time, and those to one group take effect in order.
+    pub fn caller(&self) -> Rc<Caller> {
+        self.callers.caller()
     }
 
     /// Proposes a command to a group and waits for its outcome.
@@ -84,11 +84,11 @@ impl<R: Runtime> LocalShard<R> {
     }
 
     async fn request(&self, group: GroupId, request: Request) -> Outcome {
-        let connection = self.connect();
-        connection.submit(group, request, 0);
-        connection.completed().await;
+        let caller = self.caller();
+        caller.submit(group, request, 0);
+        caller.completed().await;
         let mut completions = Vec::with_capacity(1);
-        connection.take_completions(&mut completions);
+        caller.take_completions(&mut completions);
         completions.pop().expect("a completed request has a completion").outcome
     }
 }

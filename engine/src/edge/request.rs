@@ -35,7 +35,7 @@ impl Request {
     }
 }
 
-/// A request of a [`crate::Connection`] has ended.
+/// A request of a [`crate::Caller`] has ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Completion {
     /// The caller's name for the request.

@@ -1,185 +1,162 @@
-//! The requests of a shard: those of its own callers, those that wait for a leader, those that are
-//! away, and those that it has taken for others.
+//! All requests of a shard: those of its own callers, those that wait for a leader, those that are away,
+//! and those that it has accepted from other shards.
 
 use crate::{
-    config::IntakeOptions,
-    control::status::{Level, QueueStatus},
+    config::NodeConfig,
+    control::status::QueueStatus,
     edge::{
-        away::Away,
-        client::ForeignDesk,
-        desk::{Desk, LaneRef},
-        ticket::TakenBatch,
+        accepted::Accepted,
+        away::{Away, Waiter},
+        caller::{Caller, Callers, LaneRef},
+        deadlines::{Deadlines, Holder},
+        inlet::InletCaller,
+        late::{LateReplies, LateReply},
+        other_shard::OtherShard,
     },
-    mesh::MeshItem,
+    shard::groups::GroupSlot,
     wake::Wake,
 };
-use purlin_rsm::{ShardId, Tick};
-use purlin_transport::{Outbound, PeerShard};
-use std::{rc::Rc, sync::Arc, time::Duration};
+use purlin_rsm::Tick;
+use std::{
+    rc::{Rc, Weak},
+    sync::Arc,
+};
 
 /// See the module.
 pub(crate) struct Requests {
-    pub(crate) desk: Rc<Desk>,
-    pub(crate) foreign: ForeignDesk,
-    /// Lanes that found no leader, or bounced: they try again with the next change.
-    pub(crate) parked: Vec<LaneRef>,
+    pub(crate) callers: Rc<Callers>,
+    pub(crate) inlet_caller: InletCaller,
+    /// Lanes that found no leader, or whose batch bounced: they try again with the next change.
+    parked: Vec<LaneRef>,
     pub(crate) away: Away,
-    pub(crate) taken: Taken,
-    pub(crate) late: LateAnswers,
-}
-
-/// Batches from elsewhere that are not answered.
-pub(crate) struct Taken {
-    batches: Vec<(usize, Rc<TakenBatch>)>,
-    requests: usize,
-    requests_max: usize,
+    pub(crate) accepted: Accepted,
+    pub(crate) late: LateReplies,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Requests {
-    pub(crate) fn new(
-        options: &IntakeOptions,
-        max_command: usize,
-        tick: Duration,
-        wake: Arc<Wake>,
-        random: u64,
-    ) -> Self {
-        let desk = Desk::new(options.clone(), max_command, tick, wake);
-        let foreign = ForeignDesk::new(&desk);
-        let taken = Taken { batches: Vec::new(), requests: 0, requests_max: options.requests_max };
+    /// `random` differs from start to start.
+    pub(crate) fn new(node: &NodeConfig, max_command: usize, wake: Arc<Wake>, random: u64) -> Self {
+        let callers = Callers::new(node.intake.clone(), max_command, node.raft.tick, wake);
         Self {
-            desk,
-            foreign,
+            inlet_caller: InletCaller::new(&callers),
+            callers,
             parked: Vec::new(),
             away: Away::new(random),
-            taken,
-            late: LateAnswers::default(),
+            accepted: Accepted::new(node.intake.requests_max),
+            late: LateReplies::default(),
+            deadlines: Deadlines::new(node.raft.ticks(node.intake.deadline)),
         }
     }
-}
 
-impl Requests {
-    /// How full its queues are.
+    /// How full the queues are.
     pub(crate) fn queues(&self) -> QueueStatus {
-        let (requests, request_bytes) = self.desk.levels();
+        let (requests, request_bytes) = self.callers.levels();
         QueueStatus {
             requests,
             request_bytes,
             parked: self.parked.len(),
             away: self.away.len(),
-            taken: Level { now: self.taken.requests, max: self.taken.requests_max },
-            late_replies: Level { now: self.late.answers.len(), max: LATE_MAX },
+            accepted: self.accepted.level(),
+            late_replies: self.late.level(),
             ..QueueStatus::default()
         }
     }
-}
 
-/// Answers to batches from elsewhere that have found a full channel: without them their requests would
-/// wait for their deadline, although they are applied.
-#[derive(Default)]
-pub(crate) struct LateAnswers {
-    answers: Vec<Answer>,
-    bytes: usize,
-}
-
-/// An answer to a batch from elsewhere.
-pub(crate) struct Answer {
-    pub(crate) since: Tick,
-    /// About how much memory it takes.
-    pub(crate) bytes: usize,
-    pub(crate) to: AnswerTo,
-}
-
-/// Where an answer goes, and what is sent there.
-pub(crate) enum AnswerTo {
-    Shard(ShardId, MeshItem),
-    Peer(PeerShard, Outbound),
-}
-
-/// Answers beyond these bounds are lost, and their requests end by their deadline.
-const LATE_MAX: usize = 4096;
-const LATE_BYTES_MAX: usize = 64 << 20;
-
-impl LateAnswers {
-    /// Keeps an answer, if there is room for it here.
-    pub(crate) fn push(&mut self, answer: Answer) {
-        let bytes = self.bytes + answer.bytes;
-        if self.answers.len() < LATE_MAX && bytes <= LATE_BYTES_MAX {
-            self.bytes = bytes;
-            self.answers.push(answer);
-        }
+    /// Moves out the lanes that have something to send. From now on the requests in them have a deadline.
+    pub(crate) fn take_scheduled(&mut self) -> Vec<LaneRef> {
+        let scheduled = self.callers.take_scheduled();
+        scheduled.iter().for_each(|lane| self.watch_caller(&lane.caller));
+        scheduled
     }
 
-    /// Takes all, to be tried again in their order.
-    pub(crate) fn take(&mut self) -> Vec<Answer> {
-        self.bytes = 0;
-        std::mem::take(&mut self.answers)
+    /// Keeps a lane that cannot send now, until something changes.
+    pub(crate) fn park(&mut self, lane: LaneRef) {
+        self.parked.push(lane);
     }
 
-    /// Forgets those that nobody waits for any more.
-    pub(crate) fn expire(&mut self, limit: Tick) {
-        self.answers.retain(|answer| answer.since >= limit);
-        self.bytes = self.answers.iter().map(|answer| answer.bytes).sum();
-    }
-}
-
-impl Taken {
-    /// Whether a batch of so many requests may be taken.
-    pub(crate) fn has_room(&self, requests: usize) -> bool {
-        self.requests == 0 || self.requests + requests <= self.requests_max
+    /// Whether a lane is parked.
+    pub(crate) fn is_parked(&self, lane: &LaneRef) -> bool {
+        self.parked.iter().any(|parked| parked.is(lane))
     }
 
-    pub(crate) fn push(&mut self, requests: usize, batch: Rc<TakenBatch>) {
-        self.requests += requests;
-        self.batches.push((requests, batch));
+    /// Lets the parked lanes try again.
+    pub(crate) fn retry_parked(&mut self) {
+        std::mem::take(&mut self.parked).iter().for_each(LaneRef::go_on);
     }
 
-    /// Takes the batches whose outcomes are complete.
-    pub(crate) fn take_complete(&mut self) -> Vec<Rc<TakenBatch>> {
-        let complete =
-            self.batches.extract_if(.., |(_, batch)| batch.is_complete()).collect::<Vec<_>>();
-        self.requests -= complete.iter().map(|(requests, _)| requests).sum::<usize>();
-        complete.into_iter().map(|(_, batch)| batch).collect()
+    /// A batch is on its way to another shard.
+    pub(crate) fn sent_away(&mut self, now: Tick, id: u64, to: OtherShard, waiter: Waiter) {
+        self.away.sent(now, id, to, waiter);
+        self.watch_away();
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::edge::ticket::{BatchOrigin, Ticket};
-    use bytes::Bytes;
-    use purlin_rsm::{GroupId, RequestKind};
+    /// Keeps a reply that found a full channel.
+    pub(crate) fn keep_late(&mut self, late: LateReply) {
+        purlin_rsm::sometimes!("answer to a batch waits for room");
+        self.late.push(late);
+        self.watch_late();
+    }
 
-    /// B36: the requests of batches that are answered make room.
-    #[test]
-    fn a_batch_that_is_complete_makes_room() {
-        let mut taken = Taken { batches: Vec::new(), requests: 0, requests_max: 2 };
-        for _ in 0..3 {
-            assert!(taken.has_room(2));
-            let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(1), 7), RequestKind::Query, 2);
-            taken.push(2, batch.clone());
-            assert!(!taken.has_room(1));
-            for position in 0..2 {
-                Ticket::batch(&batch, GroupId(1), position).end(Ok(Bytes::new()));
+    /// Ends the requests whose deadline has passed, but for those that groups hold: these groups come
+    /// back, and with them the time before which a request must have come to be ended.
+    pub(crate) fn expire(&mut self, now: Tick) -> (Tick, Vec<GroupSlot>) {
+        let limit = self.deadlines.limit(now);
+        let mut groups = Vec::new();
+        for holder in self.deadlines.take_due(limit) {
+            match holder {
+                Holder::Caller(caller) => {
+                    let Some(caller) = Weak::upgrade(&caller) else { continue };
+                    caller.expire(limit);
+                    self.watch_caller(&caller);
+                }
+                Holder::Group(slot) => groups.push(slot),
+                Holder::Away => {
+                    self.away.expire(limit);
+                    self.watch_away();
+                }
+                Holder::Late => {
+                    self.late.expire(limit);
+                    self.watch_late();
+                }
             }
-            assert_eq!(taken.take_complete().len(), 1);
+        }
+        (limit, groups)
+    }
+
+    /// Ends everything that waits on this shard, and takes nothing any more.
+    pub(crate) fn stop(&mut self) {
+        self.callers.stop();
+        self.waiting_callers().iter().for_each(|caller| caller.stop());
+        self.inlet_caller.tell_outcomes();
+        self.callers.wake_answered();
+    }
+
+    /// The callers that wait for something. A caller with requests stands in the queue of deadlines, or
+    /// its lane is scheduled; one may stand here twice.
+    pub(crate) fn waiting_callers(&self) -> Vec<Rc<Caller>> {
+        let watched = self.deadlines.iter().filter_map(|holder| match holder {
+            Holder::Caller(caller) => caller.upgrade(),
+            Holder::Group(_) | Holder::Away | Holder::Late => None,
+        });
+        watched.chain(self.callers.scheduled()).collect()
+    }
+
+    fn watch_caller(&mut self, caller: &Rc<Caller>) {
+        if let Some(oldest) = caller.watch() {
+            self.deadlines.push(oldest, Holder::Caller(Rc::downgrade(caller)));
         }
     }
 
-    #[test]
-    fn late_answers_are_bounded_and_forgotten_after_their_deadline() {
-        let late = |since, bytes| Answer {
-            since: Tick(since),
-            bytes,
-            to: AnswerTo::Shard(ShardId(1), MeshItem::Fenced),
-        };
-        let mut answers = LateAnswers::default();
-        (0..5).for_each(|since| answers.push(late(since, 20 << 20)));
-        answers.expire(Tick(1));
-        answers.push(late(9, 1));
-        let kept = answers.take().iter().map(|late| late.since.0).collect::<Vec<_>>();
-        assert_eq!(kept, [1, 2, 9], "three of five fit, and the first of them was late");
-        assert!(answers.take().is_empty());
-        (0..5000).for_each(|since| answers.push(late(since, 0)));
-        assert_eq!(answers.take().len(), LATE_MAX);
+    fn watch_away(&mut self) {
+        if let Some(oldest) = self.away.watch() {
+            self.deadlines.push(oldest, Holder::Away);
+        }
+    }
+
+    fn watch_late(&mut self) {
+        if let Some(oldest) = self.late.watch() {
+            self.deadlines.push(oldest, Holder::Late);
+        }
     }
 }

@@ -7,7 +7,8 @@ use crate::{
         status::{ShardState, ShardStatus},
     },
     edge::{
-        client::{Client, Inbound, Inlet, LiveInlet},
+        client::Client,
+        inlet::{Inbound, Inlet, LiveInlet},
         requests::Requests,
     },
     error::{Error, ErrorKind},
@@ -243,9 +244,8 @@ impl<R: Runtime> ShardSetup<R> {
             beats: Beats::default(),
             groups,
             requests: Requests::new(
-                &self.node.intake,
+                &self.node,
                 self.cluster.max_command,
-                timing.tick,
                 wake.clone(),
                 self.runtime.random(),
             ),

@@ -17,6 +17,8 @@ pub(crate) struct Group {
     machine: Box<dyn StateMachine>,
     proposals: Proposals,
     queries: Queries,
+    /// It stands in the queue of deadlines.
+    has_deadline: bool,
     /// What the rest of the shard was last told of it.
     pub(crate) known: Standing,
     commands: Vec<Command>,
@@ -72,6 +74,7 @@ impl Group {
             machine,
             proposals: Proposals::default(),
             queries: Queries::default(),
+            has_deadline: false,
             known: Standing::default(),
             commands: Vec::new(),
             outcomes: Vec::new(),
@@ -103,8 +106,14 @@ impl Group {
         }
     }
 
-    /// Takes a request; this replica must lead.
-    pub(crate) fn take(&mut self, now: Tick, kind: RequestKind, data: Bytes, ticket: Ticket) {
+    /// Gives a request to raft; this replica must lead.
+    pub(crate) fn propose_or_query(
+        &mut self,
+        now: Tick,
+        kind: RequestKind,
+        data: Bytes,
+        ticket: Ticket,
+    ) {
         match kind {
             RequestKind::Propose => match self.raft.propose(data) {
                 Ok(id) => self.proposals.push(id, now, ticket),
@@ -196,6 +205,38 @@ impl Group {
         }
     }
 
+    /// When its oldest request came, if the group is not in the queue of deadlines yet: it is from now on.
+    pub(crate) fn watch(&mut self) -> Option<Tick> {
+        if self.has_deadline {
+            return None;
+        }
+        let proposals = self.proposals.waiting.iter().map(|(_, since, _)| *since);
+        let queries = self
+            .queries
+            .unconfirmed
+            .values()
+            .chain(self.queries.confirmed.iter().map(|(_, query)| query));
+        let oldest = proposals.chain(queries.map(|query| query.since)).min();
+        self.has_deadline = oldest.is_some();
+        oldest
+    }
+
+    /// The tickets of the requests that wait here.
+    pub(crate) fn tickets(&self) -> impl Iterator<Item = &Ticket> {
+        let proposals = self.proposals.waiting.iter().map(|(_, _, ticket)| ticket);
+        let queries = self.queries.unconfirmed.values();
+        let queries = queries.chain(self.queries.confirmed.iter().map(|(_, query)| query));
+        proposals.chain(queries.map(|query| &query.ticket))
+    }
+
+    /// Whether it has a deadline, or no requests.
+    pub(crate) fn check_deadline(&self) -> Result<(), String> {
+        if self.has_waiting() && !self.has_deadline {
+            return Err(format!("group {} has requests and no deadline", self.id));
+        }
+        Ok(())
+    }
+
     /// Whether requests wait here.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.proposals.waiting.is_empty()
@@ -204,7 +245,9 @@ impl Group {
     }
 
     /// Gives up requests that came before `limit`: proposals are in doubt, queries have no effect.
+    /// The group has left the queue of deadlines.
     pub(crate) fn expire(&mut self, limit: Tick) {
+        self.has_deadline = false;
         // The order of the log need not be that of their coming.
         for (id, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
             if since < limit {
@@ -236,11 +279,15 @@ impl Group {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::edge::ticket::{BatchOrigin, TakenBatch};
+    use crate::edge::{
+        accepted::AcceptedBatch,
+        other_shard::{Origin, OtherShard},
+    };
     use purlin_rsm::{
-        Envelope, Message, ShardId,
+        Envelope, Message, Outcome, ShardId,
         raft::{RaftConfig, Recovered, Voters, Window},
     };
+    use purlin_transport::BatchOutcome;
     use std::{cell::Cell, rc::Rc};
 
     /// Counts the commands it has applied.
@@ -259,6 +306,7 @@ pub(crate) mod tests {
         }
     }
 
+    const ORIGIN: Origin = Origin { shard: OtherShard::OfThisNode(ShardId(9)), id: 1 };
     const NOW: Tick = Tick(0);
 
     pub(crate) fn fresh() -> Group {
@@ -314,12 +362,19 @@ pub(crate) mod tests {
         now
     }
 
-    fn propose(group: &mut Group, now: Tick) -> Rc<TakenBatch> {
-        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), RequestKind::Propose, 1);
-        let ticket = Ticket::batch(&batch, group.id, 0);
-        group.take(now, RequestKind::Propose, Bytes::from_static(b"+1"), ticket);
+    fn propose(group: &mut Group, now: Tick) -> Rc<AcceptedBatch> {
+        let batch = AcceptedBatch::new(ORIGIN, RequestKind::Propose, 1);
+        let ticket = Ticket::batch(&batch, 0);
+        group.propose_or_query(now, RequestKind::Propose, Bytes::from_static(b"+1"), ticket);
         settle(group, now);
         batch
+    }
+
+    fn outcomes(batch: &AcceptedBatch) -> Vec<Outcome> {
+        match batch.reply().1.outcome {
+            BatchOutcome::Done(outcomes) => outcomes,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Answers any query with a megabyte and a half, and counts how often it does.
@@ -341,15 +396,14 @@ pub(crate) mod tests {
         let mut group = fresh();
         let asked = Rc::new(Cell::new(0));
         group.machine = Box::new(Wordy(asked.clone()));
-        let batch = TakenBatch::new(BatchOrigin::Shard(ShardId(9), 1), RequestKind::Query, 100);
+        let batch = AcceptedBatch::new(ORIGIN, RequestKind::Query, 100);
         for position in 0..100 {
-            let ticket = Ticket::batch(&batch, group.id, position);
+            let ticket = Ticket::batch(&batch, position);
             let query = Query { data: Bytes::new(), since: NOW, ticket };
             group.queries.confirmed.push_back((Index(0), query));
         }
         group.answer_queries();
-        assert!(batch.is_complete());
-        assert_eq!(batch.take_outcomes().len(), 2, "the first, and one that had room");
+        assert_eq!(outcomes(&batch).len(), 2, "the first, and one that had room");
         assert_eq!(asked.get(), 3, "these, and the first without room");
     }
 
@@ -376,7 +430,7 @@ pub(crate) mod tests {
         }
         hear(&mut group, now, 3, 3, Message::AppendReply { matched: Index(7) });
         assert_eq!(group.raft.applied_index(), Index(7));
-        assert!(lost.iter().all(|batch| batch.take_outcomes() == [Err(RequestError::NotApplied)]));
-        assert_eq!(kept.take_outcomes(), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
+        assert!(lost.iter().all(|batch| outcomes(batch) == [Err(RequestError::NotApplied)]));
+        assert_eq!(outcomes(&kept), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
     }
 }

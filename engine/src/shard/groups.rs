@@ -120,15 +120,6 @@ impl Groups {
         self.held_mut(slot).map(|held| &mut held.group)
     }
 
-    /// Every group, in the order of their ids. None is noted as one with inputs.
-    pub(crate) fn peek_each(&mut self, mut work: impl FnMut(&mut Group)) {
-        for place in self.by_id.values() {
-            if let Some(held) = &mut self.places[*place as usize].held {
-                work(&mut held.group);
-            }
-        }
-    }
-
     /// Notes a group as one with inputs: it is worked on in this turn.
     pub(crate) fn touch(&mut self, slot: GroupSlot) {
         if let Some(held) = self.held_mut(slot)
@@ -212,6 +203,41 @@ impl Groups {
     /// When a group wants to be told the time next.
     pub(crate) fn deadline(&self) -> Option<Tick> {
         self.timers.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Whether each slot with inputs is in range, each marked group is on the list, and the counts agree
+    /// with what they count.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let held = |slot: &GroupSlot| match self.places.get(slot.place as usize) {
+            Some(place) if place.generation == slot.generation => Ok(place.held.as_ref()),
+            Some(_) => Ok(None),
+            None => {
+                Err(format!("groups: slot {slot:?} with inputs, of {} places", self.places.len()))
+            }
+        };
+        let mut marked = 0;
+        for slot in &self.dirty {
+            let Some(held) = held(slot)? else { continue };
+            if !held.is_dirty {
+                return Err(format!("groups: {slot:?} has inputs and is not marked"));
+            }
+            marked += 1;
+        }
+        let all = || self.places.iter().filter_map(|place| place.held.as_ref());
+        let (dirty, count) = (all().filter(|held| held.is_dirty).count(), all().count());
+        let leading = all().filter(|held| held.group.known.leads).count() as u32;
+        if dirty != marked {
+            return Err(format!(
+                "groups: {dirty} are marked, and {marked} of them are on the list"
+            ));
+        }
+        if count != self.by_id.len() || leading != self.counts.leading {
+            let (ids, counted) = (self.by_id.len(), self.counts.leading);
+            return Err(format!(
+                "groups: {count} in {ids} ids, {leading} that lead, counted as {counted}"
+            ));
+        }
+        Ok(())
     }
 
     /// What is in a slot, unless its group was removed.
@@ -317,6 +343,24 @@ mod tests {
         let touched = groups.take_dirty();
         assert!(!touched.contains(&slot), "the timer of group 1 is not that of group 3");
         assert_eq!(touched, [groups.slot(GroupId(2)).expect("it is there")]);
+    }
+
+    #[test]
+    fn inputs_that_are_lost_and_counts_that_are_wrong_are_named() {
+        let mut broken = groups([1, 2]);
+        assert_eq!(broken.check(), Ok(()));
+        let slot = broken.dirty.pop().expect("both have inputs");
+        assert!(broken.check().unwrap_err().contains("2 are marked, and 1 of them"));
+        broken.dirty.push(GroupSlot { place: 9, ..slot });
+        assert!(broken.check().unwrap_err().contains("of 2 places"));
+        broken.dirty.pop();
+        broken.dirty.push(slot);
+        broken.take_dirty();
+        broken.dirty.push(slot);
+        assert!(broken.check().unwrap_err().contains("is not marked"));
+        broken.dirty.clear();
+        broken.counts.leading = 1;
+        assert!(broken.check().unwrap_err().contains("0 that lead, counted as 1"));
     }
 
     #[test]

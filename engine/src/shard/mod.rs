@@ -5,12 +5,16 @@ pub(crate) mod stage;
 pub(crate) mod fetcher;
 pub(crate) mod group;
 pub(crate) mod groups;
+mod invariants;
 pub(crate) mod pairs;
 
 use crate::{
     config::NodeConfig,
     control::port::Outside,
-    edge::{client::LiveInlet, local::LocalShard, requests::Requests},
+    edge::{
+        deadlines::Holder, inlet::LiveInlet, local::LocalShard, other_shard::OtherShard,
+        requests::Requests,
+    },
     error::Error,
     mesh::{MeshItem, MeshPort},
     node::meeting::Meeting,
@@ -71,7 +75,6 @@ pub(crate) struct Timing {
     pub(crate) tick: Duration,
     pub(crate) election_ticks: Range<u64>,
     pub(crate) beat_ticks: u64,
-    pub(crate) deadline_ticks: u64,
 }
 
 /// What is done once in a heartbeat interval, and nothing else while the shard idles.
@@ -98,7 +101,6 @@ impl Timing {
             tick: node.raft.tick,
             election_ticks: ticks(election.start)..ticks(election.end),
             beat_ticks: ticks(node.raft.heartbeat),
-            deadline_ticks: ticks(node.intake.deadline),
         }
     }
 
@@ -132,13 +134,13 @@ impl<R: Runtime> Shard<R> {
     /// One turn: the stages over everything that has come since the last.
     fn turn(&mut self, began: Duration) -> Result<(), Error> {
         let now = self.timing.tick_at(began);
-        self.requests.desk.set_now(now);
+        self.requests.callers.set_now(now);
         self.append.complete(now, began, &mut self.groups);
         self.take_fetched().map_err(|error| Error::disk_failed(&error))?;
         self.take_met()?;
         self.take_events(now);
         self.take_mesh(now);
-        self.take_foreign();
+        self.drain_inlet();
         let is_beat = self.beats.next <= now;
         if is_beat {
             self.beat(now);
@@ -147,10 +149,10 @@ impl<R: Runtime> Shard<R> {
             self.groups.tick(now);
         }
         // A step may let waiting requests go on, and these give a group more to do.
-        self.take_requests(now);
+        self.send_requests(now);
         while self.groups.has_dirty() {
             self.step(now);
-            self.take_requests(now);
+            self.send_requests(now);
         }
         self.append.submit(now, || self.runtime.now())?;
         self.reply();
@@ -160,6 +162,7 @@ impl<R: Runtime> Shard<R> {
             self.publish_status(now);
         }
         self.answer_control(now);
+        self.check();
         self.failure.take().map_or(Ok(()), Err)
     }
 
@@ -192,24 +195,21 @@ impl<R: Runtime> Shard<R> {
             self.append.remember(self.exchanger.take_memories());
         }
         self.expire(now);
-        self.retry_parked();
+        self.requests.retry_parked();
         self.tell_met();
         self.say_whom_it_waits_for();
     }
 
     /// Ends requests whose deadline has passed, wherever they are.
     fn expire(&mut self, now: Tick) {
-        let limit = Tick(now.0.saturating_sub(self.timing.deadline_ticks));
-        if self.requests.desk.requests() > 0 {
-            self.requests.desk.expire(limit);
-        }
-        self.requests.away.expire(limit);
-        self.requests.late.expire(limit);
-        self.groups.peek_each(|group| {
-            if group.has_waiting() {
-                group.expire(limit);
+        let (limit, slots) = self.requests.expire(now);
+        for slot in slots {
+            let Some(group) = self.groups.peek_mut(slot) else { continue };
+            group.expire(limit);
+            if let Some(oldest) = group.watch() {
+                self.requests.deadlines.push(oldest, Holder::Group(slot));
             }
-        });
+        }
     }
 
     fn say_whom_it_waits_for(&mut self) {
@@ -229,8 +229,8 @@ impl<R: Runtime> Shard<R> {
     fn take_mesh(&mut self, now: Tick) {
         for (from, item) in self.mesh.take() {
             match item {
-                MeshItem::Batch(batch) => self.on_shard_batch(now, from, batch),
-                MeshItem::Reply(reply) => self.on_shard_reply(from, reply),
+                MeshItem::Batch(batch) => self.on_batch(now, OtherShard::OfThisNode(from), batch),
+                MeshItem::Reply(reply) => self.on_reply(OtherShard::OfThisNode(from), reply),
                 MeshItem::Met(identity) => {
                     self.meeting.adopt(identity);
                     self.act();
@@ -241,8 +241,8 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Takes in what other threads want.
-    fn take_foreign(&mut self) {
-        for task in self.requests.foreign.take_in(&self.inlet) {
+    fn drain_inlet(&mut self) {
+        for task in self.requests.inlet_caller.drain(&self.inlet) {
             task(self.local());
         }
     }
@@ -253,7 +253,7 @@ impl<R: Runtime> Shard<R> {
             runtime: self.runtime.clone(),
             node: self.site.node,
             shard: self.site.shard,
-            desk: self.requests.desk.clone(),
+            callers: self.requests.callers.clone(),
             board: self.outside.board.clone(),
             control: self.outside.control().clone(),
         }
@@ -268,8 +268,7 @@ impl<R: Runtime> Shard<R> {
     /// Ends everything that waits, and closes the connections.
     fn stop(&mut self) {
         self.inlet.close();
-        self.requests.desk.stop();
-        self.requests.foreign.answer();
+        self.requests.stop();
         self.exchanger.stop();
     }
 

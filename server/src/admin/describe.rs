@@ -130,7 +130,7 @@ fn shard(status: &ShardStatus) -> Shard {
             inlet: level(queues.inlet),
             control: level(queues.control),
             away: queues.away as u64,
-            taken: level(queues.taken),
+            accepted: level(queues.accepted),
         },
         refusals: Refusals {
             busy: refusals.busy,

@@ -130,7 +130,7 @@ pub struct Queues {
     /// Batches that were sent to another shard or node and are not answered.
     pub away: u64,
     /// Requests that came from another shard or node and are not answered.
-    pub taken: Level,
+    pub accepted: Level,
 }
 
 /// Requests that ended without an outcome, by cause.

@@ -2,7 +2,7 @@
 //!
 //! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
-use purlin::{Completion, Connection, GroupId, LocalShard, NodeId, Request, Runtime};
+use purlin::{Caller, Completion, GroupId, LocalShard, NodeId, Request, Runtime};
 use std::{rc::Rc, time::Duration};
 
 /// One connection's way to the groups of the cluster, wherever they are led.
@@ -72,7 +72,7 @@ pub struct NodeFacts {
 
 /// The engine, from the core of one shard.
 pub struct ShardBackend<R: Runtime> {
-    connection: Rc<Connection>,
+    caller: Rc<Caller>,
     shard: LocalShard<R>,
     facts: Rc<NodeFacts>,
 }
@@ -80,21 +80,21 @@ pub struct ShardBackend<R: Runtime> {
 impl<R: Runtime> ShardBackend<R> {
     /// A way to the groups for one more connection.
     pub fn new(shard: &LocalShard<R>, facts: &Rc<NodeFacts>) -> Self {
-        Self { connection: shard.connect(), shard: shard.clone(), facts: Rc::clone(facts) }
+        Self { caller: shard.caller(), shard: shard.clone(), facts: Rc::clone(facts) }
     }
 }
 
 impl<R: Runtime> Backend for ShardBackend<R> {
     fn submit(&self, group: GroupId, request: Request, tag: u64) {
-        self.connection.submit(group, request, tag);
+        self.caller.submit(group, request, tag);
     }
 
     fn take_completions(&self, into: &mut Vec<Completion>) {
-        self.connection.take_completions(into);
+        self.caller.take_completions(into);
     }
 
     fn completed(&self) -> impl Future<Output = ()> {
-        self.connection.completed()
+        self.caller.completed()
     }
 
     fn info(&self) -> ServerInfo {

@@ -81,7 +81,7 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    /// Several requests are open on one connection, to all groups, proposals and queries mixed.
+    /// Several requests of one caller are open, to all groups, proposals and queries mixed.
     async fn run_pipeline(
         self: Rc<Self>,
         client: u32,
@@ -89,7 +89,7 @@ impl<S: Subject> Cluster<S> {
         local: LocalShard<SimRuntime>,
     ) {
         let _asking = self.asking.clone();
-        let (connection, mut open) = (local.connect(), BTreeMap::new());
+        let (caller, mut open) = (local.caller(), BTreeMap::new());
         let (mut newest, mut completions) = (0, Vec::new());
         while !self.is_over.get() || !open.is_empty() {
             for _ in 0..self.burst(&runtime, open.len()) {
@@ -98,10 +98,10 @@ impl<S: Subject> Cluster<S> {
                 let (id, group, request) = self.invoke(client, lane, key, &input, runtime.now());
                 newest += 1;
                 open.insert(newest, (id, input));
-                connection.submit(group, self.with_floor(group, request), newest);
+                caller.submit(group, self.with_floor(group, request), newest);
             }
-            connection.completed().await;
-            connection.take_completions(&mut completions);
+            caller.completed().await;
+            caller.take_completions(&mut completions);
             for Completion { tag, outcome } in completions.drain(..) {
                 let Some((id, input)) = open.remove(&tag) else {
                     return self.violation(format!("client {client}: {tag} ended twice"));

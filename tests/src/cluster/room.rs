@@ -1,5 +1,5 @@
 //! At rest a shard takes in as many requests as it ever does: whatever has ended has made room, in the
-//! counters of its desk, of batches that it took from others, and of its channels.
+//! counters of its callers, of batches that it accepted from others, and of its channels.
 
 use super::{Cluster, Subject, recovery::PROBE_PAUSE};
 use crate::sim::{Outcome, SimRuntime, World};
@@ -35,18 +35,18 @@ impl<S: Subject> Cluster<S> {
         let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
             return false;
         };
-        let connection = local.connect();
+        let caller = local.caller();
         let most = self.options.limits.requests_max;
         let [_, query] = self.subject.probe("room");
         let filled = async {
             for tag in 0..most as u64 {
                 let group = GroupId(1 + (tag % u64::from(self.options.groups)) as u32);
-                connection.submit(group, query.clone(), tag);
+                caller.submit(group, query.clone(), tag);
             }
             let (mut completions, mut ended, mut refused) = (Vec::new(), 0, false);
             while ended < most {
-                connection.completed().await;
-                connection.take_completions(&mut completions);
+                caller.completed().await;
+                caller.take_completions(&mut completions);
                 ended += completions.len();
                 let is_refused = |it: Completion| matches!(it.outcome, Err(RequestError::Busy));
                 refused |= completions.drain(..).any(is_refused);

@@ -7,8 +7,8 @@ use crate::workload::WorkloadOptions;
 use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
 use purlin::{
-    BoardEntry, Connection, ControlAnswer, ControlError, ErrorKind, GroupId, Index, LocalShard,
-    NodeId, Request, RequestError, ShardControl, ShardId, ShardSetup, Term,
+    BoardEntry, Caller, ControlAnswer, ControlError, ErrorKind, GroupId, Index, LocalShard, NodeId,
+    Request, RequestError, ShardControl, ShardId, ShardSetup, Term,
 };
 use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition};
 use std::{
@@ -294,9 +294,9 @@ impl Scenario {
         pending
     }
 
-    /// A connection at a shard of a running node, to ask many things in their order.
-    pub fn connect(&self, at: NodeId, shard: ShardId) -> Rc<Connection> {
-        self.cluster.processes.locals.borrow().get(&(at, shard)).expect("the shard runs").connect()
+    /// A caller at a shard of a running node, to ask many things in their order.
+    pub fn caller(&self, at: NodeId, shard: ShardId) -> Rc<Caller> {
+        self.cluster.processes.locals.borrow().get(&(at, shard)).expect("the shard runs").caller()
     }
 
     /// The way to ask the first shard of a running node what an operator asks.

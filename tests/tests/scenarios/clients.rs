@@ -2,7 +2,7 @@
 
 use crate::support::{ELECTION, agree, all, millis, number, one_leader, seconds};
 use bytes::Bytes;
-use purlin::{Completion, Connection, GroupId, NodeId, Request, RequestError, ShardId};
+use purlin::{Caller, Completion, GroupId, NodeId, Request, RequestError, ShardId};
 use purlin_tests::{
     cluster::{
         ClusterOptions,
@@ -113,28 +113,28 @@ fn what_runs_out_of_time_is_unknown_if_it_may_have_been_taken() {
     }
 }
 
-/// What a client with one connection has submitted, and what it was told.
+/// What one caller has submitted, and what it was told.
 struct Line {
-    connection: Rc<Connection>,
+    caller: Rc<Caller>,
     submitted: u64,
     told: BTreeMap<u64, Result<Option<Bytes>, RequestError>>,
 }
 
 impl Line {
     fn new(s: &Scenario, at: NodeId, shard: u16) -> Self {
-        let connection = s.connect(at, ShardId(shard));
-        Self { connection, submitted: 0, told: BTreeMap::new() }
+        let caller = s.caller(at, ShardId(shard));
+        Self { caller, submitted: 0, told: BTreeMap::new() }
     }
 
     fn submit(&mut self, group: GroupId, request: Request) -> u64 {
         self.submitted += 1;
-        self.connection.submit(group, request, self.submitted);
+        self.caller.submit(group, request, self.submitted);
         self.submitted
     }
 
     fn take(&mut self) {
         let mut completions = Vec::new();
-        self.connection.take_completions(&mut completions);
+        self.caller.take_completions(&mut completions);
         for Completion { tag, outcome } in completions {
             let outcome = outcome.map(|outcome| value_in(&outcome));
             assert!(self.told.insert(tag, outcome).is_none(), "{tag} has ended twice");

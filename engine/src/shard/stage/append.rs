@@ -232,10 +232,48 @@ impl<D: Disk> AppendStage<D> {
         status.latency.clone_from(&self.latency);
     }
 
+    /// Whether the batches in flight agree with the WAL.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let ends = self.in_flight.front().zip(self.in_flight.back());
+        let Some((first, last)) = ends else { return Ok(()) };
+        check_in_flight(self.wal.durable(), first.sequence, last.sequence, self.wal.submitted())
+    }
+
+    /// Whether the batches in flight are in order, and the bytes that wait are counted.
+    pub(crate) fn check_deeply(&self) -> Result<(), String> {
+        if !self.in_flight.iter().is_sorted_by(|one, next| one.sequence < next.sequence) {
+            return Err("append: batches in flight out of order".into());
+        }
+        check_pending(&self.pending, self.pending_bytes)
+    }
+
     /// The last batch that is durable.
     pub(crate) fn durable(&self) -> Sequence {
         self.wal.durable()
     }
+}
+
+/// What is in flight is not durable, and was submitted.
+fn check_in_flight(
+    durable: Sequence,
+    first: Sequence,
+    last: Sequence,
+    submitted: Sequence,
+) -> Result<(), String> {
+    if durable < first && last <= submitted {
+        return Ok(());
+    }
+    Err(format!(
+        "append: batches {first} to {last} are in flight; the WAL has {durable} durable and {submitted} submitted"
+    ))
+}
+
+fn check_pending(pending: &Writes, counted: usize) -> Result<(), String> {
+    let bytes: usize = pending.iter().map(|(_, append)| cost(append)).sum();
+    if bytes == counted {
+        return Ok(());
+    }
+    Err(format!("append: {bytes} bytes wait, counted as {counted}"))
 }
 
 /// Our own commands are bounded at intake: only a leader with larger segments can send this.
@@ -281,6 +319,27 @@ fn merge(mut taken: Writes, left: Writes) -> Writes {
 mod tests {
     use super::*;
     use purlin_rsm::BootId;
+
+    #[test]
+    fn batches_in_flight_that_the_wal_contradicts_are_named() {
+        let check = |durable, first, last, submitted| {
+            check_in_flight(Sequence(durable), Sequence(first), Sequence(last), Sequence(submitted))
+        };
+        assert_eq!(check(4, 5, 7, 7), Ok(()));
+        assert!(
+            check(5, 5, 7, 7).unwrap_err().contains("5 to 7 are in flight"),
+            "5 was not reported"
+        );
+        assert!(check(4, 5, 7, 6).is_err(), "7 was never submitted");
+    }
+
+    #[test]
+    fn bytes_that_wait_and_are_counted_wrongly_are_named() {
+        let append = Append { write: WriteId(1), entries: Vec::new(), hard_state: None };
+        let pending = Writes::from([(GroupId(1), append)]);
+        assert_eq!(check_pending(&pending, 0), Ok(()));
+        assert!(check_pending(&pending, 1).unwrap_err().contains("0 bytes wait, counted as 1"));
+    }
 
     #[test]
     fn of_each_peer_only_the_latest_memory_waits() {

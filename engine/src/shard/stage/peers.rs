@@ -1,6 +1,7 @@
 //! Stage 1, what comes from peers: connections that come and go, messages, heartbeats, refusals.
 
 use crate::{
+    edge::other_shard::OtherShard,
     error::{Error, ErrorKind},
     mesh::MeshItem,
     node::identity::NodeIdentity,
@@ -35,8 +36,8 @@ impl<R: Runtime> Shard<R> {
                         self.send_heartbeat(now, pair);
                     }
                 }
-                Event::Forward(pair, forward) => self.on_forward(now, pair, forward),
-                Event::ForwardReply(pair, reply) => self.on_forward_reply(pair, reply),
+                Event::Forward(pair, batch) => self.on_batch(now, OtherShard::OfPeer(pair), batch),
+                Event::ForwardReply(pair, reply) => self.on_reply(OtherShard::OfPeer(pair), reply),
                 Event::Refused { peer, by_them, refusal } => {
                     self.on_refused(peer, by_them, refusal)
                 }

@@ -2,70 +2,61 @@
 
 use crate::{
     edge::{
-        requests::{Answer, AnswerTo},
-        ticket::BatchOrigin,
+        late::LateReply,
+        other_shard::{Origin, OtherShard},
     },
     mesh::MeshItem,
     runtime::Runtime,
     shard::Shard,
 };
-use bytes::Bytes;
-use purlin_rsm::Outcome;
 use purlin_transport::{BatchOutcome, BatchReply, Outbound};
 
 impl<R: Runtime> Shard<R> {
-    /// Sends the outcomes of batches that are complete, and wakes the callers on this core, each once.
+    /// Replies to the batches whose outcomes are complete, and wakes the callers on this core, each once.
     pub(crate) fn reply(&mut self) {
-        for answer in self.requests.late.take() {
-            self.send_answer(answer);
+        for late in self.requests.late.take() {
+            self.send_reply_or_keep(late);
         }
-        for batch in self.requests.taken.take_complete() {
-            self.answer_batch(batch.origin, BatchOutcome::Done(batch.take_outcomes()));
+        for batch in self.requests.accepted.take_complete() {
+            let (to, reply) = batch.reply();
+            let since = self.requests.callers.now();
+            self.send_reply_or_keep(LateReply { since, to, reply });
         }
-        self.requests.foreign.answer();
-        self.requests.desk.notify_answered();
+        self.requests.inlet_caller.tell_outcomes();
+        self.requests.callers.wake_answered();
     }
 
-    /// Answers a batch from elsewhere.
-    pub(crate) fn answer_batch(&mut self, origin: BatchOrigin, outcome: BatchOutcome) {
-        let (since, bytes) = (self.requests.desk.now(), bytes(&outcome));
-        let to = match origin {
-            BatchOrigin::Shard(shard, id) => {
-                AnswerTo::Shard(shard, MeshItem::Reply(BatchReply { id, outcome }))
-            }
-            BatchOrigin::Peer(pair, id) => {
-                AnswerTo::Peer(pair, Outbound::ForwardReply(BatchReply { id, outcome }))
-            }
-        };
-        self.send_answer(Answer { since, bytes, to });
+    /// Replies to a batch of another shard at once.
+    pub(crate) fn reply_to(&mut self, origin: Origin, outcome: BatchOutcome) {
+        let since = self.requests.callers.now();
+        let reply = BatchReply { id: origin.id, outcome };
+        self.send_reply_or_keep(LateReply { since, to: origin.shard, reply });
     }
 
-    /// An answer that finds no room now goes out with a later turn. Without a connection it is lost:
-    /// its origin gives the batch up when it notices.
-    fn send_answer(&mut self, answer: Answer) {
-        let Answer { since, bytes, to } = answer;
-        let sent = match to {
-            AnswerTo::Shard(shard, item) => {
-                self.mesh.try_send(shard, item).map_err(|item| AnswerTo::Shard(shard, item))
-            }
-            AnswerTo::Peer(pair, _) if !self.exchanger.is_outbound_up(pair) => Ok(()),
-            AnswerTo::Peer(pair, item) => {
-                self.exchanger.send(pair, item).map_err(|item| AnswerTo::Peer(pair, item))
-            }
-        };
-        if let Err(to) = sent {
-            purlin_rsm::sometimes!("answer to a batch waits for room");
-            self.requests.late.push(Answer { since, bytes, to });
+    /// A reply that finds no room now goes out with a later turn.
+    fn send_reply_or_keep(&mut self, LateReply { since, to, reply }: LateReply) {
+        if let Err(reply) = self.send_reply(to, reply) {
+            self.requests.keep_late(LateReply { since, to, reply });
         }
     }
-}
 
-/// What an outcome takes beside its result, about.
-const OUTCOME_OVERHEAD: usize = 32;
-
-/// About how much memory what became of a batch takes.
-fn bytes(outcome: &BatchOutcome) -> usize {
-    let BatchOutcome::Done(outcomes) = outcome else { return OUTCOME_OVERHEAD };
-    let bytes = |outcome: &Outcome| OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, Bytes::len);
-    outcomes.iter().map(bytes).sum()
+    /// Sends a reply, or hands it back if there is no room for it. Without a connection the reply is lost:
+    /// the other node gives the batch up when it notices.
+    fn send_reply(&self, to: OtherShard, reply: BatchReply) -> Result<(), BatchReply> {
+        match to {
+            OtherShard::OfThisNode(shard) => {
+                match self.mesh.try_send(shard, MeshItem::Reply(reply)) {
+                    Err(MeshItem::Reply(reply)) => Err(reply),
+                    _ => Ok(()),
+                }
+            }
+            OtherShard::OfPeer(peer) if !self.exchanger.is_outbound_up(peer) => Ok(()),
+            OtherShard::OfPeer(peer) => {
+                match self.exchanger.send(peer, Outbound::ForwardReply(reply)) {
+                    Err(Outbound::ForwardReply(reply)) => Err(reply),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
 }

@@ -77,7 +77,7 @@ impl<R: Runtime> Shard<R> {
         self.outside.board.note(id, standing.term, standing.leader);
         self.pairs.standing_changed(now, id, standing, &mut self.groups);
         // Requests that waited for a leader may go on.
-        self.retry_parked();
+        self.requests.retry_parked();
     }
 }
 

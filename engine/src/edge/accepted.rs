@@ -1,0 +1,238 @@
+//! Batches of other shards that this shard has accepted: it owes each a reply.
+
+use crate::{
+    control::status::Level,
+    edge::other_shard::{Origin, OtherShard},
+};
+use bytes::Bytes;
+use purlin_rsm::{Outcome, RequestError, RequestKind};
+use purlin_transport::{BatchOutcome, BatchReply};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+/// Accepted batches that are not replied to.
+pub(crate) struct Accepted {
+    batches: Vec<Rc<AcceptedBatch>>,
+    requests: usize,
+    requests_max: usize,
+}
+
+impl Accepted {
+    pub(crate) fn new(requests_max: usize) -> Self {
+        Self { batches: Vec::new(), requests: 0, requests_max }
+    }
+
+    /// Accepts a batch of `count` requests, if there is room for it. A batch that is larger than the
+    /// bound has room when no other is there.
+    pub(crate) fn accept(
+        &mut self,
+        origin: Origin,
+        kind: RequestKind,
+        count: usize,
+    ) -> Option<Rc<AcceptedBatch>> {
+        if self.requests > 0 && self.requests + count > self.requests_max {
+            return None;
+        }
+        let batch = AcceptedBatch::new(origin, kind, count);
+        self.requests += count;
+        self.batches.push(batch.clone());
+        Some(batch)
+    }
+
+    /// Moves out the batches whose outcomes are all there.
+    pub(crate) fn take_complete(&mut self) -> Vec<Rc<AcceptedBatch>> {
+        let complete =
+            self.batches.extract_if(.., |batch| batch.missing.get() == 0).collect::<Vec<_>>();
+        self.requests -= complete.iter().map(|batch| batch.count).sum::<usize>();
+        complete
+    }
+
+    /// Requests of accepted batches, and their bound.
+    pub(crate) fn level(&self) -> Level {
+        Level { now: self.requests, max: self.requests_max }
+    }
+
+    /// Requests of accepted batches whose outcome is open.
+    pub(crate) fn missing(&self) -> usize {
+        self.batches.iter().map(|batch| batch.missing.get()).sum()
+    }
+
+    /// Whether the count of requests is the sum over the batches, and within its bound.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let requests: usize = self.batches.iter().map(|batch| batch.count).sum();
+        let is_within = requests <= self.requests_max || self.batches.len() == 1;
+        if self.requests != requests || !is_within {
+            return Err(format!(
+                "accepted batches: {requests} requests in {} batches, counted as {}; bound {}",
+                self.batches.len(),
+                self.requests,
+                self.requests_max
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What the outcomes behind the first may have together, in bytes.
+const REST_BYTES_MAX: usize = 2 << 20;
+/// What the first outcome may have when it goes to another node. With the rest behind it, it fits a
+/// frame.
+const FIRST_BYTES_MAX: usize = 12 << 20;
+
+/// A batch of another shard that a group of this shard has.
+///
+/// The reply takes only so many bytes: it ends before the first outcome that is too much. The first
+/// outcome is never left out, so a shard that asks again for the rest makes progress. If a frame cannot
+/// carry the first outcome, it can never be told, and is unknown. Of proposals the rest would be unknown
+/// too, since nobody may ask for them again: they have all the room that the first leaves in a frame.
+pub(crate) struct AcceptedBatch {
+    origin: Origin,
+    kind: RequestKind,
+    count: usize,
+    /// Bytes of the outcomes behind the first.
+    bytes: Cell<usize>,
+    /// How many outcomes the reply has at most.
+    answered: Cell<usize>,
+    /// One for each request.
+    outcomes: RefCell<Vec<Option<Outcome>>>,
+    missing: Cell<usize>,
+}
+
+impl AcceptedBatch {
+    pub(crate) fn new(origin: Origin, kind: RequestKind, count: usize) -> Rc<Self> {
+        Rc::new(Self {
+            origin,
+            kind,
+            count,
+            bytes: Cell::new(0),
+            answered: Cell::new(count),
+            outcomes: RefCell::new(vec![None; count]),
+            missing: Cell::new(count),
+        })
+    }
+
+    /// The reply of a complete batch, and which shard it is for. Of long outcomes it has only the first.
+    pub(crate) fn reply(&self) -> (OtherShard, BatchReply) {
+        assert_eq!(self.missing.get(), 0, "a reply to a batch with open requests");
+        let outcomes = self.outcomes.take().into_iter().flatten().take(self.answered.get());
+        let outcome = BatchOutcome::Done(outcomes.collect());
+        (self.origin.shard, BatchReply { id: self.origin.id, outcome })
+    }
+
+    /// Whether the outcome of the request at `position` has no room in the reply: the other shard asks
+    /// again if it is a query.
+    pub(crate) fn is_left_out(&self, position: usize) -> bool {
+        position >= self.answered.get()
+    }
+
+    /// The request at `position` has ended.
+    pub(crate) fn end(&self, position: usize, mut outcome: Outcome) {
+        let bytes = outcome.as_ref().map_or(0, Bytes::len);
+        if position == 0 {
+            if bytes > FIRST_BYTES_MAX && matches!(self.origin.shard, OtherShard::OfPeer(_)) {
+                outcome = Err(RequestError::UNKNOWN);
+            }
+        } else if self.bytes.get() + bytes > self.rest_bytes_max() {
+            self.answered.set(self.answered.get().min(position));
+            outcome = Err(RequestError::Busy);
+        } else {
+            self.bytes.set(self.bytes.get() + bytes);
+        }
+        let before = self.outcomes.borrow_mut()[position].replace(outcome);
+        assert!(before.is_none(), "request {position} of a batch ended twice");
+        self.missing.set(self.missing.get() - 1);
+    }
+
+    fn rest_bytes_max(&self) -> usize {
+        let first = match self.outcomes.borrow().first() {
+            Some(Some(Ok(first))) if self.kind == RequestKind::Propose => first.len(),
+            Some(Some(Err(_))) if self.kind == RequestKind::Propose => 0,
+            // It may still come, or the rest can be asked for again.
+            _ => FIRST_BYTES_MAX,
+        };
+        REST_BYTES_MAX + FIRST_BYTES_MAX.saturating_sub(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{NodeId, ShardId};
+    use purlin_transport::PeerShard;
+
+    const SHARD: Origin = Origin { shard: OtherShard::OfThisNode(ShardId(1)), id: 7 };
+    const PEER: Origin = Origin {
+        shard: OtherShard::OfPeer(PeerShard { node: NodeId(2), shard: ShardId(1) }),
+        id: 7,
+    };
+
+    fn zeros(bytes: usize) -> Outcome {
+        Ok(Bytes::from(vec![0; bytes]))
+    }
+
+    fn told(origin: Origin, kind: RequestKind, outcomes: &[Outcome]) -> Vec<Outcome> {
+        let batch = AcceptedBatch::new(origin, kind, outcomes.len());
+        for (position, outcome) in outcomes.iter().enumerate() {
+            batch.end(position, outcome.clone());
+        }
+        let (shard, reply) = batch.reply();
+        assert_eq!(Origin { shard, id: reply.id }, origin);
+        let BatchOutcome::Done(outcomes) = reply.outcome else { panic!("{reply:?}") };
+        outcomes
+    }
+
+    #[test]
+    fn a_long_reply_ends_early_and_never_before_the_first() {
+        let outcomes = [zeros(REST_BYTES_MAX), zeros(1), zeros(REST_BYTES_MAX), zeros(0)];
+        assert_eq!(told(SHARD, RequestKind::Query, &outcomes), outcomes[..2]);
+        assert_eq!(told(SHARD, RequestKind::Query, &[]), []);
+    }
+
+    /// They were applied, and would be unknown for want of room.
+    #[test]
+    fn outcomes_of_proposals_have_the_room_that_the_first_leaves() {
+        let outcomes =
+            [zeros(FIRST_BYTES_MAX / 2), zeros(REST_BYTES_MAX), zeros(FIRST_BYTES_MAX / 2)];
+        assert_eq!(told(PEER, RequestKind::Propose, &outcomes), outcomes);
+        assert_eq!(told(PEER, RequestKind::Query, &outcomes), outcomes[..2]);
+        let long = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX), zeros(1)];
+        assert_eq!(told(PEER, RequestKind::Propose, &long), long[..2]);
+    }
+
+    #[test]
+    fn a_first_outcome_that_no_frame_carries_is_unknown_to_a_peer() {
+        let fits = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX)];
+        assert_eq!(told(PEER, RequestKind::Query, &fits), fits);
+        let long = [zeros(FIRST_BYTES_MAX + 1), zeros(1)];
+        let unknown = [Err(RequestError::UNKNOWN), zeros(1)];
+        assert_eq!(told(PEER, RequestKind::Query, &long), unknown);
+        assert_eq!(told(SHARD, RequestKind::Query, &long), long);
+    }
+
+    /// B36: the requests of batches that are replied to make room.
+    #[test]
+    fn a_batch_that_is_complete_makes_room() {
+        let mut accepted = Accepted::new(2);
+        for _ in 0..3 {
+            let batch = accepted.accept(SHARD, RequestKind::Query, 2).expect("there is room");
+            assert!(accepted.accept(SHARD, RequestKind::Query, 1).is_none());
+            (0..2).for_each(|position| batch.end(position, Ok(Bytes::new())));
+            assert_eq!(accepted.check(), Ok(()));
+            assert_eq!(accepted.take_complete().len(), 1);
+        }
+        assert_eq!((accepted.check(), accepted.level().now), (Ok(()), 0));
+    }
+
+    #[test]
+    fn a_wrong_count_of_requests_is_named() {
+        let mut accepted = Accepted::new(9);
+        accepted.accept(SHARD, RequestKind::Query, 2);
+        accepted.requests = 1;
+        assert!(accepted.check().unwrap_err().contains("2 requests in 1 batches, counted as 1"));
+        accepted.requests_max = 1;
+        accepted.requests = 2;
+        assert_eq!(accepted.check(), Ok(()), "a batch beyond the bound has room alone");
+    }
+}

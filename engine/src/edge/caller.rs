@@ -1,0 +1,542 @@
+//! The callers of a shard on its own core: they hand in requests and get outcomes back, bounded in
+//! requests and bytes.
+//!
+//! The callers never call the shard. They note which lanes have something to send, and wake the loop.
+
+use crate::{
+    config::IntakeOptions,
+    control::status::{Level, RefusalCounts},
+    edge::{
+        lane::{Lane, Pending, Place, Removed},
+        request::{Completion, Request},
+    },
+    wake::Wake,
+};
+use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind, Tick};
+use purlin_transport::RequestBatch;
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Requests in one batch for another shard, and their bytes; a longer request travels alone.
+const AWAY_COUNT_MAX: usize = 1024;
+const AWAY_BYTES_MAX: usize = 1 << 20;
+
+/// What all callers of a shard share with its loop.
+pub(crate) struct Callers {
+    options: IntakeOptions,
+    /// The longest command or query that is taken, in bytes.
+    max_command: usize,
+    tick: Duration,
+    wake: Arc<Wake>,
+    /// Lanes with something to send, in the order they got it.
+    scheduled: RefCell<Vec<LaneRef>>,
+    /// Callers with outcomes to take.
+    answered: RefCell<Vec<Rc<Caller>>>,
+    /// Requests that have not ended, and their bytes: the sums over all lanes.
+    requests: Cell<usize>,
+    request_bytes: Cell<usize>,
+    refusals: Cell<RefusalCounts>,
+    now: Cell<Tick>,
+    is_stopped: Cell<bool>,
+}
+
+impl Callers {
+    pub(crate) fn new(
+        options: IntakeOptions,
+        max_command: usize,
+        tick: Duration,
+        wake: Arc<Wake>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            options,
+            max_command,
+            tick,
+            wake,
+            scheduled: RefCell::default(),
+            answered: RefCell::default(),
+            requests: Cell::new(0),
+            request_bytes: Cell::new(0),
+            refusals: Cell::default(),
+            now: Cell::default(),
+            is_stopped: Cell::new(false),
+        })
+    }
+
+    /// A new caller.
+    pub(crate) fn caller(self: &Rc<Self>) -> Rc<Caller> {
+        Rc::new_cyclic(|me| Caller {
+            me: me.clone(),
+            callers: self.clone(),
+            lanes: RefCell::default(),
+            completions: RefCell::default(),
+            is_answered: Cell::new(false),
+            has_deadline: Cell::new(false),
+            wake: Wake::default(),
+        })
+    }
+
+    /// The time of this turn; deadlines count from it.
+    pub(crate) fn set_now(&self, now: Tick) {
+        self.now.set(now);
+    }
+
+    /// The time of this turn.
+    pub(crate) fn now(&self) -> Tick {
+        self.now.get()
+    }
+
+    /// The longest command or query that is taken, in bytes.
+    pub(crate) fn max_command(&self) -> usize {
+        self.max_command
+    }
+
+    /// Requests that have not ended, and their bytes.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.requests.get(), self.request_bytes.get())
+    }
+
+    /// How full the shard is, in requests and in bytes.
+    pub(crate) fn levels(&self) -> (Level, Level) {
+        let options = &self.options;
+        let requests = Level { now: self.requests.get(), max: options.requests_max };
+        (requests, Level { now: self.request_bytes.get(), max: options.request_bytes_max })
+    }
+
+    /// Requests that ended without a result, by cause.
+    pub(crate) fn refusals(&self) -> RefusalCounts {
+        self.refusals.get()
+    }
+
+    /// Moves out the lanes that have something to send.
+    pub(crate) fn take_scheduled(&self) -> Vec<LaneRef> {
+        let scheduled = self.scheduled.take();
+        scheduled.iter().for_each(|lane| _ = lane.with(|lane| lane.is_scheduled = false));
+        scheduled
+    }
+
+    /// The callers of the lanes that have something to send.
+    pub(crate) fn scheduled(&self) -> Vec<Rc<Caller>> {
+        self.scheduled.borrow().iter().map(|lane| lane.caller.clone()).collect()
+    }
+
+    /// Wakes the callers that have outcomes to take, each once.
+    pub(crate) fn wake_answered(&self) {
+        for caller in self.answered.take() {
+            caller.is_answered.set(false);
+            caller.wake.notify();
+        }
+    }
+
+    /// From now on each request is refused: the shard stops.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.set(true);
+    }
+
+    /// The shard's loop wakes the caller, as with every other outcome, as long as there is a loop.
+    fn answer_soon(&self) {
+        if self.is_stopped.get() {
+            self.wake_answered();
+        } else {
+            self.wake.notify();
+        }
+    }
+
+    fn refusal(&self, bytes: usize) -> Option<RequestError> {
+        let options = &self.options;
+        if self.is_stopped.get() {
+            Some(RequestError::Stopping)
+        } else if bytes > self.max_command {
+            Some(RequestError::TooLarge { bytes, limit: self.max_command })
+        } else if self.requests.get() >= options.requests_max
+            || self.request_bytes.get() + bytes > options.request_bytes_max
+        {
+            Some(RequestError::Busy)
+        } else {
+            None
+        }
+    }
+
+    fn started(&self, bytes: usize) {
+        self.requests.set(self.requests.get() + 1);
+        self.request_bytes.set(self.request_bytes.get() + bytes);
+    }
+
+    fn ended(&self, bytes: usize) {
+        self.requests.set(self.requests.get() - 1);
+        self.request_bytes.set(self.request_bytes.get() - bytes);
+    }
+
+    /// Whether requests and bytes are within their bounds, and equal to `sum`, that over all lanes.
+    pub(crate) fn check(&self, sum: Option<(usize, usize)>) -> Result<(), String> {
+        let (size, options) = (self.size(), &self.options);
+        let bounds = (options.requests_max, options.request_bytes_max);
+        if sum.is_some_and(|sum| sum != size) {
+            return Err(format!(
+                "callers: counted {size:?} requests and bytes, the lanes have {sum:?}"
+            ));
+        }
+        if size.0 > bounds.0 || size.1 > bounds.1 {
+            return Err(format!("callers: {size:?} requests and bytes, bounds {bounds:?}"));
+        }
+        Ok(())
+    }
+}
+
+/// A caller on the core of a shard, with an order of its own.
+///
+/// Requests to one group take effect in the order they were submitted; a query sees the proposals
+/// before it (safety E1, E2). Requests to different groups are in no order. Dropping a caller takes
+/// nothing back.
+pub struct Caller {
+    me: Weak<Self>,
+    callers: Rc<Callers>,
+    lanes: RefCell<BTreeMap<GroupId, Lane>>,
+    completions: RefCell<Vec<Completion>>,
+    /// It stands in the list of those to be woken.
+    is_answered: Cell<bool>,
+    /// It stands in the queue of deadlines.
+    has_deadline: Cell<bool>,
+    wake: Wake,
+}
+
+impl Caller {
+    /// Hands in a request under the caller's tag for it. It never waits, and ends exactly once, in
+    /// [`Caller::take_completions`].
+    pub fn submit(&self, group: GroupId, request: Request, tag: u64) {
+        let bytes = request.data().len();
+        if let Some(refusal) = self.callers.refusal(bytes) {
+            self.complete(tag, Err(refusal));
+            return self.callers.answer_soon();
+        }
+        self.callers.started(bytes);
+        let mut lanes = self.lanes.borrow_mut();
+        let lane = lanes.entry(group).or_default();
+        lane.push(Pending { tag, request, since: self.callers.now.get() });
+        self.schedule(group, lane);
+    }
+
+    /// Moves out the outcomes that are there, in the order they came about.
+    pub fn take_completions(&self, into: &mut Vec<Completion>) {
+        into.append(&mut self.completions.borrow_mut());
+    }
+
+    /// Waits until there is an outcome to take. One task at a time.
+    pub async fn completed(&self) {
+        while self.completions.borrow().is_empty() {
+            self.wake.wait().await;
+        }
+    }
+
+    /// Its lane to a group.
+    pub(crate) fn lane(&self, group: GroupId) -> LaneRef {
+        LaneRef { caller: self.me.upgrade().expect("the caller is borrowed"), group }
+    }
+
+    /// When its oldest request came, if it is not in the queue of deadlines yet: it is from now on.
+    pub(crate) fn watch(&self) -> Option<Tick> {
+        let oldest = if self.has_deadline.get() { None } else { self.oldest() };
+        self.has_deadline.set(self.has_deadline.get() || oldest.is_some());
+        oldest
+    }
+
+    /// Ends requests that came before `limit`: one that was sent is in doubt, any other was not applied.
+    /// It has left the queue of deadlines.
+    pub(crate) fn expire(&self, limit: Tick) {
+        self.has_deadline.set(false);
+        let groups: Vec<GroupId> = self.lanes.borrow().keys().copied().collect();
+        for lane in groups.into_iter().map(|group| self.lane(group)) {
+            let Removed { queued, sent } = lane.with(|lane| lane.expire(limit)).unwrap_or_default();
+            for pending in sent {
+                purlin_rsm::sometimes!("request in doubt ended by its deadline");
+                self.finish(&pending, Err(RequestError::UNKNOWN));
+            }
+            for pending in queued {
+                purlin_rsm::sometimes!("request without a leader ended by its deadline");
+                let waited = self.callers.now.get().0.saturating_sub(pending.since.0);
+                let waited_ms = waited * self.callers.tick.as_millis() as u64;
+                self.finish(&pending, Err(RequestError::NoLeader { waited_ms }));
+            }
+            lane.go_on();
+        }
+    }
+
+    /// Ends everything, since the shard stops.
+    pub(crate) fn stop(&self) {
+        for lane in self.lanes.borrow_mut().values_mut() {
+            let Removed { queued, sent } = lane.drain();
+            sent.iter().for_each(|pending| self.finish(pending, Err(RequestError::UNKNOWN)));
+            queued.iter().for_each(|pending| self.finish(pending, Err(RequestError::Stopping)));
+        }
+    }
+
+    /// Whether it has a deadline, or no request that the loop has seen.
+    pub(crate) fn check_deadline(&self) -> Result<(), String> {
+        let is_seen = |lane: &Lane| lane.oldest().is_some() && !lane.is_scheduled;
+        if !self.has_deadline.get() && self.lanes.borrow().values().any(is_seen) {
+            return Err("a caller has requests and no deadline".into());
+        }
+        Ok(())
+    }
+
+    /// Its lanes, to be checked.
+    pub(crate) fn lanes(&self) -> Vec<LaneRef> {
+        self.lanes.borrow().keys().map(|group| self.lane(*group)).collect()
+    }
+
+    fn oldest(&self) -> Option<Tick> {
+        self.lanes.borrow().values().filter_map(Lane::oldest).min()
+    }
+
+    fn schedule(&self, group: GroupId, lane: &mut Lane) {
+        if !std::mem::replace(&mut lane.is_scheduled, true) {
+            self.callers.scheduled.borrow_mut().push(self.lane(group));
+            self.callers.wake.notify();
+        }
+    }
+
+    /// A request that was counted has ended.
+    fn finish(&self, pending: &Pending, outcome: Outcome) {
+        self.callers.ended(pending.request.data().len());
+        self.complete(pending.tag, outcome);
+    }
+
+    fn complete(&self, tag: u64, outcome: Outcome) {
+        if let Err(error) = &outcome {
+            let mut refusals = self.callers.refusals.get();
+            refusals.count(error);
+            self.callers.refusals.set(refusals);
+        }
+        self.completions.borrow_mut().push(Completion { tag, outcome });
+        if !self.is_answered.replace(true) {
+            let me = self.me.upgrade().expect("the caller is borrowed");
+            self.callers.answered.borrow_mut().push(me);
+        }
+    }
+}
+
+impl Drop for Caller {
+    /// A caller that is gone takes no outcomes; what it had sent goes on without it.
+    fn drop(&mut self) {
+        for lane in self.lanes.get_mut().values_mut() {
+            let Removed { queued, sent } = lane.drain();
+            let left = sent.iter().chain(&queued);
+            left.for_each(|pending| self.callers.ended(pending.request.data().len()));
+        }
+    }
+}
+
+/// A lane, by its caller and its group. It keeps the caller.
+#[derive(Clone)]
+pub(crate) struct LaneRef {
+    pub(crate) caller: Rc<Caller>,
+    pub(crate) group: GroupId,
+}
+
+impl LaneRef {
+    /// Whether both are the same lane.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.caller, &other.caller) && self.group == other.group
+    }
+
+    /// Sends what may go into the group's log on this shard now: a batch, and the tags of its requests.
+    pub(crate) fn send_here(&self, id: u64) -> Option<(RequestBatch, Vec<u64>)> {
+        self.send(id, Place::Here, usize::MAX, usize::MAX)
+    }
+
+    /// Sends what may go to another shard now.
+    pub(crate) fn send_away(&self, id: u64) -> Option<RequestBatch> {
+        let sent = self.send(id, Place::Away(id), AWAY_COUNT_MAX, AWAY_BYTES_MAX);
+        sent.map(|(batch, _)| batch)
+    }
+
+    fn send(
+        &self,
+        id: u64,
+        place: Place,
+        count_max: usize,
+        bytes_max: usize,
+    ) -> Option<(RequestBatch, Vec<u64>)> {
+        let sent = self.with(|lane| {
+            let (kind, sent) = lane.send(place, count_max, bytes_max)?;
+            let sent = sent.map(|pending| (pending.request.data().clone(), pending.tag));
+            let (requests, tags) = sent.unzip();
+            Some((RequestBatch { id, group: self.group, kind, requests }, tags))
+        });
+        sent.flatten()
+    }
+
+    /// The batch `id` was not accepted: its requests stand before all others again.
+    pub(crate) fn bounce(&self, id: u64) {
+        self.with(|lane| lane.bounce(id));
+    }
+
+    /// Ends what is not sent: no group takes it.
+    pub(crate) fn refuse(&self, error: &RequestError) {
+        for pending in self.with(Lane::drain_queued).unwrap_or_default() {
+            self.caller.finish(&pending, Err(error.clone()));
+        }
+        self.go_on();
+    }
+
+    /// The request `tag` has ended.
+    pub(crate) fn end(&self, tag: u64, outcome: Outcome) {
+        // It may have ended before, by its deadline.
+        let Some(Some(pending)) = self.with(|lane| lane.end(tag)) else { return };
+        self.caller.finish(&pending, outcome);
+        self.go_on();
+    }
+
+    /// The requests of the batch `id` have ended, with outcomes for the first of them, in order.
+    /// Queries that a short reply leaves out are asked again; of proposals nothing is known then.
+    pub(crate) fn end_batch(&self, id: u64, outcomes: Vec<Outcome>) {
+        let (expired, pendings) = self.with(|lane| lane.end_batch(id)).unwrap_or_default();
+        let is_answered = !outcomes.is_empty();
+        let mut outcomes = outcomes.into_iter().skip(expired);
+        let mut left_out = Vec::new();
+        for pending in pendings {
+            match outcomes.next() {
+                Some(outcome) => self.caller.finish(&pending, outcome),
+                None if is_answered && pending.request.kind() == RequestKind::Query => {
+                    left_out.push(pending)
+                }
+                None => self.caller.finish(&pending, Err(RequestError::UNKNOWN)),
+            }
+        }
+        self.with(|lane| lane.put_back(left_out));
+        self.go_on();
+    }
+
+    /// Lets the lane send what waits in it, or forgets it when it is empty.
+    pub(crate) fn go_on(&self) {
+        let mut lanes = self.caller.lanes.borrow_mut();
+        let Some(lane) = lanes.get_mut(&self.group) else { return };
+        if lane.has_queued() {
+            self.caller.schedule(self.group, lane);
+        } else if lane.is_empty() && !lane.is_scheduled {
+            lanes.remove(&self.group);
+        }
+    }
+
+    /// Works on the lane, if there is still something in it.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Lane) -> T) -> Option<T> {
+        self.caller.lanes.borrow_mut().get_mut(&self.group).map(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn callers(options: IntakeOptions) -> Rc<Callers> {
+        Callers::new(options, 1 << 20, Duration::from_millis(10), Arc::default())
+    }
+
+    #[test]
+    fn outcomes_find_their_requests_though_older_ones_have_expired() {
+        let callers = callers(IntakeOptions::default());
+        let (caller, group) = (callers.caller(), GroupId(1));
+        for tag in 0..3 {
+            callers.set_now(Tick(tag));
+            caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        }
+        caller.lane(group).send_away(7).expect("a batch");
+        caller.expire(Tick(1));
+        let outcomes = ["0", "1", "2"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
+        caller.lane(group).end_batch(7, outcomes.to_vec());
+        let mut completions = Vec::new();
+        caller.take_completions(&mut completions);
+        let expected = [
+            Completion { tag: 0, outcome: Err(RequestError::UNKNOWN) },
+            Completion { tag: 1, outcome: outcomes[1].clone() },
+            Completion { tag: 2, outcome: outcomes[2].clone() },
+        ];
+        assert_eq!(completions, expected);
+    }
+
+    #[test]
+    fn queries_that_had_no_room_in_a_reply_are_asked_again_before_anything_younger() {
+        let callers = callers(IntakeOptions::default());
+        let (caller, group) = (callers.caller(), GroupId(1));
+        let ask = |tag| caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        (0..3).for_each(ask);
+        caller.lane(group).send_away(7).expect("a batch");
+        ask(3);
+        caller.lane(group).end_batch(7, vec![Ok(Bytes::from_static(b"0"))]);
+        let (_, tags) = caller.lane(group).send(8, Place::Away(8), 9, 100).expect("a batch");
+        assert_eq!(tags, [1, 2, 3]);
+        // No answer at all says nothing, of a query either.
+        caller.lane(group).end_batch(8, Vec::new());
+        let mut completions = Vec::new();
+        caller.take_completions(&mut completions);
+        let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
+        let unknown = Err(RequestError::UNKNOWN);
+        let expected = [Ok(Bytes::from_static(b"0")), unknown.clone(), unknown.clone(), unknown];
+        assert_eq!(outcomes, expected);
+        assert_eq!(callers.size().0, 0);
+    }
+
+    /// B36: what a caller that is gone had asked, and sent or not, makes room.
+    #[test]
+    fn a_caller_that_is_gone_makes_room() {
+        let options = IntakeOptions { requests_max: 2, ..IntakeOptions::default() };
+        let callers = callers(options);
+        for _ in 0..3 {
+            let (caller, group) = (callers.caller(), GroupId(1));
+            let ask = |tag| caller.submit(group, Request::Query(Bytes::new()), tag);
+            (0..2).for_each(ask);
+            let sent = caller.lane(group).send(7, Place::Away(7), 1, 100);
+            assert_eq!((sent.expect("a batch").1.len(), callers.size()), (1, (2, 0)));
+            drop(caller);
+            drop(callers.take_scheduled());
+            assert_eq!(callers.size(), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_caller_that_waits_is_told_that_the_shard_has_stopped() {
+        use futures_lite::future::{block_on, poll_once};
+        let callers = callers(IntakeOptions::default());
+        let caller = callers.caller();
+        let mut completed = Box::pin(caller.completed());
+        assert!(block_on(poll_once(&mut completed)).is_none());
+        callers.stop();
+        caller.submit(GroupId(1), Request::Query(Bytes::new()), 5);
+        assert!(block_on(poll_once(&mut completed)).is_some(), "no loop runs that would tell it");
+        let mut completions = Vec::new();
+        caller.take_completions(&mut completions);
+        assert_eq!(completions, [Completion { tag: 5, outcome: Err(RequestError::Stopping) }]);
+    }
+
+    #[test]
+    fn a_caller_enters_the_queue_of_deadlines_once_with_its_oldest_request() {
+        let callers = callers(IntakeOptions::default());
+        let caller = callers.caller();
+        assert_eq!(caller.watch(), None, "it asks for nothing");
+        for tag in 3..6 {
+            callers.set_now(Tick(tag));
+            caller.submit(GroupId(tag as u32), Request::Query(Bytes::new()), tag);
+        }
+        assert_eq!((caller.watch(), caller.watch()), (Some(Tick(3)), None));
+        caller.expire(Tick(4));
+        assert_eq!((caller.watch(), callers.size().0), (Some(Tick(4)), 2));
+    }
+
+    #[test]
+    fn wrong_counts_and_broken_bounds_are_named() {
+        let options = IntakeOptions { requests_max: 2, ..IntakeOptions::default() };
+        let callers = callers(options);
+        let caller = callers.caller();
+        caller.submit(GroupId(1), Request::Query(Bytes::from_static(b"abc")), 1);
+        assert_eq!(callers.check(Some((1, 3))), Ok(()));
+        assert!(callers.check(Some((2, 3))).unwrap_err().contains("the lanes have"));
+        callers.requests.set(3);
+        assert!(callers.check(None).unwrap_err().contains("bounds"));
+        callers.requests.set(1);
+    }
+}

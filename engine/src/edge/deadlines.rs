@@ -1,0 +1,123 @@
+//! The deadlines of all requests of a shard, in one queue.
+//!
+//! Each holder of requests stands in the queue at most once, with the time at which its oldest request
+//! came. When that request is due, the holder expires what is due and stands there again with the oldest
+//! that is left. So a beat costs what expires, and not what waits; and every request costs nothing here.
+
+use crate::{edge::caller::Caller, shard::groups::GroupSlot};
+use purlin_rsm::Tick;
+use std::{collections::BTreeMap, rc::Weak};
+
+/// Who holds requests that have a deadline.
+pub(crate) enum Holder {
+    Caller(Weak<Caller>),
+    Group(GroupSlot),
+    /// The table of the batches that are away.
+    Away,
+    /// The late replies.
+    Late,
+}
+
+/// See the module.
+pub(crate) struct Deadlines {
+    deadline_ticks: u64,
+    /// By the time at which the holder's oldest request came.
+    holders: BTreeMap<Tick, Vec<Holder>>,
+    len: usize,
+    /// At this length the callers that are gone are dropped from the queue.
+    sweep_at: usize,
+}
+
+/// Below this length the queue is not swept.
+const SWEEP_MIN: usize = 1024;
+
+impl Deadlines {
+    /// An empty queue: a request has `deadline_ticks`.
+    pub(crate) fn new(deadline_ticks: u64) -> Self {
+        Self { deadline_ticks, holders: BTreeMap::new(), len: 0, sweep_at: SWEEP_MIN }
+    }
+
+    /// Requests that came before this have run out of time.
+    pub(crate) fn limit(&self, now: Tick) -> Tick {
+        Tick(now.0.saturating_sub(self.deadline_ticks))
+    }
+
+    /// Notes a holder that is not in the queue, and when its oldest request came.
+    pub(crate) fn push(&mut self, oldest: Tick, holder: Holder) {
+        if self.len >= self.sweep_at {
+            self.sweep();
+        }
+        self.len += 1;
+        self.holders.entry(oldest).or_default().push(holder);
+    }
+
+    /// Moves out the holders with requests that came before `limit`.
+    pub(crate) fn take_due(&mut self, limit: Tick) -> Vec<Holder> {
+        let later = self.holders.split_off(&limit);
+        let due = std::mem::replace(&mut self.holders, later);
+        let due: Vec<Holder> = due.into_values().flatten().collect();
+        self.len -= due.len();
+        due
+    }
+
+    /// All holders.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Holder> {
+        self.holders.values().flatten()
+    }
+
+    /// Drops callers that are gone: one that lives for a single request would stand here until its
+    /// deadline.
+    fn sweep(&mut self) {
+        let is_alive = |holder: &Holder| match holder {
+            Holder::Caller(caller) => caller.strong_count() > 0,
+            Holder::Group(_) | Holder::Away | Holder::Late => true,
+        };
+        self.holders.retain(|_, holders| {
+            holders.retain(is_alive);
+            !holders.is_empty()
+        });
+        self.len = self.holders.values().map(Vec::len).sum();
+        self.sweep_at = SWEEP_MIN.max(2 * self.len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::caller::Callers;
+    use std::{rc::Rc, time::Duration};
+
+    fn names(due: &[Holder]) -> String {
+        due.iter().map(|it| if let Holder::Away = it { 'a' } else { 'l' }).collect()
+    }
+
+    #[test]
+    fn only_holders_that_are_due_come_up_and_in_order() {
+        let mut deadlines = Deadlines::new(10);
+        deadlines.push(Tick(7), Holder::Late);
+        deadlines.push(Tick(5), Holder::Away);
+        deadlines.push(Tick(6), Holder::Late);
+        deadlines.push(Tick(5), Holder::Late);
+        assert_eq!(deadlines.limit(Tick(4)), Tick(0));
+        let due = deadlines.limit(Tick(15));
+        assert_eq!(names(&deadlines.take_due(due)), "", "what came at 5 did not come before 5");
+        assert_eq!(names(&deadlines.take_due(Tick(7))), "all");
+        assert_eq!(names(&deadlines.take_due(Tick(u64::MAX))), "l");
+    }
+
+    #[test]
+    fn callers_that_are_gone_do_not_pile_up() {
+        let callers =
+            Callers::new(Default::default(), 1, Duration::from_millis(10), Default::default());
+        let mut deadlines = Deadlines::new(10);
+        let kept = callers.caller();
+        deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&kept)));
+        for _ in 0..100_000 {
+            deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&callers.caller())));
+            assert!(deadlines.len <= SWEEP_MIN);
+        }
+        let due = deadlines.take_due(Tick(2));
+        let alive = |it: &&Holder| matches!(it, Holder::Caller(it) if it.strong_count() > 0);
+        assert_eq!((due.iter().filter(alive).count(), deadlines.len), (1, 0));
+    }
+}
