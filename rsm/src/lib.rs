@@ -7,10 +7,10 @@
 
 mod entry;
 mod identity;
-
 mod machine;
 mod message;
 pub mod raft;
+pub mod random;
 pub mod reach;
 mod request;
 mod trouble;

@@ -62,7 +62,7 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let durability = if random.chance(50) { Durability::EachWrite } else { Durability::OnSync };
         let writes_in_flight_max = 1 + random.below(5) as usize;
         let config = WalConfig { durability, writes_in_flight_max, ..small() };

@@ -138,7 +138,7 @@ fn a_damaged_stretch_is_noticed_or_harmless() {
     h.stop();
     let (last_file, last_at) = closing(&h.disk);
     let files = h.disk.files();
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let (mut refused, mut harmless) = (0, 0);
     for _ in 0..3000 {
         let disk = h.disk.image();
@@ -210,7 +210,7 @@ fn whole_files_lost_shortened_or_swapped_are_noticed_or_harmless() {
 
 #[test]
 fn arbitrary_bytes_never_panic() {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for _ in 0..300 {
         let disk = MemoryDisk::default();
         for number in 0..1 + random.below(4) {
@@ -229,7 +229,7 @@ fn sealed_nonsense_never_panics() {
     let (mut h, _) = sample();
     h.stop();
     let files = h.disk.files();
-    let mut random = Random(13);
+    let mut random = Random::new(13);
     let mut opened = 0;
     for _ in 0..1500 {
         let disk = h.disk.image();

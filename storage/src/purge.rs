@@ -38,7 +38,9 @@ struct Release<'a, D: Disk> {
 
 impl<'a, D: Disk> Release<'a, D> {
     fn begin(wal: &'a Wal<D>) -> Option<Self> {
-        wal.state.borrow_mut().begin_release().then_some(Self { wal })
+        // Made only if it begins: its drop ends the release.
+        let begins = wal.state.borrow_mut().begin_release();
+        begins.then(|| Self { wal })
     }
 
     async fn run(&self) -> Result<usize, StorageError> {

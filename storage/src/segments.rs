@@ -20,7 +20,7 @@ use crate::{
     invariant::{Violation, holds},
     segment::{self, BatchName, FIRST_BATCH, Header, Segment},
 };
-use purlin_rsm::{Identity, Sequence, Start};
+use purlin_rsm::{Identity, Sequence, Start, random::SplitMix};
 use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 /// The files of the log, from the oldest that is needed to the active one.
@@ -48,8 +48,8 @@ pub(crate) struct HeaderTemplate {
     pub(crate) epochs: Epochs,
 }
 
-/// Random epochs from a seed (SplitMix64).
-pub(crate) struct Epochs(u64);
+/// Random epochs from a seed.
+pub(crate) struct Epochs(SplitMix);
 
 /// One write: a block, and its place.
 pub(crate) struct Write<F: File> {
@@ -61,14 +61,11 @@ pub(crate) struct Write<F: File> {
 
 impl Epochs {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix::new(seed))
     }
 
     fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 }
 

@@ -15,7 +15,7 @@ use self::node::{Loose, Node};
 use crate::{Batch, Disk, Durability, File, Recovered, StorageError, Wal, WalConfig, align::BLOCK};
 use purlin_rsm::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Sequence,
-    ShardId, Term,
+    ShardId, Term, random::SplitMix,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -27,16 +27,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// SplitMix64.
 #[derive(Clone)]
-pub(crate) struct Random(pub(crate) u64);
+pub(crate) struct Random(SplitMix);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix::new(seed))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
@@ -524,7 +524,7 @@ impl Harness {
 
     /// A closed WAL on a disk.
     pub(crate) fn on(disk: MemoryDisk, config: WalConfig, seed: u64) -> Self {
-        Self { disk, config, random: Random(seed), wal: None, tasks: Vec::new() }
+        Self { disk, config, random: Random::new(seed), wal: None, tasks: Vec::new() }
     }
 
     /// Polls a future, and what else runs, until it is done.
@@ -554,7 +554,7 @@ impl Harness {
     pub(crate) fn open(&mut self) -> Result<Recovered, StorageError> {
         assert!(self.wal.is_none());
         let (disk, config) = (self.disk.clone(), self.config.clone());
-        let mut random = Random(self.random.next());
+        let mut random = Random::new(self.random.next());
         let opened = self.block_on(async move {
             Wal::open(&disk, identity(), &config, &mut || random.next()).await
         });
@@ -570,7 +570,7 @@ impl Harness {
     /// Begins to open, and stops after so many operations. Whether it got through.
     pub(crate) fn open_for(&mut self, operations: u64) -> bool {
         let (disk, config) = (self.disk.clone(), self.config.clone());
-        let mut draws = Random(self.random.next());
+        let mut draws = Random::new(self.random.next());
         let mut draw = || draws.next();
         let mut opening = std::pin::pin!(Wal::open(&disk, identity(), &config, &mut draw));
         let mut context = Context::from_waker(Waker::noop());

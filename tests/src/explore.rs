@@ -13,7 +13,7 @@ pub use arguments::Arguments;
 
 use crate::{
     cluster::{self, ClusterOptions, Report, Subject},
-    sim,
+    sim, wal,
 };
 use clap::Parser as _;
 use std::{
@@ -62,9 +62,20 @@ impl<S: Subject, F: Fn(u64) -> S + Sync> Explorer<F> {
         options
     }
 
-    /// A panic of the simulator itself is a failure of its seed as well.
+    /// A cluster, and the life of one WAL beside it. A panic of the simulator itself is a failure of its
+    /// seed as well.
     fn run(&self, seed: u64, options: &ClusterOptions) -> Report {
-        let run = || cluster::run(seed, (self.draw)(seed), options.clone());
+        let run = || {
+            let mut report = cluster::run(seed, (self.draw)(seed), options.clone());
+            let life = wal::run(seed);
+            report
+                .violations
+                .extend(life.violations.iter().map(|what| format!("WAL alone: {what}")));
+            for (name, count) in life.reached {
+                *report.reached.entry(name).or_default() += count;
+            }
+            report
+        };
         catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Report {
             violations: vec!["the simulator itself panicked, see above".to_owned()],
             ..Report::default()

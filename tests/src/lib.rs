@@ -13,4 +13,5 @@ pub mod checker;
 pub mod mutants;
 pub mod reached;
 pub mod resp;
+pub mod wal;
 pub mod workload;

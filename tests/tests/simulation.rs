@@ -1,7 +1,10 @@
 //! The real engine in the simulated world: seeds that must stay good, and equal histories of equal
 //! seeds. What a cluster does when one thing goes wrong is told in `scenarios`.
 
-use purlin_tests::cluster::{self, ClusterOptions, KeyValue, Report};
+use purlin_tests::{
+    cluster::{self, ClusterOptions, KeyValue, Report},
+    wal::{self, WalFigures},
+};
 use std::{process::Command, time::Duration};
 
 /// A seed with a shorter time of faults than it draws: a debug build is slow.
@@ -45,4 +48,24 @@ fn a_seed_has_one_history_in_two_processes() {
         line.unwrap_or_else(|| panic!("no hash in {text}"))
     };
     assert_eq!(run(), run());
+}
+
+/// The WAL alone, with floors and releases that no engine asks for yet.
+#[test]
+fn lives_of_a_wal_keep_its_promises() {
+    let mut figures = WalFigures::default();
+    let mut failed = Vec::new();
+    for seed in 0..60 {
+        let report = wal::run(seed);
+        figures.add(&report.figures);
+        if !report.violations.is_empty() {
+            failed.push(format!("seed {seed}: {:?}", report.violations));
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    println!("{figures:?}");
+    assert!(figures.starts > 300 && figures.batches > 1_500, "{figures:?}");
+    assert!(figures.floors > 200 && figures.released > 100, "{figures:?}");
+    assert!(figures.reads > 200 && figures.refused > 5, "{figures:?}");
+    assert!(figures.failures > 10 && figures.damaged > 0, "{figures:?}");
 }

@@ -15,13 +15,13 @@
 //! group-step  the group's distance from the group before it, from 0 for the first
 //! ```
 //!
-//! The fingerprint is the sum, wrapping, of `mix(group, term)` over the set, plus `mix` of its
-//! owner's boot id; so order does not matter, and a change costs one mix. `mix` is the finalizer of
-//! splitmix64, applied twice, so that sets that differ in one pair share no structure.
+//! The fingerprint is the sum, wrapping, of `mix(group, term)` over the set, plus the hash of its
+//! owner's boot id; so order does not matter, and a change costs one mix. `mix` hashes twice by
+//! SplitMix64, so that sets that differ in one pair share no structure.
 
 use crate::codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint};
 use bytes::Bytes;
-use purlin_rsm::{BootId, GroupId, Term};
+use purlin_rsm::{BootId, GroupId, Term, random::hash};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What one shard tells another of the groups that it leads there.
@@ -300,19 +300,11 @@ impl Following {
 
 /// The fingerprint of no groups, led by a shard of this boot id.
 fn empty(boot: BootId) -> u64 {
-    finalize(boot.0)
+    hash(boot.0)
 }
 
 fn mix(group: GroupId, term: Term) -> u64 {
-    finalize(finalize(u64::from(group.0)).wrapping_add(term.0))
-}
-
-/// The finalizer of splitmix64: a bijection in which each bit of the input turns half of the output.
-pub(crate) fn finalize(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    hash(hash(u64::from(group.0)).wrapping_add(term.0))
 }
 
 impl Heartbeat {

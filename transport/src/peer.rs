@@ -1,9 +1,8 @@
 //! What this shard keeps of one shard of another node that it dials. The task that dials is
 //! `outbound`.
 
-use crate::{
-    cancel::CancelToken, heartbeat::finalize, outbox::Outbox, peer_shard::PeerShard, signal::Signal,
-};
+use crate::{cancel::CancelToken, outbox::Outbox, peer_shard::PeerShard, signal::Signal};
+use purlin_rsm::random::hash;
 use std::cell::{Cell, RefCell};
 
 /// A peer that we dial.
@@ -63,7 +62,7 @@ impl Peer {
         let failures = self.failures.get();
         let pause = min.saturating_mul(1 << failures.min(32)).min(max);
         let place = u64::from(self.id.node.0) << 16 | u64::from(self.id.shard.0);
-        let drawn = finalize(finalize(seed ^ place) ^ u64::from(failures));
+        let drawn = hash(hash(seed ^ place) ^ u64::from(failures));
         pause - pause / 2 + drawn % (pause / 2 + 1)
     }
 }

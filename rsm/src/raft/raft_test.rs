@@ -13,21 +13,18 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
+    random::SplitMix,
     types::{EntryId, GroupId, HardState, Index, NodeId, Term},
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// SplitMix64: the same seed, the same history.
-struct Random(u64);
+/// The same seed, the same history.
+struct Random(SplitMix);
 
 impl Random {
     fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     fn below(&mut self, bound: u64) -> u64 {
@@ -56,7 +53,7 @@ struct History {
 
 impl History {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random(SplitMix::new(seed));
         let nodes = random.of(&[1, 3, 3, 3, 5]);
         let options = Options {
             nodes,

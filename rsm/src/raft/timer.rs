@@ -1,7 +1,7 @@
 //! The election timer: random, backing off, and standing still while nothing could come of it.
 
 use super::check::{Checked, ensure};
-use crate::types::Tick;
+use crate::{random::SplitMix, types::Tick};
 use std::ops::Range;
 
 /// When a replica that hears of no leader campaigns (Raft paper 5.2).
@@ -17,7 +17,7 @@ pub(super) struct ElectionTimer {
     failures: u32,
     /// Until then nothing is due, and no vote is given; `None` once it may.
     abstains_until: Option<Tick>,
-    random: u64,
+    random: SplitMix,
 }
 
 const DOUBLINGS_MAX: u32 = 3;
@@ -29,7 +29,14 @@ impl ElectionTimer {
             timeout.start > 0 && timeout.start < timeout.end,
             "an election timeout of {timeout:?} ticks"
         );
-        Self { timeout, deadline: None, standing: false, failures: 0, abstains_until, random: seed }
+        Self {
+            timeout,
+            deadline: None,
+            standing: false,
+            failures: 0,
+            abstains_until,
+            random: SplitMix::new(seed),
+        }
     }
 
     /// What is always true of the timer. Names what is not.
@@ -87,7 +94,7 @@ impl ElectionTimer {
     pub(super) fn arm(&mut self, now: Tick) {
         let (shortest, longest) =
             (self.timeout.start << self.failures, self.timeout.end << self.failures);
-        let after = shortest + self.draw() % (longest - shortest);
+        let after = shortest + self.random.draw() % (longest - shortest);
         self.set(now.0 + after);
     }
 
@@ -95,7 +102,7 @@ impl ElectionTimer {
     /// part already.
     pub(super) fn arm_late(&mut self, now: Tick) {
         let spread = self.timeout.end - self.timeout.start;
-        let after = 1 + self.draw() % spread;
+        let after = 1 + self.random.draw() % spread;
         self.set(now.0 + after);
     }
 
@@ -137,15 +144,6 @@ impl ElectionTimer {
     fn set(&mut self, at: u64) {
         self.deadline = Some(Tick(at));
         self.standing = false;
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -173,7 +173,7 @@ impl Life {
         promise: &Promise,
         seed: u64,
     ) -> Result<Result<Self, String>, StorageError> {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let (wal, recovered) = now(Wal::open(&world, identity(), config, &mut || random.next()))?;
         let model = match promise.judge(&recovered, wal.submitted()) {
             Ok(model) => model,

@@ -1,27 +1,26 @@
 //! Random numbers, in one stream for each concern: drawing more numbers in one stream does not
 //! shift the others.
 //!
-//! A stream is a splitmix64 generator: a counter that steps by the golden ratio, and a mixer over it.
+//! A stream is a SplitMix64 generator.
 
-use std::{cell::Cell, ops::Range, time::Duration};
+use purlin_rsm::random::{SplitMix, mix};
+use std::{cell::RefCell, ops::Range, time::Duration};
 
 /// One stream of random numbers. It is drawn from through a shared reference.
 pub struct Random {
-    state: Cell<u64>,
+    numbers: RefCell<SplitMix>,
 }
 
 impl Random {
     /// The stream that `seed` and `concern` name.
     pub fn new(seed: u64, concern: &str) -> Self {
         let named = concern.bytes().fold(mix(seed), |state, byte| mix(state ^ u64::from(byte)));
-        Self { state: Cell::new(named) }
+        Self { numbers: RefCell::new(SplitMix::new(named)) }
     }
 
     /// 64 random bits.
     pub fn bits(&self) -> u64 {
-        let state = self.state.get().wrapping_add(GOLDEN);
-        self.state.set(state);
-        mix(state)
+        self.numbers.borrow_mut().draw()
     }
 
     /// A number from 0 to `bound`, exclusive. `bound` must not be 0.
@@ -79,15 +78,6 @@ impl Random {
     fn unit(&self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
-}
-
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// The output function of splitmix64: a bijection in which every input bit moves every output bit.
-pub(crate) fn mix(mut value: u64) -> u64 {
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 /// How long something takes: an exponential time over a least one, and now and then a spike.

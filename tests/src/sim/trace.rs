@@ -1,6 +1,6 @@
 //! The history of a world as one number, and its last lines as text.
 
-use super::random::mix;
+use purlin_rsm::random::mix;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
