@@ -1,4 +1,5 @@
-//! States worth reaching, counted: a simulation that never gets there shows nothing about them.
+//! Counts the interesting states that a run reaches. A simulation that never reaches such a state shows nothing
+//! about it.
 //!
 //! ```
 //! # let void = 3;
@@ -6,8 +7,8 @@
 //! purlin_rsm::sometimes!(void > 0, "torn tail had readable batches in it");
 //! ```
 //!
-//! Where nobody records, a point costs the load of a flag, and its condition is not even looked at.
-//! A recorder counts what its own thread reaches: a simulated world runs on one.
+//! Without a recorder, a point costs the load of a flag, and its condition is not evaluated. A recorder counts
+//! what its own thread reaches, since a simulated world runs on one thread.
 
 use std::{
     cell::RefCell,
@@ -27,7 +28,8 @@ thread_local! {
     static COUNTS: RefCell<Option<Counts>> = const { RefCell::new(None) };
 }
 
-/// Notes that a named state is reached, or that it is if a condition holds; each name has one place.
+/// Notes that a named state is reached, or that it is reached if a condition holds. Each name occurs in one
+/// place.
 #[macro_export]
 macro_rules! sometimes {
     ($name:literal $(,)?) => {
@@ -42,10 +44,10 @@ macro_rules! sometimes {
     };
 }
 
-/// Counts what this thread reaches for as long as it lives.
+/// Counts what its thread reaches, for as long as it lives.
 #[derive(Debug)]
 pub struct Recorder {
-    /// It belongs to the thread that it counts on.
+    /// Keeps the recorder on the thread that it counts on.
     _thread: PhantomData<*const ()>,
 }
 
@@ -76,13 +78,13 @@ impl Drop for Recorder {
     }
 }
 
-/// For [`sometimes!`]: whether anybody records, perhaps on another thread.
+/// For [`sometimes!`]: whether there is a recorder, perhaps on another thread.
 #[inline(always)]
 pub fn is_recording() -> bool {
     RECORDERS.load(Ordering::Relaxed) > 0
 }
 
-/// For [`sometimes!`]: counts `name`, if this thread records.
+/// For [`sometimes!`]: counts `name`, if this thread has a recorder.
 #[cold]
 pub fn reached(name: &'static str) {
     COUNTS.with_borrow_mut(|counts| {

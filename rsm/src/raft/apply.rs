@@ -1,5 +1,5 @@
-//! Handing committed entries out to be applied: in order, a page at a time, from memory or from the
-//! WAL. What the machine does with them is none of raft's business.
+//! Committed entries are handed out to be applied: in order, a page at a time, from memory or from the WAL.
+//! Raft does not look at what the state machine does with them.
 
 use super::{Fault, Fetch, FetchPurpose, Raft, fetch::FetchToApply};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Raft {
-    /// Hands out the next page of what is committed, or asks the WAL for it.
+    /// Hands out the next page of committed entries, or asks the WAL for it.
     pub(super) fn hand_out_committed(&mut self) {
         let Some(range) = self.log.to_apply() else { return };
         if self.fetch_to_apply != FetchToApply::None {
@@ -33,7 +33,7 @@ impl Raft {
         self.ready.committed = entries;
     }
 
-    /// Entries to be applied have come from the WAL.
+    /// Hands out entries that have come from the WAL.
     pub(super) fn fetched_to_apply(&mut self, mut entries: Vec<Entry>) {
         self.fetch_to_apply = FetchToApply::None;
         let wanted = self
@@ -48,8 +48,8 @@ impl Raft {
         self.hand_out(entries);
     }
 
-    /// Entries that were asked for, from the start of the range on; none when the WAL could not give
-    /// them.
+    /// Takes entries that were read from the WAL, from the start of the range on. There are none when the WAL
+    /// could not give them.
     pub fn fetched(&mut self, purpose: FetchPurpose, entries: Vec<Entry>) {
         if self.fault.is_some() {
             return;
@@ -61,7 +61,7 @@ impl Raft {
             entry.index != Index(first.0 + *i as u64) || !self.log.has(entry.id())
         });
         match (purpose, wrong) {
-            // What is committed is never truncated: this is damage.
+            // A committed entry is never cut off, so another entry here is damage.
             (FetchPurpose::Apply, Some((i, entry))) => self.fail(Fault::WrongEntry {
                 found: entry.id(),
                 expected: EntryId::new(
@@ -70,7 +70,7 @@ impl Raft {
                 ),
             }),
             (FetchPurpose::Apply, None) => self.fetched_to_apply(entries),
-            // They were truncated meanwhile, or the leadership is over.
+            // The entries were cut off in the meantime, or the leadership is over.
             (FetchPurpose::Send(follower), Some(_)) => {
                 self.fetch_failed(FetchPurpose::Send(follower))
             }
@@ -78,7 +78,7 @@ impl Raft {
         }
     }
 
-    /// It is tried again after a while, not at once: the disk may need longer than that to recover.
+    /// The read is tried again after a while, not at once: the disk may need that long to recover.
     pub(super) fn fetch_failed(&mut self, purpose: FetchPurpose) {
         let now = self.now;
         match purpose {

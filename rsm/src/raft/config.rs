@@ -10,41 +10,41 @@ use std::ops::Range;
 /// What a replica is told when it is made.
 #[derive(Clone, Debug)]
 pub struct RaftConfig {
-    /// Its group.
+    /// The group of the replica.
     pub group: GroupId,
-    /// Its node.
+    /// The node of the replica.
     pub node: NodeId,
     /// The voters and learners of the group, this node among them.
     pub voters: Voters,
-    /// How long a follower hears of no leader before it campaigns, in ticks: random in this range.
+    /// After how many ticks without a leader a follower campaigns: a random number in this range.
     pub election_ticks: Range<u64>,
-    /// After how many ticks followers that have nothing to receive are told of a commit.
+    /// After how many ticks a leader tells followers that have no entries to receive of a new commit.
     pub tell_commit_ticks: u64,
     /// How much may be on its way to one follower.
     pub window: Window,
-    /// Bytes of entries in one append, about; a larger entry travels alone.
+    /// About how many bytes of entries one append carries. A larger entry travels alone.
     pub append_bytes_max: usize,
-    /// Bytes of entries handed out at once to be applied, about.
+    /// About how many bytes of entries are handed out at once to be applied.
     pub apply_bytes_max: usize,
-    /// Bytes of entries kept in memory for followers that lag; what is not yet durable and applied is
-    /// kept beyond it.
+    /// How many bytes of entries stay in memory for followers that lag. Entries that are not yet durable and
+    /// applied stay beyond that.
     pub cache_bytes_max: usize,
-    /// Whether it campaigns at once when the group is fresh.
+    /// Whether this replica campaigns at once when the group is fresh.
     pub campaigns_first: bool,
-    /// Until then it neither votes nor campaigns, unless [`Raft::trust`] is called before: its
-    /// directory may have gone back, and a peer would notice (safety I4).
+    /// Until this tick the replica neither votes nor campaigns, unless [`Raft::trust`](super::Raft::trust) is
+    /// called before. Its directory may have gone back, and a peer would notice that (safety I4).
     pub abstains_until: Tick,
-    /// For the random part of timeouts; differs from replica to replica.
+    /// Seeds the random part of timeouts. It differs from replica to replica.
     pub seed: u64,
 }
 
 /// What recovery has found of a replica: all of it is durable.
 #[derive(Clone, Default, Debug)]
 pub struct Recovered {
-    /// Its term, vote and commit hint.
+    /// The term, the vote and the commit hint.
     pub hard_state: HardState,
-    /// The terms of its whole log.
+    /// The terms of the log, from its floor to its last entry.
     pub terms: Terms,
-    /// The end of its log, as far as it is at hand.
+    /// The end of the log, as far as recovery kept it in memory.
     pub tail: Vec<Entry>,
 }

@@ -1,5 +1,5 @@
-//! Elections: pre-vote, campaign, granting votes, and leaders that notice they have no quorum
-//! (Raft paper 5.2, 5.4.1; thesis 4.2.3, 6.2 and 9.6).
+//! Elections: pre-votes, campaigns, votes, and leaders that step down without a quorum (Raft paper 5.2, 5.4.1;
+//! thesis 4.2.3, 6.2 and 9.6).
 
 use super::{
     Raft, RoleKind,
@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl Raft {
-    /// A peer acts that did not before. The replica that is to lead a fresh group first campaigns again:
-    /// its first campaign may have found nobody there.
+    /// A peer acts that did not act before. The replica that is to lead a fresh group first campaigns again,
+    /// since its first campaign may have reached nobody.
     pub fn campaign_if_fresh(&mut self, now: Tick) {
         self.now = now;
         let may = self.config.campaigns_first && self.term == Term(0) && !self.gate.is_waiting();
@@ -24,7 +24,7 @@ impl Raft {
         }
     }
 
-    /// No leader was heard of in time.
+    /// The election timer may be due: no leader was heard of in time.
     pub(super) fn tick_election(&mut self) {
         if !self.timer.is_due(self.now) {
             return;
@@ -34,7 +34,7 @@ impl Raft {
         }
         if self.gate.is_waiting() {
             crate::sometimes!("election timer stands still while a promise waits");
-            // Whatever is asked for now would be stale when the disk lets it leave (safety A1).
+            // A request for votes would wait for the same disk, and be stale when it leaves (safety A1).
             return self.timer.stand_still();
         }
         if let Role::Candidate(Candidate { campaign, .. }) = self.role {
@@ -44,13 +44,15 @@ impl Raft {
         self.campaign_for(Campaign::PreVote);
     }
 
-    /// Only a voter may lead. A learner waits for the leader of the others, and needs no timer for that.
+    /// Only a voter may lead. A learner waits for the leader that the voters elect, and needs no timer for
+    /// that.
     pub(super) fn may_campaign(&self) -> bool {
         self.config.voters.is_voter(self.config.node)
     }
 
-    /// A campaign led to no leader. To ask whether one would be voted for disturbs nobody, and waits for
-    /// no disk: whoever nobody answered for long is to try as soon as ever when its network is back.
+    /// A campaign led to no leader. Only a failed campaign for votes doubles the timeout. A pre-vote disturbs
+    /// nobody and waits for no disk, so a replica that was cut off for long campaigns as soon as ever when its
+    /// network is back.
     fn back_off(&mut self, campaign: Campaign) {
         if campaign == Campaign::Vote {
             self.timer.failed();
@@ -63,7 +65,7 @@ impl Raft {
         match campaign {
             Campaign::PreVote => {
                 self.ask_all(campaign);
-                // To ask oneself changes nothing that would have to be durable.
+                // The own pre-vote changes nothing that would have to be durable.
                 self.count(self.config.node, true);
             }
             Campaign::Vote => {
@@ -71,8 +73,9 @@ impl Raft {
                 self.vote = Some(self.config.node);
                 self.hard_state_changed = true;
                 self.gate.clear();
-                // The own vote, and asking for others on the ground of it, wait until term, vote and the
-                // log that is claimed are durable: or a crash would let us vote again (safety A1, B04).
+                // The own vote and the requests for votes wait until the term, the vote and the log that
+                // the requests name are durable. Otherwise this replica could vote for another candidate of
+                // the term after a crash (safety A1, B04).
                 self.ask_all(campaign);
                 self.gate.push(Promise::OwnVote(self.term));
             }
@@ -92,26 +95,27 @@ impl Raft {
         }
     }
 
-    /// Would we vote for `from` in `term`? Answering changes nothing here (B13).
+    /// Answers whether this replica would vote for `from` in `term`. The answer changes nothing here (B13).
     pub(super) fn on_pre_vote(&mut self, from: NodeId, term: Term, last: EntryId) {
         let granted = term > self.term
             && !self.hears_of_leader()
             && !self.timer.abstains(self.now)
             && last >= self.log.last();
         crate::sometimes!(!granted && self.hears_of_leader(), "pre-vote refused for a leader");
-        // A refusal carries our own term: who is behind catches up by it (B09).
+        // A refusal carries the own term, so a candidate that is behind catches up by it (B09).
         let term = if granted { term } else { self.term };
         self.send_in(from, term, Message::PreVoteReply { granted });
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, term: Term, granted: bool) {
-        // A grant names the term it is for; one for another campaign counts for nothing (B08, B14).
+        // A grant names the term that it is for. A grant for another campaign counts for nothing (B08,
+        // B14).
         if !granted || term == self.term.next() {
             self.count_if(Campaign::PreVote, from, granted);
         }
     }
 
-    /// Votes at most once in a term, and never for a log that is behind ours.
+    /// Votes at most once in a term, and never for a candidate whose log is behind the own one.
     pub(super) fn on_vote(&mut self, from: NodeId, last: EntryId) {
         if self.timer.abstains(self.now) {
             crate::sometimes!("vote withheld after a restart");
@@ -130,7 +134,8 @@ impl Raft {
             self.vote = Some(from);
             self.hard_state_changed = true;
         }
-        // Once it leads, its vote request coming again must not start the timer that it keeps still.
+        // The elected leader's request may come a second time. It must not start the timer that the
+        // leader's heartbeats stopped.
         if self.leader().is_none() {
             self.timer.arm(self.now);
         }
@@ -141,7 +146,7 @@ impl Raft {
         self.count_if(Campaign::Vote, from, granted);
     }
 
-    /// Our vote for ourselves in `term` is durable.
+    /// The own vote in `term` is durable.
     pub(super) fn count_own_vote(&mut self, term: Term) {
         if term == self.term {
             self.count_if(Campaign::Vote, self.config.node, true);
@@ -182,12 +187,13 @@ impl Raft {
         self.timer.stop();
         self.timer.succeeded();
         self.role = Role::Leader(leader);
-        // By an entry of its own term a leader commits what came before (Raft paper 5.4.2, 8).
+        // A leader commits the entries of earlier terms by an entry of its own term (Raft paper 5.4.2, 8).
         self.append_own(Payload::Noop);
     }
 
-    /// Steps down when no majority confirms that it leads: followers on the other side of a partition
-    /// may have another leader, and clients here would wait for nothing (Raft thesis 6.2).
+    /// Steps down when no majority confirms that this replica leads. The followers on the other side of a
+    /// partition may have another leader, and the clients on this side would wait for nothing (Raft thesis
+    /// 6.2).
     pub(super) fn check_quorum(&mut self) {
         let (now, me) = (self.now, self.config.node);
         let Role::Leader(leader) = &mut self.role else { return };
@@ -204,7 +210,7 @@ impl Raft {
         }
     }
 
-    /// Becomes a follower in `term`, which is not below ours.
+    /// Becomes a follower in `term`, which is not below the own one.
     pub(super) fn follow(&mut self, term: Term, leader: Option<NodeId>) {
         assert!(term >= self.term, "term {term} after {}", self.term);
         if term > self.term {
@@ -220,7 +226,7 @@ impl Raft {
         self.timer.arm(self.now);
     }
 
-    /// Gives up what only a leader has.
+    /// Gives up what only a leader has: its reads fail.
     pub(super) fn leave_leadership(&mut self) {
         if let Role::Leader(leader) = &mut self.role {
             crate::sometimes!(

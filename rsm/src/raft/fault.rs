@@ -2,8 +2,8 @@
 
 use crate::types::{EntryId, NodeId, Term};
 
-/// Why a replica has stopped: another one, or the disk, has lost what was committed. It does nothing
-/// any more, and nothing of its group must be served here.
+/// Why a replica has stopped: another replica, or the disk, has lost what was committed. A stopped replica does
+/// nothing any more, and nothing of its group may be served from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
     /// A leader sent another entry where this replica holds a committed one.
@@ -11,9 +11,9 @@ pub enum Fault {
         "the leader {leader} of term {term} sent another entry in the place of the committed entry {ours}"
     )]
     CommittedConflict {
-        /// Who sent it.
+        /// The leader that sent it.
         leader: NodeId,
-        /// Its term.
+        /// The term of that leader.
         term: Term,
         /// The committed entry.
         ours: EntryId,
@@ -21,9 +21,9 @@ pub enum Fault {
     /// The WAL gave an entry that is not the one that was written.
     #[error("the WAL gave {found} where the log holds {expected}")]
     WrongEntry {
-        /// What came.
+        /// The entry that the WAL gave.
         found: EntryId,
-        /// What the log holds at the place that was asked for.
+        /// The entry that the log holds at the place that was read.
         expected: EntryId,
     },
 }

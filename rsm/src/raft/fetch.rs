@@ -6,11 +6,11 @@ use std::ops::Range;
 /// Entries that have left the cache and are needed again.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Fetch {
-    /// What for.
+    /// What the entries are for.
     pub purpose: FetchPurpose,
-    /// Which; the answer may stop early, but brings at least one.
+    /// Which entries. The answer may stop early, but brings at least one.
     pub range: Range<Index>,
-    /// About how many bytes at most.
+    /// About how many bytes the answer may have at most.
     pub bytes_max: usize,
 }
 
@@ -26,16 +26,16 @@ pub enum FetchPurpose {
 /// The entries to be applied next that are not in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FetchToApply {
-    /// None are missing, or not asked for.
+    /// No entries are missing, or none were asked for.
     None,
     /// They are being read from the WAL.
     Asked,
-    /// The WAL could not give them; they are asked for again then.
+    /// The WAL could not give them. They are asked for again at this tick.
     RetryAt(Tick),
 }
 
 impl FetchToApply {
-    /// When it is to be tried again.
+    /// The tick at which the read is tried again.
     pub(super) fn retry(self) -> Option<Tick> {
         match self {
             Self::RetryAt(at) => Some(at),
@@ -43,7 +43,7 @@ impl FetchToApply {
         }
     }
 
-    /// Whether that time has come.
+    /// Whether that tick has come.
     pub(super) fn is_retry_due(self, now: Tick) -> bool {
         self.retry().is_some_and(|at| at <= now)
     }

@@ -1,7 +1,7 @@
-//! What must not leave before it is durable (safety A1, A2).
+//! Promises that must not leave before what they promise is durable (safety A1, A2).
 //!
-//! A gated promise waits for its group's *newest* outstanding write, even if it wrote nothing itself:
-//! an append that is received twice is acknowledged only once the first copy is durable (B22).
+//! A promise waits for the *newest* write of its group that has not completed, even if its own turn wrote
+//! nothing. An append that is received twice is acknowledged only once the first copy is durable (B22).
 
 use super::check::{Checked, ensure};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// Something that must be durable before it counts.
+/// Something that counts only once the state that it rests on is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Promise {
     /// A message that vouches for what is durable here.
@@ -19,12 +19,12 @@ pub(super) enum Promise {
     OwnVote(Term),
 }
 
-/// Promises that wait, in the order they were made.
+/// The promises that wait, in the order in which they were made.
 #[derive(Default, Debug)]
 pub(super) struct Gate {
-    /// Made since the last write was handed out; they may depend on what the next one holds.
+    /// Promises made since the last write was handed out. They may depend on what the next write holds.
     fresh: Vec<Promise>,
-    /// Each waits for its write; the writes are in order.
+    /// Promises that wait for a write each. The writes are in order.
     waiting: VecDeque<(WriteId, Promise)>,
 }
 
@@ -67,7 +67,7 @@ impl Gate {
         self.fresh.push(promise);
     }
 
-    /// Adds a message. Of several acknowledgements in a row the last says it all.
+    /// Adds a message. Of several acknowledgements in a row only the last is kept, since it covers the others.
     pub(super) fn push_message(&mut self, envelope: Envelope) {
         if let Message::AppendReply { matched } = envelope.message
             && let Some(Promise::Message(last)) = self.fresh.last_mut()
@@ -80,8 +80,8 @@ impl Gate {
         self.push(Promise::Message(envelope));
     }
 
-    /// All that is to be written has been handed out: from here on the fresh promises wait for
-    /// `newest`, the newest outstanding write. Without one all is durable, and they are free.
+    /// All that is to be written has been handed out. From here on the fresh promises wait for `newest`, the
+    /// newest write that has not completed. Without such a write everything is durable, and they are free.
     pub(super) fn seal(&mut self, newest: Option<WriteId>) -> Vec<Promise> {
         let fresh = std::mem::take(&mut self.fresh);
         match newest {
@@ -93,7 +93,7 @@ impl Gate {
         }
     }
 
-    /// Everything up to `write` is durable: frees what waited for it.
+    /// Everything up to `write` is durable. Frees the promises that waited for it.
     pub(super) fn open(&mut self, write: WriteId) -> Vec<Promise> {
         crate::sometimes!(
             self.waiting.iter().any(|(id, _)| *id > write),
@@ -103,7 +103,7 @@ impl Gate {
         self.waiting.drain(..free).map(|(_, promise)| promise).collect()
     }
 
-    /// The term has moved on: what was promised in an older one is of no use to anybody.
+    /// The term has moved on. Promises of an older term are of no use to anybody.
     pub(super) fn clear(&mut self) {
         crate::sometimes!(!self.waiting.is_empty(), "promises of an older term are void");
         self.fresh.clear();

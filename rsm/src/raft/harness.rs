@@ -1,9 +1,8 @@
-//! A cluster of replicas under full control, for scripts (`script.rs`) and seeds (`raft_test.rs`).
+//! A cluster of replicas under full control, for scripts (`script.rs`) and random histories (`raft_test.rs`).
 //!
-//! Nothing happens by itself: messages wait in a network until they are delivered, lost or doubled;
-//! writes wait until they are completed; each node has a clock of its own that somebody must move. So
-//! every order of events can be had. What the disk really holds is known here, and [`Oracle`] is shown
-//! every step.
+//! Nothing happens by itself. Messages wait in a network until they are delivered, lost or doubled. Writes wait
+//! until they are completed. Each node has a clock of its own, which a test must move. So a test can have every
+//! order of events. The harness knows what each disk really holds, and shows every step to [`Oracle`].
 //!
 //! ```text
 //!   input ──► Raft ──hand_out──► messages ──► network ──deliver──► another node's input
@@ -30,11 +29,11 @@ use std::{
 
 const GROUP: GroupId = GroupId(1);
 
-/// What all replicas of a cluster are told.
+/// The options of a cluster, the same for all replicas.
 #[derive(Clone)]
 pub(super) struct Options {
     pub nodes: u32,
-    /// The configuration, where it is not: all nodes vote.
+    /// The configuration. `None` when all nodes vote.
     pub voters: Option<Voters>,
     pub election_ticks: Range<u64>,
     pub tell_commit_ticks: u64,
@@ -43,12 +42,12 @@ pub(super) struct Options {
     pub apply_bytes_max: usize,
     pub cache_bytes_max: usize,
     pub campaigns_first: Option<NodeId>,
-    /// How many entries at the end of the log a restart has at hand.
+    /// How many entries at the end of the log a restart finds in memory.
     pub tail: usize,
     pub seed: u64,
-    /// Whether the oracle judges: not where a script forges messages.
+    /// Whether the oracle judges. It does not where a script forges messages.
     pub is_judged: bool,
-    /// Whether the machine has applied what it is handed at once.
+    /// Whether the state machine applies entries as soon as it gets them.
     pub applies_at_once: bool,
     /// Whether every line of what happens is written down.
     pub is_told: bool,
@@ -82,7 +81,7 @@ impl Options {
     }
 }
 
-/// What is durable of a replica, in truth.
+/// What is really durable of a replica.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     pub hard_state: HardState,
@@ -155,26 +154,26 @@ pub(super) struct Reading {
     begun: Vec<Entry>,
 }
 
-/// Of which moment a read shows the disk: it may last as long as it likes.
+/// The moment whose disk content a read shows. A read may last as long as it likes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
     Begin,
     End,
 }
 
-/// One node: its replica while it is up, and its surroundings.
+/// One node: its replica, while it is up, and its surroundings.
 pub(super) struct Node {
     pub raft: Option<Raft>,
     pub now: Tick,
     pub disk: Disk,
-    /// Handed out to be written, not complete; a crash loses them.
+    /// Writes that are handed out and not complete. A crash loses them.
     pub writing: VecDeque<Append>,
     pub reading: VecDeque<Reading>,
     /// What the state machine has applied since the last start.
     pub machine: Vec<Entry>,
     /// The floor at the last start: what lies at or below it counts as applied.
     pub machine_floor: Index,
-    /// The last entry handed to the machine, while it is busy with it.
+    /// The last entry that the state machine was given, while it is busy with it.
     pub applying: Option<Index>,
     /// Proposals and reads that were confirmed and failed since the last start.
     pub confirmed: BTreeSet<u64>,
@@ -197,9 +196,9 @@ struct Seen {
 pub(super) struct Cluster {
     pub options: Options,
     pub nodes: BTreeMap<NodeId, Node>,
-    /// Messages that are on their way, oldest first.
+    /// The messages on their way, oldest first.
     pub network: Vec<Envelope>,
-    /// Whose messages to whom are lost.
+    /// The pairs of sender and receiver whose messages are lost.
     pub cuts: BTreeSet<(NodeId, NodeId)>,
     pub oracle: Oracle,
     told: String,
@@ -299,7 +298,7 @@ impl Cluster {
         }
     }
 
-    /// Whether something was applied at once, so that there may be more.
+    /// Returns whether something was applied at once, so that there may be more to hand out.
     fn start(&mut self, id: NodeId, ready: Ready) -> bool {
         if let Some(append) = ready.append {
             self.tell(|| format!("{id} writes {}", show_append(&append)));
@@ -343,7 +342,7 @@ impl Cluster {
         self.options.applies_at_once
     }
 
-    /// The machine is through with what it was given.
+    /// The state machine has applied what it was given.
     pub(super) fn finish_apply(&mut self, id: NodeId) {
         if let Some(last) = self.node(id).applying.take() {
             self.input(id, |raft, _| raft.applied(last));
@@ -372,7 +371,7 @@ impl Cluster {
         to
     }
 
-    /// Makes the `count` oldest writes durable, and reports the last of them: it stands for all.
+    /// Makes the `count` oldest writes durable, and reports the last of them, which stands for all.
     pub(super) fn persist(&mut self, id: NodeId, count: usize) {
         let count = count.min(self.node(id).writing.len());
         let last = count.checked_sub(1).map(|last| self.node(id).writing[last].write);
@@ -395,7 +394,7 @@ impl Cluster {
         self.input(id, |raft, now| raft.appended(now, write));
     }
 
-    /// Answers the oldest fetch with at most `count` entries; with none, the read has failed.
+    /// Answers the oldest fetch with at most `count` entries. Without entries the read has failed.
     pub(super) fn fetch(&mut self, id: NodeId, count: usize, moment: Moment) {
         let node = self.node(id);
         let Some(Reading { fetch, begun }) = node.reading.pop_front() else { return };
@@ -448,8 +447,8 @@ impl Cluster {
         self.observe(id);
     }
 
-    /// The heartbeat of `from`'s node reaches all others that it reaches, and their answers come back:
-    /// what the engine does for all groups of two nodes at once.
+    /// The heartbeat of the node `from` reaches all other nodes that it can reach, and their answers come back.
+    /// The engine does this for all groups of two shards at once.
     pub(super) fn beat(&mut self, from: NodeId) {
         for to in self.ids() {
             if to == from || self.cuts.contains(&(from, to)) || self.raft(to).is_none() {
@@ -473,7 +472,7 @@ impl Cluster {
         }
     }
 
-    /// Tells what has changed with a replica, and shows the step to the oracle.
+    /// Writes down what has changed at a replica, and shows the step to the oracle.
     fn observe(&mut self, id: NodeId) {
         let before = self.nodes[&id].seen;
         let Some(raft) = self.raft(id) else { return };

@@ -1,13 +1,13 @@
-//! What a replica is told of its peers' nodes: heartbeats that vouch for a leader, answers that confirm one,
-//! and connections that come and go. See "Time is borrowed" in [`super`].
+//! What a replica is told about the nodes of its peers: heartbeats that vouch for a leader, answers that
+//! confirm one, and connections that come and go. See "One heartbeat serves many groups" in [`super`].
 
 use super::{Raft, receive::TERM_MAX, role::Role};
 use crate::types::{NodeId, Term, Tick};
 
 impl Raft {
-    /// The heartbeat of `leader`'s node names this group, with `term`: as long as it does, no timer
-    /// needs to run. Returns whether this replica follows it in that term; if not, it must be
-    /// told so (safety R4).
+    /// The heartbeat of the node of `leader` names this group with `term`. While heartbeats do so, this replica
+    /// needs no election timer. Returns whether this replica follows `leader` in that term. If it does not, the
+    /// leader must be told (safety R4).
     pub fn vouch(&mut self, now: Tick, leader: NodeId, term: Term) -> bool {
         self.now = now;
         let is_term_sound = (self.term..TERM_MAX).contains(&term) && term > Term(0);
@@ -27,8 +27,8 @@ impl Raft {
         true
     }
 
-    /// `leader`'s node does not vouch for it any more: it was silent for the shortest election
-    /// timeout, or lost its connection, or its heartbeat does not name this group.
+    /// The node of `leader` does not vouch for this replica any more: the node was silent for the shortest
+    /// election timeout, or lost its connection, or its heartbeat does not name this group.
     pub fn unvouch(&mut self, now: Tick, leader: NodeId) {
         self.now = now;
         if let Role::Follower(follower) = &mut self.role
@@ -42,23 +42,24 @@ impl Raft {
         }
     }
 
-    /// The node of `follower` has confirmed that it follows us in this group and term.
+    /// The node of `follower` has confirmed that its replica follows this one in this group and term.
     pub fn confirm(&mut self, now: Tick, follower: NodeId) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
             progress.confirmed = true;
-            // A follower that we keep quiet by heartbeats must also get entries.
+            // The heartbeats stop the follower's election timer, so the follower must also get entries.
             if !progress.connected {
                 self.connected(now, follower);
             }
         }
     }
 
-    /// The node of `follower` was silent for an election timeout, or does not confirm this group.
+    /// The node of `follower` was silent for an election timeout, or does not confirm this group any more.
     pub fn unconfirm(&mut self, now: Tick, follower: NodeId) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
-            // It may have gone on to a higher term, and would never say so to a leader that is silent.
+            // The follower may have gone on to a higher term. Only an answer to a message tells its term,
+            // so a probe must go out.
             if std::mem::take(&mut progress.confirmed) {
                 progress.restart();
             }
@@ -66,8 +67,8 @@ impl Raft {
         }
     }
 
-    /// There is a new connection to the node of `peer`: what was sent on the last one may be lost.
-    /// To be told whatever the role is: who becomes the leader later goes by it.
+    /// There is a new connection to the node of `peer`. What was sent on the last one may be lost. The caller
+    /// reports this in every role, since a later leader starts from it.
     pub fn connected(&mut self, now: Tick, peer: NodeId) {
         self.now = now;
         self.unreachable.remove(&peer);
@@ -77,7 +78,7 @@ impl Raft {
         }
     }
 
-    /// The connection to the node of `peer` is lost. To be told whatever the role is.
+    /// The connection to the node of `peer` is lost. The caller reports this in every role.
     pub fn disconnected(&mut self, now: Tick, peer: NodeId) {
         self.now = now;
         if self.is_other_member(peer) {
@@ -89,9 +90,9 @@ impl Raft {
         }
     }
 
-    /// An append to `follower` was held back, or there was no room for it: it is lost, and sent again after a
-    /// while. Nothing else would tell, if it only told of a commit: the answer to the append before looks
-    /// just like its own (B33).
+    /// An append to `follower` was held back, or there was no room for it. It is lost, and is sent again after
+    /// a while. If it only told of a commit, nothing else would show the loss: the answer to the append before
+    /// looks the same (B33).
     pub fn unsent(&mut self, now: Tick, follower: NodeId) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
@@ -99,13 +100,14 @@ impl Raft {
         }
     }
 
-    /// Each peer has seen this start and found nothing missing: it may vote (safety I4).
+    /// Each peer has seen this start of the shard and found nothing missing, so this replica may vote (safety
+    /// I4).
     pub fn trust(&mut self) {
         self.timer.trust();
     }
 
-    /// `from` acts as the leader of our term. False when that cannot be: two leaders in one term are
-    /// another one's mistake, and no reason to fall over (safety A6).
+    /// `from` acts as the leader of this term. Returns false when that cannot be: two leaders in one term are a
+    /// bug elsewhere, and no reason for a panic here (safety A6).
     pub(super) fn recognise(&mut self, from: NodeId) -> bool {
         match &mut self.role {
             Role::Leader(_) => return false,
@@ -115,7 +117,8 @@ impl Raft {
             Role::Follower(follower) => {
                 follower.leader = Some(from);
                 follower.heard = Some(self.now);
-                // Before the timer is armed: the failed campaigns of before are over.
+                // Before the timer is armed, so that its timeout is not longer because of earlier failed
+                // campaigns.
                 self.timer.succeeded();
                 if !follower.vouched {
                     self.timer.arm(self.now);
@@ -123,7 +126,8 @@ impl Raft {
             }
             Role::Candidate(_) => {
                 crate::sometimes!("candidate gives way to the leader of its term");
-                // Its requests for votes are void, and would speak of a log that may change now.
+                // The candidate's requests for votes are void. They name the end of a log that may change
+                // now.
                 self.gate.clear();
                 self.timer.succeeded();
                 self.follow(self.term, Some(from));
@@ -132,7 +136,7 @@ impl Raft {
         true
     }
 
-    /// Whether a leader was heard of within the shortest election timeout.
+    /// Whether this replica has heard of a leader within the shortest election timeout.
     pub(super) fn hears_of_leader(&self) -> bool {
         match &self.role {
             Role::Leader(_) => true,

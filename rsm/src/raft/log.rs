@@ -1,5 +1,5 @@
-//! A group's log as its replica sees it: which entries there are, how far they are written, durable,
-//! committed and applied, and the cached tail of those that are not yet sent or applied everywhere.
+//! A group's log as its replica sees it: which entries there are, how far they are written, durable, committed
+//! and applied, and the cached tail of the entries that are not yet sent or applied everywhere.
 //!
 //! ```text
 //! floor  first             applied        committed          last
@@ -11,10 +11,10 @@
 //! `floor <= applied <= committed <= last` and `floor <= durable <= written <= last`; `durable` and `committed`
 //! are in no order, since a follower may learn of a commit before its own write completes.
 //!
-//! The log begins behind its floor, the last entry that it no longer holds. Only what is committed, applied and
-//! durable comes to lie at or below a floor, so there every log of the group agrees (safety N2).
+//! The log begins behind its floor, the last entry that it no longer holds. A floor only covers entries that
+//! are committed, applied and durable. So all logs of the group agree at and below a floor (safety N2).
 //!
-//! Durability enters through [`Log::completed`] only (safety A2, A3).
+//! Entries become durable by [`Log::completed`] only (safety A2, A3).
 
 use super::{
     check::{Checked, ensure},
@@ -26,7 +26,7 @@ use crate::{
 };
 use std::collections::VecDeque;
 
-/// A group's log. See the module for its pointers.
+/// A group's log. The module explains its pointers.
 #[derive(Debug)]
 pub(super) struct Log {
     terms: Terms,
@@ -49,21 +49,20 @@ struct Writes {
     newest: WriteId,
     /// The last entry that was handed out to be written.
     written: Index,
-    /// The last entry the WAL has made durable here. Only this prefix counts towards our own vote
-    /// for a commit (Raft thesis 10.2.1).
+    /// The last entry that the WAL has made durable here. A leader counts itself for a commit up to this entry
+    /// only (Raft thesis 10.2.1).
     durable: Index,
-    /// Writes that have not completed, oldest first, and up to which entry each will make the log
-    /// durable.
+    /// The writes that have not completed, oldest first. Each has the last entry that it will make durable.
     outstanding: VecDeque<(WriteId, Index)>,
 }
 
 impl Log {
-    /// The log that recovery has found: all of it is durable. `tail` is the end of it that is at hand. What lies
-    /// at or below the floor counts as committed, applied and durable, whatever `committed` says (safety N2).
+    /// The log that recovery has found. All of it is durable, and `tail` is the end of it that is in memory.
+    /// Entries at or below the floor count as committed, applied and durable, whatever `committed` says (safety
+    /// N2).
     ///
     /// # Panics
-    /// When `tail` is not the end of the log, or `committed` lies behind it: they come from our own
-    /// recovery.
+    /// When `tail` is not the end of the log, or `committed` lies behind it. Both come from the own recovery.
     pub(super) fn new(terms: Terms, tail: Vec<Entry>, committed: Index) -> Self {
         let (floor, last) = (terms.floor(), terms.last());
         assert!(
@@ -177,8 +176,8 @@ impl Log {
         self.terms.term(id.index) == Some(id.term)
     }
 
-    /// Whether this log agrees with the log of a leader that has the entry `id`. Below the floor it does,
-    /// whatever the term: what lies there is committed, and a leader has all that is (safety N2).
+    /// Whether this log agrees at `id` with the log of a leader that has this entry. Below the floor the two
+    /// always agree: entries there are committed, and a leader has every committed entry (safety N2).
     pub(super) fn agrees_at(&self, id: EntryId) -> bool {
         id.index < self.floor().index || self.has(id)
     }
@@ -210,12 +209,12 @@ impl Log {
         self.cache.push_back(entry);
     }
 
-    /// Takes a leader's entries: those it already holds are skipped, and so are those below the floor (safety
-    /// N2). What conflicts is cut off together with all behind it (Raft paper 5.3). The log must agree with the
-    /// leader's at the entry before the first.
+    /// Takes a leader's entries. It skips the entries that it holds, and those below the floor (safety N2). At
+    /// the first conflict it cuts off its own entries from there on (Raft paper 5.3). The log must agree with
+    /// the leader's at the entry before the first.
     ///
     /// # Errors
-    /// A conflict with a committed entry, which is named: the log is left as it was.
+    /// The committed entry that conflicts. The log is left as it was.
     pub(super) fn accept(&mut self, entries: Vec<Entry>) -> Result<(), EntryId> {
         crate::sometimes!(
             !entries.is_empty() && entries.iter().all(|entry| self.agrees_at(entry.id())),
@@ -234,8 +233,8 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts off everything behind `last`, and every claim that it is durable (safety A3): a write of
-    /// what was cut may still complete, and must not vouch for what takes its place.
+    /// Cuts off everything behind `last`. What is cut off does not count as durable any more (safety A3): a
+    /// write of it may still complete, and must not vouch for the entries that take its place.
     fn truncate(&mut self, last: Index) {
         assert!(
             last >= self.committed,
@@ -258,7 +257,7 @@ impl Log {
         writes.outstanding.iter_mut().for_each(|(_, upto)| *upto = (*upto).min(last));
     }
 
-    /// Moves the commit forward; never back.
+    /// Moves the commit forward, never back. Returns whether it has moved.
     pub(super) fn commit(&mut self, index: Index) -> bool {
         assert!(
             index <= self.last().index,
@@ -284,8 +283,8 @@ impl Log {
         self.writes.written < self.last().index
     }
 
-    /// Hands out the entries that are not written yet, under a new write id. It may have none, when
-    /// only the hard state is to be written.
+    /// Hands out the entries that are not written yet, under a new write id. There may be none, when only the
+    /// hard state is to be written.
     pub(super) fn write(&mut self) -> (WriteId, Vec<Entry>) {
         let entries = self.cached(self.writes.written.next()..self.last().index.next());
         let writes = &mut self.writes;
@@ -295,7 +294,7 @@ impl Log {
         (writes.newest, entries)
     }
 
-    /// The newest write that has not completed: what a gated message must wait for (safety A2).
+    /// The newest write that has not completed. A gated message waits for it (safety A2).
     pub(super) fn newest_outstanding(&self) -> Option<WriteId> {
         self.writes.outstanding.back().map(|(write, _)| *write)
     }
@@ -314,8 +313,8 @@ impl Log {
         }
     }
 
-    /// What to apply next: from where to where, or `None` when all that is committed is handed out.
-    /// One batch at a time: nothing while an earlier one is being applied.
+    /// The range to apply next, or `None` when all that is committed is handed out. There is one batch at a
+    /// time: `None` also while an earlier one is being applied.
     pub(super) fn to_apply(&self) -> Option<std::ops::Range<Index>> {
         (self.applying == self.applied && self.applied < self.committed)
             .then(|| self.applied.next()..self.committed.next())
@@ -341,7 +340,7 @@ impl Log {
         self.applied = index;
     }
 
-    /// The first entry that is at hand without the WAL.
+    /// The first entry that is in memory.
     pub(super) fn cached_from(&self) -> Index {
         self.cache.front().map_or(self.last().index.next(), |entry| entry.index)
     }
@@ -351,8 +350,7 @@ impl Log {
         self.cached_up_to(range, usize::MAX)
     }
 
-    /// The cached entries in `range`, cut where they would cost more than `bytes_max`, but at least
-    /// one.
+    /// The cached entries in `range`, cut off where they would cost more than `bytes_max`, but at least one.
     pub(super) fn cached_up_to(
         &self,
         range: std::ops::Range<Index>,
@@ -376,8 +374,8 @@ impl Log {
         self.cache.range(start..end).take_while(fits).cloned().collect()
     }
 
-    /// Drops cached entries that are applied, durable and either below `unsent` or too many: from now
-    /// on they come from the WAL.
+    /// Drops cached entries that are applied, durable and either below `unsent` or too many. From now on they
+    /// are read from the WAL.
     pub(super) fn evict(&mut self, unsent: Index, bytes_max: usize) {
         let done = self.applied.min(self.writes.durable);
         while let Some(entry) = self.cache.front() {
@@ -429,7 +427,7 @@ mod tests {
         let (first, _) = log.write();
         log.accept(vec![entry(2, 1)]).expect("nothing is committed");
         let (second, _) = log.write();
-        // The first entry again cannot come back with term 1; but one of term 3 may, three writes deep.
+        // The entry of term 1 cannot come again, but an entry of term 3 may take the place.
         log.accept(vec![entry(3, 1)]).expect("nothing is committed");
         let (third, _) = log.write();
         log.completed(first);

@@ -1,5 +1,5 @@
-//! What must be true of a cluster at every step, judged by one who sees all of it at once: every log,
-//! every message, and what each disk really holds (Raft paper, figure 3; safety A1 to A7 and R1).
+//! What must be true of a cluster at every step, judged with all of it in view: every log, every message, and
+//! what each disk really holds (Raft paper, figure 3; sections 2 and 4 of `docs/SAFETY.md`).
 
 use super::{
     Append, Raft, RoleKind, Voters,
@@ -12,18 +12,18 @@ use crate::{
 };
 use std::collections::BTreeMap;
 
-/// See the module. Each method panics when its rule is broken.
+/// Judges a cluster. Each method panics when its rule is broken.
 pub(super) struct Oracle {
     voters: Voters,
-    /// Who led in each term: one at most (election safety).
+    /// The leader of each term: at most one (election safety).
     leaders: BTreeMap<Term, NodeId>,
-    /// Whom each voter has voted for in each term, as far as a message said so.
+    /// The candidate that each voter has voted for in each term, as far as a message said so.
     votes: BTreeMap<(Term, NodeId), NodeId>,
-    /// Every entry that ever was in a log, with the term before it (log matching).
+    /// Every entry that ever was in a log, with the term of the entry before it (log matching).
     entries: BTreeMap<EntryId, (Term, Payload)>,
-    /// The terms of all entries that were ever committed, and in which term each was.
+    /// The term of each entry that was ever committed, and the term in which it was committed.
     committed: BTreeMap<Index, (Term, Term)>,
-    /// The commit that was known somewhere when each read was registered.
+    /// The highest commit that was known at any replica when each read was registered.
     reads: BTreeMap<u64, Index>,
 }
 
@@ -44,29 +44,29 @@ impl Oracle {
         self.committed.last_key_value().map_or(Index(0), |(index, _)| *index)
     }
 
-    /// Some logs begin behind `floor`, which was committed before anybody looked.
+    /// Some logs begin behind `floor`. It was committed before the oracle began to look.
     pub(super) fn begin_at(&mut self, floor: EntryId) {
         self.committed.insert(floor.index, (floor.term, floor.term));
     }
 
-    /// Whether an entry was ever committed, as far as anybody has looked.
+    /// Whether an entry was ever committed while the oracle looked.
     pub(super) fn is_committed(&self, id: EntryId) -> bool {
         self.committed.get(&id.index).is_some_and(|(term, _)| *term == id.term)
     }
 
-    /// A read was registered somewhere, now.
+    /// A read was registered at some replica, now.
     pub(super) fn registered(&mut self, read: u64) {
         let known = self.committed();
         assert!(self.reads.insert(read, known).is_none(), "read {read} is registered twice");
     }
 
-    /// A read that is answered at `index` sees all that was committed when it began.
+    /// A read that is answered at `index` sees everything that was committed when it began.
     pub(super) fn confirmed(&mut self, read: u64, index: Index) {
         let known = self.reads[&read];
         assert!(index >= known, "read {read} at {index}, but {known} was committed before it");
     }
 
-    /// Entries were handed out to be written: none is another one under the name of an earlier one.
+    /// Entries were handed out to be written. None has the name of another entry.
     pub(super) fn wrote(&mut self, append: &Append, raft: &Raft) {
         if let Some(first) = append.entries.first() {
             let hint = append.hard_state.map_or(Index(0), |state| state.committed);
@@ -93,7 +93,7 @@ impl Oracle {
         assert_eq!(known, &(before, entry.payload.clone()), "two entries are named {}", entry.id());
     }
 
-    /// What is applied follows what was, and is what was committed.
+    /// The applied entries follow those applied before, and they are the committed ones.
     pub(super) fn applies(&self, applied: Index, entries: &[Entry]) {
         for (index, entry) in (applied.next().0..).zip(entries) {
             assert_eq!(entry.index, Index(index), "applied out of order");
@@ -102,7 +102,7 @@ impl Oracle {
         }
     }
 
-    /// A message has left: what it vouches for is durable (safety A1, A2), and true.
+    /// A message has left. What it promises is durable (safety A1, A2), and true.
     pub(super) fn sent(&mut self, envelope: &Envelope, sender: &Node) {
         let (disk, term, what) = (&sender.disk, envelope.term, || show_envelope(envelope));
         let voted = |whom: NodeId| {
@@ -158,7 +158,7 @@ impl Oracle {
         self.judge_commit(id, nodes);
     }
 
-    /// A leader has all that was committed in earlier terms (leader completeness).
+    /// A leader has all entries that were committed in earlier terms (leader completeness).
     fn judge_completeness(&self, id: NodeId, node: &Node) {
         let raft = node.raft.as_ref().expect("a leader is up");
         let floor = raft.log.floor().index;
@@ -170,8 +170,8 @@ impl Oracle {
         }
     }
 
-    /// What is committed never changes, and a majority holds it durably when it is. A leader finds out
-    /// about entries of its own term only; what lies before one is committed by it.
+    /// A committed entry never changes, and a majority holds it durably when it is committed. A leader finds
+    /// entries of its own term committed; entries before them are committed with them.
     fn judge_commit(&mut self, id: NodeId, nodes: &BTreeMap<NodeId, Node>) {
         let raft = nodes[&id].raft.as_ref().expect("it has taken a step");
         let known = self.committed();

@@ -1,9 +1,9 @@
-//! Every order of a few events, in a cluster of three or of one: what chance may miss is not missed here. The
+//! Every order of a few events, in a cluster of three nodes or of one, so that nothing depends on chance. The
 //! oracle looks at each step.
 //!
-//! Two orders that differ only in events of different nodes lead to the same end, so that only one of them
-//! is taken: an event that was tried before its siblings sleeps in their branches until something happens
-//! that it depends on (Godefroid: Partial-order methods for the verification of concurrent systems, 1996).
+//! Two orders that differ only in events of different nodes lead to the same end, so only one of them is taken.
+//! An event that was tried before its siblings sleeps in their branches until something happens that it depends
+//! on (Godefroid: Partial-order methods for the verification of concurrent systems, 1996).
 
 use super::{
     Raft, RoleKind,
@@ -29,23 +29,23 @@ enum Event {
     Propose(NodeId),
     /// A leader is given a read.
     Read(NodeId),
-    /// Nobody hears of a leader for a while, and one node campaigns. Pre-votes change nothing, so that all
-    /// of them are answered at once.
+    /// A while passes without a leader, and one node campaigns. Pre-votes change nothing, so all of them are
+    /// answered at once.
     Campaign(NodeId),
 }
 
 impl Event {
-    /// The only node that it touches, if it is one.
+    /// The node that the event touches, if it is only one.
     fn node(self) -> Option<NodeId> {
         match self {
             Self::Deliver(_, node) | Self::Persist(node) | Self::Crash(node) => Some(node),
             Self::Propose(node) => Some(node),
-            // What counts as committed when the read begins may come from anywhere.
+            // A read must see what was committed anywhere when it began.
             Self::Read(_) | Self::Campaign(_) => None,
         }
     }
 
-    /// Whether the two lead to the same in either order, and neither keeps the other from happening.
+    /// Whether the two events lead to the same state in either order, and neither prevents the other.
     fn is_apart_from(self, other: Self) -> bool {
         let is_limited = |event| matches!(event, Self::Crash(_) | Self::Propose(_));
         let apart = self.node().zip(other.node()).is_some_and(|(a, b)| a != b);
@@ -53,7 +53,7 @@ impl Event {
     }
 }
 
-/// How the cluster begins, and how often what may happen at any time does.
+/// How the cluster begins, and how often the events that may happen at any time do happen.
 #[derive(Clone, Copy, Default)]
 struct Bounds {
     /// How many events there are.
@@ -63,9 +63,9 @@ struct Bounds {
     /// The terms of each node's log, and the term that all of them are in.
     logs: [&'static [u64]; 3],
     term: u64,
-    /// Who leads at first; all hold its first entry.
+    /// The leader at the beginning. All nodes hold its first entry.
     leader: Option<NodeId>,
-    /// Who campaigns first: where two nodes are alike, it is enough to see one of them do it.
+    /// The node that campaigns first. Where two nodes are alike, one of them is enough.
     first: Option<NodeId>,
     campaigns: usize,
     crashes: usize,
@@ -176,7 +176,7 @@ fn happen(cluster: &mut Cluster, event: Event) {
             cluster.restart(id, 0);
         }
         Event::Propose(id) => {
-            // Another command at another time: two entries under one name are then told apart.
+            // The command differs from time to time, so two entries with the same name are told apart.
             let command = cluster.nodes[&id].now.to_string();
             cluster.propose(id, &command);
         }
@@ -219,8 +219,8 @@ fn settle(cluster: &mut Cluster) {
     }
 }
 
-/// Walks through all orders. At least so many ends there are, and so much is committed in one of them: or
-/// the walk would have shown nothing.
+/// Walks through all orders. There must be at least `ends` ends, and `committed` must be the highest commit of
+/// all orders. Otherwise the walk would have shown nothing.
 fn walk(bounds: Bounds, ends: usize, committed: u64) {
     let mut walk = Walk { bounds, path: Vec::new(), ends: 0, committed: Index(0) };
     let begin = walk.begin();
@@ -236,7 +236,7 @@ fn walk(bounds: Bounds, ends: usize, committed: u64) {
 const ONE: Option<NodeId> = Some(NodeId(1));
 const TWO: Option<NodeId> = Some(NodeId(2));
 
-/// At most one leads a term, whoever crashes when.
+/// At most one replica leads in a term, whichever node crashes when.
 #[test]
 fn every_order_of_two_campaigns() {
     let bounds = Bounds { first: ONE, campaigns: 2, ..Bounds::default() };
@@ -244,7 +244,7 @@ fn every_order_of_two_campaigns() {
     walk(Bounds { events: 8, crashes: 1, ..bounds }, 1_000, 0);
 }
 
-/// A lone voter has nobody to ask: its own disk alone keeps it from using a term, and a name, twice.
+/// A lone voter asks nobody. Only its own disk keeps it from using a term, or the name of an entry, twice.
 #[test]
 fn every_order_at_a_lone_voter() {
     let bounds =
@@ -268,7 +268,7 @@ fn every_order_of_a_read_and_an_election() {
     walk(Bounds { events: 10, ..bounds }, 1_000, 2);
 }
 
-/// Logs that have come apart, as in the Raft paper's figure 8: copies of an older term's entry commit
+/// Logs that have come apart, as in the Raft paper's figure 8. Copies of an entry of an older term commit
 /// nothing by themselves, and the logs agree in the end.
 #[test]
 fn every_order_of_campaigns_with_different_logs() {

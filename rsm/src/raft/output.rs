@@ -1,4 +1,4 @@
-//! What leaves a replica: messages, the write of a turn, and what waits in the gate for it.
+//! What leaves a replica: messages, the write of a turn, and the promises that wait in the gate for it.
 
 use super::{Append, Raft, Ready, gate::Promise, invariants};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Raft {
-    /// Everything that is to be done now.
+    /// Takes everything that is to be done now.
     pub fn ready(&mut self) -> Ready {
         if self.fault.is_none() {
             self.replicate();
@@ -21,8 +21,8 @@ impl Raft {
 
     pub(super) fn hand_out_write(&mut self) {
         if self.hard_state_changed || self.log.has_unwritten() {
-            // A crash may leave the hard state without the entries that are written with it, and what they
-            // replace would count as committed (safety A7).
+            // A crash may leave the hard state without the entries that are written with it. The entries
+            // that these replace would then count as committed (safety A7).
             let committed = self.log.committed().min(self.log.written());
             let (term, vote) = (self.term, self.vote);
             let hard_state = self.hard_state_changed.then_some(HardState { term, vote, committed });
@@ -41,7 +41,7 @@ impl Raft {
         self.go_on();
     }
 
-    /// Promises whose ground is durable now.
+    /// Keeps promises: what they rest on is durable now.
     pub(super) fn redeem(&mut self, promises: Vec<Promise>) {
         for promise in promises {
             match promise {
@@ -51,14 +51,14 @@ impl Raft {
         }
     }
 
-    /// Lets an election timer that stood still run again, if all promises are kept.
+    /// Lets an election timer that stood still run again, if no promise waits any more.
     pub(super) fn go_on(&mut self) {
         if !self.gate.is_waiting() {
             self.timer.go_on(self.now);
         }
     }
 
-    /// A message that promises nothing about what is durable here.
+    /// Sends a message that promises nothing about what is durable here.
     pub(super) fn send(&mut self, to: NodeId, message: Message) {
         self.send_in(to, self.term, message);
     }
@@ -68,7 +68,7 @@ impl Raft {
         self.ready.messages.push(envelope);
     }
 
-    /// A message that leaves only once everything it rests on is durable (safety A1, A2).
+    /// Sends a message once everything that it rests on is durable (safety A1, A2).
     pub(super) fn send_gated(&mut self, to: NodeId, message: Message) {
         let envelope = self.envelope(to, self.term, message);
         self.gate.push_message(envelope);

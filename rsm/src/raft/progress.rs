@@ -1,7 +1,7 @@
-//! A leader's view of one follower: how far its log is known to match, and how much is on its way.
+//! A leader's view of one follower: how far its log is known to match the leader's, and how much is on its way.
 //!
-//! *Probe*: the place where the logs part is not known; one append at a time. *Replicate*: the logs
-//! match; appends are pipelined, up to a window of messages and bytes (Raft thesis 10.2.1).
+//! *Probe*: the leader does not know where the two logs part, and sends one append at a time. *Replicate*: the
+//! logs match, and the leader streams appends, up to a window of messages and bytes (Raft thesis 10.2.1).
 
 use super::check::{Checked, ensure};
 use crate::types::{Index, Tick};
@@ -12,41 +12,41 @@ use std::{collections::VecDeque, fmt};
 pub struct Window {
     /// Appends that are not answered.
     pub messages: usize,
-    /// Their bytes. One append is always allowed, however large.
+    /// The bytes of these appends. One append is always allowed, however large.
     pub bytes: usize,
 }
 
 /// A leader's view of one follower.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// The follower's log equals ours up to here, durably.
+    /// The follower's log equals the leader's up to this entry, durably.
     pub matched: Index,
     /// The next entry to send. Always above `matched`.
     pub next: Index,
-    /// The commit that the follower was last told of, as far as nothing is known to be lost.
+    /// The commit that the follower was last told of, unless the message is known to be lost.
     pub told: Index,
     /// Probing or replicating.
     pub state: State,
-    /// Its node answers our heartbeats and follows us in this group.
+    /// The follower's node answers heartbeats and confirms that the follower follows in this group and term.
     pub confirmed: bool,
-    /// There is a connection to its node: without one nothing is sent.
+    /// There is a connection to the follower's node. Without one nothing is sent.
     pub connected: bool,
-    /// Entries that it needs are being read from the WAL.
+    /// Entries for the follower are being read from the WAL.
     pub fetching: bool,
-    /// It has refused the entry at our floor, so it needs entries that we do not hold any more, and it can use
-    /// none of those that we hold. It is asked again after each election timeout, without entries: its log may
-    /// have become another one.
+    /// The follower has refused the entry at the leader's floor. It needs entries that the leader does not hold
+    /// any more, and cannot use those that the leader holds. It is asked again after each election timeout,
+    /// without entries, since its log may have changed.
     pub lacks_floor: bool,
-    /// Since when an answer is awaited; each answer that brings news starts it anew.
+    /// The tick since which an answer is awaited. An answer that brings news starts it anew.
     pub awaited_since: Option<Tick>,
 }
 
-/// See the module.
+/// How the leader sends; see the module.
 #[derive(Debug)]
 pub(super) enum State {
-    /// One append at a time; `waiting` while it is on its way.
+    /// One append at a time.
     Probe {
-        /// The one append is on its way.
+        /// The append is on its way.
         waiting: bool,
     },
     /// Pipelined appends.
@@ -96,7 +96,7 @@ impl fmt::Display for Inflights {
 }
 
 impl Progress {
-    /// Of a follower that nothing is known of: probing at the end of our log.
+    /// A follower of which nothing is known. It is probed at the end of the leader's log.
     pub(super) fn new(last: Index) -> Self {
         Self {
             matched: Index(0),
@@ -165,22 +165,23 @@ impl Progress {
             State::Probe { waiting } => *waiting = true,
             State::Replicate(inflights) => {
                 inflights.add(last, bytes);
-                // Optimistic: a lost append shows as a missing answer, and is sent again from a probe.
+                // This assumes that the append arrives. A lost append shows as a missing answer, and is
+                // sent again from a probe.
                 self.next = last.next();
             }
         }
-        // A follower commits no further than the message shows its log to be ours.
+        // A follower commits no further than the message shows its log to equal the leader's.
         self.told = self.told.max(committed.min(last));
         self.awaited_since.get_or_insert(now);
     }
 
-    /// The follower's log equals ours up to `matched`, durably. Whether that is news.
+    /// The follower's log equals the leader's up to `matched`, durably. Returns whether that is news.
     pub(super) fn advance(&mut self, now: Tick, matched: Index) -> bool {
         let news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
         let drained = match &mut self.state {
-            // Its log matches at some place: pipeline from here.
+            // The logs match at some place: stream from here on.
             State::Probe { waiting } if *waiting || news => {
                 self.next = self.matched.next();
                 self.lacks_floor = false;
@@ -198,8 +199,9 @@ impl Progress {
         news
     }
 
-    /// The follower has no entry `prev` like ours; the logs may still agree at `agree`, or below our `floor` if
-    /// that is `None`. Whether the reject was about an append that still counts, and not a late one (B31).
+    /// The follower does not hold the leader's entry `prev`. The logs may still agree at `agree`, or below the
+    /// leader's `floor` if that is `None`. Returns whether the reject was about an append that still counts,
+    /// and not a late one (B31).
     pub(super) fn reject(
         &mut self,
         now: Tick,
@@ -207,8 +209,8 @@ impl Progress {
         agree: Option<Index>,
         floor: Index,
     ) -> bool {
-        // Who refuses what it has acknowledged has lost it: it is asked again when the answer to the
-        // probe has stayed out for long enough, not at once and for ever (B39).
+        // A follower that refuses an entry which it has acknowledged has lost it. It is not asked again at
+        // once and for ever, but when the answer to the probe is overdue (B39).
         let current = match &self.state {
             State::Probe { .. } => prev == self.next.previous() && prev > self.matched,
             State::Replicate(_) => prev > self.matched,
@@ -231,23 +233,24 @@ impl Progress {
         current
     }
 
-    /// Nothing at or below `floor` can be sent: probes there instead.
+    /// Moves a probe above `floor`: the leader holds nothing at or below it.
     pub(super) fn stay_above(&mut self, floor: Index) {
         if self.next <= floor {
             self.probe(floor.next());
         }
     }
 
-    /// What it is to be sent cannot be read or sent now: as if an append to it had been lost.
+    /// The entries to send cannot be read or sent now. The follower is treated as if an append to it had been
+    /// lost.
     pub(super) fn stall(&mut self, now: Tick) {
         self.restart();
         self.state = State::Probe { waiting: true };
         self.awaited_since = Some(now);
     }
 
-    /// Starts over, since answers were lost, or the connection was: from what is known for sure, or from
-    /// where a probe was before. Nothing is sent twice to whom nothing was sent: of a long log that would be
-    /// all.
+    /// Starts over, since answers were lost or the connection was. A stream starts again behind what is known
+    /// to match. A probe stays where it was: nothing was streamed to the follower, and starting at the front
+    /// could send it the whole log once more.
     pub(super) fn restart(&mut self) {
         let next = match self.state {
             State::Probe { .. } => self.next,
@@ -304,8 +307,8 @@ mod tests {
         );
     }
 
-    /// Entries from the WAL may end before the commit. Were it taken for told, and the rest acknowledged by
-    /// answers to earlier appends, nobody would tell it any more.
+    /// Entries from the WAL may end before the commit. If the whole commit counted as told, and answers to
+    /// earlier appends acknowledged the rest, nothing would tell the follower any more.
     #[test]
     fn a_commit_is_told_as_far_as_the_message_reaches() {
         let mut progress = replicating();

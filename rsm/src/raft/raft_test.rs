@@ -1,8 +1,8 @@
-//! Seeds, forgeries and brute force: what no script would think of.
+//! Random histories, forged messages and brute force: cases that nobody would write down in a script.
 //!
-//! [`random_histories_are_safe_and_heal`] throws everything at clusters that may happen to them, with
-//! the oracle watching, and then demands that they recover, and come to rest. [`no_message_harms`]
-//! feeds replicas in every role with messages that nobody should send.
+//! [`random_histories_are_safe_and_heal`] lets everything happen to clusters that may happen to them, with the
+//! oracle watching. Then it demands that they recover and come to rest. [`no_message_harms`] feeds replicas in
+//! every role with messages that no correct replica sends.
 
 use super::{
     RoleKind, Voters, Window,
@@ -40,14 +40,14 @@ impl Random {
     }
 }
 
-/// One cluster and its troubles.
+/// One cluster and the faults that happen to it.
 struct History {
     random: Random,
     cluster: Cluster,
     reads: u64,
-    /// How many of the troubles that may come do come, in percent.
+    /// How many of the possible faults happen, in percent.
     troubles: u64,
-    /// Reads that each node took since its last start: each must end in one way or another.
+    /// The reads that each node took since its last start. Each must end in one way or another.
     taken: BTreeMap<NodeId, BTreeSet<u64>>,
 }
 
@@ -137,7 +137,7 @@ impl History {
         }
     }
 
-    /// One that leads, or believes so: what a deposed leader is asked shows most.
+    /// A node that leads, or believes so. Requests to a deposed leader show most.
     fn believer(&mut self) -> Option<NodeId> {
         let mut believers = self.cluster.ids();
         believers.retain(|id| self.leads(*id));
@@ -168,7 +168,8 @@ impl History {
         }
     }
 
-    /// Up to where all nodes hold durably what is committed. Nobody will ever need it from another node.
+    /// The last committed entry that all nodes hold durably. No node will ever need entries up to it from
+    /// another one.
     fn held_by_all(&self) -> Index {
         let oracle = &self.cluster.oracle;
         let held = |node: &Node| {
@@ -188,7 +189,7 @@ impl History {
         }
     }
 
-    /// What a node learns of its connections, true or not any more.
+    /// Tells a node something about its connections, which may be untrue by now.
     fn notice(&mut self, id: NodeId) {
         let (other, what) = (self.node(), self.random.below(7));
         self.cluster.input(id, |raft, now| match what {
@@ -201,7 +202,7 @@ impl History {
         });
     }
 
-    /// All is well again. Returns after how many ticks all had the same new entry.
+    /// Ends all faults. Returns after how many ticks all nodes had the same new entry.
     fn heal(&mut self) -> u64 {
         self.cluster.cuts.clear();
         for id in self.cluster.ids() {
@@ -219,7 +220,7 @@ impl History {
             match target {
                 None => target = leader.and_then(|id| self.cluster.propose(id, "last")?.ok()),
                 Some(entry) if self.has_all(entry) => return ticks,
-                // It was proposed to a leader that was deposed.
+                // The leader that it was proposed to was deposed.
                 Some(entry) if leader.is_some_and(|id| self.lacks(id, entry)) => target = None,
                 Some(_) => {}
             }
@@ -241,7 +242,7 @@ impl History {
         self.settle();
     }
 
-    /// Everything that needs no time happens.
+    /// Lets everything happen that needs no time.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             for id in self.cluster.ids() {
@@ -282,7 +283,7 @@ impl History {
         self.cluster.raft(id).is_some_and(|raft| raft.term_of(entry.index) != Some(entry.term))
     }
 
-    /// An idle cluster says nothing, and waits for nothing.
+    /// An idle cluster sends nothing, and has no deadline.
     fn rest(&mut self) {
         (0..60).for_each(|ticks| self.live_a_tick(ticks));
         for ticks in 0..60_u64 {
@@ -322,7 +323,7 @@ fn begin_at(cluster: &mut Cluster, floor: EntryId) {
     }
 }
 
-/// A few thousand by default; `PURLIN_SEEDS=from..to` runs others, `PURLIN_SEEDS=7..8` a single one.
+/// The seeds: two thousand by default. `PURLIN_SEEDS=from..to` runs others, `PURLIN_SEEDS=7..8` a single one.
 fn seeds() -> std::ops::Range<u64> {
     let Ok(range) = std::env::var("PURLIN_SEEDS") else { return 0..2_000 };
     let (from, to) = range.split_once("..").expect("PURLIN_SEEDS=from..to");
@@ -347,7 +348,7 @@ fn random_histories_are_safe_and_heal() {
         committed += before.0;
     }
     println!("slowest recovery: {slowest} ticks; committed amid all troubles: {committed} entries");
-    // Three doublings of a timeout of 20 ticks, and time to agree.
+    // A timeout of 20 ticks is doubled three times, and then the cluster takes some time to agree.
     assert!(slowest < 200, "a recovery took {slowest} ticks");
     // Histories in which nothing is ever agreed upon would show nothing.
     let count = seeds.end - seeds.start;
@@ -362,10 +363,10 @@ fn replayable<T>(seed: u64, run: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Messages that nobody should send, to replicas that live through everything else as well.
+/// Messages that no correct replica sends, to replicas that live through everything else as well.
 struct Forger {
     history: History,
-    /// What each node held to be committed: it must hold it for ever.
+    /// The entries that each node held to be committed. It must hold them for ever.
     held: BTreeMap<NodeId, Vec<Term>>,
 }
 
@@ -448,12 +449,12 @@ impl Forger {
         }
     }
 
-    /// What was committed stays as it was. (That terms and commits only grow, the cluster checks.)
+    /// Committed entries stay as they were. (The cluster checks that terms and commits only grow.)
     fn judge(&mut self) {
         for id in self.history.cluster.ids() {
             let held = self.held.entry(id).or_default();
             let Some(raft) = self.history.cluster.raft(id) else {
-                // A forged commit is no promise of a majority: a crash may take it.
+                // A majority need not hold a forged commit, so a crash may take it back.
                 held.clear();
                 continue;
             };
@@ -488,13 +489,13 @@ fn no_message_harms() {
             forger.history.cluster.ids().iter().filter(|id| is_stopped(id)).count() as u64
         });
     }
-    // Forged leaders overwrite committed entries now and then; a replica that notices it stops.
+    // Forged leaders overwrite committed entries now and then. A replica that notices this stops.
     println!("{stopped} replicas stopped");
     let count = seeds.end - seeds.start;
     assert!(count < 100 || stopped > 0 && stopped < count, "{stopped} replicas stopped");
 }
 
-/// Every set of voters of up to five, every answer of each: against the words of the definition.
+/// Every set of up to five voters, with every answer of each, against the definition of a majority.
 #[test]
 fn quorums_are_what_brute_force_says() {
     for voters in 1..=5_usize {
@@ -551,7 +552,7 @@ fn check_all_answers(voters: &Voters, halves: &[Vec<usize>]) {
     }
 }
 
-/// Two majorities share a voter: on this all of it rests.
+/// Two majorities share a voter. All safety of raft rests on this.
 #[test]
 fn majorities_intersect() {
     for voters in 1..=9 {

@@ -1,9 +1,9 @@
 //! Linearizable reads without a log entry (ReadIndex; Raft thesis 6.4).
 //!
-//! A leader that has committed in its term notes the commit index, asks its followers whether they
-//! still follow it, and answers once a majority has said so and that index is applied. A read joins
-//! only a round that is sent after it was registered (safety R1), so one round serves all reads that
-//! came since the last.
+//! A leader that has committed in its term notes the commit index and asks its followers whether they still
+//! follow it. It answers the read once a majority has said so and that index is applied. A read joins only a
+//! round that is sent after the read was registered (safety R1). So one round serves all reads that came since
+//! the last round.
 
 use super::{
     check::{Checked, ensure},
@@ -12,25 +12,25 @@ use super::{
 use crate::types::{Index, NodeId, Tick};
 use std::collections::{BTreeMap, VecDeque};
 
-/// A read that its leader has confirmed: to be answered once `index` is applied.
+/// A read that the leader has confirmed. It may be answered once `index` is applied.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConfirmedRead {
     /// The caller's name for it.
     pub read: u64,
-    /// The state machine must have applied this much.
+    /// The last entry that the state machine must have applied.
     pub index: Index,
 }
 
 /// The reads of one leadership that are not confirmed.
 #[derive(Debug)]
 pub(super) struct ReadQueue {
-    /// Registered since the last round went out.
+    /// The reads that were registered since the last round went out.
     fresh: Vec<ConfirmedRead>,
-    /// Rounds on their way, oldest first, each with the reads that it will confirm.
+    /// The rounds on their way, oldest first, each with the reads that it will confirm.
     rounds: VecDeque<(u64, Vec<ConfirmedRead>)>,
-    /// The newest round. It only grows, and goes on growing in the replica's next leadership: a late
-    /// answer to an earlier round confirms nothing newer (safety R1, B43). After a restart the term
-    /// is another one, and answers name their term.
+    /// The newest round. It only grows, and goes on growing in the replica's next leadership, so a late answer
+    /// to an earlier round confirms nothing newer (safety R1, B43). After a restart the term is another one,
+    /// and answers carry their term.
     newest: u64,
     /// The newest round that each follower has answered.
     answered: BTreeMap<NodeId, u64>,
@@ -39,7 +39,7 @@ pub(super) struct ReadQueue {
 }
 
 impl ReadQueue {
-    /// No reads; rounds go on after `newest`.
+    /// A queue without reads. Its rounds follow `newest`.
     pub(super) fn new(newest: u64) -> Self {
         Self {
             fresh: Vec::new(),
@@ -74,12 +74,12 @@ impl ReadQueue {
         }
     }
 
-    /// The newest round, for the next leadership to go on from.
+    /// The newest round. The next leadership goes on from it.
     pub(super) fn newest(&self) -> u64 {
         self.newest
     }
 
-    /// Notes a read, with the commit index of now.
+    /// Notes a read, with the present commit index.
     pub(super) fn register(&mut self, read: u64, committed: Index) {
         self.fresh.push(ConfirmedRead { read, index: committed });
     }
@@ -94,8 +94,8 @@ impl ReadQueue {
         (!self.rounds.is_empty()).then_some(self.asked_at)
     }
 
-    /// Starts a round for all reads registered so far, and names it. `committed` is at least the term's
-    /// first entry: what was committed before this leadership shows in it (B41).
+    /// Starts a round for all reads registered so far, and returns its number. `committed` is at least the
+    /// first entry of the term, so it covers everything that was committed before this leadership (B41).
     pub(super) fn start_round(&mut self, now: Tick, committed: Index) -> u64 {
         self.newest += 1;
         self.asked_at = now;
@@ -105,7 +105,7 @@ impl ReadQueue {
         self.newest
     }
 
-    /// `follower` followed us when `round` reached it.
+    /// `follower` still followed this leader when `round` reached it.
     pub(super) fn answer(&mut self, follower: NodeId, round: u64) {
         if round <= self.newest {
             crate::sometimes!(round < self.newest, "answer to an older read round");
@@ -114,7 +114,8 @@ impl ReadQueue {
         }
     }
 
-    /// Takes the reads of all rounds that a majority of `voters` has answered; `me` answers at once.
+    /// Takes the reads of all rounds that a majority of `voters` has answered. The leader `me` counts as having
+    /// answered all.
     pub(super) fn take_confirmed(&mut self, voters: &Voters, me: NodeId) -> Vec<ConfirmedRead> {
         let answer = |voter| match self.answered.get(&voter) {
             _ if voter == me => u64::MAX,
@@ -130,7 +131,7 @@ impl ReadQueue {
         confirmed
     }
 
-    /// Gives up: the leadership is over. Names the reads that were not confirmed.
+    /// Gives up all reads, since the leadership is over. Returns those that were not confirmed.
     pub(super) fn abandon(&mut self) -> Vec<u64> {
         let rounds = std::mem::take(&mut self.rounds).into_iter().flat_map(|(_, reads)| reads);
         rounds.chain(std::mem::take(&mut self.fresh)).map(|read| read.read).collect()

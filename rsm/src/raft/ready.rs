@@ -1,4 +1,4 @@
-//! What a replica asks of its surroundings, and which completion each part owes it.
+//! What a replica asks of its owner, and which completion each part requires.
 
 use super::{fetch::Fetch, read::ConfirmedRead};
 use crate::{
@@ -7,24 +7,24 @@ use crate::{
     types::{HardState, WriteId},
 };
 
-/// Everything that a replica wants done. The only thing that leaves raft.
+/// Everything that a replica wants done. Nothing else leaves raft.
 #[derive(Default, Debug)]
 pub struct Ready {
-    /// Free to go now, and in this order to each receiver. What had to wait for durability has.
+    /// Messages to send now, in this order to each receiver. What they promise is durable.
     pub messages: Vec<Envelope>,
-    /// To be made durable; owes [`super::Raft::appended`].
+    /// A write to make durable. [`super::Raft::appended`] must report its completion.
     pub append: Option<Append>,
-    /// To be applied in this order; owes [`super::Raft::applied`].
+    /// Entries to apply in this order. [`super::Raft::applied`] must report it.
     pub committed: Vec<Entry>,
-    /// To be read from the WAL; each owes [`super::Raft::fetched`].
+    /// Entries to read from the WAL. [`super::Raft::fetched`] must report each of these.
     pub fetches: Vec<Fetch>,
-    /// To be answered once their index is applied.
+    /// Reads to answer once their index is applied.
     pub reads: Vec<ConfirmedRead>,
-    /// Reads that this replica cannot confirm any more: it does not lead now.
+    /// Reads that this replica cannot confirm any more, since it does not lead now.
     pub failed_reads: Vec<u64>,
 }
 
-/// One write of one group to the WAL. All of it lies in one batch: a hard state never comes after
+/// One write of one group to the WAL. All of it lies in one batch, so a hard state is never durable later than
 /// the entries that came with it (safety A2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {
@@ -32,7 +32,7 @@ pub struct Append {
     pub write: WriteId,
     /// The hard state, when it changed.
     pub hard_state: Option<HardState>,
-    /// Consecutive entries; they replace everything at or above the first of them.
+    /// Consecutive entries. They replace everything at or above the first of them.
     pub entries: Vec<Entry>,
 }
 

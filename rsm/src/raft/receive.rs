@@ -1,4 +1,4 @@
-//! A message comes in: whether it counts, what its term means (Raft paper 5.1), and who handles it.
+//! A message comes in: whether it counts, what its term means (Raft paper 5.1), and which handler gets it.
 
 use super::Raft;
 use crate::{
@@ -6,13 +6,13 @@ use crate::{
     types::{NodeId, Term, Tick},
 };
 
-/// No election ever reaches this term. A message that names it or a later one is damaged, and to follow
-/// it would leave no term to elect anybody in. Frames carry twice as much, so that whoever was brought close
-/// to it can still campaign.
+/// No election ever reaches this term. A message that names it or a later one is damaged. A replica that
+/// followed such a term would leave no term for the next election. Frames carry terms up to twice this one, so
+/// a replica that was brought close to it can still campaign.
 pub(super) const TERM_MAX: Term = Term(1 << 61);
 
 impl Raft {
-    /// A message of another replica of the group.
+    /// Handles a message of another replica of the group.
     pub fn step(&mut self, now: Tick, envelope: Envelope) {
         self.now = now;
         if self.fault.is_some() || !self.is_for_us(&envelope) {
@@ -34,7 +34,7 @@ impl Raft {
             Message::AppendReject { prev, hint } => self.on_append_reject(from, prev, hint),
             Message::ReadProbe { round } => self.on_read_probe(from, round),
             Message::ReadProbeReply { round } => self.on_read_probe_reply(from, round),
-            // Its term has been met already, and there is nothing else to it.
+            // The term of the message was handled above, and the message says nothing else.
             Message::Stale => {}
         }
     }
@@ -50,12 +50,13 @@ impl Raft {
         node != self.config.node && self.config.voters.contains(node)
     }
 
-    /// Compares the sender's term with ours. Whether the message is to be looked at further.
+    /// Compares the sender's term with the own one. Returns whether the message is to be handled further.
     pub(super) fn meet_term(&mut self, from: NodeId, term: Term, message: &Message) -> bool {
         match message {
-            // These speak of a term to come and change none (Raft thesis 9.6).
+            // These messages name the term of an election to come. They change no term (Raft thesis 9.6).
             Message::PreVote { .. } | Message::PreVoteReply { granted: true } => return true,
-            // A leader that is heard of protects itself from a node that missed it (Raft thesis 4.2.3).
+            // A candidate that missed the leader does not depose it: voters that hear of the leader drop
+            // the request (Raft thesis 4.2.3).
             Message::Vote { .. } if term > self.term && self.hears_of_leader() => return false,
             _ => {}
         }
@@ -70,7 +71,7 @@ impl Raft {
         true
     }
 
-    /// A sender that acts in an older term must learn of ours, or it might wait for ever.
+    /// A sender that acts in an older term must learn of the newer one, or it might wait for ever.
     pub(super) fn answer_stale(&mut self, from: NodeId, message: &Message) {
         match message {
             Message::Vote { .. } => self.send(from, Message::VoteReply { granted: false }),

@@ -1,4 +1,4 @@
-//! [`Raft`]: one replica, and the inputs that are not messages.
+//! [`Raft`]: one replica, and those of its inputs that are not messages.
 
 use super::{
     Fault, RaftConfig, Ready, Recovered, RoleKind, Voters, Window,
@@ -22,17 +22,17 @@ pub struct Raft {
     /// The latest input's time.
     pub(super) now: Tick,
     pub(super) term: Term,
-    /// Whom it voted for in `term`.
+    /// The candidate that it voted for in `term`.
     pub(super) vote: Option<NodeId>,
-    /// Term or vote are not handed out to be written yet.
+    /// The term or the vote has changed since it was last handed out to be written.
     pub(super) hard_state_changed: bool,
     pub(super) role: Role,
     pub(super) log: Log,
     pub(super) gate: Gate,
     pub(super) timer: ElectionTimer,
-    /// The peers that there is no connection to.
+    /// The peers to which there is no connection.
     pub(super) unreachable: BTreeSet<NodeId>,
-    /// The newest read round of any of its leaderships.
+    /// The newest read round of all leaderships of this replica.
     pub(super) newest_round: u64,
     pub(super) fetch_to_apply: FetchToApply,
     /// What the next [`Raft::ready`] hands out.
@@ -40,11 +40,11 @@ pub struct Raft {
     pub(super) fault: Option<Fault>,
 }
 
-/// A proposal or a read that this replica cannot take, since it does not lead.
+/// A proposal or a read that this replica cannot take, since it does not lead its group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("this replica does not lead its group")]
 pub struct NotLeader {
-    /// Who does, as far as it knows.
+    /// The leader, as far as this replica knows.
     pub leader: Option<NodeId>,
 }
 
@@ -52,7 +52,7 @@ impl Raft {
     /// A replica as recovery has found it, at time `now`.
     pub fn new(config: RaftConfig, recovered: Recovered, now: Tick) -> Self {
         let HardState { term, vote, committed } = recovered.hard_state;
-        // The commit is a hint and no promise (safety A7). Below the floor all is committed whatever it says.
+        // The commit is a hint and no promise (safety A7). `Log::new` raises it to the floor.
         let committed = committed.min(recovered.terms.last().index);
         let log = Log::new(recovered.terms, recovered.tail, committed);
         assert!(
@@ -123,11 +123,11 @@ impl Raft {
         [of_role, self.fetch_to_apply.retry()].into_iter().flatten().min()
     }
 
-    /// Appends a command to the log, if this replica leads. It is sent and written at the next
-    /// [`Raft::ready`], together with all others of the turn.
+    /// Appends a command to the log, if this replica leads. The next [`Raft::ready`] sends and writes it,
+    /// together with the other entries of the turn.
     ///
     /// # Errors
-    /// [`NotLeader`]: certainly not appended.
+    /// [`NotLeader`]: the command was certainly not appended.
     pub fn propose(&mut self, command: Bytes) -> Result<EntryId, NotLeader> {
         match self.role {
             Role::Leader(_) if self.fault.is_none() => {
@@ -137,7 +137,7 @@ impl Raft {
         }
     }
 
-    /// Registers a read under the caller's name for it; it comes back in [`Ready::reads`], or in
+    /// Registers a read under the caller's name for it. It comes back in [`Ready::reads`] or in
     /// [`Ready::failed_reads`].
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Raft {
         }
     }
 
-    /// The write, and all before it, is durable.
+    /// The write and all writes before it are durable.
     pub fn appended(&mut self, now: Tick, write: WriteId) {
         self.now = now;
         self.log.completed(write);
@@ -181,7 +181,7 @@ impl Raft {
         self.fault = Some(fault);
     }
 
-    /// Whether committed entries are not handed out to be applied.
+    /// Whether there are committed entries that were not handed out to be applied.
     pub fn has_unapplied(&self) -> bool {
         self.log.to_apply().is_some()
     }
@@ -203,7 +203,7 @@ impl Raft {
         }
     }
 
-    /// Who leads in its term, as far as it knows.
+    /// The leader of its term, as far as it knows.
     pub fn leader(&self) -> Option<NodeId> {
         match &self.role {
             Role::Follower(follower) => follower.leader,
@@ -219,7 +219,7 @@ impl Raft {
         }
     }
 
-    /// Whom it voted for in its term.
+    /// The candidate that it voted for in its term.
     pub fn vote(&self) -> Option<NodeId> {
         self.vote
     }

@@ -1,5 +1,5 @@
-//! Replication: a leader sends, a follower accepts, answers move the commit (Raft paper 5.3, 5.4.2;
-//! thesis 10.2.1).
+//! Replication: a leader sends, a follower accepts, and answers move the commit (Raft paper 5.3, 5.4.2; thesis
+//! 10.2.1).
 
 use super::{
     Fault, Fetch, FetchPurpose, Raft,
@@ -26,7 +26,7 @@ impl Leader {
         }
     }
 
-    /// Adds a follower; one that voted for us counts as confirmed for a start.
+    /// Adds a follower. A follower that voted for this leader counts as confirmed at the start.
     pub(super) fn follower(&mut self, node: NodeId, confirmed: bool, connected: bool) {
         let mut progress = Progress::new(self.noop.previous());
         progress.confirmed = confirmed;
@@ -34,7 +34,8 @@ impl Leader {
         self.followers.insert(node, progress);
     }
 
-    /// When something is due: an answer that stays out, a commit to tell, the first confirmation.
+    /// The tick at which something is due: an answer that is overdue, a commit to tell, or the first
+    /// confirmation.
     pub(super) fn deadline(&self, retry_ticks: u64) -> Option<Tick> {
         let answers = self.followers.values().filter(|progress| progress.connected);
         let awaited =
@@ -45,7 +46,7 @@ impl Leader {
 }
 
 impl Raft {
-    /// Answers that stay out this long are asked for again.
+    /// After this many ticks an answer that has not come is asked for again.
     pub(super) fn retry_ticks(&self) -> u64 {
         self.timer.shortest()
     }
@@ -54,7 +55,7 @@ impl Raft {
         self.leader_mut()?.followers.get_mut(&node)
     }
 
-    /// Time has passed for a leader.
+    /// Does what is due for a leader.
     pub(super) fn tick_leader(&mut self) {
         let (now, retry_ticks) = (self.now, self.retry_ticks());
         let Some(leader) = self.leader_mut() else { return };
@@ -82,7 +83,7 @@ impl Raft {
         id
     }
 
-    /// Sends every follower what it may have: before our own write of it, side by side.
+    /// Sends every follower the entries that its window allows, before the own write of them is durable.
     pub(super) fn replicate(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let tell_commit = leader.tell_commit_at.is_some_and(|at| at <= self.now);
@@ -102,8 +103,8 @@ impl Raft {
         let Some(progress) = self.follower_mut(to) else { return false };
         progress.stay_above(floor);
         let has_entries = progress.next <= last && !progress.lacks_floor;
-        // A probe goes out even with nothing to send: only an answer shows that nothing was lost, and
-        // that the follower is in no higher term (B09, B33).
+        // A probe goes out even with nothing to send. Only its answer shows that nothing was lost, and that
+        // the follower is in no higher term (B09, B33).
         let is_probe = matches!(progress.state, State::Probe { .. });
         let is_due = has_entries || is_probe || (tell_commit && progress.told < committed);
         if !is_due || !progress.may_send(window) {
@@ -135,7 +136,7 @@ impl Raft {
         self.send(to, Message::Append { prev: EntryId::new(term, prev), entries, committed });
     }
 
-    /// Entries for a follower that lags have come from the WAL.
+    /// Sends a follower that lags the entries that have come from the WAL.
     pub(super) fn send_fetched(&mut self, to: NodeId, entries: Vec<Entry>) {
         let floor = self.log.floor().index;
         let Some(progress) = self.follower_mut(to) else { return };
@@ -147,7 +148,7 @@ impl Raft {
         self.tell_commit_to(to);
     }
 
-    /// A follower takes a leader's entries.
+    /// Takes the entries of a leader, as a follower.
     pub(super) fn on_append(
         &mut self,
         from: NodeId,
@@ -162,7 +163,7 @@ impl Raft {
         if !self.log.agrees_at(prev) {
             crate::sometimes!("append refused, the logs part before it");
             let below = prev.index.previous();
-            // At the floor all logs agree, so they part above it.
+            // All logs agree at the floor, so these two part above it.
             let hint = self.log.terms().latest_at_most(below, prev.term).unwrap_or(floor);
             return self.send(from, Message::AppendReject { prev: prev.index, hint });
         }
@@ -173,7 +174,8 @@ impl Raft {
             return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
         }
         crate::sometimes!(committed > matched, "commit lies beyond what an append has shown");
-        // Only up to what this message has shown to be equal, not to our own last entry.
+        // The commit moves only as far as this message has shown the logs to be equal, not to the own last
+        // entry.
         self.log.commit(committed.min(matched));
         self.send_gated(from, Message::AppendReply { matched });
     }
@@ -201,9 +203,9 @@ impl Raft {
         }
     }
 
-    /// Commits what a majority holds durably, if it is of this term: an older entry is committed only
-    /// by one of ours behind it (Raft paper 5.4.2, figure 8). We count ourselves at what is durable
-    /// here, not at what we have (safety A4).
+    /// Commits what a majority holds durably, if that is of this term. Entries of earlier terms are committed
+    /// only by an entry of this term behind them (Raft paper 5.4.2, figure 8). The leader counts itself at its
+    /// durable index, not at its last entry (safety A4).
     pub(super) fn advance_commit(&mut self) {
         let Role::Leader(leader) = &mut self.role else { return };
         let matched = |voter| {
@@ -225,8 +227,8 @@ impl Raft {
         }
     }
 
-    /// When the commit was told, this follower may have been sent nothing: its window was full, or entries
-    /// were read for it (B33).
+    /// Tells a follower of the commit, if it missed it: its window may have been full at the time, or its
+    /// entries were being read (B33).
     fn tell_commit_to(&mut self, follower: NodeId) {
         let committed = self.log.committed();
         if self.follower_mut(follower).is_some_and(|progress| progress.told < committed) {
@@ -234,7 +236,7 @@ impl Raft {
         }
     }
 
-    /// Entries that come meanwhile tell it, and save the message.
+    /// Entries that are sent in the meantime carry the commit, and save the message.
     fn tell_commit_soon(&mut self) {
         let at = Tick(self.now.0 + self.config.tell_commit_ticks);
         if let Some(leader) = self.leader_mut() {
@@ -249,7 +251,7 @@ impl Raft {
             leader.reads.wants_round() && self.log.committed() < leader.noop,
             "read waits for the first commit"
         );
-        // Until then the commit index may be older than what was acknowledged before us (B41).
+        // Before that, the commit index may lie below what earlier leaders have acknowledged (B41).
         if leader.reads.wants_round() && self.log.committed() >= leader.noop {
             self.send_round();
         }
@@ -265,7 +267,7 @@ impl Raft {
         self.take_confirmed_reads();
     }
 
-    /// Answers for the present term only: the leader of an older one has been told so before this.
+    /// Answers for the present term only. The leader of an older term was told so before this.
     pub(super) fn on_read_probe(&mut self, from: NodeId, round: u64) {
         if self.recognise(from) {
             self.send(from, Message::ReadProbeReply { round });
@@ -286,8 +288,8 @@ impl Raft {
     }
 }
 
-/// Whether entries follow `prev` without a gap, in terms that do not fall and are not above `term`.
-/// What a peer sends is checked, not believed.
+/// Whether entries follow `prev` without a gap, in terms that do not fall and are not above `term`. What a peer
+/// sends is checked before it is used.
 fn is_sound(prev: EntryId, entries: &[Entry], term: Term) -> bool {
     let mut last = prev;
     // Nobody leads in term 0, and no entry is of it.

@@ -1,15 +1,15 @@
-//! What a replica is at a time, with the state that only this role has.
+//! The roles of a replica, with the state that only one role has.
 
 use super::{progress::Progress, read::ReadQueue, voters::Ballots};
 use crate::types::{Index, NodeId, Tick};
 use std::collections::BTreeMap;
 
-/// What a replica is, for those outside.
+/// The role of a replica, as its owner sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RoleKind {
     /// Follows, or waits for a leader.
     Follower,
-    /// Asks whether it would get votes.
+    /// Campaigns with pre-votes.
     PreCandidate,
     /// Asks for votes.
     Candidate,
@@ -17,7 +17,7 @@ pub enum RoleKind {
     Leader,
 }
 
-/// What a replica is.
+/// The role of a replica.
 #[derive(Debug)]
 pub(super) enum Role {
     /// Follows a leader, or waits to hear of one.
@@ -33,7 +33,7 @@ pub(super) enum Role {
 pub(super) struct Follower {
     /// The leader of this term, once it is known.
     pub leader: Option<NodeId>,
-    /// The leader's node vouches for it by its heartbeats: no timer runs.
+    /// The node of the leader vouches for this replica by heartbeats, so no election timer runs.
     pub vouched: bool,
     /// When the leader was last heard of.
     pub heard: Option<Tick>,
@@ -42,18 +42,18 @@ pub(super) struct Follower {
 /// A replica that asks for votes.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    /// Which votes.
+    /// Which votes it asks for.
     pub campaign: Campaign,
-    /// Who answered what.
+    /// The answers so far.
     pub ballots: Ballots,
 }
 
-/// What a candidate asks for.
+/// Which votes a candidate asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Campaign {
-    /// Whether a vote in the next term would succeed; changes no term (Raft thesis 9.6).
+    /// Pre-votes for the next term. They change no term (Raft thesis 9.6).
     PreVote,
-    /// Votes in its term.
+    /// Votes in the candidate's term.
     Vote,
 }
 
@@ -62,12 +62,13 @@ pub(super) enum Campaign {
 pub(super) struct Leader {
     /// All other voters and learners.
     pub followers: BTreeMap<NodeId, Progress>,
-    /// Its first entry: it has committed in its term once this is committed.
+    /// The leader's first entry. The leader has committed in its term once this entry is committed.
     pub noop: Index,
     /// Reads that are not confirmed.
     pub reads: ReadQueue,
-    /// By when a majority must have confirmed that it leads; from then on at all times.
+    /// By this tick a majority must have confirmed the leader for the first time. `None` afterwards: then a
+    /// majority must confirm it at all times.
     pub confirmed_by: Option<Tick>,
-    /// When followers that have nothing to receive are told of the commit.
+    /// At this tick the leader tells followers that have no entries to receive of the commit.
     pub tell_commit_at: Option<Tick>,
 }

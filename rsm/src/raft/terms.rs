@@ -1,5 +1,5 @@
-//! The term of every entry of a log, in a few words of memory: terms change only at elections, so
-//! the runs of equal terms are few. No disk is ever asked for a term.
+//! The term of every entry of a log, in a few words of memory. Terms change only at elections, so the runs of
+//! equal terms are few. No term is ever read from a disk.
 //!
 //! A log begins behind its *floor*, the last entry that it no longer holds. The term of the floor is known, the
 //! terms below it are not. A log that holds everything has the floor `0@0`.
@@ -20,10 +20,10 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// The runs that a recovery has found, of a log that begins behind `floor` and ends in `last`.
+    /// The terms that a recovery has found, of a log that begins behind `floor` and ends in `last`.
     ///
     /// # Panics
-    /// When the runs do not grow, or do not lie between `floor` and `last`: they come from our own recovery.
+    /// When the runs do not grow, or do not lie between `floor` and `last`. They come from the own recovery.
     pub fn new(floor: EntryId, runs: Vec<(Index, Term)>, last: Index) -> Self {
         let terms = Self { floor, runs, last };
         terms.check_deeply().unwrap_or_else(|violation| panic!("{violation}"));
@@ -103,8 +103,8 @@ impl Terms {
         }
     }
 
-    /// The latest entry at or below `index` whose term is not above `term`: where two logs may still
-    /// agree. It skips a whole term at a time (Raft paper 5.3, the accelerated back-off). `None` when that place
+    /// The latest entry at or below `index` whose term is not above `term`: two logs may still agree there. The
+    /// search skips a whole term at a time (Raft paper 5.3, the accelerated back-off). `None` when that place
     /// lies below the floor.
     pub fn latest_at_most(&self, index: Index, term: Term) -> Option<EntryId> {
         let mut index = index.min(self.last);
@@ -120,7 +120,7 @@ impl Terms {
         (index >= self.floor.index && term >= self.floor.term).then_some(self.floor)
     }
 
-    /// The runs, for what must be remembered elsewhere.
+    /// The runs of equal terms: the first index of each, and its term.
     pub fn runs(&self) -> &[(Index, Term)] {
         &self.runs
     }

@@ -1,21 +1,23 @@
-//! The election timer: random, backing off, and standing still while nothing could come of it.
+//! The election timer: it runs for a random time, runs longer after failed campaigns, and stands still while a
+//! campaign could lead to nothing.
 
 use super::check::{Checked, ensure};
 use crate::{random::SplitMix, types::Tick};
 use std::ops::Range;
 
-/// When a replica that hears of no leader campaigns (Raft paper 5.2).
+/// Says when a replica that hears of no leader campaigns (Raft paper 5.2).
 #[derive(Debug)]
 pub(super) struct ElectionTimer {
     /// The range of the timeout, in ticks.
     timeout: Range<u64>,
     deadline: Option<Tick>,
-    /// It was due while a promise waited for durability; see [`ElectionTimer::stand_still`].
+    /// The timer was due while a promise waited for the disk; see [`ElectionTimer::stand_still`].
     standing: bool,
-    /// Campaigns for votes in a row that led to no leader. Each doubles the timeout, up to eight times: a disk
-    /// that takes longer than a timeout must not make every vote stale before it leaves (safety A1).
+    /// How many campaigns for votes in a row led to no leader. Each doubles the timeout, until it is eight
+    /// times as long. If a disk takes longer than a timeout, votes would otherwise always be stale before they
+    /// leave (safety A1).
     failures: u32,
-    /// Until then nothing is due, and no vote is given; `None` once it may.
+    /// Until this tick nothing is due, and no vote is given. `None` once the replica may vote.
     abstains_until: Option<Tick>,
     random: SplitMix,
 }
@@ -69,8 +71,8 @@ impl ElectionTimer {
         self.deadline.map(|deadline| deadline.max(self.abstains_until.unwrap_or(deadline)))
     }
 
-    /// Whether this replica takes no part in elections yet (safety I4). It ends by itself: a replica
-    /// that is vouched for, and has no timer to tell it, votes again too.
+    /// Whether this replica takes no part in elections yet (safety I4). This ends at its tick even without a
+    /// timer: a replica that is vouched for votes again too.
     pub(super) fn abstains(&self, now: Tick) -> bool {
         self.abstains_until.is_some_and(|until| now < until)
     }
@@ -98,27 +100,27 @@ impl ElectionTimer {
         self.set(now.0 + after);
     }
 
-    /// Starts over with the random part of the timeout only: the leader has been silent for the other
-    /// part already.
+    /// Starts over with the random part of the timeout only. The leader has been silent for the fixed part
+    /// already.
     pub(super) fn arm_late(&mut self, now: Tick) {
         let spread = self.timeout.end - self.timeout.start;
         let after = 1 + self.random.draw() % spread;
         self.set(now.0 + after);
     }
 
-    /// Is due at once.
+    /// Makes the timer due at once.
     pub(super) fn arm_now(&mut self, now: Tick) {
         self.set(now.0);
     }
 
-    /// Stops: a leader is vouched for, or this replica leads.
+    /// Stops: the node of the leader vouches for it, or this replica leads.
     pub(super) fn stop(&mut self) {
         self.deadline = None;
         self.standing = false;
     }
 
-    /// Stands still until [`ElectionTimer::go_on`]: a promise waits for the disk, and a campaign now
-    /// would only make it stale (safety A1).
+    /// Stands still until [`ElectionTimer::go_on`]. A promise waits for the disk, and a campaign now would make
+    /// it stale (safety A1).
     pub(super) fn stand_still(&mut self) {
         self.deadline = None;
         self.standing = true;
