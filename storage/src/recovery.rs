@@ -13,16 +13,21 @@
 //! an error leaves the directory as it was.
 
 mod judge;
+mod site;
 
-use self::judge::{Found, Kept, Log};
+pub use self::judge::Cut;
+use self::{
+    judge::{Found, Kept, Log},
+    site::Site,
+};
 use crate::{
     align::BLOCK,
     batch::Seed,
     carry::Carried,
     config::WalConfig,
     directory,
-    disk::{Disk, Durability, File},
-    error::{StorageError, is_full},
+    disk::{Disk, File},
+    error::StorageError,
     index::Location,
     live::Live,
     reserve::Reserve,
@@ -35,7 +40,7 @@ use crate::{
 use purlin_rsm::{
     BootId, Entry, EntryId, GroupId, HardState, Identity, Index, PeerMemory, Sequence, Start, Term,
 };
-use std::{cell::Cell, collections::BTreeMap, io, rc::Rc, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, io, rc::Rc};
 
 /// The contents of a WAL when it was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,19 +70,6 @@ pub struct RecoveredGroup {
     pub last: Index,
     /// The end of its log, as much as `tail_bytes_max` allows. [`Wal::read`] reads the rest.
     pub tail: Vec<Entry>,
-}
-
-/// A torn tail: writes that were never acknowledged, ended by a crash.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cut {
-    /// The file.
-    pub segment: String,
-    /// Where the first bad batch lies.
-    pub offset: u64,
-    /// The last batch that was kept.
-    pub kept: Sequence,
-    /// The last batch behind the bad one that was void with it, if one was readable.
-    pub void: Option<Sequence>,
 }
 
 impl<D: Disk> Wal<D> {
@@ -142,12 +134,6 @@ impl<D: Disk> Wal<D> {
     }
 }
 
-/// Where recovery works.
-struct Site<'a, D: Disk> {
-    disk: &'a D,
-    config: &'a WalConfig,
-}
-
 /// The random numbers of one start.
 struct Drawn {
     epochs: u64,
@@ -165,49 +151,6 @@ struct Begun<F> {
 }
 
 impl<D: Disk> Site<'_, D> {
-    async fn lock(&self) -> Result<D::Lock, StorageError> {
-        let location = self.disk.location();
-        self.disk.lock().await.map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => StorageError::Locked { location },
-            io::ErrorKind::NotFound => StorageError::Missing { location },
-            _ => self.io("locking", error),
-        })
-    }
-
-    async fn segment_names(&self) -> Result<Vec<String>, StorageError> {
-        let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
-        Ok(names.into_iter().filter(|name| segment::number_in(name).is_some()).collect())
-    }
-
-    async fn lay_foundation(&self, header: &Header) -> Result<(), StorageError> {
-        let unfinished = segment::unfinished_name(header.number);
-        let names = self.disk.list().await.map_err(|error| self.io("listing", error))?;
-        if names.contains(&unfinished) {
-            let removed = self.disk.remove(&unfinished).await;
-            removed.map_err(|error| self.io("removing an unfinished segment", error))?;
-        }
-        let durability = self.config.durability;
-        let file = self.disk.create(&unfinished, header.bytes, durability).await;
-        let file = file.map_err(|error| self.io("making a segment", error))?;
-        self.write_header(&file, header).await?;
-        directory::rename(self.disk, &unfinished, &segment::name(header.number))
-            .await
-            .map_err(|error| self.io("renaming a segment", error))?;
-        file.close().await.map_err(|error| self.io("closing a segment", error))
-    }
-
-    async fn write_header(&self, file: &D::File, header: &Header) -> Result<(), StorageError> {
-        let mut block = file.block(BLOCK);
-        header.write(block.as_mut());
-        let written = file.write_at(block, 0).await;
-        written.map_err(|error| self.io("writing a segment's header", error))?;
-        if self.config.durability == Durability::OnSync {
-            let synced = file.sync().await;
-            synced.map_err(|error| self.io("a sync of a segment's header", error))?;
-        }
-        Ok(())
-    }
-
     /// Writes a new header behind the log (safety W3), and frees the files that this makes void (W7).
     async fn begin(
         &self,
@@ -227,14 +170,7 @@ impl<D: Disk> Site<'_, D> {
             carried,
             proven_oldest,
         } = log;
-        let start = Start {
-            number: newest.starts.last().map_or(0, |start| start.number) + 1,
-            boot: drawn.boot,
-            kept: end.kept,
-        };
-        let mut starts = newest.starts;
-        starts.push(start);
-        starts.drain(..starts.len().saturating_sub(STARTS_MAX));
+        let (start, starts) = with_this_start(newest.starts, drawn.boot, end.kept);
         let mut template = HeaderTemplate {
             identity,
             bytes: self.config.segment_bytes,
@@ -346,47 +282,15 @@ impl<D: Disk> Site<'_, D> {
         }
         Ok(())
     }
-
-    fn damaged(&self, segment: &str, offset: u64, what: String) -> StorageError {
-        StorageError::Damaged {
-            location: self.disk.location(),
-            segment: segment.to_owned(),
-            offset,
-            what,
-        }
-    }
-
-    /// W4: a read error is never a torn tail.
-    fn unreadable(&self, segment: &str, error: io::Error) -> StorageError {
-        StorageError::Io {
-            location: format!("{}, {segment}", self.disk.location()),
-            action: "reading",
-            means: "what is there cannot be judged, so the shard does not start; nothing was changed",
-            source: Arc::new(error),
-        }
-    }
-
-    fn io(&self, action: &'static str, error: io::Error) -> StorageError {
-        if is_full(&error) {
-            let bytes = self.config.segment_bytes;
-            return StorageError::NoSpace { location: self.disk.location(), bytes };
-        }
-        StorageError::Io {
-            location: self.disk.location(),
-            action,
-            means: "the write-ahead log does not open; what was durable is",
-            source: Arc::new(error),
-        }
-    }
 }
 
-/// A sequence above everything that is readable, and above the writes that were in flight and are not
-/// readable (safety W3). The distance is drawn, so that a torn header which becomes readable again has
-/// another sequence than the new one.
-fn above(readable: Sequence, random: u64) -> Sequence {
-    const IN_FLIGHT: u64 = 1 << 10;
-    const DRAWN: u64 = 1 << 20;
-    Sequence(readable.0 + IN_FLIGHT + random % DRAWN)
+/// This start, and the latest starts with it, which is the last one (safety I4).
+fn with_this_start(mut starts: Vec<Start>, boot: BootId, kept: Sequence) -> (Start, Vec<Start>) {
+    let number = starts.last().map_or(0, |start| start.number) + 1;
+    let start = Start { number, boot, kept };
+    starts.push(start);
+    starts.drain(..starts.len().saturating_sub(STARTS_MAX));
+    (start, starts)
 }
 
 fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup> {

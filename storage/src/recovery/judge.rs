@@ -9,7 +9,7 @@
 //!
 //! This module reads, and writes nothing.
 
-use super::{Cut, Site, above};
+use super::site::Site;
 use crate::{
     align::BLOCK,
     batch::Seed,
@@ -24,6 +24,19 @@ use crate::{
 };
 use purlin_rsm::{Identity, Sequence};
 use std::{cell::Cell, collections::VecDeque, io, ops::Range};
+
+/// A torn tail: writes that were never acknowledged, ended by a crash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The file.
+    pub segment: String,
+    /// Where the first bad batch lies.
+    pub offset: u64,
+    /// The last batch that was kept.
+    pub kept: Sequence,
+    /// The last batch behind the bad one that was void with it, if one was readable.
+    pub void: Option<Sequence>,
+}
 
 /// A file with a segment's name.
 pub(super) struct Found<F> {
@@ -477,4 +490,13 @@ impl Replay {
         let taken = self.live.apply(records, at, written, None, |run| tail.take(run));
         taken.map_err(|malformed| malformed.0)
     }
+}
+
+/// A sequence above everything that is readable, and above the writes that were in flight and are not
+/// readable (safety W3). The distance is drawn, so that a torn header which becomes readable again has
+/// another sequence than the new one.
+fn above(readable: Sequence, random: u64) -> Sequence {
+    const IN_FLIGHT: u64 = 1 << 10;
+    const DRAWN: u64 = 1 << 20;
+    Sequence(readable.0 + IN_FLIGHT + random % DRAWN)
 }

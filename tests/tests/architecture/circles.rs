@@ -8,11 +8,10 @@ use crate::source::{assert_none, code_lines, is_test, sources, without_tests};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Circles that are still to be opened: the files of each. The list may only shrink.
-const CIRCLES: [&[&str]; 4] = [
+const CIRCLES: [&[&str]; 3] = [
     &["server/src/config/field.rs", "server/src/config/mod.rs"],
     &["server/src/dev/mod.rs", "server/src/dev/plan.rs"],
     &["server/src/resp/commands/table.rs", "server/src/resp/introspect.rs"],
-    &["storage/src/recovery.rs", "storage/src/recovery/judge.rs"],
 ];
 
 /// A module of a crate by the names on its path; the root has none.
