@@ -1,7 +1,7 @@
 //! What the engine tells of a node, put into the answers of the admin port.
 
 use super::{
-    port::AdminFacts,
+    facts::AdminFacts,
     schema::{
         Follower, GroupAnswer, GroupLine, Groups, GroupsAnswer, Level, Link, Member, MembersAnswer,
         NodeAnswer, Peer, Queues, Refusals, SCHEMA, Shard, Times, Wal,

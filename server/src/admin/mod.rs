@@ -16,9 +16,11 @@
 //! something will come to this port, and to no other.
 
 mod describe;
+mod facts;
 mod port;
 pub mod schema;
 mod view;
 
-pub use port::{AdminFacts, CONNECTIONS_MAX, serve_admin};
+pub use facts::AdminFacts;
+pub use port::{CONNECTIONS_MAX, serve_admin};
 pub use view::NodeView;

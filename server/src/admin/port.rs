@@ -1,10 +1,10 @@
 //! Takes operators' connections, and answers their requests one at a time.
 
-use super::{describe, view::NodeView};
+use super::{describe, facts::AdminFacts, view::NodeView};
 use crate::resp::{Arguments, Inbox, Parser, Protocol, Reply, RequestLimits};
 use bytes::BytesMut;
 use futures_lite::future;
-use purlin::{ClusterConfig, GroupId, Listener, Net, Reader, Runtime, Writer};
+use purlin::{GroupId, Listener, Net, Reader, Runtime, Writer};
 use serde::Serialize;
 use std::{cell::Cell, fmt::Write, io, rc::Rc, time::Duration};
 use tracing::warn;
@@ -31,21 +31,6 @@ const LIMITS: RequestLimits = RequestLimits {
 
 const VERBS: &str =
     "RAFT STATUS, RAFT GROUPS, RAFT GROUP <number>, RAFT MEMBERS, INFO, PING, HELLO and QUIT";
-
-/// What the admin port tells that does not change while the node runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct AdminFacts {
-    /// The cluster, as the node's configuration has it.
-    pub cluster: ClusterConfig,
-    /// The id of the process. It is told from outside: a simulated node has none of its own.
-    pub process: u32,
-    /// Where clients connect.
-    pub gateway: String,
-    /// Where operators connect.
-    pub admin: String,
-    /// When the node started, by the clock of its runtime.
-    pub started_at: Duration,
-}
 
 /// Serves operators for as long as the runtime lives.
 pub async fn serve_admin<R: Runtime>(

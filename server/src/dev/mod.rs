@@ -13,40 +13,16 @@
 mod cluster;
 mod folder;
 mod node;
+mod options;
 mod plan;
 mod ports;
 mod probe;
 mod report;
 
-use self::{cluster::Cluster, folder::Folder, plan::Plan, ports::PEER_PORTS};
-use crate::{config::segment_bytes, error::Failure, machine::say, signals::Signals};
-use clap::Args;
+pub use self::options::DevOptions;
+use self::{cluster::Cluster, folder::Folder, plan::Plan};
+use crate::{error::Failure, machine::say, signals::Signals};
 use std::path::Path;
-
-/// The largest cluster that is started on one machine.
-const NODES_MAX: i64 = 9;
-/// The most shards of each of its nodes.
-const SHARDS_MAX: i64 = PEER_PORTS as i64;
-
-/// What `purlin dev` is told.
-#[derive(Args, Clone, Debug)]
-pub struct DevOptions {
-    /// Nodes, 1 to 9
-    #[arg(short, long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=NODES_MAX))]
-    pub nodes: u32,
-    /// Shards of each node, 1 to 40
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=SHARDS_MAX))]
-    pub shards: u16,
-    /// Raft groups, 1 to 16384
-    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=16_384))]
-    pub groups: u32,
-    /// The size of a segment of a shard's log, 1MiB to 4GiB
-    #[arg(long, default_value = "16MiB", value_parser = segment_bytes)]
-    pub segment: u64,
-    /// Keep the cluster's data; start a kept cluster again
-    #[arg(long)]
-    pub keep: bool,
-}
 
 /// Runs a cluster until SIGINT, SIGTERM or SIGHUP.
 pub(crate) fn run(options: &DevOptions) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! Which nodes a cluster has: their configurations, as files, with the ports that they get.
 
 use super::{
-    DevOptions,
     folder::{Folder, refused},
+    options::DevOptions,
     ports::{Block, PEER_PORTS},
 };
 use crate::{

@@ -8,9 +8,8 @@ use crate::source::{assert_none, code_lines, is_test, sources, without_tests};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Circles that are still to be opened: the files of each. The list may only shrink.
-const CIRCLES: [&[&str]; 3] = [
+const CIRCLES: [&[&str]; 2] = [
     &["server/src/config/field.rs", "server/src/config/mod.rs"],
-    &["server/src/dev/mod.rs", "server/src/dev/plan.rs"],
     &["server/src/resp/commands/table.rs", "server/src/resp/introspect.rs"],
 ];
 

@@ -1,0 +1,19 @@
+//! The facts that the admin port tells of its node beside the status of the shards.
+
+use purlin::ClusterConfig;
+use std::time::Duration;
+
+/// Facts of a node that do not change while it runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminFacts {
+    /// The cluster, as the node's configuration has it.
+    pub cluster: ClusterConfig,
+    /// The id of the process. It is told from outside: a simulated node has none of its own.
+    pub process: u32,
+    /// Where clients connect.
+    pub gateway: String,
+    /// Where operators connect.
+    pub admin: String,
+    /// When the node started, by the clock of its runtime.
+    pub started_at: Duration,
+}
