@@ -55,6 +55,8 @@ pub struct NodeConfig {
     pub wal: WalOptions,
     /// What a shard takes in before it says `Busy`.
     pub intake: IntakeOptions,
+    /// The host at which the node listens for other nodes; its host among the members when it is not said.
+    pub peer_host: Option<String>,
     /// Memory that each shard registers with io_uring, in bytes; it counts as locked memory.
     pub io_memory: usize,
 }
@@ -204,6 +206,7 @@ impl NodeConfig {
             raft: RaftOptions::default(),
             wal: WalOptions::default(),
             intake: IntakeOptions::default(),
+            peer_host: None,
             io_memory: 10 << 20,
         }
     }

@@ -132,8 +132,8 @@ fn open_admin(host: &Host, config: &Config, shards: u16, ports: Vec<SharedPort>)
     let facts = AdminFacts {
         cluster: config.cluster.clone(),
         process: std::process::id(),
-        gateway: config.listen.gateway.to_string(),
-        admin: config.listen.admin.to_string(),
+        gateway: config.listen.told(config.listen.gateway),
+        admin: config.listen.told(config.listen.admin),
         started_at: Duration::ZERO,
     };
     let opens = |shard| {
@@ -187,7 +187,7 @@ impl Gateway {
         let facts = NodeFacts {
             process: std::process::id(),
             cluster: config.cluster.id.to_string(),
-            admin: config.listen.admin.to_string(),
+            admin: config.listen.told(config.listen.admin),
             nodes: config.cluster.members.len() as u32,
             replicas: config.cluster.replicas,
             shards: u32::from(shards),

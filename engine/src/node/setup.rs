@@ -386,7 +386,8 @@ impl<R: Runtime> ShardSetup<R> {
                 "add it with its host and peer port",
             ));
         };
-        let address = format!("{}:{}", me.host, u32::from(me.peer_port) + u32::from(self.shard.0));
+        let host = self.node.peer_host.as_ref().unwrap_or(&me.host);
+        let address = format!("{host}:{}", u32::from(me.peer_port) + u32::from(self.shard.0));
         self.bind(exchanger, &address).await.map_err(|error| {
             Error::new(
                 ErrorKind::Environment,

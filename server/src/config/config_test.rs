@@ -83,6 +83,9 @@ fn what_is_given_is_read() {
     assert_eq!(config.listen.peer_host, "0.0.0.0");
     assert_eq!(config.listen.advertise_host, "n1.example.org");
     assert_eq!(config.listen.shard_port_base, 8001);
+    assert_eq!(node.peer_host.as_deref(), Some("0.0.0.0"));
+    assert_eq!(config.listen.told(config.listen.gateway), "n1.example.org:8000");
+    assert_eq!(config.listen.told(config.listen.admin), "127.0.0.1:8098");
     assert_eq!(node.raft.tick, Duration::from_millis(5));
     assert_eq!(node.raft.election_timeout, Duration::from_millis(300)..Duration::from_millis(600));
     assert_eq!(node.raft.heartbeat, Duration::from_millis(50));

@@ -162,8 +162,7 @@ pub(super) static SECTIONS: [Section; 8] = [
                 "shard_port_base",
                 Default,
                 "Shard i has a port of its own for clients at this port plus i. 0 means that the shards \
-                 have no such ports. This version tells other nodes of these ports, but does not listen \
-                 at them yet.",
+                 have no such ports. This version checks the ports, but does not listen at them yet.",
                 |c| Field::Number(&mut c.listen.shard_port_base, 0..=65_535),
             ),
             key(
@@ -176,7 +175,8 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "advertise_host",
                 Derived("this node's `host` in `cluster.members`"),
-                "The host that this node names to other nodes and to clients as its own.",
+                "The host that this node names as its own where its gateway or its admin port listens at all \
+                 addresses of the machine.",
                 |c| Field::Host(&mut c.listen.advertise_host),
             ),
             key(

@@ -257,6 +257,7 @@ impl Config {
             raft: self.raft.clone(),
             wal: self.wal.clone(),
             intake: IntakeOptions { deadline: self.client.deadline, ..IntakeOptions::default() },
+            peer_host: Some(self.listen.peer_host.clone()),
             io_memory: self.runtime.io_memory,
         }
     }
@@ -318,6 +319,16 @@ impl ListenOptions {
     pub fn move_to(&mut self, gateway: SocketAddr) {
         self.gateway = gateway;
         self.admin = admin_beside(gateway);
+    }
+
+    /// One of its addresses, as others are told it: a port at all addresses of the machine is named with
+    /// the host that the node advertises.
+    pub fn told(&self, address: SocketAddr) -> String {
+        match (address.ip().is_unspecified(), self.advertise_host.contains(':')) {
+            (false, _) => address.to_string(),
+            (true, false) => format!("{}:{}", self.advertise_host, address.port()),
+            (true, true) => format!("[{}]:{}", self.advertise_host, address.port()),
+        }
     }
 }
 

@@ -58,6 +58,7 @@ impl<S: Subject> Cluster<S> {
                 request_bytes_max: self.options.limits.request_bytes_max,
                 ..IntakeOptions::default()
             },
+            peer_host: None,
             io_memory: 0,
         }
     }
