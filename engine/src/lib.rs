@@ -60,9 +60,9 @@
 //!
 //! | from | with | order |
 //! | --- | --- | --- |
-//! | any thread | [`Host::client`]: [`Client::propose`], [`Client::query`]; wait or await the [`Answer`] | none between two requests that wait at the same time |
+//! | any thread | [`Host::client`]: [`Client::propose`], [`Client::query`]; wait for or await the [`PendingOutcome`] | none between two requests that wait at the same time |
 //! | the core of a shard | [`Host::on_shard`] hands out a [`LocalShard`]: no hop and no lock | the same |
-//! | the core of a shard, many at a time | [`LocalShard::connect`]: a [`Connection`] | its requests to one group take effect as they were submitted, and a query sees the proposals before it |
+//! | the core of a shard, many at a time | [`LocalShard::caller`]: a [`Caller`] | its requests to one group take effect as they were submitted, and a query sees the proposals before it |
 //!
 //! Any node takes requests for any group, and sends them on to the group's leader.
 //!

@@ -131,16 +131,19 @@ impl<R: Runtime> Shard<R> {
         outcome
     }
 
-    /// One turn: the stages over everything that has come since the last.
+    /// One turn: the stages over everything that has come since the last turn, in the order that `stage`
+    /// tells.
     fn turn(&mut self, began: Duration) -> Result<(), Error> {
         let now = self.timing.tick_at(began);
         self.requests.callers.set_now(now);
+        // 1 intake.
         self.append.complete(now, began, &mut self.groups);
-        self.take_fetched().map_err(|error| Error::disk_failed(&error))?;
-        self.take_met()?;
-        self.take_events(now);
-        self.take_mesh(now);
+        self.drain_fetched().map_err(|error| Error::disk_failed(&error))?;
+        self.adopt_recorded()?;
+        self.drain_events(now);
+        self.drain_mesh(now);
         self.drain_inlet();
+        // What is due.
         let is_beat = self.beats.next <= now;
         if is_beat {
             self.beat(now);
@@ -148,12 +151,14 @@ impl<R: Runtime> Shard<R> {
         if self.meeting.is_acting() {
             self.groups.tick(now);
         }
-        // A step may let waiting requests go on, and these give a group more to do.
+        // 1 intake, and of each group 2 step, 4 send, 5 apply. An outcome may let a lane go on, and its
+        // requests give a group more to do.
         self.send_requests(now);
         while self.groups.has_dirty() {
             self.step(now);
             self.send_requests(now);
         }
+        // 3 append, 6 reply, and 4 one write to each peer.
         self.append.submit(now, || self.runtime.now())?;
         self.reply();
         self.flush();
@@ -226,7 +231,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    fn take_mesh(&mut self, now: Tick) {
+    fn drain_mesh(&mut self, now: Tick) {
         for (from, item) in self.mesh.take() {
             match item {
                 MeshItem::Batch(batch) => self.on_batch(now, OtherShard::OfThisNode(from), batch),
@@ -240,7 +245,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Takes in what other threads want.
+    /// Hands in the requests of other threads, and runs their tasks.
     fn drain_inlet(&mut self) {
         for task in self.requests.inlet_caller.drain(&self.inlet) {
             task(self.local());

@@ -196,7 +196,7 @@ impl<R: Runtime> Shard<R> {
     ///
     /// # Errors
     /// The WAL cannot be read: what it holds may be damaged, and the shard stops.
-    pub(crate) fn take_fetched(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn drain_fetched(&mut self) -> Result<(), StorageError> {
         for Fetched { group, fetch, entries } in self.fetcher.take_fetched() {
             if let Some(group) = self.groups.input(group) {
                 group.raft.fetched(fetch.purpose, entries?);

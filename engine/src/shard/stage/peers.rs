@@ -12,8 +12,8 @@ use purlin_rsm::{Envelope, NodeId, ShardId, Tick};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
 impl<R: Runtime> Shard<R> {
-    /// Takes in everything that the exchanger has.
-    pub(crate) fn take_events(&mut self, now: Tick) {
+    /// Works through everything that the exchanger has.
+    pub(crate) fn drain_events(&mut self, now: Tick) {
         while let Some(event) = self.exchanger.poll() {
             match event {
                 Event::OutboundUp(facts) => self.on_outbound_up(now, &facts),
@@ -145,7 +145,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Acts upon an identity that has been recorded.
-    pub(crate) fn take_met(&mut self) -> Result<(), Error> {
+    pub(crate) fn adopt_recorded(&mut self) -> Result<(), Error> {
         let Some(identity) = self.meeting.take_recorded()? else { return Ok(()) };
         if identity.is_fenced {
             purlin_rsm::sometimes!("directory records that it is fenced");
