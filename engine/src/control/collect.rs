@@ -11,7 +11,8 @@ use crate::{
 };
 use purlin_rsm::Tick;
 
-/// Groups in one page of [`crate::ShardControl::groups`]: about a tenth of a millisecond of a turn.
+/// Groups in one page of [`crate::ShardControl::groups`]. A page of followers takes about 0.3 ms of a turn
+/// (measured with `opt-level = 1` on a busy machine), and 16,384 of them 20 ms, too much for each beat.
 pub const GROUPS_PER_PAGE: usize = 1024;
 
 /// Operators' requests that are answered in one turn: clients wait for the rest of the turn.

@@ -28,13 +28,14 @@ use crate::{
         pairs::Pairs,
         stage::{append::AppendStage, peers::fenced},
     },
+    wake::Wake,
 };
 use purlin_rsm::{
     EntryId, Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine,
     TableVersion, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
-use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal};
+use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
 use std::{collections::BTreeMap, io, rc::Rc, sync::Arc, time::Duration};
 
@@ -200,34 +201,14 @@ impl<R: Runtime> ShardSetup<R> {
         let outside = Outside::new(self.shared.board.clone(), control);
         let inlet = LiveInlet(self.shared.inlets[usize::from(self.shard.0)].clone());
         let identity = self.load_identity().await?;
-        let random = {
-            let runtime = self.runtime.clone();
-            move || runtime.random()
-        };
-        let directory = self.runtime.disk().subdirectory(&shard_directory(self.shard));
         let config = self.node.wal.config(self.durability);
-        let (wal, recovered) = Wal::open(
-            &directory,
-            wal_identity(&identity, self.shard),
-            &config,
-            &mut random.clone(),
-        )
-        .await
-        .map_err(|error| Error::cannot_open(&error))?;
-        check_floors(&recovered.groups, &directory.location())?;
+        let (wal, recovered) = self.open_wal(&identity, &config).await?;
         let (wake, timing) = (inlet.wake().clone(), Timing::new(&self.node));
-        for _ in 0..config.writes_in_flight_max {
-            self.runtime.spawn(wal.clone().write_loop());
-        }
-        self.runtime.spawn(wal.clone().prepare_loop());
-        let fetcher = Fetcher::new(wake.clone());
-        for reader in 0..READERS {
-            self.runtime.spawn(fetcher.clone().read_loop(reader, wal.clone()));
-        }
+        let fetcher = self.start_fetcher(&wal, &wake);
         let Recovered { groups, peers, start, starts, .. } = recovered;
         let exchanger = self.exchanger(&identity, &starts, peers, &wake);
         self.listen(&exchanger, &identity).await?;
-        let now = Tick((self.runtime.now().as_nanos() / timing.tick.as_nanos()) as u64);
+        let now = timing.tick_at(self.runtime.now());
         let groups = self.groups(&identity, groups, &timing, now);
         self.want_peers(&exchanger, &identity);
         let name = format!("n{} s{}", identity.node, self.shard);
@@ -273,6 +254,36 @@ impl<R: Runtime> ShardSetup<R> {
             shard.record(complete);
         }
         Ok(shard)
+    }
+
+    /// Recovers the WAL and starts its loops.
+    async fn open_wal(
+        &self,
+        identity: &NodeIdentity,
+        config: &WalConfig,
+    ) -> Result<(Rc<Wal<R::Disk>>, Recovered), Error> {
+        let directory = self.runtime.disk().subdirectory(&shard_directory(self.shard));
+        let runtime = self.runtime.clone();
+        let (wal, recovered) =
+            Wal::open(&directory, wal_identity(identity, self.shard), config, &mut move || {
+                runtime.random()
+            })
+            .await
+            .map_err(|error| Error::cannot_open(&error))?;
+        check_floors(&recovered.groups, &directory.location())?;
+        for _ in 0..config.writes_in_flight_max {
+            self.runtime.spawn(wal.clone().write_loop());
+        }
+        self.runtime.spawn(wal.clone().prepare_loop());
+        Ok((wal, recovered))
+    }
+
+    fn start_fetcher(&self, wal: &Rc<Wal<R::Disk>>, wake: &Arc<Wake>) -> Rc<Fetcher> {
+        let fetcher = Fetcher::new(wake.clone());
+        for reader in 0..READERS {
+            self.runtime.spawn(fetcher.clone().read_loop(reader, wal.clone()));
+        }
+        fetcher
     }
 
     /// Reads who the directory is, and whether that is what this node was told.
@@ -338,7 +349,7 @@ impl<R: Runtime> ShardSetup<R> {
         identity: &NodeIdentity,
         starts: &[Start],
         peers: Vec<PeerMemory>,
-        wake: &Arc<crate::wake::Wake>,
+        wake: &Arc<Wake>,
     ) -> Rc<Exchanger<R::Net>> {
         let facts = Facts {
             cluster: identity.cluster,
