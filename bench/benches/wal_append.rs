@@ -8,7 +8,8 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use memory_disk::MemoryDisk;
 use purlin_rsm::{
-    ClusterId, Entry, GroupId, Identity, Incarnation, Index, NodeId, Payload, ShardId, Term,
+    ClusterId, Entry, GroupId, Identity, Incarnation, Index, NodeId, Payload, Position, ShardId,
+    Term,
 };
 use purlin_storage::{Batch, StorageError, Wal, WalConfig};
 use std::{
@@ -50,7 +51,8 @@ impl Log {
         let entry = |index| Entry {
             term: Term(1),
             index: Index(index),
-            payload: Payload::Command(Bytes::from(vec![7; command_bytes])),
+            before: Position(index - 1),
+            payload: Payload::command(Bytes::from(vec![7; command_bytes])),
         };
         let entries = (1..=entries).map(entry).collect();
         let loops: Vec<Pin<Box<dyn Future<Output = ()>>>> =
@@ -68,7 +70,9 @@ impl Log {
         self.run_loops();
         assert!(self.wal.durable() >= sequence, "a write that is not durable");
         let count = self.entries.len() as u64;
-        self.entries.iter_mut().for_each(|entry| entry.index.0 += count);
+        for entry in &mut self.entries {
+            (entry.index.0, entry.before.0) = (entry.index.0 + count, entry.before.0 + count);
+        }
     }
 
     /// After a rotation, gives back what lies in older segments.
@@ -78,7 +82,9 @@ impl Log {
             return;
         }
         for group in (1..=GROUPS).map(GroupId) {
-            self.wal.forget(group, self.entries[0].index.previous());
+            // Each entry has one command.
+            let first = self.entries[0].index.previous();
+            self.wal.forget(group, first, Position(first.previous().0));
         }
         let wal = self.wal.clone();
         self.run(wal.release()).expect("segments are released");

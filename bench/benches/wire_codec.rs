@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purlin_rsm::{
-    Entry, EntryId, Envelope, GroupId, Index, Message, NodeId, Payload, Sequence, Term,
+    Entry, EntryId, Envelope, GroupId, Index, Message, NodeId, Payload, Position, Sequence, Term,
 };
 use purlin_transport::{
     frame::{self, Decoder, Kind},
@@ -29,7 +29,8 @@ fn appends(entries: u64, command_bytes: usize) -> Vec<Envelope> {
         let entry = |step| Entry {
             term,
             index: Index(prev.index.0 + step),
-            payload: Payload::Command(Bytes::from(vec![group as u8; command_bytes])),
+            before: Position(100_000 + step - 1),
+            payload: Payload::command(Bytes::from(vec![group as u8; command_bytes])),
         };
         let entries = (1..=entries).map(entry).collect();
         let message = Message::Append { prev, entries, committed: prev.index };

@@ -1,7 +1,7 @@
 //! The key-value machine against a naive map, against arbitrary bytes, and against itself.
 
 use super::*;
-use purlin_rsm::{EntryId, GroupId, random::SplitMix};
+use purlin_rsm::{EntryId, GroupId, Position, random::SplitMix};
 use std::collections::BTreeMap;
 
 const CONTEXT: ApplyContext = ApplyContext { group: GroupId(1) };
@@ -44,7 +44,11 @@ impl Answer {
 fn apply_bytes(machine: &mut KvMachine, commands: &[Bytes]) -> Vec<Bytes> {
     let commands: Vec<_> = commands
         .iter()
-        .map(|data| Command { id: EntryId::default(), data: data.clone() })
+        .map(|data| Command {
+            id: EntryId::default(),
+            position: Position::default(),
+            data: data.clone(),
+        })
         .collect();
     let mut outcomes = Vec::new();
     machine.apply(&CONTEXT, &commands, &mut outcomes);

@@ -1,7 +1,11 @@
-//! An element of a group's log.
+//! An element of a group's log, and the commands that it carries.
 
-use crate::types::{EntryId, Index, Term};
+use crate::{
+    types::{EntryId, Index, Position, Term},
+    varint::{self, Malformed},
+};
 use bytes::Bytes;
+use std::fmt;
 
 /// One element of a group's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -10,6 +14,8 @@ pub struct Entry {
     pub term: Term,
     /// Its place in the log.
     pub index: Index,
+    /// The position of the last command before it: those of its own commands follow.
+    pub before: Position,
     /// What it carries.
     pub payload: Payload,
 }
@@ -19,8 +25,23 @@ pub struct Entry {
 pub enum Payload {
     /// Nothing: a new leader's first entry, by which it commits what came before (Raft paper 8).
     Noop,
-    /// A command for the state machine.
-    Command(Bytes),
+    /// Commands for the state machine.
+    Commands(Commands),
+}
+
+/// The commands of one entry, in order; there may be none.
+///
+/// Invariant: one command is `One`, and any other number is `Framed`, so that equal commands are equal
+/// values. The bytes of `Framed` hold exactly `count` commands, each behind its length.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Commands(Form);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Form {
+    /// The bytes that were proposed: a proposal is not copied to become an entry.
+    One(Bytes),
+    /// As in a run (see [`crate::run`]).
+    Framed { count: u64, bytes: Bytes },
 }
 
 impl Entry {
@@ -29,12 +50,174 @@ impl Entry {
         EntryId::new(self.term, self.index)
     }
 
+    /// The position of the last command up to the end of this entry.
+    pub fn end(&self) -> Position {
+        Position(self.before.0 + self.payload.count())
+    }
+
+    /// Its commands with their positions.
+    pub fn commands(&self) -> impl Iterator<Item = (Position, Bytes)> {
+        let commands = match &self.payload {
+            Payload::Noop => None,
+            Payload::Commands(commands) => Some(commands.iter()),
+        };
+        (self.before.0 + 1..).map(Position).zip(commands.into_iter().flatten())
+    }
+
     /// Bytes that it costs in memory, on the wire and on disk, about: for windows and caches.
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = 32;
         match &self.payload {
             Payload::Noop => OVERHEAD,
-            Payload::Command(data) => OVERHEAD + data.len(),
+            Payload::Commands(commands) => OVERHEAD + commands.bytes(),
         }
+    }
+}
+
+impl Payload {
+    /// One command.
+    pub fn command(command: Bytes) -> Self {
+        Self::Commands(Commands::from(command))
+    }
+
+    /// How many commands it carries.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Noop => 0,
+            Self::Commands(commands) => commands.count(),
+        }
+    }
+}
+
+impl Commands {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        match &self.0 {
+            Form::One(_) => 1,
+            Form::Framed { count, .. } => *count,
+        }
+    }
+
+    /// The commands, none copied.
+    pub fn iter(&self) -> impl Iterator<Item = Bytes> {
+        let (one, framed) = match &self.0 {
+            Form::One(command) => (Some(command.clone()), Bytes::new()),
+            Form::Framed { bytes, .. } => (None, bytes.clone()),
+        };
+        let mut place = 0;
+        let framed = std::iter::from_fn(move || {
+            let mut rest = &framed[place..];
+            if rest.is_empty() {
+                return None;
+            }
+            let command = varint::take_bytes(&mut rest).expect("commands were checked when made");
+            place = framed.len() - rest.len();
+            Some(framed.slice_ref(command))
+        });
+        one.into_iter().chain(framed)
+    }
+
+    /// How many bytes they have together, with the lengths of more than one.
+    pub(crate) fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::One(bytes) | Form::Framed { bytes, .. } => bytes.len(),
+        }
+    }
+
+    /// Appends count, lengths and commands.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        varint::put_varint(out, self.count());
+        match &self.0 {
+            Form::One(command) => varint::put_bytes(out, command),
+            Form::Framed { bytes, .. } => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// Checks what `put` has written, and returns how many commands there are and their bytes.
+    pub(crate) fn check<'a>(rest: &mut &'a [u8]) -> Result<(u64, &'a [u8]), Malformed> {
+        let count = varint::take_varint(rest)?;
+        let bytes = *rest;
+        // Each command has one byte at least, for its length.
+        if count > bytes.len() as u64 {
+            return Err(Malformed("more commands than there are bytes"));
+        }
+        for _ in 0..count {
+            varint::take_bytes(rest)?;
+        }
+        Ok((count, &bytes[..bytes.len() - rest.len()]))
+    }
+
+    /// What `check` has found, as slices of `within`.
+    pub(crate) fn slices(count: u64, mut checked: &[u8], within: &Bytes) -> Self {
+        if count == 1 {
+            let command = varint::take_bytes(&mut checked).expect("it was checked");
+            return Self(Form::One(within.slice_ref(command)));
+        }
+        Self(Form::Framed { count, bytes: within.slice_ref(checked) })
+    }
+}
+
+impl From<Bytes> for Commands {
+    fn from(command: Bytes) -> Self {
+        Self(Form::One(command))
+    }
+}
+
+impl FromIterator<Bytes> for Commands {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(commands: I) -> Self {
+        let (mut count, mut framed) = (0, Vec::new());
+        let mut first = None;
+        for command in commands {
+            varint::put_bytes(&mut framed, &command);
+            first.get_or_insert(command);
+            count += 1;
+        }
+        match first {
+            Some(command) if count == 1 => Self::from(command),
+            _ => Self(Form::Framed { count, bytes: framed.into() }),
+        }
+    }
+}
+
+impl fmt::Debug for Commands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(count: usize) -> Vec<Bytes> {
+        (0..count).map(|n| Bytes::from(vec![n as u8; n % 300])).collect()
+    }
+
+    #[test]
+    fn an_entry_of_any_number_of_commands_names_each_by_its_position() {
+        for count in [0, 1, 3, 1000] {
+            let commands = commands(count);
+            let entry = Entry {
+                term: Term(2),
+                index: Index(5),
+                before: Position(40),
+                payload: Payload::Commands(commands.iter().cloned().collect()),
+            };
+            assert_eq!(entry.end(), Position(40 + count as u64));
+            let (positions, found): (Vec<_>, Vec<_>) = entry.commands().unzip();
+            assert_eq!(found, commands);
+            assert!(positions.iter().map(|position| position.0).eq(41..41 + count as u64));
+        }
+        let noop =
+            Entry { term: Term(2), index: Index(5), before: Position(40), payload: Payload::Noop };
+        assert_eq!((noop.end(), noop.commands().count()), (Position(40), 0));
+    }
+
+    #[test]
+    fn one_command_is_not_copied_and_equals_itself_however_it_came() {
+        let command = Bytes::from(vec![7; 100]);
+        let one = Commands::from(command.clone());
+        assert_eq!(one.iter().next().expect("one").as_ptr(), command.as_ptr());
+        assert_eq!(one, std::iter::once(command).collect());
     }
 }

@@ -13,10 +13,12 @@ pub mod raft;
 pub mod random;
 pub mod reach;
 mod request;
+pub mod run;
 mod trouble;
 mod types;
+mod varint;
 
-pub use entry::{Entry, Payload};
+pub use entry::{Commands, Entry, Payload};
 pub use identity::{
     BootId, ClusterId, Fork, Identity, Incarnation, PeerMemory, Sequence, Start, TableVersion,
 };
@@ -24,4 +26,6 @@ pub use machine::{ApplyContext, Command, StateMachine};
 pub use message::{Envelope, Message};
 pub use request::{Outcome, RequestError, RequestKind};
 pub use trouble::Trouble;
-pub use types::{EntryId, GroupId, HardState, Index, NodeId, ShardId, Term, Tick, WriteId};
+pub use types::{
+    EntryId, GroupEpoch, GroupId, HardState, Index, NodeId, Position, ShardId, Term, Tick, WriteId,
+};

@@ -1,7 +1,7 @@
 //! How the request of a client ends: its outcome, by one name on its shard, between shards and between
 //! nodes.
 
-use crate::{Index, Term};
+use crate::{Index, Position, Term};
 use bytes::Bytes;
 
 /// Whether requests go into the log.
@@ -35,12 +35,14 @@ pub enum RequestError {
     NotApplied,
     /// Leadership or a connection was lost while the request was in flight, or it took too long. It may
     /// be applied, now or later.
-    #[error("the outcome is unknown (index {index}, term {term})")]
+    #[error("the outcome is unknown (index {index}, term {term}, position {position})")]
     Unknown {
         /// The term in which it was appended; 0 when not known.
         term: Term,
-        /// Its place in the log; 0 when not known.
+        /// The index of its entry; 0 when not known.
         index: Index,
+        /// Its number among the commands of the group; 0 when not known.
+        position: Position,
     },
     /// The command or query is longer than a shard takes.
     #[error("a request of {bytes} bytes is longer than the {limit} that a shard takes")]
@@ -63,7 +65,8 @@ pub enum RequestError {
 
 impl RequestError {
     /// An unknown outcome of a request of which nobody can tell where it stands in a log.
-    pub const UNKNOWN: Self = Self::Unknown { term: Term(0), index: Index(0) };
+    pub const UNKNOWN: Self =
+        Self::Unknown { term: Term(0), index: Index(0), position: Position(0) };
 
     /// Whether the request was certainly not applied, and never will be.
     pub fn is_definitely_not_applied(&self) -> bool {

@@ -46,8 +46,21 @@ number! {
 }
 
 number! {
-    /// A position in a group's log. `Index(0)` is the place before the first entry.
+    /// A place in a group's log. `Index(0)` is the place before the first entry.
     Index(u64)
+}
+
+number! {
+    /// The number of a command in its group, counted over commands and not over entries: the first is
+    /// 1. `Position(0)` is the place before the first command. It never repeats, whatever is in which
+    /// entry, and snapshots will keep it.
+    Position(u64)
+}
+
+number! {
+    /// One life of a group: a group that is removed and made again has the next one. It is compared
+    /// before the term wherever a group is named (safety M10). The first is 1.
+    GroupEpoch(u32)
 }
 
 number! {
@@ -62,15 +75,20 @@ number! {
 }
 
 impl Index {
-    /// The position after this one.
+    /// The place after this one.
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The position before this one; `Index(0)` has none before it and stays.
+    /// The place before this one; `Index(0)` has none before it and stays.
     pub fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
+}
+
+impl GroupEpoch {
+    /// The epoch of a group that was never removed.
+    pub const FIRST: Self = Self(1);
 }
 
 impl Term {

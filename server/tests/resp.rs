@@ -2,7 +2,7 @@
 
 mod support;
 
-use purlin::{GroupId, Index, RequestError, Term};
+use purlin::{GroupId, Index, Position, RequestError, Term};
 use purlin_server::resp::{RespClient, Value, group_of};
 use std::io::ErrorKind;
 use support::{Behaviour, GROUPS, TestServer};
@@ -258,12 +258,12 @@ fn what_groups_cannot_do_is_told_in_words_that_clients_know() {
     let keys = ["busy", "leaderless", "lost", "unknown", "large", "stopping"];
     let groups = keys.map(|key| group_of(key.as_bytes(), GROUPS));
     let [busy, leaderless, lost, unknown, large, stopping] = groups;
-    let (term, index) = (Term(9), Index(4711));
+    let (term, index, position) = (Term(9), Index(4711), Position(4800));
     let failing = [
         (busy, RequestError::Busy),
         (leaderless, RequestError::NoLeader { waited_ms: 140 }),
         (lost, RequestError::NotApplied),
-        (unknown, RequestError::Unknown { term, index }),
+        (unknown, RequestError::Unknown { term, index, position }),
         (large, RequestError::TooLarge { bytes: 9, limit: 8 }),
         (stopping, RequestError::Stopping),
     ];

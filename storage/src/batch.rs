@@ -54,7 +54,8 @@ impl Batch {
     pub fn entries(&mut self, group: GroupId, entries: &[Entry]) {
         for pair in entries.windows(2) {
             let (a, b) = (pair[0].id(), pair[1].id());
-            assert!(b.index == a.index.next() && b.term >= a.term, "{b} cannot follow {a}");
+            let follows = b.index == a.index.next() && b.term >= a.term;
+            assert!(follows && pair[1].before == pair[0].end(), "{b} cannot follow {a}");
         }
         for run in runs(entries) {
             record::put_entries(&mut self.bytes, group, run);
@@ -281,14 +282,15 @@ const _: () = assert!(BLOCK > HEADER_BYTES);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{Index, Payload, Term};
+    use purlin_rsm::{Index, Payload, Position, Term};
 
     fn entries(term: u64, indices: Range<u64>, bytes: usize) -> Vec<Entry> {
         indices
             .map(|index| Entry {
                 term: Term(term),
                 index: Index(index),
-                payload: Payload::Command(vec![7; bytes].into()),
+                before: Position(index - 1),
+                payload: Payload::command(vec![7; bytes].into()),
             })
             .collect()
     }

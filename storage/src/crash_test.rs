@@ -126,6 +126,7 @@ impl Run {
         let mut new = entries(term, first..first + count, bytes);
         if self.random.chance(10) {
             new[0].payload = Payload::Noop;
+            new[1..].iter_mut().for_each(|entry| entry.before.0 -= 1);
         }
         let mut batch = Batch::default();
         batch.entries(GroupId(id), &new);
@@ -184,7 +185,8 @@ impl Run {
         let reach = (floor..=shortest).take_while(|&index| index == floor || agreed(index)).last();
         let Some(reach) = reach.filter(|&reach| reach > floor) else { return };
         let to = floor + 1 + self.random.below(reach - floor);
-        self.h.wal().forget(GroupId(id), Index(to + 1));
+        let position = all[0].log[to as usize - 1].end();
+        self.h.wal().forget(GroupId(id), Index(to + 1), position);
         for step in &mut self.history {
             if let Some(group) = step.after.groups.get_mut(&id) {
                 group.floor = group.floor.max(to);

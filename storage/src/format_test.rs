@@ -8,8 +8,8 @@ use crate::{
     testing::{Harness, MemoryDisk, Random, append, entries, identity, small},
 };
 use purlin_rsm::{
-    BootId, Entry, GroupId, HardState, Incarnation, Index, NodeId, Payload, PeerMemory, Sequence,
-    ShardId, Term,
+    BootId, Entry, GroupId, HardState, Incarnation, Index, NodeId, Payload, PeerMemory, Position,
+    Sequence, ShardId, Term,
 };
 use std::path::Path;
 
@@ -20,7 +20,10 @@ fn sample() -> (Harness, Sequence) {
     let state = HardState { term: Term(3), vote: Some(NodeId(2)), committed: Index(0) };
     batch.hard_state(GroupId(1), state);
     batch.entries(GroupId(1), &entries(2, 1..4, 20));
-    batch.entries(GroupId(1), &[Entry { term: Term(3), index: Index(4), payload: Payload::Noop }]);
+    batch.entries(
+        GroupId(1),
+        &[Entry { term: Term(3), index: Index(4), before: Position(3), payload: Payload::Noop }],
+    );
     h.write(batch);
     let mut batch = Batch::default();
     batch.peer(PeerMemory {
@@ -100,7 +103,7 @@ fn unpack(mut packed: &[u8]) -> MemoryDisk {
 /// `PURLIN_BLESS=1` writes the file anew, for a change of the format that is meant.
 #[test]
 fn the_golden_file_is_what_is_written_and_is_read() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wal-1.bin");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wal-2.bin");
     let (mut h, last) = sample();
     h.stop();
     let written = pack(&h.disk);

@@ -9,7 +9,7 @@ use crate::{
     record::{self, Records},
     segment::{self, FirstBlock},
 };
-use purlin_rsm::{Entry, EntryId, GroupId, HardState, Identity, PeerMemory, Sequence};
+use purlin_rsm::{Entry, EntryId, GroupId, HardState, Identity, PeerMemory, Position, Sequence};
 
 pub use crate::segment::{BatchName, Header as SegmentHeader};
 
@@ -53,6 +53,8 @@ pub enum Record {
         group: GroupId,
         /// The entry; nothing at or below it is needed.
         floor: EntryId,
+        /// The position of the last command up to it.
+        position: Position,
     },
     /// What is remembered of a peer's shard.
     Peer {
@@ -96,10 +98,12 @@ impl From<record::Record<'_>> for Record {
             record::Record::HardState { group, state, relocated } => {
                 Self::HardState { group, state, relocated }
             }
-            record::Record::Entries(run) => {
-                Self::Entries { group: run.group, entries: run.copied().entries().collect() }
+            record::Record::Entries { group, run } => {
+                Self::Entries { group, entries: run.copied().collect() }
             }
-            record::Record::Floor { group, floor } => Self::Floor { group, floor },
+            record::Record::Floor { group, floor, position } => {
+                Self::Floor { group, floor, position }
+            }
             record::Record::Peer { memory, relocated } => Self::Peer { memory, relocated },
         }
     }
@@ -125,8 +129,8 @@ mod tests {
     fn a_written_batch_shows_what_was_put_in() {
         let group = GroupId(4);
         let state = HardState { term: Term(5), vote: Some(NodeId(1)), committed: Index(0) };
-        let payload = Payload::Command(Bytes::from_static(b"x"));
-        let entries = vec![Entry { term: Term(5), index: Index(1), payload }];
+        let payload = Payload::command(Bytes::from_static(b"x"));
+        let entries = vec![Entry { term: Term(5), index: Index(1), before: Position(0), payload }];
         let mut put = Batch::default();
         put.hard_state(group, state);
         put.entries(group, &entries);

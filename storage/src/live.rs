@@ -7,10 +7,11 @@ use crate::{
     batch::Batch,
     index::{Location, Mark, Marks},
     invariant::{Violation, holds},
-    record::{self, EntryRun, Malformed, Record, Records},
+    record::{self, Malformed, Record, Records},
 };
 use purlin_rsm::{
-    EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence, ShardId, Term,
+    EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position, Sequence,
+    ShardId, Term, run::Run,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -41,8 +42,12 @@ pub(crate) struct Group {
     floor: Placed<EntryId>,
     /// The lowest entry from which on every entry has been seen.
     seen_from: Index,
+    /// The position of the last command up to the floor.
+    floor_position: Position,
     /// The last entry, or the floor.
     last: Index,
+    /// The position of the last command of the log.
+    end: Position,
     /// Each run of one term, with its first index. Ascending in both.
     terms: Vec<(Index, Term)>,
     marks: Marks,
@@ -79,19 +84,21 @@ impl Live {
         at: Location,
         written_bytes: usize,
         pending: Option<Pending>,
-        mut each_run: impl FnMut(&EntryRun<'_>),
+        mut each_run: impl FnMut(GroupId, &Run<'_>),
     ) -> Result<(), Malformed> {
         for record in Records::new(records) {
             match record? {
                 Record::HardState { group, state, relocated } => {
                     self.entry(group).set_hard_state(state, at.segment, relocated);
                 }
-                Record::Entries(run) => {
+                Record::Entries { group, run } => {
                     let (groups, wal_bytes) = (self.groups.len(), self.wal_bytes);
-                    self.entry(run.group).append(&run, at, wal_bytes, groups, pending)?;
-                    each_run(&run);
+                    self.entry(group).append(&run, at, wal_bytes, groups, pending)?;
+                    each_run(group, &run);
                 }
-                Record::Floor { group, floor } => self.entry(group).set_floor(floor, at.segment),
+                Record::Floor { group, floor, position } => {
+                    self.entry(group).set_floor(floor, position, at.segment);
+                }
                 Record::Peer { memory, relocated } => self.set_peer(memory, at.segment, relocated),
             }
         }
@@ -113,10 +120,10 @@ impl Live {
         self.groups.iter().map(|(&id, group)| (id, group))
     }
 
-    /// Entries of `group` below `first` are no longer needed.
-    pub(crate) fn forget(&mut self, group: GroupId, first: Index) {
+    /// Entries of `group` below `first`, whose last command has `position`, are no longer needed.
+    pub(crate) fn forget(&mut self, group: GroupId, first: Index, position: Position) {
         if let Some(group) = self.groups.get_mut(&group) {
-            group.forget(first);
+            group.forget(first, position);
         }
     }
 
@@ -166,7 +173,9 @@ impl Live {
                 batch.relocated(|out| record::put_hard_state(out, id, state.value, true));
             }
             if group.floor.value != EntryId::default() && group.floor.segment < until {
-                batch.relocated(|out| record::put_floor(out, id, group.floor.value));
+                batch.relocated(|out| {
+                    record::put_floor(out, id, group.floor.value, group.floor_position);
+                });
             }
         }
         for peer in self.peers.values().filter(|peer| peer.segment < until) {
@@ -218,7 +227,7 @@ impl Group {
 
     fn append(
         &mut self,
-        run: &EntryRun<'_>,
+        run: &Run<'_>,
         at: Location,
         wal_bytes: u64,
         groups: usize,
@@ -262,7 +271,7 @@ impl Group {
             self.forget_durable(durable);
             self.pending.push_back((run.first, sequence));
         }
-        self.last = run.last();
+        (self.last, self.end) = (run.last(), run.end);
         Ok(())
     }
 
@@ -279,14 +288,15 @@ impl Group {
     }
 
     /// Raises the floor; a lower one changes nothing (safety W6).
-    fn set_floor(&mut self, floor: EntryId, segment: u64) {
+    fn set_floor(&mut self, floor: EntryId, position: Position, segment: u64) {
         if floor.index < self.floor.value.index {
             return;
         }
         self.floor = Placed { value: floor, segment };
+        self.floor_position = position;
         if floor.index >= self.last {
             self.clear(floor.index.next());
-            self.last = floor.index;
+            (self.last, self.end) = (floor.index, position);
             return;
         }
         let first = floor.index.next();
@@ -298,13 +308,13 @@ impl Group {
         }
     }
 
-    /// Entries below `first` are no longer needed.
-    fn forget(&mut self, first: Index) {
+    /// Entries below `first` are no longer needed; `position` is that of the last command in them.
+    fn forget(&mut self, first: Index, position: Position) {
         assert!(first <= self.last.next(), "forgets up to {first}, and ends in {}", self.last);
         if first > self.first() {
             let index = first.previous();
             let term = self.term_at(index).expect("an entry of the log has a term");
-            self.set_floor(EntryId::new(term, index), 0);
+            self.set_floor(EntryId::new(term, index), position, 0);
         }
     }
 
@@ -321,6 +331,11 @@ impl Group {
     /// The last entry, or the floor.
     pub(crate) fn last(&self) -> Index {
         self.last
+    }
+
+    /// The position of the last command of the log.
+    pub(crate) fn end(&self) -> Position {
+        self.end
     }
 
     /// Each run of one term above the floor, with its first index.

@@ -10,16 +10,16 @@ use crate::{
     error::{StorageError, SubmitError},
     wal::Wal,
 };
-use purlin_rsm::{GroupId, Index, Sequence};
+use purlin_rsm::{GroupId, Index, Position, Sequence};
 
 impl<D: Disk> Wal<D> {
-    /// Entries of `group` below `first` are no longer needed, and are not read any more. They come
-    /// back at a restart as long as nothing durable says so; [`Self::release`] writes that.
+    /// Entries of `group` below `first`, whose last command has `position`, are no longer needed, and
+    /// are not read any more. They come back at a restart as long as nothing durable says so; [`Self::release`] writes that.
     ///
     /// # Panics
     /// When `first` is beyond the end of the group's log.
-    pub fn forget(&self, group: GroupId, first: Index) {
-        self.state.borrow_mut().forget(group, first);
+    pub fn forget(&self, group: GroupId, first: Index, position: Position) {
+        self.state.borrow_mut().forget(group, first, position);
     }
 
     /// Gives back the oldest segments that hold no needed entry, after relocating what else lives in

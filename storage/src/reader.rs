@@ -11,11 +11,11 @@ use crate::{
     error::StorageError,
     index::{Location, Mark},
     live::ReadPlan,
-    record::{EntryRun, Record, Records},
+    record::{Record, Records},
     scan::{READ_CHUNK, Scanner},
     wal::Wal,
 };
-use purlin_rsm::{Entry, GroupId, Index, Sequence};
+use purlin_rsm::{Entry, GroupId, Index, Sequence, run::Run};
 use std::{io, ops::Range, sync::Arc};
 
 /// Entries that are being collected.
@@ -31,11 +31,11 @@ impl Collected {
     }
 
     /// Takes what continues it below `end`.
-    fn take(&mut self, run: &EntryRun<'_>, end: Index) {
+    fn take(&mut self, run: &Run<'_>, end: Index) {
         if run.last() < self.next {
             return;
         }
-        for entry in run.copied().entries().skip((self.next.0 - run.first.0) as usize) {
+        for entry in run.copied().skip((self.next.0 - run.first.0) as usize) {
             if self.next >= end || self.is_enough() {
                 return;
             }
@@ -144,12 +144,12 @@ fn take_runs(
 ) -> Result<(), &'static str> {
     let runs = || {
         Records::new(records).filter_map(|record| match record {
-            Ok(Record::Entries(run)) if run.group == group => Some(Ok(run)),
+            Ok(Record::Entries { group: of, run }) if of == group => Some(Ok(run)),
             Ok(_) => None,
             Err(malformed) => Some(Err(malformed.0)),
         })
     };
-    let begins = |run: &Result<EntryRun<'_>, _>| run.as_ref().is_ok_and(|r| Some(r.first) == mark);
+    let begins = |run: &Result<Run<'_>, _>| run.as_ref().is_ok_and(|r| Some(r.first) == mark);
     let skipped = match mark {
         None => 0,
         Some(_) => {

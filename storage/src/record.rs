@@ -11,9 +11,9 @@
 //! 12  body
 //!
 //! hard state    term u64 · committed u64 · vote u32 · voted u32 (0 or 1)
-//! entries       term u64 · first index u64 · count u32 · then for each entry
-//!               a LEB128 number: 0 for a no-op, or 1 + the length of the command that follows
-//! floor         term u64 · index u64      of the entry before the group's first
+//! entries       a run (see `purlin_rsm::run`)
+//! floor         term u64 · index u64 · position u64      of the entry before the group's first, and of
+//!               the last command up to it
 //! peer          node u32 · shard u16 · fenced u16 (0 or 1) · incarnation u64 · start u64 ·
 //!               boot u64 · durable u64
 //! ```
@@ -22,10 +22,10 @@
 //! group at or above their first index. A floor and the relocated kinds are written from the state
 //! in memory, and never truncate, lower a term, or take a fence back (safety W6).
 
-use bytes::Bytes;
 use purlin_rsm::{
-    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, Payload, PeerMemory,
+    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position,
     Sequence, ShardId, Term,
+    run::{self, NUMBER_LIMIT, Run},
 };
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -36,22 +36,9 @@ use zerocopy::{
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Record<'a> {
     HardState { group: GroupId, state: HardState, relocated: bool },
-    Entries(EntryRun<'a>),
-    Floor { group: GroupId, floor: EntryId },
+    Entries { group: GroupId, run: Run<'a> },
+    Floor { group: GroupId, floor: EntryId, position: Position },
     Peer { memory: PeerMemory, relocated: bool },
-}
-
-/// Consecutive entries of one group and one term, still as bytes.
-///
-/// Invariant: `bytes` holds exactly `count` well-formed entries, `count > 0`, and
-/// `first + count` does not overflow.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct EntryRun<'a> {
-    pub(crate) group: GroupId,
-    pub(crate) term: Term,
-    pub(crate) first: Index,
-    pub(crate) count: u32,
-    bytes: &'a [u8],
 }
 
 /// What is wrong with a record.
@@ -78,17 +65,10 @@ struct HardStateBody {
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
-struct EntriesBody {
-    term: U64,
-    first: U64,
-    count: U32,
-}
-
-#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
-#[repr(C)]
 struct FloorBody {
     term: U64,
     index: U64,
+    position: U64,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -123,25 +103,20 @@ pub(crate) fn put_hard_state(out: &mut Vec<u8>, group: GroupId, state: HardState
 
 /// Appends consecutive entries of one term.
 pub(crate) fn put_entries(out: &mut Vec<u8>, group: GroupId, run: &[Entry]) {
-    let first = &run[0];
-    assert!(run.iter().all(|entry| entry.term == first.term), "a record of two terms");
     let start = out.len();
-    let body = EntriesBody {
-        term: first.term.0.into(),
-        first: first.index.0.into(),
-        count: (run.len() as u32).into(),
-    };
-    put(out, ENTRIES, group, body.as_bytes());
-    for entry in run {
-        put_payload(out, &entry.payload);
-    }
+    put(out, ENTRIES, group, &[]);
+    run::put(out, run);
     let length = out.len() - start - size_of::<Head>();
     out[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
 }
 
-/// Appends the name of the entry before a group's first.
-pub(crate) fn put_floor(out: &mut Vec<u8>, group: GroupId, floor: EntryId) {
-    let body = FloorBody { term: floor.term.0.into(), index: floor.index.0.into() };
+/// Appends the name of the entry before a group's first, and the position of the last command up to it.
+pub(crate) fn put_floor(out: &mut Vec<u8>, group: GroupId, floor: EntryId, position: Position) {
+    let body = FloorBody {
+        term: floor.term.0.into(),
+        index: floor.index.0.into(),
+        position: position.0.into(),
+    };
     put(out, FLOOR, group, body.as_bytes());
 }
 
@@ -164,24 +139,6 @@ fn put(out: &mut Vec<u8>, kind: u8, group: GroupId, body: &[u8]) {
         Head { kind, zero: [0; 3], length: (body.len() as u32).into(), group: group.0.into() };
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body);
-}
-
-fn put_payload(out: &mut Vec<u8>, payload: &Payload) {
-    match payload {
-        Payload::Noop => out.push(0),
-        Payload::Command(data) => {
-            put_number(out, data.len() as u64 + 1);
-            out.extend_from_slice(data);
-        }
-    }
-}
-
-fn put_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 /// The records in the bytes of a batch; ends after the first malformed one.
@@ -222,7 +179,10 @@ fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Malformed> {
     let record = match head.kind {
         HARD_STATE => take_hard_state(&mut body, group, false)?,
         RELOCATED_HARD_STATE => take_hard_state(&mut body, group, true)?,
-        ENTRIES => Record::Entries(take_entries(&mut body, group)?),
+        ENTRIES => {
+            let run = Run::take(&mut body).map_err(|malformed| Malformed(malformed.0))?;
+            Record::Entries { group, run }
+        }
         FLOOR => take_floor(&mut body, group)?,
         PEER => take_peer(&mut body, false)?,
         RELOCATED_PEER => take_peer(&mut body, true)?,
@@ -251,27 +211,14 @@ fn take_hard_state<'a>(
     Ok(Record::HardState { group, state, relocated })
 }
 
-fn take_entries<'a>(body: &mut &'a [u8], group: GroupId) -> Result<EntryRun<'a>, Malformed> {
-    let head = take::<EntriesBody>(body)?;
-    let (first, count) = (head.first.get(), head.count.get());
-    if count == 0 || first == 0 || first.checked_add(u64::from(count)).is_none() {
-        return Err(Malformed("entries with impossible indices"));
-    }
-    let bytes = *body;
-    for _ in 0..count {
-        take_payload(body)?;
-    }
-    let bytes = &bytes[..bytes.len() - body.len()];
-    Ok(EntryRun { group, term: Term(head.term.get()), first: Index(first), count, bytes })
-}
-
 fn take_floor<'a>(body: &mut &'a [u8], group: GroupId) -> Result<Record<'a>, Malformed> {
     let floor = take::<FloorBody>(body)?;
-    if floor.index.get() == u64::MAX {
-        return Err(Malformed("a floor with an impossible index"));
-    }
+    let position = Position(floor.position.get());
     let floor = EntryId::new(Term(floor.term.get()), Index(floor.index.get()));
-    Ok(Record::Floor { group, floor })
+    if floor.index.0 >= NUMBER_LIMIT || position.0 >= NUMBER_LIMIT {
+        return Err(Malformed("a floor with an impossible index or position"));
+    }
+    Ok(Record::Floor { group, floor, position })
 }
 
 fn take_peer<'a>(body: &mut &'a [u8], relocated: bool) -> Result<Record<'a>, Malformed> {
@@ -296,99 +243,16 @@ fn flag(value: u32) -> Result<bool, Malformed> {
     }
 }
 
-/// The command's bytes, or nothing for a no-op.
-fn take_payload<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
-    let number = take_number(rest)?;
-    let Some(length) = number.checked_sub(1) else { return Ok(None) };
-    let length = usize::try_from(length).map_err(|_| Malformed("an entry is cut"))?;
-    let (data, after) = rest.split_at_checked(length).ok_or(Malformed("an entry is cut"))?;
-    *rest = after;
-    Ok(Some(data))
-}
-
-fn take_number(rest: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut number = 0;
-    // Five groups of seven bits are more than any length that fits a segment.
-    for shift in (0..35).step_by(7) {
-        let (&byte, after) = rest.split_first().ok_or(Malformed("an entry is cut"))?;
-        *rest = after;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(number);
-        }
-    }
-    Err(Malformed("an entry's length is too long"))
-}
-
-impl EntryRun<'_> {
-    /// The last index.
-    pub(crate) fn last(&self) -> Index {
-        Index(self.first.0 + u64::from(self.count) - 1)
-    }
-
-    /// A copy of it that stays.
-    pub(crate) fn copied(self) -> OwnedRun {
-        let Self { term, first, count, .. } = self;
-        OwnedRun { term, first, count, bytes: Bytes::copy_from_slice(self.bytes) }
-    }
-}
-
-/// Consecutive entries of one term in a copy of their bytes.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedRun {
-    term: Term,
-    first: Index,
-    count: u32,
-    bytes: Bytes,
-}
-
-impl OwnedRun {
-    /// At most what its entries cost in memory, about.
-    pub(crate) fn cost(&self) -> usize {
-        const OVERHEAD: usize = 32;
-        self.bytes.len() + self.count as usize * OVERHEAD
-    }
-
-    /// The first index.
-    pub(crate) fn first(&self) -> Index {
-        self.first
-    }
-
-    /// The place behind the last.
-    pub(crate) fn end(&self) -> Index {
-        Index(self.first.0 + u64::from(self.count))
-    }
-
-    /// Drops what is at or above `index`, which is not below its first.
-    pub(crate) fn truncate(&mut self, index: Index) {
-        self.count = self.count.min((index.0 - self.first.0) as u32);
-    }
-
-    /// Its entries. Their commands are slices of the copy.
-    pub(crate) fn entries(self) -> impl Iterator<Item = Entry> {
-        let Self { term, first, count, bytes } = self;
-        let mut position = 0;
-        (0..u64::from(count)).map(move |nth| {
-            let mut rest = &bytes[position..];
-            let data = take_payload(&mut rest).expect("a run was checked when it was decoded");
-            let payload = match data {
-                None => Payload::Noop,
-                Some(data) => Payload::Command(bytes.slice_ref(data)),
-            };
-            position = bytes.len() - rest.len();
-            Entry { term, index: Index(first.0 + nth), payload }
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use purlin_rsm::Payload;
 
-    fn entry(term: u64, index: u64, data: Option<&[u8]>) -> Entry {
-        let payload =
-            data.map_or(Payload::Noop, |data| Payload::Command(Bytes::copy_from_slice(data)));
-        Entry { term: Term(term), index: Index(index), payload }
+    fn entry(term: u64, index: u64, before: u64, data: &[&[u8]]) -> Entry {
+        let commands = data.iter().map(|data| Bytes::copy_from_slice(data)).collect();
+        let payload = if data.is_empty() { Payload::Noop } else { Payload::Commands(commands) };
+        Entry { term: Term(term), index: Index(index), before: Position(before), payload }
     }
 
     fn peer() -> PeerMemory {
@@ -405,12 +269,13 @@ mod tests {
 
     fn sample() -> (Vec<u8>, Vec<Entry>) {
         let long = vec![9; 300];
-        let entries = vec![entry(3, 5, None), entry(3, 6, Some(b"")), entry(3, 7, Some(&long))];
+        let entries =
+            vec![entry(3, 5, 8, &[]), entry(3, 6, 8, &[b""]), entry(3, 7, 9, &[&long, b"a", b""])];
         let mut out = Vec::new();
         let state = HardState { term: Term(3), vote: Some(NodeId(0)), committed: Index(4) };
         put_hard_state(&mut out, GroupId(1), state, false);
         put_entries(&mut out, GroupId(1), &entries);
-        put_floor(&mut out, GroupId(2), EntryId::new(Term(1), Index(9)));
+        put_floor(&mut out, GroupId(2), EntryId::new(Term(1), Index(9)), Position(7));
         put_peer(&mut out, &peer(), true);
         (out, entries)
     }
@@ -426,13 +291,15 @@ mod tests {
                 Record::HardState { group, state, relocated } => {
                     put_hard_state(&mut again, *group, *state, *relocated);
                 }
-                Record::Entries(run) => {
-                    let read: Vec<_> = run.copied().entries().collect();
+                Record::Entries { group, run } => {
+                    let read: Vec<_> = run.copied().collect();
                     assert_eq!(read, entries);
-                    assert_eq!(run.last(), Index(7));
-                    put_entries(&mut again, run.group, &read);
+                    assert_eq!((run.last(), run.end), (Index(7), Position(12)));
+                    put_entries(&mut again, *group, &read);
                 }
-                Record::Floor { group, floor } => put_floor(&mut again, *group, *floor),
+                Record::Floor { group, floor, position } => {
+                    put_floor(&mut again, *group, *floor, *position);
+                }
                 Record::Peer { memory, relocated } => {
                     assert_eq!(*memory, peer());
                     put_peer(&mut again, memory, *relocated);
@@ -469,8 +336,8 @@ mod tests {
                 let mut mutant = bytes.clone();
                 mutant[at] = value;
                 for record in Records::new(&mutant).flatten() {
-                    if let Record::Entries(run) = record {
-                        assert_eq!(run.copied().entries().count(), run.count as usize);
+                    if let Record::Entries { run, .. } = record {
+                        assert_eq!(run.copied().count(), run.count as usize);
                     }
                 }
             }
@@ -480,8 +347,9 @@ mod tests {
     #[test]
     fn a_count_beyond_the_bytes_is_malformed_without_allocation() {
         let mut out = Vec::new();
-        put_entries(&mut out, GroupId(1), &[entry(1, 1, Some(b"x"))]);
-        out[12 + 16..12 + 20].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert_eq!(Records::new(&out).next(), Some(Err(Malformed("an entry is cut"))));
+        put_entries(&mut out, GroupId(1), &[entry(1, 1, 0, &[b"x"])]);
+        // The count of entries is the fourth number of the run.
+        out[size_of::<Head>() + 3] = 0x7f;
+        assert_eq!(Records::new(&out).next(), Some(Err(Malformed("bytes that end too early"))));
     }
 }

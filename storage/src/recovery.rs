@@ -38,7 +38,8 @@ use crate::{
     wal::Wal,
 };
 use purlin_rsm::{
-    BootId, Entry, EntryId, GroupId, HardState, Identity, Index, PeerMemory, Sequence, Start, Term,
+    BootId, Entry, EntryId, GroupId, HardState, Identity, Index, PeerMemory, Position, Sequence,
+    Start, Term,
 };
 use std::{cell::Cell, collections::BTreeMap, io, rc::Rc};
 
@@ -68,6 +69,8 @@ pub struct RecoveredGroup {
     pub terms: Vec<(Index, Term)>,
     /// The last entry of its log; the floor's index when the log is empty.
     pub last: Index,
+    /// The position of the last command of its log.
+    pub end: Position,
     /// The end of its log, as much as `tail_bytes_max` allows. [`Wal::read`] reads the rest.
     pub tail: Vec<Entry>,
 }
@@ -302,6 +305,7 @@ fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup
             floor: group.floor().value,
             terms: group.terms().to_vec(),
             last: group.last(),
+            end: group.end(),
             tail: tail.into_iter().filter(|entry| entry.index >= group.first()).collect(),
         };
         (id, recovered)

@@ -8,7 +8,7 @@
 //! ```text
 //!   0  magic        8 bytes  "PURLWAL\0"
 //!   8  checksum     u32      CRC32C of bytes 12 to 4096
-//!  12  version      u32      1
+//!  12  version      u32      2
 //!  16  cluster      u128
 //!  32  node         u32
 //!  36  shard        u16
@@ -36,7 +36,7 @@ use zerocopy::{
 };
 
 /// The version of the format.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Starts that a header lists (safety I4).
 pub(crate) const STARTS_MAX: usize = 16;
 /// Where the first batch lies.
@@ -286,10 +286,10 @@ mod tests {
     fn a_newer_version_is_not_damage() {
         let mut block = vec![0; BLOCK];
         header().write(&mut block);
-        block[12] = 2;
+        block[12] = 3;
         let checksum = crc32c::crc32c(&block[CHECKED_FROM..]);
         block[8..12].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(parse(&block), FirstBlock::Version(2));
+        assert_eq!(parse(&block), FirstBlock::Version(3));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::{
     segments::{Segments, Write},
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupId, Index, Sequence};
+use purlin_rsm::{GroupId, Index, Position, Sequence};
 use std::{collections::VecDeque, ops::Range, rc::Rc};
 
 /// The state of one WAL.
@@ -215,7 +215,7 @@ impl<F: File> State<F> {
         let sequence = self.pipeline.plan_batch(Kind::Records, records.clone());
         let pending = Pending { sequence, durable: self.pipeline.durable() };
         let at = self.segments.plan_batch(written);
-        let taken = self.live.apply(&records, at, written, Some(pending), |_| ());
+        let taken = self.live.apply(&records, at, written, Some(pending), |_, _| ());
         taken.expect("a batch holds the records that its methods put into it");
     }
 
@@ -364,8 +364,8 @@ impl<F: File> State<F> {
     // ---- For releasing segments
 
     /// Entries of `group` below `first` are no longer needed.
-    pub(crate) fn forget(&mut self, group: GroupId, first: Index) {
-        self.live.forget(group, first);
+    pub(crate) fn forget(&mut self, group: GroupId, first: Index, position: Position) {
+        self.live.forget(group, first, position);
         self.assert_invariants();
     }
 

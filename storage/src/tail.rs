@@ -3,8 +3,10 @@
 //! The latest runs of the WAL stay longest, whichever group they are of. So a group's part is always the
 //! end of its log, without a gap. Runs are kept as bytes, and become entries only when all is read.
 
-use crate::record::{EntryRun, OwnedRun};
-use purlin_rsm::{Entry, GroupId, Index};
+use purlin_rsm::{
+    Entry, GroupId, Index,
+    run::{Entries, Run},
+};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The latest entries of all groups.
@@ -12,7 +14,7 @@ pub(crate) struct Tail {
     bytes_max: usize,
     /// What all runs cost.
     bytes: usize,
-    groups: BTreeMap<GroupId, VecDeque<OwnedRun>>,
+    groups: BTreeMap<GroupId, VecDeque<Entries>>,
     /// The first entry of each run, in the order of the WAL. Replaced runs are still listed.
     arrivals: VecDeque<(GroupId, Index)>,
 }
@@ -24,8 +26,8 @@ impl Tail {
     }
 
     /// Adds a run that was read, and drops the oldest runs.
-    pub(crate) fn take(&mut self, run: &EntryRun<'_>) {
-        let group = self.groups.entry(run.group).or_default();
+    pub(crate) fn take(&mut self, id: GroupId, run: &Run<'_>) {
+        let group = self.groups.entry(id).or_default();
         while let Some(replaced) = group.pop_back_if(|old| old.first() >= run.first) {
             self.bytes -= replaced.cost();
         }
@@ -40,7 +42,7 @@ impl Tail {
         }
         let copy = run.copied();
         self.bytes += copy.cost();
-        self.arrivals.push_back((run.group, run.first));
+        self.arrivals.push_back((id, run.first));
         group.push_back(copy);
         self.drop_oldest();
     }
@@ -51,7 +53,7 @@ impl Tail {
         while let Some(&(id, first)) = self.arrivals.front() {
             let group = self.groups.get_mut(&id).expect("a group that arrived");
             let oldest = group.front().filter(|run| run.first() == first);
-            let cost = oldest.map_or(0, OwnedRun::cost);
+            let cost = oldest.map_or(0, Entries::cost);
             let is_crowded = self.arrivals.len() > self.bytes_max / COST_MIN + 1;
             if cost > 0 && self.bytes - cost < self.bytes_max && !is_crowded {
                 return;
@@ -66,7 +68,7 @@ impl Tail {
 
     /// All entries, within the bound now; those of each group go up to the end of its log.
     pub(crate) fn into_entries(self) -> BTreeMap<GroupId, VecDeque<Entry>> {
-        let expand = |runs: VecDeque<OwnedRun>| runs.into_iter().flat_map(OwnedRun::entries);
+        let expand = |runs: VecDeque<Entries>| runs.into_iter().flatten();
         let mut groups: BTreeMap<GroupId, VecDeque<Entry>> =
             self.groups.into_iter().map(|(id, runs)| (id, expand(runs).collect())).collect();
         let cost = |entries: &VecDeque<Entry>| entries.iter().map(Entry::cost).sum::<usize>();

@@ -14,8 +14,8 @@ pub(crate) use self::faults::{Event, Faults};
 use self::node::{Loose, Node};
 use crate::{Batch, Disk, Durability, File, Recovered, StorageError, Wal, WalConfig, align::BLOCK};
 use purlin_rsm::{
-    ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Sequence,
-    ShardId, Term, random::SplitMix,
+    ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Position,
+    Sequence, ShardId, Term, random::SplitMix,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -691,10 +691,9 @@ impl Harness {
 }
 
 pub(crate) fn entries(term: u64, indices: std::ops::Range<u64>, bytes: usize) -> Vec<Entry> {
-    let entry = |index: u64| Entry {
-        term: Term(term),
-        index: Index(index),
-        payload: Payload::Command(vec![(index * 7 + term) as u8; bytes].into()),
+    let entry = |index: u64| {
+        let payload = Payload::command(vec![(index * 7 + term) as u8; bytes].into());
+        Entry { term: Term(term), index: Index(index), before: Position(index - 1), payload }
     };
     indices.map(entry).collect()
 }

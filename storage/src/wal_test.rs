@@ -16,8 +16,8 @@ use crate::{
     },
 };
 use purlin_rsm::{
-    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence,
-    ShardId, Term,
+    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position,
+    Sequence, ShardId, Term,
 };
 use std::io::ErrorKind;
 
@@ -659,7 +659,7 @@ fn apply(live: &mut Live, segment: u64, put: impl FnOnce(&mut Vec<u8>)) {
     let mut records = Vec::new();
     put(&mut records);
     let at = Location::first(segment);
-    live.apply(&records, at, BLOCK, None, |_| ()).unwrap();
+    live.apply(&records, at, BLOCK, None, |_, _| ()).unwrap();
 }
 
 #[test]
@@ -681,8 +681,8 @@ fn w6_a_relocated_floor_never_truncates_and_never_falls() {
     let (mut live, group) = (Live::default(), GroupId(1));
     apply(&mut live, 1, |out| record::put_entries(out, group, &entries(1, 1..21, 1)));
     let floor = |index| EntryId::new(Term(1), Index(index));
-    apply(&mut live, 2, |out| record::put_floor(out, group, floor(12)));
-    apply(&mut live, 3, |out| record::put_floor(out, group, floor(10)));
+    apply(&mut live, 2, |out| record::put_floor(out, group, floor(12), Position(12)));
+    apply(&mut live, 3, |out| record::put_floor(out, group, floor(10), Position(10)));
     let group = live.group(group).unwrap();
     assert_eq!((group.floor().value, group.floor().segment), (floor(12), 2));
     assert_eq!((group.first(), group.last()), (Index(13), Index(20)));
@@ -723,7 +723,7 @@ fn w6_hard_states_and_peers_outlive_their_segments() {
     batch.peer(memory);
     h.write(batch);
     h.write(append(2, 1, 1..200, 1000));
-    h.wal().forget(GroupId(2), Index(200));
+    h.wal().forget(GroupId(2), Index(200), Position(199));
     assert!(h.release() >= 3);
     let recovered = h.reopen().unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].hard_state.vote, Some(NodeId(3)));
@@ -742,10 +742,10 @@ fn w7_a_segment_stays_while_any_group_needs_an_entry_in_it() {
     let mut h = Harness::new(small(), 24);
     h.write(append(1, 1, 1..2, 10));
     h.write(append(2, 1, 1..200, 1000));
-    h.wal().forget(GroupId(2), Index(200));
+    h.wal().forget(GroupId(2), Index(200), Position(199));
     assert_eq!(h.release(), 0);
     assert_eq!(h.read(1, 1..2), entries(1, 1..2, 10));
-    h.wal().forget(GroupId(1), Index(2));
+    h.wal().forget(GroupId(1), Index(2), Position(1));
     assert!(h.release() > 0);
     assert_eq!(h.read(1, 1..2), []);
     assert_eq!(last_index(&h.reopen().unwrap(), 1), 1);
@@ -759,7 +759,7 @@ fn w7_files_go_only_once_a_younger_oldest_is_durable() {
         // So many segments that some are removed at once.
         h.write(append(2, 1, 1..700, 1000));
         h.write(append(3, 1, 1..3, 10));
-        h.wal().forget(GroupId(2), Index(690));
+        h.wal().forget(GroupId(2), Index(690), Position(689));
         h.disk.hold();
         h.release_for(seed % 40);
         let recovered = h.reopen().unwrap();
@@ -777,7 +777,7 @@ fn w7_a_segment_is_not_reused_while_its_release_may_be_lost() {
         let mut h = Harness::new(on_sync(), seed);
         h.write(hard_state(1, 7, 3));
         h.write(append(2, 1, 1..60, 1000));
-        h.wal().forget(GroupId(2), Index(60));
+        h.wal().forget(GroupId(2), Index(60), Position(59));
         h.disk.hold();
         h.release_for(seed % 10);
         h.kill();
@@ -820,7 +820,7 @@ fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {
         }
         h.write(batch);
         h.write(append(1000, 1, 1..100, 1000));
-        h.wal().forget(GroupId(1000), Index(100));
+        h.wal().forget(GroupId(1000), Index(100), Position(99));
         h.disk.hold();
         h.release_for(operations);
         let recovered = h.reopen().unwrap();
@@ -835,7 +835,7 @@ fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {
 fn one_release_runs_at_a_time_and_a_dropped_one_may_be_made_again() {
     let mut h = Harness::new(small(), 71);
     h.write(append(1, 1, 1..200, 1000));
-    h.wal().forget(GroupId(1), Index(200));
+    h.wal().forget(GroupId(1), Index(200), Position(199));
     let wal = h.wal();
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut first = Box::pin(wal.release());
@@ -912,7 +912,7 @@ fn w7_names_are_durable_before_the_first_write() {
     let mut h = Harness::new(small(), 28);
     h.disk.take_log();
     h.write(append(1, 1, 1..300, 1000));
-    h.wal().forget(GroupId(1), Index(300));
+    h.wal().forget(GroupId(1), Index(300), Position(299));
     h.release();
     h.write(append(1, 1, 300..600, 1000));
     let mut loose = Vec::new();
@@ -975,7 +975,7 @@ fn w8_releasing_segments_gives_space_back_without_new_space() {
     let mut h = Harness::new(small(), 30);
     h.disk.set_space(Some(0));
     let (next, _) = fill(&mut h);
-    h.wal().forget(GroupId(1), Index(next));
+    h.wal().forget(GroupId(1), Index(next), Position(next - 1));
     assert!(h.release() > 0);
     // The relocations have filled the active segment, which can go now too.
     assert!(h.release() > 0);
@@ -1283,7 +1283,7 @@ fn a_file_that_is_read_is_not_recycled_under_the_read() {
             |h| {
                 steps += 1;
                 if steps == 1 + seed % 5 {
-                    h.wal().forget(GroupId(1), Index(150));
+                    h.wal().forget(GroupId(1), Index(150), Position(149));
                     h.release();
                     h.submit(append(1, 1, 150..400, 500));
                     h.run();
@@ -1309,7 +1309,7 @@ fn a_read_ends_where_the_segments_behind_it_are_released() {
             |h| {
                 steps += 1;
                 if steps == 1 + seed % 5 {
-                    h.wal().forget(GroupId(1), Index(590));
+                    h.wal().forget(GroupId(1), Index(590), Position(589));
                     h.release();
                 }
             },

@@ -12,13 +12,12 @@
 //! ```
 
 use bytes::{Buf, Bytes};
-use purlin_rsm::{EntryId, GroupId, Index, NodeId, ShardId, Term};
+pub(crate) use purlin_rsm::run::{NUMBER_LIMIT, put_varint};
+use purlin_rsm::{
+    EntryId, GroupId, Index, NodeId, Position, ShardId, Term,
+    run::{self, Entries, Run},
+};
 use std::fmt;
-
-/// Terms and indexes at or above this are refused at the edge, wherever they come from. So a peer
-/// that sends `u64::MAX` cannot push a group to a term after which there is none: at one election a
-/// microsecond, 2^62 lasts 146,000 years.
-pub(crate) const NUMBER_LIMIT: u64 = 1 << 62;
 
 /// Bytes of a peer that mean nothing. The caller closes the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,17 +34,15 @@ impl fmt::Display for Malformed {
 
 impl std::error::Error for Malformed {}
 
+impl From<run::Malformed> for Malformed {
+    fn from(run::Malformed(what): run::Malformed) -> Self {
+        Self { what }
+    }
+}
+
 /// Refuses with `what` unless `holds`.
 pub(crate) fn ensure(holds: bool, what: &'static str) -> Result<(), Malformed> {
     if holds { Ok(()) } else { Err(Malformed { what }) }
-}
-
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 pub(crate) fn put_fixed(out: &mut Vec<u8>, number: u64) {
@@ -93,17 +90,18 @@ impl Fields {
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
-        let mut number = 0u64;
-        for (at, &byte) in self.rest.iter().enumerate().take(VARINT_BYTES_MAX) {
-            let bits = u64::from(byte & 0x7f);
-            ensure(at < VARINT_BYTES_MAX - 1 || bits <= 1, "a number over 64 bits")?;
-            number |= bits << (7 * at);
-            if byte & 0x80 == 0 {
-                self.skip(at + 1);
-                return Ok(number);
-            }
-        }
-        Err(if self.rest.len() < VARINT_BYTES_MAX { SHORT } else { OVERLONG })
+        let mut rest = &self.rest[..];
+        let number = run::take_varint(&mut rest)?;
+        self.skip(self.rest.len() - rest.len());
+        Ok(number)
+    }
+
+    /// A run of entries, whose commands are slices of the frame.
+    pub(crate) fn run(&mut self) -> Result<Entries, Malformed> {
+        let mut rest = &self.rest[..];
+        let entries = Run::take(&mut rest)?.entries(&self.rest);
+        self.skip(self.rest.len() - rest.len());
+        Ok(entries)
     }
 
     pub(crate) fn fixed(&mut self) -> Result<u64, Malformed> {
@@ -153,6 +151,12 @@ impl Fields {
         Ok(Index(number))
     }
 
+    pub(crate) fn position(&mut self) -> Result<Position, Malformed> {
+        let number = self.varint()?;
+        ensure(number < NUMBER_LIMIT, "a position of 2^62 or more")?;
+        Ok(Position(number))
+    }
+
     pub(crate) fn entry_id(&mut self) -> Result<EntryId, Malformed> {
         Ok(EntryId::new(self.term()?, self.index()?))
     }
@@ -178,9 +182,7 @@ impl Fields {
     }
 }
 
-const VARINT_BYTES_MAX: usize = 10;
 const SHORT: Malformed = Malformed { what: "a frame that ends inside a field" };
-const OVERLONG: Malformed = Malformed { what: "a number of more than ten bytes" };
 
 #[cfg(test)]
 mod tests {
@@ -209,7 +211,10 @@ mod tests {
         assert_eq!(fields(&[0xff; 20]).varint(), Err(Malformed { what: "a number over 64 bits" }));
         let mut endless = [0x80; 11];
         endless[9] = 0x81;
-        assert_eq!(fields(&endless).varint(), Err(OVERLONG));
+        assert_eq!(
+            fields(&endless).varint(),
+            Err(Malformed { what: "a number of more than ten bytes" })
+        );
     }
 
     #[test]

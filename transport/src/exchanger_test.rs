@@ -14,8 +14,8 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, RequestKind,
-    Start, Term,
+    BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, Position,
+    RequestKind, Start, Term,
 };
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -200,8 +200,9 @@ fn hello(from: Facts) -> Hello {
 }
 
 fn message(from: u32, to: u32, group: u32, data: usize) -> Outbound {
-    let payload = Payload::Command(Bytes::from(vec![9; data]));
-    let entries = vec![Entry { term: Term(1), index: Index(1), payload }];
+    let payload = Payload::command(Bytes::from(vec![9; data]));
+    let (term, index, before) = (Term(1), Index(1), Position(0));
+    let entries = vec![Entry { term, index, before, payload }];
     let message = Message::Append { prev: EntryId::default(), entries, committed: Index(0) };
     let (from, to, group) = (NodeId(from), NodeId(to), GroupId(group));
     Outbound::Message(Envelope { from, to, group, term: Term(1), message })

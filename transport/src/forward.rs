@@ -7,7 +7,7 @@
 //! ```text
 //! forward        id  group  kind:byte (1 propose, 2 query)  count  count × bytes
 //! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
-//! outcome        0: not applied | 1: unknown, term, index | 2: applied, bytes
+//! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
 //! ```
 
 use crate::codec::{Fields, Malformed, put_bytes, put_entry_id, put_varint};
@@ -98,7 +98,7 @@ impl BatchReply {
         let BatchOutcome::Done(outcomes) = &self.outcome else { return NUMBERS };
         let bytes = |outcome: &Outcome| match outcome {
             Ok(result) => NUMBER + result.len(),
-            Err(_) => 2 * NUMBER,
+            Err(_) => 3 * NUMBER,
         };
         NUMBERS + outcomes.iter().map(bytes).sum::<usize>()
     }
@@ -129,9 +129,10 @@ impl BatchOutcome {
 /// decides by: applied, certainly not applied, or unknown.
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
-        Err(RequestError::Unknown { term, index }) => {
+        Err(RequestError::Unknown { term, index, position }) => {
             out.push(1);
             put_entry_id(out, EntryId::new(*term, *index));
+            put_varint(out, position.0);
         }
         Err(_) => out.push(0),
         Ok(result) => {
@@ -144,7 +145,10 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
 fn outcome(fields: &mut Fields) -> Result<Outcome, Malformed> {
     match fields.byte()? {
         0 => Ok(Err(RequestError::NotApplied)),
-        1 => Ok(Err(RequestError::Unknown { term: fields.term()?, index: fields.index()? })),
+        1 => {
+            let (term, index, position) = (fields.term()?, fields.index()?, fields.position()?);
+            Ok(Err(RequestError::Unknown { term, index, position }))
+        }
         2 => Ok(Ok(fields.bytes()?)),
         _ => Err(Malformed { what: "an outcome of an unknown kind" }),
     }
@@ -169,7 +173,7 @@ fn items<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{Index, Term};
+    use purlin_rsm::{Index, Position, Term};
 
     fn forwards() -> Vec<RequestBatch> {
         vec![
@@ -190,7 +194,11 @@ mod tests {
             BatchOutcome::Done(vec![
                 Ok(Bytes::from_static(b"OK")),
                 Err(RequestError::NotApplied),
-                Err(RequestError::Unknown { term: Term(5), index: Index(1 << 50) }),
+                Err(RequestError::Unknown {
+                    term: Term(5),
+                    index: Index(1 << 50),
+                    position: Position(1 << 61),
+                }),
             ]),
         ];
         (1..).zip(outcomes).map(|(id, outcome)| BatchReply { id, outcome }).collect()

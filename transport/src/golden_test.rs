@@ -10,8 +10,8 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, GroupId, Incarnation, Index, NodeId, RequestError, RequestKind, Sequence,
-    ShardId, Start, Term,
+    BootId, ClusterId, GroupId, Incarnation, Index, NodeId, Position, RequestError, RequestKind,
+    Sequence, ShardId, Start, Term,
 };
 
 fn facts() -> Facts {
@@ -43,7 +43,7 @@ fn items() -> Vec<(&'static str, Outbound)> {
     let outcomes = vec![
         Ok(Bytes::from_static(b"OK")),
         Err(RequestError::NotApplied),
-        Err(RequestError::Unknown { term: Term(5), index: Index(900) }),
+        Err(RequestError::Unknown { term: Term(5), index: Index(900), position: Position(4000) }),
     ];
     let reply = |outcome| Outbound::ForwardReply(BatchReply { id: 77, outcome });
     let (group, kind) = (GroupId(4), RequestKind::Propose);
@@ -75,7 +75,7 @@ fn generated() -> String {
     let wanted = PeerShard::new(NodeId(2), ShardId(0));
     let greeting = Hello { versions: VERSIONS, wanted, facts: facts() };
     line("hello", &hello(Kind::Hello, |out| greeting.encode(out)));
-    let accepted = HelloAnswer::Accepted { version: 1, facts: facts() };
+    let accepted = HelloAnswer::Accepted { version: VERSIONS.1, facts: facts() };
     line("accepted", &hello(Kind::HelloAnswer, |out| accepted.encode(out)));
     let refused = HelloAnswer::Refused(Refusal::NotMember { node: NodeId(9) });
     line("refused", &hello(Kind::HelloAnswer, |out| refused.encode(out)));
@@ -89,7 +89,12 @@ fn generated() -> String {
     text
 }
 
+/// `PURLIN_BLESS=1` writes the file anew, for a change of the format that is meant.
 #[test]
 fn the_bytes_of_each_kind_of_frame_are_frozen() {
-    assert_eq!(generated(), include_str!("../golden/frames.txt"), "\n{}", generated());
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/frames.txt");
+    if std::env::var_os("PURLIN_BLESS").is_some() {
+        std::fs::write(&path, generated()).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), generated());
 }

@@ -9,24 +9,23 @@
 //!  2 PreVoteReply  granted:byte
 //!  3 Vote          last
 //!  4 VoteReply     granted:byte
-//!  5 Append        prev  committed  count  count × entry
+//!  5 Append        prev  committed  count  count × run (see `purlin_rsm::run`)
 //!  6 AppendReply   matched
 //!  7 AppendReject  prev  hint
 //!  8 ReadProbe     round:fixed
 //!  9 ReadProbeReply round:fixed
 //! 10 Stale
-//! entry          term-step  then 0: no-op, or 1 + length: a command of that length
 //! prev, last, hint  term  index      (AppendReject's prev: index alone)
 //! ```
 //!
-//! Entries of an append follow `prev` without a gap, so they carry no index; their terms never fall,
-//! so they carry the step from the term before. Terms and indexes stay below 2^62.
+//! The entries of an append follow `prev` without a gap: a run for each of their terms, in the framing
+//! that the write-ahead log has too. Terms, indexes and positions stay below 2^62.
 
 use crate::codec::{
     Fields, Malformed, NUMBER_LIMIT, ensure, put_bool, put_entry_id, put_fixed, put_varint,
 };
 use bytes::Bytes;
-use purlin_rsm::{Entry, EntryId, Envelope, Message, NodeId, Payload, Term};
+use purlin_rsm::{Entry, EntryId, Envelope, Message, NodeId, Term, run};
 
 /// Appends an envelope to `out`. Whom it is from and to stays outside.
 pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
@@ -60,13 +59,8 @@ pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
 /// The most bytes that `encode` takes for it.
 pub fn encoded_bytes_max(envelope: &Envelope) -> usize {
     const NUMBERS: usize = 64;
-    const ENTRY: usize = 20;
     let Message::Append { entries, .. } = &envelope.message else { return NUMBERS };
-    let payload = |entry: &Entry| match &entry.payload {
-        Payload::Noop => ENTRY,
-        Payload::Command(data) => ENTRY + data.len(),
-    };
-    NUMBERS + entries.iter().map(payload).sum::<usize>()
+    NUMBERS + run::encoded_bytes_max(entries)
 }
 
 /// The envelopes of a frame's body, from `from` to `to`. Commands are slices of `body`.
@@ -114,57 +108,35 @@ fn envelope(fields: &mut Fields, from: NodeId, to: NodeId) -> Result<Envelope, M
     Ok(Envelope { from, to, group, term, message })
 }
 
+/// Entries of an append go as runs of one term each.
 fn put_entries(out: &mut Vec<u8>, prev: EntryId, entries: &[Entry]) {
-    put_varint(out, entries.len() as u64);
-    let mut before = prev;
-    for entry in entries {
-        assert!(
-            entry.index == before.index.next() && entry.term >= before.term,
-            "entry {} does not follow {before}",
-            entry.id()
-        );
-        put_varint(out, entry.term.0 - before.term.0);
-        match &entry.payload {
-            Payload::Noop => put_varint(out, 0),
-            Payload::Command(data) => {
-                put_varint(out, data.len() as u64 + 1);
-                out.extend_from_slice(data);
-            }
-        }
-        before = entry.id();
+    if let Some(first) = entries.first() {
+        let follows = first.index == prev.index.next() && first.term >= prev.term;
+        assert!(follows, "entry {} does not follow {prev}", first.id());
     }
+    put_varint(out, run::of_one_term(entries).count() as u64);
+    run::of_one_term(entries).for_each(|entries| run::put(out, entries));
 }
 
 fn append(fields: &mut Fields, term: Term) -> Result<Message, Malformed> {
     let prev = fields.entry_id()?;
     let committed = fields.index()?;
-    let count = fields.count(ENTRY_BYTES_MIN)?;
+    let count = fields.count(run::RUN_BYTES_MIN)?;
     // Grows as entries are found: what it costs is bounded by what was sent.
-    let mut entries = Vec::new();
-    let mut before = prev;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut last = prev;
     for _ in 0..count {
-        let entry = entry(fields, before)?;
-        before = entry.id();
-        entries.push(entry);
+        let run = fields.run()?;
+        let follows = run.first() == last.index.next()
+            && entries.last().is_none_or(|entry| entry.end() == run.before());
+        ensure(follows, "entries that do not follow what stands before them")?;
+        let grows = entries.is_empty() || run.term() > last.term;
+        ensure(run.term() >= last.term && grows, "runs of entries whose terms do not grow")?;
+        entries.extend(run);
+        last = entries.last().expect("a run has an entry").id();
     }
-    ensure(before.term <= term, "an append with an entry of a term above the leader's")?;
+    ensure(last.term <= term, "an append with an entry of a term above the leader's")?;
     Ok(Message::Append { prev, entries, committed })
-}
-
-/// A no-op of the same term as the entry before.
-const ENTRY_BYTES_MIN: usize = 2;
-
-fn entry(fields: &mut Fields, before: EntryId) -> Result<Entry, Malformed> {
-    // Both are below 2^62, so that the sum cannot overflow.
-    let term = Term(before.term.0 + fields.term()?.0);
-    ensure(term.0 < NUMBER_LIMIT, "a term of 2^62 or more")?;
-    let index = before.index.next();
-    ensure(index.0 < NUMBER_LIMIT, "an index of 2^62 or more")?;
-    let payload = match fields.varint()? {
-        0 => Payload::Noop,
-        length => Payload::Command(fields.slice(length - 1)?),
-    };
-    Ok(Entry { term, index, payload })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The wire format of messages: frozen by a golden file, and safe against any bytes.
 
 use super::*;
-use purlin_rsm::{GroupId, Index, Tick};
+use purlin_rsm::{GroupId, Index, Payload, Position, Tick};
 
 const FROM: NodeId = NodeId(1);
 const TO: NodeId = NodeId(2);
@@ -10,12 +10,11 @@ fn id(term: u64, index: u64) -> EntryId {
     EntryId::new(Term(term), Index(index))
 }
 
-fn entry(term: u64, index: u64, command: Option<&[u8]>) -> Entry {
-    let payload = match command {
-        Some(bytes) => Payload::Command(Bytes::copy_from_slice(bytes)),
-        None => Payload::Noop,
-    };
-    Entry { term: Term(term), index: Index(index), payload }
+/// A no-op without commands.
+fn entry(term: u64, index: u64, before: u64, commands: &[&[u8]]) -> Entry {
+    let all = commands.iter().map(|command| Bytes::copy_from_slice(command)).collect();
+    let payload = if commands.is_empty() { Payload::Noop } else { Payload::Commands(all) };
+    Entry { term: Term(term), index: Index(index), before: Position(before), payload }
 }
 
 fn envelope(group: u32, term: u64, message: Message) -> Envelope {
@@ -26,10 +25,10 @@ fn envelope(group: u32, term: u64, message: Message) -> Envelope {
 pub(crate) fn samples() -> Vec<Envelope> {
     let last = NUMBER_LIMIT - 1;
     let entries = vec![
-        entry(4, 10, None),
-        entry(4, 11, Some(b"set a 1")),
-        entry(6, 12, Some(b"")),
-        entry(7, 13, Some(&[0xab; 200])),
+        entry(4, 10, 90, &[]),
+        entry(4, 11, 90, &[b"set a 1"]),
+        entry(6, 12, 91, &[b""]),
+        entry(7, 13, 92, &[&[0xab; 200], b"set b 2", b""]),
     ];
     vec![
         envelope(1, 7, Message::PreVote { last: id(3, 9) }),
@@ -76,12 +75,13 @@ fn commands_are_slices_of_the_frame() {
     for envelope in decode(body, FROM, TO).unwrap() {
         let Message::Append { entries, .. } = envelope.message else { continue };
         for entry in entries {
-            let Payload::Command(data) = entry.payload else { continue };
-            assert!(data.is_empty() || range.contains(&data.as_ptr()));
-            commands += 1;
+            for (_, data) in entry.commands() {
+                assert!(data.is_empty() || range.contains(&data.as_ptr()));
+                commands += 1;
+            }
         }
     }
-    assert_eq!(commands, 3);
+    assert_eq!(commands, 5);
 }
 
 #[test]
@@ -181,22 +181,45 @@ fn terms_and_indexes_that_would_brick_a_group_are_refused() {
         assert!(decode(bytes.into(), FROM, TO).is_err());
     }
     let last = NUMBER_LIMIT - 1;
-    // An entry after the last index, and one of a term that the steps sum up to.
-    let body = |prev: EntryId, step: u64| {
+    // A run of one no-op behind `prev`.
+    let body = |prev: EntryId, term: u64| {
         let mut bytes = vec![5, 1];
         put_varint(&mut bytes, last);
         put_entry_id(&mut bytes, prev);
-        [0, 1, step, 0].into_iter().for_each(|number| put_varint(&mut bytes, number));
+        let run = [term, prev.index.0 + 1, 0, 1, 0];
+        [0, 1].into_iter().chain(run).for_each(|number| put_varint(&mut bytes, number));
         decode(bytes.into(), FROM, TO)
     };
-    assert!(body(id(1, 1), 1).is_ok());
-    assert!(body(id(1, last), 1).is_err());
-    assert!(body(id(last, 1), 1).is_err());
+    assert!(body(id(1, 1), 2).is_ok());
+    assert!(body(id(1, last - 1), 2).is_ok());
+    assert!(body(id(1, last), 2).is_err());
+    assert!(body(id(1, 1), last).is_ok());
+    assert!(body(id(1, 1), last + 1).is_err());
+}
+
+#[test]
+fn runs_that_do_not_follow_each_other_are_refused() {
+    let body = |runs: &[[u64; 5]]| {
+        let mut bytes = vec![5, 1, 9];
+        put_entry_id(&mut bytes, id(3, 5));
+        [0, runs.len() as u64].into_iter().for_each(|number| put_varint(&mut bytes, number));
+        runs.iter().flatten().for_each(|number| put_varint(&mut bytes, *number));
+        decode(bytes.into(), FROM, TO).map_err(|malformed| malformed.what)
+    };
+    // Term, first index, position before, one entry: a no-op.
+    assert!(body(&[[3, 6, 40, 1, 0], [4, 7, 40, 1, 0]]).is_ok());
+    let gap = Err("entries that do not follow what stands before them");
+    assert_eq!(body(&[[3, 7, 40, 1, 0]]), gap);
+    assert_eq!(body(&[[3, 6, 40, 1, 0], [4, 8, 40, 1, 0]]), gap);
+    assert_eq!(body(&[[3, 6, 40, 1, 0], [4, 7, 41, 1, 0]]), gap);
+    let fallen = Err("runs of entries whose terms do not grow");
+    assert_eq!(body(&[[2, 6, 40, 1, 0]]), fallen);
+    assert_eq!(body(&[[3, 6, 40, 1, 0], [3, 7, 40, 1, 0]]), fallen);
 }
 
 #[test]
 fn entries_above_the_leaders_term_are_refused() {
-    let good = vec![entry(7, 2, None)];
+    let good = vec![entry(7, 2, 0, &[])];
     let append = Message::Append { prev: id(1, 1), entries: good, committed: Index(0) };
     let mut bytes = bytes_of(&[envelope(1, 7, append)]);
     assert!(decode(bytes.clone().into(), FROM, TO).is_ok());
@@ -218,7 +241,7 @@ fn a_count_beyond_the_frame_is_refused_before_anything_is_allocated() {
 #[test]
 #[should_panic(expected = "does not follow")]
 fn a_gap_between_our_own_entries_is_a_bug() {
-    let entries = vec![entry(1, 3, None)];
+    let entries = vec![entry(1, 3, 0, &[])];
     let append = Message::Append { prev: id(1, 1), entries, committed: Index(0) };
     bytes_of(&[envelope(1, 1, append)]);
 }

@@ -486,8 +486,8 @@ impl<R: Runtime> ShardSetup<R> {
 }
 
 fn replica(recovered: RecoveredGroup) -> RecoveredReplica {
-    let RecoveredGroup { hard_state, floor, terms, last, tail, .. } = recovered;
-    RecoveredReplica { hard_state, terms: Terms::new(floor, terms, last), tail }
+    let RecoveredGroup { hard_state, floor, terms, last, end, tail } = recovered;
+    RecoveredReplica { hard_state, terms: Terms::new(floor, terms, last), tail, end }
 }
 
 /// A state machine starts empty, and there are no snapshots yet: it would lack what a log above a floor has

@@ -4,9 +4,9 @@ use crate::control::status::GroupStatus;
 use crate::edge::ticket::Ticket;
 use bytes::Bytes;
 use purlin_rsm::{
-    ApplyContext, Command, Entry, EntryId, GroupId, Index, NodeId, Payload, RequestError,
-    RequestKind, StateMachine, Term, Tick,
-    raft::{ConfirmedRead, Raft, RoleKind},
+    ApplyContext, Command, Entry, EntryId, GroupId, Index, NodeId, RequestError, RequestKind,
+    StateMachine, Term, Tick,
+    raft::{ConfirmedRead, Proposed, Raft, RoleKind},
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,16 +38,16 @@ pub(crate) struct Standing {
 /// Requests that were put into the log and whose outcome is open.
 #[derive(Default)]
 struct Proposals {
-    /// By index, then term. Those of an earlier leadership may lie at higher indices than newer ones: a
+    /// By index, then term, then position. Those of an earlier leadership may lie at higher indices than newer ones: a
     /// truncation ends none of them (safety A5).
-    waiting: VecDeque<(EntryId, Tick, Ticket)>,
+    waiting: VecDeque<(Proposed, Tick, Ticket)>,
 }
 
 impl Proposals {
-    fn push(&mut self, id: EntryId, now: Tick, ticket: Ticket) {
-        let is_before = |other: EntryId| (other.index, other.term) < (id.index, id.term);
-        let place = self.waiting.partition_point(|(other, _, _)| is_before(*other));
-        self.waiting.insert(place, (id, now, ticket));
+    fn push(&mut self, proposed: Proposed, now: Tick, ticket: Ticket) {
+        let order = |of: &Proposed| (of.id.index, of.id.term, of.position);
+        let place = self.waiting.partition_point(|(other, _, _)| order(other) < order(&proposed));
+        self.waiting.insert(place, (proposed, now, ticket));
     }
 }
 
@@ -116,7 +116,7 @@ impl Group {
     ) {
         match kind {
             RequestKind::Propose => match self.raft.propose(data) {
-                Ok(id) => self.proposals.push(id, now, ticket),
+                Ok(proposed) => self.proposals.push(proposed, now, ticket),
                 Err(_) => ticket.end(Err(RequestError::NotApplied)),
             },
             RequestKind::Query => {
@@ -137,13 +137,11 @@ impl Group {
         let Some(last) = entries.last().map(Entry::id) else { return };
         self.commands.clear();
         self.outcomes.clear();
-        let commands = entries.into_iter().filter_map(|entry| match entry {
-            Entry { payload: Payload::Noop, .. } => None,
-            Entry { term, index, payload: Payload::Command(data) } => {
-                Some(Command { id: EntryId::new(term, index), data })
-            }
-        });
-        self.commands.extend(commands);
+        for entry in &entries {
+            let id = entry.id();
+            let command = |(position, data)| Command { id, position, data };
+            self.commands.extend(entry.commands().map(command));
+        }
         if !self.commands.is_empty() {
             let context = ApplyContext { group: self.id };
             self.machine.apply(&context, &self.commands, &mut self.outcomes);
@@ -162,10 +160,15 @@ impl Group {
     /// entry: only this proves that a proposal was not applied (safety A5).
     fn end_proposals(&mut self, applied: Index) {
         let mut outcomes = self.commands.iter().zip(self.outcomes.drain(..)).peekable();
-        while self.proposals.waiting.front().is_some_and(|(id, _, _)| id.index <= applied) {
-            let Some((id, _, ticket)) = self.proposals.waiting.pop_front() else { return };
-            while outcomes.next_if(|(command, _)| command.id.index < id.index).is_some() {}
-            let outcome = outcomes.next_if(|(command, _)| command.id == id);
+        while self.proposals.waiting.front().is_some_and(|(it, _, _)| it.id.index <= applied) {
+            let Some((proposed, _, ticket)) = self.proposals.waiting.pop_front() else { return };
+            let Proposed { id, position } = proposed;
+            // Commands of other proposers, and those of this entry that another node proposed.
+            let is_before = |command: &Command| {
+                command.id.index < id.index || command.id == id && command.position < position
+            };
+            while outcomes.next_if(|(command, _)| is_before(command)).is_some() {}
+            let outcome = outcomes.next_if(|(it, _)| (it.id, it.position) == (id, position));
             purlin_rsm::sometimes!(outcome.is_none(), "another entry committed in its place");
             ticket.end(outcome.map(|(_, outcome)| outcome).ok_or(RequestError::NotApplied));
         }
@@ -249,13 +252,13 @@ impl Group {
     pub(crate) fn expire(&mut self, limit: Tick) {
         self.has_deadline = false;
         // The order of the log need not be that of their coming.
-        for (id, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
+        for (proposed, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
             if since < limit {
-                let (term, index) = (id.term, id.index);
+                let Proposed { id: EntryId { term, index }, position } = proposed;
                 purlin_rsm::sometimes!("proposal in doubt at its deadline");
-                ticket.end(Err(RequestError::Unknown { term, index }));
+                ticket.end(Err(RequestError::Unknown { term, index, position }));
             } else {
-                self.proposals.waiting.push_back((id, since, ticket));
+                self.proposals.waiting.push_back((proposed, since, ticket));
             }
         }
         let late: Vec<u64> = self
@@ -284,7 +287,7 @@ pub(crate) mod tests {
         other_shard::{Origin, OtherShard},
     };
     use purlin_rsm::{
-        Envelope, Message, Outcome, ShardId,
+        Commands, Envelope, Message, Outcome, Payload, Position, ShardId,
         raft::{RaftConfig, Recovered, Voters, Window},
     };
     use purlin_transport::BatchOutcome;
@@ -414,7 +417,8 @@ pub(crate) mod tests {
         hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
         let lost: Vec<_> = (2..=6).map(|_| propose(&mut group, now)).collect();
         // Another leader replaces 2@1 to 6@1 by a single entry.
-        let noop = Entry { term: Term(2), index: Index(2), payload: Payload::Noop };
+        let noop =
+            Entry { term: Term(2), index: Index(2), before: Position(0), payload: Payload::Noop };
         let prev = EntryId::new(Term(1), Index(1));
         let append = Message::Append { prev, entries: vec![noop], committed: Index(1) };
         hear(&mut group, now, 2, 2, append);
@@ -432,5 +436,28 @@ pub(crate) mod tests {
         assert_eq!(group.raft.applied_index(), Index(7));
         assert!(lost.iter().all(|batch| outcomes(batch) == [Err(RequestError::NotApplied)]));
         assert_eq!(outcomes(&kept), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
+    }
+
+    /// Entries with any number of commands: each proposal gets the outcome of its own command.
+    #[test]
+    fn a_proposal_gets_the_outcome_of_its_position_in_an_entry_of_many() {
+        for count in [1, 3, 1000] {
+            let mut group = fresh();
+            let now = win(&mut group, 1, 2);
+            hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
+            let kept = propose(&mut group, now);
+            // What was proposed is the last command of its entry.
+            let (proposed, since, ticket) = group.proposals.waiting.pop_front().expect("it waits");
+            let position = Position(count);
+            group.proposals.push(Proposed { position, ..proposed }, since, ticket);
+            let commands: Commands = (0..count).map(|_| Bytes::from_static(b"+1")).collect();
+            let (id, payload) = (proposed.id, Payload::Commands(commands));
+            let entry = Entry { term: id.term, index: id.index, before: Position(0), payload };
+            let command = |(position, data)| Command { id, position, data };
+            group.commands.extend(entry.commands().map(command));
+            group.outcomes.extend((1..=count).map(|n| Bytes::copy_from_slice(&n.to_le_bytes())));
+            group.end_proposals(Index(2));
+            assert_eq!(outcomes(&kept), [Ok(Bytes::copy_from_slice(&count.to_le_bytes()))]);
+        }
     }
 }

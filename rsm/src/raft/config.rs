@@ -3,7 +3,7 @@
 use super::{Terms, Voters, Window};
 use crate::{
     entry::Entry,
-    types::{GroupId, HardState, NodeId, Tick},
+    types::{GroupId, HardState, NodeId, Position, Tick},
 };
 use std::ops::Range;
 
@@ -47,4 +47,6 @@ pub struct Recovered {
     pub terms: Terms,
     /// The end of the log, as far as recovery kept it in memory.
     pub tail: Vec<Entry>,
+    /// The position of the last command of its log.
+    pub end: Position,
 }

@@ -12,13 +12,13 @@
 //! ```
 
 use super::{
-    Append, Fetch, FetchPurpose, NotLeader, Raft, RaftConfig, Ready, Recovered, RoleKind, Terms,
-    Voters, Window, oracle::Oracle,
+    Append, Fetch, FetchPurpose, NotLeader, Proposed, Raft, RaftConfig, Ready, Recovered, RoleKind,
+    Terms, Voters, Window, oracle::Oracle,
 };
 use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
-    types::{EntryId, GroupId, HardState, Index, NodeId, Term, Tick, WriteId},
+    types::{EntryId, GroupId, HardState, Index, NodeId, Position, Term, Tick, WriteId},
 };
 use bytes::Bytes;
 use std::{
@@ -87,6 +87,8 @@ pub(super) struct Disk {
     pub hard_state: HardState,
     /// The entry before the first of `entries`.
     pub floor: EntryId,
+    /// The position of the last command up to the floor.
+    pub floor_position: Position,
     pub entries: Vec<Entry>,
 }
 
@@ -135,7 +137,8 @@ impl Disk {
     pub(super) fn raise_floor(&mut self, index: Index) {
         if index > self.floor.index {
             let place = self.place(index);
-            self.floor = self.entries[place].id();
+            (self.floor, self.floor_position) =
+                (self.entries[place].id(), self.entries[place].end());
             self.entries.drain(..=place);
         }
     }
@@ -278,7 +281,7 @@ impl Cluster {
         &mut self,
         id: NodeId,
         command: &str,
-    ) -> Option<Result<EntryId, NotLeader>> {
+    ) -> Option<Result<Proposed, NotLeader>> {
         let command = Bytes::copy_from_slice(command.as_bytes());
         self.input(id, |raft, _| raft.propose(command))
     }
@@ -425,6 +428,7 @@ impl Cluster {
             hard_state: node.disk.hard_state,
             terms: node.disk.terms(),
             tail: node.disk.entries[tail..].to_vec(),
+            end: node.disk.entries.last().map_or(node.disk.floor_position, Entry::end),
         };
         let config = RaftConfig {
             group: GROUP,
@@ -552,10 +556,18 @@ fn show_role(role: RoleKind) -> &'static str {
 fn show_entry(entry: &Entry) -> String {
     match &entry.payload {
         Payload::Noop => format!("{}:noop", entry.id()),
-        Payload::Command(data) if data.len() > 16 => {
-            format!("{}:{} bytes", entry.id(), data.len())
+        Payload::Commands(commands) => {
+            let shown: Vec<_> = commands.iter().map(|command| show_command(&command)).collect();
+            format!("{}:{}", entry.id(), shown.join(","))
         }
-        Payload::Command(data) => format!("{}:{}", entry.id(), String::from_utf8_lossy(data)),
+    }
+}
+
+fn show_command(command: &[u8]) -> String {
+    if command.len() > 16 {
+        format!("{} bytes", command.len())
+    } else {
+        String::from_utf8_lossy(command).into_owned()
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     entry::Entry,
-    types::{EntryId, Index, Term, WriteId},
+    types::{EntryId, Index, Position, Term, WriteId},
 };
 use std::collections::VecDeque;
 
@@ -33,6 +33,8 @@ pub(super) struct Log {
     /// The end of the log, without a gap, up to `last`.
     cache: VecDeque<Entry>,
     cache_bytes: usize,
+    /// The position of the last command up to the end of the log.
+    end: Position,
     writes: Writes,
     /// The last entry known to be durable on a quorum. Never moves back.
     committed: Index,
@@ -56,22 +58,31 @@ struct Writes {
     outstanding: VecDeque<(WriteId, Index)>,
 }
 
+/// Why entries of a leader are not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refused {
+    /// They conflict with this committed entry.
+    Committed(EntryId),
+    /// They count the commands before them differently.
+    Position,
+}
+
 impl Log {
-    /// The log that recovery has found. All of it is durable, and `tail` is the end of it that is in memory.
-    /// Entries at or below the floor count as committed, applied and durable, whatever `committed` says (safety
-    /// N2).
+    /// The log that recovery has found. All of it is durable, `tail` is the end of it that is in memory, and
+    /// `end` is the position of its last command. Entries at or below the floor count as committed, applied and
+    /// durable, whatever `committed` says (safety N2).
     ///
     /// # Panics
     /// When `tail` is not the end of the log, or `committed` lies behind it. Both come from the own recovery.
-    pub(super) fn new(terms: Terms, tail: Vec<Entry>, committed: Index) -> Self {
+    pub(super) fn new(terms: Terms, tail: Vec<Entry>, end: Position, committed: Index) -> Self {
         let (floor, last) = (terms.floor(), terms.last());
         assert!(
             committed <= last.index,
             "log: commit {committed} beyond the recovered log, which ends in {last}"
         );
         assert!(
-            tail.last().is_none_or(|entry| entry.id() == last),
-            "log: a tail that does not end in {last}"
+            tail.last().is_none_or(|entry| (entry.id(), entry.end()) == (last, end)),
+            "log: a tail that does not end in {last} with {end} commands"
         );
         let writes = Writes { written: last.index, durable: last.index, ..Writes::default() };
         let cache_bytes = tail.iter().map(Entry::cost).sum();
@@ -79,6 +90,7 @@ impl Log {
             terms,
             cache: tail.into(),
             cache_bytes,
+            end,
             writes,
             committed: committed.max(floor.index),
             applying: floor.index,
@@ -161,6 +173,20 @@ impl Log {
         self.terms.floor()
     }
 
+    /// The position of the last command up to the end of the log.
+    pub(super) fn end(&self) -> Position {
+        self.end
+    }
+
+    /// The position of the last command up to the entry at `index`, as far as it is at hand.
+    pub(super) fn position(&self, index: Index) -> Option<Position> {
+        if index == self.last().index {
+            return Some(self.end);
+        }
+        let place = index.0.checked_add(1)?.checked_sub(self.cached_from().0)?;
+        self.cache.get(place as usize).map(|entry| entry.before)
+    }
+
     /// The term of the entry at `index`, `None` below the floor and beyond the last.
     pub(super) fn term(&self, index: Index) -> Option<Term> {
         self.terms.term(index)
@@ -204,6 +230,8 @@ impl Log {
             self.last().index.next(),
             "log: an entry that does not follow the last one"
         );
+        assert_eq!(entry.before, self.end, "an entry whose commands do not follow the last one");
+        self.end = entry.end();
         self.terms.push(entry.term);
         self.cache_bytes += entry.cost();
         self.cache.push_back(entry);
@@ -214,8 +242,8 @@ impl Log {
     /// the leader's at the entry before the first.
     ///
     /// # Errors
-    /// The committed entry that conflicts. The log is left as it was.
-    pub(super) fn accept(&mut self, entries: Vec<Entry>) -> Result<(), EntryId> {
+    /// Why the entries cannot be right. The log is left as it was.
+    pub(super) fn accept(&mut self, entries: Vec<Entry>) -> Result<(), Refused> {
         crate::sometimes!(
             !entries.is_empty() && entries.iter().all(|entry| self.agrees_at(entry.id())),
             "entries received twice"
@@ -225,17 +253,23 @@ impl Log {
         };
         let conflict = entries[new].index;
         if conflict <= self.committed {
-            return Err(EntryId::new(self.term(conflict).unwrap_or_default(), conflict));
+            let term = self.term(conflict).unwrap_or_default();
+            return Err(Refused::Committed(EntryId::new(term, conflict)));
+        }
+        let before = entries[new].before;
+        if self.position(conflict.previous()).is_some_and(|known| known != before) {
+            return Err(Refused::Position);
         }
         crate::sometimes!(conflict <= self.last().index, "conflicting tail cut off");
-        self.truncate(conflict.previous());
+        self.truncate(conflict.previous(), before);
         entries.into_iter().skip(new).for_each(|entry| self.push(entry));
         Ok(())
     }
 
-    /// Cuts off everything behind `last`. What is cut off does not count as durable any more (safety A3): a
-    /// write of it may still complete, and must not vouch for the entries that take its place.
-    fn truncate(&mut self, last: Index) {
+    /// Cuts off everything behind `last`; `end` is the position of the last command up to it. What is cut off
+    /// does not count as durable any more (safety A3): a write of it may still complete, and must not vouch for
+    /// the entries that take its place.
+    fn truncate(&mut self, last: Index, end: Position) {
         assert!(
             last >= self.committed,
             "log: truncation to {last} below the commit {}",
@@ -246,6 +280,7 @@ impl Log {
             self.cache_bytes -= entry.cost();
         }
         self.terms.truncate(last);
+        self.end = end;
         let writes = &mut self.writes;
         crate::sometimes!(writes.durable > last, "durable entries cut off");
         crate::sometimes!(
@@ -395,11 +430,11 @@ mod tests {
     use crate::entry::Payload;
 
     fn entry(term: u64, index: u64) -> Entry {
-        Entry { term: Term(term), index: Index(index), payload: Payload::Noop }
+        Entry { term: Term(term), index: Index(index), before: Position(0), payload: Payload::Noop }
     }
 
     fn empty() -> Log {
-        Log::new(Terms::default(), Vec::new(), Index(0))
+        Log::new(Terms::default(), Vec::new(), Position(0), Index(0))
     }
 
     #[test]
@@ -442,8 +477,30 @@ mod tests {
         let mut log = empty();
         log.accept(vec![entry(1, 1), entry(1, 2)]).expect("nothing is committed");
         log.commit(Index(2));
-        assert_eq!(log.accept(vec![entry(2, 2)]), Err(EntryId::new(Term(1), Index(2))));
+        let committed = EntryId::new(Term(1), Index(2));
+        assert_eq!(log.accept(vec![entry(2, 2)]), Err(Refused::Committed(committed)));
         assert_eq!(log.last(), EntryId::new(Term(1), Index(2)));
+    }
+
+    #[test]
+    fn the_end_counts_commands_and_goes_back_with_a_truncation() {
+        let carrying = |term, index, before, count| {
+            let commands = std::iter::repeat_n(bytes::Bytes::new(), count);
+            let payload = Payload::Commands(commands.collect());
+            Entry { term: Term(term), index: Index(index), before: Position(before), payload }
+        };
+        let mut log = empty();
+        log.accept(vec![carrying(1, 1, 0, 3), carrying(1, 2, 3, 0), carrying(1, 3, 3, 1000)])
+            .expect("nothing is committed");
+        assert_eq!(log.end(), Position(1003));
+        let positions = [0, 1, 2, 3, 4].map(|index| log.position(Index(index)));
+        let expected = [Some(0), Some(3), Some(3), Some(1003), None];
+        assert_eq!(positions, expected.map(|position| position.map(Position)));
+        assert_eq!(log.accept(vec![carrying(2, 2, 2, 1)]), Err(Refused::Position));
+        assert_eq!(log.accept(vec![carrying(2, 4, 1002, 1)]), Err(Refused::Position));
+        assert_eq!((log.last().index, log.end()), (Index(3), Position(1003)));
+        log.accept(vec![carrying(2, 2, 3, 1)]).expect("nothing is committed");
+        assert_eq!((log.last().index, log.end()), (Index(2), Position(4)));
     }
 
     #[test]
@@ -475,7 +532,8 @@ mod tests {
     /// committed, 101 is applied.
     fn above_floor() -> Log {
         let floor = EntryId::new(Term(3), Index(100));
-        let mut log = Log::new(Terms::new(floor, Vec::new(), floor.index), Vec::new(), Index(0));
+        let mut log =
+            Log::new(Terms::new(floor, Vec::new(), floor.index), Vec::new(), Position(0), Index(0));
         log.accept(vec![entry(4, 101), entry(4, 102)]).expect("nothing is committed");
         let (write, _) = log.write();
         log.completed(write);
@@ -492,7 +550,7 @@ mod tests {
     fn a_log_starts_at_its_floor_whatever_the_commit_hint_says() {
         let floor = EntryId::new(Term(3), Index(100));
         let terms = Terms::new(floor, vec![(Index(101), Term(4))], Index(102));
-        let log = Log::new(terms, vec![entry(4, 102)], Index(50));
+        let log = Log::new(terms, vec![entry(4, 102)], Position(0), Index(50));
         assert_eq!((log.committed(), log.applied()), (Index(100), Index(100)), "safety N2");
         assert_eq!((log.durable(), log.cached_from()), (Index(102), Index(102)));
         assert_eq!(log.to_apply(), None);
@@ -509,7 +567,8 @@ mod tests {
             .expect("all of it agrees");
         assert_eq!(log.last().index, Index(104), "nothing was cut off");
         let conflict = log.accept(vec![entry(2, 99), entry(2, 100)]);
-        assert_eq!(conflict, Err(EntryId::new(Term(3), Index(100))), "the floor is committed");
+        let floor = Refused::Committed(EntryId::new(Term(3), Index(100)));
+        assert_eq!(conflict, Err(floor), "the floor is committed");
     }
 
     #[test]
@@ -551,7 +610,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "log: truncation to 101 below the commit 102")]
     fn what_is_committed_is_never_cut_off() {
-        above_floor().truncate(Index(101));
+        above_floor().truncate(Index(101), Position(0));
     }
 
     #[test]
@@ -575,6 +634,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "log: a tail that does not end in 0@0")]
     fn a_recovered_tail_is_the_end_of_the_log() {
-        Log::new(Terms::default(), vec![entry(1, 1)], Index(0));
+        Log::new(Terms::default(), vec![entry(1, 1)], Position(0), Index(0));
     }
 }

@@ -148,7 +148,7 @@ pub use fetch::{Fetch, FetchPurpose};
 pub use progress::Window;
 pub use read::ConfirmedRead;
 pub use ready::{Append, Ready};
-pub use replica::{NotLeader, Raft};
+pub use replica::{NotLeader, Proposed, Raft};
 pub use role::RoleKind;
 pub use status::{FollowerState, FollowerStatus, RaftStatus};
 pub use terms::Terms;

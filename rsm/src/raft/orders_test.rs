@@ -12,7 +12,7 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::Message,
-    types::{HardState, Index, NodeId, Term},
+    types::{HardState, Index, NodeId, Position, Term},
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -92,6 +92,7 @@ impl Walk {
             let entry = |(index, term): (u64, &u64)| Entry {
                 term: Term(*term),
                 index: Index(index),
+                before: Position(0),
                 payload: Payload::Noop,
             };
             let entries: Vec<Entry> = (1..).zip(terms).map(entry).collect();

@@ -14,7 +14,7 @@ use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
     random::SplitMix,
-    types::{EntryId, GroupId, HardState, Index, NodeId, Term},
+    types::{EntryId, GroupId, HardState, Index, NodeId, Position, Term},
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -218,7 +218,10 @@ impl History {
             self.live_a_tick(ticks);
             let leader = self.leader();
             match target {
-                None => target = leader.and_then(|id| self.cluster.propose(id, "last")?.ok()),
+                None => {
+                    target =
+                        leader.and_then(|id| self.cluster.propose(id, "last")?.ok().map(|it| it.id))
+                }
                 Some(entry) if self.has_all(entry) => return ticks,
                 // The leader that it was proposed to was deposed.
                 Some(entry) if leader.is_some_and(|id| self.lacks(id, entry)) => target = None,
@@ -416,14 +419,23 @@ impl Forger {
 
     fn entries(&mut self, near: NodeId, prev: EntryId) -> Vec<Entry> {
         let mut id = prev;
+        let held = self.history.cluster.raft(near).and_then(|raft| raft.log.position(prev.index));
+        let mut before = held.unwrap_or_default();
         let count = self.history.random.below(4);
         let mut entry = |_| {
             id.index = Index(id.index.0.wrapping_add(u64::from(!self.history.random.chance(3))));
             if self.history.random.chance(30) {
                 id.term = self.term(near);
             }
-            let payload = Payload::Command(Bytes::from_static(b"forged"));
-            Entry { term: id.term, index: id.index, payload }
+            if self.history.random.chance(3) {
+                before = Position(self.history.random.of(&[0, 1, u64::MAX - 9]));
+            }
+            let command = Bytes::from_static(b"forged");
+            let commands = std::iter::repeat_n(command, self.history.random.below(3) as usize);
+            let payload = Payload::Commands(commands.collect());
+            let entry = Entry { term: id.term, index: id.index, before, payload };
+            before = entry.end();
+            entry
         };
         (0..count).map(&mut entry).collect()
     }

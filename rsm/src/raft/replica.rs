@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     entry::Payload,
-    types::{EntryId, HardState, Index, NodeId, Term, Tick, WriteId},
+    types::{EntryId, HardState, Index, NodeId, Position, Term, Tick, WriteId},
 };
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -40,6 +40,15 @@ pub struct Raft {
     pub(super) fault: Option<Fault>,
 }
 
+/// Where a command was appended. It names the command as long as the entry is not replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proposed {
+    /// The entry that carries it.
+    pub id: EntryId,
+    /// Its number among the commands of the group.
+    pub position: Position,
+}
+
 /// A proposal or a read that this replica cannot take, since it does not lead its group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("this replica does not lead its group")]
@@ -54,7 +63,7 @@ impl Raft {
         let HardState { term, vote, committed } = recovered.hard_state;
         // The commit is a hint and no promise (safety A7). `Log::new` raises it to the floor.
         let committed = committed.min(recovered.terms.last().index);
-        let log = Log::new(recovered.terms, recovered.tail, committed);
+        let log = Log::new(recovered.terms, recovered.tail, recovered.end, committed);
         assert!(
             config.voters.contains(config.node),
             "node {} has a replica of group {}, and is no member of it: {:?}",
@@ -128,10 +137,11 @@ impl Raft {
     ///
     /// # Errors
     /// [`NotLeader`]: the command was certainly not appended.
-    pub fn propose(&mut self, command: Bytes) -> Result<EntryId, NotLeader> {
+    pub fn propose(&mut self, command: Bytes) -> Result<Proposed, NotLeader> {
         match self.role {
             Role::Leader(_) if self.fault.is_none() => {
-                Ok(self.append_own(Payload::Command(command)))
+                let id = self.append_own(Payload::command(command));
+                Ok(Proposed { id, position: self.log.end() })
             }
             _ => Err(NotLeader { leader: self.leader() }),
         }
@@ -247,6 +257,11 @@ impl Raft {
     /// The last entry that its state machine has applied.
     pub fn applied_index(&self) -> Index {
         self.log.applied()
+    }
+
+    /// The position of the last command of its log.
+    pub fn end(&self) -> Position {
+        self.log.end()
     }
 
     /// The term of its entry at `index`, `None` below the floor and beyond the last.

@@ -3,6 +3,7 @@
 
 use super::{
     Fault, Fetch, FetchPurpose, Raft,
+    log::Refused,
     progress::{Progress, State},
     read::ReadQueue,
     role::{Leader, Role},
@@ -77,7 +78,8 @@ impl Raft {
     }
 
     pub(super) fn append_own(&mut self, payload: Payload) -> EntryId {
-        let entry = Entry { term: self.term, index: self.log.last().index.next(), payload };
+        let index = self.log.last().index.next();
+        let entry = Entry { term: self.term, index, before: self.log.end(), payload };
         let id = entry.id();
         self.log.push(entry);
         id
@@ -170,8 +172,13 @@ impl Raft {
         crate::sometimes!(prev.index < floor.index, "append begins below the floor");
         // Up to the floor the logs agree durably, whatever the message shows (safety N2).
         let matched = Index(prev.index.0 + entries.len() as u64).max(floor.index);
-        if let Err(ours) = self.log.accept(entries) {
-            return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
+        match self.log.accept(entries) {
+            Ok(()) => {}
+            Err(Refused::Committed(ours)) => {
+                return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
+            }
+            // Equal logs hold equal numbers of commands: a message that says otherwise is damaged.
+            Err(Refused::Position) => return,
         }
         crate::sometimes!(committed > matched, "commit lies beyond what an append has shown");
         // The commit moves only as far as this message has shown the logs to be equal, not to the own last
@@ -292,13 +299,15 @@ impl Raft {
 /// sends is checked before it is used.
 fn is_sound(prev: EntryId, entries: &[Entry], term: Term) -> bool {
     let mut last = prev;
+    let mut end = entries.first().map(|entry| entry.before);
     // Nobody leads in term 0, and no entry is of it.
     term > Term(0)
         && prev.term <= term
         && entries.iter().all(|entry| {
             let follows = entry.index.0.checked_sub(1) == Some(last.index.0)
-                && entry.term >= last.term.max(Term(1));
-            last = entry.id();
+                && entry.term >= last.term.max(Term(1))
+                && end == Some(entry.before);
+            (last, end) = (entry.id(), Some(entry.end()));
             follows && entry.term <= term
         })
 }

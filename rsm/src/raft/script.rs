@@ -43,7 +43,7 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
-    types::{EntryId, GroupId, HardState, Index, NodeId, Term, Tick, WriteId},
+    types::{EntryId, GroupId, HardState, Index, NodeId, Position, Term, Tick, WriteId},
 };
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
@@ -142,6 +142,7 @@ impl Script {
         let entry = |(index, term): (u64, u64)| Entry {
             term: Term(term),
             index: Index(index),
+            before: Position(0),
             payload: Payload::Noop,
         };
         let committed = Index(key(args, "commit")?.unwrap_or(0));
@@ -154,7 +155,7 @@ impl Script {
             self.cluster.oracle.hold(&entries, floor.term);
         }
         let node = self.cluster.nodes.get_mut(&id).ok_or("no such node")?;
-        node.disk = Disk { hard_state, floor, entries };
+        node.disk = Disk { hard_state, floor, entries, ..Disk::default() };
         if name == "init" {
             let node = self.cluster.nodes.get_mut(&id).expect("a node");
             node.writing.clear();
@@ -388,11 +389,23 @@ impl Script {
         let (from, to) = (node(args)?, node(args)?);
         let term = Term(key(args, "term")?.ok_or("which term?")?);
         let group = GroupId(key(args, "group")?.unwrap_or(1));
-        let message = message(args)?;
+        let mut message = message(args)?;
+        self.number(to, &mut message);
         let envelope = Envelope { from, to, group, term, message };
         self.cluster.tell(|| format!("forged {}", show_envelope(&envelope)));
         self.cluster.input(to, |raft, now| raft.step(now, envelope));
         Ok(vec![to])
+    }
+
+    /// Gives the entries of a forged append the positions that its receiver expects.
+    fn number(&self, to: NodeId, message: &mut Message) {
+        let Message::Append { prev, entries, .. } = message else { return };
+        let known = self.cluster.raft(to).and_then(|raft| raft.log.position(prev.index));
+        let mut before = known.unwrap_or_default();
+        for entry in entries {
+            entry.before = before;
+            before = entry.end();
+        }
     }
 
     fn show(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Outcome {
@@ -489,8 +502,8 @@ fn entries(text: &str) -> Result<Vec<Entry>, Box<dyn Error>> {
     let entry = |text: &str| -> Result<Entry, Box<dyn Error>> {
         let (id, data) = text.split_once(':').unwrap_or((text, "forged"));
         let EntryId { term, index } = entry_id(id)?;
-        let payload = Payload::Command(Bytes::copy_from_slice(data.as_bytes()));
-        Ok(Entry { term, index, payload })
+        let payload = Payload::command(Bytes::copy_from_slice(data.as_bytes()));
+        Ok(Entry { term, index, before: Position(0), payload })
     };
     text.split_whitespace().map(entry).collect()
 }

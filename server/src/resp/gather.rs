@@ -231,8 +231,7 @@ mod tests {
         let one = || Ok(KvOutcome::Integer(1).encode());
         let refused = || Err(RequestError::NotApplied);
         let strange = || Ok(Bytes::from_static(b"?"));
-        let unknown =
-            || Err(RequestError::Unknown { term: purlin::Term(3), index: purlin::Index(4) });
+        let unknown = || Err(RequestError::UNKNOWN);
         assert_eq!(answer([one(), one()]), ":2\r\n");
         assert!(answer([refused(), refused()]).starts_with("-TRYAGAIN "));
         for doubtful in [

@@ -40,9 +40,9 @@ pub(super) fn request_error(group: GroupId, error: &RequestError) -> String {
         RequestError::NotApplied => format!(
             "TRYAGAIN the leader of group {group} changed before it took the command; not applied"
         ),
-        RequestError::Unknown { term, index } => format!(
+        RequestError::Unknown { term, index, position } => format!(
             "UNKNOWN outcome: leadership changed or time ran out while the command was under way; \
-             it may be applied (group {group}, index {index}, term {term})"
+             it may be applied (group {group}, index {index}, term {term}, position {position})"
         ),
         RequestError::TooLarge { bytes, limit } => format!(
             "ERR the command has {bytes} bytes and a shard takes {limit}; not applied, use a \

@@ -6,7 +6,7 @@ mod runtime;
 pub(crate) use runtime::TcpRuntime;
 
 use purlin::{
-    ApplyContext, Command, Completion, EntryId, GroupId, Net, NodeId, Outcome, Request,
+    ApplyContext, Command, Completion, EntryId, GroupId, Net, NodeId, Outcome, Position, Request,
     RequestError, Runtime, StateMachine,
 };
 use purlin_kv::KvMachine;
@@ -123,7 +123,11 @@ impl MemoryBackend {
         match request {
             Request::Query(query) => Ok(machine.query(query)),
             Request::Propose(data) => {
-                let command = Command { id: EntryId::default(), data: data.clone() };
+                let command = Command {
+                    id: EntryId::default(),
+                    position: Position::default(),
+                    data: data.clone(),
+                };
                 let mut outcomes = Vec::new();
                 machine.apply(&ApplyContext { group }, &[command], &mut outcomes);
                 Ok(outcomes.remove(0))

@@ -487,7 +487,7 @@ struct Replay {
 impl Replay {
     fn take(&mut self, records: &[u8], at: Location, written: usize) -> Result<(), &'static str> {
         let tail = &mut self.tail;
-        let taken = self.live.apply(records, at, written, None, |run| tail.take(run));
+        let taken = self.live.apply(records, at, written, None, |group, run| tail.take(group, run));
         taken.map_err(|malformed| malformed.0)
     }
 }

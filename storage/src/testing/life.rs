@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{Batch, Recovered, RecoveredGroup, StorageError, Wal, WalConfig};
 use purlin_rsm::{
-    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Sequence,
-    ShardId, Term,
+    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position,
+    Sequence, ShardId, Term,
 };
 use std::{
     collections::BTreeMap,
@@ -369,7 +369,7 @@ impl Life {
     /// Forgets all of a group but its last entries, and begins to give segments back.
     pub(crate) fn release(&mut self, group: u32, keep: u64) {
         let floor = Index(self.last(group).saturating_sub(keep));
-        self.wal.forget(GroupId(group), floor.next());
+        self.wal.forget(GroupId(group), floor.next(), Position(floor.0));
         Rc::make_mut(&mut self.promise.floors).insert(GroupId(group), floor);
         self.tell();
         let wal = self.wal.clone();

@@ -6,8 +6,8 @@ use crate::sim::{Crash, SimDisk, Watcher, World, WorldOptions};
 use bytes::Bytes;
 use purlin::Runtime as _;
 use purlin_rsm::{
-    ClusterId, Entry, EntryId, Envelope, GroupId, HardState, Identity, Incarnation, Index, Message,
-    NodeId, Payload, Sequence, ShardId, Term,
+    ClusterId, Command, Entry, EntryId, Envelope, GroupId, HardState, Identity, Incarnation, Index,
+    Message, NodeId, Payload, Position, Sequence, ShardId, Term,
 };
 use purlin_storage::{Batch, Disk as _, Durability, Wal, WalConfig};
 use purlin_transport::{PeerShard, inspect::Content};
@@ -132,11 +132,17 @@ fn command(index: u64) -> Bytes {
     Bytes::from(format!("command {index}"))
 }
 
+/// The command with the number `of` in its text, at the entry `id`; each entry before has one command.
+fn carried(id: EntryId, of: u64) -> Command {
+    Command { id, position: Position(id.index.0), data: command(of) }
+}
+
 fn entries(term: u64, indices: std::ops::Range<u64>) -> Vec<Entry> {
     let entry = |index| Entry {
         term: Term(term),
         index: Index(index),
-        payload: Payload::Command(command(index)),
+        before: Position(index - 1),
+        payload: Payload::command(command(index)),
     };
     indices.map(entry).collect()
 }
@@ -163,7 +169,7 @@ fn what_is_true_is_never_called_a_lie() {
     lab.tell(2, 1, 1, reply(3));
     lab.tell(1, 2, 1, append(3));
     lab.audit.proposed(GROUP, &command(2));
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(2)), &command(2));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(2)), 2));
     lab.audit.acknowledged(GROUP, &command(2));
     lab.audit.scan(&lab.world);
     lab.is_true();
@@ -307,7 +313,7 @@ fn a_leader_of_long_ago_that_is_heard_late() {
             lab.tell(3, 2, 5, append(4));
         }
         lab.tell(3, 2, 5, reply(4));
-        lab.audit.applied(NodeId(2), GROUP, EntryId::new(Term(3), Index(4)), &command(4));
+        lab.audit.applied(NodeId(2), GROUP, &carried(EntryId::new(Term(3), Index(4)), 4));
         // In term 2 it led for certain before the entry was made, and in term 4 perhaps before its commit.
         lab.tell(1, 2, if is_heard { 4 } else { 2 }, append(0));
         lab.is_true();
@@ -349,12 +355,12 @@ fn what_a_hurt_leader_commits_is_known_only_when_it_can_be_one_thing() {
     lab.submit(3, Some(voted(2, 1)), &entries(1, 1..4));
     lab.submit(3, None, &entries(2, 4..5));
     lab.settle();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(2), Index(4)), &command(4));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(2), Index(4)), 4));
     lab.audit.acknowledged(GROUP, &command(4));
     lab.submit(2, None, &entries(2, 4..5));
     lab.is_true();
     lab.settle();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(2), Index(4)), &command(4));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(2), Index(4)), 4));
     lab.submit(2, Some(voted(3, 3)), &entries(3, 4..5));
     lab.is_caught("replaces 4@2, which is committed");
 }
@@ -400,13 +406,13 @@ fn a_frame_that_calls_durable_what_is_not() {
 fn replicas_that_apply_different_commands_or_anothers() {
     let lab = Lab::agreed();
     let id = EntryId::new(Term(1), Index(2));
-    lab.audit.applied(NodeId(1), GROUP, id, &command(2));
+    lab.audit.applied(NodeId(1), GROUP, &carried(id, 2));
     lab.is_true();
-    lab.audit.applied(NodeId(2), GROUP, id, &command(3));
+    lab.audit.applied(NodeId(2), GROUP, &carried(id, 3));
     lab.is_caught("applies another command at 2@1");
     let lab = Lab::agreed();
     lab.audit.proposed(GroupId(2), &command(2));
-    lab.audit.applied(NodeId(1), GROUP, id, &command(2));
+    lab.audit.applied(NodeId(1), GROUP, &carried(id, 2));
     lab.is_caught("applies at 2@1 what was proposed for");
 }
 
@@ -416,7 +422,7 @@ fn an_answer_for_what_no_majority_holds() {
     lab.audit.acknowledged(GROUP, &command(9));
     lab.is_caught("done and applied nowhere");
     let lab = Lab::agreed();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(3)), &command(3));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(3)), 3));
     for node in 2..=3 {
         lab.submit(node, None, &entries(1, 3..4));
     }
@@ -486,7 +492,7 @@ fn a_disk_that_has_forgotten_what_was_durable() {
 #[test]
 fn a_hurt_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
     let lab = Lab::agreed();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(3)), &command(3));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(3)), 3));
     lab.audit.acknowledged(GROUP, &command(3));
     lab.world.crash(NodeId(2), Crash::Kill);
     lab.world.node(NodeId(2)).wipe();
@@ -496,7 +502,7 @@ fn a_hurt_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
     lab.world.crash(NodeId(3), Crash::Kill);
     lab.submit(1, Some(voted(3, 1)), &entries(3, 4..5));
     lab.settle();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(3), Index(4)), &command(4));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(3), Index(4)), 4));
     lab.audit.acknowledged(GROUP, &command(4));
     lab.audit.scan(&lab.world);
     lab.is_true();
@@ -506,14 +512,14 @@ fn a_hurt_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
 fn a_hurt_node_holds_no_more_than_it_did_and_has_claimed() {
     let lab = Lab::agreed();
     Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(2));
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(3)), &command(3));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(3)), 3));
     lab.is_true();
     lab.submit(1, None, &entries(1, 4..6));
     lab.settle();
     lab.tell(2, 1, 1, reply(4));
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(4)), &command(4));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(4)), 4));
     lab.is_true();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(1), Index(5)), &command(5));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(5)), 5));
     lab.is_caught("commits 5 in term 0; durable on 1 of 3");
 }
 
@@ -559,7 +565,7 @@ fn what_a_minority_holds_at_the_end_was_not_to_be_acknowledged() {
     let lab = Lab::agreed();
     lab.submit(1, Some(voted(3, 1)), &entries(3, 4..5));
     lab.settle();
-    lab.audit.applied(NodeId(1), GROUP, EntryId::new(Term(3), Index(4)), &command(4));
+    lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(3), Index(4)), 4));
     lab.audit.acknowledged(GROUP, &command(4));
     lab.audit.scan(&lab.world);
     let found = lab.audit.violations().join("\n");

@@ -2,8 +2,9 @@
 
 use super::{State, ledger, replica::Replica, streams::Told};
 use crate::sim::SeenBytes;
-use bytes::Bytes;
-use purlin_rsm::{EntryId, Envelope, GroupId, HardState, Index, Message, NodeId, Sequence, Term};
+use purlin_rsm::{
+    Command, EntryId, Envelope, GroupId, HardState, Index, Message, NodeId, Sequence, Term,
+};
 use purlin_transport::{Facts, HelloAnswer, PeerShard, inspect::Content};
 use std::collections::BTreeMap;
 
@@ -288,12 +289,13 @@ impl State {
 
     /// A replica has applied a command: it is committed, is the one that all replicas have there, and
     /// was proposed for this group.
-    pub(super) fn applied(&mut self, node: NodeId, group: GroupId, id: EntryId, command: &Bytes) {
+    pub(super) fn applied(&mut self, node: NodeId, group: GroupId, command: &Command) {
+        let id = command.id;
         self.findings.counts.applied += 1;
         self.hurt.claims(node, group, id.index);
         let ledger = self.groups.entry(group).or_default();
-        let sum = ledger::sum(command);
-        let (applied, newest) = (ledger.applied(id, sum), ledger.newest_term());
+        let sum = ledger::sum(&command.data);
+        let (applied, newest) = (ledger.applied(command, sum), ledger.newest_term());
         if let Err(why) = applied {
             self.findings.group(node, group, &why);
         }

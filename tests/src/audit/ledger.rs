@@ -2,7 +2,7 @@
 //! were written, which were committed, and which were applied where.
 
 use super::replica::{Replica, Run};
-use purlin_rsm::{Entry, EntryId, Index, NodeId, Payload, Term};
+use purlin_rsm::{Command, Entry, EntryId, Index, NodeId, Payload, Term};
 use std::collections::BTreeMap;
 
 /// One group.
@@ -19,8 +19,8 @@ pub(crate) struct Group {
     runs: Vec<Run>,
     /// How far each leader, by its term, is known to have committed.
     commits: BTreeMap<Term, Index>,
-    /// By index, of commands their terms and sums.
-    applied: Vec<Option<(Term, u64)>>,
+    /// By position, of commands their entries and sums.
+    applied: Vec<Option<(EntryId, u64)>>,
     /// Where each command was first applied, by its sum.
     places: BTreeMap<u64, Index>,
     /// The last entry of which a client knows that it is done.
@@ -89,7 +89,7 @@ impl Group {
         }
         let start = (first.0 - written.first.0) as usize;
         for (place, entry) in (start..).zip(entries) {
-            let sum = sum_of(&entry.payload);
+            let sum = sum_of(entry);
             match written.sums.get(place) {
                 None => written.sums.push(sum),
                 Some(known) if *known == sum => {}
@@ -124,7 +124,7 @@ impl Group {
         let Some(written) = self.written.get(&entry.term) else { return false };
         let place = entry.index.0.checked_sub(written.first.0);
         let sum = place.and_then(|place| written.sums.get(place as usize));
-        sum == Some(&sum_of(&entry.payload))
+        sum == Some(&sum_of(entry))
     }
 
     /// The last entry that is known to be committed.
@@ -168,21 +168,26 @@ impl Group {
         ))
     }
 
-    /// A replica applied a command. The same place has the same command at every replica, for ever.
-    pub(crate) fn applied(&mut self, id: EntryId, sum: u64) -> Result<(), String> {
-        let place = id.index.0 as usize;
+    /// A replica applied a command. The same position has the same command of the same entry at every
+    /// replica, for ever.
+    pub(crate) fn applied(&mut self, command: &Command, sum: u64) -> Result<(), String> {
+        let (id, place) = (command.id, command.position.0 as usize);
         if self.applied.len() <= place {
             self.applied.resize(place + 1, None);
         }
         let Some(first) = self.applied[place] else {
-            self.applied[place] = Some((id.term, sum));
+            self.applied[place] = Some((id, sum));
             self.places.entry(sum).or_insert(id.index);
             return Ok(());
         };
-        if first == (id.term, sum) {
+        if first == (id, sum) {
             return Ok(());
         }
-        Err(format!("applies another command at {id} than was applied there in term {}", first.0))
+        let position = command.position;
+        Err(format!(
+            "applies another command at {id} as number {position} than was applied there by {}",
+            first.0
+        ))
     }
 
     /// Where a command was first applied.
@@ -191,16 +196,21 @@ impl Group {
     }
 }
 
-fn sum_of(payload: &Payload) -> u64 {
-    match payload {
+/// Of all that an entry carries, and of how many commands stand before it.
+fn sum_of(entry: &Entry) -> u64 {
+    let start = match entry.payload {
         Payload::Noop => 0,
-        Payload::Command(data) => sum(data),
-    }
+        Payload::Commands(_) => 1,
+    };
+    entry.commands().fold(start ^ entry.before.0 << 1, |all, (_, command)| {
+        (all ^ sum(&command)).wrapping_mul(ODD).rotate_left(29)
+    })
 }
 
-/// Of some bytes; never that of a no-op.
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Of some bytes.
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut sum = bytes.len() as u64 ^ ODD;
     for chunk in bytes.chunks(8) {
         let mut word = [0; 8];

@@ -26,11 +26,10 @@ mod audit_test;
 pub use findings::Counts;
 
 use crate::sim::{SeenBytes, SeenWrite, Watcher, World};
-use bytes::Bytes;
 use findings::Findings;
 use hurt::Hurt;
 use ledger::Group;
-use purlin_rsm::{EntryId, GroupId, Identity, Index, NodeId, ShardId};
+use purlin_rsm::{Command, GroupId, Identity, Index, NodeId, ShardId};
 use purlin_storage::inspect::{self, Record};
 use replica::Replica;
 use std::{
@@ -82,8 +81,8 @@ impl Audit {
     }
 
     /// A replica has applied a command.
-    pub fn applied(&self, node: NodeId, group: GroupId, id: EntryId, command: &Bytes) {
-        self.state.borrow_mut().applied(node, group, id, command);
+    pub fn applied(&self, node: NodeId, group: GroupId, command: &Command) {
+        self.state.borrow_mut().applied(node, group, command);
     }
 
     /// A client is told that its command is done.

@@ -5,7 +5,7 @@
 
 use super::history::{History, Lane, OperationId, Told};
 use bytes::Bytes;
-use purlin_rsm::{GroupId, Index};
+use purlin_rsm::{GroupId, Position};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
@@ -16,7 +16,7 @@ use std::{
 pub struct Order {
     /// In the order of their operations.
     proposed: Vec<Proposed>,
-    applied: BTreeMap<(GroupId, Bytes), BTreeSet<Index>>,
+    applied: BTreeMap<(GroupId, Bytes), BTreeSet<Position>>,
 }
 
 struct Proposed {
@@ -39,8 +39,8 @@ impl Order {
     }
 
     /// A replica has applied a command. A restarted one does it again, at the same place.
-    pub fn applied(&mut self, group: GroupId, index: Index, command: &Bytes) {
-        self.applied.entry((group, command.clone())).or_default().insert(index);
+    pub fn applied(&mut self, group: GroupId, position: Position, command: &Bytes) {
+        self.applied.entry((group, command.clone())).or_default().insert(position);
     }
 
     /// Whether a replica has applied a command.
@@ -52,8 +52,8 @@ impl Order {
     pub fn tell<I, O>(&self, history: &mut History<I, O>) {
         for Proposed { operation, group, command } in &self.proposed {
             let places = self.applied.get(&(*group, command.clone()));
-            if let Some(index) = places.and_then(BTreeSet::first) {
-                history.seen(*operation, index.0);
+            if let Some(position) = places.and_then(BTreeSet::first) {
+                history.seen(*operation, position.0);
             }
         }
     }
@@ -61,11 +61,11 @@ impl Order {
     /// What must not have happened, in words.
     pub fn violations<I: Debug, O: Debug>(&self, history: &History<I, O>) -> Vec<String> {
         let mut violations = Vec::new();
-        let mut newest: BTreeMap<(Lane, GroupId), Index> = BTreeMap::new();
+        let mut newest: BTreeMap<(Lane, GroupId), Position> = BTreeMap::new();
         for Proposed { operation, group, command } in &self.proposed {
             let operation = history.operation(*operation);
             let places = self.applied.get(&(*group, command.clone()));
-            let places: Vec<Index> = places.into_iter().flatten().copied().collect();
+            let places: Vec<Position> = places.into_iter().flatten().copied().collect();
             let mut fails = |why: &str| {
                 violations.push(format!("{why}: {operation}, group {group}, {places:?}"))
             };
@@ -73,20 +73,20 @@ impl Order {
                 _ if places.len() > 1 => fails("applied twice"),
                 (Told::Done(_), None) => fails("done and never applied"),
                 (Told::NotApplied, Some(_)) => fails("applied in spite of its answer"),
-                (Told::Done(_), Some(index)) => {
+                (Told::Done(_), Some(position)) => {
                     let Some(lane) = operation.lane else { continue };
                     let newest = newest.entry((lane, *group)).or_default();
-                    if index < newest {
+                    if position < newest {
                         fails(&format!(
                             "applied before an earlier one of its connection, {newest}"
                         ));
                     }
-                    *newest = *index.max(newest);
+                    *newest = *position.max(newest);
                 }
-                (Told::Unknown, Some(index)) => {
+                (Told::Unknown, Some(position)) => {
                     // It may come late, but not before an earlier one that is done.
                     let Some(lane) = operation.lane else { continue };
-                    if let Some(newest) = newest.get(&(lane, *group)).filter(|it| index < it) {
+                    if let Some(newest) = newest.get(&(lane, *group)).filter(|it| position < it) {
                         fails(&format!("in doubt, and applied before an earlier one, {newest}"));
                     }
                 }
@@ -112,7 +112,7 @@ mod tests {
             let command = Bytes::from(format!("command {number}"));
             let id = history.invoke_in(Some(1), 1, Bytes::new(), number, Duration::ZERO);
             order.proposed(id, GROUP, command.clone());
-            places.iter().for_each(|&place| order.applied(GROUP, Index(place), &command));
+            places.iter().for_each(|&place| order.applied(GROUP, Position(place), &command));
             ids.push(id);
         }
         for (id, (told, _)) in ids.into_iter().zip(operations) {

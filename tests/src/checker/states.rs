@@ -1,13 +1,13 @@
 //! Checks whether replicas that have applied the same index have equal states.
 
-use purlin_rsm::{GroupId, Index, NodeId};
+use purlin_rsm::{GroupId, NodeId, Position};
 use std::{collections::BTreeMap, fmt};
 
 /// What each replica was seen to be, and what was first seen at each place.
 #[derive(Default)]
 pub struct States {
-    seen: BTreeMap<(GroupId, Index), (NodeId, u64)>,
-    latest: BTreeMap<(GroupId, NodeId), (Index, u64)>,
+    seen: BTreeMap<(GroupId, Position), (NodeId, u64)>,
+    latest: BTreeMap<(GroupId, NodeId), (Position, u64)>,
 }
 
 /// Two replicas that should be equal and are not.
@@ -18,7 +18,7 @@ pub enum Divergence {
         /// Their group.
         group: GroupId,
         /// The last entry that both applied.
-        applied: Index,
+        applied: Position,
         /// The replica seen first, and its digest.
         first: (NodeId, u64),
         /// The other.
@@ -29,9 +29,9 @@ pub enum Divergence {
         /// Their group.
         group: GroupId,
         /// The one in front, and how far it is.
-        front: (NodeId, Index),
+        front: (NodeId, Position),
         /// The one behind; nothing when it was never seen.
-        behind: (NodeId, Option<Index>),
+        behind: (NodeId, Option<Position>),
     },
 }
 
@@ -40,12 +40,12 @@ impl fmt::Display for Divergence {
         match self {
             Self::Digest { group, applied, first, second } => write!(
                 f,
-                "group {group} at index {applied}: node {} has state {:016x}, node {} {:016x}",
+                "group {group} at position {applied}: node {} has state {:016x}, node {} {:016x}",
                 first.0, first.1, second.0, second.1
             ),
-            Self::Behind { group, front, behind: (node, Some(index)) } => write!(
+            Self::Behind { group, front, behind: (node, Some(position)) } => write!(
                 f,
-                "group {group}: node {} applied up to {}, node {node} up to {index}",
+                "group {group}: node {} applied up to {}, node {node} up to {position}",
                 front.0, front.1
             ),
             Self::Behind { group, front, behind: (node, None) } => write!(
@@ -63,7 +63,7 @@ impl States {
         &mut self,
         node: NodeId,
         group: GroupId,
-        applied: Index,
+        applied: Position,
         digest: u64,
     ) -> Result<(), Divergence> {
         self.latest.insert((group, node), (applied, digest));
@@ -79,14 +79,15 @@ impl States {
         let groups: std::collections::BTreeSet<_> =
             self.latest.keys().map(|(group, _)| *group).collect();
         for group in groups {
-            let index = |node: &NodeId| self.latest.get(&(group, *node)).map(|(index, _)| *index);
-            let front = nodes.iter().max_by_key(|node| index(node));
-            let Some((&front, first)) = front.and_then(|node| Some((node, index(node)?))) else {
+            let position =
+                |node: &NodeId| self.latest.get(&(group, *node)).map(|(position, _)| *position);
+            let front = nodes.iter().max_by_key(|node| position(node));
+            let Some((&front, first)) = front.and_then(|node| Some((node, position(node)?))) else {
                 continue;
             };
             for &node in nodes {
-                if index(&node) != Some(first) {
-                    let behind = (node, index(&node));
+                if position(&node) != Some(first) {
+                    let behind = (node, position(&node));
                     return Err(Divergence::Behind { group, front: (front, first), behind });
                 }
             }
@@ -114,14 +115,14 @@ mod tests {
     #[test]
     fn replicas_may_be_apart_and_must_be_equal_where_they_meet() {
         let mut states = States::default();
-        states.observe(NodeId(1), GROUP, Index(5), 50).unwrap();
-        states.observe(NodeId(2), GROUP, Index(4), 40).unwrap();
-        states.observe(NodeId(2), GROUP, Index(5), 50).unwrap();
+        states.observe(NodeId(1), GROUP, Position(5), 50).unwrap();
+        states.observe(NodeId(2), GROUP, Position(4), 40).unwrap();
+        states.observe(NodeId(2), GROUP, Position(5), 50).unwrap();
         // A restarted replica applies again.
-        states.observe(NodeId(1), GROUP, Index(4), 40).unwrap();
-        let divergence = states.observe(NodeId(3), GROUP, Index(5), 51).unwrap_err();
+        states.observe(NodeId(1), GROUP, Position(4), 40).unwrap();
+        let divergence = states.observe(NodeId(3), GROUP, Position(5), 51).unwrap_err();
         let (first, second) = ((NodeId(1), 50), (NodeId(3), 51));
-        let expected = Divergence::Digest { group: GROUP, applied: Index(5), first, second };
+        let expected = Divergence::Digest { group: GROUP, applied: Position(5), first, second };
         assert_eq!(divergence, expected);
     }
 
@@ -129,14 +130,15 @@ mod tests {
     fn a_calm_end_leaves_nobody_behind() {
         let mut states = States::default();
         let nodes = [NodeId(1), NodeId(2)];
-        states.observe(NodeId(1), GROUP, Index(5), 50).unwrap();
-        let front = (NodeId(1), Index(5));
+        states.observe(NodeId(1), GROUP, Position(5), 50).unwrap();
+        let front = (NodeId(1), Position(5));
         let never = Divergence::Behind { group: GROUP, front, behind: (NodeId(2), None) };
         assert_eq!(states.all_equal(&nodes), Err(never));
-        states.observe(NodeId(2), GROUP, Index(4), 40).unwrap();
-        let late = Divergence::Behind { group: GROUP, front, behind: (NodeId(2), Some(Index(4))) };
+        states.observe(NodeId(2), GROUP, Position(4), 40).unwrap();
+        let late =
+            Divergence::Behind { group: GROUP, front, behind: (NodeId(2), Some(Position(4))) };
         assert_eq!(states.all_equal(&nodes), Err(late));
-        states.observe(NodeId(2), GROUP, Index(5), 50).unwrap();
+        states.observe(NodeId(2), GROUP, Position(5), 50).unwrap();
         assert_eq!(states.all_equal(&nodes), Ok(()));
         assert_eq!(states.observed(), 2);
     }

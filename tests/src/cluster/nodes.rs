@@ -165,12 +165,12 @@ impl<S: Subject> StateMachine for Observed<S> {
         let judges = &self.cluster.judges;
         for command in commands {
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
-            let (group, index) = (context.group, command.id.index);
-            self.applied = index;
-            judges.order.borrow_mut().applied(group, index, &command.data);
-            judges.audit.applied(self.node, group, command.id, &command.data);
+            let (group, position) = (context.group, command.position);
+            self.applied = command.id.index;
+            judges.order.borrow_mut().applied(group, position, &command.data);
+            judges.audit.applied(self.node, group, command);
             let digest = S::digest(&self.machine);
-            let seen = judges.states.borrow_mut().observe(self.node, group, index, digest);
+            let seen = judges.states.borrow_mut().observe(self.node, group, position, digest);
             if let Err(divergence) = seen {
                 self.cluster.violation(format!("two replicas differ: {divergence}"));
             }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use purlin::Runtime as _;
 use purlin_rsm::{
     BootId, ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload,
-    PeerMemory, Sequence, ShardId, Term,
+    PeerMemory, Position, Sequence, ShardId, Term,
 };
 use purlin_storage::{Batch, Durability, StorageError, SubmitError, Wal, WalConfig};
 use std::{
@@ -303,7 +303,9 @@ impl Driver {
             let mut data = vec![nth as u8; bytes];
             self.node.entries.set(self.node.entries.get() + 1);
             data[..8].copy_from_slice(&self.node.entries.get().to_le_bytes());
-            Entry { term, index, payload: Payload::Command(Bytes::from(data)) }
+            // Each entry has one command, so that positions are indexes.
+            let (before, payload) = (Position(last.0 + nth), Payload::command(Bytes::from(data)));
+            Entry { term, index, before, payload }
         };
         ((0..self.random.within(1..6)).map(entry).collect(), is_replacing)
     }
@@ -319,7 +321,7 @@ impl Driver {
                 if self.random.chance(0.5) { 0 } else { self.random.below(last.0 - floor.0) };
             let floor = Index(last.0 - keeps);
             promise.forgot(id, floor);
-            wal.forget(id, floor.next());
+            wal.forget(id, floor.next(), Position(floor.0));
             self.node.count(|figures| figures.floors += 1);
         }
     }
@@ -372,7 +374,7 @@ impl Driver {
         for id in (1..=GROUPS as u32).map(GroupId) {
             let last = self.node.promise.borrow().now().group(id).last();
             self.node.promise.borrow_mut().forgot(id, last);
-            wal.forget(id, last.next());
+            wal.forget(id, last.next(), Position(last.0));
         }
         self.release(&wal);
         if self.settle(&wal) {

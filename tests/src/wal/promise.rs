@@ -201,6 +201,10 @@ impl Promise {
         if found.floor.term != before {
             return Err(format!("floor {}, submitted with term {before}", found.floor));
         }
+        // Each entry has one command.
+        if found.end.0 != found.last.0 {
+            return Err(format!("position {} at the end of {}", found.end, found.last));
+        }
         if !group.from(floor.next()).ends_with(&found.tail) {
             return Err("another end of the log than was submitted".to_owned());
         }
