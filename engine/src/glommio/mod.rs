@@ -27,7 +27,7 @@ pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
 pub use probe::{check, faster_durability, locked_memory};
 pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 
-use self::waking::Door;
+use self::waking::WakeQueue;
 use crate::{Runtime, wake::Wake};
 use ::glommio::{Task, executor, timer};
 use futures_lite::FutureExt;
@@ -52,10 +52,10 @@ pub struct Glommio {
 }
 
 impl Glommio {
-    /// The runtime of the present executor, whose door is `door`, over the data directory `path`, which
-    /// need not exist yet.
-    fn new(path: PathBuf, door: Arc<Door>) -> Self {
-        let tasks = Rc::new(Tasks::new(door));
+    /// The runtime of the present executor, over the data directory `path`, which need not exist yet. `wakes`
+    /// holds the executor's woken tasks.
+    fn new(path: PathBuf, wakes: Arc<WakeQueue>) -> Self {
+        let tasks = Rc::new(Tasks::new(wakes));
         Self { directory: Directory::new(path), tasks, start: Instant::now() }
     }
 }
@@ -96,7 +96,7 @@ impl Runtime for Glommio {
 /// The tasks of one executor, so that they end with it: a task that an executor leaves behind is
 /// never dropped, and its files stay open and locked.
 struct Tasks {
-    door: Arc<Door>,
+    wakes: Arc<WakeQueue>,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
     /// What the first task that panicked has left.
@@ -108,9 +108,9 @@ struct Tasks {
 type Panic = Box<dyn Any + Send>;
 
 impl Tasks {
-    fn new(door: Arc<Door>) -> Self {
+    fn new(wakes: Arc<WakeQueue>) -> Self {
         Self {
-            door,
+            wakes,
             running: RefCell::default(),
             spawned: Cell::default(),
             panic: RefCell::default(),
@@ -123,7 +123,7 @@ impl Tasks {
     fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let (id, tasks) = (self.spawned.get(), Rc::downgrade(self));
         self.spawned.set(id + 1);
-        let task = self.door.clone().admit(task);
+        let task = self.wakes.clone().wakeable(task);
         let task = async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             if let Some(tasks) = tasks.upgrade() {

@@ -4,7 +4,7 @@
 //! none does, and the kernel shares the cores among them. A shard that panics ends alone; its end is
 //! reported, and what to do about it is the host's to decide.
 
-use super::{Glommio, Panic, waking::Door};
+use super::{Glommio, Panic, waking::WakeQueue};
 use crate::ShardId;
 use ::glommio::{
     Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, Task, TaskQueueHandle,
@@ -175,17 +175,17 @@ where
     // Latency would matter, but asking for it only brings more of the preemptions that `waking` is
     // about. Completions are collected whenever no task can run.
     let queue = executor().create_task_queue(Shares::default(), Latency::NotImportant, "shard");
-    let (door, bell) = Door::open()?;
-    let porter = spawn_into(door.clone().attend(bell), queue);
-    let runtime = Glommio::new(data_dir, door.clone());
+    let (wakes, signals) = WakeQueue::open()?;
+    let waking = spawn_into(wakes.clone().run(signals), queue);
+    let runtime = Glommio::new(data_dir, wakes.clone());
     let tasks = runtime.tasks.clone();
     let own = AssertUnwindSafe(async { start(runtime).await }).catch_unwind();
     let spawned = tasks.clone();
     let ended = own.or(async move { Err(spawned.panicked().await) });
-    let ended = spawn_into(door.clone().admit(ended), queue).await;
+    let ended = spawn_into(wakes.clone().wakeable(ended), queue).await;
     tasks.cancel().await;
-    porter.cancel().await;
-    door.close();
+    waking.cancel().await;
+    wakes.close();
     // One more turn, in which what the tasks dropped is closed.
     timer::sleep(WARM_UP).await;
     Ok(ended)

@@ -3,15 +3,24 @@
 //! glommio 0.9.0 announces such a wake by an event in the ring by which it also preempts. When that
 //! event falls between two of its turns, it runs nothing, takes that for nothing to run, and sleeps
 //! over the woken task until something else happens. So no other thread ever touches a waker of
-//! glommio's: each task is polled with a waker of ours, which leaves the task at the executor's door
-//! and rings. The bell is a socket that a task of the executor reads, as any connection is read.
+//! glommio's. Each task is polled with a waker of ours, which pushes the task to a queue of its
+//! executor and, if the executor sleeps, writes to a socket. A task of the executor reads the socket,
+//! as any connection is read, and wakes the tasks of the queue by glommio's own wakers.
 //!
 //! ```text
-//! other thread ── wake ──► Door: woken tasks, in order ──┐
-//!                          bell, if nobody is up ────────┴─► porter ──► glommio's own wakers
-//! this thread ─── wake ────────────────────────────────────────────────────────┘
+//! other thread ── wake ──► queue of woken tasks ─────────┐
+//!                          socket, if the reader sleeps ─┴─► WakeQueue::run ──► glommio's own wakers
+//! this thread ─── wake ────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! `waking/handoff.rs` holds what must be right in every order of steps; loom checks it.
 
+mod atomics;
+mod handoff;
+#[cfg(test)]
+mod model_test;
+
+use self::handoff::{Next, Queued, Receiver};
 use ::glommio::net::UnixStream;
 use crossbeam::queue::SegQueue;
 use futures_lite::AsyncReadExt;
@@ -27,7 +36,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Wake, Waker},
 };
@@ -40,40 +49,32 @@ thread_local! {
     static EXECUTOR: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Where other threads leave the tasks of one executor that they wake.
-pub(super) struct Door {
+/// The tasks of one executor that other threads have woken.
+pub(super) struct WakeQueue {
     executor: u64,
     /// Each task is in it at most once.
     woken: SegQueue<Arc<Task>>,
-    /// Set once the porter has found nobody and waits for the bell; who rings clears it.
-    is_quiet: AtomicBool,
-    is_closed: AtomicBool,
-    bell: net::UnixStream,
+    receiver: Receiver,
+    signal: net::UnixStream,
 }
 
-impl Door {
-    /// The door of the present thread's executor, and the bell for its porter to hear.
-    pub(super) fn open() -> io::Result<(Arc<Self>, Bell)> {
+impl WakeQueue {
+    /// The queue of the present thread's executor, and what `run` is to read.
+    pub(super) fn open() -> io::Result<(Arc<Self>, Signals)> {
         let executor = EXECUTORS.fetch_add(1, Ordering::Relaxed) + 1;
         EXECUTOR.set(executor);
-        let (bell, heard) = net::UnixStream::pair()?;
+        let (signal, read) = net::UnixStream::pair()?;
         // SAFETY: the descriptor is a connected socket, and this is its only owner.
-        let heard = unsafe { UnixStream::from_raw_fd(heard.into_raw_fd()) };
-        let door = Self {
-            executor,
-            woken: SegQueue::new(),
-            is_quiet: AtomicBool::new(false),
-            is_closed: AtomicBool::new(false),
-            bell,
-        };
-        Ok((Arc::new(door), Bell(heard)))
+        let read = unsafe { UnixStream::from_raw_fd(read.into_raw_fd()) };
+        let queue = Self { executor, woken: SegQueue::new(), receiver: Receiver::new(), signal };
+        Ok((Arc::new(queue), Signals(read)))
     }
 
-    /// Runs `future`, as one task of this door's executor, with a waker that other threads may use.
-    pub(super) async fn admit<F: Future>(self: Arc<Self>, future: F) -> F::Output {
-        let task =
-            Arc::new(Task { door: self, is_left: AtomicBool::new(false), waker: Mutex::new(None) });
-        let (waker, task) = (Waker::from(task.clone()), Admitted(task));
+    /// Runs `future`, as one task of this queue's executor, with a waker that other threads may use.
+    pub(super) async fn wakeable<F: Future>(self: Arc<Self>, future: F) -> F::Output {
+        let task = Task { queue: self, queued: Queued::new(), waker: Mutex::new(None) };
+        let task = Arc::new(task);
+        let (waker, task) = (Waker::from(task.clone()), TakesWakerBack(task));
         let mut future = pin!(future);
         poll_fn(|cx| {
             task.0.keep(cx.waker());
@@ -82,64 +83,62 @@ impl Door {
         .await
     }
 
-    /// Wakes what other threads leave, for as long as the executor runs.
-    pub(super) async fn attend(self: Arc<Self>, mut bell: Bell) {
+    /// Wakes the tasks that other threads push, for as long as the executor runs.
+    pub(super) async fn run(self: Arc<Self>, mut signals: Signals) {
         loop {
-            self.let_in();
-            self.is_quiet.store(true, Ordering::Relaxed);
-            // Either this sees the task, or who left it sees that it is quiet.
-            fence(Ordering::SeqCst);
-            if self.woken.is_empty() {
-                bell.hear().await;
+            while let Some(task) = self.woken.pop() {
+                task.queued.leave();
+                task.wake_here();
             }
-            self.is_quiet.store(false, Ordering::Relaxed);
+            self.receiver.begin_sleep();
+            if self.woken.is_empty() {
+                signals.wait().await;
+            }
+            self.receiver.end_sleep();
         }
     }
 
-    /// Forgets who is at the door, and lets nobody come any more.
+    /// Drops the tasks of the queue, and those that are pushed from now on.
     pub(super) fn close(&self) {
-        self.is_closed.store(true, Ordering::SeqCst);
+        self.receiver.leave();
+        self.clear();
+    }
+
+    fn clear(&self) {
         while self.woken.pop().is_some() {}
     }
 
-    fn let_in(&self) {
-        while let Some(task) = self.woken.pop() {
-            task.is_left.store(false, Ordering::SeqCst);
-            task.wake_here();
-        }
-    }
-
-    fn leave(&self, task: Arc<Task>) {
+    fn push(&self, task: Arc<Task>) {
         self.woken.push(task);
-        fence(Ordering::SeqCst);
-        if self.is_closed.load(Ordering::Relaxed) {
-            self.close();
-        } else if self.is_quiet.load(Ordering::Relaxed)
-            && self.is_quiet.swap(false, Ordering::AcqRel)
-        {
-            // It cannot be full: the porter hears each ring before it is quiet again. When the
-            // executor has ended, there is nobody to hear.
-            rustix::net::send(&self.bell, &[0], SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok();
+        match self.receiver.pushed() {
+            Next::Nothing => {}
+            Next::Drain => self.clear(),
+            // The socket cannot be full: `run` reads each signal before it sleeps again. When the
+            // executor has ended, nothing is left to wake.
+            Next::Signal => {
+                let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                rustix::net::send(&self.signal, &[0], flags).ok();
+            }
         }
     }
 }
 
-/// The porter's side of the bell.
-pub(super) struct Bell(UnixStream);
+/// The end of the socket at which the executor waits for a signal.
+pub(super) struct Signals(UnixStream);
 
-impl Bell {
-    async fn hear(&mut self) {
-        let rings = self.0.read(&mut [0; 64]).await;
-        let rings = rings.expect("the door keeps the other end of the bell");
-        assert!(rings > 0, "the door keeps the other end of the bell");
+impl Signals {
+    async fn wait(&mut self) {
+        let bytes = self.0.read(&mut [0; 64]).await;
+        let bytes = bytes.expect("the queue keeps the other end of the socket");
+        assert!(bytes > 0, "the queue keeps the other end of the socket");
     }
 }
 
 /// What wakes one task of an executor, from any thread.
 struct Task {
-    door: Arc<Door>,
-    /// Whether it is among the door's woken tasks.
-    is_left: AtomicBool,
+    queue: Arc<WakeQueue>,
+    /// Whether it is among the queue's woken tasks.
+    queued: Queued,
     /// glommio's own, for the executor's thread alone. Until the first poll, and once the task has
     /// ended, there is none.
     waker: Mutex<Option<Waker>>,
@@ -170,18 +169,18 @@ impl Wake for Task {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if EXECUTOR.get() == self.door.executor {
+        if EXECUTOR.get() == self.queue.executor {
             self.wake_here();
-        } else if !self.is_left.swap(true, Ordering::SeqCst) {
-            self.door.leave(self.clone());
+        } else if self.queued.enter() {
+            self.queue.push(self.clone());
         }
     }
 }
 
 /// Takes glommio's waker back when its task ends, on the executor's thread.
-struct Admitted(Arc<Task>);
+struct TakesWakerBack(Arc<Task>);
 
-impl Drop for Admitted {
+impl Drop for TakesWakerBack {
     fn drop(&mut self) {
         self.0.waker().take();
     }
