@@ -6,6 +6,7 @@ use crate::{
 };
 use purlin_rsm::{ClusterId, GroupId, NodeId};
 use purlin_storage::{Durability, WalConfig};
+use purlin_transport::Advertised;
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 /// What all members of a cluster agree on. What can never change of it goes into the handshake
@@ -49,6 +50,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Whether each shard gets a core of its own, where there are enough of them.
     pub pin: bool,
+    /// Where clients and operators find it: the engine tells it to the other nodes.
+    pub advertised: Advertised,
     /// Timing and windows of raft.
     pub raft: RaftOptions,
     /// The write-ahead logs.
@@ -203,6 +206,7 @@ impl NodeConfig {
             node,
             data_dir: data_dir.into(),
             pin: true,
+            advertised: Advertised::default(),
             raft: RaftOptions::default(),
             wal: WalOptions::default(),
             intake: IntakeOptions::default(),
@@ -219,6 +223,12 @@ impl NodeConfig {
         let (raft, timeout) = (&self.raft, &self.raft.election_timeout);
         let contradiction = if !cluster.members.iter().any(|member| member.node == self.node) {
             Some(format!("node {} is not among the members", self.node))
+        } else if self.advertised.host.len() > Advertised::HOST_BYTES_MAX {
+            Some(format!(
+                "the host that the node tells of itself has {} bytes: {} at most",
+                self.advertised.host.len(),
+                Advertised::HOST_BYTES_MAX
+            ))
         } else if raft.tick.is_zero() || raft.heartbeat < raft.tick {
             Some("the tick must not be zero, and the heartbeat not shorter than it".into())
         } else if raft.ticks(timeout.start) >= raft.ticks(timeout.end)
@@ -379,6 +389,8 @@ mod tests {
             node.raft.election_timeout = Duration::from_millis(500)..Duration::from_millis(505);
         });
         assert!(in_one_tick.is_err(), "both ends are 50 ticks");
+        assert!(node(|node| node.advertised.host = "n".repeat(255)).is_ok());
+        assert!(node(|node| node.advertised.host = "n".repeat(256)).is_err());
         assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 7 << 20).is_ok());

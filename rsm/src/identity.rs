@@ -66,12 +66,6 @@ number! {
     Fork(u32)
 }
 
-number! {
-    /// The version of the table of nodes: the index of the metadata group's entry that wrote it, 0 for
-    /// the table of the initial voters. What an older table says refuses nobody for good (safety M7).
-    TableVersion(u64)
-}
-
 /// One start of a shard on its data directory.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Start {

@@ -19,9 +19,7 @@ mod types;
 mod varint;
 
 pub use entry::{Commands, Entry, Payload};
-pub use identity::{
-    BootId, ClusterId, Fork, Identity, Incarnation, PeerMemory, Sequence, Start, TableVersion,
-};
+pub use identity::{BootId, ClusterId, Fork, Identity, Incarnation, PeerMemory, Sequence, Start};
 pub use machine::{ApplyContext, Command, StateMachine};
 pub use message::{Envelope, Message};
 pub use request::{Outcome, RequestError, RequestKind};

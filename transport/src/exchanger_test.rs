@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    advertised::Advertised,
     forward::{BatchOutcome, BatchReply, RequestBatch},
     frame::{self, Decoder, Kind},
     handshake::{Answer as HelloAnswer, Hello, VERSIONS},
@@ -14,7 +15,7 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, Entry, EntryId, Envelope, GroupId, Index, Message, Payload, Position,
+    BootId, ClusterId, Entry, EntryId, Envelope, Fork, GroupId, Index, Message, Payload, Position,
     RequestKind, Start, Term,
 };
 use std::{cell::Cell, collections::BTreeMap};
@@ -37,6 +38,7 @@ fn facts(pair: PeerShard, shards: u16) -> Facts {
     let boot = BootId(u64::from(node.0) * 100 + u64::from(pair.shard.0));
     Facts {
         cluster: ClusterId(1),
+        fork: Fork(0),
         config_hash: 1,
         node,
         incarnation: Incarnation(u64::from(node.0) * 7),
@@ -46,6 +48,7 @@ fn facts(pair: PeerShard, shards: u16) -> Facts {
         voters: [1, 2, 3].map(NodeId).into(),
         table: Vec::new(),
         acting: false,
+        advertised: Advertised::default(),
     }
 }
 

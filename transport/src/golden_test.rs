@@ -2,22 +2,23 @@
 //! read. A change needs a new version of the protocol and, until 1.0, a new golden file.
 
 use crate::{
-    Answer, BatchOutcome, BatchReply, Facts, Heartbeat, Hello, HelloAnswer, Outbound, PeerShard,
-    Refusal, RequestBatch, VERSIONS,
+    Advertised, Answer, BatchOutcome, BatchReply, Facts, Heartbeat, Hello, HelloAnswer, Outbound,
+    PeerShard, Refusal, RequestBatch, VERSIONS,
     frame::{self, Kind},
     outbox::Outbox,
     wire,
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, GroupId, Incarnation, Index, NodeId, Position, RequestError, RequestKind,
-    Sequence, ShardId, Start, Term,
+    BootId, ClusterId, Fork, GroupId, Incarnation, Index, NodeId, Position, RequestError,
+    RequestKind, Sequence, ShardId, Start, Term,
 };
 
 fn facts() -> Facts {
     let start = |number, boot, kept| Start { number, boot: BootId(boot), kept: Sequence(kept) };
     Facts {
         cluster: ClusterId(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff),
+        fork: Fork(300),
         config_hash: 0x1122_3344_5566_7788,
         node: NodeId(1),
         incarnation: Incarnation(0xdead_beef),
@@ -27,6 +28,12 @@ fn facts() -> Facts {
         voters: vec![NodeId(1), NodeId(2), NodeId(300)],
         table: vec![(NodeId(1), Incarnation(0xdead_beef)), (NodeId(300), Incarnation(5))],
         acting: true,
+        advertised: Advertised {
+            host: "n1.example".into(),
+            gateway_port: 7000,
+            shard_port_base: 0,
+            admin_port: 7098,
+        },
     }
 }
 

@@ -8,21 +8,25 @@
 //!    |  checks, remembers, or closes           |
 //!    | ── frames ────────────────────────────► |  and nothing comes back on this connection
 //!
-//! hello    lowest  highest  wanted node  wanted shard  facts
+//! hello    lowest  highest  purpose:byte  wanted node  wanted shard  facts
 //! answer   0  version  facts | 1  refusal
-//! facts    cluster:2×fixed  config:fixed  node  incarnation:fixed  shard  shards  acting:byte
-//!          count × (start number  boot:fixed  kept)   count × voter   count × (node  incarnation)
+//! purpose  1 frames of a peer; 2 is reserved for bulk streams, and refused by this version
+//! facts    cluster:2×fixed  fork  config:fixed  node  incarnation:fixed  shard  shards  acting:byte
+//!          count × (start number  boot:fixed  kept)   count × voter
+//!          table version, reserved (safety M7): 0   count × (node  incarnation)   advertised
 //! ```
 //!
 //! Numbers are varints unless marked. The two versions come first in every version of the protocol.
+//! What is reserved is written as above, and refused when it is anything else.
 
 use crate::{
+    advertised::Advertised,
     codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint},
     peer_shard::PeerShard,
     refusal::{self, Refusal},
 };
 use bytes::Bytes;
-use purlin_rsm::{BootId, ClusterId, Incarnation, NodeId, Sequence, ShardId, Start};
+use purlin_rsm::{BootId, ClusterId, Fork, Incarnation, NodeId, Sequence, ShardId, Start};
 
 /// The lowest and the highest version of the protocol that this build speaks.
 pub const VERSIONS: (u16, u16) = (2, 2);
@@ -30,11 +34,16 @@ pub const VERSIONS: (u16, u16) = (2, 2);
 /// The longest hello or answer, in bytes: a peer that is not identified yet may send no more.
 pub(crate) const HELLO_BYTES_MAX: usize = 64 << 10;
 
+/// The connection is for the frames of a peer.
+const PURPOSE_PEER: u8 = 1;
+
 /// What a shard says of itself in a handshake.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
     /// The cluster that its node belongs to.
     pub cluster: ClusterId,
+    /// The history of the cluster that it belongs to (safety Q2).
+    pub fork: Fork,
     /// Over what can never change of the cluster's configuration (safety I6).
     pub config_hash: u64,
     /// Its node.
@@ -53,6 +62,8 @@ pub struct Facts {
     pub table: Vec<(NodeId, Incarnation)>,
     /// It has met the others and votes (safety I2).
     pub acting: bool,
+    /// Where clients and operators find its node.
+    pub advertised: Advertised,
 }
 
 impl Facts {
@@ -80,11 +91,13 @@ impl Facts {
         let follows = |two: &[Start]| two[0].number.checked_add(1) == Some(two[1].number);
         ensure(starts.into_iter().all(follows), "starts that are not numbered in order")?;
         ensure(self.voters.is_sorted_by(|a, b| a < b), "voters that do not ascend")?;
-        ensure(self.table.is_sorted_by(|a, b| a.0 < b.0), "a table that does not ascend")
+        ensure(self.table.is_sorted_by(|a, b| a.0 < b.0), "a table that does not ascend")?;
+        self.advertised.check()
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         refusal::put_cluster(out, self.cluster);
+        put_varint(out, self.fork.0.into());
         put_fixed(out, self.config_hash);
         put_varint(out, self.node.0.into());
         put_fixed(out, self.incarnation.0);
@@ -99,16 +112,19 @@ impl Facts {
         }
         put_varint(out, self.voters.len() as u64);
         self.voters.iter().for_each(|voter| put_varint(out, voter.0.into()));
+        put_varint(out, 0);
         put_varint(out, self.table.len() as u64);
         for (node, incarnation) in &self.table {
             put_varint(out, node.0.into());
             put_fixed(out, incarnation.0);
         }
+        self.advertised.encode(out);
     }
 
     fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
         let facts = Self {
             cluster: refusal::cluster(fields)?,
+            fork: refusal::fork(fields)?,
             config_hash: fields.fixed()?,
             node: fields.node()?,
             incarnation: Incarnation(fields.fixed()?),
@@ -120,11 +136,17 @@ impl Facts {
                 Ok(Start { number, boot, kept: Sequence(fields.varint()?) })
             })?,
             voters: many(fields, Fields::node)?,
-            table: many(fields, |fields| Ok((fields.node()?, Incarnation(fields.fixed()?))))?,
+            table: table(fields)?,
+            advertised: Advertised::decode(fields)?,
         };
         facts.check()?;
         Ok(facts)
     }
+}
+
+fn table(fields: &mut Fields) -> Result<Vec<(NodeId, Incarnation)>, Malformed> {
+    ensure(fields.varint()? == 0, "a version of the table of nodes, which a later protocol has")?;
+    many(fields, |fields| Ok((fields.node()?, Incarnation(fields.fixed()?))))
 }
 
 fn many<T>(
@@ -149,17 +171,23 @@ impl Hello {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.versions.0.into());
         put_varint(out, self.versions.1.into());
+        out.push(PURPOSE_PEER);
         put_varint(out, self.wanted.node.0.into());
         put_varint(out, self.wanted.shard.0.into());
         self.facts.encode(out);
     }
 
-    /// Reads a hello; of one without a common version only the versions.
+    /// Reads a hello; of one without a common version only the versions, and of one for another purpose
+    /// nothing behind the purpose.
     pub(crate) fn decode(body: Bytes) -> Result<Result<Self, Refusal>, Malformed> {
         let mut fields = Fields::new(body);
         let versions = refusal::versions(&mut fields)?;
         if common_version(versions).is_none() {
             return Ok(Err(Refusal::Version { theirs: versions, ours: VERSIONS }));
+        }
+        let purpose = fields.byte()?;
+        if purpose != PURPOSE_PEER {
+            return Ok(Err(Refusal::Purpose { purpose }));
         }
         let wanted = PeerShard { node: fields.node()?, shard: fields.shard()? };
         let hello = Self { versions, wanted, facts: Facts::decode(&mut fields)? };
@@ -258,6 +286,11 @@ fn check_cluster(theirs: &Facts, ours: &Facts) -> Result<(), Refusal> {
 fn check_facts(theirs: &Facts, ours: &Facts) -> Result<(), Refusal> {
     if theirs.node == ours.node {
         return Err(Refusal::OwnNode { node: ours.node });
+    }
+    // Safety Q2: who was left out of a repair has nothing to say to those who took part in it.
+    if theirs.fork != ours.fork {
+        let (node, theirs, ours) = (theirs.node, theirs.fork, ours.fork);
+        return Err(Refusal::OtherFork { node, theirs, ours });
     }
     if theirs.config_hash != ours.config_hash {
         let (node, theirs, ours) = (theirs.node, theirs.config_hash, ours.config_hash);

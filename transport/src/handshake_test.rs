@@ -6,6 +6,7 @@ fn facts(node: u32) -> Facts {
     let start = |number, kept| Start { number, boot: BootId(number * 11), kept: Sequence(kept) };
     Facts {
         cluster: ClusterId(u128::MAX - 5),
+        fork: Fork(3),
         config_hash: 3,
         node: NodeId(node),
         incarnation: Incarnation(u64::from(node)),
@@ -15,6 +16,16 @@ fn facts(node: u32) -> Facts {
         voters: vec![NodeId(1), NodeId(2)],
         table: vec![(NodeId(node), Incarnation(u64::from(node)))],
         acting: false,
+        advertised: advertised(),
+    }
+}
+
+fn advertised() -> Advertised {
+    Advertised {
+        host: "n1.example".into(),
+        gateway_port: 7000,
+        shard_port_base: 7010,
+        admin_port: 7098,
     }
 }
 
@@ -73,12 +84,13 @@ fn any_bytes_are_safe() {
 
 #[test]
 fn facts_that_no_shard_can_have_are_refused() {
-    let changes: [fn(&mut Facts); 6] = [
+    let changes: [fn(&mut Facts); 7] = [
         |facts| facts.starts.clear(),
         |facts| facts.starts[0].number = 3,
         |facts| facts.starts.swap(0, 1),
         |facts| facts.shards = 1,
         |facts| facts.voters = vec![NodeId(2), NodeId(1)],
+        |facts| facts.advertised.host = "n".repeat(256),
         |facts| facts.table = vec![(NodeId(1), Incarnation(1)), (NodeId(1), Incarnation(2))],
     ];
     for change in changes {
@@ -106,6 +118,48 @@ fn versions_are_a_range_and_the_highest_common_one_wins() {
     assert!(Answer::decode(bytes_of(|out| answer.encode(out))).is_err(), "never offered");
 }
 
+/// What is reserved is refused and not skipped: a later version gives it a meaning.
+#[test]
+fn purposes_and_tables_of_a_later_version_are_refused() {
+    let mut bytes = bytes_of(|out| hello().encode(out)).to_vec();
+    assert_eq!(bytes[2], 1, "behind the versions stands the purpose");
+    bytes[2] = 2;
+    let bulk = Hello::decode(bytes.into());
+    assert_eq!(bulk, Ok(Err(Refusal::Purpose { purpose: 2 })));
+    // The table's version stands between the voters and the table.
+    let plain = bytes_of(|out| facts(1).encode(out));
+    let mut tail = Vec::new();
+    put_varint(&mut tail, 0);
+    put_varint(&mut tail, 1);
+    put_varint(&mut tail, 1);
+    put_fixed(&mut tail, 1);
+    advertised().encode(&mut tail);
+    assert!(plain.ends_with(&tail));
+    let mut later = plain.to_vec();
+    later[plain.len() - tail.len()] = 1;
+    let what = "a version of the table of nodes, which a later protocol has";
+    assert_eq!(Facts::decode(&mut Fields::new(later.into())), Err(Malformed { what }));
+}
+
+/// Safety Q2: a node of another fork is refused by both sides, whichever fork is the higher one.
+#[test]
+fn a_node_of_another_fork_is_refused_by_both_sides() {
+    for fork in [Fork(2), Fork(4)] {
+        let mut other = facts(2);
+        other.fork = fork;
+        let (node, ours) = (NodeId(1), Fork(3));
+        assert_eq!(
+            hello().check(&other),
+            Err(Refusal::OtherFork { node, theirs: ours, ours: fork })
+        );
+        let node = NodeId(2);
+        assert_eq!(
+            check_answer(&other, other.pair(), &facts(1)),
+            Err(Refusal::OtherFork { node, theirs: fork, ours })
+        );
+    }
+}
+
 #[test]
 fn the_first_reason_explains_the_others() {
     let ours = facts(2);
@@ -116,6 +170,8 @@ fn the_first_reason_explains_the_others() {
     assert_eq!(bad.check(&ours), Err(Refusal::OtherVoters { node }));
     bad.facts.config_hash = 4;
     assert_eq!(bad.check(&ours), Err(Refusal::OtherConfig { node, theirs: 4, ours: 3 }));
+    bad.facts.fork = Fork(0);
+    assert_eq!(bad.check(&ours), Err(Refusal::OtherFork { node, theirs: Fork(0), ours: Fork(3) }));
     bad.wanted.node = NodeId(8);
     assert_eq!(bad.check(&ours), Err(Refusal::WrongNode { wanted: NodeId(8), here: NodeId(2) }));
     bad.facts.cluster = ClusterId(0);
@@ -165,6 +221,7 @@ fn the_longest_facts_fit_into_a_hello() {
     long.starts = (u64::MAX - 256..u64::MAX).map(start).collect();
     long.voters = (u32::MAX - 128..u32::MAX).map(NodeId).collect();
     long.table = long.voters.iter().map(|node| (*node, Incarnation(u64::MAX))).collect();
+    long.advertised.host = "n".repeat(255);
     let hello = Hello { facts: long, ..hello() };
     assert!(bytes_of(|out| hello.encode(out)).len() < HELLO_BYTES_MAX / 2);
 }

@@ -20,6 +20,7 @@ mod hub;
 mod peer_shard;
 mod registry;
 
+mod advertised;
 mod arrivals;
 mod cancel;
 mod connection;
@@ -50,6 +51,7 @@ mod golden_test;
 #[cfg(test)]
 mod memory;
 
+pub use advertised::Advertised;
 pub use codec::Malformed;
 pub use config::ExchangerConfig;
 pub use event::{Event, Outbound};

@@ -1,7 +1,8 @@
 //! The schedules of safety I2 to I5, against what a shard remembers of its peers.
 
 use super::*;
-use purlin_rsm::ClusterId;
+use crate::Advertised;
+use purlin_rsm::{ClusterId, Fork};
 
 const SILENCE: u64 = 20;
 const A: NodeId = NodeId(1);
@@ -18,6 +19,7 @@ fn start(number: u64, boot: u64, kept: u64) -> Start {
 fn facts(incarnation: u64, starts: &[Start]) -> Facts {
     Facts {
         cluster: ClusterId(1),
+        fork: Fork(0),
         config_hash: 1,
         node: A,
         incarnation: Incarnation(incarnation),
@@ -27,6 +29,7 @@ fn facts(incarnation: u64, starts: &[Start]) -> Facts {
         voters: Vec::new(),
         table: Vec::new(),
         acting: true,
+        advertised: Advertised::default(),
     }
 }
 

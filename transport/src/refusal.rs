@@ -8,7 +8,7 @@
 //! ```
 
 use crate::codec::{Fields, Malformed, put_fixed, put_varint};
-use purlin_rsm::{BootId, ClusterId, Incarnation, NodeId, Sequence, ShardId};
+use purlin_rsm::{BootId, ClusterId, Fork, Incarnation, NodeId, Sequence, ShardId};
 use std::fmt;
 
 /// Why a handshake is refused.
@@ -120,6 +120,20 @@ pub enum Refusal {
         /// The latest start that is known.
         latest: u64,
     },
+    /// The two belong to different forks of the cluster (safety Q2).
+    OtherFork {
+        /// The node that was refused.
+        node: NodeId,
+        /// Its fork.
+        theirs: Fork,
+        /// The fork of the side that refuses.
+        ours: Fork,
+    },
+    /// The connection is for a purpose that the listener does not speak.
+    Purpose {
+        /// The purpose's number.
+        purpose: u8,
+    },
     /// A code of a later version.
     Other {
         /// That code.
@@ -174,6 +188,8 @@ impl Refusal {
             Self::Fenced { .. } => 13,
             Self::DuplicateBoot { .. } => 14,
             Self::Superseded { .. } => 15,
+            Self::OtherFork { .. } => 16,
+            Self::Purpose { .. } => 17,
             Self::Other { code } => *code,
         }
     }
@@ -242,6 +258,12 @@ impl Refusal {
                 put_varint(out, start);
                 put_varint(out, latest);
             }
+            Self::OtherFork { node, theirs, ours } => {
+                put_varint(out, node.0.into());
+                put_varint(out, theirs.0.into());
+                put_varint(out, ours.0.into());
+            }
+            Self::Purpose { purpose } => out.push(purpose),
             Self::Other { .. } => {}
         }
     }
@@ -293,6 +315,10 @@ impl Refusal {
                 start: fields.varint()?,
                 latest: fields.varint()?,
             },
+            16 => {
+                Self::OtherFork { node: fields.node()?, theirs: fork(fields)?, ours: fork(fields)? }
+            }
+            17 => Self::Purpose { purpose: fields.byte()? },
             // What a later version says behind its code is not for us.
             code => Self::Other { code },
         })
@@ -346,6 +372,10 @@ pub(crate) fn put_cluster(out: &mut Vec<u8>, cluster: ClusterId) {
 pub(crate) fn cluster(fields: &mut Fields) -> Result<ClusterId, Malformed> {
     let (low, high) = (fields.fixed()?, fields.fixed()?);
     Ok(ClusterId(u128::from(high) << 64 | u128::from(low)))
+}
+
+pub(crate) fn fork(fields: &mut Fields) -> Result<Fork, Malformed> {
+    Ok(Fork(fields.narrow("a fork over 32 bits")?))
 }
 
 pub(crate) fn versions(fields: &mut Fields) -> Result<(u16, u16), Malformed> {
@@ -459,6 +489,25 @@ impl Refusal {
                 "nothing, no data is touched",
                 "nothing; if it lasts, stop the older process",
             ),
+            Self::OtherFork { node, theirs, ours } => parts(
+                format!(
+                    "node {node} belongs to fork {theirs} of the cluster, and the node it met to fork \
+                     {ours}"
+                ),
+                "a repair after the loss of a majority opened the higher fork, and the node of the lower \
+                 fork was no part of it: they exchange nothing, no data is touched",
+                "on the node of the lower fork keep the directory aside, make a new one with `init`, and \
+                 let the node re-enter by a membership change",
+            ),
+            Self::Purpose { purpose } => parts(
+                format!(
+                    "a node dialled for purpose {purpose}{}, which the version of the listening node \
+                     does not speak",
+                    if *purpose == 2 { " (a bulk stream)" } else { "" }
+                ),
+                "nothing travels on this connection, no data is touched",
+                "upgrade the listening node",
+            ),
             Self::Other { code } => parts(
                 format!("refused with code {code}, which this version does not know"),
                 NO_EXCHANGE,
@@ -516,6 +565,8 @@ mod tests {
             Refusal::Fenced { node, incarnation, shard },
             Refusal::DuplicateBoot { node, shard, live: a, held_off: b },
             Refusal::Superseded { node, shard, start: 4, latest: 5 },
+            Refusal::OtherFork { node, theirs: Fork(0), ours: Fork(u32::MAX) },
+            Refusal::Purpose { purpose: 2 },
             Refusal::Other { code: 99 },
         ]
     }

@@ -19,7 +19,7 @@
 //!     52      4  extra groups
 //!     56      4  the longest command, in bytes
 //!     60      4  fork (safety Q2)
-//!     64      8  version of the table of nodes (safety M7)
+//!     64      8  zeroes, reserved for the version of the table of nodes (safety M7)
 //!     72      2  number of initial voters, then 4 + 8 bytes for each: node id, and its incarnation or 0
 //!                zeroes up to the end, reserved for the shards' incarnations (safety M12)
 //! ```
@@ -28,7 +28,7 @@
 
 use crate::error::{Error, ErrorKind};
 use bytes::{Buf, BufMut};
-use purlin_rsm::{ClusterId, Fork, Incarnation, NodeId, TableVersion};
+use purlin_rsm::{ClusterId, Fork, Incarnation, NodeId};
 use purlin_storage::{Disk, Durability, File};
 use std::io;
 
@@ -54,8 +54,8 @@ pub(crate) struct NodeIdentity {
     pub(crate) extra_groups: u32,
     /// In bytes.
     pub(crate) max_command: u32,
+    /// The history of the cluster that it belongs to (safety Q2).
     pub(crate) fork: Fork,
-    pub(crate) table_version: TableVersion,
     /// The initial voters in order, each with the life of its directory once it was met.
     pub(crate) voters: Vec<(NodeId, Option<Incarnation>)>,
     /// The initial voters have met: the directory may vote.
@@ -105,7 +105,7 @@ impl NodeIdentity {
         body.put_u32_le(self.extra_groups);
         body.put_u32_le(self.max_command);
         body.put_u32_le(self.fork.0);
-        body.put_u64_le(self.table_version.0);
+        body.put_u64_le(0);
         body.put_u16_le(self.voters.len() as u16);
         for (node, incarnation) in &self.voters {
             body.put_u32_le(node.0);
@@ -146,9 +146,9 @@ impl NodeIdentity {
             extra_groups: block.get_u32_le(),
             max_command: block.get_u32_le(),
             fork: Fork(block.get_u32_le()),
-            table_version: TableVersion(block.get_u64_le()),
             voters: Vec::new(),
         };
+        let table_version = block.get_u64_le();
         let count = usize::from(block.get_u16_le());
         if count > VOTERS_MAX || identity.shards == 0 || identity.groups == 0 {
             return Err("names no shards, no groups, or too many voters".into());
@@ -160,7 +160,7 @@ impl NodeIdentity {
             let (node, incarnation) = (NodeId(block.get_u32_le()), block.get_u64_le());
             identity.voters.push((node, (incarnation != 0).then_some(Incarnation(incarnation))));
         }
-        if block.iter().any(|&byte| byte != 0) {
+        if table_version != 0 || block.iter().any(|&byte| byte != 0) {
             return Err(
                 "uses bytes that this version has reserved: a later version wrote it".into()
             );
@@ -286,7 +286,6 @@ mod tests {
             extra_groups: 1000,
             max_command: 8 << 20,
             fork: Fork(6),
-            table_version: TableVersion(1 << 40),
             voters: vec![
                 (NodeId(1), None),
                 (NodeId(2), Some(Incarnation(99))),
@@ -320,7 +319,6 @@ mod tests {
             it.voters.truncate(1);
             it.shards += 1;
             it.fork = Fork(7);
-            it.table_version = TableVersion(8);
             it.node = NodeId(3);
         });
         assert_eq!(changed, unchanged);
@@ -341,6 +339,7 @@ mod tests {
         );
         let reserved = "uses bytes that this version has reserved: a later version wrote it";
         assert_eq!(sealed(|block| block[BLOCK - 1] = 1), reserved);
+        assert_eq!(sealed(|block| block[64] = 1), reserved);
     }
 
     #[test]

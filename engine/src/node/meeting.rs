@@ -147,7 +147,8 @@ impl Meeting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{BootId, ClusterId, Fork, Sequence, Start, TableVersion};
+    use purlin_rsm::{BootId, ClusterId, Fork, Sequence, Start};
+    use purlin_transport::Advertised;
 
     fn identity(node: u32) -> NodeIdentity {
         NodeIdentity {
@@ -159,7 +160,6 @@ mod tests {
             extra_groups: 0,
             max_command: 1 << 20,
             fork: Fork::default(),
-            table_version: TableVersion::default(),
             voters: (1..=3).map(|voter| (NodeId(voter), None)).collect(),
             has_met: false,
             is_fenced: false,
@@ -170,6 +170,7 @@ mod tests {
         let identity = identity(node);
         Facts {
             cluster: identity.cluster,
+            fork: identity.fork,
             config_hash: identity.config_hash(),
             node: identity.node,
             incarnation: identity.incarnation,
@@ -179,6 +180,7 @@ mod tests {
             voters: identity.voter_ids(),
             table: table.iter().map(|(node, life)| (NodeId(*node), Incarnation(*life))).collect(),
             acting,
+            advertised: Advertised::default(),
         }
     }
 

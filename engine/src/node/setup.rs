@@ -31,8 +31,7 @@ use crate::{
     wake::Wake,
 };
 use purlin_rsm::{
-    EntryId, Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine,
-    TableVersion, Tick,
+    EntryId, Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig};
@@ -159,7 +158,6 @@ pub async fn init<R: Runtime>(
         extra_groups: cluster.extra_groups,
         max_command: cluster.max_command as u32,
         fork: Fork::default(),
-        table_version: TableVersion::default(),
         voters,
         has_met: false,
         is_fenced: false,
@@ -353,6 +351,7 @@ impl<R: Runtime> ShardSetup<R> {
     ) -> Rc<Exchanger<R::Net>> {
         let facts = Facts {
             cluster: identity.cluster,
+            fork: identity.fork,
             config_hash: identity.config_hash(),
             node: identity.node,
             incarnation: identity.incarnation,
@@ -362,6 +361,7 @@ impl<R: Runtime> ShardSetup<R> {
             voters: identity.voter_ids(),
             table: identity.table(),
             acting: identity.has_met,
+            advertised: self.node.advertised.clone(),
         };
         // What wakes an idle shard is its heartbeat and nothing else.
         let beats = |seconds: f64| {

@@ -335,7 +335,8 @@ fn tell_terms(
 mod tests {
     use super::*;
     use crate::shard::group::tests::fresh;
-    use purlin_rsm::{ClusterId, Incarnation, Sequence, ShardId, Start};
+    use purlin_rsm::{ClusterId, Fork, Incarnation, Sequence, ShardId, Start};
+    use purlin_transport::Advertised;
 
     fn one_group() -> Groups {
         let mut groups = Groups::default();
@@ -346,6 +347,7 @@ mod tests {
     fn facts(shard: u16, shards: u16) -> Facts {
         Facts {
             cluster: ClusterId(1),
+            fork: Fork(0),
             config_hash: 0,
             node: NodeId(2),
             incarnation: Incarnation(1),
@@ -355,6 +357,7 @@ mod tests {
             voters: vec![NodeId(1), NodeId(2), NodeId(3)],
             table: Vec::new(),
             acting: true,
+            advertised: Advertised::default(),
         }
     }
 

@@ -8,7 +8,8 @@ use super::{
     },
 };
 use purlin::{
-    Board, GroupStatus, Histogram, LinkStatus, NodeId, PeerStatus, ShardState, ShardStatus,
+    Advertised, Board, Facts, GroupStatus, Histogram, LinkStatus, NodeId, PeerStatus, ShardState,
+    ShardStatus,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -87,15 +88,38 @@ pub(super) fn group(node: NodeId, status: &GroupStatus) -> GroupAnswer {
     }
 }
 
-/// `RAFT MEMBERS`.
-pub(super) fn members(facts: &AdminFacts, node: NodeId) -> MembersAnswer {
+/// `RAFT MEMBERS`: each member as the configuration names it, and where operators find it as it has told.
+pub(super) fn members(
+    facts: &AdminFacts,
+    node: NodeId,
+    statuses: &[Arc<ShardStatus>],
+) -> MembersAnswer {
     let members = facts.cluster.members.iter().map(|member| Member {
         node: member.node.0,
         host: member.host.clone(),
         peer_port: member.peer_port,
-        admin: (member.node == node).then(|| facts.admin.clone()),
+        admin: if member.node == node {
+            Some(facts.admin.clone())
+        } else {
+            told_by(statuses, member.node).and_then(|told| admin_of(&told.advertised, &member.host))
+        },
     });
     MembersAnswer { schema: SCHEMA, node: node.0, members: members.collect() }
+}
+
+/// What a node has told of itself to any shard of this one.
+fn told_by(statuses: &[Arc<ShardStatus>], node: NodeId) -> Option<&Facts> {
+    let peers = statuses.iter().flat_map(|status| &status.peers);
+    peers.filter(|peer| peer.peer.node == node).find_map(|peer| peer.facts.as_deref())
+}
+
+/// The admin port of a node that tells `told` of itself. A node that tells no host is at `host`.
+fn admin_of(told: &Advertised, host: &str) -> Option<String> {
+    let host = if told.host.is_empty() { host } else { &told.host };
+    let port = told.admin_port;
+    let address =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    (port > 0).then_some(address)
 }
 
 fn shard(status: &ShardStatus) -> Shard {

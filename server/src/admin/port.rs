@@ -203,7 +203,7 @@ impl Open {
             (b"status", 2) => {
                 json(reply, &describe::node(facts, node, uptime, board, &view.statuses()));
             }
-            (b"members", 2) => json(reply, &describe::members(facts, node)),
+            (b"members", 2) => json(reply, &describe::members(facts, node, &view.statuses())),
             (b"groups", 2) => json(reply, &describe::groups(node, board, 1)),
             (b"groups", 3) => match number(&words[2]) {
                 Some(from) => json(reply, &describe::groups(node, board, from)),

@@ -32,7 +32,8 @@ use self::{
     reader::Reader,
 };
 use purlin::{
-    ClusterConfig, ClusterId, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions, WalOptions,
+    Advertised, ClusterConfig, ClusterId, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
+    WalOptions,
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -254,6 +255,12 @@ impl Config {
             node: self.node.id,
             data_dir: self.node.data_dir.clone(),
             pin: self.node.pin,
+            advertised: Advertised {
+                host: self.listen.advertise_host.clone(),
+                gateway_port: self.listen.gateway.port(),
+                shard_port_base: self.listen.shard_port_base,
+                admin_port: self.listen.admin.port(),
+            },
             raft: self.raft.clone(),
             wal: self.wal.clone(),
             intake: IntakeOptions { deadline: self.client.deadline, ..IntakeOptions::default() },

@@ -5,8 +5,8 @@ use super::{Cluster, Limits, Subject, floor};
 use crate::sim::{Outcome, SimRuntime, World};
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Index, IntakeOptions, LocalShard,
-    Member, NodeConfig, NodeId, ShardId, ShardSetup, Shared, StateMachine,
+    Advertised, ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Index, IntakeOptions,
+    LocalShard, Member, NodeConfig, NodeId, ShardId, ShardSetup, Shared, StateMachine,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -51,6 +51,12 @@ impl<S: Subject> Cluster<S> {
             node,
             data_dir: PathBuf::new(),
             pin: false,
+            advertised: Advertised {
+                host: format!("n{node}"),
+                gateway_port: 6900 + 100 * node.0 as u16,
+                shard_port_base: 0,
+                admin_port: 6998 + 100 * node.0 as u16,
+            },
             raft: self.options.limits.raft.clone(),
             wal: self.options.limits.wal.clone(),
             intake: IntakeOptions {

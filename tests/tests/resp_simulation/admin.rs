@@ -65,6 +65,10 @@ fn an_operator_sees_what_is_true() {
         assert_eq!(rest.groups[..], groups.groups[2..]);
         let members: MembersAnswer = read(&s, node, "RAFT MEMBERS");
         assert_eq!(members.members.iter().map(|member| member.node).collect::<Vec<_>>(), [1, 2, 3]);
+        for member in members.members.iter().filter(|member| member.node != node.0) {
+            let port = 6998 + 100 * member.node;
+            assert_eq!(member.admin, Some(format!("n{}:{port}", member.node)), "as it has told");
+        }
     }
     assert_eq!(leads, GROUPS, "each group is led once");
     assert_sound(&s);
