@@ -1,7 +1,8 @@
 //! A file with every mistake there is, one at a time, and the text that a person gets to read.
 
 use super::*;
-use purlin::{DurableBy, GroupId};
+use purlin::{ClusterConfig, ClusterId, DurableBy, GroupId, NodeId, RaftOptions, WalOptions};
+use std::time::Duration;
 
 const ID: &str = "9f0c6f0e4d5b4a0fa1a2c3d4e5f60718";
 

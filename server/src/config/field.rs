@@ -2,7 +2,7 @@
 //! the field as the file has it.
 
 use super::{
-    LogFormat, LogLevel, Shards,
+    choices::{LogFormat, LogLevel, Shards},
     quantity::{ByteSize, Period},
 };
 use purlin::{ClusterId, DurableBy, Member, NodeId};
@@ -48,6 +48,7 @@ pub(super) enum Field<'c> {
 
 impl Field<'_> {
     /// Puts `value` into the field.
+    // Long because each kind of field has an arm of its own, and none does more than read and check.
     pub(super) fn read(self, value: &DeValue<'_>) -> Result<(), Refusal> {
         let kind = self.kind();
         let no_text = || must_be(value, &kind);

@@ -2,8 +2,9 @@
 //! `docs/configuration.md`.
 
 use super::{
-    Config, Field, example_members,
+    field::Field,
     keys::{Absent, Key, MEMBER, SECTIONS},
+    options::{Config, example_members},
 };
 use purlin::{ClusterConfig, ClusterId, Member, NodeId};
 use std::fmt::Write;
@@ -39,7 +40,7 @@ pub(super) fn file(config: &Config) -> String {
 /// The page `docs/configuration.md`.
 pub fn page() -> String {
     let members = example_members();
-    let cluster = ClusterConfig::new(ClusterId::default(), super::GROUPS, members);
+    let cluster = ClusterConfig::new(ClusterId::default(), super::options::GROUPS, members);
     let mut config = Config::new(NodeId(1), "data".into(), cluster);
     let mut page = String::from(PAGE_HEAD);
     for section in &SECTIONS {

@@ -19,6 +19,7 @@ use super::{
     front::{Client, FrontEnd, WRITE_PIECE_BYTES},
     gather::{Gather, GroupRequest},
     inbox::Inbox,
+    introspect::describe,
     local::Local,
     parser::{Arguments, Parser},
     reply::Reply,
@@ -199,7 +200,8 @@ impl<B: Backend> Connection<B> {
 
     fn run(&self, command: &CommandSpec, arguments: Arguments<'_>) -> bool {
         match command.run {
-            Run::Local(run) => self.answer(run, arguments),
+            Run::Local(run) => self.answer(|local| run(local, arguments)),
+            Run::Describe(what) => self.answer(|local| describe(what, local, arguments)),
             Run::Data(plan) => {
                 match plan(arguments) {
                     Ok(plan) => self.submit(command, plan),
@@ -211,7 +213,7 @@ impl<B: Backend> Connection<B> {
         }
     }
 
-    fn answer(&self, run: fn(&mut Local<'_>, Arguments<'_>), arguments: Arguments<'_>) -> bool {
+    fn answer(&self, run: impl FnOnce(&mut Local<'_>)) -> bool {
         self.ring.borrow_mut().answer(|out| {
             let mut local = Local {
                 out,
@@ -221,7 +223,7 @@ impl<B: Backend> Connection<B> {
                 now: self.client.active_at.get(),
                 is_last: false,
             };
-            run(&mut local, arguments);
+            run(&mut local);
             local.is_last
         })
     }

@@ -1,15 +1,27 @@
 //! `COMMAND` and its subcommands: the table of commands as Redis' clients read it.
 
 use super::{
-    commands::{COMMANDS, CommandSpec, find},
+    commands::{COMMANDS, CommandSpec, Description, find},
     local::{Local, matches},
     parser::Arguments,
     reply::Reply,
     words,
 };
 
+/// Replies to `COMMAND` or one of its subcommands.
+pub(super) fn describe(what: Description, local: &mut Local<'_>, arguments: Arguments<'_>) {
+    match what {
+        Description::Command => command(local, arguments),
+        Description::Count => count(local, arguments),
+        Description::Docs => docs(local, arguments),
+        Description::GetKeys => getkeys(local, arguments),
+        Description::Info => info(local, arguments),
+        Description::List => list(local, arguments),
+    }
+}
+
 /// All commands, ten fields each.
-pub(super) fn command(local: &mut Local<'_>, _: Arguments<'_>) {
+fn command(local: &mut Local<'_>, _: Arguments<'_>) {
     let mut reply = local.reply();
     reply.array(COMMANDS.len());
     for command in COMMANDS {
@@ -17,11 +29,11 @@ pub(super) fn command(local: &mut Local<'_>, _: Arguments<'_>) {
     }
 }
 
-pub(super) fn count(local: &mut Local<'_>, _: Arguments<'_>) {
+fn count(local: &mut Local<'_>, _: Arguments<'_>) {
     local.reply().integer(COMMANDS.len() as i64);
 }
 
-pub(super) fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
+fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
     let names = arguments.from(2);
     if names.is_empty() {
         return command(local, arguments);
@@ -36,7 +48,7 @@ pub(super) fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
     }
 }
 
-pub(super) fn docs(local: &mut Local<'_>, arguments: Arguments<'_>) {
+fn docs(local: &mut Local<'_>, arguments: Arguments<'_>) {
     let names = arguments.from(2);
     let mut reply = local.reply();
     if names.is_empty() {
@@ -53,7 +65,7 @@ pub(super) fn docs(local: &mut Local<'_>, arguments: Arguments<'_>) {
     }
 }
 
-pub(super) fn getkeys(local: &mut Local<'_>, arguments: Arguments<'_>) {
+fn getkeys(local: &mut Local<'_>, arguments: Arguments<'_>) {
     let inner = arguments.from(2);
     let keys = match find(&inner[0]) {
         None => Err("ERR Invalid command specified"),
@@ -73,7 +85,7 @@ pub(super) fn getkeys(local: &mut Local<'_>, arguments: Arguments<'_>) {
     }
 }
 
-pub(super) fn list(local: &mut Local<'_>, arguments: Arguments<'_>) {
+fn list(local: &mut Local<'_>, arguments: Arguments<'_>) {
     let Some(names) = listed(arguments.from(2)) else { return local.reply().error(words::SYNTAX) };
     let mut reply = local.reply();
     reply.array(names.len());

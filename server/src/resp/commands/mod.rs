@@ -73,8 +73,27 @@ pub(super) enum Run {
     Data(for<'a> fn(Arguments<'a>) -> Planned<'a>),
     /// The connection.
     Local(fn(&mut Local<'_>, Arguments<'_>)),
+    /// This table, read by `introspect`.
+    Describe(Description),
     /// One of the subcommands, which must be named.
     Container,
+}
+
+/// The questions about the table of commands: `COMMAND` and its subcommands.
+#[derive(Clone, Copy)]
+pub(super) enum Description {
+    /// `COMMAND`
+    Command,
+    /// `COMMAND COUNT`
+    Count,
+    /// `COMMAND DOCS`
+    Docs,
+    /// `COMMAND GETKEYS`
+    GetKeys,
+    /// `COMMAND INFO`
+    Info,
+    /// `COMMAND LIST`
+    List,
 }
 
 impl Group {

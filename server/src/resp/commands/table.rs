@@ -1,7 +1,7 @@
 //! The rows of the table.
 
-use super::{CommandSpec, Group, Keys, Run};
-use crate::resp::{data, introspect, local};
+use super::{CommandSpec, Description, Group, Keys, Run};
+use crate::resp::{data, local};
 
 const fn one_key(access: &'static [&'static str]) -> Option<Keys> {
     Some(Keys { first: 1, last: 1, step: 1, access })
@@ -148,7 +148,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         summary: "Describes all commands",
         complexity: "O(N), N being the number of commands",
         since: "2.8.13",
-        run: Run::Local(introspect::command),
+        run: Run::Describe(Description::Command),
         subcommands: &[
             CommandSpec {
                 name: "count",
@@ -158,7 +158,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 categories: &["@connection"],
                 summary: "Counts the commands",
                 since: "2.8.13",
-                run: Run::Local(introspect::count),
+                run: Run::Describe(Description::Count),
                 ..CommandSpec::ROW
             },
             CommandSpec {
@@ -171,7 +171,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 usage: "[command ...]",
                 complexity: "O(N), N being the number of commands named",
                 since: "7.0.0",
-                run: Run::Local(introspect::docs),
+                run: Run::Describe(Description::Docs),
                 ..CommandSpec::ROW
             },
             CommandSpec {
@@ -184,7 +184,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 usage: "command [argument ...]",
                 complexity: "O(N), N being the number of arguments",
                 since: "2.8.13",
-                run: Run::Local(introspect::getkeys),
+                run: Run::Describe(Description::GetKeys),
                 ..CommandSpec::ROW
             },
             CommandSpec {
@@ -197,7 +197,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 usage: "[command ...]",
                 complexity: "O(N), N being the number of commands named",
                 since: "2.8.13",
-                run: Run::Local(introspect::info),
+                run: Run::Describe(Description::Info),
                 ..CommandSpec::ROW
             },
             CommandSpec {
@@ -210,7 +210,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 usage: "[FILTERBY MODULE name | ACLCAT category | PATTERN pattern]",
                 complexity: "O(N), N being the number of commands",
                 since: "7.0.0",
-                run: Run::Local(introspect::list),
+                run: Run::Describe(Description::List),
                 ..CommandSpec::ROW
             },
         ],
