@@ -38,6 +38,9 @@ pub enum Message {
     Vote {
         /// The last entry of the candidate's log.
         last: EntryId,
+        /// The leader asked for the campaign: that the receiver hears of a leader is no reason to refuse
+        /// (Raft thesis 3.10, 4.2.3).
+        forced: bool,
     },
     /// Answers `Vote`; a granted one leaves only once the vote is durable.
     VoteReply {
@@ -77,6 +80,8 @@ pub enum Message {
         /// The round that is answered.
         round: u64,
     },
+    /// Campaign at once, says the leader to the voter that is to lead after it (Raft thesis 3.10).
+    TimeoutNow,
     /// A stale leader is told the sender's higher term, nothing else.
     Stale,
 }

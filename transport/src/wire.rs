@@ -7,7 +7,7 @@
 //! envelope       kind:byte  group  term  then by kind:
 //!  1 PreVote       last
 //!  2 PreVoteReply  granted:byte
-//!  3 Vote          last
+//!  3 Vote          last  forced:byte
 //!  4 VoteReply     granted:byte
 //!  5 Append        prev  committed  count  count × run (see `purlin_rsm::run`)
 //!  6 AppendReply   matched
@@ -15,6 +15,7 @@
 //!  8 ReadProbe     round:fixed
 //!  9 ReadProbeReply round:fixed
 //! 10 Stale
+//! 11 TimeoutNow
 //! prev, last, hint  term  index      (AppendReject's prev: index alone)
 //! ```
 //!
@@ -34,7 +35,11 @@ pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
     put_varint(out, u64::from(envelope.group.0));
     put_varint(out, envelope.term.0);
     match &envelope.message {
-        Message::PreVote { last } | Message::Vote { last } => put_entry_id(out, *last),
+        Message::PreVote { last } => put_entry_id(out, *last),
+        Message::Vote { last, forced } => {
+            put_entry_id(out, *last);
+            put_bool(out, *forced);
+        }
         Message::PreVoteReply { granted } | Message::VoteReply { granted } => {
             put_bool(out, *granted);
         }
@@ -52,7 +57,7 @@ pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
         }
         // A round holds the leader's random part, which a varint would lengthen.
         Message::ReadProbe { round } | Message::ReadProbeReply { round } => put_fixed(out, *round),
-        Message::Stale => {}
+        Message::Stale | Message::TimeoutNow => {}
     }
 }
 
@@ -85,6 +90,7 @@ fn kind(message: &Message) -> u8 {
         Message::ReadProbe { .. } => 8,
         Message::ReadProbeReply { .. } => 9,
         Message::Stale => 10,
+        Message::TimeoutNow => 11,
     }
 }
 
@@ -95,7 +101,7 @@ fn envelope(fields: &mut Fields, from: NodeId, to: NodeId) -> Result<Envelope, M
     let message = match kind {
         1 => Message::PreVote { last: fields.entry_id()? },
         2 => Message::PreVoteReply { granted: fields.boolean()? },
-        3 => Message::Vote { last: fields.entry_id()? },
+        3 => Message::Vote { last: fields.entry_id()?, forced: fields.boolean()? },
         4 => Message::VoteReply { granted: fields.boolean()? },
         5 => append(fields, term)?,
         6 => Message::AppendReply { matched: fields.index()? },
@@ -103,6 +109,7 @@ fn envelope(fields: &mut Fields, from: NodeId, to: NodeId) -> Result<Envelope, M
         8 => Message::ReadProbe { round: fields.fixed()? },
         9 => Message::ReadProbeReply { round: fields.fixed()? },
         10 => Message::Stale,
+        11 => Message::TimeoutNow,
         _ => return Err(Malformed { what: "a message of an unknown kind" }),
     };
     Ok(Envelope { from, to, group, term, message })

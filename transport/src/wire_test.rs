@@ -33,7 +33,8 @@ pub(crate) fn samples() -> Vec<Envelope> {
     vec![
         envelope(1, 7, Message::PreVote { last: id(3, 9) }),
         envelope(1, 7, Message::PreVoteReply { granted: true }),
-        envelope(0, 7, Message::Vote { last: id(0, 0) }),
+        envelope(0, 7, Message::Vote { last: id(0, 0), forced: false }),
+        envelope(3, 8, Message::Vote { last: id(7, 100), forced: true }),
         envelope(u32::MAX, last, Message::VoteReply { granted: false }),
         envelope(48, 7, Message::Append { prev: id(3, 9), entries, committed: Index(8) }),
         envelope(48, 1, Message::Append { prev: id(0, 0), entries: vec![], committed: Index(0) }),
@@ -42,6 +43,7 @@ pub(crate) fn samples() -> Vec<Envelope> {
         envelope(2, 7, Message::ReadProbe { round: u64::MAX }),
         envelope(2, 7, Message::ReadProbeReply { round: 0x0102_0304_0506_0708 }),
         envelope(2, last, Message::Stale),
+        envelope(2, 7, Message::TimeoutNow),
     ]
 }
 

@@ -20,7 +20,7 @@ impl Raft {
         self.now = now;
         let may = self.config.campaigns_first && self.term == Term(0) && !self.gate.is_waiting();
         if may && self.may_campaign() && !self.timer.abstains(now) && self.fault.is_none() {
-            self.campaign_for(Campaign::PreVote);
+            self.ask_for_pre_votes();
         }
     }
 
@@ -41,7 +41,7 @@ impl Raft {
             crate::sometimes!("campaign ran out of time");
             self.back_off(campaign);
         }
-        self.campaign_for(Campaign::PreVote);
+        self.ask_for_pre_votes();
     }
 
     /// Only a voter may lead. A learner waits for the leader that the voters elect, and needs no timer for
@@ -59,40 +59,56 @@ impl Raft {
         }
     }
 
-    fn campaign_for(&mut self, campaign: Campaign) {
-        self.role = Role::Candidate(Candidate { campaign, ballots: Ballots::default() });
-        self.timer.arm(self.now);
-        match campaign {
-            Campaign::PreVote => {
-                self.ask_all(campaign);
-                // The own pre-vote changes nothing that would have to be durable.
-                self.count(self.config.node, true);
-            }
-            Campaign::Vote => {
-                self.term = self.term.next();
-                self.vote = Some(self.config.node);
-                self.hard_state_changed = true;
-                self.gate.clear();
-                // The own vote and the requests for votes wait until the term, the vote and the log that
-                // the requests name are durable. Otherwise this replica could vote for another candidate of
-                // the term after a crash (safety A1, B04).
-                self.ask_all(campaign);
-                self.gate.push(Promise::OwnVote(self.term));
-            }
+    /// Asks whether votes in the next term would be given.
+    fn ask_for_pre_votes(&mut self) {
+        self.be_candidate(Campaign::PreVote);
+        let (last, term) = (self.log.last(), self.term.next());
+        for voter in self.other_voters() {
+            self.send_in(voter, term, Message::PreVote { last });
         }
+        // The own pre-vote changes nothing that would have to be durable.
+        self.count(self.config.node, true);
     }
 
-    fn ask_all(&mut self, campaign: Campaign) {
+    /// Asks for votes in a new term. The leader that is heard of has asked for a forced campaign.
+    fn ask_for_votes(&mut self, forced: bool) {
+        self.be_candidate(Campaign::Vote);
+        self.term = self.term.next();
+        self.vote = Some(self.config.node);
+        self.hard_state_changed = true;
+        self.gate.clear();
+        // The own vote and the requests for votes wait until the term, the vote and the log that the requests
+        // name are durable. Otherwise this replica could vote for another candidate of the term after a crash
+        // (safety A1, B04).
         let last = self.log.last();
-        let voters: Vec<NodeId> = self.config.voters.other_voters(self.config.node).collect();
-        for voter in voters {
-            match campaign {
-                Campaign::PreVote => {
-                    self.send_in(voter, self.term.next(), Message::PreVote { last })
-                }
-                Campaign::Vote => self.send_gated(voter, Message::Vote { last }),
-            }
+        for voter in self.other_voters() {
+            self.send_gated(voter, Message::Vote { last, forced });
         }
+        self.gate.push(Promise::OwnVote(self.term));
+    }
+
+    fn be_candidate(&mut self, campaign: Campaign) {
+        self.role = Role::Candidate(Candidate { campaign, ballots: Ballots::default() });
+        self.timer.arm(self.now);
+    }
+
+    fn other_voters(&self) -> Vec<NodeId> {
+        self.config.voters.other_voters(self.config.node).collect()
+    }
+
+    /// The leader wants this replica to lead after it. Nobody is asked whether the campaign would succeed: the
+    /// leader has said so. A promise that waits for the disk is no reason to wait, since the requests for votes
+    /// wait for the same write (safety A1).
+    pub(super) fn on_timeout_now(&mut self, from: NodeId) {
+        if !self.recognise(from) || !self.may_campaign() {
+            return;
+        }
+        if self.timer.abstains(self.now) {
+            crate::sometimes!("campaign that the leader asked for withheld after a restart");
+            return;
+        }
+        crate::sometimes!("campaign that the leader asked for");
+        self.ask_for_votes(true);
     }
 
     /// Answers whether this replica would vote for `from` in `term`. The answer changes nothing here (B13).
@@ -164,7 +180,7 @@ impl Raft {
         candidate.ballots.record(voter, granted);
         match (self.config.voters.tally(&candidate.ballots), candidate.campaign) {
             (Tally::Open, _) => {}
-            (Tally::Won, Campaign::PreVote) => self.campaign_for(Campaign::Vote),
+            (Tally::Won, Campaign::PreVote) => self.ask_for_votes(false),
             (Tally::Won, Campaign::Vote) => self.lead(),
             (Tally::Lost, campaign) => {
                 crate::sometimes!("campaign lost");

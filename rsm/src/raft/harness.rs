@@ -598,7 +598,8 @@ pub(super) fn show_envelope(envelope: &Envelope) -> String {
     let what = match &envelope.message {
         Message::PreVote { last } => format!("PreVote last={last}"),
         Message::PreVoteReply { granted } => format!("PreVoteReply granted={granted}"),
-        Message::Vote { last } => format!("Vote last={last}"),
+        Message::Vote { last, forced: false } => format!("Vote last={last}"),
+        Message::Vote { last, forced: true } => format!("Vote last={last} forced"),
         Message::VoteReply { granted } => format!("VoteReply granted={granted}"),
         Message::Append { prev, entries, committed } => {
             format!("Append prev={prev} {} commit={committed}", show_entries(entries))
@@ -607,6 +608,7 @@ pub(super) fn show_envelope(envelope: &Envelope) -> String {
         Message::AppendReject { prev, hint } => format!("AppendReject prev={prev} hint={hint}"),
         Message::ReadProbe { round } => format!("ReadProbe round={round}"),
         Message::ReadProbeReply { round } => format!("ReadProbeReply round={round}"),
+        Message::TimeoutNow => "TimeoutNow".to_string(),
         Message::Stale => "Stale".to_string(),
     };
     format!("{}->{} t{} {what}", envelope.from, envelope.to, envelope.term)

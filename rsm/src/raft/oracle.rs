@@ -115,7 +115,7 @@ impl Oracle {
                 let whom = *self.votes.entry((term, envelope.from)).or_insert(envelope.to);
                 assert_eq!(whom, envelope.to, "a second vote: {}", what());
             }
-            Message::Vote { last } => {
+            Message::Vote { last, .. } => {
                 assert!(voted(envelope.from), "the own vote is not durable: {}", what());
                 assert_eq!(disk.term(last.index), Some(last.term), "not durable: {}", what());
                 let whom = *self.votes.entry((term, envelope.from)).or_insert(envelope.from);

@@ -443,14 +443,15 @@ impl Forger {
     fn message(&mut self, near: NodeId) -> Message {
         let granted = self.history.random.chance(60);
         let round = self.history.random.of(&[0, 1, 2, 3, 9, u64::MAX]);
-        match self.history.random.below(14) {
+        match self.history.random.below(15) {
             0 => Message::PreVote { last: self.entry_id(near) },
             1 => Message::PreVoteReply { granted },
-            2 => Message::Vote { last: self.entry_id(near) },
+            2 => Message::Vote { last: self.entry_id(near), forced: granted },
             3 => Message::VoteReply { granted },
             4 => Message::ReadProbe { round },
             5 => Message::ReadProbeReply { round },
             6 => Message::Stale,
+            14 => Message::TimeoutNow,
             7 | 8 => Message::AppendReply { matched: self.index(near) },
             9 | 10 => Message::AppendReject { prev: self.index(near), hint: self.entry_id(near) },
             _ => {

@@ -25,7 +25,7 @@ impl Raft {
         match message {
             Message::PreVote { last } => self.on_pre_vote(from, term, last),
             Message::PreVoteReply { granted } => self.on_pre_vote_reply(from, term, granted),
-            Message::Vote { last } => self.on_vote(from, last),
+            Message::Vote { last, .. } => self.on_vote(from, last),
             Message::VoteReply { granted } => self.on_vote_reply(from, granted),
             Message::Append { prev, entries, committed } => {
                 self.on_append(from, prev, entries, committed)
@@ -34,6 +34,7 @@ impl Raft {
             Message::AppendReject { prev, hint } => self.on_append_reject(from, prev, hint),
             Message::ReadProbe { round } => self.on_read_probe(from, round),
             Message::ReadProbeReply { round } => self.on_read_probe_reply(from, round),
+            Message::TimeoutNow => self.on_timeout_now(from),
             // The term of the message was handled above, and the message says nothing else.
             Message::Stale => {}
         }
@@ -56,13 +57,14 @@ impl Raft {
             // These messages name the term of an election to come. They change no term (Raft thesis 9.6).
             Message::PreVote { .. } | Message::PreVoteReply { granted: true } => return true,
             // A candidate that missed the leader does not depose it: voters that hear of the leader drop
-            // the request (Raft thesis 4.2.3).
-            Message::Vote { .. } if term > self.term && self.hears_of_leader() => return false,
+            // the request (Raft thesis 4.2.3), unless the leader asked for it (Raft thesis 3.10).
+            Message::Vote { forced: false, .. } if term > self.term && self.hears_of_leader() => {
+                return false;
+            }
             _ => {}
         }
         if term > self.term {
-            let leader = matches!(message, Message::Append { .. } | Message::ReadProbe { .. })
-                .then_some(from);
+            let leader = is_of_a_leader(message).then_some(from);
             self.follow(term, leader);
         } else if term < self.term {
             self.answer_stale(from, message);
@@ -75,8 +77,13 @@ impl Raft {
     pub(super) fn answer_stale(&mut self, from: NodeId, message: &Message) {
         match message {
             Message::Vote { .. } => self.send(from, Message::VoteReply { granted: false }),
-            Message::Append { .. } | Message::ReadProbe { .. } => self.send(from, Message::Stale),
+            message if is_of_a_leader(message) => self.send(from, Message::Stale),
             _ => {}
         }
     }
+}
+
+/// Whether only the leader of the envelope's term sends it.
+fn is_of_a_leader(message: &Message) -> bool {
+    matches!(message, Message::Append { .. } | Message::ReadProbe { .. } | Message::TimeoutNow)
 }

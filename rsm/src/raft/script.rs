@@ -479,7 +479,10 @@ fn message(args: &mut ArgumentConsumer<'_>) -> Result<Message, Box<dyn Error>> {
         "PreVoteReply" => {
             Message::PreVoteReply { granted: key(args, "granted")?.ok_or("granted?")? }
         }
-        "Vote" => Message::Vote { last: named(args, "last")? },
+        "Vote" => Message::Vote {
+            last: named(args, "last")?,
+            forced: key(args, "forced")?.unwrap_or(false),
+        },
         "VoteReply" => Message::VoteReply { granted: key(args, "granted")?.ok_or("granted?")? },
         "Append" => Message::Append {
             prev: named(args, "prev")?,
@@ -492,6 +495,7 @@ fn message(args: &mut ArgumentConsumer<'_>) -> Result<Message, Box<dyn Error>> {
         }
         "ReadProbe" => Message::ReadProbe { round: index(args, "round")? },
         "ReadProbeReply" => Message::ReadProbeReply { round: index(args, "round")? },
+        "TimeoutNow" => Message::TimeoutNow,
         "Stale" => Message::Stale,
         other => return Err(format!("no message {other}").into()),
     })
@@ -519,6 +523,7 @@ fn is_kind(message: &Message, kind: &str) -> bool {
         Message::AppendReject { .. } => "AppendReject",
         Message::ReadProbe { .. } => "ReadProbe",
         Message::ReadProbeReply { .. } => "ReadProbeReply",
+        Message::TimeoutNow => "TimeoutNow",
         Message::Stale => "Stale",
     };
     is == kind

@@ -33,6 +33,10 @@ scripts! {
     vote_repeated_by_the_leader
     async_votes
     abstention_after_a_restart
+    transfer_by_timeout_now
+    timeout_now_of_a_stale_leader
+    timeout_now_while_a_write_is_outstanding
+    forced_vote_from_a_log_that_is_behind
 
     // Pre-votes, and terms that have come apart.
     pre_vote_does_not_disturb

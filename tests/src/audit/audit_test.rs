@@ -156,7 +156,7 @@ fn append(committed: u64) -> Message {
 }
 
 fn vote() -> Message {
-    Message::Vote { last: EntryId::default() }
+    Message::Vote { last: EntryId::default(), forced: false }
 }
 
 const GRANTED: Message = Message::VoteReply { granted: true };

@@ -147,7 +147,9 @@ impl State {
                 let own = self.replica(*from, *group).and_then(|it| it.term_at(*committed));
                 self.judge_commit(*from, *group, (*committed, own), *term);
             }
-            Message::ReadProbe { .. } => self.judge_leader(*from, *group, *term),
+            Message::ReadProbe { .. } | Message::TimeoutNow => {
+                self.judge_leader(*from, *group, *term);
+            }
             // They promise nothing that could be lost.
             Message::PreVote { .. }
             | Message::PreVoteReply { .. }
