@@ -29,7 +29,7 @@ pub(crate) struct Deadlines {
 }
 
 /// Below this length the queue is not swept.
-const SWEEP_MIN: usize = 1024;
+const SWEEP_MIN: usize = 64;
 
 impl Deadlines {
     /// An empty queue: a request has `deadline_ticks`.
@@ -112,7 +112,7 @@ mod tests {
         let mut deadlines = Deadlines::new(10);
         let kept = callers.caller();
         deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&kept)));
-        for _ in 0..100_000 {
+        for _ in 0..10_000 {
             deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&callers.caller())));
             assert!(deadlines.len <= SWEEP_MIN);
         }

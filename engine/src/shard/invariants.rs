@@ -45,7 +45,9 @@ impl<R: Runtime> Shard<R> {
 /// Each request is where its lane says, each ticket is awaited, and each holder of requests has a deadline.
 fn check_requests(requests: &Requests, groups: &Groups) -> Result<(), String> {
     let (mut count, mut bytes) = (0, 0);
-    let mut callers = requests.waiting_callers();
+    // Without requests no caller waits, though many may stand in the queue of deadlines.
+    let is_any = requests.callers.size().0 > 0;
+    let mut callers = if is_any { requests.waiting_callers() } else { Vec::new() };
     callers.sort_by_key(Rc::as_ptr);
     callers.dedup_by(|one, other| Rc::ptr_eq(one, other));
     for caller in callers {
