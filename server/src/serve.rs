@@ -1,7 +1,7 @@
 //! Runs a node: its host of shards, and on each shard the gateway that clients connect to.
 
 use crate::{
-    admin::{AdminFacts, CONNECTIONS_MAX, NodeView, serve_admin},
+    admin::{AdminFacts, CONNECTIONS_MAX, Connections, NodeView, serve_admin},
     config::{Config, Shards},
     resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
@@ -16,10 +16,7 @@ use signal_hook::{
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        mpsc::{self, Receiver},
-    },
+    sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
@@ -50,7 +47,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     // A port that is taken is noticed before anything of the node runs.
     let listen = &config.listen;
     let Some(ports) = bind("gateway", listen.gateway, shards, &stops)? else { return Ok(()) };
-    let Some(admin) = bind("admin", listen.admin, 1, &stops)? else { return Ok(()) };
+    let Some(admin) = bind("admin", listen.admin, shards, &stops)? else { return Ok(()) };
     let clients_max = clients_max(shards);
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
         .shards(shards)
@@ -68,7 +65,7 @@ pub fn run(config: Config) -> Result<(), Error> {
             tracing::warn!("shard {shard} does not run, and serves no clients");
         }
     }
-    open_admin(&host, config, shards, admin);
+    open_admin(&host, config, admin);
     stop_on_signal(&host, stops);
     host.join()
 }
@@ -126,9 +123,9 @@ fn clients_max(shards: u16) -> usize {
     usize::try_from(each).unwrap_or(most).clamp(CLIENTS_MIN, most)
 }
 
-/// Serves operators on the first shard that runs.
-fn open_admin(host: &Host, config: &Config, shards: u16, ports: Vec<SharedPort>) {
-    let port = Arc::new(Mutex::new(ports.into_iter().next()));
+/// Serves operators on each shard that runs: a shard that fails closes its socket, and the kernel gives
+/// new connections to the others.
+fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
     let facts = AdminFacts {
         cluster: config.cluster.clone(),
         process: std::process::id(),
@@ -136,23 +133,23 @@ fn open_admin(host: &Host, config: &Config, shards: u16, ports: Vec<SharedPort>)
         admin: config.listen.told(config.listen.admin),
         started_at: Duration::ZERO,
     };
-    let opens = |shard| {
-        let (port, facts) = (port.clone(), facts.clone());
+    let shards = ports.len() as u16;
+    let connections = Connections::default();
+    for (shard, port) in (0..).map(ShardId).zip(ports) {
+        let (facts, connections) = (facts.clone(), connections.clone());
         let view = NodeView {
             node: config.node.id,
             board: host.shared().board().clone(),
             shards: (0..shards).filter_map(|shard| host.control(ShardId(shard))).collect(),
         };
-        host.on_shard(shard, move |local| {
-            let port = port.lock().ok().and_then(|mut port| port.take());
-            let Some(port) = port else { return };
+        let opened = host.on_shard(shard, move |local| {
             let runtime = local.runtime().clone();
             let facts = AdminFacts { started_at: runtime.now(), ..facts };
-            runtime.spawn(serve_admin(runtime.clone(), port.listener(), view, facts));
-        })
-    };
-    if !(0..shards).map(ShardId).any(opens) {
-        tracing::warn!("no shard runs, and operators are not served");
+            runtime.spawn(serve_admin(runtime.clone(), port.listener(), view, facts, connections));
+        });
+        if !opened {
+            tracing::warn!("shard {shard} does not run, and serves no operators");
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub use wire::{Wire, request_bytes};
 use crate::sim::SimRuntime;
 use purlin::{ClusterConfig, LocalShard, NodeId, Runtime, ShardId};
 use purlin_server::{
-    admin::{AdminFacts, NodeView, serve_admin},
+    admin::{AdminFacts, Connections, NodeView, serve_admin},
     resp::{NodeFacts, serve_shard},
 };
 use purlin_transport::Net;
@@ -86,6 +86,6 @@ async fn serve_operators(
         admin: admin_address(node),
         started_at: runtime.now(),
     };
-    runtime.spawn(serve_admin(runtime.clone(), listener, view, facts));
+    runtime.spawn(serve_admin(runtime.clone(), listener, view, facts, Connections::default()));
     Ok(())
 }

@@ -94,15 +94,19 @@ pub(super) fn members(
     node: NodeId,
     statuses: &[Arc<ShardStatus>],
 ) -> MembersAnswer {
-    let members = facts.cluster.members.iter().map(|member| Member {
-        node: member.node.0,
-        host: member.host.clone(),
-        peer_port: member.peer_port,
-        admin: if member.node == node {
-            Some(facts.admin.clone())
-        } else {
-            told_by(statuses, member.node).and_then(|told| admin_of(&told.advertised, &member.host))
-        },
+    let members = facts.cluster.members.iter().map(|member| {
+        let told = told_by(statuses, member.node).filter(|_| member.node != node);
+        Member {
+            node: member.node.0,
+            host: member.host.clone(),
+            peer_port: member.peer_port,
+            admin: match told {
+                _ if member.node == node => Some(facts.admin.clone()),
+                Some(told) => admin_of(&told.advertised, &member.host),
+                None => None,
+            },
+            admin_is_local: told.is_some_and(|told| told.advertised.admin_port == 0),
+        }
     });
     MembersAnswer { schema: SCHEMA, node: node.0, members: members.collect() }
 }

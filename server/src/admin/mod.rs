@@ -22,5 +22,5 @@ pub mod schema;
 mod view;
 
 pub use facts::AdminFacts;
-pub use port::{CONNECTIONS_MAX, serve_admin};
+pub use port::{CONNECTIONS_MAX, Connections, serve_admin};
 pub use view::NodeView;

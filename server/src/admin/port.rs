@@ -6,12 +6,23 @@ use bytes::BytesMut;
 use futures_lite::future;
 use purlin::{GroupId, Listener, Net, Reader, Runtime, Writer};
 use serde::Serialize;
-use std::{cell::Cell, fmt::Write, io, rc::Rc, time::Duration};
+use std::{
+    fmt::Write,
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tracing::warn;
 
-/// How many operators' connections a node keeps. They are counted apart from clients' connections.
+/// How many operators' connections a node keeps, over all its shards. They are counted apart from
+/// clients' connections.
 pub const CONNECTIONS_MAX: usize = 16;
-/// A connection without a request for so long is closed: it is one of a few.
+/// A connection whose last request is this long ago is closed, whatever part of the next request has
+/// come: it is one of a few.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A shard answers at the end of its turn. One that takes longer hangs.
 const SHARD_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,11 +49,12 @@ pub async fn serve_admin<R: Runtime>(
     mut listener: <R::Net as Net>::Listener,
     view: NodeView,
     facts: AdminFacts,
+    connections: Connections,
 ) {
-    let port = Rc::new(Port { view, facts, connections: Cell::new(0) });
+    let port = Rc::new(Port { view, facts, connections });
     loop {
         match listener.accept().await {
-            Ok((_, mut writer)) if port.connections.get() >= CONNECTIONS_MAX => {
+            Ok((_, mut writer)) if port.connections.are_full() => {
                 let refusal = format!(
                     "-ERR {CONNECTIONS_MAX} connections to the admin port are open already; close one\r\n"
                 );
@@ -65,7 +77,22 @@ pub async fn serve_admin<R: Runtime>(
 struct Port {
     view: NodeView,
     facts: AdminFacts,
-    connections: Cell<usize>,
+    connections: Connections,
+}
+
+/// The number of operators' connections of a node. Its shards share it.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<AtomicUsize>);
+
+impl Connections {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Shards that accept at the same moment may exceed the limit by one connection each.
+    fn are_full(&self) -> bool {
+        self.count() >= CONNECTIONS_MAX
+    }
 }
 
 /// One connection, counted while this lives.
@@ -76,14 +103,14 @@ struct Open {
 
 impl Open {
     fn new(port: Rc<Port>) -> Self {
-        port.connections.set(port.connections.get() + 1);
+        port.connections.0.fetch_add(1, Ordering::Relaxed);
         Self { port, protocol: Protocol::default() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.port.connections.set(self.port.connections.get() - 1);
+        self.port.connections.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -113,12 +140,13 @@ impl Open {
         writer: &mut impl Writer,
     ) -> io::Result<()> {
         let (mut inbox, mut parser) = (Inbox::new(), Parser::new(LIMITS));
+        let mut asked_at = runtime.now();
         loop {
             let mut out = BytesMut::new();
             let next = match parser.parse(inbox.unread()) {
                 Ok(None) => {
                     let idle = async {
-                        runtime.sleep(IDLE_MAX).await;
+                        runtime.sleep((asked_at + IDLE_MAX).saturating_sub(runtime.now())).await;
                         Ok(0)
                     };
                     match future::or(reader.read(inbox.space(parser.needs())), idle).await? {
@@ -131,6 +159,7 @@ impl Open {
                     let next =
                         self.answer(runtime, parser.arguments(inbox.unread()), &mut out).await;
                     inbox.consume(len);
+                    asked_at = runtime.now();
                     next
                 }
                 Err(error) => {
@@ -258,7 +287,7 @@ impl Open {
             ("purlin_groups_without_leader", answer.groups.without_leader.to_string()),
             ("purlin_wal_bytes", wal_bytes.to_string()),
             ("purlin_problems", problems.to_string()),
-            ("connected_clients", self.port.connections.get().to_string()),
+            ("connected_clients", self.port.connections.count().to_string()),
         ] {
             let _ = write!(text, "{name}:{value}\r\n");
         }

@@ -274,4 +274,6 @@ pub struct Member {
     pub peer_port: u16,
     /// Where operators connect, as it has told; nothing when it has told nothing.
     pub admin: Option<String>,
+    /// Whether it has told that other machines cannot reach its admin port.
+    pub admin_is_local: bool,
 }

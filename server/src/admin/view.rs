@@ -1,6 +1,6 @@
 //! What the admin port reads of its node, from any thread: the board, and what each shard publishes.
 
-use purlin::{Board, GroupId, GroupStatus, NodeId, ShardControl, ShardStatus};
+use purlin::{Board, GroupId, GroupStatus, NodeId, Placement, ShardControl, ShardStatus};
 use std::sync::Arc;
 
 /// A node, as an operator sees it.
@@ -24,14 +24,12 @@ impl NodeView {
     /// # Errors
     /// Why nobody can say, in a sentence.
     pub(super) async fn group(&self, group: GroupId) -> Result<GroupStatus, String> {
-        let mut refused = None;
-        for shard in &self.shards {
-            match shard.group(group).await {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) => {}
-                Err(error) => refused = Some(error.to_string()),
-            }
+        // A shard that hangs must not answer for the groups of another one.
+        let shard = Placement::new(self.shards.len() as u16).shard_of(group);
+        match self.shards[usize::from(shard.0)].group(group).await {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(format!("shard {shard} of this node does not have it")),
+            Err(error) => Err(error.to_string()),
         }
-        Err(refused.unwrap_or("no shard of this node has it".into()))
     }
 }

@@ -85,6 +85,8 @@ fn what_is_given_is_read() {
     assert_eq!(config.listen.advertise_host, "n1.example.org");
     assert_eq!(config.listen.shard_port_base, 8001);
     assert_eq!(node.peer_host.as_deref(), Some("0.0.0.0"));
+    assert_eq!(node.advertised.gateway_port, 8000);
+    assert_eq!(node.advertised.admin_port, 0, "another machine cannot reach it");
     assert_eq!(config.listen.told(config.listen.gateway), "n1.example.org:8000");
     assert_eq!(config.listen.told(config.listen.admin), "127.0.0.1:8098");
     assert_eq!(node.raft.tick, Duration::from_millis(5));

@@ -6,7 +6,7 @@ use purlin::{
     WalOptions,
 };
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -154,6 +154,14 @@ impl Config {
         self.node.shards.count()
     }
 
+    /// Whether the admin port listens on loopback, while the node names a host that is not loopback.
+    fn is_admin_local(&self) -> bool {
+        let host = &self.listen.advertise_host;
+        let is_loopback = host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        self.listen.admin.ip().is_loopback() && !is_loopback
+    }
+
     /// What the node chooses for itself, as the engine takes it.
     pub fn node_config(&self) -> NodeConfig {
         NodeConfig {
@@ -164,7 +172,8 @@ impl Config {
                 host: self.listen.advertise_host.clone(),
                 gateway_port: self.listen.gateway.port(),
                 shard_port_base: self.listen.shard_port_base,
-                admin_port: self.listen.admin.port(),
+                // Another machine cannot reach a port that listens on loopback.
+                admin_port: if self.is_admin_local() { 0 } else { self.listen.admin.port() },
             },
             raft: self.raft.clone(),
             wal: self.wal.clone(),

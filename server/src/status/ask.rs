@@ -68,6 +68,10 @@ pub(super) fn ask_all(first: &[String]) -> Vec<Asked> {
 /// Asks a member where it has told its admin port to be, else where the admin port is by the usual
 /// block of ports.
 fn ask_member(member: &Member) -> Asked {
+    if member.admin_is_local {
+        let why = "its admin port listens on loopback, and its own machine alone reaches it".into();
+        return Asked { node: Some(member.node), address: None, answer: Err(why) };
+    }
     let usual = member.peer_port.checked_add(ADMIN_OFFSET - PEER_OFFSET);
     let address = match (&member.admin, usual) {
         (Some(admin), _) => admin.clone(),

@@ -30,6 +30,8 @@ pub(super) fn judge(asked: Vec<Asked>) -> Report {
     differing_clusters(&asked, &mut problems);
     for one in &asked {
         match &one.answer {
+            // A node that others are connected to runs, although nobody could ask it.
+            Err(_) if one.address.is_none() && is_connected(one.node, &asked) => {}
             Err(why) => problems.push(silent(one, why)),
             Ok(answer) => of_node(&answer.node, &asked, &mut problems),
         }
@@ -90,6 +92,13 @@ fn differing_clusters(asked: &[Asked], problems: &mut Vec<String>) {
             list.join(", ")
         ));
     }
+}
+
+/// Whether a node that answers is connected to node `node`.
+fn is_connected(node: Option<u32>, asked: &[Asked]) -> bool {
+    let answers = asked.iter().filter_map(|one| one.answer.as_ref().ok());
+    let mut peers = answers.flat_map(|answer| &answer.node.shards).flat_map(|shard| &shard.peers);
+    peers.any(|peer| Some(peer.node) == node && peer.outbound.up)
 }
 
 fn silent(one: &Asked, why: &str) -> String {
@@ -201,6 +210,14 @@ mod tests {
             vec![asked(1, 1, Some(1), shard()), silent],
             "node 2 does not answer at a:2: Connection",
         );
+        let told = |peers| {
+            let unasked = Asked { node: Some(2), address: None, answer: Err("loopback".into()) };
+            judge(vec![asked(1, 1, Some(1), Shard { peers, ..shard() }), unasked]).problems
+        };
+        let link = Link { up: true, ended: None };
+        let peer = Peer { node: 2, outbound: link, ..Peer::default() };
+        assert_eq!(told(vec![peer]), Vec::<String>::new(), "node 1 is connected to it");
+        assert!(told(Vec::new())[0].starts_with("node 2 was not asked: loopback;"));
         let full = Shard { problems: vec!["the disk is full".into()], ..shard() };
         said(vec![asked(1, 1, Some(1), full)], "node 1, shard 0: the disk is full");
         let failed = Shard { error: Some("rot".into()), state: "failed".into(), ..shard() };
