@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purlin_rsm::{
-    GroupId, NodeId, Tick,
+    GroupEpoch, GroupId, NodeId, Tick,
     raft::{Raft, RaftConfig, Ready, Recovered, RoleKind, Voters, Window},
 };
 
@@ -86,6 +86,7 @@ impl Group {
 fn config(node: NodeId) -> RaftConfig {
     RaftConfig {
         group: GroupId(1),
+        epoch: GroupEpoch::FIRST,
         node,
         voters: Voters::new(NODES),
         election_ticks: 10..20,

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purlin_rsm::{
-    Entry, EntryId, Envelope, GroupId, Index, Message, NodeId, Payload, Position, Sequence, Term,
+    Entry, EntryId, Envelope, GroupEpoch, GroupId, Index, Message, NodeId, Payload, Position,
+    Sequence, Term,
 };
 use purlin_transport::{
     frame::{self, Decoder, Kind},
@@ -34,7 +35,8 @@ fn appends(entries: u64, command_bytes: usize) -> Vec<Envelope> {
         };
         let entries = (1..=entries).map(entry).collect();
         let message = Message::Append { prev, entries, committed: prev.index };
-        Envelope { from: LEADER, to: FOLLOWER, group: GroupId(group), term, message }
+        let (group, epoch) = (GroupId(group), GroupEpoch::FIRST);
+        Envelope { from: LEADER, to: FOLLOWER, group, epoch, term, message }
     };
     (1..=GROUPS).map(of_group).collect()
 }

@@ -1,10 +1,10 @@
 //! The key-value machine against a naive map, against arbitrary bytes, and against itself.
 
 use super::*;
-use purlin_rsm::{EntryId, GroupId, Position, random::SplitMix};
+use purlin_rsm::{EntryId, GroupEpoch, GroupId, Position, random::SplitMix};
 use std::collections::BTreeMap;
 
-const CONTEXT: ApplyContext = ApplyContext { group: GroupId(1) };
+const CONTEXT: ApplyContext = ApplyContext { group: GroupId(1), epoch: GroupEpoch::FIRST };
 
 /// An outcome that owns its bytes, and says what it means when a test fails.
 #[derive(Clone, PartialEq, Eq, Debug)]

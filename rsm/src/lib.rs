@@ -25,5 +25,6 @@ pub use message::{Envelope, Message};
 pub use request::{Outcome, RequestError, RequestKind};
 pub use trouble::Trouble;
 pub use types::{
-    EntryId, GroupEpoch, GroupId, HardState, Index, NodeId, Position, ShardId, Term, Tick, WriteId,
+    EntryId, EpochTerm, GroupEpoch, GroupId, HardState, Index, NodeId, Position, ShardId, Term,
+    Tick, WriteId,
 };

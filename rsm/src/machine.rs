@@ -1,6 +1,6 @@
 //! The state machine that a group replicates: the user's code, or ours in `kv`.
 
-use crate::types::{EntryId, GroupId, Position};
+use crate::types::{EntryId, GroupEpoch, GroupId, Position};
 use bytes::Bytes;
 
 /// A deterministic machine: equal commands in equal order give equal states and equal outcomes on
@@ -31,4 +31,6 @@ pub struct Command {
 pub struct ApplyContext {
     /// The group that the machine belongs to.
     pub group: GroupId,
+    /// The life of the group.
+    pub epoch: GroupEpoch,
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     entry::Entry,
-    types::{EntryId, GroupId, Index, NodeId, Term},
+    types::{EntryId, GroupEpoch, GroupId, Index, NodeId, Term},
 };
 
 /// A message with its sender, its receiver, its group and the sender's term.
@@ -14,6 +14,8 @@ pub struct Envelope {
     pub to: NodeId,
     /// Their group.
     pub group: GroupId,
+    /// The life of the group that the sender is part of. It is compared before the term (safety M10).
+    pub epoch: GroupEpoch,
     /// The sender's term; for `PreVote` and a granted `PreVoteReply` the term of the vote to come.
     pub term: Term,
     /// What is said.

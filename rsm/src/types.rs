@@ -128,6 +128,29 @@ impl fmt::Debug for EntryId {
     }
 }
 
+/// A term in one life of a group. Terms compare only within one epoch, so this has no order
+/// (safety M10).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EpochTerm {
+    /// The life of the group.
+    pub epoch: GroupEpoch,
+    /// A term in that life.
+    pub term: Term,
+}
+
+impl EpochTerm {
+    /// `term` in the life `epoch`.
+    pub fn new(epoch: GroupEpoch, term: Term) -> Self {
+        Self { epoch, term }
+    }
+}
+
+impl fmt::Debug for EpochTerm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in epoch {}", self.term, self.epoch)
+    }
+}
+
 /// What a replica must remember durably beside its log.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct HardState {

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //!  0  kind    u8     1 hard state   2 entries   3 floor   4 peer   5 relocated hard state
-//!                    6 relocated peer
+//!                    6 relocated peer   7 commit hints: reserved, for the feature of that name
 //!  1  zero    3 bytes
 //!  4  length  u32    bytes of the body
 //!  8  group   u32    0 for a peer
-//! 12  body
+//! 12  epoch   u32    of the group: 1; 0 for a peer
+//! 16  body
 //!
 //! hard state    term u64 · committed u64 · vote u32 · voted u32 (0 or 1)
 //! entries       a run (see `purlin_rsm::run`)
@@ -21,10 +22,17 @@
 //! The entries of a record have one term and consecutive indices. They replace everything of the
 //! group at or above their first index. A floor and the relocated kinds are written from the state
 //! in memory, and never truncate, lower a term, or take a fence back (safety W6).
+//!
+//! Commit hints will stand in closing batches: term and index of the commit of each group whose commit
+//! moved since it was last written, so that recovery starts with a higher one (safety N7).
+//!
+//! The epoch is for the feature "groups at run time": a group that is removed and made again has the
+//! next epoch, and what stands in the log of an earlier epoch is void before any term in it is compared
+//! (safety M10). Until then every group has epoch 1, and a record of another one is refused.
 
 use purlin_rsm::{
-    BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position,
-    Sequence, ShardId, Term,
+    BootId, Entry, EntryId, GroupEpoch, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory,
+    Position, Sequence, ShardId, Term,
     run::{self, NUMBER_LIMIT, Run},
 };
 use zerocopy::{
@@ -52,6 +60,7 @@ struct Head {
     zero: [u8; 3],
     length: U32,
     group: U32,
+    epoch: U32,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -89,6 +98,7 @@ const FLOOR: u8 = 3;
 const PEER: u8 = 4;
 const RELOCATED_HARD_STATE: u8 = 5;
 const RELOCATED_PEER: u8 = 6;
+const COMMIT_HINTS: u8 = 7;
 
 /// Appends a group's hard state.
 pub(crate) fn put_hard_state(out: &mut Vec<u8>, group: GroupId, state: HardState, relocated: bool) {
@@ -135,10 +145,16 @@ pub(crate) fn put_peer(out: &mut Vec<u8>, memory: &PeerMemory, relocated: bool) 
 }
 
 fn put(out: &mut Vec<u8>, kind: u8, group: GroupId, body: &[u8]) {
-    let head =
-        Head { kind, zero: [0; 3], length: (body.len() as u32).into(), group: group.0.into() };
+    let epoch = epoch_of(kind).0.into();
+    let length = (body.len() as u32).into();
+    let head = Head { kind, zero: [0; 3], length, group: group.0.into(), epoch };
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(body);
+}
+
+/// The epoch in the head of each record of this kind: that of every group, or none for a peer.
+fn epoch_of(kind: u8) -> GroupEpoch {
+    if matches!(kind, PEER | RELOCATED_PEER) { GroupEpoch(0) } else { GroupEpoch::FIRST }
 }
 
 /// The records in the bytes of a batch; ends after the first malformed one.
@@ -175,6 +191,12 @@ fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Malformed> {
     if head.zero != [0; 3] {
         return Err(Malformed("a record's reserved bytes are not zero"));
     }
+    // Safety M10: before anything in the record is compared.
+    if head.epoch.get() != epoch_of(head.kind).0 {
+        return Err(Malformed(
+            "a record is of another epoch of its group, which only a later version of purlin writes",
+        ));
+    }
     let group = GroupId(head.group.get());
     let record = match head.kind {
         HARD_STATE => take_hard_state(&mut body, group, false)?,
@@ -186,6 +208,11 @@ fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Malformed> {
         FLOOR => take_floor(&mut body, group)?,
         PEER => take_peer(&mut body, false)?,
         RELOCATED_PEER => take_peer(&mut body, true)?,
+        COMMIT_HINTS => {
+            return Err(Malformed(
+                "a record is of commit hints, which only a later version writes",
+            ));
+        }
         _ => return Err(Malformed("a record is of an unknown kind")),
     };
     if body.is_empty() { Ok(record) } else { Err(Malformed("a record is too long")) }
@@ -307,6 +334,39 @@ mod tests {
             }
         }
         assert_eq!(again, bytes);
+    }
+
+    /// Safety M10: groups at run time will have more than one epoch, and this version must not mix them.
+    #[test]
+    fn a_record_of_another_epoch_is_refused_whatever_it_says() {
+        let (bytes, _) = sample();
+        let mut at = 0;
+        while at < bytes.len() {
+            let head = Head::ref_from_prefix(&bytes[at..]).unwrap().0;
+            for epoch in [0_u32, 1, 2, u32::MAX] {
+                let mut other = bytes[at..].to_vec();
+                other[12..16].copy_from_slice(&epoch.to_le_bytes());
+                let record = take_record(&mut &other[..]);
+                assert_eq!(record.is_ok(), epoch == epoch_of(head.kind).0, "epoch {epoch}");
+                if let Err(Malformed(what)) = record {
+                    assert!(what.contains("another epoch"), "{what}");
+                }
+            }
+            at += size_of::<Head>() + head.length.get() as usize;
+        }
+    }
+
+    #[test]
+    fn commit_hints_are_refused_as_what_a_later_version_writes() {
+        let mut out = Vec::new();
+        put(&mut out, COMMIT_HINTS, GroupId(1), &[0; 16]);
+        let what = "a record is of commit hints, which only a later version writes";
+        assert_eq!(Records::new(&out).next(), Some(Err(Malformed(what))));
+        out[0] = COMMIT_HINTS + 1;
+        assert_eq!(
+            Records::new(&out).next(),
+            Some(Err(Malformed("a record is of an unknown kind")))
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use bytes::{Buf, Bytes};
 pub(crate) use purlin_rsm::run::{NUMBER_LIMIT, put_varint};
 use purlin_rsm::{
-    EntryId, GroupId, Index, NodeId, Position, ShardId, Term,
+    EntryId, GroupEpoch, GroupId, Index, NodeId, Position, ShardId, Term,
     run::{self, Entries, Run},
 };
 use std::fmt;
@@ -163,6 +163,12 @@ impl Fields {
 
     pub(crate) fn group(&mut self) -> Result<GroupId, Malformed> {
         Ok(GroupId(self.narrow("a group number over 32 bits")?))
+    }
+
+    pub(crate) fn epoch(&mut self) -> Result<GroupEpoch, Malformed> {
+        let epoch = GroupEpoch(self.narrow("a group's epoch over 32 bits")?);
+        ensure(epoch >= GroupEpoch::FIRST, "a group's epoch of 0")?;
+        Ok(epoch)
     }
 
     pub(crate) fn node(&mut self) -> Result<NodeId, Malformed> {

@@ -15,8 +15,8 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, Entry, EntryId, Envelope, Fork, GroupId, Index, Message, Payload, Position,
-    RequestKind, Start, Term,
+    BootId, ClusterId, Entry, EntryId, Envelope, Fork, GroupEpoch, GroupId, Index, Message,
+    Payload, Position, RequestKind, Start, Term,
 };
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -208,7 +208,14 @@ fn message(from: u32, to: u32, group: u32, data: usize) -> Outbound {
     let entries = vec![Entry { term, index, before, payload }];
     let message = Message::Append { prev: EntryId::default(), entries, committed: Index(0) };
     let (from, to, group) = (NodeId(from), NodeId(to), GroupId(group));
-    Outbound::Message(Envelope { from, to, group, term: Term(1), message })
+    Outbound::Message(Envelope {
+        from,
+        to,
+        group,
+        epoch: GroupEpoch::FIRST,
+        term: Term(1),
+        message,
+    })
 }
 
 fn envelope(item: &Outbound) -> Envelope {
@@ -302,7 +309,8 @@ fn commands_are_forwarded_and_answered() {
     let mut world = World::pair();
     let kind = RequestKind::Query;
     let requests = vec![Bytes::from_static(b"get a")];
-    let forward = RequestBatch { id: 5, group: GroupId(1), kind, requests };
+    let forward =
+        RequestBatch { id: 5, group: GroupId(1), epoch: GroupEpoch::FIRST, kind, requests };
     world.send(1, 2, Outbound::Forward(forward.clone())).unwrap();
     world.flush(1, 0);
     assert_eq!(world.poll(at(2)), [Event::Forward(at(1), forward)]);

@@ -5,14 +5,14 @@
 //! either connection is; then the outcomes are unknown.
 //!
 //! ```text
-//! forward        id  group  kind:byte (1 propose, 2 query)  count  count × bytes
+//! forward        id  group  epoch  kind:byte (1 propose, 2 query)  count  count × bytes
 //! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
 //! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
 //! ```
 
 use crate::codec::{Fields, Malformed, put_bytes, put_entry_id, put_varint};
 use bytes::Bytes;
-use purlin_rsm::{EntryId, GroupId, Outcome, RequestError, RequestKind};
+use purlin_rsm::{EntryId, GroupEpoch, GroupId, Outcome, RequestError, RequestKind};
 
 /// Requests of one group that travel together: taken or bounced whole. It is the same batch wherever
 /// it goes: to the group on its own shard, to another shard of the node, or in a `Forward` frame to
@@ -23,6 +23,9 @@ pub struct RequestBatch {
     pub id: u64,
     /// The group they are for.
     pub group: GroupId,
+    /// The life of the group they are for: a group in another life bounces them (safety M10). The reply
+    /// needs no epoch, since its number names this batch alone.
+    pub epoch: GroupEpoch,
     /// Whether they are proposals or queries: all are of one kind.
     pub kind: RequestKind,
     /// Commands or queries, in order.
@@ -53,6 +56,7 @@ impl RequestBatch {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.id);
         put_varint(out, u64::from(self.group.0));
+        put_varint(out, u64::from(self.epoch.0));
         out.push(match self.kind {
             RequestKind::Propose => 1,
             RequestKind::Query => 2,
@@ -67,7 +71,7 @@ impl RequestBatch {
 
     pub(crate) fn decode(body: Bytes) -> Result<Vec<Self>, Malformed> {
         items(body, |fields| {
-            let (id, group) = (fields.varint()?, fields.group()?);
+            let (id, group, epoch) = (fields.varint()?, fields.group()?, fields.epoch()?);
             let kind = match fields.byte()? {
                 1 => RequestKind::Propose,
                 2 => RequestKind::Query,
@@ -75,7 +79,7 @@ impl RequestBatch {
             };
             let requests =
                 (0..fields.count(1)?).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
-            Ok(Self { id, group, kind, requests })
+            Ok(Self { id, group, epoch, kind, requests })
         })
     }
 }
@@ -177,10 +181,17 @@ mod tests {
 
     fn forwards() -> Vec<RequestBatch> {
         vec![
-            RequestBatch { id: 1, group: GroupId(3), kind: RequestKind::Propose, requests: vec![] },
+            RequestBatch {
+                id: 1,
+                group: GroupId(3),
+                epoch: GroupEpoch::FIRST,
+                kind: RequestKind::Propose,
+                requests: vec![],
+            },
             RequestBatch {
                 id: u64::MAX,
                 group: GroupId(u32::MAX),
+                epoch: GroupEpoch(u32::MAX),
                 kind: RequestKind::Query,
                 requests: vec![Bytes::from_static(b"get"), Bytes::new(), Bytes::from(vec![1; 400])],
             },

@@ -10,8 +10,8 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{
-    BootId, ClusterId, Fork, GroupId, Incarnation, Index, NodeId, Position, RequestError,
-    RequestKind, Sequence, ShardId, Start, Term,
+    BootId, ClusterId, EpochTerm, Fork, GroupEpoch, GroupId, Incarnation, Index, NodeId, Position,
+    RequestError, RequestKind, Sequence, ShardId, Start, Term,
 };
 
 fn facts() -> Facts {
@@ -38,14 +38,15 @@ fn facts() -> Facts {
 }
 
 fn items() -> Vec<(&'static str, Outbound)> {
+    let at = |group, epoch, term| (GroupId(group), EpochTerm::new(GroupEpoch(epoch), Term(term)));
     let answer = Answer {
         number: 9,
         fingerprint: 0x0123_4567_89ab_cdef,
         wants_list: true,
-        refused: vec![(GroupId(3), Term(8)), (GroupId(70_000), Term(1))],
+        refused: vec![at(3, 2, 8), at(70_000, 1, 1)],
     };
     let heartbeat = |list, answer| Heartbeat { number: 300, fingerprint: 1, list, answer };
-    let list = vec![(GroupId(1), Term(4)), (GroupId(48), Term(200))];
+    let list = vec![at(1, 1, 4), at(48, 3, 200)];
     let requests = vec![Bytes::from_static(b"set a 1"), Bytes::new()];
     let outcomes = vec![
         Ok(Bytes::from_static(b"OK")),
@@ -54,7 +55,7 @@ fn items() -> Vec<(&'static str, Outbound)> {
     ];
     let reply = |outcome| Outbound::ForwardReply(BatchReply { id: 77, outcome });
     let (group, kind) = (GroupId(4), RequestKind::Propose);
-    let forward = RequestBatch { id: 77, group, kind, requests };
+    let forward = RequestBatch { id: 77, group, epoch: GroupEpoch(6), kind, requests };
     vec![
         ("heartbeat", Outbound::Heartbeat(heartbeat(None, None))),
         ("heartbeat-list", Outbound::Heartbeat(heartbeat(Some(list), Some(answer)))),

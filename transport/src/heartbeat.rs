@@ -1,8 +1,8 @@
 //! One heartbeat per connected shard pair, direction and interval, for all groups that its sender
 //! leads there. Pure: the engine sends what is made here and hands in what has arrived.
 //!
-//! A heartbeat says which groups its sender leads, by a fingerprint of the (group, term) set and,
-//! when that has changed, by the list itself; and it answers the other side's last heartbeat. So an
+//! A heartbeat says which groups its sender leads, by a fingerprint of the set of (group, epoch,
+//! term) and, when that has changed, by the list itself; and it answers the other side's last heartbeat. So an
 //! idle pair sends one frame per direction and interval, whatever the number of groups.
 //!
 //! A heartbeat vouches for nothing but what it names (safety R4): a receiver whose list does not
@@ -10,18 +10,19 @@
 //!
 //! ```text
 //! heartbeat   number  fingerprint:fixed  list  answer
-//! list        0: none | 1 + count, then count × (group-step  term), groups ascending
-//! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count, count × (group-step term)
+//! list        0: none | 1 + count, then count × (group-step  epoch  term), groups ascending
+//! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count,
+//!             count × (group-step  epoch  term)
 //! group-step  the group's distance from the group before it, from 0 for the first
 //! ```
 //!
-//! The fingerprint is the sum, wrapping, of `mix(group, term)` over the set, plus the hash of its
+//! The fingerprint is the sum, wrapping, of `mix(group, epoch, term)` over the set, plus the hash of its
 //! owner's boot id; so order does not matter, and a change costs one mix. `mix` hashes twice by
-//! SplitMix64, so that sets that differ in one pair share no structure.
+//! SplitMix64, so that sets that differ in one group share no structure.
 
 use crate::codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint};
 use bytes::Bytes;
-use purlin_rsm::{BootId, GroupId, Term, random::hash};
+use purlin_rsm::{BootId, EpochTerm, GroupId, random::hash};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What one shard tells another of the groups that it leads there.
@@ -32,7 +33,7 @@ pub struct Heartbeat {
     /// Of the groups that the sender leads, with their terms.
     pub fingerprint: u64,
     /// Those groups in ascending order, when they have changed or were asked for.
-    pub list: Option<Vec<(GroupId, Term)>>,
+    pub list: Option<Vec<(GroupId, EpochTerm)>>,
     /// To the receiver's last heartbeat; `None` before the first.
     pub answer: Option<Answer>,
 }
@@ -47,8 +48,8 @@ pub struct Answer {
     /// The answerer does not know which groups the heartbeat was for.
     pub wants_list: bool,
     /// The groups among them of which the answerer does not follow the other side, ascending, each
-    /// with the answerer's own term.
-    pub refused: Vec<(GroupId, Term)>,
+    /// with the answerer's own epoch and term: the term is one of that epoch (safety M10).
+    pub refused: Vec<(GroupId, EpochTerm)>,
 }
 
 /// The groups that this shard leads and that have a replica at the peer.
@@ -66,12 +67,12 @@ pub struct Leading {
     /// The latest heartbeat of which the peer knew all groups.
     answered: u64,
     /// Refused by the latest answer.
-    refused: BTreeMap<GroupId, Term>,
+    refused: BTreeMap<GroupId, EpochTerm>,
 }
 
 struct Led {
-    term: Term,
-    /// The first heartbeat that names the group in this term.
+    at: EpochTerm,
+    /// The first heartbeat that names the group in this epoch and term.
     since: u64,
 }
 
@@ -92,20 +93,20 @@ impl Leading {
         }
     }
 
-    /// We lead `group` in `term`, and the peer has a replica of it.
-    pub fn lead(&mut self, group: GroupId, term: Term) {
-        if self.groups.get(&group).is_some_and(|led| led.term == term) {
+    /// We lead `group` in the epoch and term `at`, and the peer has a replica of it.
+    pub fn lead(&mut self, group: GroupId, at: EpochTerm) {
+        if self.groups.get(&group).is_some_and(|led| led.at == at) {
             return;
         }
         self.resign(group);
-        self.groups.insert(group, Led { term, since: self.number + 1 });
-        self.fingerprint = self.fingerprint.wrapping_add(mix(group, term));
+        self.groups.insert(group, Led { at, since: self.number + 1 });
+        self.fingerprint = self.fingerprint.wrapping_add(mix(group, at));
     }
 
     /// We lead `group` no more, or the peer has no replica of it any more.
     pub fn resign(&mut self, group: GroupId) {
         if let Some(led) = self.groups.remove(&group) {
-            self.fingerprint = self.fingerprint.wrapping_sub(mix(group, led.term));
+            self.fingerprint = self.fingerprint.wrapping_sub(mix(group, led.at));
         }
     }
 
@@ -131,7 +132,7 @@ impl Leading {
 
     /// Takes in the peer's answer. Returns the groups that it refuses, with its terms, and that we
     /// have led without a break since the heartbeat that it answers.
-    pub fn read(&mut self, answer: &Answer) -> Vec<(GroupId, Term)> {
+    pub fn read(&mut self, answer: &Answer) -> Vec<(GroupId, EpochTerm)> {
         // A list that was sent after the answered heartbeat is on its way: not a second time.
         if answer.wants_list && self.listed.is_some_and(|(number, _)| number <= answer.number) {
             purlin_rsm::sometimes!("list of led groups asked for");
@@ -144,7 +145,7 @@ impl Leading {
             return Vec::new();
         }
         self.answered = answer.number;
-        let spoken_of = |(group, _): &&(GroupId, Term)| {
+        let spoken_of = |(group, _): &&(GroupId, EpochTerm)| {
             self.groups.get(group).is_some_and(|led| led.since <= answer.number)
         };
         let refused: Vec<_> = answer.refused.iter().filter(spoken_of).copied().collect();
@@ -161,17 +162,17 @@ impl Leading {
     }
 
     /// The groups that are `confirmed`, ascending, with our terms.
-    pub fn confirmed_groups(&self) -> impl Iterator<Item = (GroupId, Term)> {
-        let all = self.groups.iter().map(|(group, led)| (*group, led.term));
+    pub fn confirmed_groups(&self) -> impl Iterator<Item = (GroupId, EpochTerm)> {
+        let all = self.groups.iter().map(|(group, led)| (*group, led.at));
         all.filter(|(group, _)| self.confirmed(*group).is_some())
     }
 
-    fn list(&mut self) -> Option<Vec<(GroupId, Term)>> {
+    fn list(&mut self) -> Option<Vec<(GroupId, EpochTerm)>> {
         if self.listed.is_some_and(|(_, fingerprint)| fingerprint == self.fingerprint) {
             return None;
         }
         self.listed = Some((self.number, self.fingerprint));
-        Some(self.groups.iter().map(|(group, led)| (*group, led.term)).collect())
+        Some(self.groups.iter().map(|(group, led)| (*group, led.at)).collect())
     }
 }
 
@@ -179,23 +180,23 @@ impl Leading {
 pub struct Following {
     /// The peer's, which seeds its fingerprints.
     boot: Option<BootId>,
-    groups: BTreeMap<GroupId, Term>,
+    groups: BTreeMap<GroupId, EpochTerm>,
     fingerprint: u64,
     /// Of the last heartbeat; 0 before the first of this boot.
     number: u64,
     /// The last heartbeat named `groups`; if not, we do not know what it named.
     is_current: bool,
     /// Among `groups`, with our own terms.
-    refused: BTreeMap<GroupId, Term>,
+    refused: BTreeMap<GroupId, EpochTerm>,
 }
 
 /// What a heartbeat, or a restart of the peer, has changed. In ascending order.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Changes {
     /// The peer newly says that it leads these.
-    pub vouched: Vec<(GroupId, Term)>,
+    pub vouched: Vec<(GroupId, EpochTerm)>,
     /// The peer no longer says so of these: wake them.
-    pub lost: Vec<(GroupId, Term)>,
+    pub lost: Vec<(GroupId, EpochTerm)>,
     /// The heartbeat named a set that we do not know: it vouches for no group, and the next answer
     /// asks for the list.
     pub is_unknown: bool,
@@ -246,22 +247,22 @@ impl Following {
         changes
     }
 
-    /// The term in which the peer's last heartbeat says that it leads `group`.
-    pub fn vouches(&self, group: GroupId) -> Option<Term> {
+    /// The epoch and term in which the peer's last heartbeat says that it leads `group`.
+    pub fn vouches(&self, group: GroupId) -> Option<EpochTerm> {
         self.groups.get(&group).copied().filter(|_| self.is_current)
     }
 
     /// All groups that the peer's last heartbeat says it leads, ascending, with its terms.
-    pub fn vouched(&self) -> impl Iterator<Item = (GroupId, Term)> {
-        let all = self.groups.iter().map(|(group, term)| (*group, *term));
+    pub fn vouched(&self) -> impl Iterator<Item = (GroupId, EpochTerm)> {
+        let all = self.groups.iter().map(|(group, at)| (*group, *at));
         all.filter(|_| self.is_current)
     }
 
-    /// Our replica of `group` does not follow the peer in the term that it names: it knows `term`.
-    /// Of no effect if the peer does not name the group.
-    pub fn refuse(&mut self, group: GroupId, term: Term) {
+    /// Our replica of `group` does not follow the peer in the epoch and term that it names: the replica
+    /// knows `own`. Of no effect if the peer does not name the group.
+    pub fn refuse(&mut self, group: GroupId, own: EpochTerm) {
         if self.groups.contains_key(&group) {
-            self.refused.insert(group, term);
+            self.refused.insert(group, own);
         }
     }
 
@@ -276,23 +277,25 @@ impl Following {
             number: self.number,
             fingerprint: self.fingerprint,
             wants_list: !self.is_current,
-            refused: self.refused.iter().map(|(group, term)| (*group, *term)).collect(),
+            refused: self.refused.iter().map(|(group, at)| (*group, *at)).collect(),
         })
     }
 
     /// A group whose term moved is both lost and newly vouched for, and refused no more.
-    fn replace(&mut self, list: &[(GroupId, Term)]) -> Changes {
+    fn replace(&mut self, list: &[(GroupId, EpochTerm)]) -> Changes {
         let boot = self.boot.expect("checked by the caller");
-        let next: BTreeMap<GroupId, Term> = list.iter().copied().collect();
-        let missing = |these: &BTreeMap<GroupId, Term>, those: &BTreeMap<GroupId, Term>| {
-            let differs = |(group, term): &(&GroupId, &Term)| those.get(group) != Some(*term);
-            these.iter().filter(differs).map(|(group, term)| (*group, *term)).collect::<Vec<_>>()
+        let next: BTreeMap<GroupId, EpochTerm> = list.iter().copied().collect();
+        let missing = |these: &BTreeMap<GroupId, EpochTerm>,
+                       those: &BTreeMap<GroupId, EpochTerm>| {
+            let differs = |(group, at): &(&GroupId, &EpochTerm)| those.get(group) != Some(*at);
+            these.iter().filter(differs).map(|(group, at)| (*group, *at)).collect::<Vec<_>>()
         };
         let vouched = missing(&next, &self.groups);
         let lost = missing(&self.groups, &next);
         lost.iter().for_each(|(group, _)| self.accept(*group));
         self.groups = next;
-        let sum = |sum: u64, (group, term): (&GroupId, &Term)| sum.wrapping_add(mix(*group, *term));
+        let sum =
+            |sum: u64, (group, at): (&GroupId, &EpochTerm)| sum.wrapping_add(mix(*group, *at));
         self.fingerprint = self.groups.iter().fold(empty(boot), sum);
         Changes { vouched, lost, is_unknown: false }
     }
@@ -303,8 +306,10 @@ fn empty(boot: BootId) -> u64 {
     hash(boot.0)
 }
 
-fn mix(group: GroupId, term: Term) -> u64 {
-    hash(hash(u64::from(group.0)).wrapping_add(term.0))
+/// The epoch has its part: two lives of a group in equal terms are two sets (safety M10).
+fn mix(group: GroupId, at: EpochTerm) -> u64 {
+    let life = hash(u64::from(group.0) | u64::from(at.epoch.0) << 32);
+    hash(life.wrapping_add(at.term.0))
 }
 
 impl Heartbeat {
@@ -324,7 +329,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn encoded_bytes_max(&self) -> usize {
-        const PAIR: usize = 15;
+        const PAIR: usize = 20;
         let refused = self.answer.as_ref().map_or(0, |answer| answer.refused.len());
         80 + PAIR * (self.list.as_ref().map_or(0, Vec::len) + refused)
     }
@@ -361,24 +366,26 @@ impl Answer {
     }
 }
 
-fn put_pairs(out: &mut Vec<u8>, pairs: &[(GroupId, Term)]) {
+fn put_pairs(out: &mut Vec<u8>, pairs: &[(GroupId, EpochTerm)]) {
     let mut before = 0;
-    for (group, term) in pairs {
+    for (group, at) in pairs {
         assert!(group.0 >= before, "group {group} is listed behind {before}");
         put_varint(out, u64::from(group.0 - before));
-        put_varint(out, term.0);
+        put_varint(out, u64::from(at.epoch.0));
+        put_varint(out, at.term.0);
         before = group.0;
     }
 }
 
-fn pairs(fields: &mut Fields, count: u64) -> Result<Vec<(GroupId, Term)>, Malformed> {
-    let mut pairs: Vec<(GroupId, Term)> = Vec::new();
+fn pairs(fields: &mut Fields, count: u64) -> Result<Vec<(GroupId, EpochTerm)>, Malformed> {
+    let mut pairs: Vec<(GroupId, EpochTerm)> = Vec::new();
     for at in 0..count {
         let step: u32 = fields.narrow("a group number over 32 bits")?;
         ensure(step > 0 || at == 0, "a list that names a group twice")?;
         let before = pairs.last().map_or(0, |(group, _)| group.0);
         let group = before.checked_add(step).ok_or(Malformed { what: "a group over 32 bits" })?;
-        pairs.push((GroupId(group), fields.term()?));
+        let at = EpochTerm::new(fields.epoch()?, fields.term()?);
+        pairs.push((GroupId(group), at));
     }
     Ok(pairs)
 }

@@ -1,16 +1,22 @@
 //! Heartbeats between a leading and a following side, without a network.
 
 use super::*;
+use purlin_rsm::{GroupEpoch, Term};
 
 const BOOT: BootId = BootId(77);
 
-fn pairs_of(pairs: &[(u32, u64)]) -> Vec<(GroupId, Term)> {
-    pairs.iter().map(|(group, term)| (GroupId(*group), Term(*term))).collect()
+/// The term in the first epoch.
+fn at(term: u64) -> EpochTerm {
+    EpochTerm::new(GroupEpoch::FIRST, Term(term))
+}
+
+fn pairs_of(pairs: &[(u32, u64)]) -> Vec<(GroupId, EpochTerm)> {
+    pairs.iter().map(|(group, term)| (GroupId(*group), at(*term))).collect()
 }
 
 fn leading(pairs: &[(u32, u64)]) -> Leading {
     let mut leading = Leading::new(BOOT);
-    pairs.iter().for_each(|(group, term)| leading.lead(GroupId(*group), Term(*term)));
+    pairs.iter().for_each(|(group, term)| leading.lead(GroupId(*group), at(*term)));
     leading
 }
 
@@ -22,7 +28,10 @@ fn connected(pairs: &[(u32, u64)]) -> (Leading, Following) {
 }
 
 /// One interval: a heartbeat there, and its answer back. Returns what changed and what was refused.
-fn interval(leading: &mut Leading, following: &mut Following) -> (Changes, Vec<(GroupId, Term)>) {
+fn interval(
+    leading: &mut Leading,
+    following: &mut Following,
+) -> (Changes, Vec<(GroupId, EpochTerm)>) {
     let beat = leading.beat(None);
     let changes = following.receive(&beat);
     let refused = leading.read(&following.answer().expect("a heartbeat was received"));
@@ -44,7 +53,7 @@ fn the_list_goes_once_and_then_only_its_fingerprint() {
         let beat = leading.beat(following.answer());
         assert_eq!((beat.number, &beat.list), (number, &None));
         assert_eq!(following.receive(&beat), Changes::default());
-        assert_eq!(following.vouches(GroupId(3)), Some(Term(5)));
+        assert_eq!(following.vouches(GroupId(3)), Some(at(5)));
         leading.read(&following.answer().unwrap());
         assert_eq!(leading.confirmed(GroupId(3)), Some(number));
     }
@@ -55,13 +64,13 @@ fn a_change_sends_the_list_again_and_says_what_moved() {
     let (mut leading, mut following) = connected(&[(1, 2), (2, 2), (3, 2)]);
     interval(&mut leading, &mut following);
     leading.resign(GroupId(1));
-    leading.lead(GroupId(2), Term(7));
-    leading.lead(GroupId(4), Term(1));
+    leading.lead(GroupId(2), at(7));
+    leading.lead(GroupId(4), at(1));
     let (changes, _) = interval(&mut leading, &mut following);
     assert_eq!(changes.vouched, pairs_of(&[(2, 7), (4, 1)]));
     assert_eq!(changes.lost, pairs_of(&[(1, 2), (2, 2)]));
     assert_eq!(following.vouches(GroupId(1)), None);
-    assert_eq!(following.vouches(GroupId(2)), Some(Term(7)));
+    assert_eq!(following.vouches(GroupId(2)), Some(at(7)));
     assert_eq!(following.vouched().collect::<Vec<_>>(), pairs_of(&[(2, 7), (3, 2), (4, 1)]));
     assert_eq!(confirmed(&leading), [2, 3, 4]);
 }
@@ -71,10 +80,10 @@ fn a_fingerprint_does_not_depend_on_order_and_undoes_what_is_undone() {
     let one = leading(&[(1, 2), (2, 2), (3, 9)]);
     let mut other = leading(&[(3, 9), (7, 7), (2, 1)]);
     assert_ne!(one.fingerprint, other.fingerprint);
-    other.lead(GroupId(2), Term(2));
+    other.lead(GroupId(2), at(2));
     other.resign(GroupId(7));
     other.resign(GroupId(7));
-    other.lead(GroupId(1), Term(2));
+    other.lead(GroupId(1), at(2));
     assert_eq!(one.fingerprint, other.fingerprint);
     assert_ne!(one.fingerprint, leading(&[(1, 2), (2, 9), (3, 2)]).fingerprint);
     assert_ne!(Leading::new(BootId(1)).fingerprint, Leading::new(BootId(2)).fingerprint);
@@ -95,7 +104,7 @@ fn a_lost_list_vouches_for_nothing_and_is_asked_for() {
     assert_eq!(leading.confirmed(GroupId(2)), Some(1), "confirmed by the first answer, no later");
     let (changes, _) = interval(&mut leading, &mut following);
     assert_eq!(changes, Changes { lost: pairs_of(&[(1, 2)]), ..Changes::default() });
-    assert_eq!(following.vouches(GroupId(2)), Some(Term(2)));
+    assert_eq!(following.vouches(GroupId(2)), Some(at(2)));
     assert_eq!(leading.confirmed(GroupId(2)), Some(4));
 }
 
@@ -103,13 +112,13 @@ fn a_lost_list_vouches_for_nothing_and_is_asked_for() {
 fn a_list_on_its_way_is_not_sent_twice() {
     let (mut leading, mut following) = connected(&[(1, 2)]);
     interval(&mut leading, &mut following);
-    leading.lead(GroupId(2), Term(2));
+    leading.lead(GroupId(2), at(2));
     let lost = leading.beat(None);
     assert!(lost.list.is_some());
     // A later heartbeat of the same set, and then a change, whose list crosses the question.
     following.receive(&leading.beat(None));
     let asks = following.answer().unwrap();
-    leading.lead(GroupId(3), Term(2));
+    leading.lead(GroupId(3), at(2));
     let crossing = leading.beat(None);
     assert!(crossing.list.is_some());
     leading.read(&asks);
@@ -129,9 +138,9 @@ fn another_boot_of_the_peer_vouches_for_nothing_of_the_old_one() {
     assert_eq!(interval(&mut new, &mut following).0, Changes::default());
     assert_eq!(following.vouches(GroupId(1)), None);
     // Equal sets of different boots differ: a late frame of the old one vouches for nothing.
-    new.lead(GroupId(1), Term(2));
+    new.lead(GroupId(1), at(2));
     interval(&mut new, &mut following);
-    assert_eq!(following.vouches(GroupId(1)), Some(Term(2)));
+    assert_eq!(following.vouches(GroupId(1)), Some(at(2)));
     old.resign(GroupId(2));
     assert!(following.receive(&old.beat(None)).is_unknown);
 }
@@ -146,7 +155,7 @@ fn a_new_connection_of_the_same_boot_lists_again_and_wakes_nobody() {
     let beat = leading.beat(None);
     assert!(beat.list.is_some());
     assert_eq!(following.receive(&beat), Changes::default());
-    assert_eq!(following.vouches(GroupId(1)), Some(Term(2)));
+    assert_eq!(following.vouches(GroupId(1)), Some(at(2)));
 }
 
 #[test]
@@ -165,8 +174,8 @@ fn a_following_side_that_restarts_gets_the_list() {
 fn a_refused_group_is_not_confirmed_and_its_term_comes_back() {
     let (mut leading, mut following) = connected(&[(1, 2), (2, 2), (3, 2)]);
     interval(&mut leading, &mut following);
-    following.refuse(GroupId(2), Term(9));
-    following.refuse(GroupId(50), Term(9));
+    following.refuse(GroupId(2), at(9));
+    following.refuse(GroupId(50), at(9));
     let (_, refused) = interval(&mut leading, &mut following);
     assert_eq!(refused, pairs_of(&[(2, 9)]));
     assert_eq!(confirmed(&leading), [1, 3]);
@@ -175,11 +184,33 @@ fn a_refused_group_is_not_confirmed_and_its_term_comes_back() {
     interval(&mut leading, &mut following);
     assert_eq!(confirmed(&leading), [1, 2, 3]);
     // A new term is a new question.
-    following.refuse(GroupId(2), Term(9));
-    leading.lead(GroupId(2), Term(10));
+    following.refuse(GroupId(2), at(9));
+    leading.lead(GroupId(2), at(10));
     let (_, refused) = interval(&mut leading, &mut following);
     assert_eq!(refused, []);
     assert_eq!(confirmed(&leading), [1, 2, 3]);
+}
+
+/// Safety M10: group 7 is removed and made again, and is led in an equal term.
+#[test]
+fn another_epoch_of_a_group_in_an_equal_term_is_another_set() {
+    let again = EpochTerm::new(GroupEpoch(2), Term(5));
+    let (mut new, mut following) = connected(&[(7, 5)]);
+    interval(&mut new, &mut following);
+    let before = new.fingerprint;
+    new.lead(GroupId(7), again);
+    assert_ne!(new.fingerprint, before);
+    let lost = new.beat(None);
+    assert_eq!(lost.list, Some(vec![(GroupId(7), again)]));
+    let (changes, _) = interval(&mut new, &mut following);
+    assert!(changes.is_unknown, "the list of the old epoch vouches for nothing");
+    let (changes, _) = interval(&mut new, &mut following);
+    assert_eq!((changes.lost, changes.vouched), (pairs_of(&[(7, 5)]), vec![(GroupId(7), again)]));
+    // What refuses it says in which epoch its term is.
+    following.refuse(GroupId(7), at(90));
+    let (_, refused) = interval(&mut new, &mut following);
+    assert_eq!(refused, pairs_of(&[(7, 90)]));
+    assert_eq!(new.confirmed(GroupId(7)), None);
 }
 
 #[test]
@@ -188,15 +219,15 @@ fn an_answer_confirms_only_what_its_heartbeat_named() {
     following.receive(&leading.beat(None));
     let answer = following.answer().unwrap();
     // Before the answer arrives, one group is led anew, another one in a new term.
-    leading.lead(GroupId(3), Term(1));
-    leading.lead(GroupId(2), Term(5));
+    leading.lead(GroupId(3), at(1));
+    leading.lead(GroupId(2), at(5));
     leading.read(&answer);
     assert_eq!(confirmed(&leading), [1], "churn elsewhere takes no confirmation away");
     // A group that was resigned and led again meanwhile was not led without a break.
     let mut again = connected(&[(1, 2)]).0;
     let number = again.beat(None).number;
     again.resign(GroupId(1));
-    again.lead(GroupId(1), Term(2));
+    again.lead(GroupId(1), at(2));
     let fingerprint = again.fingerprint;
     again.read(&Answer { number, fingerprint, wants_list: false, refused: vec![] });
     assert_eq!(again.confirmed(GroupId(1)), None);
@@ -275,10 +306,13 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
             assert_eq!(same, byte == one[at]);
         }
     }
-    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 0, 1, 0];
+    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 1, 0, 1, 1, 0];
     assert!(Heartbeat::decode(twice.clone().into()).is_err(), "group 5 is named twice");
-    twice[12] = 1;
+    twice[13] = 1;
     assert!(Heartbeat::decode(twice.clone().into()).is_ok());
+    let mut none = twice.clone();
+    none[14] = 0;
+    assert!(Heartbeat::decode(none.into()).is_err(), "epochs count from 1");
     twice[0] = 0;
     assert!(Heartbeat::decode(twice.into()).is_err(), "heartbeats count from 1");
 }

@@ -45,13 +45,20 @@ pub fn content(frame: Frame, from: NodeId, to: NodeId) -> Result<Content, Malfor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{GroupId, Index, Message, Sequence, Term};
+    use purlin_rsm::{GroupEpoch, GroupId, Index, Message, Sequence, Term};
 
     #[test]
     fn the_items_of_a_frame_are_read() {
         let (from, to) = (NodeId(1), NodeId(2));
         let message = Message::AppendReply { matched: Index(9) };
-        let envelope = Envelope { from, to, group: GroupId(3), term: Term(4), message };
+        let envelope = Envelope {
+            from,
+            to,
+            group: GroupId(3),
+            epoch: GroupEpoch::FIRST,
+            term: Term(4),
+            message,
+        };
         let mut body = Vec::new();
         wire::encode(&mut body, &envelope);
         let frame = |kind, body: &[u8]| Frame {

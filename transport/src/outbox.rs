@@ -134,12 +134,13 @@ mod tests {
         frame::{Decoder, Frame},
     };
     use bytes::Bytes;
-    use purlin_rsm::{GroupId, RequestKind};
+    use purlin_rsm::{GroupEpoch, GroupId, RequestKind};
 
     fn command(length: usize) -> Outbound {
         Outbound::Forward(RequestBatch {
             id: 1,
             group: GroupId(1),
+            epoch: GroupEpoch::FIRST,
             kind: RequestKind::Propose,
             requests: vec![Bytes::from(vec![7; length])],
         })

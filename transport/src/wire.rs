@@ -4,7 +4,7 @@
 //! connection's to say, so an envelope carries neither. Numbers are varints unless marked.
 //!
 //! ```text
-//! envelope       kind:byte  group  term  then by kind:
+//! envelope       kind:byte  group  epoch  term  then by kind:
 //!  1 PreVote       last
 //!  2 PreVoteReply  granted:byte
 //!  3 Vote          last  forced:byte
@@ -33,6 +33,7 @@ pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
     assert!(envelope.term.0 < NUMBER_LIMIT, "term {} is beyond the wire's", envelope.term);
     out.push(kind(&envelope.message));
     put_varint(out, u64::from(envelope.group.0));
+    put_varint(out, u64::from(envelope.epoch.0));
     put_varint(out, envelope.term.0);
     match &envelope.message {
         Message::PreVote { last } => put_entry_id(out, *last),
@@ -97,6 +98,7 @@ fn kind(message: &Message) -> u8 {
 fn envelope(fields: &mut Fields, from: NodeId, to: NodeId) -> Result<Envelope, Malformed> {
     let kind = fields.byte()?;
     let group = fields.group()?;
+    let epoch = fields.epoch()?;
     let term = fields.term()?;
     let message = match kind {
         1 => Message::PreVote { last: fields.entry_id()? },
@@ -112,7 +114,7 @@ fn envelope(fields: &mut Fields, from: NodeId, to: NodeId) -> Result<Envelope, M
         11 => Message::TimeoutNow,
         _ => return Err(Malformed { what: "a message of an unknown kind" }),
     };
-    Ok(Envelope { from, to, group, term, message })
+    Ok(Envelope { from, to, group, epoch, term, message })
 }
 
 /// Entries of an append go as runs of one term each.

@@ -1,7 +1,7 @@
 //! The wire format of messages: frozen by a golden file, and safe against any bytes.
 
 use super::*;
-use purlin_rsm::{GroupId, Index, Payload, Position, Tick};
+use purlin_rsm::{GroupEpoch, GroupId, Index, Payload, Position, Tick};
 
 const FROM: NodeId = NodeId(1);
 const TO: NodeId = NodeId(2);
@@ -17,8 +17,11 @@ fn entry(term: u64, index: u64, before: u64, commands: &[&[u8]]) -> Entry {
     Entry { term: Term(term), index: Index(index), before: Position(before), payload }
 }
 
+const EPOCH: GroupEpoch = GroupEpoch(7);
+
 fn envelope(group: u32, term: u64, message: Message) -> Envelope {
-    Envelope { from: FROM, to: TO, group: GroupId(group), term: Term(term), message }
+    let (group, epoch, term) = (GroupId(group), EPOCH, Term(term));
+    Envelope { from: FROM, to: TO, group, epoch, term, message }
 }
 
 /// One of each kind, with small and with large numbers.
@@ -66,7 +69,7 @@ fn every_kind_round_trips_and_many_share_a_body() {
 #[test]
 fn small_messages_are_small() {
     let reply = envelope(48, 9, Message::AppendReply { matched: Index(100_000) });
-    assert_eq!(bytes_of(&[reply]).len(), 6);
+    assert_eq!(bytes_of(&[reply]).len(), 7);
 }
 
 #[test]
@@ -139,6 +142,7 @@ fn every_term_that_a_replica_follows_leaves_room_to_campaign() {
     for sent in [NUMBER_LIMIT - 1, NUMBER_LIMIT / 2, NUMBER_LIMIT / 2 - 1] {
         let config = RaftConfig {
             group: GroupId(1),
+            epoch: EPOCH,
             node: TO,
             voters: Voters::new([FROM, TO]),
             election_ticks: 10..20,
@@ -178,14 +182,16 @@ fn every_term_that_a_replica_follows_leaves_room_to_campaign() {
 #[test]
 fn terms_and_indexes_that_would_brick_a_group_are_refused() {
     for term in [NUMBER_LIMIT, u64::MAX] {
-        let mut bytes = vec![10, 1];
+        let mut bytes = vec![10, 1, 1];
         put_varint(&mut bytes, term);
         assert!(decode(bytes.into(), FROM, TO).is_err());
     }
+    assert!(decode(vec![10, 1, 1, 1].into(), FROM, TO).is_ok());
+    assert!(decode(vec![10, 1, 0, 1].into(), FROM, TO).is_err(), "epochs count from 1");
     let last = NUMBER_LIMIT - 1;
     // A run of one no-op behind `prev`.
     let body = |prev: EntryId, term: u64| {
-        let mut bytes = vec![5, 1];
+        let mut bytes = vec![5, 1, 1];
         put_varint(&mut bytes, last);
         put_entry_id(&mut bytes, prev);
         let run = [term, prev.index.0 + 1, 0, 1, 0];
@@ -202,7 +208,7 @@ fn terms_and_indexes_that_would_brick_a_group_are_refused() {
 #[test]
 fn runs_that_do_not_follow_each_other_are_refused() {
     let body = |runs: &[[u64; 5]]| {
-        let mut bytes = vec![5, 1, 9];
+        let mut bytes = vec![5, 1, 1, 9];
         put_entry_id(&mut bytes, id(3, 5));
         [0, runs.len() as u64].into_iter().for_each(|number| put_varint(&mut bytes, number));
         runs.iter().flatten().for_each(|number| put_varint(&mut bytes, *number));
@@ -225,14 +231,14 @@ fn entries_above_the_leaders_term_are_refused() {
     let append = Message::Append { prev: id(1, 1), entries: good, committed: Index(0) };
     let mut bytes = bytes_of(&[envelope(1, 7, append)]);
     assert!(decode(bytes.clone().into(), FROM, TO).is_ok());
-    assert_eq!(bytes[2], 7);
-    bytes[2] = 6;
+    assert_eq!(bytes[3], 7);
+    bytes[3] = 6;
     assert!(decode(bytes.into(), FROM, TO).is_err());
 }
 
 #[test]
 fn a_count_beyond_the_frame_is_refused_before_anything_is_allocated() {
-    let mut bytes = vec![5, 1, 7, 1, 1, 0];
+    let mut bytes = vec![5, 1, 1, 7, 1, 1, 0];
     put_varint(&mut bytes, u64::MAX);
     assert_eq!(
         decode(bytes.into(), FROM, TO),

@@ -12,7 +12,7 @@ use crate::{
     },
     wake::Wake,
 };
-use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind, Tick};
+use purlin_rsm::{GroupEpoch, GroupId, Outcome, RequestError, RequestKind, Tick};
 use purlin_transport::RequestBatch;
 use std::{
     cell::{Cell, RefCell},
@@ -365,7 +365,8 @@ impl LaneRef {
             let (kind, sent) = lane.send(place, count_max, bytes_max)?;
             let sent = sent.map(|pending| (pending.request.data().clone(), pending.tag));
             let (requests, tags) = sent.unzip();
-            Some((RequestBatch { id, group: self.group, kind, requests }, tags))
+            let (group, epoch) = (self.group, GroupEpoch::FIRST);
+            Some((RequestBatch { id, group, epoch, kind, requests }, tags))
         });
         sent.flatten()
     }

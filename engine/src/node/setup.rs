@@ -31,7 +31,8 @@ use crate::{
     wake::Wake,
 };
 use purlin_rsm::{
-    EntryId, Fork, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start, StateMachine, Tick,
+    EntryId, Fork, GroupEpoch, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start,
+    StateMachine, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig};
@@ -451,6 +452,7 @@ impl<R: Runtime> ShardSetup<R> {
         let voters = identity.voter_ids();
         RaftConfig {
             group,
+            epoch: GroupEpoch::FIRST,
             node: identity.node,
             campaigns_first: first_leader(group, &voters) == identity.node,
             // A lone voter has no peer that could know better.
@@ -548,6 +550,7 @@ mod tests {
         let found = RecoveredGroup { hard_state, ..recovered(floor) };
         let config = RaftConfig {
             group: GroupId(1),
+            epoch: purlin_rsm::GroupEpoch::FIRST,
             node: purlin_rsm::NodeId(1),
             voters: Voters::new([purlin_rsm::NodeId(1)]),
             election_ticks: 10..20,

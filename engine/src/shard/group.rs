@@ -143,7 +143,7 @@ impl Group {
             self.commands.extend(entry.commands().map(command));
         }
         if !self.commands.is_empty() {
-            let context = ApplyContext { group: self.id };
+            let context = ApplyContext { group: self.id, epoch: self.raft.epoch() };
             self.machine.apply(&context, &self.commands, &mut self.outcomes);
             assert_eq!(
                 self.outcomes.len(),
@@ -287,7 +287,7 @@ pub(crate) mod tests {
         other_shard::{Origin, OtherShard},
     };
     use purlin_rsm::{
-        Commands, Envelope, Message, Outcome, Payload, Position, ShardId,
+        Commands, Envelope, GroupEpoch, Message, Outcome, Payload, Position, ShardId,
         raft::{RaftConfig, Recovered, Voters, Window},
     };
     use purlin_transport::BatchOutcome;
@@ -319,6 +319,7 @@ pub(crate) mod tests {
     pub(crate) fn fresh_group(id: GroupId) -> Group {
         let config = RaftConfig {
             group: id,
+            epoch: GroupEpoch::FIRST,
             node: NodeId(1),
             voters: Voters::new([1, 2, 3].map(NodeId)),
             election_ticks: 10..20,
@@ -351,7 +352,17 @@ pub(crate) mod tests {
 
     fn hear(group: &mut Group, now: Tick, from: u32, term: u64, message: Message) {
         let (from, to) = (NodeId(from), NodeId(1));
-        group.raft.step(now, Envelope { from, to, group: GroupId(1), term: Term(term), message });
+        group.raft.step(
+            now,
+            Envelope {
+                from,
+                to,
+                group: GroupId(1),
+                epoch: GroupEpoch::FIRST,
+                term: Term(term),
+                message,
+            },
+        );
         settle(group, now);
     }
 

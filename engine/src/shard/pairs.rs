@@ -8,7 +8,7 @@ use crate::{
     placement::Placement,
     shard::{group::Standing, groups::Groups},
 };
-use purlin_rsm::{BootId, Envelope, GroupId, Message, NodeId, Term, Tick};
+use purlin_rsm::{BootId, Envelope, EpochTerm, GroupId, Message, NodeId, Tick};
 use purlin_transport::{Facts, Following, Heartbeat, Leading, PeerShard};
 use std::collections::BTreeMap;
 
@@ -78,7 +78,8 @@ impl Pairs {
             let state = self.pairs.entry(pair).or_insert_with(|| State::new(self.boot));
             state.groups.push(group.id);
             if group.known.leads {
-                state.leading.lead(group.id, group.known.term);
+                let epoch = group.raft.epoch();
+                state.leading.lead(group.id, EpochTerm::new(epoch, group.known.term));
             }
         }
     }
@@ -207,11 +208,13 @@ impl Pairs {
         standing: Standing,
         groups: &mut Groups,
     ) {
+        let Some(epoch) = groups.get(id).map(|group| group.raft.epoch()) else { return };
+        let own = EpochTerm::new(epoch, standing.term);
         for (pair, state) in
             self.pairs.iter_mut().filter(|(_, state)| state.groups.binary_search(&id).is_ok())
         {
             if standing.leads {
-                state.leading.lead(id, standing.term);
+                state.leading.lead(id, own);
                 state.is_settled = false;
                 // Who never answers is silent from the election on. Otherwise a leader that hears nobody
                 // would count those that voted for it for ever (B17).
@@ -219,10 +222,10 @@ impl Pairs {
             } else {
                 state.leading.resign(id);
             }
-            let follows = |term| standing.leader == Some(pair.node) && standing.term == term;
+            let follows = |said| standing.leader == Some(pair.node) && said == own;
             match state.following.vouches(id) {
-                Some(term) if follows(term) => state.following.accept(id),
-                _ => state.following.refuse(id, standing.term),
+                Some(said) if follows(said) => state.following.accept(id),
+                _ => state.following.refuse(id, own),
             }
         }
         if standing.leads {
@@ -260,13 +263,14 @@ impl State {
     /// The peer vouches for `ids`, as far as its heartbeat names them.
     fn vouch(&mut self, now: Tick, node: NodeId, ids: Vec<GroupId>, groups: &mut Groups) {
         for id in ids {
-            let (Some(term), Some(group)) = (self.following.vouches(id), groups.input(id)) else {
+            let (Some(said), Some(group)) = (self.following.vouches(id), groups.input(id)) else {
                 continue;
             };
-            if group.raft.vouch(now, node, term) {
+            // Safety M10: a term of another life of the group is not compared with ours.
+            if said.epoch == group.raft.epoch() && group.raft.vouch(now, node, said.term) {
                 self.following.accept(id);
             } else {
-                self.following.refuse(id, group.raft.term());
+                self.following.refuse(id, group.raft.epoch_term());
             }
         }
     }
@@ -276,7 +280,7 @@ impl State {
         &mut self,
         now: Tick,
         node: NodeId,
-        refused: &[(GroupId, Term)],
+        refused: &[(GroupId, EpochTerm)],
         groups: &mut Groups,
     ) {
         self.confirmed = Some(now);
@@ -315,18 +319,18 @@ fn tell_terms(
     now: Tick,
     me: NodeId,
     node: NodeId,
-    refused: &[(GroupId, Term)],
+    refused: &[(GroupId, EpochTerm)],
     groups: &mut Groups,
 ) {
-    for (id, term) in refused {
-        if let Some(group) = groups.input(*id) {
+    for (id, EpochTerm { epoch, term }) in refused.iter().copied() {
+        if let Some(group) = groups.input(id) {
             purlin_rsm::sometimes!(
-                *term > group.raft.term(),
+                term > group.raft.term(),
                 "heartbeat's answer names a higher term"
             );
-            let stale =
-                Envelope { from: node, to: me, group: *id, term: *term, message: Message::Stale };
-            group.raft.step(now, stale);
+            // The replica drops a term of another epoch (safety M10).
+            let message = Message::Stale;
+            group.raft.step(now, Envelope { from: node, to: me, group: id, epoch, term, message });
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Terms, Voters, Window};
 use crate::{
     entry::Entry,
-    types::{GroupId, HardState, NodeId, Position, Tick},
+    types::{GroupEpoch, GroupId, HardState, NodeId, Position, Tick},
 };
 use std::ops::Range;
 
@@ -12,6 +12,8 @@ use std::ops::Range;
 pub struct RaftConfig {
     /// The group of the replica.
     pub group: GroupId,
+    /// The life of the group that this replica is part of.
+    pub epoch: GroupEpoch,
     /// The node of the replica.
     pub node: NodeId,
     /// The voters and learners of the group, this node among them.

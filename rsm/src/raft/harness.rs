@@ -18,7 +18,9 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
-    types::{EntryId, GroupId, HardState, Index, NodeId, Position, Term, Tick, WriteId},
+    types::{
+        EntryId, GroupEpoch, GroupId, HardState, Index, NodeId, Position, Term, Tick, WriteId,
+    },
 };
 use bytes::Bytes;
 use std::{
@@ -432,6 +434,7 @@ impl Cluster {
         };
         let config = RaftConfig {
             group: GROUP,
+            epoch: GroupEpoch::FIRST,
             node: id,
             voters: options.voters(),
             election_ticks: options.election_ticks,
@@ -611,5 +614,9 @@ pub(super) fn show_envelope(envelope: &Envelope) -> String {
         Message::TimeoutNow => "TimeoutNow".to_string(),
         Message::Stale => "Stale".to_string(),
     };
-    format!("{}->{} t{} {what}", envelope.from, envelope.to, envelope.term)
+    let epoch = match envelope.epoch {
+        GroupEpoch::FIRST => String::new(),
+        epoch => format!(" epoch={epoch}"),
+    };
+    format!("{}->{} t{}{epoch} {what}", envelope.from, envelope.to, envelope.term)
 }

@@ -75,6 +75,7 @@ impl Raft {
     }
 
     pub(super) fn envelope(&self, to: NodeId, term: Term, message: Message) -> Envelope {
-        Envelope { from: self.config.node, to, group: self.config.group, term, message }
+        let (group, epoch) = (self.config.group, self.config.epoch);
+        Envelope { from: self.config.node, to, group, epoch, term, message }
     }
 }

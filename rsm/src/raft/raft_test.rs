@@ -14,7 +14,7 @@ use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
     random::SplitMix,
-    types::{EntryId, GroupId, HardState, Index, NodeId, Position, Term},
+    types::{EntryId, GroupEpoch, GroupId, HardState, Index, NodeId, Position, Term},
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -378,7 +378,8 @@ impl Forger {
         let (from, to) = (NodeId(self.history.random.below(5) as u32), self.history.node());
         let term = self.term(to);
         let message = self.message(to);
-        let envelope = Envelope { from, to, group: GroupId(1), term, message };
+        let envelope =
+            Envelope { from, to, group: GroupId(1), epoch: GroupEpoch::FIRST, term, message };
         self.history.cluster.input(to, |raft, now| raft.step(now, envelope));
         if self.history.random.chance(50) {
             self.history.cluster.hand_out(to);

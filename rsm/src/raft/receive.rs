@@ -41,7 +41,9 @@ impl Raft {
     }
 
     pub(super) fn is_for_us(&self, envelope: &Envelope) -> bool {
+        // Safety M10: the epoch comes first. A term of another life of the group is no term of this one.
         envelope.group == self.config.group
+            && envelope.epoch == self.config.epoch
             && envelope.term < TERM_MAX
             && envelope.to == self.config.node
             && self.is_other_member(envelope.from)

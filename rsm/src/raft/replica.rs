@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     entry::Payload,
-    types::{EntryId, HardState, Index, NodeId, Position, Term, Tick, WriteId},
+    types::{
+        EntryId, EpochTerm, GroupEpoch, HardState, Index, NodeId, Position, Term, Tick, WriteId,
+    },
 };
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -199,6 +201,16 @@ impl Raft {
     /// Its term.
     pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// The life of the group that this replica is part of.
+    pub fn epoch(&self) -> GroupEpoch {
+        self.config.epoch
+    }
+
+    /// The latest term that this replica has seen, in its life of the group.
+    pub fn epoch_term(&self) -> EpochTerm {
+        EpochTerm::new(self.config.epoch, self.term)
     }
 
     /// Its role.

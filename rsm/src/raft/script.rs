@@ -29,7 +29,7 @@
 //! unsent L F                           L is told that an append to F did not leave
 //! cut A B, partition N.., heal         messages that are lost
 //! stabilize                            hands out, persists and delivers until nothing is left
-//! inject A B term=T [group=G] type key=value..
+//! inject A B term=T [group=G] [epoch=E] type key=value..
 //!                                      forges a message
 //! status [N..], log [N..], network, has_ready [N..]
 //! ```
@@ -43,7 +43,9 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::{Envelope, Message},
-    types::{EntryId, GroupId, HardState, Index, NodeId, Position, Term, Tick, WriteId},
+    types::{
+        EntryId, GroupEpoch, GroupId, HardState, Index, NodeId, Position, Term, Tick, WriteId,
+    },
 };
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
@@ -389,9 +391,10 @@ impl Script {
         let (from, to) = (node(args)?, node(args)?);
         let term = Term(key(args, "term")?.ok_or("which term?")?);
         let group = GroupId(key(args, "group")?.unwrap_or(1));
+        let epoch = key(args, "epoch")?.map_or(GroupEpoch::FIRST, GroupEpoch);
         let mut message = message(args)?;
         self.number(to, &mut message);
-        let envelope = Envelope { from, to, group, term, message };
+        let envelope = Envelope { from, to, group, epoch, term, message };
         self.cluster.tell(|| format!("forged {}", show_envelope(&envelope)));
         self.cluster.input(to, |raft, now| raft.step(now, envelope));
         Ok(vec![to])

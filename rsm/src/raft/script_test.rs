@@ -74,6 +74,7 @@ scripts! {
     entries_below_the_floor
     conflict_with_a_committed_entry
     impossible_messages
+    another_epoch
 
     // What is durable, and what is committed.
     async_acks_wait_for_the_newest_write

@@ -111,7 +111,7 @@ mod tests {
     use crate::{
         message::{Envelope, Message},
         raft::{RaftConfig, Recovered, Voters, Window},
-        types::{GroupId, Tick},
+        types::{GroupEpoch, GroupId, Tick},
     };
     use bytes::Bytes;
 
@@ -120,6 +120,7 @@ mod tests {
     fn fresh() -> Raft {
         let config = RaftConfig {
             group: GroupId(1),
+            epoch: GroupEpoch::FIRST,
             node: NodeId(1),
             voters: Voters::new([1, 2, 3].map(NodeId)),
             election_ticks: 10..20,
@@ -153,7 +154,17 @@ mod tests {
 
     fn hear(raft: &mut Raft, from: u32, message: Message) {
         let (from, to) = (NodeId(from), NodeId(1));
-        raft.step(NOW, Envelope { from, to, group: GroupId(1), term: Term(1), message });
+        raft.step(
+            NOW,
+            Envelope {
+                from,
+                to,
+                group: GroupId(1),
+                epoch: GroupEpoch::FIRST,
+                term: Term(1),
+                message,
+            },
+        );
         settle(raft);
     }
 

@@ -6,8 +6,8 @@ mod runtime;
 pub(crate) use runtime::TcpRuntime;
 
 use purlin::{
-    ApplyContext, Command, Completion, EntryId, GroupId, Net, NodeId, Outcome, Position, Request,
-    RequestError, Runtime, StateMachine,
+    ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Net, NodeId, Outcome,
+    Position, Request, RequestError, Runtime, StateMachine,
 };
 use purlin_kv::KvMachine;
 use purlin_server::resp::{
@@ -129,7 +129,11 @@ impl MemoryBackend {
                     data: data.clone(),
                 };
                 let mut outcomes = Vec::new();
-                machine.apply(&ApplyContext { group }, &[command], &mut outcomes);
+                machine.apply(
+                    &ApplyContext { group, epoch: GroupEpoch::FIRST },
+                    &[command],
+                    &mut outcomes,
+                );
                 Ok(outcomes.remove(0))
             }
         }

@@ -6,8 +6,8 @@ use crate::sim::{Crash, SimDisk, Watcher, World, WorldOptions};
 use bytes::Bytes;
 use purlin::Runtime as _;
 use purlin_rsm::{
-    ClusterId, Command, Entry, EntryId, Envelope, GroupId, HardState, Identity, Incarnation, Index,
-    Message, NodeId, Payload, Position, Sequence, ShardId, Term,
+    ClusterId, Command, Entry, EntryId, Envelope, GroupEpoch, GroupId, HardState, Identity,
+    Incarnation, Index, Message, NodeId, Payload, Position, Sequence, ShardId, Term,
 };
 use purlin_storage::{Batch, Disk as _, Durability, Wal, WalConfig};
 use purlin_transport::{PeerShard, inspect::Content};
@@ -97,7 +97,7 @@ impl Lab {
     /// A node says something to another.
     fn tell(&self, from: u32, to: u32, term: u64, message: Message) {
         let (from, to, term) = (NodeId(from), NodeId(to), Term(term));
-        let envelope = Envelope { from, to, group: GROUP, term, message };
+        let envelope = Envelope { from, to, group: GROUP, epoch: GroupEpoch::FIRST, term, message };
         self.tell_frame(from, Sequence(0), vec![envelope]);
     }
 

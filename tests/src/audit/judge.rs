@@ -82,8 +82,8 @@ impl State {
                 envelopes.iter().for_each(|envelope| self.judge_message(envelope));
             }
             Content::Heartbeats(heartbeats) => {
-                for (group, term) in heartbeats.into_iter().filter_map(|it| it.list).flatten() {
-                    self.judge_leader(sender.node, group, term);
+                for (group, at) in heartbeats.into_iter().filter_map(|it| it.list).flatten() {
+                    self.judge_leader(sender.node, group, at.term);
                 }
             }
             Content::Hello(None) | Content::Forwards(_) | Content::ForwardReplies(_) => {}
@@ -134,7 +134,7 @@ impl State {
     }
 
     fn judge_message(&mut self, envelope: &Envelope) {
-        let Envelope { from, to, group, term, message } = envelope;
+        let Envelope { from, to, group, term, message, .. } = envelope;
         match message {
             Message::Vote { .. } => self.judge_vote(*from, *group, *term, *from),
             Message::VoteReply { granted: true } => self.judge_vote(*from, *group, *term, *to),

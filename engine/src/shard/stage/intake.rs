@@ -133,6 +133,12 @@ impl<R: Runtime> Shard<R> {
     /// not lead the group never passes on a batch of another node (safety E1).
     pub(crate) fn on_batch(&mut self, now: Tick, from: OtherShard, batch: RequestBatch) {
         let origin = Origin { shard: from, id: batch.id };
+        // Safety M10: requests for another life of the group are not for the one that is here.
+        if self.groups.get(batch.group).is_some_and(|group| group.raft.epoch() != batch.epoch) {
+            purlin_rsm::sometimes!("batch for another life of its group bounced");
+            self.reply_to(origin, BatchOutcome::Bounced);
+            return;
+        }
         match (self.way(batch.group), from) {
             (Way::Here, _) => self.accept(now, origin, batch),
             (Way::Away(to @ OtherShard::OfPeer(_)), OtherShard::OfThisNode(_)) => {
