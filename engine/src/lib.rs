@@ -108,6 +108,8 @@ mod wake;
 pub use config::{
     ClusterConfig, DurableBy, IntakeOptions, Member, NodeConfig, RaftOptions, WalOptions,
     first_leader, group_of_slot,
+    quantity::{ByteSize, Period},
+    rules::Contradiction,
 };
 pub use control::answer::{ControlAnswer, ControlError};
 pub use control::collect::GROUPS_PER_PAGE;

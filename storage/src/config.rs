@@ -1,11 +1,12 @@
 //! The configuration of one shard's WAL: sizes and bounds. Durability itself cannot be switched off.
 
 use crate::{align::BLOCK, disk::Durability};
+use std::ops::RangeInclusive;
 
 /// Sizes and bounds of one WAL.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WalConfig {
-    /// The size of a segment in bytes; a multiple of 4,096, at least 64 KiB. A larger one rotates
+    /// The size of a segment in bytes; one of [`Self::SEGMENT_BYTES`]. A larger one rotates
     /// less often, a smaller one gives space back sooner and starts faster.
     pub segment_bytes: u64,
     /// How a write becomes durable: choose the way that is faster on this disk.
@@ -32,37 +33,32 @@ impl Default for WalConfig {
 }
 
 impl WalConfig {
-    /// Whether every value is in its range.
-    ///
-    /// # Errors
-    /// A sentence for the operator, about the first wrong value.
-    pub fn validate(&self) -> Result<(), String> {
-        const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=4 << 30;
-        if !SEGMENT_BYTES.contains(&self.segment_bytes) {
-            return Err(format!(
-                "segment_bytes is {}, and must be 64 KiB to 4 GiB",
+    /// The sizes that a segment may have, in bytes; each a multiple of [`Self::SEGMENT_UNIT`].
+    pub const SEGMENT_BYTES: RangeInclusive<u64> = 64 << 10..=4 << 30;
+    /// The size of a segment is a multiple of this, in bytes: of a block.
+    pub const SEGMENT_UNIT: u64 = BLOCK as u64;
+
+    /// The values that are out of their range: the field of each, and the text that follows its name.
+    pub fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if !Self::SEGMENT_BYTES.contains(&self.segment_bytes)
+            || !self.segment_bytes.is_multiple_of(Self::SEGMENT_UNIT)
+        {
+            let text = format!(
+                "is {}, and must be 64 KiB to 4 GiB, a multiple of {BLOCK}",
                 self.segment_bytes
-            ));
-        }
-        if !self.segment_bytes.is_multiple_of(BLOCK as u64) {
-            return Err(format!(
-                "segment_bytes is {}, and must be a multiple of {BLOCK}",
-                self.segment_bytes
-            ));
+            );
+            found.push(("segment_bytes", text));
         }
         if !(1..=64).contains(&self.writes_in_flight_max) {
-            return Err(format!(
-                "writes_in_flight_max is {}, and must be 1 to 64",
-                self.writes_in_flight_max
-            ));
+            let text = format!("is {}, and must be 1 to 64", self.writes_in_flight_max);
+            found.push(("writes_in_flight_max", text));
         }
         if self.batch_bytes_max < BLOCK {
-            return Err(format!(
-                "batch_bytes_max is {}, and must be at least {BLOCK}",
-                self.batch_bytes_max
-            ));
+            let text = format!("is {}, and must be at least {BLOCK}", self.batch_bytes_max);
+            found.push(("batch_bytes_max", text));
         }
-        Ok(())
+        found
     }
 
     /// The longest write in a segment of `segment_bytes`, header and padding included: a quarter of
@@ -81,12 +77,21 @@ mod tests {
         let wrong = |change: fn(&mut WalConfig)| {
             let mut config = WalConfig::default();
             change(&mut config);
-            config.validate().unwrap_err()
+            config.contradictions()
         };
-        assert!(WalConfig::default().validate().is_ok());
-        assert!(wrong(|c| c.segment_bytes = 4096).contains("segment_bytes is 4096"));
-        assert!(wrong(|c| c.segment_bytes = (64 << 10) + 512).contains("multiple"));
-        assert!(wrong(|c| c.writes_in_flight_max = 0).contains("writes_in_flight_max is 0"));
-        assert!(wrong(|c| c.batch_bytes_max = 100).contains("batch_bytes_max is 100"));
+        assert_eq!(WalConfig::default().contradictions(), []);
+        let segment = |bytes| {
+            let what = format!("is {bytes}, and must be 64 KiB to 4 GiB, a multiple of 4096");
+            [("segment_bytes", what)]
+        };
+        assert_eq!(wrong(|c| c.segment_bytes = 4096), segment(4096));
+        assert_eq!(wrong(|c| c.segment_bytes = (64 << 10) + 512), segment((64 << 10) + 512));
+        let zero = ("writes_in_flight_max", "is 0, and must be 1 to 64".into());
+        let short = ("batch_bytes_max", "is 100, and must be at least 4096".into());
+        assert_eq!(wrong(|c| c.writes_in_flight_max = 0), [zero.clone()]);
+        assert_eq!(
+            wrong(|c| (c.writes_in_flight_max, c.batch_bytes_max) = (0, 100)),
+            [zero, short]
+        );
     }
 }

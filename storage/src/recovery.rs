@@ -125,7 +125,11 @@ impl<D: Disk> Wal<D> {
         config: &WalConfig,
         random: &mut dyn FnMut() -> u64,
     ) -> Result<(Rc<Self>, Recovered), StorageError> {
-        config.validate().expect("a WAL's configuration is validated before");
+        let contradictions = config.contradictions();
+        assert!(
+            contradictions.is_empty(),
+            "a WAL's configuration is validated: {contradictions:?}"
+        );
         let site = Site { disk, config };
         let lock = site.lock().await?;
         let found = site.find(identity).await?;

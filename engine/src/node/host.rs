@@ -8,7 +8,7 @@ use crate::glommio::{
     run_shards,
 };
 use crate::{
-    config::{ClusterConfig, DurableBy, NodeConfig, validate_shards},
+    config::{ClusterConfig, DurableBy, NodeConfig, rules::validate_shards},
     control::port::ShardControl,
     edge::{client::Client, local::LocalShard},
     error::{Error, ErrorKind},

@@ -1,22 +1,18 @@
-//! What no value can say by itself: whether the values of a configuration go together.
+//! Whether the values of a configuration go together. The engine has the rules for what it takes; here
+//! they get the keys and places of the file, and the rules that are the server's own are added: ports,
+//! addresses and what one client may ask for.
 
-use super::{ByteSize, COMMAND_OVERHEAD_BYTES, Config, Period, mistake::Mistake, reader::Places};
-use purlin::Member;
-use std::time::Duration;
-
-/// The longest election timeout.
-const ELECTION_MAX: Duration = Duration::from_secs(60);
+use super::{COMMAND_OVERHEAD_BYTES, Config, mistake::Mistake, reader::Places};
+use purlin::{ByteSize, Member};
 
 /// All contradictions of `config`, whose values stood at `places`.
 pub(super) fn contradictions(config: &Config, places: &Places) -> Vec<Mistake> {
     let mut found = Found { config, places, mistakes: Vec::new() };
-    found.nodes();
-    found.replicas();
+    found.of_the_engine();
     found.peer_ports();
     found.addresses();
     found.own_ports();
-    found.times();
-    found.sizes();
+    found.max_value();
     found.mistakes
 }
 
@@ -33,36 +29,12 @@ impl Found<'_> {
         self.mistakes.push(Mistake::new(message, span).label(label));
     }
 
-    fn nodes(&mut self) {
-        let members = &self.config.cluster.members;
-        if members.is_empty() {
-            self.add(&["cluster.members"], "`cluster.members` is empty".into(), "");
-            return;
-        }
-        for (at, member) in members.iter().enumerate() {
-            if members[..at].iter().any(|other| other.node == member.node) {
-                let message = format!("two members are node {}", member.node.0);
-                self.add(&[&place(at, "node")], message, "each node has an id of its own");
-            }
-        }
-        let id = self.config.node.id;
-        if !members.iter().any(|member| member.node == id) {
-            let ids: Vec<_> = members.iter().map(|member| member.node.0.to_string()).collect();
-            let message = format!("`node.id` is {}, which is none of the members", id.0);
-            self.add(&["node.id"], message, &format!("the members are {}", ids.join(", ")));
-        }
-    }
-
-    fn replicas(&mut self) {
-        let (replicas, members) =
-            (self.config.cluster.replicas as usize, self.config.cluster.members.len());
-        if replicas != members && members > 0 {
-            let message = format!(
-                "`cluster.replicas` is {replicas}, and there are {members} members: groups on a part \
-                 of the members are not supported yet"
-            );
-            let label = format!("must be {members}, or left out");
-            self.add(&["cluster.replicas"], message, &label);
+    fn of_the_engine(&mut self) {
+        let (cluster, node) = (&self.config.cluster, self.config.node_config());
+        for found in cluster.contradictions().into_iter().chain(node.contradictions(cluster)) {
+            let keys: Vec<_> = found.fields.iter().map(|field| key_of(field)).collect();
+            let message = format!("`{}` {}", keys[0], found.text);
+            self.add(&keys, message, &found.remark);
         }
     }
 
@@ -162,51 +134,8 @@ impl Found<'_> {
         }
     }
 
-    fn times(&mut self) {
-        let raft = &self.config.raft;
-        let (least, most) = (raft.election_timeout.start, raft.election_timeout.end);
-        let name = "raft.election_timeout";
-        if least >= most || most > ELECTION_MAX {
-            let message = format!(
-                "`{name}` is \"{}..{}\", and must be a range that grows and ends at {} or earlier",
-                Period(least),
-                Period(most),
-                Period(ELECTION_MAX)
-            );
-            self.add(&[name], message, "the same timeout everywhere would split every vote");
-        }
-        if least <= raft.heartbeat * 2 {
-            let message = format!(
-                "`{name}` begins at {}, which is not more than two heartbeats of {}",
-                Period(least),
-                Period(raft.heartbeat)
-            );
-            let label = "one lost heartbeat would start an election";
-            self.add(&[name, "raft.heartbeat"], message, label);
-        }
-        if raft.heartbeat < raft.tick {
-            let message = format!(
-                "`raft.heartbeat` is {}, which is shorter than a tick of {}",
-                Period(raft.heartbeat),
-                Period(raft.tick)
-            );
-            self.add(&["raft.heartbeat", "raft.tick"], message, "time passes in ticks");
-        }
-    }
-
-    fn sizes(&mut self) {
-        let (command, segment) = (self.config.cluster.max_command, self.config.wal.segment_bytes);
-        let most = self.config.wal.max_command();
-        if command > most {
-            let message = format!(
-                "`cluster.max_command` is {}, and with segments of {} it must be at most {}",
-                ByteSize(command as u64),
-                ByteSize(segment),
-                ByteSize(most as u64)
-            );
-            let label = "a quarter of a segment, less 32KiB for what the log puts around a command";
-            self.add(&["cluster.max_command", "wal.segment"], message, label);
-        }
+    fn max_value(&mut self) {
+        let command = self.config.cluster.max_command;
         let (value, most) =
             (self.config.client.max_value, (command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES));
         if value > most {
@@ -222,6 +151,16 @@ impl Found<'_> {
             );
             self.add(&["client.max_value", "cluster.max_command"], message, &label);
         }
+    }
+}
+
+/// The key of the file that gives a field of the engine its value. A field without a key keeps its
+/// default, and is shown by its own name.
+fn key_of(field: &str) -> &str {
+    match field {
+        "raft.inflight_bytes_max" => "raft.inflight_bytes",
+        "wal.segment_bytes" => "wal.segment",
+        field => field,
     }
 }
 

@@ -330,7 +330,8 @@ fn what_is_missing_is_named_with_its_purpose() {
 #[test]
 fn members_must_be_different_and_know_this_node() {
     let said = replaced("node = 2", "node = 1");
-    assert!(said.contains("error: two members are node 1\n  --> purlin.toml:9:10\n"), "{said}");
+    let message = "error: `cluster.members[1].node` is 1, which is the id of another member too\n";
+    assert!(said.contains(&format!("{message}  --> purlin.toml:9:10\n")), "{said}");
     let said = replaced("id = 1", "id = 7");
     assert!(said.contains("error: `node.id` is 7, which is none of the members\n"), "{said}");
     assert!(said.contains("2 | id = 7\n  |      ^ the members are 1, 2, 3"), "{said}");
@@ -437,6 +438,41 @@ fn times_must_leave_room_for_a_lost_heartbeat() {
     assert!(said.contains("is \"500ms\", and must be a range of times such as"), "{said}");
     let said = with("[raft]\ntick = \"200ms\"\n");
     assert!(said.contains("`raft.heartbeat` is 100ms, which is shorter than a tick of 200ms"));
+}
+
+#[test]
+fn the_file_and_the_engine_see_the_same_contradictions() {
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 8] = [
+        ("raft.election_timeout", |c| c.raft.election_timeout.start = c.raft.heartbeat * 2),
+        ("raft.election_timeout", |c| c.raft.election_timeout.end = Duration::from_secs(61)),
+        ("raft.election_timeout", |c| {
+            c.raft.election_timeout.end = c.raft.election_timeout.start + c.raft.tick / 2;
+        }),
+        ("raft.heartbeat", |c| c.raft.tick = c.raft.heartbeat * 2),
+        ("cluster.max_command", |c| {
+            (c.wal.segment_bytes, c.cluster.max_command) = (1 << 20, 1 << 20)
+        }),
+        ("node.id", |c| c.node.id = NodeId(7)),
+        ("cluster.members[1].node", |c| c.cluster.members[1].node = NodeId(1)),
+        ("cluster.replicas", |c| c.cluster.replicas = 2),
+    ];
+    for (key, change) in changes {
+        let mut config = parse(&minimal()).expect("a good file");
+        change(&mut config);
+        let (node, cluster) = (config.node_config(), &config.cluster);
+        let engine = cluster.validate().and_then(|()| node.validate(cluster)).expect_err(key);
+        let text = config.render();
+        let said = parse(&text).expect_err(key).to_string();
+        let first = cluster.contradictions().into_iter().chain(node.contradictions(cluster)).next();
+        let first = first.expect(key);
+        assert!(engine.trouble.what.starts_with(&format!("`{key}` {}", first.text)), "{engine:?}");
+        assert!(said.contains(&format!("error: `{key}` {}\n", first.text)), "{said}");
+    }
+    let mut config = parse(&minimal()).expect("a good file");
+    config.raft.election_timeout.start = config.raft.heartbeat * 2 + config.raft.tick;
+    assert_eq!(config.node_config().validate(&config.cluster), Ok(()));
+    parse(&config.render()).expect("one tick more than two heartbeats");
 }
 
 #[test]

@@ -1,11 +1,8 @@
 //! One field of the configuration and the values that it takes: reads a value of the file, and writes
 //! the field as the file has it.
 
-use super::{
-    choices::{LogFormat, LogLevel, Shards},
-    quantity::{ByteSize, Period},
-};
-use purlin::{ClusterId, DurableBy, Member, NodeId};
+use super::choices::{LogFormat, LogLevel, Shards};
+use purlin::{ByteSize, ClusterId, DurableBy, Member, NodeId, Period};
 use std::{
     fmt::Write,
     net::{IpAddr, SocketAddr},

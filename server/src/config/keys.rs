@@ -3,7 +3,7 @@
 //! this table. A file that has another key is refused.
 
 use super::{COMMAND_OVERHEAD_BYTES, Config, SHARDS_MAX, field::Field};
-use purlin::Member;
+use purlin::{ClusterConfig, Member, WalOptions};
 use std::time::Duration;
 
 /// A section of the file.
@@ -40,7 +40,6 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const fn key<C>(
@@ -102,14 +101,19 @@ pub(super) static SECTIONS: [Section; 8] = [
                 "groups",
                 Default,
                 "How many Raft groups share the keys. `purlin init` fixes it.",
-                |c| Field::Number(&mut c.cluster.groups, 1..=16_384),
+                |c| Field::Number(&mut c.cluster.groups, 1..=ClusterConfig::GROUPS_MAX.into()),
             ),
             key(
                 "extra_groups",
                 Default,
                 "How many groups, beside those that share the keys, belong to programs that embed the \
                  engine. `purlin init` fixes it.",
-                |c| Field::Number(&mut c.cluster.extra_groups, 0..=1_000_000),
+                |c| {
+                    Field::Number(
+                        &mut c.cluster.extra_groups,
+                        0..=ClusterConfig::EXTRA_GROUPS_MAX.into(),
+                    )
+                },
             ),
             key(
                 "max_command",
@@ -119,7 +123,7 @@ pub(super) static SECTIONS: [Section; 8] = [
                 |c| {
                     Field::Size(
                         &mut c.cluster.max_command,
-                        COMMAND_OVERHEAD_BYTES + 1..=12 * MIB,
+                        COMMAND_OVERHEAD_BYTES + 1..=ClusterConfig::MAX_COMMAND as u64,
                         1,
                     )
                 },
@@ -230,7 +234,13 @@ pub(super) static SECTIONS: [Section; 8] = [
                 Default,
                 "The size of a segment file. Larger segments are changed less often; smaller ones give \
                  space back sooner.",
-                |c| Field::Size(&mut c.wal.segment_bytes, MIB..=4 * GIB, 4 * KIB),
+                |c| {
+                    Field::Size(
+                        &mut c.wal.segment_bytes,
+                        WalOptions::SEGMENT_BYTES,
+                        WalOptions::SEGMENT_UNIT,
+                    )
+                },
             ),
             key(
                 "durable_by",

@@ -18,7 +18,6 @@ mod mistake;
 mod names;
 mod options;
 mod page;
-mod quantity;
 mod reader;
 
 #[cfg(test)]
@@ -32,7 +31,7 @@ pub use options::{
     NodeOptions, PEER_OFFSET, RuntimeOptions, SHARDS_MAX, example_members,
 };
 pub use page::page;
-pub use quantity::{ByteSize, Period};
+pub use purlin::{ByteSize, Period};
 
 use self::{field::Word, mistake::Mistake, reader::Reader};
 use std::path::Path;
