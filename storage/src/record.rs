@@ -11,7 +11,9 @@
 //! 12  epoch   u32    of the group: 1; 0 for a peer
 //! 16  body
 //!
-//! hard state    term u64 · committed u64 · vote u32 · voted u32 (0 or 1)
+//! hard state    term u64 · committed u64 · vote u32 · voted u32 (0 or 1) · replica u32 · zero u32 ·
+//!               incarnation u64
+//!               replica and incarnation are reserved for those of the voted replica (safety M1, M2): 0
 //! entries       a run (see `purlin_rsm::run`)
 //! floor         term u64 · index u64 · position u64      of the entry before the group's first, and of
 //!               the last command up to it
@@ -70,6 +72,10 @@ struct HardStateBody {
     committed: U64,
     vote: U32,
     voted: U32,
+    /// Reserved, as drawn above.
+    replica: U32,
+    zero: U32,
+    incarnation: U64,
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -107,6 +113,9 @@ pub(crate) fn put_hard_state(out: &mut Vec<u8>, group: GroupId, state: HardState
         committed: state.committed.0.into(),
         vote: state.vote.map_or(0, |node| node.0).into(),
         voted: u32::from(state.vote.is_some()).into(),
+        replica: 0.into(),
+        zero: 0.into(),
+        incarnation: 0.into(),
     };
     put(out, if relocated { RELOCATED_HARD_STATE } else { HARD_STATE }, group, body.as_bytes());
 }
@@ -232,6 +241,9 @@ fn take_hard_state<'a>(
     relocated: bool,
 ) -> Result<Record<'a>, Malformed> {
     let state = take::<HardStateBody>(body)?;
+    if (state.replica.get(), state.zero.get(), state.incarnation.get()) != (0, 0, 0) {
+        return Err(Malformed("a vote for a numbered replica, which a later version has"));
+    }
     let vote = flag(state.voted.get())?.then_some(NodeId(state.vote.get()));
     let state =
         HardState { term: Term(state.term.get()), vote, committed: Index(state.committed.get()) };
@@ -305,6 +317,21 @@ mod tests {
         put_floor(&mut out, GroupId(2), EntryId::new(Term(1), Index(9)), Position(7));
         put_peer(&mut out, &peer(), true);
         (out, entries)
+    }
+
+    /// What is reserved is refused and not skipped: a later version gives it a meaning.
+    #[test]
+    fn a_vote_for_a_numbered_replica_is_refused() {
+        let mut bytes = Vec::new();
+        let state = HardState { term: Term(3), vote: Some(NodeId(2)), committed: Index(4) };
+        put_hard_state(&mut bytes, GroupId(1), state, false);
+        assert_eq!(bytes.len(), size_of::<Head>() + 40);
+        for at in size_of::<Head>() + 24..bytes.len() {
+            let mut later = bytes.clone();
+            later[at] = 1;
+            let what = "a vote for a numbered replica, which a later version has";
+            assert_eq!(Records::new(&later).next(), Some(Err(Malformed(what))), "at {at}");
+        }
     }
 
     /// B92: what is written is what is read, and writes as the same bytes again.

@@ -9,10 +9,11 @@
 //! have the same fingerprint knows nothing, and asks for the list.
 //!
 //! ```text
-//! heartbeat   number  fingerprint:fixed  list  answer
+//! heartbeat   number  fingerprint:fixed  list  answer  digest
 //! list        0: none | 1 + count, then count × (group-step  epoch  term), groups ascending
 //! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count,
 //!             count × (group-step  epoch  term)
+//! digest      tag:byte, 0 for none; other tags are reserved for digests of groups, and refused
 //! group-step  the group's distance from the group before it, from 0 for the first
 //! ```
 //!
@@ -78,6 +79,9 @@ struct Led {
 
 /// Answers to older heartbeats than these confirm nothing.
 const SENT_MAX: usize = 64;
+
+/// The tag of a heartbeat without a digest.
+const NO_DIGEST: u8 = 0;
 
 impl Leading {
     /// `boot` is this shard's own.
@@ -326,6 +330,7 @@ impl Heartbeat {
             put_varint(out, answer.refused.len() as u64);
             put_pairs(out, &answer.refused);
         }
+        out.push(NO_DIGEST);
     }
 
     pub(crate) fn encoded_bytes_max(&self) -> usize {
@@ -352,6 +357,7 @@ impl Heartbeat {
             count => Some(pairs(fields, count - 1)?),
         };
         let answer = if fields.boolean()? { Some(Answer::decode(fields)?) } else { None };
+        ensure(fields.byte()? == NO_DIGEST, "a digest in a heartbeat, which a later version has")?;
         Ok(Self { number, fingerprint, list, answer })
     }
 }

@@ -306,7 +306,7 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
             assert_eq!(same, byte == one[at]);
         }
     }
-    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 1, 0, 1, 1, 0];
+    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 1, 0, 1, 1, 0, 0];
     assert!(Heartbeat::decode(twice.clone().into()).is_err(), "group 5 is named twice");
     twice[13] = 1;
     assert!(Heartbeat::decode(twice.clone().into()).is_ok());
@@ -315,4 +315,15 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
     assert!(Heartbeat::decode(none.into()).is_err(), "epochs count from 1");
     twice[0] = 0;
     assert!(Heartbeat::decode(twice.into()).is_err(), "heartbeats count from 1");
+}
+
+/// What is reserved is refused and not skipped: a later version gives it a meaning.
+#[test]
+fn a_heartbeat_with_a_digest_is_refused() {
+    let mut bytes = Vec::new();
+    Heartbeat { number: 1, fingerprint: 2, list: None, answer: None }.encode(&mut bytes);
+    assert!(Heartbeat::decode(bytes.clone().into()).is_ok());
+    *bytes.last_mut().unwrap() = 1;
+    let what = "a digest in a heartbeat, which a later version has";
+    assert_eq!(Heartbeat::decode(bytes.into()), Err(Malformed { what }));
 }
