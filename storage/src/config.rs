@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(wrong(|c| c.segment_bytes = (64 << 10) + 512), segment((64 << 10) + 512));
         let zero = ("writes_in_flight_max", "is 0, and must be 1 to 64".into());
         let short = ("batch_bytes_max", "is 100, and must be at least 4096".into());
-        assert_eq!(wrong(|c| c.writes_in_flight_max = 0), [zero.clone()]);
+        assert_eq!(wrong(|c| c.writes_in_flight_max = 0), std::slice::from_ref(&zero));
         assert_eq!(
             wrong(|c| (c.writes_in_flight_max, c.batch_bytes_max) = (0, 100)),
             [zero, short]
