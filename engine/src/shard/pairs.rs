@@ -339,7 +339,7 @@ fn tell_terms(
 mod tests {
     use super::*;
     use crate::shard::group::tests::fresh;
-    use purlin_rsm::{ClusterId, Fork, Incarnation, Sequence, ShardId, Start};
+    use purlin_rsm::{ClusterId, Fork, GroupEpoch, Incarnation, Sequence, ShardId, Start, Term};
     use purlin_transport::Advertised;
 
     fn one_group() -> Groups {
@@ -380,6 +380,29 @@ mod tests {
         assert!(pairs.are_all_reached(&others));
         pairs.outbound_lost(Tick(1), of(NodeId(2)).pair(), &mut groups);
         assert!(!pairs.are_all_reached(&others));
+    }
+
+    /// Safety M10: the answer says in which epoch our term is, and a refusal of another epoch deposes nobody.
+    #[test]
+    fn another_epoch_of_a_group_is_refused_before_its_term_is_compared() {
+        let mut groups = one_group();
+        let (mut ours, pair) = (Pairs::new(NodeId(1), BootId(1), 50), facts(0, 1).pair());
+        ours.inbound_up(Tick(0), &facts(0, 1), &mut groups);
+        let own = groups.get(GroupId(1)).expect("it is there").raft.epoch_term();
+        let other = EpochTerm::new(GroupEpoch(2), Term(90));
+        let mut theirs = Leading::new(BootId(9));
+        theirs.lead(GroupId(1), other);
+        assert!(!ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups));
+        let answer = ours.beat(pair).expect("a pair").answer.expect("a heartbeat came");
+        assert_eq!(answer.refused, [(GroupId(1), own)]);
+        tell_terms(Tick(1), NodeId(1), NodeId(2), &[(GroupId(1), other)], &mut groups);
+        assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), own);
+        // In the same epoch the same term counts.
+        let same = EpochTerm::new(own.epoch, other.term);
+        theirs.lead(GroupId(1), same);
+        ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups);
+        assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), same);
+        assert_eq!(ours.beat(pair).expect("a pair").answer.expect("it came").refused, []);
     }
 
     #[test]
