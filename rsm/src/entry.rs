@@ -133,6 +133,15 @@ impl Commands {
         }
     }
 
+    /// How many bytes `put` appends.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        let length = match &self.0 {
+            Form::One(command) => varint::varint_bytes(command.len() as u64),
+            Form::Framed { .. } => 0,
+        };
+        varint::varint_bytes(self.count()) + length + self.bytes()
+    }
+
     /// Checks what `put` has written, and returns how many commands there are and their bytes.
     pub(crate) fn check<'a>(rest: &mut &'a [u8]) -> Result<(u64, &'a [u8]), Malformed> {
         let count = varint::take_varint(rest)?;

@@ -19,7 +19,7 @@
 use crate::{
     entry::{Commands, Entry, Payload},
     types::{Index, Position, Term},
-    varint::{CUT, VARINT_BYTES_MAX},
+    varint::{CUT, varint_bytes},
 };
 use bytes::Bytes;
 
@@ -100,15 +100,23 @@ pub fn put(out: &mut Vec<u8>, run: &[Entry]) {
     }
 }
 
-/// The most bytes that the runs of these entries take.
-pub fn encoded_bytes_max(entries: &[Entry]) -> usize {
-    // In the worst case each entry is a run of its own: four numbers, flags, a count and a length.
-    const OVERHEAD: usize = 7 * VARINT_BYTES_MAX;
-    let bytes = |entry: &Entry| match &entry.payload {
-        Payload::Noop => OVERHEAD,
-        Payload::Commands(commands) => OVERHEAD + commands.bytes(),
+/// The bytes that the runs of these entries take.
+///
+/// At most `2 * entries.len()` more than the sum of [`Entry::cost`]: an entry that is a run of its own has
+/// 9 bytes for its term, its index and its position each, 1 for the count, 1 for its flags, and 5 for
+/// the count and the length of its command; its cost counts 32 for all these. So what was cut by cost
+/// fits where it was meant to.
+pub fn encoded_bytes(entries: &[Entry]) -> usize {
+    let run = |run: &[Entry]| {
+        let Entry { term, index, before, .. } = &run[0];
+        let numbers = [term.0, index.0, before.0, run.len() as u64];
+        let entry = |entry: &Entry| match &entry.payload {
+            Payload::Noop => 1,
+            Payload::Commands(commands) => 1 + commands.encoded_bytes(),
+        };
+        numbers.map(varint_bytes).iter().sum::<usize>() + run.iter().map(entry).sum::<usize>()
     };
-    entries.iter().map(bytes).sum()
+    of_one_term(entries).map(run).sum()
 }
 
 impl<'a> Run<'a> {
@@ -274,7 +282,7 @@ mod tests {
     fn encoded(run: &[Entry]) -> Vec<u8> {
         let mut out = Vec::new();
         put(&mut out, run);
-        assert!(out.len() <= encoded_bytes_max(run));
+        assert_eq!(out.len(), encoded_bytes(run));
         out
     }
 
@@ -312,6 +320,35 @@ mod tests {
         let runs: Vec<_> = of_one_term(&all).map(<[Entry]>::len).collect();
         assert_eq!(runs, [2, 1]);
         assert_eq!(of_one_term(&[]).count(), 0);
+    }
+
+    /// Appends are cut by cost, so that they fit a frame: what they take must not leave it behind.
+    #[test]
+    fn runs_take_the_bytes_that_were_told_and_hardly_more_than_they_cost() {
+        let lengths = [0, 1, 127, 128, 16_383, 16_384, 1 << 21];
+        let one = |length: usize| Payload::command(Bytes::from(vec![0; length]));
+        let mut payloads: Vec<_> = lengths.into_iter().map(one).collect();
+        payloads.extend([Payload::Noop, commands(0), commands(2), commands(200)]);
+        let numbers = (0..9).map(|bytes| 1 << (7 * bytes));
+        for number in numbers.chain([100, 1 << 61, NUMBER_LIMIT - 1000]) {
+            for step in [0, 1] {
+                let mut before = Position(number - 1);
+                let mut all = Vec::new();
+                for (at, payload) in (0..).zip(&payloads) {
+                    let (term, index) = (Term(number + at * step), Index(number + at));
+                    all.push(Entry { term, index, before, payload: payload.clone() });
+                    before = all[at as usize].end();
+                }
+                for some in (1..=all.len()).flat_map(|count| all.windows(count)) {
+                    let told = encoded_bytes(some);
+                    let cost: usize = some.iter().map(Entry::cost).sum();
+                    assert!(told <= cost + 2 * some.len(), "{told} bytes of {cost} from {number}");
+                }
+                let mut out = Vec::new();
+                of_one_term(&all).for_each(|run| put(&mut out, run));
+                assert_eq!(out.len(), encoded_bytes(&all), "from {number}, terms by {step}");
+            }
+        }
     }
 
     #[test]

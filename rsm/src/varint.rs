@@ -21,6 +21,12 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// How many bytes [`put_varint`] appends.
+pub(crate) fn varint_bytes(number: u64) -> usize {
+    // A number takes one byte for each 7 bits that it has, and zero takes one too.
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
 /// Takes what [`put_varint`] has written.
 ///
 /// # Errors

@@ -66,7 +66,7 @@ pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
 pub fn encoded_bytes_max(envelope: &Envelope) -> usize {
     const NUMBERS: usize = 64;
     let Message::Append { entries, .. } = &envelope.message else { return NUMBERS };
-    NUMBERS + run::encoded_bytes_max(entries)
+    NUMBERS + run::encoded_bytes(entries)
 }
 
 /// The envelopes of a frame's body, from `from` to `to`. Commands are slices of `body`.
