@@ -7,6 +7,9 @@ use crate::{
 use bytes::Bytes;
 use std::fmt;
 
+/// The most commands of one entry. Each is handed out with its position when the entry is applied.
+pub const COMMANDS_MAX: u64 = 64 << 10;
+
 /// One element of a group's log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
@@ -64,12 +67,15 @@ impl Entry {
         (self.before.0 + 1..).map(Position).zip(commands.into_iter().flatten())
     }
 
-    /// Bytes that it costs in memory, on the wire and on disk, about: for windows and caches.
+    /// Bytes that it costs in memory, on the wire and on disk, about: for windows, caches and pages. Each
+    /// command behind the first counts too: when the entry is applied, each is a value of its own.
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = 32;
         match &self.payload {
             Payload::Noop => OVERHEAD,
-            Payload::Commands(commands) => OVERHEAD + commands.bytes(),
+            Payload::Commands(commands) => {
+                commands.count().max(1) as usize * OVERHEAD + commands.bytes()
+            }
         }
     }
 }
@@ -125,7 +131,11 @@ impl Commands {
     }
 
     /// Appends count, lengths and commands.
+    ///
+    /// # Panics
+    /// When there are more commands than [`COMMANDS_MAX`].
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        assert!(self.count() <= COMMANDS_MAX, "an entry of {} commands", self.count());
         varint::put_varint(out, self.count());
         match &self.0 {
             Form::One(command) => varint::put_bytes(out, command),
@@ -146,6 +156,9 @@ impl Commands {
     pub(crate) fn check<'a>(rest: &mut &'a [u8]) -> Result<(u64, &'a [u8]), Malformed> {
         let count = varint::take_varint(rest)?;
         let bytes = *rest;
+        if count > COMMANDS_MAX {
+            return Err(Malformed("an entry of too many commands"));
+        }
         // Each command has one byte at least, for its length.
         if count > bytes.len() as u64 {
             return Err(Malformed("more commands than there are bytes"));
@@ -220,6 +233,15 @@ mod tests {
         let noop =
             Entry { term: Term(2), index: Index(5), before: Position(40), payload: Payload::Noop };
         assert_eq!((noop.end(), noop.commands().count()), (Position(40), 0));
+    }
+
+    #[test]
+    fn the_cost_of_an_entry_counts_its_commands() {
+        let cost =
+            |payload| Entry { term: Term(1), index: Index(1), before: Position(0), payload }.cost();
+        let empty = |count| Payload::Commands(std::iter::repeat_n(Bytes::new(), count).collect());
+        assert_eq!([cost(Payload::Noop), cost(empty(0)), cost(empty(1))], [32; 3]);
+        assert_eq!(cost(empty(1000)), 1000 * 32 + 1000, "and a length for each");
     }
 
     #[test]

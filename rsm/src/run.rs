@@ -23,12 +23,17 @@ use crate::{
 };
 use bytes::Bytes;
 
+pub use crate::entry::COMMANDS_MAX;
 pub use crate::varint::{Malformed, put_varint, take_varint};
 
 /// Terms, indexes and positions at or above this are refused wherever they come from. So a peer that
 /// sends `u64::MAX` cannot push a group to a term after which there is none: at one election a
 /// microsecond, 2^62 lasts 146,000 years.
 pub const NUMBER_LIMIT: u64 = 1 << 62;
+
+/// The most entries of one append. An entry of one byte on the wire has 72 in memory, so a peer that sends a
+/// frame of them must not decide how much memory they take.
+pub const APPEND_ENTRIES_MAX: usize = 64 << 10;
 
 /// The fewest bytes of a run: one no-op, and small numbers.
 pub const RUN_BYTES_MIN: usize = 5;
@@ -407,9 +412,21 @@ mod tests {
         assert_eq!(run([1, 1, 0, 0], &[]), Err("entries with impossible indices"));
         assert_eq!(run([1, 1, 0, 1 << 40], &[NOOP]), Err("more entries than 32 bits count"));
         assert_eq!(run([1, 1, 0, 1 << 30], &[NOOP]), Err("bytes that end too early"));
-        let many = [COMMANDS, 0xff, 0xff, 0xff, 0xff, 0x0f, 0];
+        let many = [COMMANDS, 9, 0];
         assert_eq!(run([1, 1, 0, 1], &many), Err("more commands than there are bytes"));
         assert_eq!(run([1, 1, 0, 1], &[COMMANDS, 1, 9, 0]), Err("bytes that end too early"));
+    }
+
+    #[test]
+    fn an_entry_has_so_many_commands_and_not_one_more() {
+        let entry = |count: u64| {
+            let mut out = vec![1, 1, 0, 1, COMMANDS];
+            put_varint(&mut out, count);
+            out.resize(out.len() + count as usize, 0);
+            taken(&out).map(|entries| (entries[0].end(), entries[0].commands().count() as u64))
+        };
+        assert_eq!(entry(COMMANDS_MAX), Ok((Position(COMMANDS_MAX), COMMANDS_MAX)));
+        assert_eq!(entry(COMMANDS_MAX + 1), Err(Malformed("an entry of too many commands")));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use purlin_rsm::{
 };
 use std::{
     collections::{BTreeMap, VecDeque},
-    ops::Range,
+    ops::{Range, RangeInclusive},
 };
 
 /// A value and the segment in which its latest record lies; 0 before it has one.
@@ -247,6 +247,17 @@ impl Group {
             // The missing entries may have been released, and the floor that says so may still come:
             // `is_complete` judges at the end.
             self.clear(run.first);
+        } else if !self.positions_before(run.first).contains(&run.before) {
+            assert!(
+                pending.is_none(),
+                "entries from {} have {} commands before them, and the log has {:?}",
+                run.first,
+                run.before,
+                self.positions_before(run.first)
+            );
+            return Err(Malformed(
+                "entries count the commands before them differently than the log",
+            ));
         }
         if run.first <= self.last {
             self.truncate(run.first);
@@ -273,6 +284,18 @@ impl Group {
         }
         (self.last, self.end) = (run.last(), run.end);
         Ok(())
+    }
+
+    /// What the position of the last command below `first` may be; the log has the entry before `first`, or
+    /// its floor is there. Between the floor and the end the positions of entries are not in memory.
+    fn positions_before(&self, first: Index) -> RangeInclusive<Position> {
+        if first == self.last.next() {
+            self.end..=self.end
+        } else if first == self.first() {
+            self.floor_position..=self.floor_position
+        } else {
+            self.floor_position..=self.end
+        }
     }
 
     fn truncate(&mut self, first: Index) {
@@ -312,6 +335,11 @@ impl Group {
     fn forget(&mut self, first: Index, position: Position) {
         assert!(first <= self.last.next(), "forgets up to {first}, and ends in {}", self.last);
         if first > self.first() {
+            let possible = self.positions_before(first);
+            assert!(
+                possible.contains(&position),
+                "forgets {position} commands up to {first}, and the log has {possible:?}"
+            );
             let index = first.previous();
             let term = self.term_at(index).expect("an entry of the log has a term");
             self.set_floor(EntryId::new(term, index), position, 0);
@@ -403,6 +431,12 @@ impl Group {
         holds(floor.index <= last, "a group's floor is not above its last entry", || {
             format!("group {id}: floor {floor}, last {last}")
         })?;
+        let (floor_position, end) = (self.floor_position, self.end);
+        holds(
+            floor_position <= end && (floor.index < last || floor_position == end),
+            "a group's commands up to the floor are not more than up to its end",
+            || format!("group {id}: {floor_position} up to {floor}, {end} up to {last}"),
+        )?;
         holds(
             self.terms.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1),
             "a group's term runs ascend in index and term",
@@ -459,6 +493,10 @@ mod tests {
             "a group's floor is not above its last entry"
         );
         assert_eq!(
+            broken_group(|group| group.floor_position = Position(7)),
+            "a group's commands up to the floor are not more than up to its end"
+        );
+        assert_eq!(
             broken_group(|group| group.terms[1].1 = Term(1)),
             "a group's term runs ascend in index and term"
         );
@@ -489,5 +527,49 @@ mod tests {
         let mut h = Harness::new(small(), 1);
         h.write(append(1, 3, 1..4, 10));
         h.submit(append(1, 2, 4..5, 10));
+    }
+
+    fn run(first: u64, before: u64, end: u64) -> Run<'static> {
+        let (first, before, end) = (Index(first), Position(before), Position(end));
+        Run { term: Term(1), first, before, count: 3, end, bytes: &[] }
+    }
+
+    /// A group with the entries 4 to 9 and the floor at 3, and positions 30, 31 and 100 at 3, 6 and 9.
+    fn with_positions(next: &Run<'_>, pending: Option<Pending>) -> Result<(), Malformed> {
+        let mut group = Group::default();
+        let at = Location::first(1);
+        for run in [run(1, 0, 30), run(4, 30, 31), run(7, 31, 100)] {
+            group.append(&run, at, 0, 1, None)?;
+        }
+        group.forget(Index(4), Position(30));
+        group.append(next, at, 0, 1, pending)
+    }
+
+    #[test]
+    fn a_record_whose_entries_count_the_commands_before_them_wrongly_is_damage() {
+        let found = |first, before| with_positions(&run(first, before, before + 3), None);
+        for (first, before) in [(10, 100), (4, 30), (7, 31)] {
+            assert_eq!(found(first, before), Ok(()), "entry {first} behind {before} commands");
+        }
+        for (first, before) in [(10, 99), (10, 101), (4, 29), (4, 31), (7, 29), (7, 101)] {
+            assert!(found(first, before).is_err(), "entry {first} behind {before} commands");
+        }
+        // The floor that tells of what is missing may still come.
+        assert_eq!(found(11, 5000), Ok(()));
+    }
+
+    #[test]
+    #[should_panic(expected = "entries from 10 have 99 commands before them")]
+    fn a_write_that_counts_the_commands_before_it_wrongly_is_our_mistake() {
+        let pending = Pending { sequence: Sequence(2), durable: Sequence(1) };
+        _ = with_positions(&run(10, 99, 102), Some(pending));
+    }
+
+    #[test]
+    #[should_panic(expected = "forgets 101 commands up to 7")]
+    fn a_floor_of_more_commands_than_the_log_has_is_our_mistake() {
+        let mut h = Harness::new(small(), 1);
+        h.write(append(1, 1, 1..10, 10));
+        h.wal().forget(GROUP, Index(7), Position(101));
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Reading never panics, never allocates by a length that it was told, and never copies a byte
 //! string: it hands out slices of the frame. What is read costs at most about 40 times its bytes,
-//! for items of one byte each.
+//! for requests or outcomes of one byte each. Entries cost up to 72 times their bytes, so the entries of an
+//! append and the messages of a frame are bounded (see `wire`): they take 20 MiB beside the frame at most.
 //!
 //! ```text
 //! varint   7 bits a byte, the lowest first, the top bit says that another follows; at most 10

@@ -10,7 +10,7 @@
 //! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
 //! ```
 
-use crate::codec::{Fields, Malformed, put_bytes, put_entry_id, put_varint};
+use crate::codec::{Fields, Malformed, ensure, put_bytes, put_entry_id, put_varint};
 use bytes::Bytes;
 use purlin_rsm::{EntryId, GroupEpoch, GroupId, Outcome, RequestError, RequestKind};
 
@@ -77,8 +77,10 @@ impl RequestBatch {
                 2 => RequestKind::Query,
                 _ => return Err(Malformed { what: "a forwarded request of an unknown kind" }),
             };
-            let requests =
-                (0..fields.count(1)?).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
+            let count = fields.count(1)?;
+            // Nobody waits for an answer to nothing, and a batch takes room by its requests.
+            ensure(count > 0, "a batch without a request")?;
+            let requests = (0..count).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
             Ok(Self { id, group, epoch, kind, requests })
         })
     }
@@ -186,7 +188,7 @@ mod tests {
                 group: GroupId(3),
                 epoch: GroupEpoch::FIRST,
                 kind: RequestKind::Propose,
-                requests: vec![],
+                requests: vec![Bytes::new()],
             },
             RequestBatch {
                 id: u64::MAX,
@@ -231,6 +233,16 @@ mod tests {
         }
         assert!(out.len() <= most);
         assert_eq!(BatchReply::decode(out.into()), Ok(replies()));
+    }
+
+    #[test]
+    fn a_batch_without_a_request_is_refused() {
+        let mut empty = forwards().remove(0);
+        empty.requests.clear();
+        let mut out = Vec::new();
+        empty.encode(&mut out);
+        let what = "a batch without a request";
+        assert_eq!(RequestBatch::decode(out.into()), Err(Malformed { what }));
     }
 
     #[test]

@@ -29,6 +29,10 @@ use zerocopy::{
 /// Bytes of a frame before its body.
 pub const HEADER_BYTES: usize = size_of::<Header>();
 
+/// No item is added to a frame of this length: the receiver handles one frame at a time. So a longer frame
+/// holds one item.
+pub(crate) const FRAME_BYTES: usize = 256 << 10;
+
 /// The version of this layout. The handshake negotiates the version of the bodies.
 const VERSION: u8 = 2;
 const MAGIC: [u8; 4] = *b"PURL";

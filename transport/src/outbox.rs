@@ -1,7 +1,12 @@
 //! What waits to be written to one peer: frames, built in place, so that one write carries all of
 //! them. The outbox is bounded.
 
-use crate::{event::Outbound, frame, frame::Kind, wire};
+use crate::{
+    event::Outbound,
+    frame,
+    frame::{FRAME_BYTES, Kind},
+    wire,
+};
 use purlin_rsm::Sequence;
 
 /// The frames of one peer that are not yet given to its connection.
@@ -27,8 +32,6 @@ pub(crate) enum Full {
     Always,
 }
 
-/// No item is added to a frame of this length: the receiver handles one frame at a time.
-const FRAME_BYTES: usize = 256 << 10;
 /// A buffer that a burst made larger than this is not kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
 

@@ -21,9 +21,15 @@
 //!
 //! The entries of an append follow `prev` without a gap: a run for each of their terms, in the framing
 //! that the write-ahead log has too. Terms, indexes and positions stay below 2^62.
+//!
+//! An append has at most 65,536 entries, an entry at most as many commands, and a frame of more than
+//! 256 KiB holds one message.
 
-use crate::codec::{
-    Fields, Malformed, NUMBER_LIMIT, ensure, put_bool, put_entry_id, put_fixed, put_varint,
+use crate::{
+    codec::{
+        Fields, Malformed, NUMBER_LIMIT, ensure, put_bool, put_entry_id, put_fixed, put_varint,
+    },
+    frame::FRAME_BYTES,
 };
 use bytes::Bytes;
 use purlin_rsm::{Entry, EntryId, Envelope, Message, NodeId, Term, run};
@@ -71,9 +77,13 @@ pub fn encoded_bytes_max(envelope: &Envelope) -> usize {
 
 /// The envelopes of a frame's body, from `from` to `to`. Commands are slices of `body`.
 pub fn decode(body: Bytes, from: NodeId, to: NodeId) -> Result<Vec<Envelope>, Malformed> {
+    let body_bytes = body.len();
     let mut fields = Fields::new(body);
     let mut envelopes = Vec::new();
+    let is_long = body_bytes > FRAME_BYTES;
     while !fields.is_empty() {
+        // What many messages cost in memory is bounded by the length of a frame that is shared.
+        ensure(!is_long || envelopes.is_empty(), "a long frame of more than one message")?;
         envelopes.push(envelope(&mut fields, from, to)?);
     }
     Ok(envelopes)
@@ -136,6 +146,8 @@ fn append(fields: &mut Fields, term: Term) -> Result<Message, Malformed> {
     let mut last = prev;
     for _ in 0..count {
         let run = fields.run()?;
+        let room = run::APPEND_ENTRIES_MAX - entries.len();
+        ensure(run.end().0 - run.first().0 <= room as u64, "an append of too many entries")?;
         let follows = run.first() == last.index.next()
             && entries.last().is_none_or(|entry| entry.end() == run.before());
         ensure(follows, "entries that do not follow what stands before them")?;

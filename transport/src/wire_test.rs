@@ -66,6 +66,42 @@ fn every_kind_round_trips_and_many_share_a_body() {
     assert_eq!(decode(bytes_of(&samples()).into(), FROM, TO), Ok(samples()));
 }
 
+/// A no-op takes a byte: without a bound a frame of 16 MiB would take a gigabyte in memory.
+#[test]
+fn an_append_has_so_many_entries_and_not_one_more() {
+    let append = |count: usize| {
+        let entries = (1..=count as u64).map(|index| entry(1, index, 0, &[])).collect();
+        envelope(1, 1, Message::Append { prev: id(0, 0), entries, committed: Index(0) })
+    };
+    let most = append(run::APPEND_ENTRIES_MAX);
+    let bytes = bytes_of(std::slice::from_ref(&most));
+    assert_eq!(decode(bytes.into(), FROM, TO), Ok(vec![most]));
+    let bytes = bytes_of(&[append(run::APPEND_ENTRIES_MAX + 1)]);
+    let what = "an append of too many entries";
+    assert_eq!(decode(bytes.into(), FROM, TO), Err(Malformed { what }));
+    let one = append(1);
+    let Message::Append { mut entries, .. } = append(run::APPEND_ENTRIES_MAX).message else {
+        unreachable!("it is an append")
+    };
+    entries.push(entry(2, run::APPEND_ENTRIES_MAX as u64 + 1, 0, &[]));
+    let of_two_terms = Message::Append { prev: id(0, 0), entries, committed: Index(0) };
+    let bytes = bytes_of(&[envelope(1, 2, of_two_terms), one]);
+    assert_eq!(decode(bytes.into(), FROM, TO), Err(Malformed { what }), "over all runs");
+}
+
+#[test]
+fn a_long_frame_holds_one_message() {
+    let stale = envelope(1, 1, Message::Stale);
+    let long = entry(1, 1, 0, &[&[7; FRAME_BYTES]]);
+    let long = Message::Append { prev: id(0, 0), entries: vec![long], committed: Index(0) };
+    let long = envelope(1, 1, long);
+    let bytes = bytes_of(std::slice::from_ref(&long));
+    assert_eq!(decode(bytes.into(), FROM, TO), Ok(vec![long.clone()]));
+    let what = "a long frame of more than one message";
+    let bytes = bytes_of(&[long, stale]);
+    assert_eq!(decode(bytes.into(), FROM, TO), Err(Malformed { what }));
+}
+
 #[test]
 fn small_messages_are_small() {
     let reply = envelope(48, 9, Message::AppendReply { matched: Index(100_000) });

@@ -1,8 +1,9 @@
 //! Why a replica stops for good.
 
-use crate::types::{EntryId, NodeId, Term};
+use crate::types::{EntryId, NodeId, Position, Term};
 
-/// Why a replica has stopped: another replica, or the disk, has lost what was committed. A stopped replica does
+/// Why a replica has stopped: another replica, or the disk, has lost or changed what was
+/// committed. A stopped replica does
 /// nothing any more, and nothing of its group may be served from it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Fault {
@@ -17,6 +18,24 @@ pub enum Fault {
         term: Term,
         /// The committed entry.
         ours: EntryId,
+    },
+    /// A leader sent entries that continue this log, and counts the commands up to there differently. Entries
+    /// travel in frames with a checksum, so one of the two has applied other commands.
+    #[error(
+        "the leader {leader} of term {term} counts {theirs} commands up to the entry {at}, and this replica \
+         counts {ours}"
+    )]
+    PositionConflict {
+        /// The leader that sent them.
+        leader: NodeId,
+        /// The term of that leader.
+        term: Term,
+        /// The entry before the first that this replica does not have. The logs agree in it.
+        at: EntryId,
+        /// The position of the last command up to it, as this replica has it.
+        ours: Position,
+        /// And as the leader has it.
+        theirs: Position,
     },
     /// The WAL gave an entry that is not the one that was written.
     #[error("the WAL gave {found} where the log holds {expected}")]

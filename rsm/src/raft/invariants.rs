@@ -13,7 +13,11 @@ use crate::{reach, types::NodeId};
 /// simulator.
 ///
 /// # Panics
-/// When an invariant does not hold: it is named, with its values.
+/// When an invariant does not hold: it is named, with its values. It panics in release too, and is no
+/// [`super::Fault`]: a fault is what other replicas or the disk have done, and the state of the replica is
+/// sound when it notices it. A violation is a mistake of this program. Nobody knows then what else is wrong in
+/// the memory of the shard, so the shard must send and write nothing more. What comes from peers and the disk
+/// is judged before it is used, and cannot lead here.
 pub(super) fn check(raft: &Raft) {
     let mut checked = check_cheaply(raft);
     if checked.is_ok() && (cfg!(debug_assertions) || reach::is_recording()) {

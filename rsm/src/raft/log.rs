@@ -63,8 +63,8 @@ struct Writes {
 pub(super) enum Refused {
     /// They conflict with this committed entry.
     Committed(EntryId),
-    /// They count the commands before them differently.
-    Position,
+    /// They count the commands up to the entry `at` differently, in which the logs agree.
+    Position { at: EntryId, ours: Position, theirs: Position },
 }
 
 impl Log {
@@ -256,12 +256,13 @@ impl Log {
             let term = self.term(conflict).unwrap_or_default();
             return Err(Refused::Committed(EntryId::new(term, conflict)));
         }
-        let before = entries[new].before;
-        if self.position(conflict.previous()).is_some_and(|known| known != before) {
-            return Err(Refused::Position);
+        let (last, before) = (conflict.previous(), entries[new].before);
+        if let Some(ours) = self.position(last).filter(|ours| *ours != before) {
+            let at = EntryId::new(self.term(last).unwrap_or_default(), last);
+            return Err(Refused::Position { at, ours, theirs: before });
         }
         crate::sometimes!(conflict <= self.last().index, "conflicting tail cut off");
-        self.truncate(conflict.previous(), before);
+        self.truncate(last, before);
         entries.into_iter().skip(new).for_each(|entry| self.push(entry));
         Ok(())
     }
@@ -496,8 +497,13 @@ mod tests {
         let positions = [0, 1, 2, 3, 4].map(|index| log.position(Index(index)));
         let expected = [Some(0), Some(3), Some(3), Some(1003), None];
         assert_eq!(positions, expected.map(|position| position.map(Position)));
-        assert_eq!(log.accept(vec![carrying(2, 2, 2, 1)]), Err(Refused::Position));
-        assert_eq!(log.accept(vec![carrying(2, 4, 1002, 1)]), Err(Refused::Position));
+        let refused = |index, ours, theirs| {
+            let (at, ours, theirs) =
+                (EntryId::new(Term(1), index), Position(ours), Position(theirs));
+            Err(Refused::Position { at, ours, theirs })
+        };
+        assert_eq!(log.accept(vec![carrying(2, 2, 2, 1)]), refused(Index(1), 3, 2));
+        assert_eq!(log.accept(vec![carrying(2, 4, 1002, 1)]), refused(Index(3), 1003, 1002));
         assert_eq!((log.last().index, log.end()), (Index(3), Position(1003)));
         log.accept(vec![carrying(2, 2, 3, 1)]).expect("nothing is committed");
         assert_eq!((log.last().index, log.end()), (Index(2), Position(4)));

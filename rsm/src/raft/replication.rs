@@ -11,6 +11,7 @@ use super::{
 use crate::{
     entry::{Entry, Payload},
     message::Message,
+    run::APPEND_ENTRIES_MAX,
     types::{EntryId, Index, NodeId, Term, Tick},
 };
 use std::collections::BTreeMap;
@@ -126,7 +127,9 @@ impl Raft {
         true
     }
 
-    fn send_entries(&mut self, to: NodeId, next: Index, entries: Vec<Entry>) {
+    fn send_entries(&mut self, to: NodeId, next: Index, mut entries: Vec<Entry>) {
+        // A receiver takes no more in one append. The rest goes with the next one.
+        entries.truncate(APPEND_ENTRIES_MAX);
         let (now, committed) = (self.now, self.log.committed());
         let prev = next.previous();
         let term = self.log.term(prev).expect("a leader sends what lies above its floor");
@@ -177,8 +180,12 @@ impl Raft {
             Err(Refused::Committed(ours)) => {
                 return self.fail(Fault::CommittedConflict { leader: from, term: self.term, ours });
             }
-            // Equal logs hold equal numbers of commands: a message that says otherwise is damaged.
-            Err(Refused::Position) => return,
+            // Equal logs hold equal numbers of commands, and a damaged frame does not get here. So the two
+            // replicas have parted. To drop the message would be to refuse every append in silence.
+            Err(Refused::Position { at, ours, theirs }) => {
+                let (leader, term) = (from, self.term);
+                return self.fail(Fault::PositionConflict { leader, term, at, ours, theirs });
+            }
         }
         crate::sometimes!(committed > matched, "commit lies beyond what an append has shown");
         // The commit moves only as far as this message has shown the logs to be equal, not to the own last
@@ -310,4 +317,65 @@ fn is_sound(prev: EntryId, entries: &[Entry], term: Term) -> bool {
             (last, end) = (entry.id(), Some(entry.end()));
             follows && entry.term <= term
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        raft::{
+            Window,
+            harness::{Cluster, Options},
+        },
+        types::Position,
+    };
+
+    /// A replica of three, once `leader` has committed its first entry.
+    fn led_by(leader: NodeId, replica: NodeId) -> Raft {
+        let mut cluster = Cluster::new(Options {
+            campaigns_first: Some(leader),
+            is_told: false,
+            append_bytes_max: usize::MAX,
+            window: Window { messages: 8, bytes: usize::MAX },
+            ..Options::default()
+        });
+        cluster.input(leader, Raft::tick);
+        for _ in 0..10 {
+            for id in cluster.ids() {
+                cluster.hand_out(id);
+                cluster.persist(id, usize::MAX);
+                cluster.hand_out(id);
+            }
+            (0..cluster.network.len()).for_each(|_| _ = cluster.deliver(0));
+        }
+        cluster.nodes.get_mut(&replica).and_then(|node| node.raft.take()).expect("it is up")
+    }
+
+    /// A receiver refuses a longer append as malformed, and would never get what lies behind it.
+    #[test]
+    fn an_append_has_only_so_many_entries() {
+        let mut raft = led_by(NodeId(1), NodeId(1));
+        (0..=APPEND_ENTRIES_MAX).for_each(|_| _ = raft.append_own(Payload::Noop));
+        raft.replicate();
+        let sent: Vec<_> = raft.ready.messages.iter().filter(|it| it.to == NodeId(2)).collect();
+        let counts = sent.iter().map(|envelope| match &envelope.message {
+            Message::Append { entries, .. } => entries.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), [APPEND_ENTRIES_MAX, 1]);
+    }
+
+    #[test]
+    fn a_follower_that_counts_other_commands_than_its_leader_stops_and_says_so() {
+        let mut follower = led_by(NodeId(1), NodeId(2));
+        let (at, ours) = (follower.log.last(), follower.log.end());
+        let theirs = Position(ours.0 + 1);
+        let entry =
+            Entry { term: at.term, index: at.index.next(), before: theirs, payload: Payload::Noop };
+        follower.on_append(NodeId(1), at, vec![entry], Index(0));
+        let term = follower.term();
+        let fault = Fault::PositionConflict { leader: NodeId(1), term, at, ours, theirs };
+        assert_eq!(follower.fault(), Some(fault));
+        assert_eq!(follower.log.last(), at, "nothing of it was taken");
+    }
 }
