@@ -1,7 +1,7 @@
 //! A cluster whose nodes are processes, each with a configuration file and a data directory of its
 //! own.
 
-use super::{End, Ports, Process, SOON, Scratch, pause, purlin, until};
+use super::{End, Ports, Process, SOON, Scratch, purlin, until};
 use purlin::{ClusterConfig, ClusterId, Member, NodeId};
 use purlin_server::{
     config::{Config, Shards},
@@ -224,10 +224,7 @@ impl Node {
     pub(crate) fn done(&self, words: &[&str]) -> Value {
         let mut client = self.client();
         until(&format!("{words:?} is done"), || match client.command(words) {
-            Ok(Value::Error(text)) if is_not_applied(&text) => {
-                pause();
-                None
-            }
+            Ok(Value::Error(text)) if is_not_applied(&text) => None,
             Ok(reply) => Some(reply),
             Err(error) => panic!("{words:?}: {error}"),
         })

@@ -5,19 +5,15 @@
 //! be, and a counter lies between what was acknowledged and that plus what is unknown.
 
 use super::{
-    Cluster,
+    Cluster, SOON,
     cluster::{is_not_applied, number},
-    pause, until,
 };
 use purlin_server::resp::{RespClient, Value};
 use std::{
     collections::BTreeSet,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -28,6 +24,8 @@ const COUNTERS: usize = 48;
 const READ_AT_ONCE: usize = 100;
 /// How long an answer may take: longer than the nodes' own deadline.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a client whose request was not done waits, unless it is told to stop.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 /// What is known of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,9 +37,21 @@ enum Outcome {
 
 /// Clients that write until they are told to stop.
 pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+    shared: Arc<Shared>,
     clients: Vec<JoinHandle<History>>,
+}
+
+/// What the clients and the test tell each other.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_stopped: bool,
+    acknowledged: Vec<Acknowledged>,
 }
 
 /// That a counter was counted up.
@@ -64,35 +74,32 @@ pub(crate) struct History {
 impl Load {
     /// Starts `clients` clients, spread over all nodes. Their keys begin with `name`.
     pub(crate) fn start(cluster: &Cluster, name: &str, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let shared = Arc::new(Shared::default());
         let start = |number: usize| {
             let client = Client {
                 name: format!("{name}:{number}"),
                 gateways: cluster.gateways(),
                 at: number,
                 connection: None,
-                stop: Arc::clone(&stop),
-                acknowledged: Arc::clone(&acknowledged),
+                shared: Arc::clone(&shared),
                 history: History::default(),
             };
             thread::spawn(move || client.run())
         };
         let clients = (0..clients).map(start).collect();
-        Self { stop, acknowledged, clients }
+        Self { shared, clients }
     }
 
     /// Waits until `count` more increments are acknowledged.
     pub(crate) fn wait_for(&self, count: usize) {
-        let before = self.acknowledged().len();
-        until("the load goes on", || (self.acknowledged().len() >= before + count).then_some(()));
+        let goal = self.shared.lock().acknowledged.len() + count;
+        self.shared.until("the load goes on", |all| (all.len() >= goal).then_some(()));
     }
 
     /// Waits until each counter was counted up by a command sent after `moment`. How long that took:
     /// the median over the counters, and the last of them.
     pub(crate) fn resumed(&self, moment: Instant) -> (Duration, Duration) {
-        let mut times = until("each counter is counted up again", || {
-            let acknowledged = self.acknowledged();
+        let mut times = self.shared.until("each counter is counted up again", |acknowledged| {
             let first = |counter| {
                 let mut after = acknowledged.iter().filter(|it| it.sent >= moment);
                 after.find(|it| it.counter == counter).map(|it| it.answered - moment)
@@ -105,16 +112,35 @@ impl Load {
 
     /// Stops all clients, and gives what they did.
     pub(crate) fn stop(self) -> History {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.lock().is_stopped = true;
+        self.shared.changed.notify_all();
         let mut all = History::default();
         for client in self.clients {
             all.add(client.join().expect("a client saw what may not be"));
         }
         all
     }
+}
 
-    fn acknowledged(&self) -> std::sync::MutexGuard<'_, Vec<Acknowledged>> {
-        self.acknowledged.lock().expect("no client panics with it")
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with it")
+    }
+
+    /// Waits until there is something in what was acknowledged, and gives it. Fails after [`SOON`].
+    fn until<T>(&self, what: &str, mut look: impl FnMut(&[Acknowledged]) -> Option<T>) -> T {
+        let mut found = None;
+        let is_missing = |state: &mut State| {
+            found = look(&state.acknowledged);
+            found.is_none()
+        };
+        drop(self.changed.wait_timeout_while(self.lock(), SOON, is_missing));
+        found.unwrap_or_else(|| panic!("not within {} s: {what}", SOON.as_secs()))
+    }
+
+    /// Waits until the clients are told to stop, at most `limit`.
+    fn wait_for_stop(&self, limit: Duration) {
+        drop(self.changed.wait_timeout_while(self.lock(), limit, |state| !state.is_stopped));
     }
 }
 
@@ -124,15 +150,14 @@ struct Client {
     /// Which gateway it uses; the next one after a failure.
     at: usize,
     connection: Option<RespClient>,
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+    shared: Arc<Shared>,
     history: History,
 }
 
 impl Client {
     fn run(mut self) -> History {
         for round in 0.. {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.shared.lock().is_stopped {
                 break;
             }
             self.write(round);
@@ -153,8 +178,9 @@ impl Client {
             (Outcome::Done, reply) => {
                 self.history.counted.push((counter, number(&reply)));
                 let answered = Instant::now();
-                let mut acknowledged = self.acknowledged.lock().expect("no client panics with it");
-                acknowledged.push(Acknowledged { counter, sent, answered });
+                let acknowledged = Acknowledged { counter, sent, answered };
+                self.shared.lock().acknowledged.push(acknowledged);
+                self.shared.changed.notify_all();
             }
             (Outcome::Unknown, _) => self.history.perhaps.push(counter),
             (Outcome::NotApplied, _) => {}
@@ -163,7 +189,7 @@ impl Client {
 
     fn execute(&mut self, words: &[&str]) -> (Outcome, Value) {
         let Some(mut connection) = self.connect() else {
-            pause();
+            self.shared.wait_for_stop(RETRY_AFTER);
             return (Outcome::NotApplied, Value::Nil);
         };
         match connection.command(words) {
@@ -177,7 +203,7 @@ impl Client {
                 self.connection = Some(connection);
                 let outcome = outcome_of(words, &reply);
                 if outcome != Outcome::Done {
-                    pause();
+                    self.shared.wait_for_stop(RETRY_AFTER);
                 }
                 (outcome, reply)
             }

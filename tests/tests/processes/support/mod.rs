@@ -11,13 +11,12 @@ mod tools;
 pub(crate) use cluster::{Cluster, Node, Shape, number};
 pub(crate) use load::{History, Load};
 pub(crate) use ports::Ports;
-pub(crate) use process::{End, Process};
+pub(crate) use process::{End, Process, wait_for_news};
 pub(crate) use scratch::{Scratch, copy};
 pub(crate) use tools::{is_root, tool};
 
 use std::{
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -25,7 +24,7 @@ use std::{
 /// may be busy with other tests.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// A pause between two looks at something that tells nobody when it changes.
+/// After this time [`until`] looks again, though no process has told anything.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The program under test.
@@ -33,19 +32,16 @@ pub(crate) fn purlin() -> Command {
     Command::new(env!("CARGO_BIN_EXE_purlin-under-test"))
 }
 
-/// Looks until there is something, which it gives. Fails after [`SOON`], and says what was missing.
+/// Looks until there is something, which it gives. Between two looks it waits for news of the processes.
+/// Fails after [`SOON`], and says what was missing.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
+    let mut seen = 0;
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(Instant::now() < deadline, "not within {} s: {what}", SOON.as_secs());
-        pause();
+        seen = wait_for_news(seen, LOOK_EVERY);
     }
-}
-
-/// Lets others work before the next look.
-pub(crate) fn pause() {
-    thread::park_timeout(LOOK_EVERY);
 }

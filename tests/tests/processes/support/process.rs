@@ -15,6 +15,9 @@ const PRINTED_MAX: usize = 4 << 20;
 /// Of what a process printed, this much is shown when a test fails.
 const SHOWN_MAX: usize = 6 << 10;
 
+/// How often processes of these tests have printed something or ended.
+static NEWS: News = News { count: Mutex::new(0), changed: Condvar::new() };
+
 /// A process that was started, and that may have ended.
 pub(crate) struct Process {
     name: String,
@@ -31,6 +34,11 @@ pub(crate) struct End {
     pub(crate) err: String,
 }
 
+struct News {
+    count: Mutex<u64>,
+    changed: Condvar,
+}
+
 #[derive(Default)]
 struct Printed {
     text: Mutex<Text>,
@@ -43,6 +51,21 @@ struct Text {
     err: String,
     /// Readers that have come to the end.
     ended: usize,
+}
+
+/// Waits until a process has printed something or ended after news number `seen`, at most `limit`.
+/// Gives the number of the last news.
+pub(crate) fn wait_for_news(seen: u64, limit: Duration) -> u64 {
+    let count = NEWS.count.lock().expect("no reader panics");
+    let waited = NEWS.changed.wait_timeout_while(count, limit, |count| *count <= seen);
+    *waited.expect("no reader panics").0
+}
+
+impl News {
+    fn tell(&self) {
+        *self.count.lock().expect("nobody panics with it") += 1;
+        self.changed.notify_all();
+    }
 }
 
 impl Process {
@@ -135,6 +158,11 @@ impl Printed {
         self.text.lock().expect("no reader panics")
     }
 
+    fn tell(&self) {
+        self.changed.notify_all();
+        NEWS.tell();
+    }
+
     /// Reads from `source` to its end, in the background.
     fn follow(
         self: &Arc<Self>,
@@ -151,10 +179,11 @@ impl Printed {
                 if part.len() > PRINTED_MAX {
                     *part = tail(part).to_owned();
                 }
-                printed.changed.notify_all();
+                drop(text);
+                printed.tell();
             }
             printed.lock().ended += 1;
-            printed.changed.notify_all();
+            printed.tell();
         });
     }
 
