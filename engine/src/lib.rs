@@ -132,7 +132,7 @@ pub use placement::Placement;
 pub use purlin_rsm::*;
 pub use purlin_storage::{Block, Disk, Durability, File, WalStats};
 pub use purlin_transport::{
-    Advertised, Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Writer,
+    Advertised, Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Signal, Writer,
 };
 pub use runtime::{Mesh, Runtime};
 pub use shard::Shard;

@@ -64,4 +64,5 @@ pub use net::{Listener, Net, Reader, Writer};
 pub use peer_shard::PeerShard;
 pub use peers::PeerBook;
 pub use refusal::{GoneBack, Refusal};
+pub use signal::Signal;
 pub use status::{LinkStatus, PeerStatus};

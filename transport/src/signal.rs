@@ -6,15 +6,17 @@ use std::{
     task::{Poll, Waker},
 };
 
-/// A flag that one task waits for. Raised before the wait, it is seen by the wait.
+/// A flag that one task at a time waits for, on the thread that raises it. Raised before the wait, it is
+/// seen by the wait; raised twice, it is seen once.
 #[derive(Default)]
-pub(crate) struct Signal {
+pub struct Signal {
     is_raised: Cell<bool>,
     waiter: RefCell<Option<Waker>>,
 }
 
 impl Signal {
-    pub(crate) fn raise(&self) {
+    /// Raises the flag and wakes the task that waits for it.
+    pub fn raise(&self) {
         self.is_raised.set(true);
         let waiter = self.waiter.borrow_mut().take();
         if let Some(waiter) = waiter {
@@ -23,7 +25,7 @@ impl Signal {
     }
 
     /// Waits until it is raised, and lowers it.
-    pub(crate) fn wait(&self) -> impl Future<Output = ()> {
+    pub fn wait(&self) -> impl Future<Output = ()> {
         poll_fn(|context| {
             if self.is_raised.replace(false) {
                 return Poll::Ready(());

@@ -25,12 +25,11 @@ use super::{
     reply::Reply,
     ring::Ring,
     route::group_of,
-    signal::Signal,
     words,
 };
 use bytes::BytesMut;
 use futures_lite::future;
-use purlin::{Completion, GroupId, Reader, Request, Runtime, Writer};
+use purlin::{Completion, GroupId, Reader, Request, Runtime, Signal, Writer};
 use purlin_kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
 use std::{
     cell::{Cell, RefCell},

@@ -19,7 +19,6 @@ mod parser;
 mod reply;
 mod ring;
 mod route;
-mod signal;
 mod value;
 mod words;
 
