@@ -16,7 +16,7 @@ use super::{
     backend::Backend,
     commands::{self, CommandSpec, Run},
     data::Plan,
-    front::{Client, FrontEnd, WRITE_PIECE_BYTES},
+    front::{ClientState, FrontEnd, WRITE_PIECE_BYTES},
     gather::{Gather, GroupRequest},
     inbox::Inbox,
     introspect::describe,
@@ -65,7 +65,7 @@ pub async fn serve_client<R: Runtime, B: Backend>(
 /// What the two tasks of a connection share.
 struct Connection<B> {
     front: Rc<FrontEnd>,
-    client: Rc<Client>,
+    client: Rc<ClientState>,
     backend: B,
     ring: RefCell<Ring>,
     /// To the writer: there may be something to write, or no request will come any more.
@@ -92,7 +92,7 @@ enum Stop {
 }
 
 impl<B: Backend> Connection<B> {
-    fn new(front: Rc<FrontEnd>, client: Rc<Client>, backend: B) -> Self {
+    fn new(front: Rc<FrontEnd>, client: Rc<ClientState>, backend: B) -> Self {
         let ring = RefCell::new(Ring::new(front.ring_limits()));
         Self {
             front,

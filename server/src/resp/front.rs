@@ -56,7 +56,7 @@ pub const WRITE_PIECE_BYTES: usize = 64 << 10;
 /// What all client connections of a shard share.
 pub struct FrontEnd {
     options: FrontEndOptions,
-    clients: RefCell<BTreeMap<u64, Rc<Client>>>,
+    clients: RefCell<BTreeMap<u64, Rc<ClientState>>>,
     connections: Cell<u64>,
     commands: Cell<u64>,
     logged_at: Cell<Option<Duration>>,
@@ -98,19 +98,19 @@ impl FrontEnd {
     }
 
     /// Takes in a connection that was made at `now`; nothing when there are too many.
-    pub(super) fn connect(&self, now: Duration) -> Option<Rc<Client>> {
+    pub(super) fn connect(&self, now: Duration) -> Option<Rc<ClientState>> {
         if self.clients() >= self.options.clients_max {
             return None;
         }
         let number = self.connections.get();
         self.connections.set(number + 1);
         let id = number * u64::from(self.options.shards) + u64::from(self.options.shard) + 1;
-        let client = Rc::new(Client::new(id, now));
+        let client = Rc::new(ClientState::new(id, now));
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         Some(client)
     }
 
-    pub(super) fn disconnect(&self, client: &Client) {
+    pub(super) fn disconnect(&self, client: &ClientState) {
         self.clients.borrow_mut().remove(&client.id);
     }
 
@@ -161,7 +161,7 @@ impl FrontEnd {
 }
 
 /// What is known of one connection.
-pub(super) struct Client {
+pub(super) struct ClientState {
     pub(super) id: u64,
     pub(super) protocol: Cell<Protocol>,
     pub(super) name: RefCell<String>,
@@ -173,7 +173,7 @@ pub(super) struct Client {
     pub(super) active_at: Cell<Duration>,
 }
 
-impl Client {
+impl ClientState {
     fn new(id: u64, now: Duration) -> Self {
         Self {
             id,

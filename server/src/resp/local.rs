@@ -2,7 +2,7 @@
 
 use super::{
     backend::ServerInfo,
-    front::{Client, FrontEnd},
+    front::{ClientState, FrontEnd},
     parser::Arguments,
     reply::{Protocol, Reply},
     words,
@@ -19,7 +19,7 @@ const REDIS_VERSION: &str = "7.4.0";
 pub(super) struct Local<'a> {
     pub(super) out: &'a mut BytesMut,
     pub(super) front: &'a FrontEnd,
-    pub(super) client: &'a Client,
+    pub(super) client: &'a ClientState,
     pub(super) info: &'a dyn Fn() -> ServerInfo,
     pub(super) now: Duration,
     /// Whether the connection ends with this reply.
