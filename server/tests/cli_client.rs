@@ -1,11 +1,36 @@
-//! `purlin cli` before a front end: what it shows, and what its exit code says.
+//! `purlin cli` before a node: what it shows, and what its exit code says.
 
 #[expect(dead_code, reason = "what other tests need of it")]
 mod support;
 
 use purlin_server::cli::client::{ClientOptions, Session, Status};
+use rustix::process::Signal;
 use std::net::TcpListener;
-use support::TestServer;
+use support::{Dev, Scratch, closes};
+
+/// A node that serves.
+struct Server {
+    dev: Dev,
+    gateway: String,
+    port: u16,
+    _scratch: Scratch,
+}
+
+impl Server {
+    fn start(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let dev = Dev::start(&scratch, &["--nodes", "1", "--groups", "4"]);
+        let gateway = dev.nodes().remove(0).gateway;
+        let port = gateway.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        Self { dev, port: port.expect("a port"), gateway, _scratch: scratch }
+    }
+
+    /// Ends it, and waits until nobody listens.
+    fn end(self) {
+        assert_eq!(self.dev.end(Signal::TERM), Some(0));
+        assert!(closes(&self.gateway), "nothing listens");
+    }
+}
 
 fn session(port: u16, is_terminal: bool) -> Session<Vec<u8>> {
     Session::new(ClientOptions::new(port), Vec::new(), is_terminal)
@@ -13,7 +38,7 @@ fn session(port: u16, is_terminal: bool) -> Session<Vec<u8>> {
 
 #[test]
 fn a_terminal_shows_replies_for_people_and_a_pipe_as_they_are() {
-    let server = TestServer::start();
+    let server = Server::start("cli-lines");
     let lines = "SET k \"a b\"\nGET k\n\nINCR n\nGET absent\nMGET k absent\nSTRLEN k\n";
     for (is_terminal, shown) in [
         (true, "OK\n\"a b\"\n(integer) 1\n(nil)\n1) \"a b\"\n2) (nil)\n(integer) 3\n"),
@@ -24,12 +49,13 @@ fn a_terminal_shows_replies_for_people_and_a_pipe_as_they_are() {
         assert_eq!(session.run_lines(lines.as_bytes()), Status::Done);
         assert_eq!(String::from_utf8(out).expect("text"), shown);
     }
+    server.end();
 }
 
 /// All commands of a pipe are sent, also behind a line that is no text, or it is said that they were not.
 #[test]
 fn a_pipe_may_hold_any_bytes_and_is_read_to_its_end() {
-    let server = TestServer::start();
+    let server = Server::start("cli-bytes");
     let mut out = Vec::new();
     let mut session = Session::new(ClientOptions::new(server.port), &mut out, false);
     assert_eq!(session.run_lines(&b"SET a \xff\r\nSET b 2\nSTRLEN a\nGET b"[..]), Status::Done);
@@ -43,18 +69,19 @@ fn a_pipe_may_hold_any_bytes_and_is_read_to_its_end() {
     }
     let mut session = Session::new(ClientOptions::new(server.port), Vec::new(), false);
     assert_eq!(session.run_lines(std::io::BufReader::new(Broken)), Status::Refused);
+    server.end();
 }
 
 #[test]
 fn the_status_says_what_is_known_of_the_command() {
-    let server = TestServer::start();
+    let server = Server::start("cli-status");
     let mut client = session(server.port, true);
     assert_eq!(client.execute(&["SET", "k", "v"]), Status::Done);
     assert_eq!(client.execute(&["NOPE"]), Status::Refused);
     assert_eq!(client.execute_line("GET \"k"), Status::Refused);
 
     // What is lost with the connection may be applied, unless it changes nothing.
-    drop(server);
+    server.end();
     assert_eq!(client.execute(&["SET", "k", "w"]), Status::Unknown);
     assert_eq!(client.execute(&["SET", "k", "w"]), Status::Unreachable, "nothing listens");
     assert_eq!(client.execute(&["GET", "k"]), Status::Unreachable);

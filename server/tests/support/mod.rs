@@ -1,203 +1,131 @@
-//! A front end on a thread of its own, over real sockets, before a backend without raft: each group
-//! is a machine in memory, and groups answer in any order.
+//! A running `purlin dev`, in a working directory of its own.
 
-mod runtime;
-
-pub(crate) use runtime::TcpRuntime;
-
-use purlin::{
-    ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Net, NodeId, Outcome,
-    Position, Request, RequestError, Runtime, StateMachine,
-};
-use purlin_kv::KvMachine;
-use purlin_server::resp::{
-    Backend, FrontEnd, FrontEndOptions, RespClient, ServerInfo, serve_clients,
-};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
-    future::poll_fn,
-    os::unix::net::UnixStream,
-    rc::Rc,
-    sync::mpsc,
-    task::{Poll, Waker},
-    thread::JoinHandle,
-    time::Duration,
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
 };
 
-/// How many groups there are.
-pub(crate) const GROUPS: u32 = 48;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+const LAST_LINE: &str = "Ctrl-C ends all.";
 
-/// How the backend behaves.
-#[derive(Clone, Default)]
-pub(crate) struct Behaviour {
-    /// Groups that answer nothing but this.
-    pub(crate) failing: BTreeMap<GroupId, RequestError>,
-    /// Draws the order in which groups answer.
-    pub(crate) seed: u64,
-}
+/// A working directory of its own, removed at the end.
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
-/// A front end on a thread of its own. It ends when this is dropped.
-pub(crate) struct TestServer {
-    /// Where it listens, at 127.0.0.1.
-    pub(crate) port: u16,
-    stop: Option<UnixStream>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl TestServer {
-    pub(crate) fn start() -> Self {
-        Self::with(Behaviour::default(), |_| {})
+impl Scratch {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("dev-{name}-{}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir(&path).expect("a new directory");
+        Self(path)
     }
 
-    pub(crate) fn with(behaviour: Behaviour, change: fn(&mut FrontEndOptions)) -> Self {
-        let (stop, stopped) = UnixStream::pair().expect("a socket pair");
-        let (tell, port) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = TcpRuntime::new();
-            let main = serve(runtime.clone(), behaviour, change, tell);
-            runtime.run(main, stopped);
-        });
-        let port = port.recv().expect("the server listens");
-        Self { port, stop: Some(stop), thread: Some(thread) }
-    }
-
-    pub(crate) fn client(&self) -> RespClient {
-        let timeout = Duration::from_secs(20);
-        RespClient::connect(("127.0.0.1", self.port), timeout).expect("the server accepts")
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.0.join(".purlin-dev")
     }
 }
 
-impl Drop for TestServer {
+impl Drop for Scratch {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().expect("it was started").join();
-        // A second panic while the test unwinds would hide the first.
-        assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        fs::remove_dir_all(&self.0).expect("removable");
     }
 }
 
-async fn serve(
-    runtime: TcpRuntime,
-    behaviour: Behaviour,
-    change: fn(&mut FrontEndOptions),
-    tell: mpsc::Sender<u16>,
-) {
-    let listener = runtime.net().listen("127.0.0.1:0").await.expect("a free port");
-    let port = purlin::Listener::port(&listener);
-    tell.send(port).expect("the test waits");
-    let mut options = FrontEndOptions::new(GROUPS, port);
-    change(&mut options);
-    let front = FrontEnd::new(options);
-    let groups = Groups::default();
-    let backend = move || MemoryBackend::new(Rc::clone(&groups), behaviour.clone());
-    serve_clients(runtime, front, listener, backend).await;
+/// A running `purlin dev`.
+pub(crate) struct Dev {
+    child: Child,
+    lines: Receiver<String>,
 }
 
-type Groups = Rc<RefCell<BTreeMap<GroupId, KvMachine>>>;
-
-/// One connection's way to machines in memory. Requests to one group take effect in order; those to
-/// different groups in any.
-struct MemoryBackend {
-    groups: Groups,
-    behaviour: Behaviour,
-    random: Cell<u64>,
-    /// Requests that were submitted and not executed, by group.
-    queues: RefCell<BTreeMap<GroupId, Vec<(Request, u64)>>>,
-    waiter: RefCell<Option<Waker>>,
+/// What it prints of a node.
+pub(crate) struct Node {
+    pub(crate) gateway: String,
+    pub(crate) pid: Pid,
 }
 
-impl MemoryBackend {
-    fn new(groups: Groups, behaviour: Behaviour) -> Self {
-        let random = Cell::new(behaviour.seed);
-        let (queues, waiter) = Default::default();
-        Self { groups, behaviour, random, queues, waiter }
+impl Dev {
+    pub(crate) fn start(scratch: &Scratch, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_purlin"));
+        command.arg("dev").args(arguments).current_dir(&scratch.0);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program runs");
+        let lines = lines_of(child.stdout.take().expect("piped"));
+        Self { child, lines }
     }
 
-    fn execute(&self, group: GroupId, request: &Request) -> Outcome {
-        if let Some(error) = self.behaviour.failing.get(&group) {
-            return Err(error.clone());
+    /// What it prints up to the line that begins with `start`.
+    pub(crate) fn until(&self, start: &str) -> Vec<String> {
+        let mut seen: Vec<String> = Vec::new();
+        while !seen.last().is_some_and(|line| line.trim_start().starts_with(start)) {
+            let line = self.lines.recv_timeout(PATIENCE);
+            seen.push(line.unwrap_or_else(|_| panic!("no {start:?} in {seen:#?}")));
         }
-        let mut groups = self.groups.borrow_mut();
-        let machine = groups.entry(group).or_default();
-        match request {
-            Request::Query(query) => Ok(machine.query(query)),
-            Request::Propose(data) => {
-                let command = Command {
-                    id: EntryId::default(),
-                    position: Position::default(),
-                    data: data.clone(),
-                };
-                let mut outcomes = Vec::new();
-                machine.apply(
-                    &ApplyContext { group, epoch: GroupEpoch::FIRST },
-                    &[command],
-                    &mut outcomes,
-                );
-                Ok(outcomes.remove(0))
-            }
-        }
+        seen
     }
 
-    /// One of `len`, as the seed wants it.
-    fn draw(&self, len: usize) -> usize {
-        let next = self.random.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        self.random.set(next);
-        (next >> 33) as usize % len
+    /// The nodes, once they serve.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let lines = self.until(LAST_LINE);
+        let nodes: Vec<_> = lines.iter().filter_map(|line| node(line)).collect();
+        for node in &nodes {
+            let port = node.gateway.rsplit_once(':').expect("a port").1;
+            let example = format!("  redis-cli -p {port} ");
+            assert!(lines.iter().any(|line| line.starts_with(&example)), "{example} in {lines:#?}");
+        }
+        nodes
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Its exit code, after it has closed its output.
+    pub(crate) fn end(mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        while self.lines.recv_timeout(PATIENCE).is_ok() {}
+        self.child.wait().expect("it is our child").code()
     }
 }
 
-impl Backend for MemoryBackend {
-    fn submit(&self, group: GroupId, request: Request, tag: u64) {
-        self.queues.borrow_mut().entry(group).or_default().push((request, tag));
-        if let Some(waiter) = self.waiter.borrow_mut().take() {
-            waiter.wake();
+impl Drop for Dev {
+    /// After a failed test nothing runs on: the nodes end with it.
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines_of(out: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let all = BufReader::new(out).lines().map_while(Result::ok);
+        all.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
+    });
+    lines
+}
+
+/// Reads `  1     127.0.0.1:7000   pid 4711   leads 16    admin 127.0.0.1:7098`.
+fn node(line: &str) -> Option<Node> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let [_, gateway, "pid", pid, "leads", leads, "admin", _] = words[..] else { return None };
+    assert!(leads.parse::<u32>().is_ok(), "{line}");
+    let pid = Pid::from_raw(pid.parse().expect(line)).expect(line);
+    Some(Node { gateway: gateway.to_owned(), pid })
+}
+
+/// Whether soon nobody listens. The kernel may close a port a little after the process has ended,
+/// when io_uring had an accept under way.
+pub(crate) fn closes(gateway: &str) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if TcpStream::connect(gateway).is_err() {
+            return true;
         }
     }
-
-    /// All that one group has, and the first of another.
-    fn take_completions(&self, into: &mut Vec<Completion>) {
-        for takes_all in [true, false] {
-            let mut queues = self.queues.borrow_mut();
-            if queues.is_empty() {
-                return;
-            }
-            let group = *queues.keys().nth(self.draw(queues.len())).expect("one of them");
-            let queue = queues.get_mut(&group).expect("it was just there");
-            let end = if takes_all { queue.len() } else { 1 };
-            for (request, tag) in queue.drain(..end) {
-                into.push(Completion { tag, outcome: self.execute(group, &request) });
-            }
-            if queue.is_empty() {
-                queues.remove(&group);
-            }
-        }
-    }
-
-    async fn completed(&self) {
-        poll_fn(|context| {
-            if !self.queues.borrow().is_empty() {
-                return Poll::Ready(());
-            }
-            *self.waiter.borrow_mut() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    fn info(&self) -> ServerInfo {
-        ServerInfo {
-            process: std::process::id(),
-            node: NodeId(1),
-            cluster: "test".into(),
-            admin: "127.0.0.1:7098".into(),
-            nodes: 3,
-            replicas: 3,
-            shards: 1,
-            leads: (1..=GROUPS).map(purlin::GroupId).collect(),
-            groups_without_leader: 0,
-            entries_applied: 0,
-            uptime: Duration::from_secs(90_000),
-        }
-    }
+    false
 }

@@ -1,7 +1,10 @@
 //! The server's real front end in the simulated world: what clients of Redis' protocol are told while
-//! nodes die, links break, readers sleep, and bytes come in pieces.
+//! nodes die, links break, readers sleep, and bytes come in pieces; and, in `commands`, what it answers to
+//! each command when nothing is in its way.
 
 mod admin;
+mod commands;
+mod memory;
 mod support;
 
 use bytes::Bytes;

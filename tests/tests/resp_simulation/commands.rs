@@ -1,44 +1,34 @@
-//! The Redis front end over real sockets: commands, order, limits, and bad input.
+//! The front end alone: commands, order, limits, and bad input.
 
-mod support;
-
+use crate::{
+    bulk,
+    memory::{Behaviour, Client, GROUPS, TestServer},
+    ok,
+};
 use purlin::{GroupId, Index, Position, RequestError, Term};
-use purlin_server::resp::{RespClient, Value, group_of};
+use purlin_server::resp::{Value, group_of};
 use std::io::ErrorKind;
-use support::{Behaviour, GROUPS, TestServer};
-
-fn ok() -> Value {
-    Value::Simple("OK".into())
-}
-
-fn bulk(text: &str) -> Value {
-    Value::Bulk(text.into())
-}
 
 fn error(text: &str) -> Value {
     Value::Error(text.into())
 }
 
 /// Runs a line of words.
-fn run(client: &mut RespClient, line: &str) -> Value {
+fn run(client: &mut Client, line: &str) -> Value {
     let words: Vec<_> = line.split(' ').collect();
     client.command(&words).expect("a reply")
 }
 
 #[track_caller]
-fn expect(client: &mut RespClient, line: &str, reply: Value) {
+fn expect(client: &mut Client, line: &str, reply: Value) {
     assert_eq!(run(client, line), reply, "{line}");
 }
 
 /// All replies up to the end of the connection.
-fn replies_to(client: &mut RespClient, bytes: &[u8]) -> Vec<Value> {
+fn replies_to(client: &mut Client, bytes: &[u8]) -> Vec<Value> {
     client.queue_bytes(bytes);
     client.send().expect("the server reads");
-    match client.finish() {
-        // The server may have answered and closed before this side says that it has no more.
-        Err(error) if error.kind() != ErrorKind::NotConnected => panic!("{error}"),
-        _ => {}
-    }
+    client.finish();
     let mut replies = Vec::new();
     loop {
         match client.read_reply() {
@@ -161,7 +151,7 @@ fn the_server_tells_what_tools_ask_for() {
     expect(client, "CONFIG GET save", Value::Array(vec![bulk("save"), bulk("")]));
     expect(client, "CONFIG GET nope", Value::Array(vec![]));
     let Value::Array(all) = run(client, "CONFIG GET *") else { panic!("an array") };
-    assert!(all.contains(&bulk(&server.port.to_string())), "{all:?}");
+    assert!(all.contains(&bulk(TestServer::PORT.to_string())), "{all:?}");
     let Value::Bulk(info) = run(client, "INFO") else { panic!("bytes in RESP2") };
     let info = String::from_utf8(info).expect("text");
     for line in ["redis_version:7.4.0", "role:master", "loading:0", "purlin_groups:48"] {
@@ -212,14 +202,14 @@ fn replies_come_in_the_order_of_requests_though_groups_finish_in_any() {
             let (command, reply) = match number % 5 {
                 0 => (format!("SET {key} {number}"), ok()),
                 1 => (format!("SET again:{number} {number} GET"), Value::Nil),
-                2 => (format!("ECHO {number}"), bulk(&number.to_string())),
+                2 => (format!("ECHO {number}"), bulk(number.to_string())),
                 3 => ("INCR counter".into(), Value::Integer(number / 5 + 1)),
                 // A read sees the writes before it, whichever groups they went to.
                 _ => (
                     format!("MGET counter {} nothing", format_args!("again:{}", number - 3)),
                     Value::Array(vec![
-                        bulk(&(number / 5 + 1).to_string()),
-                        bulk(&(number - 3).to_string()),
+                        bulk((number / 5 + 1).to_string()),
+                        bulk((number - 3).to_string()),
                         Value::Nil,
                     ]),
                 ),
@@ -241,7 +231,7 @@ fn keys_of_many_groups_are_gathered_but_never_set_together() {
     let with = |name: &'static str| {
         [name].into_iter().chain(keys.iter().map(String::as_str)).collect::<Vec<_>>()
     };
-    let values = Value::Array(keys.iter().map(|key| bulk(key)).collect());
+    let values = Value::Array(keys.iter().map(bulk).collect());
     assert_eq!(client.command(&with("MGET")).expect("a reply"), values);
     assert_eq!(client.command(&with("EXISTS")).expect("a reply"), Value::Integer(10_000));
     expect(client, "DBSIZE", Value::Integer(10_000));

@@ -1,0 +1,294 @@
+//! A front end alone, before a backend without raft: each group is a machine in memory, and groups
+//! answer in any order. A client of it is blocking: while it waits, the world runs.
+
+use purlin::{
+    ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Net, NodeId, Position, Reader,
+    Request, RequestError, Runtime, ShardId, Signal, StateMachine, Writer,
+};
+use purlin_kv::KvMachine;
+use purlin_server::resp::{Backend, FrontEnd, FrontEndOptions, ServerInfo, Value, serve_clients};
+use purlin_tests::{
+    resp::{address, request_bytes},
+    sim::{self, NetOptions, SimReader, SimRuntime, SimWriter, World, WorldOptions},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    io::{self, BufReader, Read},
+    rc::Rc,
+    time::Duration,
+};
+
+const NODE: NodeId = NodeId(1);
+
+/// The longest that a client waits, in simulated time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many groups there are.
+pub(crate) const GROUPS: u32 = 48;
+
+/// How the backend behaves.
+#[derive(Clone, Default)]
+pub(crate) struct Behaviour {
+    /// Groups that answer nothing but this.
+    pub(crate) failing: BTreeMap<GroupId, RequestError>,
+    /// Draws the order in which groups answer.
+    pub(crate) seed: u64,
+}
+
+/// A world with nothing but a front end.
+pub(crate) struct TestServer {
+    world: Rc<World>,
+}
+
+impl TestServer {
+    /// The port that the front end believes to be at.
+    pub(crate) const PORT: u16 = 6379;
+
+    pub(crate) fn start() -> Self {
+        Self::with(Behaviour::default(), |_| {})
+    }
+
+    pub(crate) fn with(behaviour: Behaviour, change: fn(&mut FrontEndOptions)) -> Self {
+        // A client that sends its whole pipeline before it reads needs sockets that hold the replies.
+        let net = NetOptions { pipe_bytes: 4 << 20, ..NetOptions::default() };
+        let options = WorldOptions { nodes: 1, net, ..WorldOptions::default() };
+        let world = Rc::new(World::new(behaviour.seed, options));
+        let listens = Rc::new(Cell::new(false));
+        let told = Rc::clone(&listens);
+        world.start(NODE, 1, move |runtime| {
+            serve(runtime, behaviour.clone(), change, Rc::clone(&told))
+        });
+        assert_eq!(world.run_until(PATIENCE, || listens.get()), sim::Outcome::Reached);
+        Self { world }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let runtime = self.world.outside();
+        let connected = run_until_done(&self.world, async move {
+            runtime.net().connect(&address(NODE, ShardId(0))).await
+        });
+        let (reader, writer) = connected.expect("the server accepts");
+        let input = Input { world: Rc::clone(&self.world), reader: Some(reader) };
+        Client { reader: BufReader::new(input), writer: Some(writer), queued: Vec::new() }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        // A second panic while the test unwinds would hide the first.
+        assert!(std::thread::panicking() || self.world.panics().is_empty(), "the server panicked");
+    }
+}
+
+/// Runs the world until a task from outside has ended, and gives what it gave.
+fn run_until_done<T: 'static>(world: &World, task: impl Future<Output = T> + 'static) -> T {
+    let end = Rc::new(RefCell::new(None));
+    let given = Rc::clone(&end);
+    world.outside().spawn(async move {
+        let outcome = task.await;
+        *given.borrow_mut() = Some(outcome);
+    });
+    let outcome = world.run_until(PATIENCE, || end.borrow().is_some());
+    assert_eq!(outcome, sim::Outcome::Reached, "{:?}", world.panics());
+    end.take().expect("it was reached")
+}
+
+/// A blocking client.
+pub(crate) struct Client {
+    reader: BufReader<Input>,
+    /// Nothing once the client has said that it has no more to say.
+    writer: Option<SimWriter>,
+    /// What was queued and not sent.
+    queued: Vec<u8>,
+}
+
+/// What comes over a connection.
+struct Input {
+    world: Rc<World>,
+    /// Not there while a task reads from it.
+    reader: Option<SimReader>,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut reader = self.reader.take().expect("no task reads");
+        let mut bytes = vec![0; buffer.len()];
+        let (reader, bytes, len) = run_until_done(&self.world, async move {
+            let len = reader.read(&mut bytes).await;
+            (reader, bytes, len)
+        });
+        self.reader = Some(reader);
+        let len = len?;
+        buffer[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
+    }
+}
+
+impl Client {
+    /// Sends one command and waits for its reply.
+    pub(crate) fn command<A: AsRef<[u8]>>(&mut self, words: &[A]) -> io::Result<Value> {
+        self.queue(words);
+        self.send()?;
+        self.read_reply()
+    }
+
+    /// Sends commands in one go, and gives their replies.
+    pub(crate) fn pipeline<A: AsRef<[u8]>>(
+        &mut self,
+        commands: &[Vec<A>],
+    ) -> io::Result<Vec<Value>> {
+        commands.iter().for_each(|words| self.queue(words));
+        self.send()?;
+        commands.iter().map(|_| self.read_reply()).collect()
+    }
+
+    /// Puts a command where `send` takes it from.
+    pub(crate) fn queue<A: AsRef<[u8]>>(&mut self, words: &[A]) {
+        self.queue_bytes(&request_bytes(words));
+    }
+
+    /// Puts bytes where `send` takes them from, requests or not.
+    pub(crate) fn queue_bytes(&mut self, bytes: &[u8]) {
+        self.queued.extend(bytes);
+    }
+
+    /// Sends what was queued.
+    pub(crate) fn send(&mut self) -> io::Result<()> {
+        let mut writer = self.writer.take().expect("it was not finished");
+        let bytes = std::mem::take(&mut self.queued);
+        let (writer, sent) = run_until_done(&self.reader.get_ref().world, async move {
+            let sent = writer.write_all(&bytes).await;
+            (writer, sent)
+        });
+        self.writer = Some(writer);
+        sent
+    }
+
+    /// Says that no command will come any more; replies that are due still come.
+    pub(crate) fn finish(&mut self) {
+        self.writer = None;
+    }
+
+    /// Waits for the next reply.
+    pub(crate) fn read_reply(&mut self) -> io::Result<Value> {
+        Value::read(&mut self.reader)
+    }
+}
+
+async fn serve(
+    runtime: SimRuntime,
+    behaviour: Behaviour,
+    change: fn(&mut FrontEndOptions),
+    listens: Rc<Cell<bool>>,
+) {
+    let listener = runtime.net().listen(&address(NODE, ShardId(0))).await.expect("a free port");
+    listens.set(true);
+    let mut options = FrontEndOptions::new(GROUPS, TestServer::PORT);
+    change(&mut options);
+    let front = FrontEnd::new(options);
+    let groups = Groups::default();
+    let backend = move || MemoryBackend::new(Rc::clone(&groups), behaviour.clone());
+    serve_clients(runtime, front, listener, backend).await;
+}
+
+type Groups = Rc<RefCell<BTreeMap<GroupId, KvMachine>>>;
+
+/// One connection's way to machines in memory. Requests to one group take effect in order; those to
+/// different groups in any.
+struct MemoryBackend {
+    groups: Groups,
+    behaviour: Behaviour,
+    random: Cell<u64>,
+    /// Requests that were submitted and not executed, by group.
+    queues: RefCell<BTreeMap<GroupId, Vec<(Request, u64)>>>,
+    submitted: Signal,
+}
+
+impl MemoryBackend {
+    fn new(groups: Groups, behaviour: Behaviour) -> Self {
+        let random = Cell::new(behaviour.seed);
+        let (queues, submitted) = Default::default();
+        Self { groups, behaviour, random, queues, submitted }
+    }
+
+    fn execute(&self, group: GroupId, request: &Request) -> purlin::Outcome {
+        if let Some(error) = self.behaviour.failing.get(&group) {
+            return Err(error.clone());
+        }
+        let mut groups = self.groups.borrow_mut();
+        let machine = groups.entry(group).or_default();
+        match request {
+            Request::Query(query) => Ok(machine.query(query)),
+            Request::Propose(data) => {
+                let command = Command {
+                    id: EntryId::default(),
+                    position: Position::default(),
+                    data: data.clone(),
+                };
+                let mut outcomes = Vec::new();
+                machine.apply(
+                    &ApplyContext { group, epoch: GroupEpoch::FIRST },
+                    &[command],
+                    &mut outcomes,
+                );
+                Ok(outcomes.remove(0))
+            }
+        }
+    }
+
+    /// One of `len`, as the seed wants it.
+    fn draw(&self, len: usize) -> usize {
+        let next = self.random.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.random.set(next);
+        (next >> 33) as usize % len
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn submit(&self, group: GroupId, request: Request, tag: u64) {
+        self.queues.borrow_mut().entry(group).or_default().push((request, tag));
+        self.submitted.raise();
+    }
+
+    /// All that one group has, and the first of another.
+    fn take_completions(&self, into: &mut Vec<Completion>) {
+        for takes_all in [true, false] {
+            let mut queues = self.queues.borrow_mut();
+            if queues.is_empty() {
+                return;
+            }
+            let group = *queues.keys().nth(self.draw(queues.len())).expect("one of them");
+            let queue = queues.get_mut(&group).expect("it was just there");
+            let end = if takes_all { queue.len() } else { 1 };
+            for (request, tag) in queue.drain(..end) {
+                into.push(Completion { tag, outcome: self.execute(group, &request) });
+            }
+            if queue.is_empty() {
+                queues.remove(&group);
+            }
+        }
+    }
+
+    async fn completed(&self) {
+        while self.queues.borrow().is_empty() {
+            self.submitted.wait().await;
+        }
+    }
+
+    fn info(&self) -> ServerInfo {
+        ServerInfo {
+            process: 4_711,
+            node: NodeId(1),
+            cluster: "test".into(),
+            admin: "127.0.0.1:7098".into(),
+            nodes: 3,
+            replicas: 3,
+            shards: 1,
+            leads: (1..=GROUPS).map(purlin::GroupId).collect(),
+            groups_without_leader: 0,
+            entries_applied: 0,
+            uptime: Duration::from_secs(90_000),
+        }
+    }
+}
