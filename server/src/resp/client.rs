@@ -72,11 +72,6 @@ impl RespClient {
         }
     }
 
-    /// Puts bytes where `send` takes them from, requests or not.
-    pub fn queue_bytes(&mut self, bytes: &[u8]) {
-        self.queued.extend_from_slice(bytes);
-    }
-
     /// Sends what was queued.
     ///
     /// # Errors
@@ -86,15 +81,6 @@ impl RespClient {
         let sent = self.reader.get_mut().write_all(&self.queued);
         self.queued.clear();
         sent
-    }
-
-    /// Says that no command will come any more; replies that are due still come.
-    ///
-    /// # Errors
-    ///
-    /// The connection is lost.
-    pub fn finish(&mut self) -> io::Result<()> {
-        self.reader.get_ref().shutdown(std::net::Shutdown::Write)
     }
 
     /// Waits for the next reply.
