@@ -103,6 +103,14 @@ pub const FAULT: &str = "replica stopped by a fault";
 pub const RARE: &[&str] = &[
     // Where nobody's bytes were hurt it is a violation.
     FAULT,
+    // No group of a seed has a floor before there are snapshots.
+    "append begins below the floor",
+    "follower needs entries below the floor",
+    // No leader asks for a campaign before there is a transfer of leadership.
+    "campaign that the leader asked for",
+    "campaign that the leader asked for withheld after a restart",
+    // Every group is in its first life before groups are made at run time.
+    "batch for another life of its group bounced",
     // A follower that lags behind what its leader has not made durable.
     "read of entries waits until they are durable",
     // Outboxes are larger than what the load of a seed can fill.

@@ -205,6 +205,7 @@ impl Refusal {
         }
     }
 
+    // Long because each reason has fields of its own, and an arm that writes them.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.code());
         match *self {
