@@ -126,7 +126,12 @@ impl Run {
         let mut new = entries(term, first..first + count, bytes);
         if self.random.chance(10) {
             new[0].payload = Payload::Noop;
-            new[1..].iter_mut().for_each(|entry| entry.before.0 -= 1);
+        }
+        let before = first.checked_sub(2).map(|at| group.log[at as usize].end());
+        let mut before = before.unwrap_or_default();
+        for entry in &mut new {
+            entry.before = before;
+            before = entry.end();
         }
         let mut batch = Batch::default();
         batch.entries(GroupId(id), &new);

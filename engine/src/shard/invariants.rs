@@ -159,6 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn many_requests_hide_nothing_but_themselves() {
+        let (mut requests, mut groups, _caller) = world();
+        let origin = Origin { shard: OTHER, id: 3 };
+        let many = DEEP_REQUESTS_MAX + 1;
+        requests.accepted.accept(origin, RequestKind::Query, many).expect("there is room");
+        assert_eq!(check_requests_and_groups(&requests, &groups), Ok(()));
+        let slot = groups.slot(GROUP).expect("it is here");
+        groups.peek_mut(slot).expect("it is here").known.leads = true;
+        let found = check_requests_and_groups(&requests, &groups);
+        assert!(found.expect_err("the count of leaders is wrong").starts_with("groups: "));
+    }
+
+    #[test]
     fn a_sent_request_without_a_ticket_is_named() {
         let (mut requests, groups, _caller) = world();
         let lane = requests.take_scheduled().remove(0);
