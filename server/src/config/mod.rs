@@ -1,7 +1,7 @@
 //! A node's configuration file: read, checked and written.
 //!
 //! The file is TOML, at most 1 MiB; `purlin config default` prints one with all keys, their meanings
-//! and defaults. [`keys`] is the one table of keys. Reading goes in three steps:
+//! and defaults. `keys` is the one table of keys. Reading goes in three steps:
 //!
 //! ```text
 //! text ── toml ──▶ document ── reader, by the table ──▶ values and unknown names ── check ─▶ Config
