@@ -197,7 +197,7 @@ struct Stranger {
 /// Hellos of those who do not belong here, each wrong in one way.
 fn bad_hellos(cluster: &Cluster, shard: u64) -> Vec<(&'static str, Vec<u8>)> {
     let cluster = cluster.nodes[0].config.cluster.id.0;
-    let right = || Stranger { version: 1, wanted: (1, shard), cluster, node: 2 };
+    let right = || Stranger { version: 2, wanted: (1, shard), cluster, node: 2 };
     let hello = |stranger: Stranger| framed(Kind::Hello, &stranger.hello());
     vec![
         ("an unknown version", hello(Stranger { version: 99, ..right() })),
@@ -213,18 +213,23 @@ impl Stranger {
     /// As `purlin_transport::Hello` is encoded; the hash of the configuration is wrong.
     fn hello(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        for number in [self.version, self.version, self.wanted.0, self.wanted.1] {
+        // The purpose is 1: a peer.
+        for number in [self.version, self.version, 1, self.wanted.0, self.wanted.1] {
             body.push(number as u8);
         }
         body.extend_from_slice(&self.cluster.to_le_bytes());
+        // No fork.
+        body.push(0);
         body.extend_from_slice(&0x1234_u64.to_le_bytes());
         body.push(self.node as u8);
         body.extend_from_slice(&77_u64.to_le_bytes());
         // Shard 0 of 2, which acts, in its first start.
         body.extend_from_slice(&[0, 2, 1, 1, 1]);
         body.extend_from_slice(&99_u64.to_le_bytes());
-        // It kept nothing, knows three voters, and has met nobody.
-        body.extend_from_slice(&[0, 3, 1, 2, 3, 0]);
+        // It kept nothing, knows three voters, has no table and has met nobody.
+        body.extend_from_slice(&[0, 3, 1, 2, 3, 0, 0]);
+        // It tells no host and no port.
+        body.extend_from_slice(&[0, 0, 0, 0]);
         body
     }
 }
