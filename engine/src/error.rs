@@ -59,7 +59,8 @@ impl Error {
             | StorageError::Missing { .. }
             | StorageError::Exists { .. }
             | StorageError::Foreign { .. }
-            | StorageError::OtherFormat { .. } => ErrorKind::DataDirectory,
+            | StorageError::OtherFormat { .. }
+            | StorageError::LaterFields { .. } => ErrorKind::DataDirectory,
             StorageError::Damaged { .. } => ErrorKind::Damage,
             StorageError::Io { .. } | StorageError::NoSpace { .. } => ErrorKind::Environment,
             StorageError::Poisoned { .. } => ErrorKind::Disk,

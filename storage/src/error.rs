@@ -48,6 +48,13 @@ pub enum StorageError {
         /// The format that this version reads.
         known: u32,
     },
+    /// A segment of this format uses a field that this version keeps for later ones.
+    LaterFields {
+        /// The directory.
+        location: String,
+        /// The file.
+        segment: String,
+    },
     /// Records that were made durable are not there any more (safety W5).
     Damaged {
         /// The directory.
@@ -131,6 +138,12 @@ impl StorageError {
                     "start the older version of the program that wrote the log; or keep the directory \
                      aside and bring the node back as a new member"
                 },
+            ),
+            Self::LaterFields { location, segment } => Trouble::new(
+                "the write-ahead log uses fields that this version does not know",
+                format!("{location}, {segment}"),
+                "the log was written by a later version of the program; nothing was changed",
+                "start the later version of the program that wrote the log",
             ),
             Self::Damaged { location, segment, offset, what } => Trouble::new(
                 format!("the write-ahead log is damaged: {what}"),
@@ -226,6 +239,7 @@ mod tests {
         };
         let what = "a batch is gone".to_owned();
         let errors = [
+            StorageError::LaterFields { location: location(), segment: segment() },
             StorageError::Locked { location: location() },
             StorageError::Missing { location: location() },
             StorageError::Exists { location: location() },

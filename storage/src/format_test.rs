@@ -2,8 +2,9 @@
 
 use crate::{
     Batch, StorageError,
-    align::BLOCK,
+    align::{BLOCK, align_up},
     batch::{self, HEADER_BYTES, Seed, Stamp},
+    inspect::{self, WrittenBatch},
     segment::{self, FirstBlock},
     testing::{Harness, MemoryDisk, Random, append, entries, identity, small},
 };
@@ -73,6 +74,36 @@ fn pack(disk: &MemoryDisk) -> Vec<u8> {
     out
 }
 
+/// Every header, batch and record with the names of its fields, for a reader who asks what changed.
+/// The other golden file has all bytes; here a line shows the first 600.
+fn describe(disk: &MemoryDisk) -> String {
+    let mut out = String::new();
+    for name in disk.files() {
+        let bytes = disk.bytes(&name);
+        let Some(header) = bytes.get(..BLOCK).and_then(inspect::header) else { continue };
+        out += &format!("{name}\n  {header:?}\n");
+        let mut at = BLOCK;
+        while let Some(batch) = bytes.get(at..).and_then(|rest| inspect::batch(rest, &identity())) {
+            let WrittenBatch { epoch, sequence, watermark, checksum, records } = batch;
+            out += &format!(
+                "{name} at {at}\n  Batch {{ epoch: {epoch}, sequence: {sequence}, watermark: \
+                 {watermark}, checksum: {checksum} }}\n"
+            );
+            for record in records {
+                out += &format!("  {:.600}\n", format!("{record:?}"));
+            }
+            at += batch_bytes(&bytes[at..]);
+        }
+    }
+    out
+}
+
+/// The bytes that the batch at the start of `bytes` takes up.
+fn batch_bytes(bytes: &[u8]) -> usize {
+    let header = batch::parse(bytes, Seed::new(&identity())).expect("a batch");
+    align_up(HEADER_BYTES + header.length)
+}
+
 fn unpack(mut packed: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::default();
     let mut file: Option<(String, Vec<u8>)> = None;
@@ -106,10 +137,16 @@ fn the_golden_file_is_what_is_written_and_is_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wal-2.bin");
     let (mut h, last) = sample();
     h.stop();
-    let written = pack(&h.disk);
+    let (written, described) = (pack(&h.disk), describe(&h.disk));
     if std::env::var_os("PURLIN_BLESS").is_some() {
         std::fs::write(&path, &written).unwrap();
+        std::fs::write(path.with_extension("txt"), &described).unwrap();
     }
+    let fields = std::fs::read_to_string(path.with_extension("txt")).unwrap();
+    assert_eq!(
+        described, fields,
+        "a field has changed: give the format a new version, then bless it"
+    );
     let golden = std::fs::read(&path).unwrap();
     assert!(written == golden, "the format has changed: give it a new version, then bless it");
     let mut h = Harness::on(unpack(&golden), small(), 1);

@@ -69,7 +69,7 @@ pub enum Record {
 pub fn header(block: &[u8]) -> Option<SegmentHeader> {
     match segment::parse(block) {
         FirstBlock::Header(header) => Some(header),
-        FirstBlock::Version(_) | FirstBlock::Unreadable => None,
+        FirstBlock::Version(_) | FirstBlock::Reserved | FirstBlock::Unreadable => None,
     }
 }
 

@@ -18,7 +18,7 @@
 //! floor         term u64 · index u64 · position u64      of the entry before the group's first, and of
 //!               the last command up to it
 //! peer          node u32 · shard u16 · fenced u16 (0 or 1) · incarnation u64 · start u64 ·
-//!               boot u64 · durable u64
+//!               boot u64 · durable u64 · incarnation of the shard u64, reserved (safety M12): 0
 //! ```
 //!
 //! The entries of a record have one term and consecutive indices. They replace everything of the
@@ -96,6 +96,8 @@ struct PeerBody {
     start: U64,
     boot: U64,
     durable: U64,
+    /// Reserved, as drawn above.
+    shard_incarnation: U64,
 }
 
 const HARD_STATE: u8 = 1;
@@ -149,6 +151,7 @@ pub(crate) fn put_peer(out: &mut Vec<u8>, memory: &PeerMemory, relocated: bool) 
         start: memory.start.into(),
         boot: memory.boot.0.into(),
         durable: memory.durable.0.into(),
+        shard_incarnation: 0.into(),
     };
     put(out, if relocated { RELOCATED_PEER } else { PEER }, GroupId(0), body.as_bytes());
 }
@@ -262,6 +265,9 @@ fn take_floor<'a>(body: &mut &'a [u8], group: GroupId) -> Result<Record<'a>, Mal
 
 fn take_peer<'a>(body: &mut &'a [u8], relocated: bool) -> Result<Record<'a>, Malformed> {
     let peer = take::<PeerBody>(body)?;
+    if peer.shard_incarnation.get() != 0 {
+        return Err(Malformed("a shard with an incarnation of its own, which a later version has"));
+    }
     let memory = PeerMemory {
         node: NodeId(peer.node.get()),
         incarnation: Incarnation(peer.incarnation.get()),
@@ -330,6 +336,19 @@ mod tests {
             let mut later = bytes.clone();
             later[at] = 1;
             let what = "a vote for a numbered replica, which a later version has";
+            assert_eq!(Records::new(&later).next(), Some(Err(Malformed(what))), "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_peer_with_an_incarnation_of_its_shard_is_refused() {
+        let mut bytes = Vec::new();
+        put_peer(&mut bytes, &peer(), false);
+        assert_eq!(bytes.len(), size_of::<Head>() + 48);
+        for at in bytes.len() - 8..bytes.len() {
+            let mut later = bytes.clone();
+            later[at] = 1;
+            let what = "a shard with an incarnation of its own, which a later version has";
             assert_eq!(Records::new(&later).next(), Some(Err(Malformed(what))), "at {at}");
         }
     }

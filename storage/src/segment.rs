@@ -22,8 +22,14 @@
 //!  96  oldest       u64      the oldest segment that is still needed
 //! 104  bytes        u64      the file's size
 //! 112  starts       16 × (number u64 · boot u64 · kept u64), the oldest first
-//! 496  zeroes
+//! 496  fork         u64      reserved (safety Q2): 0
+//! 504  incarnation of the shard, u64: reserved (safety M12): 0
+//! 512  hints        u32      reserved, bytes of commit hints that follow (safety N7): 0
+//! 516  zeroes                room for commit hints
 //! ```
+//!
+//! What is reserved is written as above. A header in which any of it is set is of a later build, which
+//! knows more of this log than this one: the log is not opened.
 //!
 //! What is up to 16 comes first in every version, so that a newer one is told from a damaged one.
 
@@ -115,6 +121,8 @@ pub(crate) enum FirstBlock {
     Header(Header),
     /// One of a version that is not known here.
     Version(u32),
+    /// One of this version, with something in a reserved field.
+    Reserved,
     /// Zeroes, a torn header, or a damaged one.
     Unreadable,
 }
@@ -205,6 +213,9 @@ pub(crate) fn parse(block: &[u8]) -> FirstBlock {
     if raw.version != VERSION {
         return FirstBlock::Version(raw.version.get());
     }
+    if raw.zero != 0 || block[size_of::<Raw>()..].iter().any(|&byte| byte != 0) {
+        return FirstBlock::Reserved;
+    }
     let Some(latest) = raw.latest.get(..usize::from(raw.starts.get())) else {
         return FirstBlock::Unreadable;
     };
@@ -290,6 +301,18 @@ mod tests {
         let checksum = crc32c::crc32c(&block[CHECKED_FROM..]);
         block[8..12].copy_from_slice(&checksum.to_le_bytes());
         assert_eq!(parse(&block), FirstBlock::Version(3));
+    }
+
+    #[test]
+    fn a_header_with_a_reserved_field_set_is_of_a_later_build() {
+        for at in [92, 496, 504, 512, 516, BLOCK - 1] {
+            let mut block = vec![0; BLOCK];
+            header().write(&mut block);
+            block[at] = 1;
+            let checksum = crc32c::crc32c(&block[CHECKED_FROM..]);
+            block[8..12].copy_from_slice(&checksum.to_le_bytes());
+            assert_eq!(parse(&block), FirstBlock::Reserved, "byte {at}");
+        }
     }
 
     #[test]

@@ -1434,6 +1434,15 @@ fn each_wrong_directory_is_refused_with_its_own_error() {
         matches!(error, StorageError::OtherFormat { version, known, .. } if version == known + 1)
     );
 
+    let later = disk.image();
+    later.change(&name, |bytes| {
+        bytes[512] = 1;
+        let checksum = crc32c::crc32c(&bytes[12..]);
+        bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+    });
+    let error = closed(later).open().unwrap_err();
+    assert!(matches!(error, StorageError::LaterFields { .. }), "{error}");
+
     let mut first = closed(disk.clone());
     first.open().unwrap();
     assert!(matches!(closed(disk).open(), Err(StorageError::Locked { .. })));

@@ -75,24 +75,26 @@ fn hello(kind: Kind, encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 fn generated() -> String {
-    let mut text = String::from("# One frame a line: what it shows, its bytes.\n");
-    let mut line = |name: &str, bytes: &[u8]| {
+    let mut text = String::from(
+        "# Each frame has two lines: the fields that it carries, then its name and its bytes.\n",
+    );
+    let mut line = |name: &str, fields: &dyn std::fmt::Debug, bytes: &[u8]| {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        text += &format!("{name} {hex}\n");
+        text += &format!("# {fields:?}\n{name} {hex}\n");
     };
     let wanted = PeerShard::new(NodeId(2), ShardId(0));
     let greeting = Hello { versions: VERSIONS, wanted, facts: facts() };
-    line("hello", &hello(Kind::Hello, |out| greeting.encode(out)));
+    line("hello", &greeting, &hello(Kind::Hello, |out| greeting.encode(out)));
     let accepted = HelloAnswer::Accepted { version: VERSIONS.1, facts: facts() };
-    line("accepted", &hello(Kind::HelloAnswer, |out| accepted.encode(out)));
+    line("accepted", &accepted, &hello(Kind::HelloAnswer, |out| accepted.encode(out)));
     let refused = HelloAnswer::Refused(Refusal::NotMember { node: NodeId(9) });
-    line("refused", &hello(Kind::HelloAnswer, |out| refused.encode(out)));
+    line("refused", &refused, &hello(Kind::HelloAnswer, |out| refused.encode(out)));
     let messages =
         wire::tests::samples().into_iter().map(|sample| ("message", Outbound::Message(sample)));
     for (name, item) in messages.chain(items()) {
         let mut outbox = Outbox::new(1 << 20, 1 << 20);
         outbox.push(&item, Sequence(7)).unwrap();
-        line(name, &outbox.take(Sequence(0x0102_0304)));
+        line(name, &item, &outbox.take(Sequence(0x0102_0304)));
     }
     text
 }

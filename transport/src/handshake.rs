@@ -11,7 +11,8 @@
 //! hello    lowest  highest  purpose:byte  wanted node  wanted shard  facts
 //! answer   0  version  facts | 1  refusal
 //! purpose  1 frames of a peer; 2 is reserved for bulk streams, and refused by this version
-//! facts    cluster:2×fixed  fork  config:fixed  node  incarnation:fixed  shard  shards  acting:byte
+//! facts    cluster:2×fixed  fork  config:fixed  node  incarnation:fixed  shard
+//!          incarnation of the shard, reserved (safety M12): 0   shards  acting:byte
 //!          count × (start number  boot:fixed  kept)   count × voter
 //!          table version, reserved (safety M7): 0   count × (node  incarnation)   advertised
 //! ```
@@ -102,6 +103,7 @@ impl Facts {
         put_varint(out, self.node.0.into());
         put_fixed(out, self.incarnation.0);
         put_varint(out, self.shard.0.into());
+        put_varint(out, 0);
         put_varint(out, self.shards.into());
         put_bool(out, self.acting);
         put_varint(out, self.starts.len() as u64);
@@ -128,7 +130,7 @@ impl Facts {
             config_hash: fields.fixed()?,
             node: fields.node()?,
             incarnation: Incarnation(fields.fixed()?),
-            shard: fields.shard()?,
+            shard: shard(fields)?,
             shards: fields.narrow("more shards than 16 bits count")?,
             acting: fields.boolean()?,
             starts: many(fields, |fields| {
@@ -142,6 +144,12 @@ impl Facts {
         facts.check()?;
         Ok(facts)
     }
+}
+
+fn shard(fields: &mut Fields) -> Result<ShardId, Malformed> {
+    let shard = fields.shard()?;
+    ensure(fields.varint()? == 0, "an incarnation of a shard, which a later protocol has")?;
+    Ok(shard)
 }
 
 fn table(fields: &mut Fields) -> Result<Vec<(NodeId, Incarnation)>, Malformed> {

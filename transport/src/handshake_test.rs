@@ -139,6 +139,14 @@ fn purposes_and_tables_of_a_later_version_are_refused() {
     later[plain.len() - tail.len()] = 1;
     let what = "a version of the table of nodes, which a later protocol has";
     assert_eq!(Facts::decode(&mut Fields::new(later.into())), Err(Malformed { what }));
+    // The shard's incarnation stands behind the cluster, the fork, the hash, the node, its incarnation
+    // and the shard.
+    let mut later = plain.to_vec();
+    let at = 16 + 1 + 8 + 1 + 8 + 1;
+    assert_eq!(later[at], 0);
+    later[at] = 1;
+    let what = "an incarnation of a shard, which a later protocol has";
+    assert_eq!(Facts::decode(&mut Fields::new(later.into())), Err(Malformed { what }));
 }
 
 /// Safety Q2: a node of another fork is refused by both sides, whichever fork is the higher one.

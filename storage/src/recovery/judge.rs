@@ -145,6 +145,12 @@ impl<D: Disk> Site<'_, D> {
                         known: segment::VERSION,
                     });
                 }
+                FirstBlock::Reserved => {
+                    return Err(StorageError::LaterFields {
+                        location: self.disk.location(),
+                        segment: name.to_owned(),
+                    });
+                }
                 // Read it from the device once more before believing that.
                 FirstBlock::Unreadable => {}
             }
