@@ -201,6 +201,22 @@ fn w1_what_was_acknowledged_survives_a_power_cut_and_nothing_is_acknowledged_bef
     }
 }
 
+#[test]
+fn w1_a_batch_of_several_writes_is_durable_with_the_last_of_them() {
+    for seed in 0..40 {
+        let mut h = Harness::new(small(), seed);
+        h.disk.hold();
+        let sequence = h.submit(append(1, 1, 1..60, 1000));
+        for _ in 0..100 {
+            if h.wal().durable() < sequence {
+                h.run_some(1);
+            }
+        }
+        assert!(h.wal().durable() >= sequence);
+        assert_eq!(last_index(&h.reopen().unwrap(), 1), 59);
+    }
+}
+
 // ---- W2
 
 #[test]

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The user's own tree is read and never written. What a seed or a test says counts only if the same
-//! passes without the mutant.
+//! passes without the mutant. The unit tests of all mutants are built and run without any mutant first.
 
 mod check;
 mod edit;
@@ -32,7 +32,6 @@ use self::{
     workshop::Workshop,
 };
 use std::{
-    collections::BTreeMap,
     path::Path,
     time::{Duration, Instant},
 };
@@ -87,6 +86,7 @@ pub fn try_all(
     progress: impl Fn(&Trial),
 ) -> Result<Vec<Trial>> {
     let workshop = Workshop::open(root)?;
+    let unsound = workshop.unsound_units(&mutants)?;
     if seeds > 0 {
         workshop.build_sim()?;
         workshop.keep_sound_sim()?;
@@ -100,17 +100,15 @@ pub fn try_all(
             running: Duration::ZERO,
         };
         trial.run(&workshop, seeds);
+        // A test that fails without the mutant too has killed nobody.
+        if trial.fate == Fate::Test && unsound.contains(&trial.mutant.unit) {
+            trial.fate = Fate::Void(format!("{} fails without the mutant too", trial.mutant.unit));
+        }
         progress(&trial);
         trials.push(trial);
     }
-    workshop.refresh()?;
-    let mut sound = SoundUnits::new();
-    trials.iter_mut().for_each(|trial| trial.doubt_test(&workshop, &mut sound));
     Ok(trials)
 }
-
-/// Whether units fail without any mutant.
-type SoundUnits = BTreeMap<Unit, Result<bool>>;
 
 impl Trial {
     fn run(&mut self, workshop: &Workshop, seeds: u64) {
@@ -127,21 +125,10 @@ impl Trial {
                 return doubt(fate, workshop, seeds);
             }
         }
-        let Some(unit) = &self.mutant.unit else { return Ok(Fate::Survived) };
+        let unit = &self.mutant.unit;
         let tests = timed(&mut self.building, || workshop.build_tests(unit))?;
-        let fails = timed(&mut self.running, || workshop.fails(&tests, unit))?;
+        let fails = timed(&mut self.running, || workshop.fails(&tests, &[unit]))?;
         Ok(if fails { Fate::Test } else { Fate::Survived })
-    }
-
-    /// In the tree without a mutant: a test that fails there too has killed nobody.
-    fn doubt_test(&mut self, workshop: &Workshop, sound: &mut SoundUnits) {
-        let (Fate::Test, Some(unit)) = (&self.fate, &self.mutant.unit) else { return };
-        let fails = || workshop.build_tests(unit).and_then(|tests| workshop.fails(&tests, unit));
-        match sound.entry(unit.clone()).or_insert_with(fails) {
-            Ok(false) => {}
-            Ok(true) => self.fate = Fate::Void(format!("{unit} fails without the mutant too")),
-            Err(error) => self.fate = Fate::Void(error.clone()),
-        }
     }
 }
 

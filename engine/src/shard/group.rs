@@ -351,19 +351,14 @@ pub(crate) mod tests {
     }
 
     fn hear(group: &mut Group, now: Tick, from: u32, term: u64, message: Message) {
-        let (from, to) = (NodeId(from), NodeId(1));
-        group.raft.step(
-            now,
-            Envelope {
-                from,
-                to,
-                group: GroupId(1),
-                epoch: GroupEpoch::FIRST,
-                term: Term(term),
-                message,
-            },
-        );
+        group.raft.step(now, envelope(from, term, message));
         settle(group, now);
+    }
+
+    fn envelope(from: u32, term: u64, message: Message) -> Envelope {
+        let (from, to) = (NodeId(from), NodeId(1));
+        let (group, epoch, term) = (GroupId(1), GroupEpoch::FIRST, Term(term));
+        Envelope { from, to, group, epoch, term, message }
     }
 
     fn win(group: &mut Group, term: u64, voter: u32) -> Tick {
@@ -419,6 +414,40 @@ pub(crate) mod tests {
         group.answer_queries();
         assert_eq!(outcomes(&batch).len(), 2, "the first, and one that had room");
         assert_eq!(asked.get(), 3, "these, and the first without room");
+    }
+
+    #[test]
+    fn a_query_waits_until_its_index_is_applied() {
+        let mut group = fresh();
+        let now = win(&mut group, 1, 2);
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
+        propose(&mut group, now);
+        let matched = Message::AppendReply { matched: Index(2) };
+        group.raft.step(now, envelope(2, 1, matched));
+        let (commit, applied) = (group.raft.committed(), group.raft.applied_index());
+        assert_eq!((commit, applied), (Index(2), Index(1)));
+        let batch = AcceptedBatch::new(ORIGIN, RequestKind::Query, 1);
+        let ticket = Ticket::batch(&batch, 0);
+        group.queries.unconfirmed.insert(1, Query { data: Bytes::new(), since: NOW, ticket });
+        group.confirmed(vec![ConfirmedRead { read: 1, index: Index(2) }]);
+        settle(&mut group, now);
+        assert_eq!(outcomes(&batch), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
+    }
+
+    /// Safety A5: a command of another term is another command, though index and position are the same.
+    #[test]
+    fn a_proposal_gets_no_outcome_of_another_entry_in_its_place() {
+        let mut group = fresh();
+        let now = win(&mut group, 1, 2);
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
+        let lost = propose(&mut group, now);
+        let payload = Payload::command(Bytes::from_static(b"+1"));
+        let other = Entry { term: Term(2), index: Index(2), before: Position(0), payload };
+        let prev = EntryId::new(Term(1), Index(1));
+        let append = Message::Append { prev, entries: vec![other], committed: Index(2) };
+        hear(&mut group, now, 2, 2, append);
+        assert_eq!(group.raft.applied_index(), Index(2));
+        assert_eq!(outcomes(&lost), [Err(RequestError::NotApplied)]);
     }
 
     #[test]

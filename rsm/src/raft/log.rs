@@ -518,6 +518,15 @@ mod tests {
     }
 
     #[test]
+    fn the_commit_never_moves_back() {
+        let mut log = empty();
+        log.accept(vec![entry(1, 1), entry(1, 2)]).expect("nothing is committed");
+        assert!(log.commit(Index(2)));
+        assert!(!log.commit(Index(1)), "a late append has an older commit");
+        assert_eq!(log.committed(), Index(2));
+    }
+
+    #[test]
     fn eviction_keeps_what_is_not_applied_or_not_durable() {
         let mut log = empty();
         log.accept((1..=4).map(|i| entry(1, i)).collect()).expect("nothing is committed");

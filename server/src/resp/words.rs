@@ -104,3 +104,26 @@ pub(super) fn unknown_subcommand(container: &str, name: &[u8]) -> String {
 pub(super) fn wrong_arity(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_certainly_not_applied_may_be_tried_again() {
+        for error in [
+            RequestError::Busy,
+            RequestError::NoLeader { waited_ms: 10 },
+            RequestError::NotApplied,
+            RequestError::UNKNOWN,
+            RequestError::TooLarge { bytes: 2, limit: 1 },
+            RequestError::NoSpace,
+            RequestError::NoSuchGroup,
+            RequestError::Stopping,
+        ] {
+            let text = request_error(GroupId(1), &error);
+            let is_in_doubt = text.starts_with("UNKNOWN ");
+            assert_eq!(is_in_doubt, !error.is_definitely_not_applied(), "{text}");
+        }
+    }
+}

@@ -54,9 +54,7 @@ impl Mutant {
                 faults.push(format!("{fault}{hint}"));
             }
         }
-        if let Some(Err(fault)) = self.unit.as_ref().map(|unit| unit.find(sources.root)) {
-            faults.push(fault);
-        }
+        faults.extend(self.unit.find(sources.root).err());
         faults
     }
 }

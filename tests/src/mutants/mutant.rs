@@ -13,14 +13,14 @@ pub struct Mutant {
     /// The rule that forbids it.
     pub rule: String,
     /// What is to fail when no seed does.
-    pub unit: Option<Unit>,
+    pub unit: Unit,
     /// What it changes.
     pub edits: Vec<Edit>,
 }
 
 impl Mutant {
-    /// Reads all mutants of a folder, those that change the same crate side by side: the crates below it
-    /// need not be built again in between. Of `only`, if that names any.
+    /// Reads all mutants of a folder, or those that `only` names, in an order in which little is built again:
+    /// first by the package of the unit test, then by the lowest crate that the mutant changes.
     ///
     /// # Errors
     /// A file cannot be read, or is not in the format, or a name of `only` is no mutant's.
@@ -36,7 +36,7 @@ impl Mutant {
             return Err(format!("there is no mutant {unknown} in {}", folder.display()));
         }
         mutants.retain(|mutant| only.is_empty() || only.contains(&mutant.slug));
-        mutants.sort_by(|a, b| (a.depth(), &a.slug).cmp(&(b.depth(), &b.slug)));
+        mutants.sort_by_cached_key(|it| (it.unit.depth(), it.depth(), it.slug.clone()));
         Ok(mutants)
     }
 
@@ -52,27 +52,37 @@ impl Mutant {
 
     pub(super) fn parse(slug: &str, text: &str) -> Result<Self> {
         let (head, edits) = text.split_once("\n\n").ok_or("it has no edit behind an empty line")?;
-        let field = |name| field(head, name);
-        let wanted = |name| field(name).map(str::to_owned).ok_or(format!("it has no `{name}: …`"));
-        let unit = |value: &str| {
-            let (package, test) = value.split_once(' ').ok_or("`Unit:` is a package and a test")?;
-            Ok::<_, String>(Unit { package: package.to_owned(), test: test.trim().to_owned() })
-        };
+        let wanted =
+            |name| field(head, name).map(str::to_owned).ok_or(format!("it has no `{name}: …`"));
+        let unit = wanted("Unit")?;
+        let (package, test) = unit.split_once(' ').ok_or("`Unit:` is a package and a test")?;
         Ok(Self {
             slug: slug.to_owned(),
             what: wanted("What")?,
             rule: wanted("Rule")?,
-            unit: field("Unit").map(unit).transpose()?,
+            unit: Unit { package: package.to_owned(), test: test.trim().to_owned() },
             edits: parse_edits(edits)?,
         })
     }
 
-    /// How much is built again after it: the place of its lowest crate.
+    /// How much is built again after it: the place of the lowest crate that it changes.
     fn depth(&self) -> usize {
-        const CRATES: [&str; 6] = ["rsm/", "kv/", "storage/", "transport/", "engine/", "server/"];
-        let place = |edit: &Edit| CRATES.iter().position(|name| edit.file.starts_with(name));
-        self.edits.iter().filter_map(place).min().unwrap_or(CRATES.len())
+        self.edits.iter().map(|edit| depth(edit.file.split('/').next())).min().unwrap_or(0)
     }
+}
+
+impl Unit {
+    /// How much is built for it: the place of its package.
+    fn depth(&self) -> usize {
+        let name = self.package.strip_prefix("purlin-");
+        depth(Some(name.unwrap_or("engine")))
+    }
+}
+
+/// The place of a crate among all crates, each of which builds on those before it.
+fn depth(folder: Option<&str>) -> usize {
+    const CRATES: [&str; 6] = ["rsm", "kv", "storage", "transport", "engine", "server"];
+    CRATES.iter().position(|name| folder == Some(*name)).unwrap_or(CRATES.len())
 }
 
 /// The value of the line `name: value`.
@@ -128,7 +138,7 @@ fn push(edits: &mut [Edit], line: &str, block: impl FnOnce(&mut Edit) -> &mut Ve
 mod tests {
     use super::*;
 
-    const MUTANT: &str = "What: counts itself early\nRule: A4\nUnit: purlin-rsm raft::counts_itself\n\n\
+    const MUTANT: &str = "What: counts itself early\nRule: A4\nUnit: purlin-rsm counts_itself\n\n\
         File: rsm/src/a.rs\nBefore:\n    if a {\n        b();\nAfter:\n    if c {\n\nBefore:\n    d();\nAfter:\n\n\
         File: storage/src/b.rs\nBefore:\n    e();\nAfter:\n    f();\n";
 
@@ -140,9 +150,8 @@ mod tests {
     fn a_mutant_says_what_it_breaks_and_who_should_notice() {
         let mutant = parse(MUTANT).expect("it is whole");
         assert_eq!((mutant.slug.as_str(), mutant.rule.as_str()), ("early", "A4"));
-        let unit = mutant.unit.as_ref().map(Unit::to_string);
-        assert_eq!(unit.as_deref(), Some("purlin-rsm raft::counts_itself"));
-        assert_eq!(mutant.depth(), 0);
+        assert_eq!(mutant.unit.to_string(), "purlin-rsm counts_itself");
+        assert_eq!((mutant.unit.depth(), mutant.depth()), (0, 0));
     }
 
     #[test]
@@ -161,12 +170,13 @@ mod tests {
 
     #[test]
     fn a_mutant_that_lacks_a_part_is_refused() {
-        let parts = ["What: counts itself early\n", "Rule: A4\n", "File: rsm/src/a.rs\n"];
-        for part in parts.into_iter().chain(["Before:\n", "After:\n", " raft::counts_itself"]) {
+        let head =
+            ["What: counts itself early\n", "Rule: A4\n", "Unit: purlin-rsm counts_itself\n"];
+        let edit = [" counts_itself", "File: rsm/src/a.rs\n", "Before:\n", "After:\n"];
+        for part in head.into_iter().chain(edit) {
             assert!(parse(&MUTANT.replacen(part, "", 1)).is_err(), "without {part}");
         }
-        let without_unit = MUTANT.replace("Unit: purlin-rsm raft::counts_itself\n", "");
-        assert_eq!(parse(&without_unit).expect("a test is not required").unit, None);
-        assert!(parse("What: it\nRule: A4\n\nFile: a.rs\n").is_err(), "it changes nothing");
+        let idle = "What: it\nRule: A4\nUnit: purlin-rsm it\n\nFile: a.rs\n";
+        assert!(parse(idle).is_err(), "it changes nothing");
     }
 }

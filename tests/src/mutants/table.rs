@@ -36,10 +36,7 @@ fn killer(trial: &Trial) -> String {
     match &trial.fate {
         Fate::Seed { seed, violation, .. } => format!("seed {seed}: {}", cell(violation)),
         Fate::Hung => "no seed ends any more".to_owned(),
-        Fate::Test => {
-            let unit = trial.mutant.unit.as_ref().map(ToString::to_string);
-            format!("unit test: `{}`", unit.unwrap_or_default())
-        }
+        Fate::Test => format!("unit test: `{}`", trial.mutant.unit),
         Fate::Survived => "**survived**".to_owned(),
         Fate::Void(why) => format!("**void**: {}", cell(why)),
     }
@@ -82,7 +79,7 @@ mod tests {
             slug: slug.to_owned(),
             what: "It breaks something.".to_owned(),
             rule: "A1".to_owned(),
-            unit: Some(unit),
+            unit,
             edits: Vec::new(),
         };
         let (building, running) = (Duration::from_secs(30), Duration::from_secs(2));

@@ -17,7 +17,7 @@ pub struct Unit {
 }
 
 /// Where a test stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Place {
     /// The folder of its package, below the root: tests run in it.
     pub(super) folder: PathBuf,

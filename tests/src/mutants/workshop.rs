@@ -13,11 +13,14 @@ use std::{
     time::Duration,
 };
 
-/// A profile that builds fast and runs nearly as fast as `release`.
-const PROFILE: &str = "mutants";
+/// A profile for the simulator, which builds fast and runs nearly as fast as `release`.
+const SIM_PROFILE: &str = "mutants";
+/// A profile for tests, which builds as fast as can be.
+const TESTS_PROFILE: &str = "mutants-tests";
 /// The simulator tells of its progress much more often than this.
 const SEEDS_PATIENCE: Duration = Duration::from_secs(120);
-const TESTS_PATIENCE: Duration = Duration::from_secs(300);
+/// A test says something when it has run for a minute, and no test runs for long.
+const TESTS_PATIENCE: Duration = Duration::from_secs(150);
 const BUILD_PATIENCE: Duration = Duration::from_secs(1800);
 /// A planted bug must not take the machine's memory either.
 const MEMORY_KIB: u64 = 6 << 20;
@@ -74,7 +77,7 @@ impl Workshop {
 
     /// Builds the copy's simulator.
     pub(super) fn build_sim(&self) -> Result<()> {
-        self.cargo(&["build", "-p", "purlin-tests", "--bin", "sim"]).map(drop)
+        self.cargo(SIM_PROFILE, &["build", "-p", "purlin-tests", "--bin", "sim"]).map(drop)
     }
 
     /// Puts the simulator that was built aside: it is the one without any mutant.
@@ -112,7 +115,7 @@ impl Workshop {
         let place = unit.find(&self.sound)?;
         let mut arguments = vec!["test", "-p", &unit.package, "--no-run"];
         arguments.extend(place.targets.iter().map(String::as_str));
-        let built = self.cargo(&arguments)?;
+        let built = self.cargo(TESTS_PROFILE, &arguments)?;
         let executable = |line: &String| {
             let (_, path) = line.trim().strip_prefix("Executable ")?.rsplit_once('(')?;
             Some(self.tree.join(path.strip_suffix(')')?))
@@ -120,25 +123,56 @@ impl Workshop {
         Ok(built.lines.iter().filter_map(executable).collect())
     }
 
-    /// Whether the unit fails in one of `tests`.
-    pub(super) fn fails(&self, tests: &[PathBuf], unit: &Unit) -> Result<bool> {
-        let folder = self.tree.join(unit.find(&self.sound)?.folder);
-        let mut some_ran = false;
+    /// Whether one of `units` fails. All are of one package, and `tests` hold them.
+    pub(super) fn fails(&self, tests: &[PathBuf], units: &[&Unit]) -> Result<bool> {
+        let Some(first) = units.first() else { return Ok(false) };
+        let folder = self.tree.join(first.find(&self.sound)?.folder);
+        let mut missing: BTreeSet<&str> = units.iter().map(|unit| unit.test.as_str()).collect();
         for test in tests {
+            let listed = run(self.bounded(test).arg("--list"), TESTS_PATIENCE)?;
             let mut command = self.bounded(test);
-            let watched = watch(command.arg(&unit.test).current_dir(&folder), TESTS_PATIENCE)?;
-            if watched.ended != Ended::Well {
+            command.arg("--exact").current_dir(&folder);
+            let mut holds_any = false;
+            for path in listed.lines.iter().filter_map(|line| line.strip_suffix(": test")) {
+                let name = path.rsplit("::").next().unwrap_or(path);
+                if units.iter().any(|unit| unit.test == name) {
+                    missing.remove(name);
+                    command.arg(path);
+                    holds_any = true;
+                }
+            }
+            if holds_any && watch(&mut command, TESTS_PATIENCE)?.ended != Ended::Well {
                 return Ok(true);
             }
-            let ran_none = |line: &String| line == "running 0 tests";
-            some_ran |= !watched.lines.iter().any(ran_none);
         }
-        if some_ran { Ok(false) } else { Err(format!("there is no test {unit}")) }
+        if missing.is_empty() { Ok(false) } else { Err(format!("there is no test {missing:?}")) }
     }
 
-    fn cargo(&self, arguments: &[&str]) -> Result<Watched> {
+    /// The units of mutants that fail in the copy as it is now, without any mutant.
+    pub(super) fn unsound_units(&self, mutants: &[Mutant]) -> Result<BTreeSet<Unit>> {
+        let mut by_place: BTreeMap<_, BTreeSet<&Unit>> = BTreeMap::new();
+        for Mutant { unit, .. } in mutants {
+            by_place.entry(unit.find(&self.sound)?).or_default().insert(unit);
+        }
+        let mut unsound = BTreeSet::new();
+        for units in by_place.into_values() {
+            let units: Vec<&Unit> = units.into_iter().collect();
+            let tests = self.build_tests(units[0])?;
+            if !self.fails(&tests, &units)? {
+                continue;
+            }
+            for unit in units {
+                if self.fails(&tests, &[unit])? {
+                    unsound.insert(unit.clone());
+                }
+            }
+        }
+        Ok(unsound)
+    }
+
+    fn cargo(&self, profile: &str, arguments: &[&str]) -> Result<Watched> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
-        cargo.args(arguments).args(["--offline", "--profile", PROFILE]);
+        cargo.args(arguments).args(["--offline", "--profile", profile]);
         cargo.env("CARGO_TARGET_DIR", self.target()).current_dir(&self.tree);
         run(&mut cargo, BUILD_PATIENCE).map_err(|error| format!("it does not build: {error}"))
     }
@@ -155,7 +189,7 @@ impl Workshop {
     }
 
     fn sim(&self) -> PathBuf {
-        self.target().join(PROFILE).join("sim")
+        self.target().join(SIM_PROFILE).join("sim")
     }
 
     fn sound_sim(&self) -> PathBuf {
