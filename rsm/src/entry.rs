@@ -49,11 +49,13 @@ enum Form {
 
 impl Entry {
     /// The entry's name.
+    #[inline]
     pub fn id(&self) -> EntryId {
         EntryId::new(self.term, self.index)
     }
 
     /// The position of the last command up to the end of this entry.
+    #[inline]
     pub fn end(&self) -> Position {
         Position(self.before.0 + self.payload.count())
     }
@@ -61,14 +63,15 @@ impl Entry {
     /// Its commands with their positions.
     pub fn commands(&self) -> impl Iterator<Item = (Position, Bytes)> {
         let commands = match &self.payload {
-            Payload::Noop => None,
-            Payload::Commands(commands) => Some(commands.iter()),
+            Payload::Noop => CommandIter::Done,
+            Payload::Commands(commands) => commands.iter(),
         };
-        (self.before.0 + 1..).map(Position).zip(commands.into_iter().flatten())
+        (self.before.0 + 1..).map(Position).zip(commands)
     }
 
     /// Bytes that it costs in memory, on the wire and on disk, about: for windows, caches and pages. Each
     /// command behind the first counts too: when the entry is applied, each is a value of its own.
+    #[inline]
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = 32;
         match &self.payload {
@@ -87,6 +90,7 @@ impl Payload {
     }
 
     /// How many commands it carries.
+    #[inline]
     pub fn count(&self) -> u64 {
         match self {
             Self::Noop => 0,
@@ -97,6 +101,7 @@ impl Payload {
 
 impl Commands {
     /// How many there are.
+    #[inline]
     pub fn count(&self) -> u64 {
         match &self.0 {
             Form::One(_) => 1,
@@ -105,25 +110,18 @@ impl Commands {
     }
 
     /// The commands, none copied.
-    pub fn iter(&self) -> impl Iterator<Item = Bytes> {
-        let (one, framed) = match &self.0 {
-            Form::One(command) => (Some(command.clone()), Bytes::new()),
-            Form::Framed { bytes, .. } => (None, bytes.clone()),
-        };
-        let mut place = 0;
-        let framed = std::iter::from_fn(move || {
-            let mut rest = &framed[place..];
-            if rest.is_empty() {
-                return None;
+    #[inline]
+    pub fn iter(&self) -> CommandIter<'_> {
+        match &self.0 {
+            Form::One(command) => CommandIter::One(command),
+            Form::Framed { count, bytes } => {
+                CommandIter::Framed { left: *count, rest: bytes, within: bytes }
             }
-            let command = varint::take_bytes(&mut rest).expect("commands were checked when made");
-            place = framed.len() - rest.len();
-            Some(framed.slice_ref(command))
-        });
-        one.into_iter().chain(framed)
+        }
     }
 
     /// How many bytes they have together, with the lengths of more than one.
+    #[inline]
     pub(crate) fn bytes(&self) -> usize {
         match &self.0 {
             Form::One(bytes) | Form::Framed { bytes, .. } => bytes.len(),
@@ -170,12 +168,60 @@ impl Commands {
     }
 
     /// What `check` has found, as slices of `within`.
+    #[inline]
     pub(crate) fn slices(count: u64, mut checked: &[u8], within: &Bytes) -> Self {
         if count == 1 {
             let command = varint::take_bytes(&mut checked).expect("it was checked");
             return Self(Form::One(within.slice_ref(command)));
         }
         Self(Form::Framed { count, bytes: within.slice_ref(checked) })
+    }
+}
+
+/// The commands of an entry, one after the other.
+#[derive(Clone)]
+pub enum CommandIter<'a> {
+    /// The only one.
+    One(&'a Bytes),
+    /// As many as are left of `rest`, each behind its length, as slices of `within`.
+    Framed {
+        /// How many are left.
+        left: u64,
+        /// Their bytes.
+        rest: &'a [u8],
+        /// All bytes of the entry's commands.
+        within: &'a Bytes,
+    },
+    /// None is left.
+    Done,
+}
+
+impl Iterator for CommandIter<'_> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Self::One(command) => {
+                let command = Bytes::clone(command);
+                *self = Self::Done;
+                Some(command)
+            }
+            Self::Framed { left, rest, within } => {
+                *left = left.checked_sub(1)?;
+                let command = varint::take_bytes(rest).expect("commands were checked when made");
+                Some(within.slice_ref(command))
+            }
+            Self::Done => None,
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match self {
+            Self::One(_) => 1,
+            Self::Framed { left, .. } => *left as usize,
+            Self::Done => 0,
+        };
+        (left, Some(left))
     }
 }
 
@@ -219,11 +265,13 @@ mod tests {
     fn an_entry_of_any_number_of_commands_names_each_by_its_position() {
         for count in [0, 1, 3, 1000] {
             let commands = commands(count);
+            let made = commands.iter().cloned().collect::<Commands>();
+            assert_eq!(made.iter().size_hint(), (count, Some(count)));
             let entry = Entry {
                 term: Term(2),
                 index: Index(5),
                 before: Position(40),
-                payload: Payload::Commands(commands.iter().cloned().collect()),
+                payload: Payload::Commands(made),
             };
             assert_eq!(entry.end(), Position(40 + count as u64));
             let (positions, found): (Vec<_>, Vec<_>) = entry.commands().unzip();

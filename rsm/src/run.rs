@@ -21,7 +21,7 @@ use crate::{
     types::{Index, Position, Term},
     varint::{CUT, varint_bytes},
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 pub use crate::entry::COMMANDS_MAX;
 pub use crate::varint::{Malformed, put_varint, take_varint};
@@ -235,7 +235,7 @@ impl Iterator for Entries {
         let used = self.bytes.len() - rest.len();
         let entry = Entry { term: self.term, index: self.index, before: self.before, payload };
         (self.index, self.before) = (self.index.next(), entry.end());
-        self.bytes = self.bytes.slice(used..);
+        self.bytes.advance(used);
         Some(entry)
     }
 }

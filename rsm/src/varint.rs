@@ -13,6 +13,7 @@ pub(crate) const VARINT_BYTES_MAX: usize = 10;
 pub(crate) const CUT: Malformed = Malformed("bytes that end too early");
 
 /// Appends a number of 1 to 10 bytes.
+#[inline]
 pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -22,6 +23,7 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
 }
 
 /// How many bytes [`put_varint`] appends.
+#[inline]
 pub(crate) fn varint_bytes(number: u64) -> usize {
     // A number takes one byte for each 7 bits that it has, and zero takes one too.
     (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
@@ -31,7 +33,17 @@ pub(crate) fn varint_bytes(number: u64) -> usize {
 ///
 /// # Errors
 /// The bytes end inside the number, or it has more than 64 bits.
+#[inline]
 pub fn take_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
+    // Most numbers are small.
+    if let [byte @ ..0x80, after @ ..] = *rest {
+        *rest = after;
+        return Ok(u64::from(*byte));
+    }
+    take_long_varint(rest)
+}
+
+fn take_long_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
     let mut number = 0u64;
     for at in 0..VARINT_BYTES_MAX {
         let byte = *rest.split_off_first().ok_or(CUT)?;
@@ -48,12 +60,14 @@ pub fn take_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
 }
 
 /// Appends bytes behind their length.
+#[inline]
 pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Takes bytes behind their length.
+#[inline]
 pub(crate) fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let length = usize::try_from(take_varint(rest)?).map_err(|_| CUT)?;
     rest.split_off(..length).ok_or(CUT)
