@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_an_entry_counts_its_commands() {
+    fn the_cost_of_an_entry_grows_with_its_commands() {
         let cost =
             |payload| Entry { term: Term(1), index: Index(1), before: Position(0), payload }.cost();
         let empty = |count| Payload::Commands(std::iter::repeat_n(Bytes::new(), count).collect());
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn one_command_is_not_copied_and_equals_itself_however_it_came() {
+    fn one_command_is_not_copied_and_equals_the_same_command_collected() {
         let command = Bytes::from(vec![7; 100]);
         let one = Commands::from(command.clone());
         assert_eq!(one.iter().next().expect("one").as_ptr(), command.as_ptr());

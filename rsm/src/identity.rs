@@ -84,7 +84,7 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The node.
     pub node: NodeId,
-    /// The life of its data directory.
+    /// The incarnation of its data directory.
     pub incarnation: Incarnation,
     /// The shard of the node.
     pub shard: ShardId,
@@ -95,7 +95,7 @@ pub struct Identity {
 pub struct PeerMemory {
     /// The peer's node.
     pub node: NodeId,
-    /// The life of its data directory.
+    /// The incarnation of its data directory.
     pub incarnation: Incarnation,
     /// Its shard.
     pub shard: ShardId,

@@ -31,6 +31,6 @@ pub struct Command {
 pub struct ApplyContext {
     /// The group that the machine belongs to.
     pub group: GroupId,
-    /// The life of the group.
+    /// The epoch of the group.
     pub epoch: GroupEpoch,
 }

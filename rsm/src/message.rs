@@ -14,7 +14,7 @@ pub struct Envelope {
     pub to: NodeId,
     /// Their group.
     pub group: GroupId,
-    /// The life of the group that the sender is part of. It is compared before the term (safety M10).
+    /// The epoch of the group that the sender is part of. It is compared before the term (safety M10).
     pub epoch: GroupEpoch,
     /// The sender's term; for `PreVote` and a granted `PreVoteReply` the term of the vote to come.
     pub term: Term,

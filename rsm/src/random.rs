@@ -45,7 +45,7 @@ mod tests {
 
     /// Published outputs for the seeds 0 and 1234567.
     #[test]
-    fn draws_the_published_numbers() {
+    fn the_generator_draws_the_published_numbers() {
         assert_eq!(SplitMix::new(0).draw(), 0xe220_a839_7b1d_cdaf);
         let mut random = SplitMix::new(1_234_567);
         let drawn = std::array::from_fn(|_| random.draw());

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_its_thread_reaches_while_it_lives() {
+    fn a_recorder_counts_what_its_thread_reaches_until_it_is_dropped() {
         pass(1);
         let recorder = Recorder::install();
         pass(3);

@@ -329,7 +329,7 @@ mod tests {
 
     /// Appends are cut by cost, so that they fit a frame: what they take must not leave it behind.
     #[test]
-    fn runs_take_the_bytes_that_were_told_and_hardly_more_than_they_cost() {
+    fn a_run_has_the_length_that_was_computed_and_little_more_than_its_cost() {
         let lengths = [0, 1, 127, 128, 16_383, 16_384, 1 << 21];
         let one = |length: usize| Payload::command(Bytes::from(vec![0; length]));
         let mut payloads: Vec<_> = lengths.into_iter().map(one).collect();
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_later_versions_bring_is_refused_by_name() {
+    fn entries_of_a_later_version_are_refused_by_name() {
         let run = entries(3, [Payload::Noop]);
         let with = |flags: u8| {
             let mut bytes = encoded(&run);
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_so_many_commands_and_not_one_more() {
+    fn an_entry_has_a_bounded_number_of_commands() {
         let entry = |count: u64| {
             let mut out = vec![1, 1, 0, 1, COMMANDS];
             put_varint(&mut out, count);
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_run_keeps_what_is_below() {
+    fn a_truncated_run_keeps_the_entries_below() {
         let bytes = encoded(&sample());
         let mut entries = Run::take(&mut &bytes[..]).expect("what was written").copied();
         entries.truncate(Index(9));
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "does not continue")]
-    fn a_run_whose_positions_leap_is_our_mistake() {
+    fn a_run_with_a_gap_in_its_positions_panics() {
         let mut run = entries(1, [commands(1), commands(1)]);
         run[1].before = Position(9);
         put(&mut Vec::new(), &run);

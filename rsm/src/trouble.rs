@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_has_a_line_and_an_empty_part_has_none() {
+    fn each_part_of_an_error_has_a_line_and_an_empty_part_has_none() {
         let trouble = Trouble::new("it broke", "here", "nothing is lost", "mend it");
         assert_eq!(
             trouble.to_string(),

@@ -58,8 +58,8 @@ number! {
 }
 
 number! {
-    /// One life of a group: a group that is removed and made again has the next one. It is compared
-    /// before the term wherever a group is named (safety M10). The first is 1.
+    /// Tells a group from an earlier group of the same id: a group that is removed and made again has the next
+    /// epoch. The epoch is compared before the term wherever a group is named (safety M10). The first is 1.
     GroupEpoch(u32)
 }
 
@@ -128,18 +128,18 @@ impl fmt::Debug for EntryId {
     }
 }
 
-/// A term in one life of a group. Terms compare only within one epoch, so this has no order
+/// A term in one epoch of a group. Terms compare only within one epoch, so this has no order
 /// (safety M10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EpochTerm {
-    /// The life of the group.
+    /// The epoch of the group.
     pub epoch: GroupEpoch,
-    /// A term in that life.
+    /// A term in that epoch.
     pub term: Term,
 }
 
 impl EpochTerm {
-    /// `term` in the life `epoch`.
+    /// `term` in `epoch`.
     pub fn new(epoch: GroupEpoch, term: Term) -> Self {
         Self { epoch, term }
     }

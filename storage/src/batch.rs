@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "cannot follow")]
-    fn a_gap_in_a_batch_is_our_mistake() {
+    fn a_batch_with_a_gap_in_its_entries_panics() {
         let mut gap = entries(1, 1..2, 1);
         gap.extend(entries(1, 3..4, 1));
         Batch::default().entries(GroupId(1), &gap);

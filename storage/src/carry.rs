@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_watermark_proves_and_the_rest_is_carried() {
+    fn batches_above_the_latest_watermark_are_carried() {
         let mut carry = carry();
         assert_eq!(carry.proven, name(12));
         let carried = carry.take_batches(7, Sequence(100));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_void_batch_says_proves_as_well() {
+    fn the_watermark_of_a_void_batch_counts_too() {
         let mut carry = carry();
         carry.prove(Sequence(16));
         assert_eq!(carry.proven, name(16));

@@ -192,7 +192,7 @@ fn rot_everywhere(durability: Durability) -> (u64, u64) {
 }
 
 #[test]
-fn rot_in_what_is_called_durable_is_damage_and_never_shortens_the_log() {
+fn rot_below_a_watermark_is_damage_and_never_shortens_the_log() {
     for durability in [Durability::EachWrite, Durability::OnSync] {
         let (damages, cuts) = rot_everywhere(durability);
         assert!(damages > 5_000 && cuts > 200, "{damages} damages and {cuts} cuts");

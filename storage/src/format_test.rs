@@ -265,7 +265,7 @@ fn arbitrary_bytes_never_panic() {
 
 /// Bytes that pass every checksum may still say anything.
 #[test]
-fn sealed_nonsense_never_panics() {
+fn nonsense_with_valid_checksums_never_panics() {
     let (mut h, _) = sample();
     h.stop();
     let files = h.disk.files();

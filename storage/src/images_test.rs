@@ -297,11 +297,11 @@ fn assert_explored(tally: &Tally, images: usize) {
 
 /// With the next one more than 100,000 images.
 #[test]
-fn each_image_of_a_crash_under_durable_writes_is_started_from() {
+fn each_crash_image_of_durable_writes_recovers() {
     assert_explored(&explore(Durability::EachWrite), 25_000);
 }
 
 #[test]
-fn each_image_of_a_crash_under_syncs_is_started_from() {
+fn each_crash_image_of_synced_writes_recovers() {
     assert_explored(&explore(Durability::OnSync), 77_000);
 }

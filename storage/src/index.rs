@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn many_groups_space_their_marks_out() {
+    fn each_group_of_a_shard_with_many_groups_has_fewer_marks() {
         let mut marks = Marks::default();
         for n in 0..1024 {
             marks.append(Index(n + 1), at(n * 4096), n * 4096, 4096);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing_and_forgetting_keep_what_is_needed() {
+    fn truncating_and_forgetting_keep_the_needed_marks() {
         let mut marks = Marks::default();
         for n in 0..4 {
             marks.append(Index(n * 10 + 1), at(n << 16), n << 16, 1);

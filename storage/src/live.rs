@@ -523,7 +523,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "behind entries of term 3")]
-    fn a_term_that_falls_is_our_mistake() {
+    fn a_write_of_a_lower_term_panics() {
         let mut h = Harness::new(small(), 1);
         h.write(append(1, 3, 1..4, 10));
         h.submit(append(1, 2, 4..5, 10));
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_whose_entries_count_the_commands_before_them_wrongly_is_damage() {
+    fn a_record_with_a_wrong_position_is_damage() {
         let found = |first, before| with_positions(&run(first, before, before + 3), None);
         for (first, before) in [(10, 100), (4, 30), (7, 31)] {
             assert_eq!(found(first, before), Ok(()), "entry {first} behind {before} commands");
@@ -560,14 +560,14 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "entries from 10 have 99 commands before them")]
-    fn a_write_that_counts_the_commands_before_it_wrongly_is_our_mistake() {
+    fn a_write_with_a_wrong_position_panics() {
         let pending = Pending { sequence: Sequence(2), durable: Sequence(1) };
         _ = with_positions(&run(10, 99, 102), Some(pending));
     }
 
     #[test]
     #[should_panic(expected = "forgets 101 commands up to 7")]
-    fn a_floor_of_more_commands_than_the_log_has_is_our_mistake() {
+    fn a_floor_with_a_wrong_position_panics() {
         let mut h = Harness::new(small(), 1);
         h.write(append(1, 1, 1..10, 10));
         h.wal().forget(GROUP, Index(7), Position(101));

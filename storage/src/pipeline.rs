@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn w2_a_header_waits_for_all_before_it_and_all_behind_it_wait() {
+    fn w2_a_header_waits_for_earlier_batches_and_later_batches_wait_for_it() {
         let mut pipeline = batches(2);
         pipeline.plan_header(2, false);
         pipeline.plan_batch(Kind::Records, Bytes::new());
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn w9_only_an_unrecorded_payload_wants_a_closing_batch() {
+    fn w9_a_closing_batch_is_wanted_only_for_durable_records_above_the_watermark() {
         let mut pipeline = batches(1);
         assert!(!pipeline.wants_closing(), "it is queued");
         start_all(&mut pipeline);

@@ -327,7 +327,7 @@ mod tests {
 
     /// What is reserved is refused and not skipped: a later version gives it a meaning.
     #[test]
-    fn a_vote_for_a_numbered_replica_is_refused() {
+    fn a_vote_with_a_replica_number_is_refused() {
         let mut bytes = Vec::new();
         let state = HardState { term: Term(3), vote: Some(NodeId(2)), committed: Index(4) };
         put_hard_state(&mut bytes, GroupId(1), state, false);
@@ -355,7 +355,7 @@ mod tests {
 
     /// B92: what is written is what is read, and writes as the same bytes again.
     #[test]
-    fn records_come_back_as_they_were() {
+    fn records_decode_to_what_was_encoded() {
         let (bytes, entries) = sample();
         let records: Vec<_> = Records::new(&bytes).map(Result::unwrap).collect();
         let mut again = Vec::new();

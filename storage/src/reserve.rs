@@ -131,7 +131,7 @@ impl<F: File> Reserve<F> {
         self.next_number += 1;
         self.prepared.push_back(prepared);
         if self.prepared.len() >= PREPARED {
-            purlin_rsm::sometimes!(self.is_full(), "space for segments came back");
+            purlin_rsm::sometimes!(self.is_full(), "space for another segment found again");
             self.space = Space::Enough;
         }
     }

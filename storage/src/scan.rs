@@ -50,7 +50,7 @@ impl<'a, F: File> Scanner<'a, F> {
         if header.is_none() {
             self.forget();
             header = self.check(position, epoch, sequence).await?;
-            purlin_rsm::sometimes!(header.is_some(), "bad batch is good when it is read again");
+            purlin_rsm::sometimes!(header.is_some(), "bad batch is good at the second read");
         }
         let Some(header) = header else { return Ok(None) };
         let start = HEADER_BYTES;

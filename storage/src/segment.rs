@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_comes_back_as_it_was() {
+    fn a_header_decodes_to_what_was_encoded() {
         let mut block = vec![1; BLOCK];
         header().write(&mut block);
         assert_eq!(parse(&block), FirstBlock::Header(header()));
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_not_damage() {
+    fn a_header_of_a_newer_version_is_not_damage() {
         let mut block = vec![0; BLOCK];
         header().write(&mut block);
         block[12] = 3;

@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_invariant_between_the_nouns_is_named() {
+    fn each_broken_invariant_between_the_parts_is_named() {
         let nothing = || Pipeline::new(Sequence(0), Sequence(0));
         assert_eq!(
             broken(|state| state.pipeline = nothing()),

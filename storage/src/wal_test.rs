@@ -63,7 +63,7 @@ fn last_index(recovered: &crate::Recovered, group: u32) -> u64 {
 // ---- What it is for
 
 #[test]
-fn what_is_written_is_found_again() {
+fn a_start_recovers_what_was_written() {
     for config in [small(), on_sync()] {
         let mut h = Harness::new(config, 1);
         h.write(hard_state(1, 3, 2));
@@ -83,7 +83,7 @@ fn what_is_written_is_found_again() {
 
 /// B83: what is appended behind a bad tail is found by the next recovery, and the next.
 #[test]
-fn what_follows_a_recovery_is_found_by_the_next() {
+fn a_start_recovers_what_was_written_after_an_earlier_recovery() {
     let mut h = Harness::new(small(), 2);
     for round in 0..20 {
         h.write(append(1, 1, round * 3 + 1..round * 3 + 4, 500));
@@ -133,7 +133,7 @@ fn recovery_gives_back_the_end_of_the_log_within_its_bound() {
 }
 
 #[test]
-fn the_engine_is_told_of_every_completion_outside_of_all_borrows() {
+fn every_completion_notifies_the_engine_and_holds_no_borrow() {
     let mut h = Harness::new(small(), 6);
     let (count, notify) = counter();
     let wal = h.wal();
@@ -151,7 +151,7 @@ fn the_engine_is_told_of_every_completion_outside_of_all_borrows() {
 }
 
 #[test]
-fn it_is_ready_while_writes_may_start() {
+fn the_wal_is_ready_while_another_write_may_start() {
     let mut h = Harness::new(WalConfig { writes_in_flight_max: 2, ..small() }, 7);
     h.disk.hold();
     assert!(h.wal().is_ready());
@@ -220,7 +220,7 @@ fn w1_a_batch_of_several_writes_is_durable_with_the_last_of_them() {
 // ---- W2
 
 #[test]
-fn w2_a_header_follows_durable_batches_only_and_batches_a_durable_header() {
+fn w2_a_header_is_written_behind_durable_batches_and_batches_behind_a_durable_header() {
     for seed in 0..40 {
         let mut h = Harness::new(small(), seed);
         h.disk.hold();
@@ -270,7 +270,7 @@ fn w2_a_bad_batch_that_a_header_names_is_damage() {
 }
 
 #[test]
-fn w2_beyond_the_named_batch_everything_is_void_for_ever() {
+fn w2_batches_beyond_the_named_one_are_void_for_ever() {
     let mut h = Harness::new(small(), 10);
     h.disk.hold();
     submit_side_by_side(&mut h, 1, 1..5);
@@ -292,7 +292,7 @@ fn w2_beyond_the_named_batch_everything_is_void_for_ever() {
 }
 
 #[test]
-fn w2_the_batch_that_a_header_names_must_be_that_very_one() {
+fn w2_another_batch_in_the_place_of_the_named_one_is_damage() {
     let mut h = Harness::new(small(), 49);
     h.write(hard_state(1, 5, 2));
     h.wal().quiet_tick();
@@ -319,7 +319,7 @@ fn w2_the_batch_that_a_header_names_must_be_that_very_one() {
 // ---- W3
 
 #[test]
-fn w3_recovery_writes_only_into_files_that_held_nothing() {
+fn w3_recovery_writes_into_no_file_that_it_has_read() {
     let mut h = Harness::new(small(), 11);
     h.write(append(1, 1, 1..60, 500));
     let before = h.segments();
@@ -349,7 +349,7 @@ fn w3_a_segment_that_is_still_locked_stops_the_start() {
 }
 
 #[test]
-fn w3_what_a_start_kept_is_durable_though_a_killed_process_had_not_synced_it() {
+fn w3_a_start_makes_durable_what_a_killed_process_had_not_synced() {
     for seed in 0..100 {
         let mut h = Harness::new(on_sync(), seed);
         h.disk.hold();
@@ -365,7 +365,7 @@ fn w3_what_a_start_kept_is_durable_though_a_killed_process_had_not_synced_it() {
 /// A sync that failed may have dropped what it was to make durable, and the next one then passes and
 /// proves nothing, though all of it is readable until the power fails.
 #[test]
-fn w3_what_a_start_kept_is_durable_though_a_failed_sync_had_dropped_it() {
+fn w3_a_start_makes_durable_what_a_failed_sync_had_dropped() {
     for seed in 0..40 {
         let mut h = Harness::new(on_sync(), seed);
         h.write(append(1, 1, 1..3, 100));
@@ -387,7 +387,7 @@ fn w3_what_a_start_kept_is_durable_though_a_failed_sync_had_dropped_it() {
 
 /// What a start takes over from the torn segment is whole before its own header counts.
 #[test]
-fn w3_a_start_that_is_cut_off_anywhere_loses_nothing() {
+fn w3_a_power_cut_at_any_point_of_a_start_loses_nothing() {
     for operations in 0..80 {
         let mut h = Harness::new(on_sync(), operations);
         h.write(append(1, 1, 1..3, 100));
@@ -466,7 +466,7 @@ fn w4_a_flipped_bit_before_the_recorded_watermark_is_damage() {
 }
 
 #[test]
-fn w4_a_torn_batch_behind_the_bad_one_still_says_what_was_durable() {
+fn w4_the_watermark_of_a_torn_batch_makes_an_earlier_bad_batch_damage() {
     let mut h = Harness::new(small(), 16);
     h.write(append(1, 1, 1..2, 10));
     h.write(append(1, 1, 2..3, 6000));
@@ -501,7 +501,7 @@ fn w4_a_bad_batch_is_read_again_before_it_is_called_bad() {
 /// Rot and a read of the wrong place at once: nothing that the one read shows in vain makes a torn tail of
 /// what was durable. A header that is gone is told by the batches behind it, in the same way.
 #[test]
-fn w4_a_read_of_the_wrong_place_hides_no_damage() {
+fn w4_a_misdirected_read_hides_no_damage() {
     for (rotten_block, reads_met) in [(1, 2), (0, 2)] {
         let mut h = Harness::new(small(), 18);
         for index in 1..5 {
@@ -628,7 +628,7 @@ fn w4_an_unreadable_header_is_torn_only_if_no_newer_batch_is_behind_it() {
 }
 
 #[test]
-fn w4_a_header_that_was_lost_shows_by_its_batches() {
+fn w4_a_lost_header_is_noticed_by_the_batches_behind_it() {
     let mut h = Harness::new(small(), 21);
     h.write(append(1, 1, 1..4, 100));
     h.cut_power();
@@ -768,7 +768,7 @@ fn w7_a_segment_stays_while_any_group_needs_an_entry_in_it() {
 }
 
 #[test]
-fn w7_files_go_only_once_a_younger_oldest_is_durable() {
+fn w7_files_are_removed_only_once_a_younger_oldest_segment_is_durable() {
     for seed in 0..80 {
         let mut h = Harness::new(small(), seed);
         h.write(hard_state(1, 7, 3));
@@ -808,7 +808,7 @@ fn w7_a_segment_is_not_reused_while_its_release_may_be_lost() {
 /// A start that is cut off behind its rename leaves a name that is readable and not durable. The next one
 /// must not build on it: what it takes away would survive a power cut, and that name might not.
 #[test]
-fn w3_names_that_a_start_finds_are_made_durable_before_it_changes_any() {
+fn w3_a_start_makes_the_names_it_finds_durable_before_it_changes_any() {
     for seed in 0..3_000 {
         // A log without batches: each start makes the header before its own void.
         let mut h = Harness::new(small(), seed);
@@ -826,7 +826,7 @@ fn w3_names_that_a_start_finds_are_made_durable_before_it_changes_any() {
 
 /// Relocations of several writes may come half through: until all have, the old segments count.
 #[test]
-fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {
+fn w7_a_younger_oldest_segment_is_named_only_once_all_relocations_are_durable() {
     for operations in 0..40 {
         let mut h = Harness::new(WalConfig { writes_in_flight_max: 1, ..small() }, operations);
         let mut batch = Batch::default();
@@ -848,7 +848,7 @@ fn w7_no_younger_oldest_is_named_before_all_relocations_are_durable() {
 }
 
 #[test]
-fn one_release_runs_at_a_time_and_a_dropped_one_may_be_made_again() {
+fn one_release_runs_at_a_time_and_a_dropped_one_can_be_repeated() {
     let mut h = Harness::new(small(), 71);
     h.write(append(1, 1, 1..200, 1000));
     h.wal().forget(GroupId(1), Index(200), Position(199));
@@ -893,7 +893,7 @@ fn w7_a_lost_segment_of_hard_states_does_not_look_purged() {
 }
 
 #[test]
-fn w7_numbers_come_from_headers() {
+fn w7_segment_numbers_come_from_headers() {
     let mut h = Harness::new(small(), 26);
     h.write(append(1, 1, 1..100, 1000));
     let segments = h.segments();
@@ -924,7 +924,7 @@ fn w7_a_crash_loop_needs_no_space() {
 }
 
 #[test]
-fn w7_names_are_durable_before_the_first_write() {
+fn w7_file_names_are_durable_before_the_first_batch() {
     let mut h = Harness::new(small(), 28);
     h.disk.take_log();
     h.write(append(1, 1, 1..300, 1000));
@@ -1001,7 +1001,7 @@ fn w8_releasing_segments_gives_space_back_without_new_space() {
 }
 
 #[test]
-fn w8_the_last_two_segments_are_not_for_entries() {
+fn w8_the_last_two_segments_take_no_entries() {
     let mut h = Harness::new(small(), 31);
     h.disk.set_space(Some(0));
     fill(&mut h);
@@ -1041,7 +1041,7 @@ fn w8_no_space_inside_a_prepared_segment_poisons() {
 }
 
 #[test]
-fn retries_for_space_get_rarer() {
+fn retries_for_space_become_rarer_and_find_space_soon() {
     let mut h = Harness::new(small(), 33);
     h.disk.set_space(Some(0));
     fill(&mut h);
@@ -1114,7 +1114,7 @@ fn w9_in_a_full_segment_the_next_header_is_the_closing_batch() {
 
 /// No local rule sees this; the peers do, by what the start kept (safety I4).
 #[test]
-fn w10_rot_above_the_last_recorded_watermark_shows_in_what_the_start_kept() {
+fn w10_rot_above_the_last_watermark_shows_in_the_sequence_that_the_start_kept() {
     let mut h = Harness::new(small(), 37);
     let acknowledged = h.write(append(1, 1, 1..2, 10));
     let (name, _) = newest(&h.disk);
@@ -1257,7 +1257,7 @@ fn a_read_waits_for_what_is_not_durable() {
 }
 
 #[test]
-fn a_read_under_a_truncation_stays_true() {
+fn a_read_during_a_truncation_mixes_no_logs() {
     let mut cut_short = 0;
     for seed in 0..100 {
         let mut h = Harness::new(small(), seed);
@@ -1352,7 +1352,7 @@ fn replaced_one_by_one(h: &mut Harness) -> Vec<Entry> {
 }
 
 #[test]
-fn w4_a_read_of_the_wrong_place_is_read_again_and_never_believed() {
+fn w4_a_misdirected_read_is_repeated_and_never_believed() {
     let mut h = Harness::new(small(), 45);
     let expected = replaced_one_by_one(&mut h);
     for elsewhere in (0..h.config.segment_bytes).step_by(BLOCK) {
@@ -1367,7 +1367,7 @@ fn w4_a_read_of_the_wrong_place_is_read_again_and_never_believed() {
 /// A device that wrote at the wrong place: a sound batch of this very segment, with the entries that
 /// were replaced, lies where the index says that the new ones do.
 #[test]
-fn a_replaced_run_that_lies_in_the_place_of_another_is_damage_and_no_entry() {
+fn a_replaced_run_in_the_place_of_the_current_one_is_damage() {
     let mut h = Harness::new(small(), 46);
     replaced_one_by_one(&mut h);
     let (name, _) = newest(&h.disk);
@@ -1379,7 +1379,7 @@ fn a_replaced_run_that_lies_in_the_place_of_another_is_damage_and_no_entry() {
 }
 
 #[test]
-fn rot_under_a_read_is_an_error_and_no_entry() {
+fn a_read_of_rotten_bytes_is_an_error_and_no_entry() {
     let mut h = Harness::new(small(), 43);
     h.write(append(1, 1, 1..4, 100));
     let (name, _) = newest(&h.disk);
@@ -1390,7 +1390,7 @@ fn rot_under_a_read_is_an_error_and_no_entry() {
 }
 
 #[test]
-fn the_index_is_sparse() {
+fn the_index_has_a_mark_for_every_16_blocks() {
     let mut h = Harness::new(WalConfig { segment_bytes: 4 << 20, ..small() }, 44);
     for index in 1..600 {
         h.write(append(1, 1, index..index + 1, 10));
@@ -1402,7 +1402,7 @@ fn the_index_is_sparse() {
 
 #[test]
 #[should_panic(expected = "leave a gap")]
-fn a_gap_behind_the_log_is_our_mistake() {
+fn a_write_that_leaves_a_gap_panics() {
     let mut h = Harness::new(small(), 45);
     h.write(append(1, 1, 1..4, 10));
     let _ = h.wal().submit(append(1, 1, 5..6, 10));
@@ -1488,7 +1488,7 @@ fn a_shortened_segment_is_damage() {
 }
 
 #[test]
-fn another_segment_size_is_taken_up_by_new_segments() {
+fn new_segments_have_the_newly_configured_size() {
     let mut h = Harness::new(small(), 48);
     h.write(append(1, 1, 1..100, 1000));
     h.cut_power();
@@ -1503,7 +1503,7 @@ fn another_segment_size_is_taken_up_by_new_segments() {
 }
 
 #[test]
-fn what_no_read_looks_for_does_not_pile_up() {
+fn pending_writes_are_bounded_by_the_writes_in_flight() {
     let mut h = Harness::new(small(), 77);
     for index in 1..500 {
         h.write(append(1, 1, index..index + 1, 10));

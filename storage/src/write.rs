@@ -39,7 +39,7 @@ impl<D: Disk> Wal<D> {
         // W8: also when the error says that the disk is full. The place was filled before, so the file
         // system broke its word, and what it holds now is unknown.
         if let Err(error) = segment.file.write_at(block, position).await {
-            purlin_rsm::sometimes!("WAL poisoned by a write");
+            purlin_rsm::sometimes!("WAL poisoned by a failed write");
             return self.poison("writing", &segment.name, error);
         }
         match self.config.durability {
@@ -86,7 +86,7 @@ impl<D: Disk> Wal<D> {
             if state.failure().is_some() {
                 return;
             }
-            purlin_rsm::sometimes!(action == "a sync", "WAL poisoned by a sync");
+            purlin_rsm::sometimes!(action == "a sync", "WAL poisoned by a failed sync");
             tracing::error!(file, %error, "{action} failed: the write-ahead log stops");
             state.fail(StorageError::Io {
                 location: format!("{}, {file}", self.disk.location()),

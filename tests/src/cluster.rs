@@ -57,8 +57,8 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     cluster.recover(&world, &mut nemesis);
     cluster.judge_stops(&world, &nemesis);
     let (reached, faults) = (reached.counts(), nemesis.counts().clone());
-    if reached.contains_key(FAULT) && nemesis.hurt().is_empty() {
-        cluster.violation("a replica stopped by a fault, and nobody's bytes were hurt");
+    if reached.contains_key(FAULT) && nemesis.corrupted().is_empty() {
+        cluster.violation("a replica stopped by a fault, and nobody's bytes were corrupted");
     }
     Report { reached, faults, ..cluster.judge(&world) }
 }

@@ -8,10 +8,10 @@ pub const REQUIRED: &[&str] = &[
     // Raft.
     "election timer stands still while a promise waits",
     "campaign ran out of time",
-    "pre-vote refused for a leader",
+    "pre-vote refused, leader known",
     "vote withheld after a restart",
-    "vote refused to a log that is behind",
-    "vote refused, given to another",
+    "vote refused, the candidate's log is behind",
+    "vote refused, another candidate has it",
     "campaign lost",
     "leader steps down without a quorum",
     "promise waits for a younger write",
@@ -21,20 +21,20 @@ pub const REQUIRED: &[&str] = &[
     "durable entries cut off",
     "entries cut off while they are written",
     "committed before it is durable here",
-    "leader vouches no more",
+    "leader's node vouches no longer",
     "leader deposed by a higher term",
     "reads abandoned with a leadership",
     "candidate gives way to the leader of its term",
     "promise waits for an older write",
     "late reject ignored",
     "reject moves a probe back",
-    "answer to an older read round",
+    "reply to an older read round",
     "read round confirmed",
     "append is asked for again",
     "read round is asked for again",
     "lagging follower needs entries from the WAL",
-    "append refused, the logs part before it",
-    "commit lies beyond what an append has shown",
+    "append rejected, the logs part before it",
+    "commit is beyond the entries of an append",
     "commit waits for the own term",
     "read waits for the first commit",
     // The WAL.
@@ -49,22 +49,22 @@ pub const REQUIRED: &[&str] = &[
     "segment without a readable header searched",
     "reserve used for a hard state",
     "no space for another segment",
-    "space for segments came back",
+    "space for another segment found again",
     "segment recycled",
     "entries refused for want of space",
     "closing batch written",
     "header written instead of a closing batch",
-    "WAL poisoned by a write",
-    "WAL poisoned by a sync",
+    "WAL poisoned by a failed write",
+    "WAL poisoned by a failed sync",
     "damage found, a later batch calls it durable",
     "damage found before the end of the log",
-    "bad batch is good when it is read again",
+    "bad batch is good at the second read",
     // Connections.
     "connection given up for silence",
     "frame with a wrong checksum",
     "directory that went back is fenced",
     "fenced directory refused",
-    "answer that speaks of another set of led groups",
+    "heartbeat reply for another set of led groups",
     "new boot id vouches for nothing",
     "half-open connection replaced",
     "connected again",
@@ -76,19 +76,19 @@ pub const REQUIRED: &[&str] = &[
     "request without a leader ended by its deadline",
     "another entry committed in its place",
     "proposal in doubt at its deadline",
-    "fresh directory is told by one who acts",
-    "peer that does not answer counts no more for a quorum",
-    "heartbeat's answer names a higher term",
+    "fresh directory let in by a member that acts",
+    "silent peer no longer counts for a quorum",
+    "heartbeat reply names a higher term",
     "write with entries waits for space",
-    "hard states go out and entries wait for space",
-    "proposal refused at the door of a full disk",
+    "hard states written while entries wait for space",
+    "proposal refused, the disk is full",
     "forwarded to the leader",
     "full channel hands a batch back",
     "batch of another shard passed on",
-    "batch bounced by who does not lead",
+    "batch bounced by a shard that does not lead",
     "batch in doubt, its connection is lost",
     "fresh directory has met all initial voters",
-    "answer to a batch waits for room",
+    "reply to a batch waits for room",
     "heartbeat withheld while the disk hangs",
     "append withheld while the disk hangs",
     "leader deposed with requests open",
@@ -101,7 +101,7 @@ pub const FAULT: &str = "replica stopped by a fault";
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
-    // Where nobody's bytes were hurt it is a violation.
+    // Where nobody's bytes were corrupted it is a violation.
     FAULT,
     // No group of a seed has a floor before there are snapshots.
     "append begins below the floor",
@@ -109,8 +109,8 @@ pub const RARE: &[&str] = &[
     // No leader asks for a campaign before there is a transfer of leadership.
     "campaign that the leader asked for",
     "campaign that the leader asked for withheld after a restart",
-    // Every group is in its first life before groups are made at run time.
-    "batch for another life of its group bounced",
+    // Every group is in its first epoch before groups are made at run time.
+    "batch for another epoch of its group bounced",
     // A follower that lags behind what its leader has not made durable.
     "read of entries waits until they are durable",
     // Outboxes are larger than what the load of a seed can fill.
@@ -122,7 +122,7 @@ pub const RARE: &[&str] = &[
     // A heartbeat that found no room, and with it the list.
     "list of led groups asked for",
     // An answer that comes after a deadline and before the loss of its connection.
-    "late batch answered",
+    "reply to a batch after its deadline",
 ];
 
 /// The required states that `counts` lacks, in the order of the list.

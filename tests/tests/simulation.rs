@@ -52,7 +52,7 @@ fn a_seed_has_one_history_in_two_processes() {
 
 /// The WAL alone, with floors and releases that no engine asks for yet.
 #[test]
-fn lives_of_a_wal_keep_its_promises() {
+fn each_start_of_a_wal_finds_what_it_must() {
     let mut figures = WalFigures::default();
     let mut failed = Vec::new();
     for seed in 0..60 {

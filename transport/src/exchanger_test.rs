@@ -796,7 +796,7 @@ fn every_refusal_travels_to_the_dialler_and_changes_nothing_else() {
 }
 
 #[test]
-fn another_life_of_a_nodes_directory_is_refused_by_both_sides() {
+fn another_incarnation_of_a_node_is_refused_by_both_sides() {
     let mut world = World::pair();
     let mut wiped = facts(at(1), 1);
     wiped.incarnation = Incarnation(1234);

@@ -23,7 +23,7 @@ pub struct RequestBatch {
     pub id: u64,
     /// The group they are for.
     pub group: GroupId,
-    /// The life of the group they are for: a group in another life bounces them (safety M10). The reply
+    /// The epoch of the group that they are for: a group in another epoch bounces them (safety M10). The reply
     /// needs no epoch, since its number names this batch alone.
     pub epoch: GroupEpoch,
     /// Whether they are proposals or queries: all are of one kind.

@@ -49,7 +49,7 @@ pub struct Facts {
     pub config_hash: u64,
     /// Its node.
     pub node: NodeId,
-    /// The life of the node's data directory.
+    /// The incarnation of the node's data directory.
     pub incarnation: Incarnation,
     /// The shard.
     pub shard: ShardId,
@@ -59,7 +59,7 @@ pub struct Facts {
     pub starts: Vec<Start>,
     /// The voters that the cluster was made with, ascending.
     pub voters: Vec<NodeId>,
-    /// The lives of the nodes' directories that it knows, ascending by node, its own included.
+    /// The incarnations of the nodes' directories that it knows, ascending by node, its own included.
     pub table: Vec<(NodeId, Incarnation)>,
     /// It has met the others and votes (safety I2).
     pub acting: bool,
@@ -312,7 +312,7 @@ fn check_facts(theirs: &Facts, ours: &Facts) -> Result<(), Refusal> {
     check_table(theirs, ours)
 }
 
-/// Safety I2: the peer may know another life of our node than this one; then it is us who are wrong.
+/// Safety I2: the peer may know another incarnation of our node; then our directory is the wrong one.
 fn check_table(theirs: &Facts, ours: &Facts) -> Result<(), Refusal> {
     let known = theirs.table.iter().find(|(node, _)| *node == ours.node);
     match known {

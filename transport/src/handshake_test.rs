@@ -188,7 +188,7 @@ fn the_first_reason_explains_the_others() {
 
 /// Safety I2: initial voters must agree among those who meet; one who acts has a table instead.
 #[test]
-fn voters_need_not_agree_with_one_who_acts() {
+fn initial_voters_are_not_compared_with_a_member_that_acts() {
     let mut acting = facts(2);
     (acting.acting, acting.voters) = (true, vec![NodeId(2)]);
     assert_eq!(hello().check(&acting), Ok(()));
@@ -202,7 +202,7 @@ fn voters_need_not_agree_with_one_who_acts() {
 }
 
 #[test]
-fn a_table_that_knows_another_life_of_ours_ends_us() {
+fn a_table_with_another_incarnation_of_this_node_ends_this_node() {
     let mut theirs = facts(2);
     let wanted = theirs.pair();
     assert_eq!(check_answer(&theirs, wanted, &facts(1)), Ok(()));

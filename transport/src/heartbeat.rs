@@ -144,7 +144,7 @@ impl Leading {
         }
         // Safety R4: only who knows exactly the set that we named has confirmed any of it.
         let knew_all = self.sent.contains(&(answer.number, answer.fingerprint));
-        purlin_rsm::sometimes!(!knew_all, "answer that speaks of another set of led groups");
+        purlin_rsm::sometimes!(!knew_all, "heartbeat reply for another set of led groups");
         if !knew_all || answer.wants_list || answer.number < self.answered {
             return Vec::new();
         }
@@ -310,10 +310,10 @@ fn empty(boot: BootId) -> u64 {
     hash(boot.0)
 }
 
-/// The epoch has its part: two lives of a group in equal terms are two sets (safety M10).
+/// The epoch has its part: two epochs of a group in equal terms are two sets (safety M10).
 fn mix(group: GroupId, at: EpochTerm) -> u64 {
-    let life = hash(u64::from(group.0) | u64::from(at.epoch.0) << 32);
-    hash(life.wrapping_add(at.term.0))
+    let epoch = hash(u64::from(group.0) | u64::from(at.epoch.0) << 32);
+    hash(epoch.wrapping_add(at.term.0))
 }
 
 impl Heartbeat {

@@ -2,7 +2,7 @@
 //! The module is pure: the engine fills it from recovery, and writes its changes into the WAL.
 //!
 //! ```text
-//!             I3 another life of the node's directory?      OtherIncarnation
+//!             I3 another incarnation of the node?           OtherIncarnation
 //!  facts ──►  fenced once?                                  Fenced
 //!             I5 another boot id heard within two beats?    DuplicateBoot, tries again
 //!             an older start that is known?                 Superseded

@@ -54,7 +54,7 @@ fn gone_back(book: &mut PeerBook, starts: &[Start]) -> GoneBack {
 
 /// Safety I2 and I3: "A and B commit, A is wiped and made anew."
 #[test]
-fn another_life_of_a_met_node_is_refused() {
+fn another_incarnation_of_a_known_node_is_refused() {
     let mut book = book();
     meet(&mut book, &facts(7, &[start(1, 10, 0)]), 5);
     assert_eq!(book.table(), [(A, Incarnation(7))]);
@@ -77,7 +77,7 @@ fn a_node_is_no_member_until_the_table_names_it() {
     assert_eq!(book.check(&facts), Err(Refusal::NotMember { node: A }));
     book.set_table([(A, Incarnation(7)), (NodeId(2), Incarnation(9))]);
     meet(&mut book, &facts, 0);
-    // Re-entry names another life, and the old one is out.
+    // Re-entry names another incarnation, and the old one is out.
     book.set_table([(A, Incarnation(8)), (NodeId(2), Incarnation(9))]);
     assert!(matches!(book.check(&facts), Err(Refusal::OtherIncarnation { .. })));
 }
@@ -228,7 +228,7 @@ fn a_late_hello_of_an_older_start_fences_nobody() {
 }
 
 #[test]
-fn a_fence_holds_for_one_shard_of_one_life() {
+fn a_fence_holds_for_one_shard_of_one_incarnation() {
     let mut book = book();
     meet(&mut book, &facts(7, &[start(2, 10, 0)]), 0);
     silence(&mut book);
@@ -237,7 +237,7 @@ fn a_fence_holds_for_one_shard_of_one_life() {
     let other_shard = Facts { shard: ShardId(1), ..facts(7, &[start(1, 5, 0)]) };
     assert_eq!(book.check(&other_shard), Ok(()));
     book.set_table([(A, Incarnation(8))]);
-    assert_eq!(book.check(&facts(8, &[start(1, 6, 0)])), Ok(()), "the way back: a new life");
+    assert_eq!(book.check(&facts(8, &[start(1, 6, 0)])), Ok(()), "the way back: a new incarnation");
 }
 
 #[test]

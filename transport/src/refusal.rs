@@ -72,9 +72,9 @@ pub enum Refusal {
     OtherIncarnation {
         /// The node.
         node: NodeId,
-        /// The life of the directory that the cluster knows.
+        /// The incarnation of the directory that the cluster knows.
         expected: Incarnation,
-        /// The life of the one it runs on.
+        /// The incarnation of the directory that it runs on.
         got: Incarnation,
     },
     /// The shard's data directory has lost what it once said was durable (safety I4). Fenced from
@@ -82,7 +82,7 @@ pub enum Refusal {
     WentBack {
         /// The node.
         node: NodeId,
-        /// The life of its directory.
+        /// The incarnation of its directory.
         incarnation: Incarnation,
         /// The shard.
         shard: ShardId,
@@ -93,7 +93,7 @@ pub enum Refusal {
     Fenced {
         /// The node.
         node: NodeId,
-        /// The life of its directory.
+        /// The incarnation of its directory.
         incarnation: Incarnation,
         /// The shard.
         shard: ShardId,

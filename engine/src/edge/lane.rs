@@ -134,7 +134,7 @@ impl Lane {
     /// time: perhaps all.
     pub(crate) fn end_batch(&mut self, batch: u64) -> (usize, Vec<Pending>) {
         if self.place == Place::Away(batch) {
-            purlin_rsm::sometimes!(self.expired > 0, "late batch answered");
+            purlin_rsm::sometimes!(self.expired > 0, "reply to a batch after its deadline");
             (self.expired, self.sent.drain(..).collect())
         } else {
             (0, Vec::new())

@@ -93,7 +93,7 @@ impl Requests {
 
     /// Keeps a reply that found a full channel.
     pub(crate) fn keep_late(&mut self, late: LateReply) {
-        purlin_rsm::sometimes!("answer to a batch waits for room");
+        purlin_rsm::sometimes!("reply to a batch waits for room");
         self.late.push(late);
         self.watch_late();
     }

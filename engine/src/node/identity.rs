@@ -56,7 +56,7 @@ pub(crate) struct NodeIdentity {
     pub(crate) max_command: u32,
     /// The history of the cluster that it belongs to (safety Q2).
     pub(crate) fork: Fork,
-    /// The initial voters in order, each with the life of its directory once it was met.
+    /// The initial voters in order, each with the incarnation of its directory once it was met.
     pub(crate) voters: Vec<(NodeId, Option<Incarnation>)>,
     /// The initial voters have met: the directory may vote.
     pub(crate) has_met: bool,
@@ -85,7 +85,7 @@ impl NodeIdentity {
         self.voters.iter().map(|(node, _)| *node).collect()
     }
 
-    /// The lives that it knows.
+    /// The incarnations that it knows.
     pub(crate) fn table(&self) -> Vec<(NodeId, Incarnation)> {
         self.voters
             .iter()

@@ -18,7 +18,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc};
 /// See the module.
 pub(crate) struct Meeting {
     identity: NodeIdentity,
-    /// The initial voters that have answered, with the lives of their directories.
+    /// The initial voters that have answered, with the incarnations of their directories.
     met: BTreeMap<NodeId, Incarnation>,
     /// What is being recorded, and its result.
     recording: Option<Recording>,
@@ -82,7 +82,7 @@ impl Meeting {
         }
         let me = (self.identity.node, self.identity.incarnation);
         if facts.acting && facts.table.contains(&me) {
-            purlin_rsm::sometimes!("fresh directory is told by one who acts");
+            purlin_rsm::sometimes!("fresh directory let in by a member that acts");
             self.met.extend(facts.table.iter().copied());
         } else {
             self.met.insert(facts.node, facts.incarnation);
@@ -178,7 +178,10 @@ mod tests {
             shards: 1,
             starts: vec![Start { number: 1, boot: BootId(9), kept: Sequence(0) }],
             voters: identity.voter_ids(),
-            table: table.iter().map(|(node, life)| (NodeId(*node), Incarnation(*life))).collect(),
+            table: table
+                .iter()
+                .map(|(node, incarnation)| (NodeId(*node), Incarnation(*incarnation)))
+                .collect(),
             acting,
             advertised: Advertised::default(),
         }
@@ -198,16 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn one_that_acts_already_and_knows_us_is_enough() {
+    fn one_member_that_acts_and_knows_this_directory_is_enough() {
         let mut meeting = Meeting::new(identity(1));
-        let stranger = facts(2, true, &[(1, 7), (2, 102), (3, 103)]);
-        assert!(meeting.meet(&stranger).is_none(), "it knows another life of our directory");
+        let unaware = facts(2, true, &[(1, 7), (2, 102), (3, 103)]);
+        assert!(meeting.meet(&unaware).is_none(), "it knows another incarnation of node 1");
         let mut meeting = Meeting::new(identity(1));
         assert!(meeting.meet(&facts(2, true, &[(1, 101), (2, 102), (3, 103)])).is_some());
     }
 
     #[test]
-    fn who_is_fenced_acts_no_more_until_that_is_recorded_and_after() {
+    fn a_fenced_node_acts_no_more_before_and_after_the_fence_is_recorded() {
         let mut meeting = Meeting::new(identity(1));
         meeting.adopt(NodeIdentity { has_met: true, ..identity(1) });
         assert!(meeting.is_acting() && meeting.fenced().is_none());

@@ -188,7 +188,7 @@ impl Pairs {
                 unvouch(now, pair.node, state.groups.iter().copied(), groups);
             }
             if state.confirmed.is_some_and(|confirmed| confirmed <= limit) {
-                purlin_rsm::sometimes!("peer that does not answer counts no more for a quorum");
+                purlin_rsm::sometimes!("silent peer no longer counts for a quorum");
                 state.confirmed = None;
                 state.is_settled = false;
                 for id in &state.groups {
@@ -266,7 +266,7 @@ impl State {
             let (Some(said), Some(group)) = (self.following.vouches(id), groups.input(id)) else {
                 continue;
             };
-            // Safety M10: a term of another life of the group is not compared with ours.
+            // Safety M10: a term of another epoch of the group is not compared with ours.
             if said.epoch == group.raft.epoch() && group.raft.vouch(now, node, said.term) {
                 self.following.accept(id);
             } else {
@@ -324,10 +324,7 @@ fn tell_terms(
 ) {
     for (id, EpochTerm { epoch, term }) in refused.iter().copied() {
         if let Some(group) = groups.input(id) {
-            purlin_rsm::sometimes!(
-                term > group.raft.term(),
-                "heartbeat's answer names a higher term"
-            );
+            purlin_rsm::sometimes!(term > group.raft.term(), "heartbeat reply names a higher term");
             // The replica drops a term of another epoch (safety M10).
             let message = Message::Stale;
             group.raft.step(now, Envelope { from: node, to: me, group: id, epoch, term, message });

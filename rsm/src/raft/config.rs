@@ -12,7 +12,7 @@ use std::ops::Range;
 pub struct RaftConfig {
     /// The group of the replica.
     pub group: GroupId,
-    /// The life of the group that this replica is part of.
+    /// The epoch of the group that this replica is part of.
     pub epoch: GroupEpoch,
     /// The node of the replica.
     pub node: NodeId,

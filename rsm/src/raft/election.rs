@@ -117,7 +117,7 @@ impl Raft {
             && !self.hears_of_leader()
             && !self.timer.abstains(self.now)
             && last >= self.log.last();
-        crate::sometimes!(!granted && self.hears_of_leader(), "pre-vote refused for a leader");
+        crate::sometimes!(!granted && self.hears_of_leader(), "pre-vote refused, leader known");
         // A refusal carries the own term, so a candidate that is behind catches up by it (B09).
         let term = if granted { term } else { self.term };
         self.send_in(from, term, Message::PreVoteReply { granted });
@@ -142,8 +142,11 @@ impl Raft {
             None => self.leader().is_none(),
         };
         if !free || last < self.log.last() {
-            crate::sometimes!(last < self.log.last(), "vote refused to a log that is behind");
-            crate::sometimes!(!free, "vote refused, given to another");
+            crate::sometimes!(
+                last < self.log.last(),
+                "vote refused, the candidate's log is behind"
+            );
+            crate::sometimes!(!free, "vote refused, another candidate has it");
             return self.send(from, Message::VoteReply { granted: false });
         }
         if self.vote.is_none() {

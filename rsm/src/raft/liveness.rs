@@ -35,7 +35,7 @@ impl Raft {
             && follower.leader == Some(leader)
             && follower.vouched
         {
-            crate::sometimes!("leader vouches no more");
+            crate::sometimes!("leader's node vouches no longer");
             follower.vouched = false;
             follower.heard = None;
             self.timer.arm_late(now);

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn late_completion_of_a_truncated_entry_does_not_vouch_for_its_successor() {
+    fn a_late_completion_of_a_truncated_entry_makes_no_other_entry_durable() {
         let mut log = empty();
         log.accept(vec![entry(1, 1), entry(1, 2)]).expect("nothing is committed");
         let (first, _) = log.write();
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_counts_commands_and_goes_back_with_a_truncation() {
+    fn the_end_position_counts_commands_and_moves_back_with_a_truncation() {
         let carrying = |term, index, before, count| {
             let commands = std::iter::repeat_n(bytes::Bytes::new(), count);
             let payload = Payload::Commands(commands.collect());
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_it_holds_already_are_skipped_and_cut_nothing() {
+    fn entries_that_the_log_holds_are_skipped_and_truncate_nothing() {
         let mut log = empty();
         log.accept(vec![entry(1, 1), entry(1, 2), entry(1, 3)]).expect("nothing is committed");
         log.accept(vec![entry(1, 1), entry(1, 2)]).expect("all known");
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn eviction_keeps_what_is_not_applied_or_not_durable() {
+    fn eviction_keeps_entries_that_are_not_applied_or_not_durable() {
         let mut log = empty();
         log.accept((1..=4).map(|i| entry(1, i)).collect()).expect("nothing is committed");
         let (write, _) = log.write();
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_agrees_below_its_floor_and_at_it_by_term() {
+    fn a_log_matches_below_its_floor_and_compares_terms_at_it() {
         let mut log = above_floor();
         assert!(log.agrees_at(EntryId::new(Term(9), Index(99))), "safety N2");
         assert!(log.agrees_at(EntryId::new(Term(3), Index(100))));
@@ -624,31 +624,31 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "log: truncation to 101 below the commit 102")]
-    fn what_is_committed_is_never_cut_off() {
+    fn a_truncation_of_committed_entries_panics() {
         above_floor().truncate(Index(101), Position(0));
     }
 
     #[test]
     #[should_panic(expected = "log: commit 105 beyond the last entry 104@5")]
-    fn what_is_not_there_is_never_committed() {
+    fn a_commit_beyond_the_last_entry_panics() {
         above_floor().commit(Index(105));
     }
 
     #[test]
     #[should_panic(expected = "log: applied 102 of 101")]
-    fn what_was_not_handed_out_is_never_applied() {
+    fn applying_what_was_not_handed_out_panics() {
         above_floor().apply(Index(102));
     }
 
     #[test]
     #[should_panic(expected = "log: write 3 completed, but 2 is the newest")]
-    fn what_was_not_written_is_never_durable() {
+    fn a_completion_of_a_write_that_never_began_panics() {
         above_floor().completed(WriteId(3));
     }
 
     #[test]
     #[should_panic(expected = "log: a tail that does not end in 0@0")]
-    fn a_recovered_tail_is_the_end_of_the_log() {
+    fn a_recovered_tail_that_ends_before_the_log_panics() {
         Log::new(Terms::default(), vec![entry(1, 1)], Position(0), Index(0));
     }
 }

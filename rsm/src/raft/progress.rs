@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_waits_for_its_answer() {
+    fn a_probe_waits_for_its_reply() {
         let mut progress = Progress::new(Index(10));
         assert!(progress.may_send(WINDOW));
         progress.sent(Tick(1), Index(10), 0, Index(0));
@@ -310,7 +310,7 @@ mod tests {
     /// Entries from the WAL may end before the commit. If the whole commit counted as told, and answers to
     /// earlier appends acknowledged the rest, nothing would tell the follower any more.
     #[test]
-    fn a_commit_is_told_as_far_as_the_message_reaches() {
+    fn a_commit_counts_as_told_up_to_the_last_entry_that_was_sent() {
         let mut progress = replicating();
         progress.sent(Tick(3), Index(20), 10, Index(10));
         progress.restart();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_reject_does_not_rewind() {
+    fn a_late_reject_does_not_move_next_back() {
         let mut progress = replicating();
         assert!(!progress.reject(Tick(9), Index(10), Some(Index(3)), Index(0)), "10 is matched");
         assert_eq!((progress.matched, progress.next), (Index(10), Index(11)));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_is_lost_is_repeated_where_it_was() {
+    fn a_lost_probe_is_repeated_at_the_same_index() {
         let mut progress = Progress::new(Index(10));
         progress.restart();
         assert_eq!(progress.next, Index(11), "before anything was sent");
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn next_stays_above_matched() {
+    fn a_reject_leaves_next_above_matched() {
         let mut progress = replicating();
         progress.sent(Tick(3), Index(12), 10, Index(0));
         assert!(
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_below_the_floor_is_not_sent_again() {
+    fn acknowledged_entries_below_the_floor_are_not_sent_again() {
         let mut progress = replicating();
         progress.sent(Tick(3), Index(30), 10, Index(0));
         progress.restart();

@@ -1,8 +1,8 @@
 //! Random histories, forged messages and brute force: cases that nobody would write down in a script.
 //!
 //! [`random_histories_are_safe_and_heal`] lets everything happen to clusters that may happen to them, with the
-//! oracle watching. Then it demands that they recover and come to rest. [`no_message_harms`] feeds replicas in
-//! every role with messages that no correct replica sends.
+//! oracle watching. Then it demands that they recover and come to rest. [`no_message_breaks_an_invariant`] feeds
+//! replicas in every role with messages that no correct replica sends.
 
 use super::{
     RoleKind, Voters, Window,
@@ -481,7 +481,7 @@ impl Forger {
 }
 
 #[test]
-fn no_message_harms() {
+fn no_message_breaks_an_invariant() {
     let mut stopped = 0;
     let seeds = seeds();
     for seed in seeds.clone() {
@@ -511,7 +511,7 @@ fn no_message_harms() {
 
 /// Every set of up to five voters, with every answer of each, against the definition of a majority.
 #[test]
-fn quorums_are_what_brute_force_says() {
+fn quorums_equal_those_found_by_brute_force() {
     for voters in 1..=5_usize {
         let all = Voters::new((1..=voters as u32).map(NodeId));
         check_all_answers(&all, &[(1..=voters).collect()]);
@@ -520,7 +520,7 @@ fn quorums_are_what_brute_force_says() {
 
 /// The same for joint configurations: halves that are apart, that overlap, and that contain each other.
 #[test]
-fn joint_quorums_are_what_brute_force_says() {
+fn joint_quorums_equal_those_found_by_brute_force() {
     let halves: [(&[usize], &[usize]); 6] = [
         (&[1, 2, 3], &[4]),
         (&[1, 2], &[3, 4, 5]),

@@ -108,7 +108,7 @@ impl ReadQueue {
     /// `follower` still followed this leader when `round` reached it.
     pub(super) fn answer(&mut self, follower: NodeId, round: u64) {
         if round <= self.newest {
-            crate::sometimes!(round < self.newest, "answer to an older read round");
+            crate::sometimes!(round < self.newest, "reply to an older read round");
             let answered = self.answered.entry(follower).or_default();
             *answered = (*answered).max(round);
         }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_answer_confirms_no_later_read() {
+    fn a_late_reply_confirms_no_later_read() {
         let mut reads = ReadQueue::new(7);
         reads.register(100, Index(5));
         let first = reads.start_round(Tick(0), Index(5));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_a_round_that_was_never_sent_is_nothing() {
+    fn a_reply_to_a_round_that_was_never_sent_confirms_nothing() {
         let mut reads = ReadQueue::new(0);
         reads.answer(NodeId(2), 99);
         reads.register(1, Index(1));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_voter_needs_nobody() {
+    fn a_lone_voter_confirms_its_own_reads() {
         let mut reads = ReadQueue::new(0);
         reads.register(1, Index(1));
         reads.start_round(Tick(0), Index(1));

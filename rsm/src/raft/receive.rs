@@ -41,7 +41,7 @@ impl Raft {
     }
 
     pub(super) fn is_for_us(&self, envelope: &Envelope) -> bool {
-        // Safety M10: the epoch comes first. A term of another life of the group is no term of this one.
+        // Safety M10: the epoch comes first. A term of another epoch is not compared with ours.
         envelope.group == self.config.group
             && envelope.epoch == self.config.epoch
             && envelope.term < TERM_MAX

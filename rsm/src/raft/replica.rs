@@ -203,12 +203,12 @@ impl Raft {
         self.term
     }
 
-    /// The life of the group that this replica is part of.
+    /// The epoch of the group that this replica is part of.
     pub fn epoch(&self) -> GroupEpoch {
         self.config.epoch
     }
 
-    /// The latest term that this replica has seen, in its life of the group.
+    /// The latest term that this replica has seen, in its epoch of the group.
     pub fn epoch_term(&self) -> EpochTerm {
         EpochTerm::new(self.config.epoch, self.term)
     }

@@ -166,7 +166,7 @@ impl Raft {
         }
         let floor = self.log.floor();
         if !self.log.agrees_at(prev) {
-            crate::sometimes!("append refused, the logs part before it");
+            crate::sometimes!("append rejected, the logs part before it");
             let below = prev.index.previous();
             // All logs agree at the floor, so these two part above it.
             let hint = self.log.terms().latest_at_most(below, prev.term).unwrap_or(floor);
@@ -187,7 +187,7 @@ impl Raft {
                 return self.fail(Fault::PositionConflict { leader, term, at, ours, theirs });
             }
         }
-        crate::sometimes!(committed > matched, "commit lies beyond what an append has shown");
+        crate::sometimes!(committed > matched, "commit is beyond the entries of an append");
         // The commit moves only as far as this message has shown the logs to be equal, not to the own last
         // entry.
         self.log.commit(committed.min(matched));
@@ -353,7 +353,7 @@ mod tests {
 
     /// A receiver refuses a longer append as malformed, and would never get what lies behind it.
     #[test]
-    fn an_append_has_only_so_many_entries() {
+    fn an_append_has_a_bounded_number_of_entries() {
         let mut raft = led_by(NodeId(1), NodeId(1));
         (0..=APPEND_ENTRIES_MAX).for_each(|_| _ = raft.append_own(Payload::Noop));
         raft.replicate();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_that_counts_other_commands_than_its_leader_stops_and_says_so() {
+    fn a_follower_with_another_position_than_its_leader_stops_with_a_fault() {
         let mut follower = led_by(NodeId(1), NodeId(2));
         let (at, ours) = (follower.log.last(), follower.log.end());
         let theirs = Position(ours.0 + 1);

@@ -120,7 +120,7 @@ fn run(name: &str) {
 }
 
 #[test]
-fn no_script_is_forgotten() {
+fn every_script_has_a_test() {
     let files = std::fs::read_dir(folder()).expect("the scripts' folder");
     let name = |path: PathBuf| path.file_name().expect("a file").to_string_lossy().into_owned();
     let found: BTreeSet<String> = files.map(|file| name(file.expect("a script").path())).collect();

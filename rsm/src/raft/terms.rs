@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn latest_at_most_skips_whole_terms() {
+    fn the_latest_entry_of_a_term_at_most_is_found_by_whole_terms() {
         let terms = terms(&[1, 1, 1, 4, 4, 7]);
         let latest = |index, term| terms.latest_at_most(Index(index), Term(term));
         assert_eq!(latest(9, 9), Some(EntryId::new(Term(7), Index(6))));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_may_begin_anywhere() {
+    fn a_log_may_begin_at_any_index() {
         let mut terms = above_floor();
         assert_eq!(terms.term(Index(0)), None);
         assert_eq!(terms.term(Index(99)), None);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_part_below_the_floor_are_not_searched() {
+    fn the_search_for_a_common_entry_ends_at_the_floor() {
         let terms = above_floor();
         let latest = |index, term| terms.latest_at_most(Index(index), Term(term));
         assert_eq!(latest(103, 6), Some(EntryId::new(Term(4), Index(102))));
@@ -222,13 +222,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "terms: truncation to 99 below the floor 100@3")]
-    fn what_lies_below_the_floor_is_never_cut_off() {
+    fn a_truncation_below_the_floor_panics() {
         above_floor().truncate(Index(99));
     }
 
     #[test]
     #[should_panic(expected = "terms: an entry of term 6 behind one of term 7")]
-    fn terms_never_fall() {
+    fn an_entry_of_a_lower_term_than_the_last_panics() {
         above_floor().push(Term(6));
     }
 }

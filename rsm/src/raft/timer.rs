@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn stands_still_until_told() {
+    fn a_timer_that_stands_still_is_never_due_until_it_goes_on() {
         let mut timer = ElectionTimer::new(50..100, None, 1);
         timer.arm(Tick(0));
         timer.stand_still();
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "an election timeout of 50..50 ticks")]
-    fn a_timeout_has_a_range() {
+    fn an_empty_range_of_timeouts_panics() {
         ElectionTimer::new(50..50, None, 1);
     }
 }

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn reached_is_what_a_majority_has() {
+    fn reached_is_the_highest_value_that_a_majority_has() {
         let of = |values: &[u64]| {
             let voters = Voters::new((0..values.len() as u32).map(NodeId));
             voters.reached(|node| values[node.0 as usize])
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn joint_majorities_are_of_both_halves_and_the_lower_value_counts() {
+    fn a_joint_majority_needs_both_halves_and_reaches_the_lower_value() {
         let at = |values: [u64; 7]| joint().reached(|node| values[node.0 as usize]);
         assert_eq!(at([0, 9, 9, 1, 1, 1, 9]), 1, "the outgoing voters are further");
         assert_eq!(at([0, 1, 1, 9, 9, 9, 9]), 1, "the incoming voters are further");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_learner_is_never_asked() {
+    fn a_learner_counts_for_no_quorum() {
         let of_voters = |node: NodeId| {
             assert_ne!(node, NodeId(6), "a learner's value");
             true
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_named_once_and_in_order() {
+    fn others_are_listed_once_and_in_order() {
         let others: Vec<NodeId> = joint().others(NodeId(4)).collect();
         assert_eq!(others, nodes([1, 2, 3, 5, 6]));
         let voters: Vec<NodeId> = joint().other_voters(NodeId(6)).collect();
@@ -250,13 +250,13 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "voters: nobody votes")]
-    fn a_configuration_has_a_voter() {
+    fn a_configuration_without_voters_panics() {
         Voters::joint([], nodes([1]), []);
     }
 
     #[test]
     #[should_panic(expected = "voters: 2 is a voter and a learner")]
-    fn a_learner_is_no_voter() {
+    fn a_learner_that_is_also_a_voter_panics() {
         Voters::joint(nodes([1]), nodes([2]), nodes([2]));
     }
 }

@@ -54,7 +54,7 @@ impl<'p> Cluster<'p> {
             if self.signals.take_stop() {
                 return Ok(());
             }
-            self.bury()?;
+            self.report_ended()?;
         }
     }
 
@@ -89,7 +89,7 @@ impl<'p> Cluster<'p> {
     fn wait_until_ready(&mut self) -> Result<Over, Failure> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            self.bury()?;
+            self.report_ended()?;
             let healths = self.healths();
             if healths.iter().all(|(_, health)| health.is_some_and(|it| it.without_leader == 0)) {
                 return Ok(Over::Go);
@@ -106,10 +106,10 @@ impl<'p> Cluster<'p> {
     }
 
     /// Says which nodes have ended. When all have, so does the cluster.
-    fn bury(&mut self) -> Result<(), Failure> {
+    fn report_ended(&mut self) -> Result<(), Failure> {
         for node in &mut self.nodes {
             if let Some(status) = node.take_end() {
-                say(node.obituary(status));
+                say(node.describe_end(status));
             }
         }
         if self.nodes.iter().any(NodeProcess::is_alive) {

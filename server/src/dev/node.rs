@@ -102,7 +102,7 @@ impl NodeProcess {
     }
 
     /// What to say when it has ended by itself.
-    pub(super) fn obituary(&self, status: ExitStatus) -> String {
+    pub(super) fn describe_end(&self, status: ExitStatus) -> String {
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("with exit code {code}"),
             (None, Some(signal)) => format!("by signal {signal}"),

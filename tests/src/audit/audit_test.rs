@@ -299,12 +299,12 @@ fn a_leader_without_what_was_committed() {
 }
 
 /// A leader whom the next one has replaced may be heard of only now, and lacks what that has committed; the
-/// next one's directory is hurt, so that nothing is known of it but what the others apply.
+/// next one's directory is corrupted, so that nothing is known of it but what the others apply.
 #[test]
 fn a_leader_of_long_ago_that_is_heard_late() {
     for is_heard in [false, true] {
         let lab = Lab::new();
-        Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(3));
+        Watcher::corrupted(&*lab.audit, Duration::ZERO, NodeId(3));
         lab.submit(1, Some(voted(4, 1)), &entries(1, 1..4));
         lab.submit(2, Some(voted(5, 3)), &entries(1, 1..4));
         lab.submit(2, None, &entries(3, 4..5));
@@ -332,7 +332,7 @@ fn a_committed_entry_that_is_replaced() {
 #[test]
 fn a_leader_commits_the_entry_of_its_own_log() {
     let lab = Lab::with_voters(5);
-    (4..=5).for_each(|node| Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(node)));
+    (4..=5).for_each(|node| Watcher::corrupted(&*lab.audit, Duration::ZERO, NodeId(node)));
     for node in 1..=2 {
         lab.submit(node, Some(voted(1, 1)), &entries(1, 1..5));
     }
@@ -345,12 +345,12 @@ fn a_leader_commits_the_entry_of_its_own_log() {
     lab.is_true();
 }
 
-/// A hurt leader commits, and nobody knows which entry it means: not the one of somebody who has no vote in
-/// that.
+/// A corrupted leader commits, and nobody knows which entry it means: not the entry of a node that has no vote
+/// in this.
 #[test]
-fn what_a_hurt_leader_commits_is_known_only_when_it_can_be_one_thing() {
+fn what_a_corrupted_leader_commits_is_known_only_when_it_can_be_one_thing() {
     let lab = Lab::new();
-    Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(1));
+    Watcher::corrupted(&*lab.audit, Duration::ZERO, NodeId(1));
     lab.submit(2, Some(voted(2, 1)), &entries(1, 1..5));
     lab.submit(3, Some(voted(2, 1)), &entries(1, 1..4));
     lab.submit(3, None, &entries(2, 4..5));
@@ -490,7 +490,7 @@ fn a_disk_that_has_forgotten_what_was_durable() {
 }
 
 #[test]
-fn a_hurt_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
+fn a_corrupted_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
     let lab = Lab::agreed();
     lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(3)), 3));
     lab.audit.acknowledged(GROUP, &command(3));
@@ -509,9 +509,9 @@ fn a_hurt_node_is_believed_and_may_have_held_what_is_missing_at_the_end() {
 }
 
 #[test]
-fn a_hurt_node_holds_no_more_than_it_did_and_has_claimed() {
+fn a_corrupted_node_holds_no_more_than_it_did_and_has_claimed() {
     let lab = Lab::agreed();
-    Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(2));
+    Watcher::corrupted(&*lab.audit, Duration::ZERO, NodeId(2));
     lab.audit.applied(NodeId(1), GROUP, &carried(EntryId::new(Term(1), Index(3)), 3));
     lab.is_true();
     lab.submit(1, None, &entries(1, 4..6));
@@ -524,10 +524,10 @@ fn a_hurt_node_holds_no_more_than_it_did_and_has_claimed() {
 }
 
 #[test]
-fn a_hurt_node_that_leads_is_the_only_leader_of_its_term() {
+fn a_corrupted_node_that_leads_is_the_only_leader_of_its_term() {
     let lab = Lab::agreed();
     lab.tell(1, 2, 1, append(0));
-    Watcher::hurt(&*lab.audit, Duration::ZERO, NodeId(2));
+    Watcher::corrupted(&*lab.audit, Duration::ZERO, NodeId(2));
     lab.tell(2, 1, 1, append(0));
     lab.is_caught("leads term 1, and node 1 led it");
 }

@@ -35,7 +35,7 @@ pub(crate) fn hard_state(
 struct Holders {
     /// By the term of their entry, how many, and one of them.
     terms: BTreeMap<Term, (usize, NodeId)>,
-    hurt: usize,
+    corrupted: usize,
 }
 
 impl Holders {
@@ -49,9 +49,9 @@ impl Holders {
     /// The entry that a majority holds, if it can be no other, and who holds it.
     fn certain(&self, majority: usize) -> Option<(Term, NodeId)> {
         let mut possible =
-            self.terms.iter().filter(|(_, (count, _))| count + self.hurt >= majority);
+            self.terms.iter().filter(|(_, (count, _))| count + self.corrupted >= majority);
         let (term, (_, holder)) = possible.next()?;
-        (possible.next().is_none() && self.hurt < majority).then_some((*term, *holder))
+        (possible.next().is_none() && self.corrupted < majority).then_some((*term, *holder))
     }
 }
 
@@ -66,7 +66,7 @@ impl State {
 
     pub(super) fn told(&mut self, told: Told) {
         let Told { sender, durable, content } = told;
-        if self.hurt.contains(sender.node) {
+        if self.corrupted.contains(sender.node) {
             return self.note_claims(sender.node, &content);
         }
         self.findings.counts.frames += 1;
@@ -90,16 +90,16 @@ impl State {
         }
     }
 
-    /// What a hurt node says proves nothing, but others may count on it; and nobody else leads its term.
+    /// What a corrupted node says proves nothing, but others may count on it; and nobody else leads its term.
     fn note_claims(&mut self, from: NodeId, content: &Content) {
         let Content::Messages(envelopes) = content else { return };
         for Envelope { group, term, message, .. } in envelopes {
             match message {
-                Message::AppendReply { matched } => self.hurt.claims(from, *group, *matched),
+                Message::AppendReply { matched } => self.corrupted.claims(from, *group, *matched),
                 Message::Append { .. } | Message::ReadProbe { .. } => {
                     if let Message::Append { prev, entries, .. } = message {
                         let last = Index(prev.index.0 + entries.len() as u64);
-                        self.hurt.claims(from, *group, last);
+                        self.corrupted.claims(from, *group, last);
                     }
                     if let Err(why) = self.groups.entry(*group).or_default().leads(from, *term) {
                         self.findings.group(from, *group, &why);
@@ -232,8 +232,8 @@ impl State {
         (index, own): (Index, Option<Term>),
         leader: Term,
     ) {
-        // What a hurt node has is not known.
-        let own = own.filter(|_| !self.hurt.contains(node));
+        // What a corrupted node has is not known.
+        let own = own.filter(|_| !self.corrupted.contains(node));
         let ledger = self.groups.entry(group).or_default();
         if index <= ledger.committed().index {
             let known = ledger.term_of_committed(index);
@@ -249,7 +249,7 @@ impl State {
         let holders = self.holders(group, index);
         let majority = self.voters.len() / 2 + 1;
         let count = holders.count(own);
-        if count + holders.hurt < majority {
+        if count + holders.corrupted < majority {
             let what = format!(
                 "commits {index} in term {leader}; durable on {count} of {}: {:?}",
                 self.voters.len(),
@@ -268,8 +268,8 @@ impl State {
     }
 
     fn holders(&mut self, group: GroupId, index: Index) -> Holders {
-        let hurt = self.hurt.holders(group, index);
-        let mut holders = Holders { terms: BTreeMap::new(), hurt };
+        let corrupted = self.corrupted.holders(group, index);
+        let mut holders = Holders { terms: BTreeMap::new(), corrupted };
         for place in 0..self.voters.len() {
             let voter = self.voters[place];
             let Some(replica) = self.replica(voter, group) else { continue };
@@ -294,7 +294,7 @@ impl State {
     pub(super) fn applied(&mut self, node: NodeId, group: GroupId, command: &Command) {
         let id = command.id;
         self.findings.counts.applied += 1;
-        self.hurt.claims(node, group, id.index);
+        self.corrupted.claims(node, group, id.index);
         let ledger = self.groups.entry(group).or_default();
         let sum = ledger::sum(&command.data);
         let (applied, newest) = (ledger.applied(command, sum), ledger.newest_term());
@@ -321,7 +321,7 @@ impl State {
         ledger.acknowledged = ledger.acknowledged.max(index);
         let holders = self.holders(group, index);
         let count = holders.count(term);
-        if count + holders.hurt <= self.voters.len() / 2 {
+        if count + holders.corrupted <= self.voters.len() / 2 {
             let what = format!("a client's command is done at {index}, durable on {count} voters");
             self.findings.add(&format!("group {group}"), &what);
         }

@@ -46,7 +46,7 @@ impl Group {
         }
     }
 
-    /// Somebody speaks as the leader of `term`, perhaps one whose directory is hurt.
+    /// Somebody speaks as the leader of `term`, perhaps one whose directory is corrupted.
     pub(crate) fn hears(&mut self, term: Term) {
         self.newest = self.newest.max(term);
     }

@@ -8,11 +8,11 @@
 //! ```
 //!
 //! It has a model of its own of what a WAL's writes mean, and shares with the nodes only the decoding of
-//! batches and frames. Nodes whose disks were changed behind their backs are *hurt*: nothing that they
+//! batches and frames. Nodes whose disks were changed behind their backs are *corrupted*: nothing that they
 //! say is judged from then on but that they lead, and they may hold what they held before or have claimed since.
 
+mod corrupted;
 mod findings;
-mod hurt;
 mod judge;
 mod ledger;
 mod replica;
@@ -26,8 +26,8 @@ mod audit_test;
 pub use findings::Counts;
 
 use crate::sim::{SeenBytes, SeenWrite, Watcher, World};
+use corrupted::Corrupted;
 use findings::Findings;
-use hurt::Hurt;
 use ledger::Group;
 use purlin_rsm::{Command, GroupId, Identity, Index, NodeId, ShardId};
 use purlin_storage::inspect::{self, Record};
@@ -47,7 +47,7 @@ pub struct Audit {
 
 struct State {
     voters: Vec<NodeId>,
-    hurt: Hurt,
+    corrupted: Corrupted,
     shards: BTreeMap<(NodeId, ShardId), Shard>,
     /// Whose WAL lies in a directory.
     places: BTreeMap<NodeId, BTreeMap<String, Identity>>,
@@ -63,7 +63,7 @@ impl Audit {
     pub fn new(voters: Vec<NodeId>) -> Self {
         let state = State {
             voters,
-            hurt: Hurt::default(),
+            corrupted: Corrupted::default(),
             shards: BTreeMap::new(),
             places: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl Audit {
         state.findings.at(world.now());
         state.scan_truth();
         for node in state.voters.clone() {
-            if !state.hurt.contains(node) {
+            if !state.corrupted.contains(node) {
                 state.scan_disk(node, world.node(node).durable_image());
             }
         }
@@ -124,7 +124,7 @@ impl Watcher for Audit {
     fn written(&self, at: Duration, write: &SeenWrite<'_>) {
         let mut state = self.state.borrow_mut();
         state.findings.at(at);
-        if !state.hurt.contains(write.node) {
+        if !state.corrupted.contains(write.node) {
             state.written(write);
         }
     }
@@ -142,11 +142,11 @@ impl Watcher for Audit {
         state.streams.ended(node);
     }
 
-    fn hurt(&self, at: Duration, node: NodeId) {
+    fn corrupted(&self, at: Duration, node: NodeId) {
         let mut state = self.state.borrow_mut();
         state.findings.at(at);
         let held = state.held(node);
-        state.hurt.strike(node, held);
+        state.corrupted.strike(node, held);
         state.shards.retain(|(owner, _), _| *owner != node);
     }
 

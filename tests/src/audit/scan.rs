@@ -18,11 +18,11 @@ struct Expected {
 }
 
 impl State {
-    /// Each acknowledged command is durable on a majority of the voters, of which hurt ones may have been
-    /// some. Says nothing when so many are hurt that nobody promised it.
+    /// Each acknowledged command is durable on a majority of the voters, of which corrupted ones may have been
+    /// some. Says nothing when so many are corrupted that nobody promised it.
     pub(super) fn scan_truth(&mut self) {
         let majority = self.voters.len() / 2 + 1;
-        if self.hurt.len() > self.voters.len() - majority {
+        if self.corrupted.len() > self.voters.len() - majority {
             return;
         }
         let acknowledged: Vec<_> =
@@ -35,7 +35,7 @@ impl State {
             let voters = self.voters.clone();
             let count =
                 voters.iter().filter(|it| self.replica(**it, group).is_some_and(has)).count();
-            if count + self.hurt.holders(group, index) < majority {
+            if count + self.corrupted.holders(group, index) < majority {
                 let what =
                     format!("{index}@{term} is acknowledged; {count} voters hold it at last");
                 self.findings.add(&format!("group {group}"), &what);

@@ -25,7 +25,7 @@ pub(super) struct Processes {
     pub(super) locals: RefCell<BTreeMap<(NodeId, ShardId), LocalShard<SimRuntime>>>,
     /// Nodes with a shard that has stopped: they are started again when all is calm.
     pub(super) stopped: RefCell<BTreeSet<NodeId>>,
-    /// Nodes that are not started again when they stop: their bytes were hurt.
+    /// Nodes that are not started again when they stop: their bytes were corrupted.
     pub(super) given_up: RefCell<BTreeSet<NodeId>>,
     /// How often nodes were started again when all was calm already.
     pub(super) revived: RefCell<BTreeMap<NodeId, u32>>,

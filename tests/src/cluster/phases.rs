@@ -27,7 +27,7 @@ impl<S: Subject> Cluster<S> {
         }
         nemesis.calm(world);
         for node in self.processes.stopped.take() {
-            if !nemesis.hurt().contains_key(&node) && !world.is_whole(node) {
+            if !nemesis.corrupted().contains_key(&node) && !world.is_whole(node) {
                 world.crash(node, Crash::Kill);
                 world.restart(node);
             }
@@ -59,7 +59,8 @@ impl<S: Subject> Cluster<S> {
                 ErrorKind::DataDirectory => hangs,
                 _ => false,
             };
-            let is_explained = nemesis.hurt().get(node).is_some_and(|it| it.explains(error.kind));
+            let is_explained =
+                nemesis.corrupted().get(node).is_some_and(|it| it.explains(error.kind));
             if !is_allowed && !is_explained {
                 self.violation(format!("node {node} stopped: {error}"));
             }

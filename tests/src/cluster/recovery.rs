@@ -75,18 +75,18 @@ impl Fate {
 impl<S: Subject> Cluster<S> {
     /// Everything must work again: each group has a leader soon, takes a write and answers a read at each
     /// of the nodes, all their replicas become equal, and nobody campaigns any more. Nodes whose bytes
-    /// were hurt may stay away; if they are more than a minority, so may all.
+    /// were corrupted may stay away; if they are more than a minority, so may all.
     pub(super) fn recover(self: &Rc<Self>, world: &World, nemesis: &mut Nemesis) {
         if !world.panics().is_empty() {
             return;
         }
-        let hurt: BTreeSet<NodeId> = nemesis.hurt().keys().copied().collect();
-        if hurt.len() > self.minority() {
+        let corrupted: BTreeSet<NodeId> = nemesis.corrupted().keys().copied().collect();
+        if corrupted.len() > self.minority() {
             let _ = self.run_for(world, HALTED);
             return self.is_over.set(true);
         }
-        let core = self.forsake(world, &hurt);
-        *self.processes.given_up.borrow_mut() = hurt.clone();
+        let core = self.forsake(world, &corrupted);
+        *self.processes.given_up.borrow_mut() = corrupted.clone();
         self.expect_leaders(world, &core);
         // Clients would leave no room for anything else.
         self.is_over.set(self.options.limits.are_small());
@@ -94,7 +94,7 @@ impl<S: Subject> Cluster<S> {
             return;
         }
         self.expect_welcome(world, &core);
-        if core.len() + hurt.len() == self.options.nodes as usize {
+        if core.len() + corrupted.len() == self.options.nodes as usize {
             nemesis.readmit(world);
         }
         self.is_over.set(true);
@@ -108,7 +108,7 @@ impl<S: Subject> Cluster<S> {
         }
         if self.is_steady() {
             self.expect_peace(world, &core);
-            if hurt.is_empty() && !self.options.limits.are_small() {
+            if corrupted.is_empty() && !self.options.limits.are_small() {
                 self.expect_prompt(world, &core);
             }
         }
@@ -120,16 +120,16 @@ impl<S: Subject> Cluster<S> {
         self.options.nodes.saturating_sub(1) as usize / 2
     }
 
-    /// Forsakes nodes, as long as a majority is left beside the `hurt` ones and all have acted before: a
+    /// Forsakes nodes, as long as a majority is left beside the `corrupted` ones and all have acted before: a
     /// new cluster needs them all once (safety I2). Returns those that must work.
-    fn forsake(&self, world: &World, hurt: &BTreeSet<NodeId>) -> Vec<NodeId> {
+    fn forsake(&self, world: &World, corrupted: &BTreeSet<NodeId>) -> Vec<NodeId> {
         let nodes = self.nodes();
         let have_acted = nodes.iter().all(|node| self.judges.states.borrow().has_seen(*node));
-        let mut left = if have_acted { self.minority() - hurt.len() } else { 0 };
+        let mut left = if have_acted { self.minority() - corrupted.len() } else { 0 };
         let mut core = nodes.clone();
-        core.retain(|node| !hurt.contains(node));
+        core.retain(|node| !corrupted.contains(node));
         for (node, fate) in &self.options.forsaken {
-            if left > 0 && !hurt.contains(node) {
+            if left > 0 && !corrupted.contains(node) {
                 left -= 1;
                 core.retain(|other| other != node);
                 let others: Vec<NodeId> = nodes.iter().copied().filter(|it| it != node).collect();
@@ -153,8 +153,8 @@ impl<S: Subject> Cluster<S> {
         let led: RefCell<BTreeSet<GroupId>> = RefCell::default();
         let all_led = || {
             let locals = self.processes.locals.borrow();
-            let hurt = self.processes.given_up.borrow();
-            let counts = |node: &NodeId| core.contains(node) || hurt.contains(node);
+            let corrupted = self.processes.given_up.borrow();
+            let counts = |node: &NodeId| core.contains(node) || corrupted.contains(node);
             let mut led = led.borrow_mut();
             for ((node, _), local) in locals.iter().filter(|((node, _), _)| counts(node)) {
                 let leads = |status: &BoardEntry| status.leader == Some(*node);

@@ -282,20 +282,21 @@ impl SimFile {
         let node = self.directory.process.node;
         self.after_device(latency, move |core, file| {
             let mut content = file.content.borrow_mut();
-            let hurt = || core.watchers.tell(|watcher| watcher.hurt(core.clock.now(), node));
+            let corrupted =
+                || core.watchers.tell(|watcher| watcher.corrupted(core.clock.now(), node));
             match fault {
                 None => {}
                 // Told done, and in a cache that a power cut empties.
                 Some(DiskError::Lost) => {
                     content.complete(submission, false);
-                    hurt();
+                    corrupted();
                     return Ok(());
                 }
                 Some(DiskError::Elsewhere) => {
                     let (_, pages) = content.take(submission);
                     drop(content);
                     device.misdirect(pages, lasting, &core.random.disk);
-                    hurt();
+                    corrupted();
                     return Ok(());
                 }
                 Some(DiskError::Short) => {
@@ -340,7 +341,7 @@ impl SimFile {
                 None => {}
                 // Told done, and nothing was.
                 Some(DiskError::Lost) => {
-                    core.watchers.tell(|watcher| watcher.hurt(core.clock.now(), node));
+                    core.watchers.tell(|watcher| watcher.corrupted(core.clock.now(), node));
                     return Ok(());
                 }
                 Some(error) => {

@@ -30,7 +30,7 @@ mod world;
 pub(crate) use clock::now_for_logs;
 pub use device::{DiskError, DiskFault, DiskOperation, Failures, Rot};
 pub use disk::{DiskOptions, SimDisk, SimFile, SimLock};
-pub use faults::{Fault, FaultOptions, Hurt, Nemesis};
+pub use faults::{Corruption, Fault, FaultOptions, Nemesis};
 pub use figures::Figures;
 pub use mesh::SimMesh;
 pub use net::{LinkTrouble, NetOptions, SimListener, SimNet, SimReader, SimWriter};

@@ -40,7 +40,7 @@ impl<'a> NodeHandle<'a> {
     pub fn restore(&self, image: &DirectoryImage) {
         self.assert_down("restore");
         self.disk().replace(image);
-        self.tell_hurt();
+        self.tell_corrupted();
     }
 
     /// Removes all that is on its disk. The node must be down.
@@ -51,28 +51,28 @@ impl<'a> NodeHandle<'a> {
     /// Writes into a file at rest, at any position: rot, a misdirected write. The node must be down.
     pub fn overwrite(&self, path: &str, position: u64, bytes: &[u8]) -> io::Result<()> {
         self.assert_down("overwrite");
-        self.tell_hurt();
+        self.tell_corrupted();
         self.disk().edit(path, |image: &mut Image| image.write(position, bytes))
     }
 
     /// Cuts a file at rest to `len` bytes. The node must be down.
     pub fn truncate(&self, path: &str, len: u64) -> io::Result<()> {
         self.assert_down("truncate");
-        self.tell_hurt();
+        self.tell_corrupted();
         self.disk().edit(path, |image: &mut Image| image.truncate(len))
     }
 
     /// A file is gone. The node must be down.
     pub fn lose_file(&self, path: &str) -> io::Result<()> {
         self.assert_down("loss of a file");
-        self.tell_hurt();
+        self.tell_corrupted();
         self.disk().lose_file(path)
     }
 
     /// Each of two files has the other's bytes. The node must be down.
     pub fn swap_files(&self, one: &str, two: &str) -> io::Result<()> {
         self.assert_down("swap of files");
-        self.tell_hurt();
+        self.tell_corrupted();
         self.disk().swap_files(one, two)
     }
 
@@ -80,7 +80,7 @@ impl<'a> NodeHandle<'a> {
     /// (safety W10), also while the node runs: where, or nothing when there is no such sector.
     pub fn rot(&self, random: &Random, how: Rot) -> Option<String> {
         let place = self.disk().rot(random, how)?;
-        self.tell_hurt();
+        self.tell_corrupted();
         Some(place)
     }
 
@@ -125,9 +125,9 @@ impl<'a> NodeHandle<'a> {
         self.disk().hang_until(self.core.clock.now() + duration);
     }
 
-    fn tell_hurt(&self) {
+    fn tell_corrupted(&self) {
         let at = self.core.clock.now();
-        self.core.watchers.tell(|watcher| watcher.hurt(at, self.node));
+        self.core.watchers.tell(|watcher| watcher.corrupted(at, self.node));
     }
 
     fn disk(&self) -> Rc<NodeDisk> {

@@ -45,7 +45,7 @@ pub trait Watcher {
     /// A process has ended.
     fn ended(&self, _at: Duration, _node: NodeId) {}
     /// The bytes on a node's disk were changed behind its back: what was durable may be gone.
-    fn hurt(&self, _at: Duration, _node: NodeId) {}
+    fn corrupted(&self, _at: Duration, _node: NodeId) {}
     /// Bytes leave a node.
     fn sent(&self, _at: Duration, _sent: &SeenBytes<'_>) {}
 }

@@ -1189,21 +1189,21 @@ fn every_kind_of_fault_strikes_and_ends() {
             assert!(world.is_running(node) != late.contains(&node), "{kind}, node {node}");
         }
         let lasts = Fault::LASTING.contains(&kind);
-        assert_eq!(nemesis.hurt().len(), usize::from(lasts), "{kind}");
+        assert_eq!(nemesis.corrupted().len(), usize::from(lasts), "{kind}");
         nemesis.readmit(&world);
         assert_eq!(nemesis.late(&world), []);
     }
 }
 
 #[test]
-fn a_minority_is_hurt_and_beyond_it_more() {
+fn a_minority_is_corrupted_and_beyond_it_more() {
     let damage = Fault::LASTING;
     let mut most = 0;
     for seed in 0..10 {
         let (_, nemesis) = under(seed, damage, false, 10);
-        assert!(nemesis.hurt().len() <= 1, "{:?}", nemesis.hurt());
+        assert!(nemesis.corrupted().len() <= 1, "{:?}", nemesis.corrupted());
         let (_, nemesis) = under(seed, damage, true, 10);
-        most = most.max(nemesis.hurt().len());
+        most = most.max(nemesis.corrupted().len());
     }
     assert!(most > 1, "beyond went never beyond");
 }
@@ -1232,6 +1232,13 @@ fn a_node_that_was_set_back_comes_in_when_the_others_are_calm() {
     let struck = lines[waits..].iter().find(|line| line.contains("fault ")).expect("it goes on");
     let second = |line: &str| line.trim().split(' ').next().unwrap().parse::<f64>().unwrap();
     assert!(second(struck) - second(&lines[waits]) >= 14.0, "{struck}");
-    assert!(nemesis.hurt().values().all(|hurt| hurt.explains(purlin::ErrorKind::Refused)));
-    assert!(!nemesis.hurt().values().any(|hurt| hurt.explains(purlin::ErrorKind::Bug)));
+    assert!(
+        nemesis
+            .corrupted()
+            .values()
+            .all(|corruption| corruption.explains(purlin::ErrorKind::Refused))
+    );
+    assert!(
+        !nemesis.corrupted().values().any(|corruption| corruption.explains(purlin::ErrorKind::Bug))
+    );
 }

@@ -2,7 +2,7 @@
 
 use super::{
     WalFigures,
-    promise::{Group, Promise},
+    expected::{Expected, Group},
 };
 use crate::sim::{
     Crash, DiskError, DiskFault, DiskOperation, Outcome, Random, Rot, SimDisk, SimRuntime, World,
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Segments that a WAL prepares, and files that it keeps for recycling, at most.
 const SPARE: u64 = 3 + 4;
 
-/// One WAL, its disk and its promises.
+/// One WAL, its disk and what a start must find there.
 pub(super) struct Driver {
     world: World,
     random: Random,
@@ -46,7 +46,7 @@ struct Node {
     wal: RefCell<Option<Rc<Wal<SimDisk>>>>,
     /// Why the last start failed.
     failure: RefCell<Option<StorageError>>,
-    promise: RefCell<Promise>,
+    expected: RefCell<Expected>,
     violations: RefCell<Vec<String>>,
     figures: Cell<WalFigures>,
     /// A fault may strike this process, or has.
@@ -70,7 +70,7 @@ impl Driver {
             config,
             wal: RefCell::default(),
             failure: RefCell::default(),
-            promise: RefCell::new(Promise::new()),
+            expected: RefCell::new(Expected::new()),
             violations: RefCell::default(),
             figures: Cell::default(),
             is_armed: Cell::new(false),
@@ -234,7 +234,7 @@ impl Driver {
     }
 
     fn submit(&self, wal: &Wal<SimDisk>) {
-        let mut after = self.node.promise.borrow().now().clone();
+        let mut after = self.node.expected.borrow().now().clone();
         let mut batch = Batch::default();
         for _ in 0..self.random.within(1..4) {
             let id = GroupId(self.random.within(1..GROUPS + 1) as u32);
@@ -264,7 +264,7 @@ impl Driver {
         }
         match wal.submit(batch) {
             Ok(sequence) => {
-                self.node.promise.borrow_mut().submitted(sequence, after);
+                self.node.expected.borrow_mut().submitted(sequence, after);
                 self.node.count(|figures| figures.batches += 1);
             }
             Err(SubmitError::NoSpace(_)) if self.node.may_fail() => {
@@ -290,7 +290,7 @@ impl Driver {
     /// Entries behind the log, or instead of its end; and whether they replace any. A term is given to one
     /// leader, so each place of the log has one entry of a term.
     fn next_entries(&self, id: GroupId, group: &Group) -> (Vec<Entry>, bool) {
-        let needed = self.node.promise.borrow().floor(id);
+        let needed = self.node.expected.borrow().floor(id);
         let back = if self.random.chance(0.2) { self.random.below(6) } else { 0 };
         let last = Index(group.last().0.saturating_sub(back).max(needed.0));
         let is_replacing = last < group.last();
@@ -314,13 +314,13 @@ impl Driver {
     fn forget(&self, wal: &Wal<SimDisk>) {
         self.node.observe(wal);
         let id = GroupId(self.random.within(1..GROUPS + 1) as u32);
-        let mut promise = self.node.promise.borrow_mut();
-        let (floor, last) = (promise.floor(id), promise.durable_last(id));
+        let mut expected = self.node.expected.borrow_mut();
+        let (floor, last) = (expected.floor(id), expected.durable_last(id));
         if floor < last {
             let keeps =
                 if self.random.chance(0.5) { 0 } else { self.random.below(last.0 - floor.0) };
             let floor = Index(last.0 - keeps);
-            promise.forgot(id, floor);
+            expected.forgot(id, floor);
             wal.forget(id, floor.next(), Position(floor.0));
             self.node.count(|figures| figures.floors += 1);
         }
@@ -328,12 +328,12 @@ impl Driver {
 
     fn release(&self, wal: &Rc<Wal<SimDisk>>) {
         let (wal, node) = (wal.clone(), self.node.clone());
-        let floors = node.promise.borrow().floors();
+        let floors = node.expected.borrow().floors();
         self.world.spawn_on(NODE, SHARD, |_| async move {
             match wal.release().await {
                 Ok(0) => {}
                 Ok(segments) => {
-                    node.promise.borrow_mut().released(&floors);
+                    node.expected.borrow_mut().released(&floors);
                     node.count(|figures| figures.released += segments as u64);
                 }
                 Err(_) if wal.failure().is_some() => {}
@@ -344,7 +344,7 @@ impl Driver {
 
     fn read(&self, wal: &Rc<Wal<SimDisk>>) {
         let id = GroupId(self.random.within(1..GROUPS + 1) as u32);
-        let group = self.node.promise.borrow().now().group(id);
+        let group = self.node.expected.borrow().now().group(id);
         let first = Index(self.random.within(1..group.last().0 + 2));
         let end = Index(first.0 + self.random.within(1..50));
         let bytes_max = *self.random.pick(&[0, 2 << 10, 1 << 20]);
@@ -372,8 +372,8 @@ impl Driver {
             return;
         }
         for id in (1..=GROUPS as u32).map(GroupId) {
-            let last = self.node.promise.borrow().now().group(id).last();
-            self.node.promise.borrow_mut().forgot(id, last);
+            let last = self.node.expected.borrow().now().group(id).last();
+            self.node.expected.borrow_mut().forgot(id, last);
             wal.forget(id, last.next(), Position(last.0));
         }
         self.release(&wal);
@@ -435,7 +435,7 @@ impl Node {
         if let Err(violation) = wal.check() {
             self.violation(violation.to_string());
         }
-        if let Err(what) = self.promise.borrow_mut().acknowledged(wal.durable()) {
+        if let Err(what) = self.expected.borrow_mut().acknowledged(wal.durable()) {
             self.violation(what);
         }
     }
@@ -455,8 +455,8 @@ impl Node {
             Err(error) => return self.violation(format!("a read of group {id} fails: {error}")),
         };
         self.count(|figures| figures.reads += 1);
-        let now = self.promise.borrow().now().group(id);
-        let (first, floor) = (range.start, self.promise.borrow().floor(id));
+        let now = self.expected.borrow().now().group(id);
+        let (first, floor) = (range.start, self.expected.borrow().floor(id));
         let is_needed = floor < first && first <= before.last();
         let is_unchanged = now.truncations == before.truncations;
         if is_unchanged && is_needed && read.is_empty() {
@@ -476,9 +476,9 @@ impl Node {
 
     /// Reads each group's log from its floor to its end.
     async fn read_all(&self, wal: &Wal<SimDisk>) {
-        let groups = self.promise.borrow().now().groups.clone();
+        let groups = self.expected.borrow().now().groups.clone();
         for (id, group) in groups {
-            let mut next = self.promise.borrow().floor(id).next();
+            let mut next = self.expected.borrow().floor(id).next();
             while next <= group.last() {
                 let read = match wal.read(id, next..group.last().next(), 64 << 10).await {
                     Ok(read) => read,
@@ -502,7 +502,7 @@ async fn process(runtime: SimRuntime, node: Rc<Node>) {
     let (disk, config) = (runtime.disk(), &node.config);
     let opened = loop {
         match Wal::open(&disk, identity(), config, &mut || runtime.random()).await {
-            Err(StorageError::Missing { .. }) if node.promise.borrow().is_empty() => {
+            Err(StorageError::Missing { .. }) if node.expected.borrow().is_empty() => {
                 let created = Wal::create(&disk, identity(), config, runtime.random()).await;
                 if let Err(error) = created {
                     break Err(error);
@@ -519,7 +519,7 @@ async fn process(runtime: SimRuntime, node: Rc<Node>) {
             return std::future::pending().await;
         }
     };
-    if let Err(what) = node.promise.borrow_mut().start(&recovered, wal.durable()) {
+    if let Err(what) = node.expected.borrow_mut().start(&recovered, wal.durable()) {
         node.violation(format!("start {}: {what}", recovered.start.number));
     }
     runtime.spawn(wal.clone().prepare_loop());

@@ -9,11 +9,11 @@
 //!
 //! ```text
 //!   driver ── submit, forget, release, read ──► Wal ──► SimDisk ◄── crash, fault, rot ── driver
-//!     └────── what was submitted ──► Promise ◄── what a start finds ──┘
+//!     └────── what was submitted ──► Expected ◄─ what a start finds ──┘
 //! ```
 
 mod driver;
-mod promise;
+mod expected;
 
 use crate::sim::{Random, World, WorldOptions};
 use driver::Driver;

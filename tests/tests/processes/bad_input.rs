@@ -137,8 +137,8 @@ fn a_request_in_single_bytes_is_answered() {
 }
 
 #[test]
-fn strangers_at_the_peer_ports_are_turned_away() {
-    let cluster = Cluster::start("strangers", SHAPE);
+fn unknown_peers_at_the_peer_ports_are_refused() {
+    let cluster = Cluster::start("unknown-peers", SHAPE);
     let node = &cluster.nodes[0];
     let mut client = node.client();
     assert_serves(node, &mut client, "nothing");
@@ -148,7 +148,7 @@ fn strangers_at_the_peer_ports_are_turned_away() {
         for (name, bytes) in
             noise().into_iter().chain(bad_frames()).chain(bad_hellos(&cluster, shard.into()))
         {
-            // Whoever says nothing, or only half of it, has until the handshake's own limit.
+            // A peer that sends nothing, or half a hello, has until the time limit of the handshake.
             let fate = send(port, &bytes, SOON);
             assert!(fate != Fate::Open, "{name} leaves the connection to shard {shard} open");
             assert_serves(node, &mut client, name);
@@ -186,30 +186,30 @@ fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What a stranger says of itself that only a node of the cluster gets right.
-struct Stranger {
+/// The fields of a hello that only a node of the cluster gets right.
+struct UnknownPeer {
     version: u64,
     wanted: (u64, u64),
     cluster: u128,
     node: u64,
 }
 
-/// Hellos of those who do not belong here, each wrong in one way.
+/// Hellos of unknown peers, each wrong in one way.
 fn bad_hellos(cluster: &Cluster, shard: u64) -> Vec<(&'static str, Vec<u8>)> {
     let cluster = cluster.nodes[0].config.cluster.id.0;
-    let right = || Stranger { version: 2, wanted: (1, shard), cluster, node: 2 };
-    let hello = |stranger: Stranger| framed(Kind::Hello, &stranger.hello());
+    let right = || UnknownPeer { version: 2, wanted: (1, shard), cluster, node: 2 };
+    let hello = |peer: UnknownPeer| framed(Kind::Hello, &peer.hello());
     vec![
-        ("an unknown version", hello(Stranger { version: 99, ..right() })),
-        ("another cluster", hello(Stranger { cluster: 1, ..right() })),
-        ("another node wanted", hello(Stranger { wanted: (3, shard), ..right() })),
-        ("another shard wanted", hello(Stranger { wanted: (1, 77), ..right() })),
-        ("the node itself", hello(Stranger { node: 1, ..right() })),
+        ("an unknown version", hello(UnknownPeer { version: 99, ..right() })),
+        ("another cluster", hello(UnknownPeer { cluster: 1, ..right() })),
+        ("another node wanted", hello(UnknownPeer { wanted: (3, shard), ..right() })),
+        ("another shard wanted", hello(UnknownPeer { wanted: (1, 77), ..right() })),
+        ("the node itself", hello(UnknownPeer { node: 1, ..right() })),
         ("another configuration", hello(right())),
     ]
 }
 
-impl Stranger {
+impl UnknownPeer {
     /// As `purlin_transport::Hello` is encoded; the hash of the configuration is wrong.
     fn hello(&self) -> Vec<u8> {
         let mut body = Vec::new();
@@ -243,7 +243,7 @@ fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn hellos_of_strangers_are_answered_with_the_reason() {
+fn hellos_of_unknown_peers_are_refused_with_the_reason() {
     let cluster = Cluster::start("hellos", SHAPE);
     let node = &cluster.nodes[0];
     for (name, bytes) in bad_hellos(&cluster, 0) {

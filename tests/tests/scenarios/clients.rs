@@ -356,7 +356,7 @@ fn what_has_ended_makes_room_again_however_it_ended() {
     s.assert_sound();
 }
 
-/// B91, B98: up to the longest command everything is taken, and what is longer is refused at the door.
+/// B91, B98: commands up to the limit are accepted, and a longer command is refused before it is proposed.
 #[test]
 fn commands_up_to_the_limit_are_taken_at_every_node() {
     let s = Scenario::running(423, 3, 0);

@@ -281,7 +281,7 @@ fn another_number_of_groups_is_refused() {
         s.run_for(seconds(1));
     });
     assert!(s.elections(GROUP) <= before + 1, "it has caused elections");
-    // Nothing more was asked of it: as another life of node 3 it would have had to stop.
+    // Nothing more was asked of it: as another incarnation of node 3 it would have had to stop.
     assert!(s.world.is_running(THREE), "{:?}", s.stops());
     s.assert_sound();
 }
@@ -332,7 +332,7 @@ fn an_older_copy_is_refused_by_peers_that_have_restarted() {
 
 /// Safety I2: its power failed before it had recorded whom it met. One who acts knows it.
 #[test]
-fn who_has_forgotten_the_meeting_is_let_in_by_one_who_acts() {
+fn a_node_without_a_record_of_the_meeting_is_let_in_by_a_member_that_acts() {
     for seed in 820..830 {
         let s = Scenario::new(seed, 3, 0);
         s.nodes().for_each(|node| s.start(node, 1));

@@ -54,7 +54,7 @@ fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {
         (!matches!(answer, Some(Ok(_)))).then_some(answer)
     });
     assert!(refused.is_some(), "24 MB went into full disks");
-    // Refused at the door: nobody has to wait for a deadline, or to wonder.
+    // Refused before it is proposed: the client waits for no deadline, and the outcome is certain.
     let leader = one_leader(&s, &[ONE, TWO, THREE]);
     let told = s.write(leader, "more", &value, seconds(1));
     assert_eq!(told, Some(Err(RequestError::NoSpace)));

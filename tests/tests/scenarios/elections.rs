@@ -37,7 +37,7 @@ fn no_term_has_two_leaders_whatever_power_cuts_take() {
 
 /// B09: its low term does not keep it from voting, and nobody waits for it to learn of theirs.
 #[test]
-fn who_has_missed_many_terms_takes_part_in_the_next_election() {
+fn a_node_that_missed_many_terms_takes_part_in_the_next_election() {
     let s = Scenario::running(310, 3, 0);
     let [one, two] = s.others(THREE)[..] else { panic!("three nodes") };
     s.unplug(THREE);
@@ -87,7 +87,7 @@ fn the_bridge_of_a_star_is_elected_although_it_hears_the_old_leader() {
 
 /// B16: pre-votes are refused by those that hear a leader, and raise no term.
 #[test]
-fn who_returns_after_a_long_time_alone_deposes_nobody() {
+fn a_node_that_returns_after_a_long_time_alone_deposes_nobody() {
     let s = Scenario::running(314, 3, 0);
     let leader = one_leader(&s, &all(&s));
     let alone = s.others(leader)[0];
@@ -104,7 +104,7 @@ fn who_returns_after_a_long_time_alone_deposes_nobody() {
 
 /// B16: only its way to the leader is cut. The third hears both, and elects nobody new for its sake.
 #[test]
-fn who_has_lost_nobody_but_the_leader_deposes_nobody() {
+fn a_node_that_has_lost_only_the_leader_deposes_nobody() {
     let s = Scenario::running(319, 3, 0);
     let leader = one_leader(&s, &all(&s));
     let [lost, third] = s.others(leader)[..] else { panic!("three nodes") };

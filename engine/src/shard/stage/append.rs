@@ -167,7 +167,7 @@ impl<D: Disk> AppendStage<D> {
         let (mut taken, mut left, mut blocked) = (Writes::new(), Writes::new(), BTreeSet::new());
         for (group, append) in std::mem::take(&mut self.pending) {
             let waits = !with_entries && !append.entries.is_empty();
-            purlin_rsm::sometimes!(waits, "hard states go out and entries wait for space");
+            purlin_rsm::sometimes!(waits, "hard states written while entries wait for space");
             if batch.bytes() >= self.batch_bytes_max || waits || blocked.contains(&group) {
                 blocked.insert(group);
                 left.push_back((group, append));
@@ -203,10 +203,10 @@ impl<D: Disk> AppendStage<D> {
         self.in_flight.front().is_some_and(|batch| batch.since < limit)
     }
 
-    /// Why new proposals are refused at the door, if they are.
+    /// Why new proposals are refused, if they are.
     pub(crate) fn refusal(&self) -> Option<RequestError> {
         if self.is_full {
-            purlin_rsm::sometimes!("proposal refused at the door of a full disk");
+            purlin_rsm::sometimes!("proposal refused, the disk is full");
             return Some(RequestError::NoSpace);
         }
         // The disk is far behind: the deadlines of requests end them, and not the entries that they

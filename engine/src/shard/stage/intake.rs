@@ -133,9 +133,9 @@ impl<R: Runtime> Shard<R> {
     /// not lead the group never passes on a batch of another node (safety E1).
     pub(crate) fn on_batch(&mut self, now: Tick, from: OtherShard, batch: RequestBatch) {
         let origin = Origin { shard: from, id: batch.id };
-        // Safety M10: requests for another life of the group are not for the one that is here.
+        // Safety M10: requests for another epoch of the group are not for the group that is here.
         if self.groups.get(batch.group).is_some_and(|group| group.raft.epoch() != batch.epoch) {
-            purlin_rsm::sometimes!("batch for another life of its group bounced");
+            purlin_rsm::sometimes!("batch for another epoch of its group bounced");
             self.reply_to(origin, BatchOutcome::Bounced);
             return;
         }
@@ -175,7 +175,7 @@ impl<R: Runtime> Shard<R> {
                 lane.end_batch(id, outcomes);
             }
             (Some(Waiter::Lane(lane)), BatchOutcome::Bounced | BatchOutcome::Busy) => {
-                purlin_rsm::sometimes!("batch bounced by who does not lead");
+                purlin_rsm::sometimes!("batch bounced by a shard that does not lead");
                 lane.bounce(id);
                 self.requests.park(lane);
             }

@@ -12,7 +12,7 @@
 //! node has forgotten can break nothing; that it is found out, or catches up, is what the run shows.
 
 use super::{
-    Fault, Hurt,
+    Corruption, Fault,
     nemesis::{Nemesis, Step, Stream},
 };
 use crate::sim::{
@@ -52,7 +52,7 @@ impl Nemesis {
     }
 
     /// Starts the late nodes, if the others are enough without them. The others must have served for a
-    /// while: then a late node catches up, or stops with an error that its hurt explains.
+    /// while: then a late node catches up, or stops with an error that its corruption explains.
     pub fn readmit(&mut self, world: &World) {
         for node in self.late(world) {
             if self.others_are_enough(world, node) {
@@ -62,14 +62,14 @@ impl Nemesis {
         }
     }
 
-    /// Strikes a node's durable bytes, if it may be hurt.
+    /// Strikes a node's durable bytes, if it may be corrupted.
     pub(super) fn damage(&mut self, world: &World, fault: Fault, stream: &Stream, node: NodeId) {
         let random = &stream.random;
-        if !self.may_hurt(fault, node) || !self.all_have_acted(world) {
+        if !self.may_corrupt(fault, node) || !self.all_have_acted(world) {
             return;
         }
         // While such a node comes in nothing else goes wrong, which takes time from everything else.
-        let is_again = self.hurt.get(&node).is_some_and(Hurt::has_set_back);
+        let is_again = self.corrupted.get(&node).is_some_and(Corruption::has_set_back);
         if is_again && fault.sets_back() && !random.chance(AGAIN) {
             return;
         }
@@ -87,8 +87,8 @@ impl Nemesis {
                 self.lie(world, fault, node, DiskOperation::Sync, DiskError::Lost, times);
             }
             Fault::Misdirect => {
-                let struck = self.hurt.get(&node);
-                if !struck.is_some_and(|hurt| hurt.kinds.contains(&fault)) {
+                let struck = self.corrupted.get(&node);
+                if !struck.is_some_and(|corruption| corruption.kinds.contains(&fault)) {
                     self.lie(world, fault, node, DiskOperation::Write, DiskError::Elsewhere, 1);
                 }
             }
@@ -96,7 +96,7 @@ impl Nemesis {
             _ => {
                 // What lies on a disk changes while the node is down.
                 if let Some(what) = self.spoil(world, fault, random, node) {
-                    self.note_hurt(world, fault, node, &what);
+                    self.note_corruption(world, fault, node, &what);
                     self.restart_later(world, stream.length(), node);
                 }
             }
@@ -105,9 +105,9 @@ impl Nemesis {
 
     /// A minority, unless the run goes beyond; but never more are set back, since the others, who hold
     /// everything, must be enough to go on.
-    fn may_hurt(&self, fault: Fault, node: NodeId) -> bool {
-        self.hurt.contains_key(&node)
-            || self.hurt.len() < self.options.minority()
+    fn may_corrupt(&self, fault: Fault, node: NodeId) -> bool {
+        self.corrupted.contains_key(&node)
+            || self.corrupted.len() < self.options.minority()
             || (self.options.beyond && !fault.sets_back())
     }
 
@@ -116,9 +116,9 @@ impl Nemesis {
         self.options.nodes.iter().all(|&node| world.node(node).has_old_bytes())
     }
 
-    fn note_hurt(&mut self, world: &World, fault: Fault, node: NodeId, what: &str) {
+    fn note_corruption(&mut self, world: &World, fault: Fault, node: NodeId, what: &str) {
         self.tell(world, fault, &format!("n{node} {what}"));
-        self.hurt.entry(node).or_default().kinds.insert(fault);
+        self.corrupted.entry(node).or_default().kinds.insert(fault);
         if fault.sets_back() {
             self.set_back.insert(node);
         }
@@ -126,7 +126,7 @@ impl Nemesis {
 
     fn rot(&mut self, world: &World, fault: Fault, stream: &Stream, node: NodeId, how: Rot) {
         let Some(place) = world.node(node).rot(&stream.random, how) else { return };
-        self.note_hurt(world, fault, node, &place);
+        self.note_corruption(world, fault, node, &place);
         let at_once = stream.random.chance(0.5);
         let found = if at_once { Duration::ZERO } else { stream.random.exponential(DISCOVERY) };
         self.later(world, found, Step::Discover(node));
@@ -141,7 +141,7 @@ impl Nemesis {
         error: DiskError,
         times: u32,
     ) {
-        self.note_hurt(world, fault, node, &format!("{times} times"));
+        self.note_corruption(world, fault, node, &format!("{times} times"));
         let path_contains = LOG.to_owned();
         world.node(node).arm(DiskFault { operation, path_contains, times, error });
     }
@@ -196,7 +196,7 @@ impl Nemesis {
         let (at, copy) = self.copies.remove(&node).expect("it is there");
         world.crash(node, Crash::PowerCut);
         world.node(node).restore(&copy);
-        self.note_hurt(world, Fault::Restore, node, &format!("of {:.3?}", at));
+        self.note_corruption(world, Fault::Restore, node, &format!("of {:.3?}", at));
         self.restart_later(world, stream.length(), node);
     }
 
@@ -208,7 +208,7 @@ impl Nemesis {
         world.trace(&format!("n{node} waits until the others are calm"));
         self.end_conditions(world);
         for &other in &self.options.nodes {
-            if other != node && !self.hurt.contains_key(&other) && !world.is_whole(other) {
+            if other != node && !self.corrupted.contains_key(&other) && !world.is_whole(other) {
                 world.crash(other, Crash::Kill);
                 world.restart(other);
             }
@@ -245,7 +245,7 @@ impl Nemesis {
     /// Whether the sound nodes but this one are a majority and all run, so that they hold everything.
     fn others_are_enough(&self, world: &World, node: NodeId) -> bool {
         let nodes = self.options.nodes.iter().copied();
-        let sound = nodes.filter(|it| *it != node && !self.hurt.contains_key(it));
+        let sound = nodes.filter(|it| *it != node && !self.corrupted.contains_key(it));
         let sound: Vec<NodeId> = sound.collect();
         sound.len() > self.options.nodes.len() / 2 && sound.iter().all(|&node| world.is_whole(node))
     }

@@ -1,9 +1,9 @@
 //! Random faults: the kinds, the choice of kinds for a run, and the nodes that a fault may strike.
 //!
-//! **Placement.** A node is *hurt* when its durable bytes were damaged, lost or set back: until there is
-//! repair, it or one of its shards may stop for good. At most a minority of the nodes is hurt, so that the
-//! others serve; beyond that ([`FaultOptions::beyond`]) only safety can be asked for. See `damage` for the
-//! faults that set a directory back, which only its peers can notice.
+//! **Placement.** A node is *corrupted* when its durable bytes were damaged, lost or set back. Until there is
+//! repair, the node or one of its shards may stop for good. At most a minority of the nodes is corrupted, so
+//! that the others serve; beyond that ([`FaultOptions::beyond`]) only safety can be asked for. See `damage` for
+//! the faults that set a directory back, which only its peers can notice.
 //!
 //! Each kind of fault has its own random stream, with its own pace and length. Without one kind the
 //! others strike as before.
@@ -192,13 +192,13 @@ pub struct FaultOptions {
     pub nodes: Vec<NodeId>,
     /// The shards of each node.
     pub shards: u16,
-    /// How many nodes are down at once at most, beside those that are hurt.
+    /// How many nodes are down at once at most, beside those that are corrupted.
     pub down_max: usize,
     /// The least mean time between two faults of a kind. Each kind has a longer one of its own.
     pub pause_mean: Duration,
     /// The kinds that occur.
     pub kinds: Vec<Fault>,
-    /// More than a minority of the nodes may be hurt: the cluster may halt, and must stay safe.
+    /// More than a minority of the nodes may be corrupted: the cluster may halt, and must stay safe.
     pub beyond: bool,
 }
 
@@ -234,12 +234,12 @@ impl FaultOptions {
 
 /// What has befallen a node's durable bytes.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct Hurt {
+pub struct Corruption {
     /// The faults that did it.
     pub kinds: BTreeSet<Fault>,
 }
 
-impl Hurt {
+impl Corruption {
     /// Whether its directory may ever have gone back.
     fn has_set_back(&self) -> bool {
         self.kinds.iter().any(|fault| fault.sets_back())

@@ -1,6 +1,6 @@
 //! Lets faults strike and end, each at its time.
 
-use super::{Fault, FaultOptions, Hurt, damage::Admission};
+use super::{Corruption, Fault, FaultOptions, damage::Admission};
 use crate::sim::{
     net::LinkTrouble,
     random::Random,
@@ -27,7 +27,7 @@ pub struct Nemesis {
     /// Nodes of which some shards have stopped, and that are left like that.
     left: BTreeSet<NodeId>,
     pub(super) conditions: Conditions,
-    pub(super) hurt: BTreeMap<NodeId, Hurt>,
+    pub(super) corrupted: BTreeMap<NodeId, Corruption>,
     /// Nodes whose directories may have gone back since they last started (see `damage`).
     pub(super) set_back: BTreeSet<NodeId>,
     pub(super) admission: Option<Admission>,
@@ -118,7 +118,7 @@ impl Nemesis {
             awaited: BTreeSet::new(),
             left: BTreeSet::new(),
             conditions: Conditions::default(),
-            hurt: BTreeMap::new(),
+            corrupted: BTreeMap::new(),
             set_back: BTreeSet::new(),
             admission: None,
             copies: BTreeMap::new(),
@@ -161,9 +161,9 @@ impl Nemesis {
         }
     }
 
-    /// The nodes that are hurt, and what hurt them.
-    pub fn hurt(&self) -> &BTreeMap<NodeId, Hurt> {
-        &self.hurt
+    /// The nodes that are corrupted, and what corrupted them.
+    pub fn corrupted(&self) -> &BTreeMap<NodeId, Corruption> {
+        &self.corrupted
     }
 
     /// How often each kind struck.
@@ -285,12 +285,12 @@ impl Nemesis {
         self.later(world, delay, Step::Restart(node));
     }
 
-    /// Whoever runs a node starts it again when it has stopped by itself; a hurt one stays down. If only
+    /// Whoever runs a node starts it again when it has stopped by itself; a corrupted one stays down. If only
     /// some of its shards have, that is seen at once, or in the end.
     fn notice_the_stopped(&mut self, world: &World) {
         const REVIVAL: Duration = Duration::from_secs(1);
         for node in self.options.nodes.clone() {
-            let is_known = self.awaited.contains(&node) || self.hurt.contains_key(&node);
+            let is_known = self.awaited.contains(&node) || self.corrupted.contains_key(&node);
             if is_known || world.is_whole(node) {
                 self.left.remove(&node);
             } else if !world.is_running(node) {

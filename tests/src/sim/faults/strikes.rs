@@ -109,7 +109,7 @@ impl Nemesis {
 
     fn may_take_down(&self, world: &World, node: NodeId) -> bool {
         let nodes = self.options.nodes.iter();
-        let down = nodes.filter(|it| !self.hurt.contains_key(it) && !world.is_running(**it));
+        let down = nodes.filter(|it| !self.corrupted.contains_key(it) && !world.is_running(**it));
         world.is_running(node) && down.count() < self.options.down_max
     }
 

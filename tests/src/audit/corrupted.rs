@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Hurt {
+pub(crate) struct Corrupted {
     /// How far the log of each replica of such a node may go.
     most: BTreeMap<NodeId, BTreeMap<GroupId, Index>>,
 }
 
-impl Hurt {
+impl Corrupted {
     pub(crate) fn contains(&self, node: NodeId) -> bool {
         self.most.contains_key(&node)
     }
@@ -20,7 +20,7 @@ impl Hurt {
         self.most.len()
     }
 
-    /// `node` is hurt, and has held so much until now.
+    /// `node` is corrupted, and has held so much until now.
     pub(crate) fn strike(
         &mut self,
         node: NodeId,
@@ -29,7 +29,7 @@ impl Hurt {
         self.most.entry(node).or_default().extend(held);
     }
 
-    /// `node`, if it is hurt, says or shows that it holds all up to `index`.
+    /// `node`, if it is corrupted, says or shows that it holds all up to `index`.
     pub(crate) fn claims(&mut self, node: NodeId, group: GroupId, index: Index) {
         if let Some(most) = self.most.get_mut(&node) {
             let most = most.entry(group).or_default();

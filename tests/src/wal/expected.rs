@@ -1,4 +1,5 @@
-//! What a WAL has promised: the states that a recovery may find, and what none may lose or bring back.
+//! What a start of the WAL must find: the states that a recovery may return, and the entries that no
+//! recovery may lose or bring back.
 
 use purlin_rsm::{Entry, GroupId, HardState, Index, PeerMemory, Sequence, Term};
 use purlin_storage::{Recovered, RecoveredGroup};
@@ -27,8 +28,8 @@ struct Step {
     after: Model,
 }
 
-/// The promises of one directory.
-pub(super) struct Promise {
+/// What a start on one directory must find.
+pub(super) struct Expected {
     /// All batches of the present process, in their order, behind what the start found.
     steps: Vec<Step>,
     /// The WAL has called everything up to here durable.
@@ -60,7 +61,7 @@ impl Model {
     }
 }
 
-impl Promise {
+impl Expected {
     /// An empty directory.
     pub(super) fn new() -> Self {
         let start = Step { sequence: Sequence(0), after: Model::default() };
