@@ -238,7 +238,14 @@ impl Iterator for Entries {
         self.bytes.advance(used);
         Some(entry)
     }
+
+    /// As many as are left, so that a list of them is allocated once. The count was checked: each has bytes.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count as usize, Some(self.count as usize))
+    }
 }
+
+impl ExactSizeIterator for Entries {}
 
 /// Checks one entry: how many commands it has, and their bytes; none for a no-op.
 fn check_entry<'a>(rest: &mut &'a [u8]) -> Result<(u64, Option<&'a [u8]>), Malformed> {

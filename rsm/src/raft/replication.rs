@@ -14,7 +14,7 @@ use crate::{
     run::APPEND_ENTRIES_MAX,
     types::{EntryId, Index, NodeId, Term, Tick},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 impl Leader {
     /// A new leader whose first entry will be `noop`.
@@ -93,9 +93,19 @@ impl Raft {
         if tell_commit {
             leader.tell_commit_at = None;
         }
-        for node in leader.followers.keys().copied().collect::<Vec<_>>() {
+        let mut next = self.follower_after(None);
+        while let Some(node) = next {
             while self.send_append(node, tell_commit) {}
+            next = self.follower_after(Some(node));
         }
+    }
+
+    /// The first follower, or the one behind `node`, in ascending order. So a leader goes through its followers
+    /// without a copy of their names.
+    fn follower_after(&self, node: Option<NodeId>) -> Option<NodeId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let behind = node.map_or(Bound::Unbounded, Bound::Excluded);
+        leader.followers.range((behind, Bound::Unbounded)).next().map(|(node, _)| *node)
     }
 
     /// Sends one append to a follower, if there is anything to send and room for it.
@@ -275,8 +285,10 @@ impl Raft {
         let (now, committed) = (self.now, self.log.committed());
         let Some(leader) = self.leader_mut() else { return };
         let round = leader.reads.start_round(now, committed);
-        for node in leader.followers.keys().copied().collect::<Vec<_>>() {
+        let mut next = self.follower_after(None);
+        while let Some(node) = next {
             self.send(node, Message::ReadProbe { round });
+            next = self.follower_after(Some(node));
         }
         self.take_confirmed_reads();
     }

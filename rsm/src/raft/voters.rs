@@ -7,17 +7,19 @@
 //! else, so a replica counts itself only in a half in which it is a voter.
 
 use crate::types::NodeId;
-use std::collections::BTreeSet;
 
 /// The voters and the learners of a group.
+///
+/// A configuration is made rarely and asked often, with every acknowledgement and every turn of a group. So its
+/// sets are sorted lists, and no question allocates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Voters {
-    /// The voters; in a joint configuration those that the change leads to. Never empty.
-    incoming: BTreeSet<NodeId>,
-    /// In a joint configuration the voters that the change starts from; otherwise empty.
-    outgoing: BTreeSet<NodeId>,
-    /// Replicas that receive the log and count for nothing. None of them is a voter.
-    learners: BTreeSet<NodeId>,
+    /// The voters; in a joint configuration those that the change leads to. Never empty. Ascending.
+    incoming: Vec<NodeId>,
+    /// In a joint configuration the voters that the change starts from; otherwise empty. Ascending.
+    outgoing: Vec<NodeId>,
+    /// All voters and learners, each once. Ascending.
+    members: Vec<NodeId>,
 }
 
 impl Voters {
@@ -38,11 +40,14 @@ impl Voters {
         outgoing: impl IntoIterator<Item = NodeId>,
         learners: impl IntoIterator<Item = NodeId>,
     ) -> Self {
-        let voters = Self {
-            incoming: incoming.into_iter().collect(),
-            outgoing: outgoing.into_iter().collect(),
-            learners: learners.into_iter().collect(),
-        };
+        let (incoming, outgoing) = (ascending(incoming), ascending(outgoing));
+        let learners = ascending(learners);
+        let voters = incoming.iter().chain(&outgoing).copied();
+        let members = ascending(voters.chain(learners.iter().copied()));
+        let voters = Self { incoming, outgoing, members };
+        if let Some(learner) = learners.into_iter().find(|learner| voters.is_voter(*learner)) {
+            panic!("voters: {learner} is a voter and a learner: {voters:?}");
+        }
         voters.check().unwrap_or_else(|violation| panic!("{violation}"));
         voters
     }
@@ -54,14 +59,12 @@ impl Voters {
 
     /// Whether `node` has a replica of the group: as a voter or as a learner.
     pub fn contains(&self, node: NodeId) -> bool {
-        self.is_voter(node) || self.learners.contains(&node)
+        self.members.contains(&node)
     }
 
     /// The voters and learners other than `me`, each once, in ascending order.
     pub fn others(&self, me: NodeId) -> impl Iterator<Item = NodeId> {
-        let all: BTreeSet<NodeId> =
-            self.halves().chain([&self.learners]).flatten().copied().collect();
-        all.into_iter().filter(move |node| *node != me)
+        self.members.iter().copied().filter(move |node| *node != me)
     }
 
     /// The voters other than `me`, each once, in ascending order.
@@ -70,12 +73,15 @@ impl Voters {
     }
 
     /// The largest value that a majority has reached; in a joint configuration a majority of each half. `value`
-    /// gives the value of one voter. It is asked about voters only.
+    /// gives the value of one voter. It is asked about voters only, and more than once about each.
     pub(super) fn reached<T: Ord + Copy>(&self, value: impl Fn(NodeId) -> T) -> T {
-        let of_half = |half: &BTreeSet<NodeId>| {
-            let mut values: Vec<T> = half.iter().map(|voter| value(*voter)).collect();
-            values.sort_unstable_by(|a, b| b.cmp(a));
-            values[majority(values.len()) - 1]
+        // Voters are few: to compare each with each costs less than to sort a copy of their values.
+        let of_half = |half: &[NodeId]| {
+            let has_majority = |at: &T| {
+                half.iter().filter(|voter| value(**voter) >= *at).count() >= majority(half.len())
+            };
+            let values = half.iter().map(|voter| value(*voter));
+            values.filter(has_majority).max().expect("a majority has reached the lowest value")
         };
         self.halves().map(of_half).min().expect("a configuration has voters")
     }
@@ -101,16 +107,28 @@ impl Voters {
         if self.incoming.is_empty() {
             return Err(format!("voters: nobody votes: {self:?}"));
         }
-        match self.learners.iter().find(|learner| self.is_voter(**learner)) {
-            Some(learner) => Err(format!("voters: {learner} is a voter and a learner: {self:?}")),
+        let ascend = |nodes: &[NodeId]| nodes.is_sorted_by(|a, b| a < b);
+        if ![&self.incoming, &self.outgoing, &self.members].into_iter().all(|set| ascend(set)) {
+            return Err(format!("voters: a set that does not ascend: {self:?}"));
+        }
+        match self.halves().flatten().find(|voter| !self.contains(**voter)) {
+            Some(voter) => Err(format!("voters: {voter} votes and is no member: {self:?}")),
             None => Ok(()),
         }
     }
 
     /// The sets of which an agreement needs a majority each.
-    fn halves(&self) -> impl Iterator<Item = &BTreeSet<NodeId>> {
-        [&self.incoming, &self.outgoing].into_iter().filter(|half| !half.is_empty())
+    fn halves(&self) -> impl Iterator<Item = &[NodeId]> {
+        [&self.incoming[..], &self.outgoing[..]].into_iter().filter(|half| !half.is_empty())
     }
+}
+
+/// These nodes, each once, in ascending order.
+fn ascending(nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+    let mut nodes: Vec<NodeId> = nodes.into_iter().collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
 }
 
 /// How many of `voters` voters make a majority.
@@ -180,6 +198,19 @@ mod tests {
         assert_eq!(of(&[5, 3, 9]), 5);
         assert_eq!(of(&[1, 2, 3, 4]), 2);
         assert_eq!(of(&[1, 2, 3, 4, 5]), 3);
+    }
+
+    #[test]
+    fn a_broken_configuration_is_named() {
+        let broken = |change: fn(&mut Voters)| {
+            let mut voters = joint();
+            change(&mut voters);
+            voters.check().expect_err("it is broken")
+        };
+        assert!(broken(|voters| voters.incoming.clear()).starts_with("voters: nobody votes"));
+        assert!(broken(|voters| voters.outgoing.reverse()).contains("a set that does not ascend"));
+        let no_member = broken(|voters| voters.members.retain(|node| *node != NodeId(5)));
+        assert!(no_member.starts_with("voters: 5 votes and is no member"), "{no_member}");
     }
 
     #[test]
