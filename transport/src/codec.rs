@@ -2,9 +2,10 @@
 //! `handshake`.
 //!
 //! Reading never panics, never allocates by a length that it was told, and never copies a byte
-//! string: it hands out slices of the frame. What is read costs at most about 40 times its bytes,
-//! for requests or outcomes of one byte each. Entries cost up to 72 times their bytes, so the entries of an
-//! append and the messages of a frame are bounded (see `wire`): they take 20 MiB beside the frame at most.
+//! string: it hands out slices of the frame. A slice costs 32 bytes, also of one byte, and an entry up to 72
+//! times its bytes. So the items of a frame are bounded in number: the entries of an append and the messages of
+//! a frame (see `wire`), and the requests of a batch, the outcomes of a reply and the batches and replies of a
+//! frame (see `forward`). They take 20 MiB beside the frame at most.
 //!
 //! ```text
 //! varint   7 bits a byte, the lowest first, the top bit says that another follows; at most 10

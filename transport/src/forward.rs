@@ -9,10 +9,20 @@
 //! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
 //! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
 //! ```
+//!
+//! A request of one byte costs 32 bytes in memory, as a slice of its frame. So a batch has at most
+//! [`REQUESTS_MAX`] requests, a reply as many outcomes, and a frame of more than 256 KiB holds one batch or one
+//! reply. Both sides keep to these bounds.
 
-use crate::codec::{Fields, Malformed, ensure, put_bytes, put_entry_id, put_varint};
+use crate::{
+    codec::{Fields, Malformed, ensure, put_bytes, put_entry_id, put_varint},
+    frame::FRAME_BYTES,
+};
 use bytes::Bytes;
 use purlin_rsm::{EntryId, GroupEpoch, GroupId, Outcome, RequestError, RequestKind};
+
+/// The most requests of one batch, and outcomes of one reply: 2 MiB of slices beside the frame.
+pub const REQUESTS_MAX: usize = 64 << 10;
 
 /// Requests of one group that travel together: taken or bounced whole. It is the same batch wherever
 /// it goes: to the group on its own shard, to another shard of the node, or in a `Forward` frame to
@@ -53,7 +63,13 @@ pub enum BatchOutcome {
 }
 
 impl RequestBatch {
+    /// Appends the batch to `out`.
+    ///
+    /// # Panics
+    /// When there are more than [`REQUESTS_MAX`] requests: the receiver would close the connection.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let count = self.requests.len();
+        assert!(count <= REQUESTS_MAX, "a batch of {count} requests, {REQUESTS_MAX} at most");
         put_varint(out, self.id);
         put_varint(out, u64::from(self.group.0));
         put_varint(out, u64::from(self.epoch.0));
@@ -61,7 +77,7 @@ impl RequestBatch {
             RequestKind::Propose => 1,
             RequestKind::Query => 2,
         });
-        put_varint(out, self.requests.len() as u64);
+        put_varint(out, count as u64);
         self.requests.iter().for_each(|request| put_bytes(out, request));
     }
 
@@ -80,6 +96,7 @@ impl RequestBatch {
             let count = fields.count(1)?;
             // Nobody waits for an answer to nothing, and a batch takes room by its requests.
             ensure(count > 0, "a batch without a request")?;
+            ensure(count <= REQUESTS_MAX, "a batch of too many requests")?;
             let requests = (0..count).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
             Ok(Self { id, group, epoch, kind, requests })
         })
@@ -87,14 +104,23 @@ impl RequestBatch {
 }
 
 impl BatchReply {
+    /// Appends the reply to `out`.
+    ///
+    /// # Panics
+    /// When there are more than [`REQUESTS_MAX`] outcomes. A reply has at most one for each request.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.id);
         match &self.outcome {
             BatchOutcome::Bounced => out.push(1),
             BatchOutcome::Busy => out.push(2),
             BatchOutcome::Done(outcomes) => {
+                let count = outcomes.len();
+                assert!(
+                    count <= REQUESTS_MAX,
+                    "a reply of {count} outcomes, {REQUESTS_MAX} at most"
+                );
                 out.push(3);
-                put_varint(out, outcomes.len() as u64);
+                put_varint(out, count as u64);
                 outcomes.iter().for_each(|outcome| put_outcome(out, outcome));
             }
         }
@@ -123,6 +149,7 @@ impl BatchOutcome {
             2 => Ok(Self::Busy),
             3 => {
                 let count = fields.count(1)?;
+                ensure(count <= REQUESTS_MAX, "a reply of too many outcomes")?;
                 let outcomes = (0..count).map(|_| outcome(fields)).collect::<Result<_, _>>()?;
                 Ok(Self::Done(outcomes))
             }
@@ -168,9 +195,12 @@ fn items<T>(
     body: Bytes,
     item: impl Fn(&mut Fields) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Malformed> {
+    let is_long = body.len() > FRAME_BYTES;
     let mut fields = Fields::new(body);
     let mut items = Vec::new();
     while !fields.is_empty() {
+        // The length of a frame that is shared bounds what many items cost in memory.
+        ensure(!is_long || items.is_empty(), "a long frame of more than one batch or reply")?;
         items.push(item(&mut fields)?);
     }
     Ok(items)
@@ -243,6 +273,80 @@ mod tests {
         empty.encode(&mut out);
         let what = "a batch without a request";
         assert_eq!(RequestBatch::decode(out.into()), Err(Malformed { what }));
+    }
+
+    /// A batch of `count` requests of one byte each.
+    fn small_requests(count: usize) -> RequestBatch {
+        RequestBatch { requests: vec![Bytes::from_static(b"x"); count], ..forwards().remove(0) }
+    }
+
+    /// A reply of `count` outcomes of one byte each.
+    fn small_outcomes(count: usize) -> BatchReply {
+        let outcomes = vec![Err(RequestError::NotApplied); count];
+        BatchReply { id: 1, outcome: BatchOutcome::Done(outcomes) }
+    }
+
+    fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out);
+        out
+    }
+
+    /// The bytes of a batch or reply whose count is [`REQUESTS_MAX`], with one item of one byte more.
+    fn one_more(mut most: Vec<u8>, item: &[u8]) -> Vec<u8> {
+        let count = encoded(|out| put_varint(out, REQUESTS_MAX as u64));
+        let at = most.windows(count.len()).position(|bytes| bytes == count).expect("its count");
+        let more = encoded(|out| put_varint(out, REQUESTS_MAX as u64 + 1));
+        assert_eq!(count.len(), more.len());
+        most[at..at + more.len()].copy_from_slice(&more);
+        most.extend_from_slice(item);
+        most
+    }
+
+    #[test]
+    fn a_batch_has_so_many_requests_and_not_one_more() {
+        let most = small_requests(REQUESTS_MAX);
+        let bytes = encoded(|out| most.encode(out));
+        assert_eq!(RequestBatch::decode(bytes.clone().into()), Ok(vec![most]));
+        let what = "a batch of too many requests";
+        let more = one_more(bytes, &[1, b'x']);
+        assert_eq!(RequestBatch::decode(more.into()), Err(Malformed { what }));
+    }
+
+    #[test]
+    fn a_reply_has_so_many_outcomes_and_not_one_more() {
+        let most = small_outcomes(REQUESTS_MAX);
+        let bytes = encoded(|out| most.encode(out));
+        assert_eq!(BatchReply::decode(bytes.clone().into()), Ok(vec![most]));
+        let what = "a reply of too many outcomes";
+        assert_eq!(BatchReply::decode(one_more(bytes, &[0]).into()), Err(Malformed { what }));
+    }
+
+    #[test]
+    #[should_panic(expected = "a batch of 65537 requests, 65536 at most")]
+    fn a_batch_of_too_many_requests_is_never_sent() {
+        small_requests(REQUESTS_MAX + 1).encode(&mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "a reply of 65537 outcomes, 65536 at most")]
+    fn a_reply_of_too_many_outcomes_is_never_sent() {
+        small_outcomes(REQUESTS_MAX + 1).encode(&mut Vec::new());
+    }
+
+    /// Many batches of few requests would cost as much as one of many.
+    #[test]
+    fn a_long_frame_has_one_batch_or_one_reply() {
+        let what = "a long frame of more than one batch or reply";
+        let batches = |count: usize| {
+            let bytes = encoded(|out| (0..count).for_each(|_| small_requests(1000).encode(out)));
+            (bytes.len(), RequestBatch::decode(bytes.into()).map(|batches| batches.len()))
+        };
+        let (short, long) = (batches(100), batches(200));
+        assert!(short.0 <= FRAME_BYTES && long.0 > FRAME_BYTES);
+        assert_eq!((short.1, long.1), (Ok(100), Err(Malformed { what })));
+        let replies = encoded(|out| (0..1000).for_each(|_| small_outcomes(1000).encode(out)));
+        assert_eq!(BatchReply::decode(replies.into()), Err(Malformed { what }));
     }
 
     #[test]

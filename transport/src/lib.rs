@@ -56,7 +56,7 @@ pub use codec::Malformed;
 pub use config::ExchangerConfig;
 pub use event::{Event, Outbound};
 pub use exchanger::Exchanger;
-pub use forward::{BatchOutcome, BatchReply, RequestBatch};
+pub use forward::{BatchOutcome, BatchReply, REQUESTS_MAX, RequestBatch};
 pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};
 pub use heartbeat::{Answer, Changes, Following, Heartbeat, Leading};
 pub use hub::Driver;
