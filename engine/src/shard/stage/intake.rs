@@ -13,7 +13,7 @@ use crate::{
     runtime::Runtime,
     shard::{Shard, fetcher::Fetched, group::Group},
 };
-use purlin_rsm::{GroupId, NodeId, RequestError, RequestKind, Tick};
+use purlin_rsm::{GroupEpoch, GroupId, NodeId, RequestError, RequestKind, Tick};
 use purlin_storage::StorageError;
 use purlin_transport::{BatchOutcome, BatchReply, Outbound, PeerShard, RequestBatch};
 
@@ -27,6 +27,32 @@ enum Way {
     Nowhere,
     /// There is no such group.
     NoGroup,
+}
+
+/// What becomes of a batch of another shard.
+#[derive(PartialEq, Eq, Debug)]
+enum Fate {
+    Accepted,
+    /// This shard passes it on to the leader's node.
+    PassedOn(OtherShard),
+    Bounced,
+}
+
+/// Decides about a batch of the shard `from` for `epoch` of its group, which has the epoch `here` on this shard,
+/// and whose leader is that `way`. A batch is accepted if the leader is here. If the leader is elsewhere, a batch
+/// of this node is passed on to the leader's node. Anything else is bounced: a shard that does not lead the group
+/// never passes on a batch of another node (safety E1).
+fn judge(here: Option<GroupEpoch>, epoch: GroupEpoch, way: Way, from: OtherShard) -> Fate {
+    // Safety M10: requests for another epoch of the group are not for the one that is here.
+    if here.is_some_and(|here| here != epoch) {
+        purlin_rsm::sometimes!("batch for another epoch of its group bounced");
+        return Fate::Bounced;
+    }
+    match (way, from) {
+        (Way::Here, _) => Fate::Accepted,
+        (Way::Away(to @ OtherShard::OfPeer(_)), OtherShard::OfThisNode(_)) => Fate::PassedOn(to),
+        _ => Fate::Bounced,
+    }
 }
 
 impl<R: Runtime> Shard<R> {
@@ -128,20 +154,13 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// A batch from another shard: accepted whole if the leader is here. If the leader is elsewhere, a
-    /// batch of this node is passed on to the leader's node. Anything else is bounced: a shard that does
-    /// not lead the group never passes on a batch of another node (safety E1).
+    /// A batch from another shard: accepted, passed on or bounced, each time whole.
     pub(crate) fn on_batch(&mut self, now: Tick, from: OtherShard, batch: RequestBatch) {
         let origin = Origin { shard: from, id: batch.id };
-        // Safety M10: requests for another epoch of the group are not for the group that is here.
-        if self.groups.get(batch.group).is_some_and(|group| group.raft.epoch() != batch.epoch) {
-            purlin_rsm::sometimes!("batch for another epoch of its group bounced");
-            self.reply_to(origin, BatchOutcome::Bounced);
-            return;
-        }
-        match (self.way(batch.group), from) {
-            (Way::Here, _) => self.accept(now, origin, batch),
-            (Way::Away(to @ OtherShard::OfPeer(_)), OtherShard::OfThisNode(_)) => {
+        let here = self.groups.get(batch.group).map(|group| group.raft.epoch());
+        match judge(here, batch.epoch, self.way(batch.group), from) {
+            Fate::Accepted => self.accept(now, origin, batch),
+            Fate::PassedOn(to) => {
                 let (id, count) = (self.requests.away.next_id(), batch.requests.len());
                 if self.send_batch(to, RequestBatch { id, ..batch }) {
                     purlin_rsm::sometimes!("batch of another shard passed on");
@@ -150,7 +169,7 @@ impl<R: Runtime> Shard<R> {
                     self.reply_to(origin, BatchOutcome::Bounced);
                 }
             }
-            _ => self.reply_to(origin, BatchOutcome::Bounced),
+            Fate::Bounced => self.reply_to(origin, BatchOutcome::Bounced),
         }
     }
 
@@ -209,5 +228,40 @@ impl<R: Runtime> Shard<R> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::ShardId;
+
+    const PEER: OtherShard = OtherShard::OfPeer(PeerShard { node: NodeId(2), shard: ShardId(0) });
+    const SIBLING: OtherShard = OtherShard::OfThisNode(ShardId(1));
+    const HERE: Option<GroupEpoch> = Some(GroupEpoch(7));
+
+    /// Safety M10: whoever sends it, and whether the leader is here or not.
+    #[test]
+    fn a_batch_for_another_epoch_of_its_group_is_bounced() {
+        for from in [PEER, SIBLING] {
+            for epoch in [6, 8].map(GroupEpoch) {
+                assert_eq!(judge(HERE, epoch, Way::Here, from), Fate::Bounced);
+                assert_eq!(judge(HERE, epoch, Way::Away(PEER), from), Fate::Bounced);
+            }
+            assert_eq!(judge(HERE, GroupEpoch(7), Way::Here, from), Fate::Accepted);
+        }
+    }
+
+    /// Safety E1.
+    #[test]
+    fn only_a_batch_of_this_node_is_passed_on_and_only_to_another_node() {
+        let fate = |way, from| judge(HERE, GroupEpoch(7), way, from);
+        assert_eq!(fate(Way::Away(PEER), SIBLING), Fate::PassedOn(PEER));
+        assert_eq!(fate(Way::Away(PEER), PEER), Fate::Bounced);
+        assert_eq!(fate(Way::Away(SIBLING), SIBLING), Fate::Bounced);
+        for from in [PEER, SIBLING] {
+            assert_eq!(fate(Way::Nowhere, from), Fate::Bounced);
+            assert_eq!(judge(None, GroupEpoch(7), Way::NoGroup, from), Fate::Bounced);
+        }
     }
 }
