@@ -12,11 +12,13 @@ use crate::{
     },
     wake::Wake,
 };
+use bytes::Bytes;
 use purlin_rsm::{GroupEpoch, GroupId, Outcome, RequestError, RequestKind, Tick};
-use purlin_transport::RequestBatch;
+use purlin_transport::{REQUESTS_MAX, RequestBatch};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    mem,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -25,8 +27,12 @@ use std::{
 /// Requests in one batch for another shard, and their bytes; a longer request travels alone.
 const AWAY_COUNT_MAX: usize = 1024;
 const AWAY_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(AWAY_COUNT_MAX <= REQUESTS_MAX, "another node would refuse such a batch");
 
 /// What all callers of a shard share with its loop.
+///
+/// A lane that is scheduled and a caller that is answered keep their caller, and each caller keeps this. The
+/// lists are empty once the shard is gone ([`Callers::forget`]), so the circle never outlives the shard.
 pub(crate) struct Callers {
     options: IntakeOptions,
     /// The longest command or query that is taken, in bytes.
@@ -37,6 +43,8 @@ pub(crate) struct Callers {
     scheduled: RefCell<Vec<LaneRef>>,
     /// Callers with outcomes to take.
     answered: RefCell<Vec<Rc<Caller>>>,
+    /// Callers that are gone and stand in the queue of deadlines still.
+    gone: Cell<usize>,
     /// Requests that have not ended, and their bytes: the sums over all lanes.
     requests: Cell<usize>,
     request_bytes: Cell<usize>,
@@ -59,6 +67,7 @@ impl Callers {
             wake,
             scheduled: RefCell::default(),
             answered: RefCell::default(),
+            gone: Cell::new(0),
             requests: Cell::new(0),
             request_bytes: Cell::new(0),
             refusals: Cell::default(),
@@ -73,6 +82,7 @@ impl Callers {
             me: me.clone(),
             callers: self.clone(),
             lanes: RefCell::default(),
+            spare: Cell::default(),
             completions: RefCell::default(),
             is_answered: Cell::new(false),
             has_deadline: Cell::new(false),
@@ -112,11 +122,11 @@ impl Callers {
         self.refusals.get()
     }
 
-    /// Moves out the lanes that have something to send.
-    pub(crate) fn take_scheduled(&self) -> Vec<LaneRef> {
-        let scheduled = self.scheduled.take();
-        scheduled.iter().for_each(|lane| _ = lane.with(|lane| lane.is_scheduled = false));
-        scheduled
+    /// Moves the lanes that have something to send into an empty list, whose memory is used again.
+    pub(crate) fn take_scheduled(&self, into: &mut Vec<LaneRef>) {
+        assert!(into.is_empty(), "{} lanes that were not worked on", into.len());
+        mem::swap(&mut *self.scheduled.borrow_mut(), into);
+        into.iter().for_each(|lane| _ = lane.with(|lane| lane.is_scheduled = false));
     }
 
     /// The callers of the lanes that have something to send.
@@ -135,6 +145,24 @@ impl Callers {
     /// From now on each request is refused: the shard stops.
     pub(crate) fn stop(&self) {
         self.is_stopped.set(true);
+    }
+
+    /// The shard is gone, however it has ended: nothing is sent any more, and nobody is woken.
+    pub(crate) fn forget(&self) {
+        self.stop();
+        // Each list is out of its cell before its callers are dropped, since their drop counts here.
+        drop(self.scheduled.take());
+        drop(self.answered.take());
+    }
+
+    /// Callers that are gone and stand in the queue of deadlines still.
+    pub(crate) fn gone(&self) -> usize {
+        self.gone.get()
+    }
+
+    /// So many callers that are gone have left the queue of deadlines.
+    pub(crate) fn gone_left(&self, count: usize) {
+        self.gone.set(self.gone.get() - count);
     }
 
     /// The shard's loop wakes the caller, as with every other outcome, as long as there is a loop.
@@ -196,6 +224,8 @@ pub struct Caller {
     me: Weak<Self>,
     callers: Rc<Callers>,
     lanes: RefCell<BTreeMap<GroupId, Lane>>,
+    /// An empty lane, whose memory the next new lane uses again.
+    spare: Cell<Lane>,
     completions: RefCell<Vec<Completion>>,
     /// It stands in the list of those to be woken.
     is_answered: Cell<bool>,
@@ -215,7 +245,7 @@ impl Caller {
         }
         self.callers.started(bytes);
         let mut lanes = self.lanes.borrow_mut();
-        let lane = lanes.entry(group).or_default();
+        let lane = lanes.entry(group).or_insert_with(|| self.spare.take());
         lane.push(Pending { tag, request, since: self.callers.now.get() });
         self.schedule(group, lane);
     }
@@ -327,6 +357,8 @@ impl Drop for Caller {
             let left = sent.iter().chain(&queued);
             left.for_each(|pending| self.callers.ended(pending.request.data().len()));
         }
+        let gone = &self.callers.gone;
+        gone.set(gone.get() + usize::from(self.has_deadline.get()));
     }
 }
 
@@ -343,32 +375,26 @@ impl LaneRef {
         Rc::ptr_eq(&self.caller, &other.caller) && self.group == other.group
     }
 
-    /// Sends what may go into the group's log on this shard now: a batch, and the tags of its requests.
-    pub(crate) fn send_here(&self, id: u64) -> Option<(RequestBatch, Vec<u64>)> {
-        self.send(id, Place::Here, usize::MAX, usize::MAX)
+    /// Sends what may go into the group's log on this shard now: puts each request with its tag into `into`,
+    /// and returns their kind.
+    pub(crate) fn send_here(&self, into: &mut Vec<(Bytes, u64)>) -> Option<RequestKind> {
+        let send = |lane: &mut Lane| {
+            let (kind, sent) = lane.send(Place::Here, usize::MAX, usize::MAX)?;
+            into.extend(sent.map(|pending| (pending.request.data().clone(), pending.tag)));
+            Some(kind)
+        };
+        self.with(send).flatten()
     }
 
     /// Sends what may go to another shard now.
     pub(crate) fn send_away(&self, id: u64) -> Option<RequestBatch> {
-        let sent = self.send(id, Place::Away(id), AWAY_COUNT_MAX, AWAY_BYTES_MAX);
-        sent.map(|(batch, _)| batch)
-    }
-
-    fn send(
-        &self,
-        id: u64,
-        place: Place,
-        count_max: usize,
-        bytes_max: usize,
-    ) -> Option<(RequestBatch, Vec<u64>)> {
-        let sent = self.with(|lane| {
-            let (kind, sent) = lane.send(place, count_max, bytes_max)?;
-            let sent = sent.map(|pending| (pending.request.data().clone(), pending.tag));
-            let (requests, tags) = sent.unzip();
+        let send = |lane: &mut Lane| {
+            let (kind, sent) = lane.send(Place::Away(id), AWAY_COUNT_MAX, AWAY_BYTES_MAX)?;
+            let requests = sent.map(|pending| pending.request.data().clone()).collect();
             let (group, epoch) = (self.group, GroupEpoch::FIRST);
-            Some((RequestBatch { id, group, epoch, kind, requests }, tags))
-        });
-        sent.flatten()
+            Some(RequestBatch { id, group, epoch, kind, requests })
+        };
+        self.with(send).flatten()
     }
 
     /// The batch `id` was not accepted: its requests stand before all others again.
@@ -419,7 +445,8 @@ impl LaneRef {
         if lane.has_queued() {
             self.caller.schedule(self.group, lane);
         } else if lane.is_empty() && !lane.is_scheduled {
-            lanes.remove(&self.group);
+            let lane = lanes.remove(&self.group).expect("it was there");
+            self.caller.spare.set(lane.emptied());
         }
     }
 
@@ -432,7 +459,7 @@ impl LaneRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
+    use crate::edge::lane::KEPT_MAX;
 
     fn callers(options: IntakeOptions) -> Rc<Callers> {
         Callers::new(options, 1 << 20, Duration::from_millis(10), Arc::default())
@@ -469,8 +496,9 @@ mod tests {
         caller.lane(group).send_away(7).expect("a batch");
         ask(3);
         caller.lane(group).end_batch(7, vec![Ok(Bytes::from_static(b"0"))]);
-        let (_, tags) = caller.lane(group).send(8, Place::Away(8), 9, 100).expect("a batch");
-        assert_eq!(tags, [1, 2, 3]);
+        caller.lane(group).send_away(8).expect("a batch");
+        let sent = caller.lane(group).with(|lane| lane.sent());
+        assert_eq!(sent, Some((Place::Away(8), vec![1, 2, 3])));
         // No answer at all says nothing, of a query either.
         caller.lane(group).end_batch(8, Vec::new());
         let mut completions = Vec::new();
@@ -482,6 +510,48 @@ mod tests {
         assert_eq!(callers.size().0, 0);
     }
 
+    /// Another node would refuse a batch of more than [`REQUESTS_MAX`] requests.
+    #[test]
+    fn a_batch_for_another_shard_has_so_many_requests_and_not_one_more() {
+        let callers = callers(IntakeOptions::default());
+        let (caller, group) = (callers.caller(), GroupId(1));
+        for tag in 0..=AWAY_COUNT_MAX as u64 {
+            caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        }
+        let sent = |id| {
+            let batch = caller.lane(group).send_away(id).expect("a batch");
+            let count = batch.requests.len();
+            caller.lane(group).end_batch(id, vec![Ok(Bytes::new()); count]);
+            count
+        };
+        assert_eq!([sent(7), sent(8)], [AWAY_COUNT_MAX, 1]);
+    }
+
+    /// A caller that asks one thing after another allocates its lane once.
+    #[test]
+    fn a_new_lane_uses_the_memory_of_the_last_one_unless_that_was_large() {
+        let callers = callers(IntakeOptions::default());
+        let caller = callers.caller();
+        let ask = |group, count: u64| {
+            let lane = caller.lane(group);
+            for tag in 0..count {
+                caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+            }
+            callers.take_scheduled(&mut Vec::new());
+            lane.send_here(&mut Vec::new()).expect("a query");
+            (0..count).for_each(|tag| lane.end(tag, Ok(Bytes::new())));
+            assert!(lane.with(|_| ()).is_none(), "it is empty");
+            let spare = caller.spare.take();
+            let capacity = spare.capacity();
+            caller.spare.set(spare);
+            capacity
+        };
+        let few = ask(GroupId(1), 1);
+        assert!(few > 0);
+        assert_eq!(ask(GroupId(2), 1), few);
+        assert!(ask(GroupId(3), 1000) <= 2 * KEPT_MAX);
+    }
+
     /// B36: what a caller that is gone had asked, and sent or not, makes room.
     #[test]
     fn a_caller_that_is_gone_makes_room() {
@@ -489,12 +559,12 @@ mod tests {
         let callers = callers(options);
         for _ in 0..3 {
             let (caller, group) = (callers.caller(), GroupId(1));
-            let ask = |tag| caller.submit(group, Request::Query(Bytes::new()), tag);
-            (0..2).for_each(ask);
-            let sent = caller.lane(group).send(7, Place::Away(7), 1, 100);
-            assert_eq!((sent.expect("a batch").1.len(), callers.size()), (1, (2, 0)));
+            caller.submit(group, Request::Query(Bytes::new()), 0);
+            let sent = caller.lane(group).send_away(7).expect("a batch");
+            caller.submit(group, Request::Query(Bytes::new()), 1);
+            assert_eq!((sent.requests.len(), callers.size()), (1, (2, 0)));
             drop(caller);
-            drop(callers.take_scheduled());
+            callers.take_scheduled(&mut Vec::new());
             assert_eq!(callers.size(), (0, 0));
         }
     }

@@ -6,7 +6,7 @@
 
 use crate::{edge::caller::Caller, shard::groups::GroupSlot};
 use purlin_rsm::Tick;
-use std::{collections::BTreeMap, rc::Weak};
+use std::{collections::BTreeMap, mem, rc::Weak};
 
 /// Who holds requests that have a deadline.
 pub(crate) enum Holder {
@@ -24,17 +24,12 @@ pub(crate) struct Deadlines {
     /// By the time at which the holder's oldest request came.
     holders: BTreeMap<Tick, Vec<Holder>>,
     len: usize,
-    /// At this length the callers that are gone are dropped from the queue.
-    sweep_at: usize,
 }
-
-/// Below this length the queue is not swept.
-const SWEEP_MIN: usize = 64;
 
 impl Deadlines {
     /// An empty queue: a request has `deadline_ticks`.
     pub(crate) fn new(deadline_ticks: u64) -> Self {
-        Self { deadline_ticks, holders: BTreeMap::new(), len: 0, sweep_at: SWEEP_MIN }
+        Self { deadline_ticks, holders: BTreeMap::new(), len: 0 }
     }
 
     /// Requests that came before this have run out of time.
@@ -44,9 +39,6 @@ impl Deadlines {
 
     /// Notes a holder that is not in the queue, and when its oldest request came.
     pub(crate) fn push(&mut self, oldest: Tick, holder: Holder) {
-        if self.len >= self.sweep_at {
-            self.sweep();
-        }
         self.len += 1;
         self.holders.entry(oldest).or_default().push(holder);
     }
@@ -54,10 +46,15 @@ impl Deadlines {
     /// Moves out the holders with requests that came before `limit`.
     pub(crate) fn take_due(&mut self, limit: Tick) -> Vec<Holder> {
         let later = self.holders.split_off(&limit);
-        let due = std::mem::replace(&mut self.holders, later);
+        let due = mem::replace(&mut self.holders, later);
         let due: Vec<Holder> = due.into_values().flatten().collect();
         self.len -= due.len();
         due
+    }
+
+    /// How many holders there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     /// All holders.
@@ -65,9 +62,8 @@ impl Deadlines {
         self.holders.values().flatten()
     }
 
-    /// Drops callers that are gone: one that lives for a single request would stand here until its
-    /// deadline.
-    fn sweep(&mut self) {
+    /// Drops the callers that are gone. Returns how many they were.
+    pub(crate) fn drop_gone(&mut self) -> usize {
         let is_alive = |holder: &Holder| match holder {
             Holder::Caller(caller) => caller.strong_count() > 0,
             Holder::Group(_) | Holder::Away | Holder::Late => true,
@@ -76,8 +72,8 @@ impl Deadlines {
             holders.retain(is_alive);
             !holders.is_empty()
         });
-        self.len = self.holders.values().map(Vec::len).sum();
-        self.sweep_at = SWEEP_MIN.max(2 * self.len);
+        let len = self.holders.values().map(Vec::len).sum();
+        mem::replace(&mut self.len, len) - len
     }
 }
 
@@ -106,18 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn callers_that_are_gone_do_not_pile_up() {
+    fn callers_that_are_gone_are_dropped_and_all_others_stay() {
         let callers =
             Callers::new(Default::default(), 1, Duration::from_millis(10), Default::default());
         let mut deadlines = Deadlines::new(10);
         let kept = callers.caller();
         deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&kept)));
-        for _ in 0..10_000 {
-            deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&callers.caller())));
-            assert!(deadlines.len <= SWEEP_MIN);
+        deadlines.push(Tick(1), Holder::Away);
+        for tick in 1..4 {
+            deadlines.push(Tick(tick), Holder::Caller(Rc::downgrade(&callers.caller())));
         }
+        assert_eq!((deadlines.drop_gone(), deadlines.len()), (3, 2));
         let due = deadlines.take_due(Tick(2));
         let alive = |it: &&Holder| matches!(it, Holder::Caller(it) if it.strong_count() > 0);
-        assert_eq!((due.iter().filter(alive).count(), deadlines.len), (1, 0));
+        assert_eq!((due.len(), due.iter().filter(alive).count(), deadlines.len()), (2, 1, 0));
     }
 }

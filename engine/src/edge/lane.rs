@@ -11,6 +11,9 @@ use crate::edge::request::Request;
 use purlin_rsm::{RequestKind, Tick};
 use std::collections::VecDeque;
 
+/// For so many requests an empty lane keeps its memory, in each of its two queues: about 2 KiB for each caller.
+pub(crate) const KEPT_MAX: usize = 16;
+
 /// The requests of one caller to one group.
 #[derive(Default, Debug)]
 pub(crate) struct Lane {
@@ -155,6 +158,22 @@ impl Lane {
     /// Moves out the requests that are not sent.
     pub(crate) fn drain_queued(&mut self) -> Vec<Pending> {
         self.queue.drain(..).collect()
+    }
+
+    /// A lane without requests, which keeps the memory of this one for [`KEPT_MAX`] requests at most.
+    pub(crate) fn emptied(self) -> Self {
+        let empty = |mut queue: VecDeque<Pending>| {
+            queue.clear();
+            queue.shrink_to(KEPT_MAX);
+            queue
+        };
+        Self { queue: empty(self.queue), sent: empty(self.sent), ..Self::default() }
+    }
+
+    /// For how many requests it has memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.queue.capacity() + self.sent.capacity()
     }
 
     /// Moves out everything.

@@ -16,13 +16,18 @@ use crate::{
     shard::groups::GroupSlot,
     wake::Wake,
 };
+use bytes::Bytes;
 use purlin_rsm::Tick;
 use std::{
+    mem,
     rc::{Rc, Weak},
     sync::Arc,
 };
 
 /// See the module.
+///
+/// Its drop lets go of all lanes and callers, however the shard has ended: callers that others hold do not
+/// keep each other.
 pub(crate) struct Requests {
     pub(crate) callers: Rc<Callers>,
     pub(crate) inlet_caller: InletCaller,
@@ -32,7 +37,24 @@ pub(crate) struct Requests {
     pub(crate) accepted: Accepted,
     pub(crate) late: LateReplies,
     pub(crate) deadlines: Deadlines,
+    /// Empty lists, whose memory each turn uses again.
+    buffers: Buffers,
 }
+
+/// What moves from the lanes into the groups in one turn.
+#[derive(Default)]
+pub(crate) struct Buffers {
+    /// Lanes that have something to send.
+    pub(crate) lanes: Vec<LaneRef>,
+    /// Requests of one lane, with their tags.
+    pub(crate) requests: Vec<(Bytes, u64)>,
+}
+
+/// Lists that a burst made longer than this are not kept: about 64 KiB for each shard.
+const BUFFER_MAX: usize = 1024;
+
+/// Callers that are gone may be as many as this in the queue of deadlines, whoever else is there.
+const GONE_MAX: usize = 64;
 
 impl Requests {
     /// `random` differs from start to start.
@@ -46,6 +68,7 @@ impl Requests {
             accepted: Accepted::new(node.intake.requests_max),
             late: LateReplies::default(),
             deadlines: Deadlines::new(node.raft.ticks(node.intake.deadline)),
+            buffers: Buffers::default(),
         }
     }
 
@@ -64,10 +87,21 @@ impl Requests {
     }
 
     /// Moves out the lanes that have something to send. From now on the requests in them have a deadline.
-    pub(crate) fn take_scheduled(&mut self) -> Vec<LaneRef> {
-        let scheduled = self.callers.take_scheduled();
-        scheduled.iter().for_each(|lane| self.watch_caller(&lane.caller));
-        scheduled
+    /// [`Requests::give_back`] follows.
+    pub(crate) fn take_scheduled(&mut self) -> Buffers {
+        let mut buffers = mem::take(&mut self.buffers);
+        self.callers.take_scheduled(&mut buffers.lanes);
+        buffers.lanes.iter().for_each(|lane| self.watch_caller(&lane.caller));
+        buffers
+    }
+
+    /// The lanes have been worked on.
+    pub(crate) fn give_back(&mut self, mut buffers: Buffers) {
+        buffers.lanes.clear();
+        buffers.lanes.shrink_to(BUFFER_MAX);
+        buffers.requests.clear();
+        buffers.requests.shrink_to(BUFFER_MAX);
+        self.buffers = buffers;
     }
 
     /// Keeps a lane that cannot send now, until something changes.
@@ -82,7 +116,7 @@ impl Requests {
 
     /// Lets the parked lanes try again.
     pub(crate) fn retry_parked(&mut self) {
-        std::mem::take(&mut self.parked).iter().for_each(LaneRef::go_on);
+        mem::take(&mut self.parked).iter().for_each(LaneRef::go_on);
     }
 
     /// A batch is on its way to another shard.
@@ -106,7 +140,10 @@ impl Requests {
         for holder in self.deadlines.take_due(limit) {
             match holder {
                 Holder::Caller(caller) => {
-                    let Some(caller) = Weak::upgrade(&caller) else { continue };
+                    let Some(caller) = Weak::upgrade(&caller) else {
+                        self.callers.gone_left(1);
+                        continue;
+                    };
                     caller.expire(limit);
                     self.watch_caller(&caller);
                 }
@@ -130,6 +167,8 @@ impl Requests {
         self.waiting_callers().iter().for_each(|caller| caller.stop());
         self.inlet_caller.tell_outcomes();
         self.callers.wake_answered();
+        self.parked.clear();
+        self.callers.forget();
     }
 
     /// The callers that wait for something. A caller with requests stands in the queue of deadlines, or
@@ -145,6 +184,16 @@ impl Requests {
     fn watch_caller(&mut self, caller: &Rc<Caller>) {
         if let Some(oldest) = caller.watch() {
             self.deadlines.push(oldest, Holder::Caller(Rc::downgrade(caller)));
+            self.sweep_deadlines();
+        }
+    }
+
+    /// Callers that are gone leave the queue of deadlines when they are more than [`GONE_MAX`] and more than all
+    /// others there. So a caller that lives for a single request does not stand there until its deadline.
+    fn sweep_deadlines(&mut self) {
+        let gone = self.callers.gone();
+        if gone > GONE_MAX && gone > self.deadlines.len() - gone {
+            self.callers.gone_left(self.deadlines.drop_gone());
         }
     }
 
@@ -158,5 +207,124 @@ impl Requests {
         if let Some(oldest) = self.late.watch() {
             self.deadlines.push(oldest, Holder::Late);
         }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.callers.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::{request::Request, ticket::Ticket};
+    use purlin_rsm::{GroupId, NodeId, ShardId};
+
+    const GROUP: GroupId = GroupId(1);
+    const OTHER: OtherShard = OtherShard::OfThisNode(ShardId(1));
+
+    fn requests() -> Requests {
+        let node = NodeConfig::new(NodeId(1), "unused");
+        Requests::new(&node, 1 << 20, Default::default(), 7)
+    }
+
+    fn ask(caller: &Caller) {
+        caller.submit(GROUP, Request::Query(Bytes::from_static(b"q")), 5);
+    }
+
+    /// A caller whose lane is taken out of the list of those that have something to send.
+    fn taken(requests: &mut Requests) -> (Rc<Caller>, LaneRef) {
+        let caller = requests.callers.caller();
+        ask(&caller);
+        let mut buffers = requests.take_scheduled();
+        let lane = buffers.lanes.pop().expect("it has a request");
+        requests.give_back(buffers);
+        (caller, lane)
+    }
+
+    /// A caller in each of the places that keep one, by its lane or by itself, and the ticket that one of them
+    /// waits for.
+    fn callers_everywhere(requests: &mut Requests) -> (Vec<Weak<Caller>>, Ticket) {
+        let (parked, lane) = taken(requests);
+        requests.park(lane);
+        let (away, lane) = taken(requests);
+        lane.send_away(9).expect("a batch");
+        requests.sent_away(Tick(0), 9, OTHER, Waiter::Lane(lane));
+        let (here, lane) = taken(requests);
+        lane.send_here(&mut Vec::new()).expect("a query");
+        let ticket = Ticket::lane(&lane, 5);
+        let (answered, lane) = taken(requests);
+        lane.send_here(&mut Vec::new()).expect("a query");
+        Ticket::lane(&lane, 5).end(Ok(Bytes::new()));
+        let scheduled = requests.callers.caller();
+        ask(&scheduled);
+        let callers = [parked, away, here, answered, scheduled];
+        (callers.iter().map(Rc::downgrade).collect(), ticket)
+    }
+
+    fn alive(callers: &[Weak<Caller>]) -> usize {
+        callers.iter().filter(|caller| caller.strong_count() > 0).count()
+    }
+
+    #[test]
+    fn a_shard_that_has_stopped_keeps_no_caller() {
+        let mut requests = requests();
+        let (callers, ticket) = callers_everywhere(&mut requests);
+        let shared = Rc::downgrade(&requests.callers);
+        assert_eq!(alive(&callers), 5, "their requests go on without them");
+        requests.stop();
+        assert_eq!(alive(&callers), 2, "a batch that is away and a ticket keep theirs");
+        drop(ticket);
+        drop(requests);
+        assert_eq!((alive(&callers), shared.strong_count()), (0, 0));
+    }
+
+    /// A shard that ends by a bug, or a node that loses its power in the simulator.
+    #[test]
+    fn a_shard_that_is_dropped_without_a_stop_keeps_no_caller() {
+        let mut requests = requests();
+        let (callers, ticket) = callers_everywhere(&mut requests);
+        let (shared, held) = (Rc::downgrade(&requests.callers), requests.callers.caller());
+        drop(ticket);
+        drop(requests);
+        assert_eq!(alive(&callers), 0);
+        ask(&held);
+        drop(held);
+        assert_eq!(shared.strong_count(), 0, "a caller that came back later keeps nothing either");
+    }
+
+    #[test]
+    fn callers_that_are_gone_are_never_more_than_the_others_in_the_queue_of_deadlines_and_a_few() {
+        let mut requests = requests();
+        let mut live = Vec::new();
+        for round in 0..10_000 {
+            let (caller, lane) = taken(&mut requests);
+            let (gone, len) = (requests.callers.gone(), requests.deadlines.len());
+            assert!(gone <= GONE_MAX.max(len - gone), "{gone} gone of {len}");
+            assert_eq!(len - gone, live.len() + 1);
+            lane.send_here(&mut Vec::new()).expect("a query");
+            lane.end(5, Ok(Bytes::new()));
+            requests.callers.wake_answered();
+            // Many stay at first, and leave together: the bound follows those that are there.
+            match round {
+                0..1000 => live.push(caller),
+                5000 => live.clear(),
+                _ => {}
+            }
+        }
+        requests.expire(Tick(u64::MAX));
+        assert_eq!((requests.callers.gone(), requests.deadlines.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_burst_leaves_no_large_buffer() {
+        let mut requests = requests();
+        let mut buffers = requests.take_scheduled();
+        buffers.requests.extend((0..9 * BUFFER_MAX as u64).map(|tag| (Bytes::new(), tag)));
+        requests.give_back(buffers);
+        assert!(requests.buffers.requests.capacity() < 2 * BUFFER_MAX);
+        assert!(requests.buffers.requests.is_empty());
     }
 }

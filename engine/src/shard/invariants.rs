@@ -142,7 +142,7 @@ mod tests {
     fn a_lane_that_nothing_sends_is_named() {
         let (mut requests, groups, _caller) = world();
         assert_eq!(check_requests(&requests, &groups), Ok(()));
-        let lane = requests.take_scheduled().remove(0);
+        let lane = requests.take_scheduled().lanes.remove(0);
         assert!(violation(&requests, &groups).contains("nothing sends them"));
         requests.park(lane);
         assert_eq!(check_requests(&requests, &groups), Ok(()));
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_batch_that_is_not_away_for_its_lane_is_named() {
         let (mut requests, groups, _caller) = world();
-        let lane = requests.take_scheduled().remove(0);
+        let lane = requests.take_scheduled().lanes.remove(0);
         lane.send_away(9).expect("a batch");
         assert!(violation(&requests, &groups).contains("waits for batch 9, which is not away"));
         requests.sent_away(Tick(0), 9, OTHER, Waiter::Lane(lane));
@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn a_sent_request_without_a_ticket_is_named() {
         let (mut requests, groups, _caller) = world();
-        let lane = requests.take_scheduled().remove(0);
-        lane.send_here(9).expect("a batch");
+        let lane = requests.take_scheduled().lanes.remove(0);
+        lane.send_here(&mut Vec::new()).expect("a query");
         assert!(
             violation(&requests, &groups)
                 .contains("request 5 to group 1 is sent and has no ticket")
@@ -185,7 +185,9 @@ mod tests {
     #[test]
     fn a_caller_without_a_deadline_is_named() {
         let (mut requests, groups, caller) = world();
-        requests.park(requests.callers.take_scheduled().remove(0));
+        let mut scheduled = Vec::new();
+        requests.callers.take_scheduled(&mut scheduled);
+        requests.park(scheduled.remove(0));
         requests
             .deadlines
             .push(Tick(0), crate::edge::deadlines::Holder::Caller(Rc::downgrade(&caller)));

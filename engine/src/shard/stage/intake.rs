@@ -13,6 +13,7 @@ use crate::{
     runtime::Runtime,
     shard::{Shard, fetcher::Fetched, group::Group},
 };
+use bytes::Bytes;
 use purlin_rsm::{GroupEpoch, GroupId, NodeId, RequestError, RequestKind, Tick};
 use purlin_storage::StorageError;
 use purlin_transport::{BatchOutcome, BatchReply, Outbound, PeerShard, RequestBatch};
@@ -58,14 +59,16 @@ fn judge(here: Option<GroupEpoch>, epoch: GroupEpoch, way: Way, from: OtherShard
 impl<R: Runtime> Shard<R> {
     /// Lets the lanes that have something to send do so.
     pub(crate) fn send_requests(&mut self, now: Tick) {
-        for lane in self.requests.take_scheduled() {
+        let mut buffers = self.requests.take_scheduled();
+        for lane in buffers.lanes.drain(..) {
             match self.way(lane.group) {
-                Way::Here => self.send_here(now, &lane),
+                Way::Here => self.send_here(now, &lane, &mut buffers.requests),
                 Way::Away(to) => self.send_away(now, lane, to),
                 Way::Nowhere => self.requests.park(lane),
                 Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
             }
         }
+        self.requests.give_back(buffers);
     }
 
     fn way(&self, group: GroupId) -> Way {
@@ -93,33 +96,34 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    fn send_here(&mut self, now: Tick, lane: &LaneRef) {
-        let id = self.requests.away.next_id();
-        let Some((batch, tags)) = lane.send_here(id) else { return };
-        self.hand_to_group(now, batch, tags.into_iter().map(|tag| Ticket::lane(lane, tag)));
+    fn send_here(&mut self, now: Tick, lane: &LaneRef, buffer: &mut Vec<(Bytes, u64)>) {
+        let Some(kind) = lane.send_here(buffer) else { return };
+        let requests = buffer.drain(..).map(|(data, tag)| (data, Ticket::lane(lane, tag)));
+        self.hand_to_group(now, lane.group, kind, requests);
     }
 
-    /// Hands a batch to its group, whose leader is here. `tickets` are those of its requests.
+    /// Hands requests of one kind to their group, whose leader is here.
     fn hand_to_group(
         &mut self,
         now: Tick,
-        batch: RequestBatch,
-        tickets: impl Iterator<Item = Ticket>,
+        id: GroupId,
+        kind: RequestKind,
+        requests: impl Iterator<Item = (Bytes, Ticket)>,
     ) {
         let limit = self.requests.callers.max_command();
-        let refusal = match batch.kind {
+        let refusal = match kind {
             RequestKind::Propose => self.append.refusal(),
             RequestKind::Query => None,
         };
-        let slot = self.groups.slot(batch.group);
-        let mut group = self.groups.input(batch.group);
-        for (data, ticket) in batch.requests.into_iter().zip(tickets) {
+        let slot = self.groups.slot(id);
+        let mut group = self.groups.input(id);
+        for (data, ticket) in requests {
             let bytes = data.len();
             match (&mut group, &refusal) {
                 // The nodes of a cluster have the same limit; a batch of a peer may hold anything.
                 _ if bytes > limit => ticket.end(Err(RequestError::TooLarge { bytes, limit })),
                 (_, Some(refusal)) => ticket.end(Err(refusal.clone())),
-                (Some(group), None) => group.propose_or_query(now, batch.kind, data, ticket),
+                (Some(group), None) => group.propose_or_query(now, kind, data, ticket),
                 (None, None) => ticket.end(Err(RequestError::NoSuchGroup)),
             }
         }
@@ -177,8 +181,9 @@ impl<R: Runtime> Shard<R> {
         let count = batch.requests.len();
         match self.requests.accepted.accept(origin, batch.kind, count) {
             Some(accepted) => {
-                let ticket = |position| Ticket::batch(&accepted, position);
-                self.hand_to_group(now, batch, (0..count).map(ticket));
+                let tickets = (0..count).map(|position| Ticket::batch(&accepted, position));
+                let requests = batch.requests.into_iter().zip(tickets);
+                self.hand_to_group(now, batch.group, batch.kind, requests);
             }
             None => self.reply_to(origin, BatchOutcome::Busy),
         }
