@@ -64,7 +64,7 @@ impl<R: Runtime> Shard<R> {
     /// Fills a status with how the shard stands. The cost does not depend on the number of groups.
     fn fill_status(&self, now: Tick, status: &mut ShardStatus) {
         (status.node, status.shard) = (self.site.node, self.site.shard);
-        status.beat = self.beats.count();
+        status.beat = self.timing.beats();
         status.at = self.runtime.now();
         status.state =
             if self.meeting.identity().has_met { ShardState::Serving } else { ShardState::Meeting };
@@ -77,7 +77,7 @@ impl<R: Runtime> Shard<R> {
         self.append.fill_status(&mut status.wal);
         status.queues = self.queues();
         status.refusals = self.requests.callers.refusals();
-        self.exchanger.status(&mut status.peers);
+        self.others.exchanger.status(&mut status.peers);
         status.turns.clone_from(self.outside.turns());
     }
 

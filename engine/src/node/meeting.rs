@@ -26,6 +26,8 @@ pub(crate) struct Meeting {
     pub(crate) untold: Vec<ShardId>,
     /// The peers have found that the directory has gone back (safety I4), recorded or not.
     is_fenced: bool,
+    /// Whom it waited for when that was last asked as news.
+    waited_for: Vec<NodeId>,
 }
 
 /// Shared by the loop and the task that writes.
@@ -34,7 +36,14 @@ type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
 impl Meeting {
     pub(crate) fn new(identity: NodeIdentity) -> Self {
         let met = [(identity.node, identity.incarnation)].into();
-        Self { identity, met, recording: None, untold: Vec::new(), is_fenced: false }
+        Self {
+            identity,
+            met,
+            recording: None,
+            untold: Vec::new(),
+            is_fenced: false,
+            waited_for: Vec::new(),
+        }
     }
 
     /// Whether the shard may vote, campaign and acknowledge.
@@ -71,6 +80,14 @@ impl Meeting {
     pub(crate) fn waits_for(&self) -> Vec<NodeId> {
         let absent = |node: &NodeId| !self.met.contains_key(node);
         self.identity.voter_ids().into_iter().filter(absent).collect()
+    }
+
+    /// Whom it waits for, if it waited for others when this was last asked.
+    pub(crate) fn newly_waits_for(&mut self) -> Option<&[NodeId]> {
+        let waits_for = self.waits_for();
+        let is_news = waits_for != self.waited_for;
+        self.waited_for = waits_for;
+        is_news.then_some(&self.waited_for)
     }
 
     /// A peer has answered our handshake. Returns the identity to record when this was the last one

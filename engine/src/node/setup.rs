@@ -21,12 +21,14 @@ use crate::{
     placement::Placement,
     runtime::Runtime,
     shard::{
-        Beats, Shard, Site, Timing,
+        Shard, Site,
         fetcher::{Fetcher, READERS},
         group::Group,
         groups::Groups,
+        others::OtherShards,
         pairs::Pairs,
         stage::{append::AppendStage, peers::fenced},
+        timing::Timing,
     },
     wake::Wake,
 };
@@ -221,7 +223,6 @@ impl<R: Runtime> ShardSetup<R> {
                 placement: Placement::new(meeting.identity().shards),
                 groups: meeting.identity().all_groups(),
             },
-            beats: Beats::default(),
             groups,
             requests: Requests::new(
                 &self.node,
@@ -229,8 +230,11 @@ impl<R: Runtime> ShardSetup<R> {
                 wake.clone(),
                 self.runtime.random(),
             ),
-            pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
-            mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
+            others: OtherShards {
+                pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
+                exchanger,
+                mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
+            },
             append: AppendStage::new(
                 wal,
                 config.batch_bytes_max,
@@ -240,7 +244,6 @@ impl<R: Runtime> ShardSetup<R> {
             runtime: self.runtime,
             timing,
             meeting,
-            exchanger,
             fetcher,
             inlet,
             outside,

@@ -6,26 +6,29 @@ pub(crate) mod fetcher;
 pub(crate) mod group;
 pub(crate) mod groups;
 mod invariants;
+pub(crate) mod others;
 pub(crate) mod pairs;
+pub(crate) mod timing;
 
 use crate::{
-    config::NodeConfig,
     control::port::Outside,
     edge::{
         deadlines::Holder, inlet::LiveInlet, local::LocalShard, other_shard::OtherShard,
         requests::Requests,
     },
     error::Error,
-    mesh::{MeshItem, MeshPort},
+    mesh::MeshItem,
     node::meeting::Meeting,
     placement::Placement,
     runtime::Runtime,
-    shard::{fetcher::Fetcher, groups::Groups, pairs::Pairs, stage::append::AppendStage},
+    shard::{
+        fetcher::Fetcher, groups::Groups, others::OtherShards, stage::append::AppendStage,
+        timing::Timing,
+    },
     wake::Wake,
 };
 use purlin_rsm::{NodeId, ShardId, Tick};
-use purlin_transport::Exchanger;
-use std::{ops::Range, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 /// Peers' progress is written into the WAL this often, in beats (safety I4: lazily).
 const MEMORY_BEATS: u64 = 10;
@@ -35,13 +38,10 @@ pub struct Shard<R: Runtime> {
     pub(crate) runtime: R,
     pub(crate) site: Site,
     pub(crate) timing: Timing,
-    pub(crate) beats: Beats,
     pub(crate) groups: Groups,
     pub(crate) meeting: Meeting,
     pub(crate) requests: Requests,
-    pub(crate) pairs: Pairs,
-    pub(crate) exchanger: Rc<Exchanger<R::Net>>,
-    pub(crate) mesh: MeshPort<R>,
+    pub(crate) others: OtherShards<R>,
     pub(crate) append: AppendStage<R::Disk>,
     pub(crate) fetcher: Rc<Fetcher>,
     pub(crate) inlet: LiveInlet<R>,
@@ -67,46 +67,6 @@ impl Site {
     pub(crate) fn other_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         let shard = self.shard;
         (0..self.placement.shards()).map(ShardId).filter(move |other| *other != shard)
-    }
-}
-
-/// The shard's times, in ticks.
-pub(crate) struct Timing {
-    pub(crate) tick: Duration,
-    pub(crate) election_ticks: Range<u64>,
-    pub(crate) beat_ticks: u64,
-}
-
-/// What is done once in a heartbeat interval, and nothing else while the shard idles.
-#[derive(Default)]
-pub(crate) struct Beats {
-    next: Tick,
-    count: u64,
-    /// Whom it was last said that the shard waits for.
-    waits_for: Vec<NodeId>,
-}
-
-impl Beats {
-    /// Beats since the shard was opened.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
-    }
-}
-
-impl Timing {
-    pub(crate) fn new(node: &NodeConfig) -> Self {
-        let ticks = |duration| node.raft.ticks(duration);
-        let election = &node.raft.election_timeout;
-        Self {
-            tick: node.raft.tick,
-            election_ticks: ticks(election.start)..ticks(election.end),
-            beat_ticks: ticks(node.raft.heartbeat),
-        }
-    }
-
-    /// The tick of a time of the runtime's clock.
-    pub(crate) fn tick_at(&self, time: Duration) -> Tick {
-        Tick((time.as_nanos() / self.tick.as_nanos()) as u64)
     }
 }
 
@@ -144,7 +104,7 @@ impl<R: Runtime> Shard<R> {
         self.drain_mesh(now);
         self.drain_inlet();
         // What is due.
-        let is_beat = self.beats.next <= now;
+        let is_beat = self.timing.next_beat() <= now;
         if is_beat {
             self.beat(now);
         }
@@ -177,9 +137,9 @@ impl<R: Runtime> Shard<R> {
         self.outside.turned(ended.saturating_sub(began));
         let wake = self.inlet.wake();
         let deadline = if self.meeting.is_acting() { self.groups.deadline() } else { None };
-        let next = deadline.map_or(self.beats.next, |deadline| deadline.min(self.beats.next));
-        let at = Duration::from_nanos((self.timing.tick.as_nanos() as u64).saturating_mul(next.0));
-        let after = at.saturating_sub(ended);
+        let beat = self.timing.next_beat();
+        let next = deadline.map_or(beat, |deadline| deadline.min(beat));
+        let after = self.timing.time_of(next).saturating_sub(ended);
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
     }
 
@@ -189,15 +149,13 @@ impl<R: Runtime> Shard<R> {
 
     /// What is done once in a heartbeat interval.
     fn beat(&mut self, now: Tick) {
-        self.beats.next = Tick(now.0 + self.timing.beat_ticks);
-        self.beats.count += 1;
-        self.exchanger.beat();
-        self.pairs.check_silence(now, &mut self.groups);
+        self.timing.beat(now);
+        self.others.exchanger.beat();
+        self.others.pairs.check_silence(now, &mut self.groups);
         self.send_heartbeats(now);
-        let quiet_since = Tick(now.0.saturating_sub(self.timing.beat_ticks));
-        self.append.beat(quiet_since);
-        if self.beats.count.is_multiple_of(MEMORY_BEATS) {
-            self.append.remember(self.exchanger.take_memories());
+        self.append.beat(self.timing.last_beat(now));
+        if self.timing.beats().is_multiple_of(MEMORY_BEATS) {
+            self.append.remember(self.others.exchanger.take_memories());
         }
         self.expire(now);
         self.requests.retry_parked();
@@ -221,18 +179,16 @@ impl<R: Runtime> Shard<R> {
         if self.meeting.identity().has_met || self.site.shard != ShardId(0) {
             return;
         }
-        let waits_for = self.meeting.waits_for();
-        if waits_for != self.beats.waits_for {
+        if let Some(waits_for) = self.meeting.newly_waits_for() {
             tracing::info!(
                 "{} meets the other initial members before it acts: waits for nodes {waits_for:?}",
                 self.site.name
             );
-            self.beats.waits_for = waits_for;
         }
     }
 
     fn drain_mesh(&mut self, now: Tick) {
-        for (from, item) in self.mesh.take() {
+        for (from, item) in self.others.mesh.take() {
             match item {
                 MeshItem::Batch(batch) => self.on_batch(now, OtherShard::OfThisNode(from), batch),
                 MeshItem::Reply(reply) => self.on_reply(OtherShard::OfThisNode(from), reply),
@@ -265,7 +221,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn spawn_drivers(&self) {
-        for driver in self.exchanger.take_drivers() {
+        for driver in self.others.exchanger.take_drivers() {
             self.runtime.spawn(driver);
         }
     }
@@ -274,7 +230,7 @@ impl<R: Runtime> Shard<R> {
     fn stop(&mut self) {
         self.inlet.close();
         self.requests.stop();
-        self.exchanger.stop();
+        self.others.exchanger.stop();
     }
 
     /// What wakes the loop.

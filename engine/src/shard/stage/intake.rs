@@ -9,14 +9,13 @@ use crate::{
         other_shard::{Origin, OtherShard},
         ticket::Ticket,
     },
-    mesh::MeshItem,
     runtime::Runtime,
     shard::{Shard, fetcher::Fetched, group::Group},
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupEpoch, GroupId, NodeId, RequestError, RequestKind, Tick};
+use purlin_rsm::{GroupEpoch, GroupId, RequestError, RequestKind, Tick};
 use purlin_storage::StorageError;
-use purlin_transport::{BatchOutcome, BatchReply, Outbound, PeerShard, RequestBatch};
+use purlin_transport::{BatchOutcome, BatchReply, PeerShard, RequestBatch};
 
 /// Where the requests of a group must go.
 enum Way {
@@ -84,15 +83,10 @@ impl<R: Runtime> Shard<R> {
         };
         match standing.leader {
             _ if standing.leads => Way::Here,
-            Some(leader) => self.way_to(leader, group),
-            None => Way::Nowhere,
-        }
-    }
-
-    fn way_to(&self, leader: NodeId, group: GroupId) -> Way {
-        match self.pairs.home(leader, group) {
-            Some(pair) if self.pairs.is_connected(pair) => Way::Away(OtherShard::OfPeer(pair)),
-            _ => Way::Nowhere,
+            leader => {
+                let home = leader.and_then(|leader| self.others.connected_home(leader, group));
+                home.map_or(Way::Nowhere, |pair| Way::Away(OtherShard::OfPeer(pair)))
+            }
         }
     }
 
@@ -136,7 +130,7 @@ impl<R: Runtime> Shard<R> {
         let id = self.requests.away.next_id();
         // Nothing, if a batch is on its way already: the lane goes on when that has ended.
         let Some(batch) = lane.send_away(id) else { return };
-        if self.send_batch(to, batch) {
+        if self.others.send_batch(to, batch) {
             purlin_rsm::sometimes!(matches!(to, OtherShard::OfPeer(_)), "forwarded to the leader");
             self.requests.sent_away(now, id, to, Waiter::Lane(lane));
         } else {
@@ -150,14 +144,6 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Sends a batch to another shard. Whether there was room for it.
-    fn send_batch(&mut self, to: OtherShard, batch: RequestBatch) -> bool {
-        match to {
-            OtherShard::OfThisNode(to) => self.mesh.try_send(to, MeshItem::Batch(batch)).is_ok(),
-            OtherShard::OfPeer(to) => self.exchanger.send(to, Outbound::Forward(batch)).is_ok(),
-        }
-    }
-
     /// A batch from another shard: accepted, passed on or bounced, each time whole.
     pub(crate) fn on_batch(&mut self, now: Tick, from: OtherShard, batch: RequestBatch) {
         let origin = Origin { shard: from, id: batch.id };
@@ -166,7 +152,7 @@ impl<R: Runtime> Shard<R> {
             Fate::Accepted => self.accept(now, origin, batch),
             Fate::PassedOn(to) => {
                 let (id, count) = (self.requests.away.next_id(), batch.requests.len());
-                if self.send_batch(to, RequestBatch { id, ..batch }) {
+                if self.others.send_batch(to, RequestBatch { id, ..batch }) {
                     purlin_rsm::sometimes!("batch of another shard passed on");
                     self.requests.sent_away(now, id, to, Waiter::Shard(origin, count));
                 } else {
@@ -239,7 +225,7 @@ impl<R: Runtime> Shard<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::ShardId;
+    use purlin_rsm::{NodeId, ShardId};
 
     const PEER: OtherShard = OtherShard::OfPeer(PeerShard { node: NodeId(2), shard: ShardId(0) });
     const SIBLING: OtherShard = OtherShard::OfThisNode(ShardId(1));

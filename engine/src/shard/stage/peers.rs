@@ -14,25 +14,27 @@ use purlin_transport::{Event, Facts, PeerShard, Refusal};
 impl<R: Runtime> Shard<R> {
     /// Works through everything that the exchanger has.
     pub(crate) fn drain_events(&mut self, now: Tick) {
-        while let Some(event) = self.exchanger.poll() {
+        while let Some(event) = self.others.exchanger.poll() {
             match event {
                 Event::OutboundUp(facts) => self.on_outbound_up(now, &facts),
                 Event::Learned(facts) => {
-                    self.pairs.learn(facts.node, facts.shards, &self.groups);
+                    self.others.pairs.learn(facts.node, facts.shards, &self.groups);
                     self.meet(&facts);
                 }
                 Event::OutboundLost(pair) => {
-                    self.pairs.outbound_lost(now, pair, &mut self.groups);
+                    self.others.pairs.outbound_lost(now, pair, &mut self.groups);
                     self.lose_batches(pair);
                 }
-                Event::InboundUp(facts) => self.pairs.inbound_up(now, &facts, &mut self.groups),
+                Event::InboundUp(facts) => {
+                    self.others.pairs.inbound_up(now, &facts, &mut self.groups)
+                }
                 Event::InboundLost(pair) => {
-                    self.pairs.inbound_lost(now, pair, &mut self.groups);
+                    self.others.pairs.inbound_lost(now, pair, &mut self.groups);
                     self.lose_batches(pair);
                 }
                 Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
                 Event::Heartbeat(pair, heartbeat) => {
-                    if self.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
+                    if self.others.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
                         self.send_heartbeat(now, pair);
                     }
                 }
@@ -46,7 +48,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn on_outbound_up(&mut self, now: Tick, facts: &Facts) {
-        self.pairs.outbound_up(now, facts, &mut self.groups);
+        self.others.pairs.outbound_up(now, facts, &mut self.groups);
         self.meet(facts);
         let others: Vec<NodeId> = self
             .meeting
@@ -56,7 +58,7 @@ impl<R: Runtime> Shard<R> {
             .filter(|node| *node != self.site.node)
             .collect();
         // Each peer has seen this start and refused nothing (safety I4).
-        if self.pairs.are_all_reached(&others) {
+        if self.others.pairs.are_all_reached(&others) {
             self.groups.input_each(|group| group.raft.trust());
         }
     }
@@ -85,7 +87,7 @@ impl<R: Runtime> Shard<R> {
     fn on_refused(&mut self, peer: PeerShard, by_them: bool, refusal: Refusal) {
         if !by_them {
             // Perhaps it was fenced by this, which must not be forgotten (safety I4).
-            self.append.remember(self.exchanger.take_memories());
+            self.append.remember(self.others.exchanger.take_memories());
         }
         if !(by_them && refusal.ends(self.site.node)) || self.failure.is_some() {
             return;
@@ -105,7 +107,7 @@ impl<R: Runtime> Shard<R> {
         self.meeting.fence();
         if self.site.shard == ShardId(0) {
             self.record_fence();
-        } else if self.mesh.try_send(ShardId(0), MeshItem::Fenced).is_err() {
+        } else if self.others.mesh.try_send(ShardId(0), MeshItem::Fenced).is_err() {
             // Shard 0 has stopped already.
             self.stop_fenced();
         }
@@ -130,7 +132,7 @@ impl<R: Runtime> Shard<R> {
     fn stop_fenced(&mut self) {
         for shard in self.site.other_shards() {
             // If this is lost, peers refuse that shard too.
-            let _lost = self.mesh.try_send(shard, MeshItem::Fenced);
+            let _lost = self.others.mesh.try_send(shard, MeshItem::Fenced);
         }
         self.failure = Some(fenced(self.site.node));
     }
@@ -167,7 +169,7 @@ impl<R: Runtime> Shard<R> {
     /// told at the next beat.
     pub(crate) fn tell_met(&mut self) {
         let identity = self.meeting.identity().clone();
-        let mesh = &self.mesh;
+        let mesh = &self.others.mesh;
         let tell =
             |shard: &ShardId| mesh.try_send(*shard, MeshItem::Met(identity.clone())).is_err();
         self.meeting.untold.retain(tell);
@@ -177,8 +179,8 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn act(&mut self) {
         purlin_rsm::sometimes!("fresh directory has met all initial voters");
         tracing::info!("{} has met all initial members and acts", self.site.name);
-        self.exchanger.set_table(self.meeting.identity().table());
-        self.exchanger.set_acting(true);
+        self.others.exchanger.set_table(self.meeting.identity().table());
+        self.others.exchanger.set_acting(true);
         self.groups.input_each(|_| {});
     }
 }

@@ -1,15 +1,11 @@
 //! Stage 6: outcomes to their callers, on this core, on another shard, or at another node.
 
 use crate::{
-    edge::{
-        late::LateReply,
-        other_shard::{Origin, OtherShard},
-    },
-    mesh::MeshItem,
+    edge::{late::LateReply, other_shard::Origin},
     runtime::Runtime,
     shard::Shard,
 };
-use purlin_transport::{BatchOutcome, BatchReply, Outbound};
+use purlin_transport::{BatchOutcome, BatchReply};
 
 impl<R: Runtime> Shard<R> {
     /// Replies to the batches whose outcomes are complete, and wakes the callers on this core, each once.
@@ -35,28 +31,8 @@ impl<R: Runtime> Shard<R> {
 
     /// A reply that finds no room now goes out with a later turn.
     fn send_reply_or_keep(&mut self, LateReply { since, to, reply }: LateReply) {
-        if let Err(reply) = self.send_reply(to, reply) {
+        if let Err(reply) = self.others.send_reply(to, reply) {
             self.requests.keep_late(LateReply { since, to, reply });
-        }
-    }
-
-    /// Sends a reply, or hands it back if there is no room for it. Without a connection the reply is lost:
-    /// the other node gives the batch up when it notices.
-    fn send_reply(&self, to: OtherShard, reply: BatchReply) -> Result<(), BatchReply> {
-        match to {
-            OtherShard::OfThisNode(shard) => {
-                match self.mesh.try_send(shard, MeshItem::Reply(reply)) {
-                    Err(MeshItem::Reply(reply)) => Err(reply),
-                    _ => Ok(()),
-                }
-            }
-            OtherShard::OfPeer(peer) if !self.exchanger.is_outbound_up(peer) => Ok(()),
-            OtherShard::OfPeer(peer) => {
-                match self.exchanger.send(peer, Outbound::ForwardReply(reply)) {
-                    Err(Outbound::ForwardReply(reply)) => Err(reply),
-                    _ => Ok(()),
-                }
-            }
         }
     }
 }

@@ -1,33 +1,25 @@
 //! Stage 4: messages of all groups into one frame per peer and turn, and heartbeats.
 
 use crate::{runtime::Runtime, shard::Shard};
-use purlin_rsm::{Envelope, Message, Tick};
+use purlin_rsm::{Message, Tick};
 use purlin_transport::{Outbound, PeerShard};
 
 impl<R: Runtime> Shard<R> {
-    /// Puts a message into its peer's next frame. False when it is lost, as on any network: there is no
-    /// connection, or a full one.
-    pub(crate) fn send(&mut self, envelope: Envelope) -> bool {
-        let home = self.pairs.home(envelope.to, envelope.group);
-        let send = |pair| self.exchanger.send(pair, Outbound::Message(envelope));
-        home.is_some_and(|pair| send(pair).is_ok())
-    }
-
     /// Writes to every peer that has something waiting, once.
     pub(crate) fn flush(&mut self) {
-        self.exchanger.flush(self.append.durable());
+        self.others.exchanger.flush(self.append.durable());
     }
 
     /// Sends each reached pair its heartbeat.
     pub(crate) fn send_heartbeats(&mut self, now: Tick) {
-        for pair in self.pairs.reached() {
+        for pair in self.others.pairs.reached() {
             self.send_heartbeat(now, pair);
         }
     }
 
     /// Whether the oldest write is older than two election timeouts.
     pub(crate) fn is_hanging(&self, now: Tick) -> bool {
-        self.append.is_stalled(Tick(now.0.saturating_sub(2 * self.timing.election_ticks.start)))
+        self.append.is_stalled(self.timing.hangs_since(now))
     }
 
     /// Sends a heartbeat, unless this shard has not met the others (safety I2), or its disk hangs: who
@@ -37,8 +29,8 @@ impl<R: Runtime> Shard<R> {
         if !self.meeting.is_acting() || self.is_hanging(now) {
             return;
         }
-        if let Some(heartbeat) = self.pairs.beat(pair) {
-            let _lost = self.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
+        if let Some(heartbeat) = self.others.pairs.beat(pair) {
+            let _lost = self.others.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
         }
     }
 }

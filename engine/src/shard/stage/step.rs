@@ -44,7 +44,7 @@ impl<R: Runtime> Shard<R> {
             let is_withheld = is_hanging && is_of_a_leader(&envelope.message);
             purlin_rsm::sometimes!(is_withheld, "append withheld while the disk hangs");
             let (to, is_append) = (envelope.to, matches!(envelope.message, Message::Append { .. }));
-            if (is_withheld || !self.send(envelope))
+            if (is_withheld || !self.others.send(envelope))
                 && is_append
                 && let Some(group) = self.groups.peek_mut(slot)
             {
@@ -75,7 +75,7 @@ impl<R: Runtime> Shard<R> {
         }
         self.groups.set_known(slot, standing);
         self.outside.board.note(id, standing.term, standing.leader);
-        self.pairs.standing_changed(now, id, standing, &mut self.groups);
+        self.others.pairs.standing_changed(now, id, standing, &mut self.groups);
         // Requests that waited for a leader may go on.
         self.requests.retry_parked();
     }

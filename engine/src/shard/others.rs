@@ -1,0 +1,63 @@
+//! The other shards, and how this shard reaches them: those of its node through the mesh, those of other nodes
+//! through the exchanger.
+
+use crate::{
+    edge::other_shard::OtherShard,
+    mesh::{MeshItem, MeshPort},
+    runtime::Runtime,
+    shard::pairs::Pairs,
+};
+use purlin_rsm::{Envelope, GroupId, NodeId};
+use purlin_transport::{BatchReply, Exchanger, Outbound, PeerShard, RequestBatch};
+use std::rc::Rc;
+
+/// See the module. Nothing here waits: what finds no room comes back (safety E4).
+pub(crate) struct OtherShards<R: Runtime> {
+    /// What is known of the shards of other nodes.
+    pub(crate) pairs: Pairs,
+    pub(crate) exchanger: Rc<Exchanger<R::Net>>,
+    pub(crate) mesh: MeshPort<R>,
+}
+
+impl<R: Runtime> OtherShards<R> {
+    /// The shard of the node `leader` to which requests for `group` can be sent, and from which replies come.
+    pub(crate) fn connected_home(&self, leader: NodeId, group: GroupId) -> Option<PeerShard> {
+        self.pairs.home(leader, group).filter(|pair| self.pairs.is_connected(*pair))
+    }
+
+    /// Puts a message into its peer's next frame. False when it is lost, as on any network: there is no
+    /// connection, or a full one.
+    pub(crate) fn send(&self, envelope: Envelope) -> bool {
+        let home = self.pairs.home(envelope.to, envelope.group);
+        let send = |pair| self.exchanger.send(pair, Outbound::Message(envelope));
+        home.is_some_and(|pair| send(pair).is_ok())
+    }
+
+    /// Sends a batch of requests. Whether there was room for it.
+    pub(crate) fn send_batch(&self, to: OtherShard, batch: RequestBatch) -> bool {
+        match to {
+            OtherShard::OfThisNode(to) => self.mesh.try_send(to, MeshItem::Batch(batch)).is_ok(),
+            OtherShard::OfPeer(to) => self.exchanger.send(to, Outbound::Forward(batch)).is_ok(),
+        }
+    }
+
+    /// Sends a reply, or hands it back if there is no room for it. Without a connection the reply is lost:
+    /// the other node gives the batch up when it notices.
+    pub(crate) fn send_reply(&self, to: OtherShard, reply: BatchReply) -> Result<(), BatchReply> {
+        match to {
+            OtherShard::OfThisNode(shard) => {
+                match self.mesh.try_send(shard, MeshItem::Reply(reply)) {
+                    Err(MeshItem::Reply(reply)) => Err(reply),
+                    _ => Ok(()),
+                }
+            }
+            OtherShard::OfPeer(peer) if !self.exchanger.is_outbound_up(peer) => Ok(()),
+            OtherShard::OfPeer(peer) => {
+                match self.exchanger.send(peer, Outbound::ForwardReply(reply)) {
+                    Err(Outbound::ForwardReply(reply)) => Err(reply),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
