@@ -129,7 +129,12 @@ pub use node::board::{Board, BoardEntry};
 pub use node::host::{Host, HostBuilder, init, recorded_shards};
 pub use node::setup::{MachineFactory, ShardSetup, Shared, init as init_on};
 pub use placement::Placement;
-pub use purlin_rsm::*;
+pub use purlin_rsm::{
+    ApplyContext, BootId, ClusterId, Command, EntryId, Fork, GroupEpoch, GroupId, Incarnation,
+    Index, NodeId, Outcome, Position, RequestError, Sequence, ShardId, Start, StateMachine, Term,
+    Trouble,
+    raft::{Fault, FollowerState, FollowerStatus, RaftStatus, RoleKind},
+};
 pub use purlin_storage::{Block, Disk, Durability, File, WalStats};
 pub use purlin_transport::{
     Advertised, Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Signal, Writer,

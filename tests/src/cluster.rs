@@ -36,7 +36,8 @@ use crate::{
     sim::World,
 };
 use nodes::Processes;
-use purlin::{NodeId, ShardId, reach::Recorder};
+use purlin::{NodeId, ShardId};
+use purlin_rsm::reach::Recorder;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,

@@ -5,7 +5,8 @@ use crate::{
     checker::linearizability::{self, Verdict},
     sim::{Crash, Fault, Nemesis, Outcome, World},
 };
-use purlin::{ErrorKind, reach::Counts};
+use purlin::ErrorKind;
+use purlin_rsm::reach::Counts;
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 /// The search for an order of one key's operations gives up after so many steps.

@@ -4,7 +4,7 @@ use crate::{
     audit::Counts,
     sim::{Fault, Figures},
 };
-use purlin::reach;
+use purlin_rsm::reach;
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 /// What a run has shown, or several.

@@ -1,9 +1,8 @@
 //! Directories that are fresh, wiped, old, or another node's.
 
 use crate::support::{ONE, THREE, TWO, seconds};
-use purlin::{
-    ClusterConfig, ClusterId, ErrorKind, GroupId, Member, NodeConfig, NodeId, reach::Recorder,
-};
+use purlin::{ClusterConfig, ClusterId, ErrorKind, GroupId, Member, NodeConfig, NodeId};
+use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions,

@@ -1,7 +1,7 @@
 //! What a cluster does when nobody asks it anything.
 
 use crate::support::{all, all_apply, millis, seconds};
-use purlin::reach::Recorder;
+use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::scenario::{GROUP, Scenario, set},
     sim::LinkTrouble,

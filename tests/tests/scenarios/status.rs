@@ -2,8 +2,8 @@
 
 use crate::support::{ONE, THREE, TWO, agree, all, all_apply, millis, one_leader, seconds};
 use purlin::{
-    ControlError, GroupId, GroupStatus, NodeId, Problem, ShardState, ShardStatus,
-    raft::{FollowerState, FollowerStatus, RoleKind},
+    ControlError, FollowerState, FollowerStatus, GroupId, GroupStatus, NodeId, Problem, RoleKind,
+    ShardState, ShardStatus,
 };
 use purlin_tests::{
     cluster::scenario::{GROUP, Scenario},
