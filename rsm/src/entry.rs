@@ -1,4 +1,4 @@
-//! An element of a group's log, and the commands that it carries.
+//! An entry of a group's log, and the commands that it carries.
 
 use crate::{
     types::{EntryId, Index, Position, Term},
@@ -7,17 +7,18 @@ use crate::{
 use bytes::Bytes;
 use std::fmt;
 
-/// The most commands of one entry. Each is handed out with its position when the entry is applied.
+/// The most commands of one entry: when the entry is applied, each of them becomes a value of its own.
 pub const COMMANDS_MAX: u64 = 64 << 10;
 
-/// One element of a group's log.
+/// An element of the log of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
-    /// The term of the leader that made it.
+    /// The term of the leader that made the entry.
     pub term: Term,
-    /// Its place in the log.
+    /// The place of the entry in the log.
     pub index: Index,
-    /// The position of the last command before it: those of its own commands follow.
+    /// The position of the last command before this entry. The commands of this entry have the next
+    /// positions.
     pub before: Position,
     /// What it carries.
     pub payload: Payload,
@@ -26,7 +27,8 @@ pub struct Entry {
 /// What an entry carries.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Payload {
-    /// Nothing: a new leader's first entry, by which it commits what came before (Raft paper 8).
+    /// No command. The first entry of a new leader, by which it commits the entries before it (Raft paper
+    /// 8).
     Noop,
     /// Commands for the state machine.
     Commands(Commands),
@@ -34,33 +36,33 @@ pub enum Payload {
 
 /// The commands of one entry, in order; there may be none.
 ///
-/// Invariant: one command is `One`, and any other number is `Framed`, so that equal commands are equal
-/// values. The bytes of `Framed` hold exactly `count` commands, each behind its length.
+/// Invariant: one command is `One`, and any other number of commands is `Framed`. So equal commands are
+/// equal values. The bytes of `Framed` hold exactly `count` commands, each behind its length.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Commands(Form);
 
 #[derive(Clone, PartialEq, Eq)]
 enum Form {
-    /// The bytes that were proposed: a proposal is not copied to become an entry.
+    /// The bytes that were proposed, not copied.
     One(Bytes),
-    /// As in a run (see [`crate::run`]).
+    /// `count` commands as a run encodes them (see [`crate::run`]).
     Framed { count: u64, bytes: Bytes },
 }
 
 impl Entry {
-    /// The entry's name.
+    /// The term and index of the entry.
     #[inline]
     pub fn id(&self) -> EntryId {
         EntryId::new(self.term, self.index)
     }
 
-    /// The position of the last command up to the end of this entry.
+    /// The position of the last command of this entry; of the last one before it, if this entry has none.
     #[inline]
     pub fn end(&self) -> Position {
         Position(self.before.0 + self.payload.count())
     }
 
-    /// Its commands with their positions.
+    /// The commands of the entry with their positions.
     pub fn commands(&self) -> impl Iterator<Item = (Position, Bytes)> {
         let commands = match &self.payload {
             Payload::Noop => CommandIter::Done,
@@ -69,8 +71,9 @@ impl Entry {
         (self.before.0 + 1..).map(Position).zip(commands)
     }
 
-    /// Bytes that it costs in memory, on the wire and on disk, about: for windows, caches and pages. Each
-    /// command behind the first counts too: when the entry is applied, each is a value of its own.
+    /// About the bytes that the entry takes in memory, on the wire and on disk. Windows, caches and pages
+    /// count in it. Each command counts with an overhead, since each becomes a value of its own when the
+    /// entry is applied.
     #[inline]
     pub fn cost(&self) -> usize {
         const OVERHEAD: usize = 32;
@@ -84,12 +87,12 @@ impl Entry {
 }
 
 impl Payload {
-    /// One command.
+    /// A payload of one command.
     pub fn command(command: Bytes) -> Self {
         Self::Commands(Commands::from(command))
     }
 
-    /// How many commands it carries.
+    /// The number of commands.
     #[inline]
     pub fn count(&self) -> u64 {
         match self {
@@ -109,7 +112,7 @@ impl Commands {
         }
     }
 
-    /// The commands, none copied.
+    /// The commands. None is copied.
     #[inline]
     pub fn iter(&self) -> CommandIter<'_> {
         match &self.0 {
@@ -120,7 +123,7 @@ impl Commands {
         }
     }
 
-    /// How many bytes they have together, with the lengths of more than one.
+    /// The bytes of the commands together. If there is more than one, the lengths between them count too.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         match &self.0 {
@@ -128,10 +131,10 @@ impl Commands {
         }
     }
 
-    /// Appends count, lengths and commands.
+    /// Appends the count, then each command behind its length.
     ///
     /// # Panics
-    /// When there are more commands than [`COMMANDS_MAX`].
+    /// If there are more commands than [`COMMANDS_MAX`].
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         assert!(self.count() <= COMMANDS_MAX, "an entry of {} commands", self.count());
         varint::put_varint(out, self.count());
@@ -141,7 +144,7 @@ impl Commands {
         }
     }
 
-    /// How many bytes `put` appends.
+    /// The number of bytes that `put` appends.
     pub(crate) fn encoded_bytes(&self) -> usize {
         let length = match &self.0 {
             Form::One(command) => varint::varint_bytes(command.len() as u64),
@@ -150,7 +153,8 @@ impl Commands {
         varint::varint_bytes(self.count()) + length + self.bytes()
     }
 
-    /// Checks what `put` has written, and returns how many commands there are and their bytes.
+    /// Checks bytes that should be what `put` writes. Returns the number of the commands, and their
+    /// bytes.
     pub(crate) fn check<'a>(rest: &mut &'a [u8]) -> Result<(u64, &'a [u8]), Malformed> {
         let count = varint::take_varint(rest)?;
         let bytes = *rest;
@@ -167,7 +171,7 @@ impl Commands {
         Ok((count, &bytes[..bytes.len() - rest.len()]))
     }
 
-    /// What `check` has found, as slices of `within`.
+    /// Makes commands of what `check` has returned, as slices of `within`.
     #[inline]
     pub(crate) fn slices(count: u64, mut checked: &[u8], within: &Bytes) -> Self {
         if count == 1 {
@@ -183,13 +187,14 @@ impl Commands {
 pub enum CommandIter<'a> {
     /// The only one.
     One(&'a Bytes),
-    /// As many as are left of `rest`, each behind its length, as slices of `within`.
+    /// The next `left` commands in `rest`, each behind its length. They are handed out as slices of
+    /// `within`.
     Framed {
         /// How many are left.
         left: u64,
         /// Their bytes.
         rest: &'a [u8],
-        /// All bytes of the entry's commands.
+        /// The bytes of all commands of the entry.
         within: &'a Bytes,
     },
     /// None is left.

@@ -1,13 +1,14 @@
-//! Who a data directory is, so that a wiped, rolled-back or copied one is noticed.
+//! The identity of a data directory, by which a wiped, rolled-back or copied directory is noticed.
 //!
-//! A node's directory gets a random [`Incarnation`] when it is made (safety I1). Each start of a
-//! shard on it gets a number and a random [`BootId`], and remembers the last [`Sequence`] of the
-//! WAL that it kept (safety I4). Peers remember what they have seen of each other and compare.
+//! The directory of a node gets a random [`Incarnation`] when it is made (safety I1). Each start of a
+//! shard on it gets a number and a random [`BootId`], and records the last [`Sequence`] of the WAL that
+//! it kept (safety I4). Peers remember what they have seen of each other, and compare it in each
+//! handshake.
 
 use crate::types::{NodeId, ShardId, number};
 use std::fmt;
 
-/// One cluster, drawn at random when it is made and the same on all its members.
+/// The id of a cluster. It is drawn at random when the cluster is made, and is the same on all members.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u128);
 
@@ -23,7 +24,8 @@ impl fmt::Debug for ClusterId {
     }
 }
 
-/// One life of a data directory: random, drawn by `init`, never changed (safety I1).
+/// Tells a data directory from an earlier or later one of the same node. `init` draws it at random, and
+/// it never changes (safety I1).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
@@ -39,7 +41,8 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-/// One start of a shard: random, so that two copies of a directory differ (safety I4, I5).
+/// Tells one start of a shard from all others. It is random, so that the starts on two copies of a
+/// directory differ (safety I4, I5).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootId(pub u64);
 
@@ -56,13 +59,14 @@ impl fmt::Debug for BootId {
 }
 
 number! {
-    /// Numbers the batches of one shard's WAL. Never repeats in the life of a data directory.
+    /// The number of a batch in the WAL of a shard. It never repeats as long as the data directory
+    /// exists.
     Sequence(u64)
 }
 
 number! {
-    /// One history of a cluster. A repair after the loss of a majority opens the next one, from 0 on, so
-    /// that nodes that were not part of the repair are refused by those that were (safety Q2).
+    /// The number of a history of a cluster; the first is 0. A repair after the loss of a majority opens
+    /// the next fork. Nodes of the higher fork refuse nodes that were not part of the repair (safety Q2).
     Fork(u32)
 }
 
@@ -71,13 +75,13 @@ number! {
 pub struct Start {
     /// Counts the starts, from 1.
     pub number: u64,
-    /// Drawn at this start.
+    /// The random id that was drawn at this start.
     pub boot: BootId,
     /// The last batch of the WAL that this start found and kept.
     pub kept: Sequence,
 }
 
-/// Whose WAL this is; stands in every segment header.
+/// The owner of a WAL. It stands in every segment header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The cluster that the node belongs to.
@@ -90,7 +94,8 @@ pub struct Identity {
     pub shard: ShardId,
 }
 
-/// What is remembered of a peer's shard: the furthest it is known to have been (safety I4).
+/// What is remembered of a shard of a peer: its latest known start, and how far its WAL was durable
+/// (safety I4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerMemory {
     /// The peer's node.
@@ -105,6 +110,6 @@ pub struct PeerMemory {
     pub boot: BootId,
     /// The highest WAL sequence that it said was durable in that start.
     pub durable: Sequence,
-    /// It has gone back behind what it once said, and is refused for good.
+    /// The directory has gone back behind what the peer once said, and is refused for good.
     pub fenced: bool,
 }

@@ -1,4 +1,4 @@
-//! What replicas of a group say to each other: the only message enum.
+//! The messages between the replicas of a group: the only message enum.
 
 use crate::{
     entry::Entry,
@@ -8,82 +8,84 @@ use crate::{
 /// A message with its sender, its receiver, its group and the sender's term.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
-    /// The replica's node that says it.
+    /// The node of the replica that sends it.
     pub from: NodeId,
-    /// The replica's node that it is for.
+    /// The node of the replica that receives it.
     pub to: NodeId,
     /// Their group.
     pub group: GroupId,
     /// The epoch of the group that the sender is part of. It is compared before the term (safety M10).
     pub epoch: GroupEpoch,
-    /// The sender's term; for `PreVote` and a granted `PreVoteReply` the term of the vote to come.
+    /// The term of the sender. In `PreVote` and a granted `PreVoteReply`: the term in which the sender of
+    /// the `PreVote` would campaign.
     pub term: Term,
-    /// What is said.
+    /// The message.
     pub message: Message,
 }
 
-/// What replicas of a group say to each other.
+/// A message between two replicas of a group.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
-    /// Would you vote for me, whose log ends in `last`? Changes nothing at the receiver
-    /// (Raft thesis 9.6).
+    /// Asks whether the receiver would vote for the sender. Changes nothing at the receiver (Raft thesis
+    /// 9.6).
     PreVote {
-        /// The last entry of the asker's log.
+        /// The last entry of the log of the sender.
         last: EntryId,
     },
-    /// Answers `PreVote`.
+    /// The reply to `PreVote`.
     PreVoteReply {
-        /// Whether the answerer would vote for the asker.
+        /// Whether the sender of the reply would vote for its receiver.
         granted: bool,
     },
-    /// Vote for me, whose log ends in `last` (Raft paper 5.2, 5.4.1).
+    /// Asks for the vote of the receiver (Raft paper 5.2, 5.4.1).
     Vote {
-        /// The last entry of the candidate's log.
+        /// The last entry of the log of the candidate.
         last: EntryId,
-        /// The leader asked for the campaign: that the receiver hears of a leader is no reason to refuse
-        /// (Raft thesis 3.10, 4.2.3).
+        /// The leader has asked for the campaign. So the receiver does not refuse because it still hears
+        /// from a leader (Raft thesis 3.10, 4.2.3).
         forced: bool,
     },
-    /// Answers `Vote`; a granted one leaves only once the vote is durable.
+    /// The reply to `Vote`. A granted vote leaves only when it is durable (safety A1).
     VoteReply {
-        /// Whether the answerer voted for the candidate.
+        /// Whether the sender of the reply voted for the candidate.
         granted: bool,
     },
-    /// Entries that follow `prev`, and how far the log is committed (Raft paper 5.3).
+    /// The leader sends entries that follow `prev`, and how far its log is committed (Raft paper 5.3).
     Append {
         /// The entry before the first of `entries`.
         prev: EntryId,
-        /// Consecutive entries; empty to probe, or to pass on `committed`.
+        /// Consecutive entries. Empty if the leader probes, or only tells `committed`.
         entries: Vec<Entry>,
-        /// Everything up to here is committed.
+        /// The entries up to here are committed.
         committed: Index,
     },
-    /// The sender's log equals the leader's up to `matched`, durably.
+    /// The log of the sender equals the leader's up to `matched`, durably.
     AppendReply {
-        /// The last index that is known to be equal and durable.
+        /// The last index up to which the logs are known to be equal, and durable at the sender.
         matched: Index,
     },
-    /// The sender's log has no entry `prev` as the leader named it.
+    /// The log of the sender has no entry `prev` with the index and term that the leader named.
     AppendReject {
         /// The index of the `prev` that did not match.
         prev: Index,
-        /// The sender's latest entry that may match: not above `prev`, its term not above that of
+        /// The latest entry of the sender that may match: neither its index nor its term is above that of
         /// the leader's `prev`.
         hint: EntryId,
     },
-    /// Do you still follow me in this term? Sent after the reads of `round` were registered
-    /// (safety R1).
+    /// The leader asks whether the receiver still follows it in this term. It is sent after the reads of
+    /// `round` were registered (safety R1).
     ReadProbe {
-        /// Never used twice by a leader, across restarts too.
+        /// The number of the round. A replica never uses it twice, across restarts too.
         round: u64,
     },
-    /// The sender follows the leader in the envelope's term, and did when `round` reached it.
+    /// The reply to `ReadProbe`: the sender followed the leader, in the term of the envelope, when the
+    /// probe reached it.
     ReadProbeReply {
-        /// The round that is answered.
+        /// The round of the `ReadProbe`.
         round: u64,
     },
-    /// Campaign at once, says the leader to the voter that is to lead after it (Raft thesis 3.10).
+    /// The leader asks the voter that is to lead next to campaign at once (Raft thesis 3.10).
     TimeoutNow,
-    /// A stale leader is told the sender's higher term, nothing else.
+    /// Tells a stale leader the higher term of the sender, and nothing else.
     Stale,
 }

@@ -1,4 +1,4 @@
-//! The names and numbers that every crate speaks. Numbers that must not be confused are types.
+//! The names and numbers that all crates use. Numbers that must not be confused have types of their own.
 
 use std::fmt;
 
@@ -26,17 +26,19 @@ macro_rules! number {
 pub(crate) use number;
 
 number! {
-    /// One raft group. Group 0 is reserved for the metadata group; user groups start at 1.
+    /// The id of a raft group. Group 0 is reserved for the metadata of the cluster. User groups start at
+    /// 1.
     GroupId(u32)
 }
 
 number! {
-    /// One node: a process with an address and a data directory.
+    /// The id of a node: a process with an address and a data directory.
     NodeId(u32)
 }
 
 number! {
-    /// One shard of a node: a core's executor with its groups, its WAL and its exchanger.
+    /// The number of a shard on its node. A shard is the executor of one core with its groups, its WAL
+    /// and its exchanger.
     ShardId(u16)
 }
 
@@ -51,9 +53,9 @@ number! {
 }
 
 number! {
-    /// The number of a command in its group, counted over commands and not over entries: the first is
-    /// 1. `Position(0)` is the place before the first command. It never repeats, whatever is in which
-    /// entry, and snapshots will keep it.
+    /// The number of a command in its group. Commands are counted, not entries; the first is 1.
+    /// `Position(0)` is the place before the first command. A position never repeats. It does not depend
+    /// on how commands are put into entries, and snapshots will keep it.
     Position(u64)
 }
 
@@ -64,8 +66,8 @@ number! {
 }
 
 number! {
-    /// Numbers a replica's own writes to the WAL. It only grows while a replica lives, so that the
-    /// completion of a write whose entries have since been truncated is told apart (safety A3).
+    /// The number of a write of one replica to the WAL. It only grows until the replica ends. So the
+    /// completion of a write whose entries were truncated since is recognised (safety A3).
     WriteId(u64)
 }
 
@@ -80,7 +82,7 @@ impl Index {
         Self(self.0 + 1)
     }
 
-    /// The place before this one; `Index(0)` has none before it and stays.
+    /// The place before this one. `Index(0)` has none before it, and stays `Index(0)`.
     pub fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
@@ -98,7 +100,7 @@ impl Term {
     }
 }
 
-/// Names an entry: no two different entries share term and index (log matching).
+/// The name of an entry: no two different entries have the same term and index (log matching).
 ///
 /// Ordered as raft compares logs in an election: by term, then by index (Raft paper 5.4.1).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,8 +130,8 @@ impl fmt::Debug for EntryId {
     }
 }
 
-/// A term in one epoch of a group. Terms compare only within one epoch, so this has no order
-/// (safety M10).
+/// A term in one epoch of a group. Terms of different epochs must not be compared, so this type has no
+/// order (safety M10).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EpochTerm {
     /// The epoch of the group.
@@ -156,8 +158,9 @@ impl fmt::Debug for EpochTerm {
 pub struct HardState {
     /// The latest term this replica has seen.
     pub term: Term,
-    /// Whom it voted for in `term`.
+    /// The node that this replica voted for in `term`.
     pub vote: Option<NodeId>,
-    /// A hint only: entries up to here were committed when this was written (safety A7).
+    /// Entries up to here were committed when this was written. A hint, which never causes a write
+    /// (safety A7).
     pub committed: Index,
 }

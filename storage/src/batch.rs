@@ -1,9 +1,9 @@
-//! What one write to the WAL carries: records of many groups behind one header.
+//! A batch: what one write to the WAL carries. Records of many groups behind one header.
 //!
 //! ```text
 //!  0  magic            u32   "PWB1"
 //!  4  header checksum  u32   CRC32C of bytes 8 to 56
-//!  8  epoch            u64   the segment's; an older life's batch has another
+//!  8  epoch            u64   the segment's; stale batches of a recycled file have another
 //! 16  sequence         u64
 //! 24  watermark        u64   everything up to this sequence was durable when this was written
 //! 32  oldest           u64   the oldest segment that is still needed
@@ -14,9 +14,9 @@
 //! 56  records, then zeroes up to a whole block
 //! ```
 //!
-//! Both checksums are seeded with the identity and the epoch, so that neither stale batches of a
-//! recycled file nor bytes that a client sent pass for a batch. The header has a checksum of its own,
-//! so that no length is trusted unproven, and so that a torn batch still says what was durable.
+//! Both checksums are seeded with the identity and the epoch. So neither stale batches of a recycled file
+//! nor bytes that a client sent are taken for a batch. The header has a checksum of its own: it proves
+//! the length before it is used, and the watermark of a torn batch can still be read.
 
 use crate::{
     align::{BLOCK, align_up},
@@ -32,8 +32,8 @@ use zerocopy::{
 
 /// Records for one write, in the order in which they take effect.
 ///
-/// One longer than `batch_bytes_max` is written as several, cut between records. So put a group's
-/// hard state in before the entries that came with it (safety A2).
+/// A batch that is longer than `batch_bytes_max` is written as several batches, cut between records. So
+/// add the hard state of a group before the entries that came with it (safety A2).
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -43,14 +43,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Remembers `state` as the hard state of `group`.
+    /// Adds `state` as the hard state of `group`.
     pub fn hard_state(&mut self, group: GroupId, state: HardState) {
         record::put_hard_state(&mut self.bytes, group, state, false);
         self.ends.push(self.bytes.len());
     }
 
-    /// Appends consecutive entries to the log of `group`, where they replace everything at or above
-    /// their first index.
+    /// Adds consecutive entries to the log of `group`. They replace all entries at or above their first
+    /// index.
     pub fn entries(&mut self, group: GroupId, entries: &[Entry]) {
         for pair in entries.windows(2) {
             let (a, b) = (pair[0].id(), pair[1].id());
@@ -64,34 +64,35 @@ impl Batch {
         }
     }
 
-    /// Remembers what is known of a peer's shard.
+    /// Adds what is known of a shard of a peer.
     pub fn peer(&mut self, memory: PeerMemory) {
         record::put_peer(&mut self.bytes, &memory, false);
         self.ends.push(self.bytes.len());
     }
 
-    /// A record that `put` writes from the state in memory (safety W6).
+    /// Adds a record that `put` writes from the state in memory (safety W6).
     pub(crate) fn relocated(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         put(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 
-    /// Whether nothing is in it.
+    /// Whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Its length on disk so far, without header and padding.
+    /// The bytes of its records.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether it extends a log, and so may not use the reserve (safety W8).
+    /// Whether it has entries, and so may not use the reserve (safety W8).
     pub(crate) fn has_entries(&self) -> bool {
         self.has_entries
     }
 
-    /// Where to cut it so that no piece is longer than `bytes_max`, but for single records.
+    /// Where to cut it so that no piece is longer than `bytes_max`. A record that is longer is a piece of
+    /// its own.
     pub(crate) fn cuts(&self, bytes_max: usize) -> Vec<Range<usize>> {
         let mut pieces: Vec<Range<usize>> = Vec::new();
         let mut start = 0;
@@ -110,8 +111,8 @@ impl Batch {
     }
 }
 
-/// Cuts entries where the term changes, and where a record grows long, so that a large append can
-/// still be cut into several writes.
+/// Cuts entries into records: where the term changes, and where a record grows long. So a large append
+/// can be cut into several writes.
 fn runs(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     const RUN_COST_MAX: usize = 8 << 10;
     let mut rest = entries;
@@ -129,7 +130,7 @@ fn runs(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     })
 }
 
-/// Bytes in front of the records.
+/// The bytes of the header.
 pub(crate) const HEADER_BYTES: usize = size_of::<Raw>();
 const _: () = assert!(HEADER_BYTES == 56);
 
@@ -138,7 +139,7 @@ pub(crate) fn written_bytes(records: usize) -> usize {
     align_up(HEADER_BYTES + records)
 }
 
-/// What a batch is for.
+/// The kind of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     /// It carries records.
@@ -147,17 +148,17 @@ pub(crate) enum Kind {
     Closing,
 }
 
-/// A batch's header.
+/// The header of a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
     pub(crate) epoch: u64,
     pub(crate) sequence: Sequence,
     pub(crate) watermark: Sequence,
     pub(crate) oldest: u64,
-    /// Bytes of records behind it.
+    /// The bytes of records behind the header.
     pub(crate) length: usize,
     pub(crate) kind: Kind,
-    /// Names this batch in the next segment's header.
+    /// The checksum of the header. It names this batch in the header of the next segment.
     pub(crate) checksum: u32,
     body_checksum: u32,
 }
@@ -179,7 +180,7 @@ struct Raw {
 
 const MAGIC: [u8; 4] = *b"PWB1";
 
-/// What checksums are seeded with, beside the epoch: whose batches they are.
+/// The seed of the checksums, beside the epoch: the owner of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Seed(u32);
 
@@ -198,10 +199,10 @@ impl Seed {
     }
 }
 
-/// No log lives long enough to reach it, so that whoever adds to one below cannot overflow.
+/// The bound of sequences. No log reaches it, and additions to a sequence below it cannot overflow.
 pub(crate) const SEQUENCE_MAX: Sequence = Sequence(1 << 62);
 
-/// What of a batch is decided when it is written.
+/// The fields of a header that are decided when the batch is written.
 pub(crate) struct Stamp {
     pub(crate) epoch: u64,
     pub(crate) sequence: Sequence,
@@ -210,8 +211,8 @@ pub(crate) struct Stamp {
     pub(crate) kind: Kind,
 }
 
-/// Lays a batch out in `block`, which is as long as [`written_bytes`] says. Returns the checksum that
-/// names it.
+/// Encodes a batch into `block`, which must be as long as [`written_bytes`] says. Returns the checksum
+/// that names the batch.
 pub(crate) fn seal(block: &mut [u8], seed: Seed, stamp: &Stamp, records: &[u8]) -> u32 {
     assert_eq!(block.len(), written_bytes(records.len()), "a block of the wrong length");
     let (head, body) = block.split_at_mut(HEADER_BYTES);
@@ -235,7 +236,7 @@ pub(crate) fn seal(block: &mut [u8], seed: Seed, stamp: &Stamp, records: &[u8]) 
     raw.header_checksum.get()
 }
 
-/// The header at the start of `bytes`, if there is one that proves itself.
+/// The header at the start of `bytes`, if its checksum is right.
 pub(crate) fn parse(bytes: &[u8], seed: Seed) -> Option<Header> {
     let (raw, _) = Raw::ref_from_prefix(bytes).ok()?;
     if raw.magic != MAGIC || raw.zero != 0 {
@@ -264,12 +265,12 @@ pub(crate) fn parse(bytes: &[u8], seed: Seed) -> Option<Header> {
 }
 
 impl Header {
-    /// Its batch's length on disk.
+    /// The length of its batch on disk.
     pub(crate) fn written_bytes(&self) -> usize {
         written_bytes(self.length)
     }
 
-    /// Whether what follows it in the written batch is what was written.
+    /// Whether the records in `written`, the bytes of the batch, have the right checksum.
     pub(crate) fn is_sound(&self, written: &[u8], seed: Seed) -> bool {
         let body = written.get(HEADER_BYTES..self.written_bytes());
         let checksum = |body| crc32c::crc32c_append(seed.with_epoch(self.epoch), body);

@@ -1,4 +1,4 @@
-//! What a batch consists of, as bytes and back. Pure.
+//! The records of a batch: encodes and decodes them. No I/O.
 //!
 //! All numbers are little-endian, nothing is padded. A record:
 //!
@@ -21,16 +21,16 @@
 //!               boot u64 · durable u64 · incarnation of the shard u64, reserved (safety M12): 0
 //! ```
 //!
-//! The entries of a record have one term and consecutive indices. They replace everything of the
-//! group at or above their first index. A floor and the relocated kinds are written from the state
-//! in memory, and never truncate, lower a term, or take a fence back (safety W6).
+//! The entries of a record have one term and consecutive indices. They replace all entries of the group
+//! at or above their first index. A floor and the relocated kinds are written from the state in memory.
+//! They never truncate a log, lower a term, or take a fence back (safety W6).
 //!
 //! Commit hints will stand in closing batches: term and index of the commit of each group whose commit
 //! moved since it was last written, so that recovery starts with a higher one (safety N7).
 //!
-//! The epoch is for the feature "groups at run time": a group that is removed and made again has the
-//! next epoch, and what stands in the log of an earlier epoch is void before any term in it is compared
-//! (safety M10). Until then every group has epoch 1, and a record of another one is refused.
+//! The epoch is for the feature "groups at run time": a group that is removed and made again has the next
+//! epoch. The records of an earlier epoch are void, and no term in them is compared (safety M10). Until
+//! then every group has epoch 1, and a record of another epoch is refused.
 
 use purlin_rsm::{
     BootId, Entry, EntryId, GroupEpoch, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory,
@@ -131,7 +131,8 @@ pub(crate) fn put_entries(out: &mut Vec<u8>, group: GroupId, run: &[Entry]) {
     out[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
 }
 
-/// Appends the name of the entry before a group's first, and the position of the last command up to it.
+/// Appends the floor of a group: the entry before the first one of its log, and the position of the last
+/// command up to that entry.
 pub(crate) fn put_floor(out: &mut Vec<u8>, group: GroupId, floor: EntryId, position: Position) {
     let body = FloorBody {
         term: floor.term.0.into(),
@@ -164,12 +165,12 @@ fn put(out: &mut Vec<u8>, kind: u8, group: GroupId, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// The epoch in the head of each record of this kind: that of every group, or none for a peer.
+/// The epoch that a record of this kind must have: 1 for a group, 0 for a peer.
 fn epoch_of(kind: u8) -> GroupEpoch {
     if matches!(kind, PEER | RELOCATED_PEER) { GroupEpoch(0) } else { GroupEpoch::FIRST }
 }
 
-/// The records in the bytes of a batch; ends after the first malformed one.
+/// Iterates over the records in the bytes of a batch. Ends after the first malformed record.
 pub(crate) struct Records<'a> {
     rest: &'a [u8],
 }
@@ -203,7 +204,7 @@ fn take_record<'a>(rest: &mut &'a [u8]) -> Result<Record<'a>, Malformed> {
     if head.zero != [0; 3] {
         return Err(Malformed("a record's reserved bytes are not zero"));
     }
-    // Safety M10: before anything in the record is compared.
+    // The epoch is checked before anything else in the record (safety M10).
     if head.epoch.get() != epoch_of(head.kind).0 {
         return Err(Malformed(
             "a record is of another epoch of its group, which only a later version of purlin writes",
@@ -325,7 +326,7 @@ mod tests {
         (out, entries)
     }
 
-    /// What is reserved is refused and not skipped: a later version gives it a meaning.
+    /// Reserved bytes that are set are refused and not ignored: a later version gives them a meaning.
     #[test]
     fn a_vote_with_a_replica_number_is_refused() {
         let mut bytes = Vec::new();
@@ -353,7 +354,7 @@ mod tests {
         }
     }
 
-    /// B92: what is written is what is read, and writes as the same bytes again.
+    /// B92: a decoded record equals the encoded one, and encodes to the same bytes.
     #[test]
     fn records_decode_to_what_was_encoded() {
         let (bytes, entries) = sample();
@@ -382,7 +383,8 @@ mod tests {
         assert_eq!(again, bytes);
     }
 
-    /// Safety M10: groups at run time will have more than one epoch, and this version must not mix them.
+    /// Safety M10: later versions write more than one epoch of a group, and this version must not mix
+    /// them.
     #[test]
     fn a_record_of_another_epoch_is_refused_whatever_it_says() {
         let (bytes, _) = sample();

@@ -1,9 +1,9 @@
-//! One file of the WAL: its name, its header block, its life.
+//! One file of the WAL: its name, its states, and its header block.
 //!
-//! A file is *prepared* (zero-filled or recycled, named, and nothing of it valid), then *active* once
-//! its header is written, *sealed* once a younger one is active, and *recycled* when nobody needs it.
-//! Its name only helps a reader: its number is the one in its header. Batches follow the header
-//! block, each right behind the one before it.
+//! A file is *prepared*: zero-filled or recycled, named, and without valid content. It is *active* when
+//! its header is written, *sealed* when a younger segment is active, and *recycled* when nobody needs it.
+//! The number of a segment is the one in its header; the name of the file only helps people. Batches
+//! follow the header block without gaps.
 //!
 //! ```text
 //!   0  magic        8 bytes  "PURLWAL\0"
@@ -15,7 +15,7 @@
 //!  38  starts       u16      how many starts are listed
 //!  40  incarnation  u64
 //!  48  number       u64      of this segment
-//!  56  epoch        u64      random; stands in every batch of this life of the file
+//!  56  epoch        u64      random; stands in every batch behind this header
 //!  64  sequence     u64      the header's own; its first batch has the next one
 //!  72  previous     segment u64 · sequence u64 · checksum u32: the last batch before it, or zeroes
 //!  92  zero         u32
@@ -28,10 +28,10 @@
 //! 516  zeroes                room for commit hints
 //! ```
 //!
-//! What is reserved is written as above. A header in which any of it is set is of a later build, which
-//! knows more of this log than this one: the log is not opened.
+//! Reserved fields are written as above. If one of them is set, a later version has written the header.
+//! This version does not know all that the header says, and does not open the log.
 //!
-//! What is up to 16 comes first in every version, so that a newer one is told from a damaged one.
+//! Every version begins with the bytes 0 to 16, so that a newer version is told from damage.
 
 use crate::{align::BLOCK, batch::SEQUENCE_MAX};
 use purlin_rsm::{BootId, ClusterId, Identity, Incarnation, NodeId, Sequence, ShardId, Start};
@@ -43,7 +43,7 @@ use zerocopy::{
 
 /// The version of the format.
 pub(crate) const VERSION: u32 = 2;
-/// Starts that a header lists (safety I4).
+/// The most starts that a header lists (safety I4).
 pub(crate) const STARTS_MAX: usize = 16;
 /// Where the first batch lies.
 pub(crate) const FIRST_BATCH: u64 = BLOCK as u64;
@@ -53,10 +53,10 @@ pub(crate) struct Segment<F> {
     pub(crate) number: u64,
     pub(crate) name: String,
     pub(crate) epoch: u64,
-    /// The header's own.
+    /// The sequence of the header.
     pub(crate) sequence: Sequence,
     pub(crate) bytes: u64,
-    /// Where the next batch would lie.
+    /// The place of the next batch.
     pub(crate) end: Cell<u64>,
     pub(crate) file: F,
 }
@@ -76,32 +76,32 @@ pub(crate) fn number_in(name: &str) -> Option<u64> {
     name.strip_suffix(".wal").filter(|digits| digits.len() == 12)?.parse().ok()
 }
 
-/// Whether a name is that of a segment whose making was cut off.
+/// Whether a name is that of a segment that was not prepared completely.
 pub(crate) fn is_unfinished(name: &str) -> bool {
     name.strip_suffix(".new").is_some_and(|digits| digits.parse::<u64>().is_ok())
 }
 
-/// Names a batch for good: which segment, which sequence, which content. All zero names none.
+/// The name of a batch: its segment, its sequence and its checksum. All zero names no batch.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct BatchName {
     /// The number of its segment.
     pub segment: u64,
     /// Its place in the order of the log.
     pub sequence: Sequence,
-    /// Over its content.
+    /// The checksum of its header, which covers the checksum of its records.
     pub checksum: u32,
 }
 
-/// What a segment's first block says.
+/// The content of the header block of a segment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
-    /// Whose log it belongs to.
+    /// The owner of the log.
     pub identity: Identity,
     /// The segment's number.
     pub number: u64,
-    /// Stands in every batch of this life of the file.
+    /// The epoch of the segment. It stands in every batch that is written behind this header.
     pub epoch: u64,
-    /// The header's own sequence.
+    /// The sequence of the header.
     pub sequence: Sequence,
     /// The last batch of the log before this segment; all zero for none. All up to it was durable when this
     /// header was written, all beyond it is void (safety W2).
@@ -114,14 +114,14 @@ pub struct Header {
     pub starts: Vec<Start>,
 }
 
-/// What a first block turned out to be.
+/// What the first block of a file is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum FirstBlock {
     /// A header.
     Header(Header),
-    /// One of a version that is not known here.
+    /// A header of a version that this one does not know.
     Version(u32),
-    /// One of this version, with something in a reserved field.
+    /// A header of this version in which a reserved field is set.
     Reserved,
     /// Zeroes, a torn header, or a damaged one.
     Unreadable,
@@ -201,7 +201,7 @@ impl Header {
     }
 }
 
-/// Reads a segment's first block.
+/// Decodes the first block of a segment.
 pub(crate) fn parse(block: &[u8]) -> FirstBlock {
     let Ok((raw, _)) = Raw::ref_from_prefix(block) else { return FirstBlock::Unreadable };
     if block.len() != BLOCK
@@ -219,7 +219,7 @@ pub(crate) fn parse(block: &[u8]) -> FirstBlock {
     let Some(latest) = raw.latest.get(..usize::from(raw.starts.get())) else {
         return FirstBlock::Unreadable;
     };
-    // Nothing in a life counts that far.
+    // No WAL reaches such numbers, so they are not valid.
     let last_start = latest.last().map_or(0, |start| start.number.get());
     if raw.sequence.get().max(last_start) > SEQUENCE_MAX.0 {
         return FirstBlock::Unreadable;

@@ -8,9 +8,9 @@
 //!                                     the active's end    planned
 //! ```
 //!
-//! A batch gets its place when it is submitted (*planned*), and is sealed for that place when its write
+//! A batch gets its place when it is submitted (*planned*). It is encoded for that place when its write
 //! may start. So `planned` may lie behind the end of the active segment, or in a segment that has not
-//! begun. Does no I/O: the caller writes the blocks that are made here.
+//! begun. This module does no I/O: the caller writes the blocks that are made here.
 
 use crate::{
     align::BLOCK,
@@ -23,7 +23,7 @@ use crate::{
 use purlin_rsm::{Identity, Sequence, Start, random::SplitMix};
 use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
-/// The files of the log, from the oldest that is needed to the active one.
+/// The files of the log, from the oldest needed one to the active one.
 pub(crate) struct Segments<F: File> {
     template: HeaderTemplate,
     seed: Seed,
@@ -92,7 +92,7 @@ impl HeaderTemplate {
 }
 
 impl<F: File> Segments<F> {
-    /// The log as a start has it: the `older` segments and the active one, which ends in `planned`.
+    /// The log as a start has found it: the `older` segments and the active one, which ends in `planned`.
     pub(crate) fn new(
         template: HeaderTemplate,
         older: impl IntoIterator<Item = Segment<F>>,
@@ -114,7 +114,7 @@ impl<F: File> Segments<F> {
         self.planned.position() + written as u64 <= self.template.bytes
     }
 
-    /// How many new segments batches of these lengths on disk need.
+    /// The number of new segments that batches of these lengths on disk need.
     pub(crate) fn rotations(&self, written: impl IntoIterator<Item = usize>) -> usize {
         let mut position = self.planned.position();
         let mut rotations = 0;
@@ -128,20 +128,20 @@ impl<F: File> Segments<F> {
         rotations
     }
 
-    /// The next batch has `written` bytes: gives it its place.
+    /// Gives the next batch, of `written` bytes, its place.
     pub(crate) fn plan_batch(&mut self, written: usize) -> Location {
         let at = self.planned;
         self.planned = at.behind(written);
         at
     }
 
-    /// The next batch will lie in a new segment: gives the number of that one.
+    /// The next batch will lie in a new segment. Returns the number of that segment.
     pub(crate) fn plan_segment(&mut self) -> u64 {
         self.planned = Location::first(self.planned.segment + 1);
         self.planned.segment
     }
 
-    /// Makes a prepared file the active segment. Gives the write of its header, which names the last
+    /// Makes a prepared file the active segment. Returns the write of its header, which names the last
     /// batch before it.
     pub(crate) fn begin(&mut self, number: u64, file: F, sequence: Sequence) -> Write<F> {
         assert_eq!(number, self.active.number + 1, "segments begin in the order of their numbers");
@@ -162,7 +162,7 @@ impl<F: File> Segments<F> {
         Write { sequence, segment: active, position: 0, block }
     }
 
-    /// Lays a batch out at the end of the active segment. Gives its write.
+    /// Encodes a batch at the end of the active segment. Returns its write.
     pub(crate) fn seal(
         &mut self,
         sequence: Sequence,
@@ -207,7 +207,7 @@ impl<F: File> Segments<F> {
         self.kept.range(..until).next().is_some()
     }
 
-    /// From now on every batch and header says that nothing below `oldest` is needed.
+    /// From now on every batch and header names `oldest` as the oldest segment that is needed.
     pub(crate) fn name_oldest(&mut self, oldest: u64) {
         assert!(
             self.oldest <= oldest && oldest <= self.active.number,
@@ -218,14 +218,14 @@ impl<F: File> Segments<F> {
         self.oldest = oldest;
     }
 
-    /// Takes out the segments below `until`, which are needed no more.
+    /// Takes out the segments below `until`, which are no longer needed.
     pub(crate) fn release_below(&mut self, until: u64) -> Vec<Rc<Segment<F>>> {
         assert!(until <= self.oldest, "segments from {} on are needed, not {until}", self.oldest);
         let kept = self.kept.split_off(&until);
         std::mem::replace(&mut self.kept, kept).into_values().collect()
     }
 
-    /// Checks what is always true of the segments, with `queued_headers` that wait to be written.
+    /// Checks the invariants of the segments. `queued_headers` headers wait to be written.
     pub(crate) fn check(&self, queued_headers: usize) -> Result<(), Violation> {
         let (active, planned) = (&self.active, self.planned);
         holds(

@@ -85,7 +85,7 @@ pub const REQUIRED: &[&str] = &[
     "forwarded to the leader",
     "full channel hands a batch back",
     "batch of another shard passed on",
-    "batch bounced by a shard that does not lead",
+    "batch bounced by another shard",
     "batch in doubt, its connection is lost",
     "fresh directory has met all initial voters",
     "reply to a batch waits for room",

@@ -1,6 +1,5 @@
-//! What all shards of a node tell each other, and those outside, of their groups: who leads, and how
-//! far it is applied. Written by the shard of the group alone, read by anybody; a hint, never a ground
-//! for an answer.
+//! The board of a node: for each group, its term, its leader and how far it is applied here. Only the
+//! shard of a group writes; any thread reads. The board is a hint: no reply to a client rests on it.
 
 use purlin_rsm::{GroupId, Index, NodeId, Term};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,13 +11,13 @@ pub struct Board {
 
 #[derive(Default)]
 struct Slot {
-    /// The leader's node id, 0 without one.
+    /// The node id of the leader, 0 without a leader.
     leader: AtomicU32,
     term: AtomicU64,
     applied: AtomicU64,
 }
 
-/// How a group stands, as its replica on this node knows.
+/// The state of a group, as its replica on this node knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BoardEntry {
     /// The group.
@@ -27,7 +26,7 @@ pub struct BoardEntry {
     pub term: Term,
     /// Its leader, if one is known.
     pub leader: Option<NodeId>,
-    /// The last entry that was applied here, as of the last time that it was noted.
+    /// The last entry that was applied here when the shard last wrote it to the board.
     pub applied: Index,
 }
 
@@ -49,7 +48,7 @@ impl Board {
         }
     }
 
-    /// How each user group stands, in the order of their ids.
+    /// The state of each user group, in the order of their ids.
     pub fn groups(&self) -> impl Iterator<Item = BoardEntry> {
         self.groups.iter().enumerate().skip(1).map(|(group, slot)| {
             let leader = slot.leader.load(Ordering::Relaxed);

@@ -1,7 +1,8 @@
-//! A host of shards: one thread and executor for each, started together and stopped together.
+//! The host of the shards of a node: one thread with an executor for each shard. All are started together
+//! and stopped together.
 //!
-//! The library prints nothing, and installs no logger and no signal handler: it is a guest in the
-//! process of whoever embeds it.
+//! The library prints nothing, and installs no logger and no signal handler: these belong to the program
+//! that embeds it.
 
 use crate::glommio::{
     Glommio, ShardEnd, ShardMesh, ShardThreads, check, faster_durability, mesh, run_once,
@@ -28,7 +29,7 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-/// Messages that wait between two shards.
+/// The bound of each channel between two shards, in messages.
 const MESH_CAPACITY: usize = 1024;
 
 type SharedFactory = Arc<dyn Fn(GroupId) -> Box<dyn StateMachine> + Send + Sync>;
@@ -36,7 +37,8 @@ type SharedFactory = Arc<dyn Fn(GroupId) -> Box<dyn StateMachine> + Send + Sync>
 /// Makes a node's data directory, for `shards` shards. Nothing else ever makes one (safety I1).
 ///
 /// # Errors
-/// There is one already, the configuration is contradictory, or the machine refuses.
+/// There is a data directory already, the configuration contradicts itself, or the machine
+/// refuses a call.
 pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<Incarnation, Error> {
     cluster.validate()?;
     node.validate(cluster)?;
@@ -51,10 +53,10 @@ pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<I
     made.map_err(|error| cannot_start(&error))?
 }
 
-/// How many shards a data directory was made with: as many as its host must start.
+/// The number of shards that a data directory was made with. Its host must start as many.
 ///
 /// # Errors
-/// There is no data directory, it cannot be read, or the machine refuses.
+/// There is no data directory, it cannot be read, or the machine refuses a call.
 pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
     if !has_identity(data_dir) {
         return Err(identity::missing_at(&data_dir.display().to_string()));
@@ -79,25 +81,26 @@ pub struct HostBuilder {
 }
 
 impl HostBuilder {
-    /// How many shards the data directory will be made with, or must have been. If not said, a new one
-    /// gets 1, and any other is taken as it is.
+    /// The number of shards that the data directory must have. Without it a new directory gets 1, and an
+    /// existing one is accepted with the number that it has.
     pub fn shards(mut self, shards: u16) -> Self {
         self.shards = Some(shards);
         self
     }
 
-    /// Makes the data directory if there is none. Say it where a lost directory cannot be mistaken
-    /// for a new one (safety I1); the members' incarnations are compared in any case.
+    /// Makes the data directory if there is none. Call this only where a lost directory cannot be
+    /// mistaken for a new one (safety I1). The incarnations of the members are compared in any case.
     pub fn init_if_missing(mut self) -> Self {
         self.inits = true;
         self
     }
 
-    /// Starts the shards, and returns once they are open and listening. The groups elect their
-    /// leaders, and the members of a fresh cluster meet, after that.
+    /// Starts the shards, and returns when they are open and listening. Afterwards the members of a fresh
+    /// cluster meet, and the groups elect their leaders.
     ///
     /// # Errors
-    /// What is wrong with the configuration, the machine, or the data directory.
+    /// The configuration, the machine or the data directory does not allow a start; the error
+    /// says what to do.
     pub fn start(self) -> Result<Host, Error> {
         self.cluster.validate()?;
         self.node.validate(&self.cluster)?;
@@ -127,7 +130,7 @@ impl HostBuilder {
         let (directory, node) = (self.node.data_dir.clone(), &self.node);
         let threads =
             run_shards(directory, node.pin, node.io_memory, starts.collect()).map_err(|error| {
-                // Those before it run already.
+                // The shards before the one that failed run already.
                 shared.stop();
                 cannot_start(&error)
             })?;
@@ -147,7 +150,7 @@ impl HostBuilder {
     }
 }
 
-/// What one shard's thread is started with.
+/// What the thread of one shard is started with.
 struct ShardStart {
     shard: ShardId,
     mesh: ShardMesh<MeshMessage>,
@@ -174,14 +177,14 @@ impl ShardStart {
             shared: self.shared,
         };
         let result = setup.open().await;
-        // Whoever started the host may have given up on it.
+        // The receiver is gone if the start has failed already.
         opened.send((shard, result.as_ref().map(|_| ()).map_err(Clone::clone))).ok();
         drop(opened);
         result?.run().await
     }
 }
 
-/// Shards that run in this process, and what they host.
+/// The shards of a node that run in this process.
 pub struct Host {
     shared: Shared<Glommio>,
     client: Client<Glommio>,
@@ -200,18 +203,18 @@ impl Host {
         HostBuilder { cluster, node, shards: None, machines, inits: false }
     }
 
-    /// Requests from any thread, to any group.
+    /// A client for requests from any thread to any group.
     pub fn client(&self) -> Client<Glommio> {
         self.client.clone()
     }
 
-    /// What the shards share; a clone of it can run tasks on them, and stop them.
+    /// What the shards share. A clone of it can run tasks on the shards, and stop them.
     pub fn shared(&self) -> Shared<Glommio> {
         self.shared.clone()
     }
 
-    /// Runs a task on the core of a shard, with its handle. False when the shard has stopped, or takes
-    /// in nothing now.
+    /// Runs a task on the core of a shard, with the handle of the shard. Returns false if the shard has
+    /// stopped, or if its inlet is full.
     pub fn on_shard(
         &self,
         shard: ShardId,
@@ -220,7 +223,8 @@ impl Host {
         self.shared.on_shard(shard, task)
     }
 
-    /// Operators' requests to a shard, and its status; `None` when the node has no such shard.
+    /// The control of a shard, for operators' requests and its status. `None` if the node has no such
+    /// shard.
     pub fn control(&self, shard: ShardId) -> Option<ShardControl> {
         self.shared.control(shard)
     }
@@ -230,21 +234,21 @@ impl Host {
         self.threads.is_pinned()
     }
 
-    /// Asks all shards to stop, and waits for them. What was acknowledged stays; what is still open
-    /// ends as unknown, or as not applied.
+    /// Asks all shards to stop, and waits for them. Acknowledged writes stay. Open requests end as
+    /// unknown or as not applied.
     ///
     /// # Errors
-    /// The first that a shard ended with.
+    /// The first error with which a shard ended.
     pub fn shutdown(self) -> Result<(), Error> {
         self.shared.stop();
         self.join()
     }
 
-    /// Waits until all shards have stopped. One that fails stops alone, unless the peers refuse this
-    /// node: then all do.
+    /// Waits until all shards have stopped. A shard that fails stops alone, unless the peers refuse this
+    /// node: then all shards stop.
     ///
     /// # Errors
-    /// The first that a shard ended with.
+    /// The first error with which a shard ended.
     pub fn join(self) -> Result<(), Error> {
         let mut first = None;
         while let Some((shard, end)) = self.threads.next_end() {
@@ -259,8 +263,8 @@ impl Host {
         first.map_or(Ok(()), Err)
     }
 
-    /// Waits until every shard is open. One whose directory is damaged stays down, and the others
-    /// serve (safety W5), as long as there are others.
+    /// Waits until every shard has opened or failed. A shard whose directory is damaged stays down and
+    /// the others serve, if there are others (safety W5).
     fn wait_open(self, opened: &mpsc::Receiver<Opened>) -> Result<Self, Error> {
         let (mut is_any_open, mut damage, mut fatal) = (false, None, None);
         let mut silent = self.shared.shards();
@@ -284,7 +288,7 @@ impl Host {
                 self.threads.join();
                 Err(error)
             }
-            // A shard whose executor did not start, or that panicked while it opened, has said nothing.
+            // A shard whose executor did not start, or that panicked while it opened, has sent no result.
             None if silent > 0 => Err(self.shutdown().err().unwrap_or_else(ended_early)),
             None => Ok(self),
         }
@@ -315,8 +319,9 @@ fn ended_early() -> Error {
     )
 }
 
-/// Makes a directory whose name no power cut takes away, with those above it that are missing: else all
-/// members of a new cluster could forget what they have acknowledged at once (safety W7, B87).
+/// Makes a directory and its missing parents, and syncs their names. Otherwise a power cut could take
+/// away the directories of all members of a new cluster, with what they have acknowledged (safety W7,
+/// B87).
 fn make_directory(path: &Path) -> Result<(), Error> {
     let sync = |directory: &Path| fs::File::open(directory)?.sync_all();
     make_durably(path, sync).map_err(|error| {
@@ -330,8 +335,8 @@ fn make_directory(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// The same, given what syncs a directory. All above it are synced: an earlier attempt may have made them
-/// and ended before its sync.
+/// Makes the directory; `sync` syncs one directory. All parents are synced, since an earlier attempt may
+/// have made them and ended before its sync.
 fn make_durably(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let path = std::path::absolute(path)?;
@@ -339,7 +344,7 @@ fn make_durably(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Resu
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
     for (level, directory) in path.ancestors().skip(1).enumerate() {
         match sync(directory) {
-            // What is in it was made by somebody else, if we may not even read it.
+            // We may not read this parent, so we have made nothing in it.
             Err(error) if level >= missing && is_not_ours(&error) => {}
             synced => synced?,
         }
@@ -347,7 +352,7 @@ fn make_durably(path: &Path, sync: impl Fn(&Path) -> io::Result<()>) -> io::Resu
     Ok(())
 }
 
-/// Whether a directory is one that we may not read, or that has nothing to sync.
+/// Whether the error says that we may not read the directory, or that there is nothing to sync.
 fn is_not_ours(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
 }
@@ -398,7 +403,7 @@ mod tests {
         make_durably(&path, note).expect("it can be made");
         let above: Vec<&Path> = path.ancestors().skip(1).collect();
         assert_eq!(synced.take(), above);
-        // An earlier attempt may have ended before that.
+        // An earlier attempt may have ended before its sync.
         make_durably(&path, note).expect("it is there");
         assert_eq!(synced.take(), above);
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();

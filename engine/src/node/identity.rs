@@ -1,8 +1,8 @@
-//! The file `identity` of a node's data directory: who the directory is, and whom it has met
-//! (safety I1, I2).
+//! The file `identity` of a node's data directory: which node it belongs to, and the incarnations of the
+//! nodes that it has met (safety I1, I2).
 //!
-//! Only [`create`] makes one. It is one block of 4,096 bytes, little-endian, replaced as a whole by a
-//! rename:
+//! Only [`create`] makes the file. It is one block of 4,096 bytes, little-endian. A change writes a new
+//! file and renames it:
 //!
 //! ```text
 //! offset  bytes
@@ -24,7 +24,8 @@
 //!                zeroes up to the end, reserved for the shards' incarnations (safety M12)
 //! ```
 //!
-//! Format 1 had the number of replicas in the place of the extra groups, and nothing behind the voters.
+//! Format 1 had the number of replicas in the place of the extra groups, and no fork. This version does
+//! not read format 1. This version does not read it.
 
 use crate::error::{Error, ErrorKind};
 use bytes::{Buf, BufMut};
@@ -39,10 +40,10 @@ const MAGIC: &[u8; 8] = b"PURLINID";
 const FORMAT: u32 = 2;
 const BLOCK: usize = 4096;
 const BODY: usize = 16;
-/// Initial voters that the block has room for.
+/// The most initial voters: the block has room for them.
 pub(crate) const VOTERS_MAX: usize = 256;
 
-/// Who a data directory is.
+/// The identity of a data directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct NodeIdentity {
     pub(crate) cluster: ClusterId,
@@ -54,18 +55,19 @@ pub(crate) struct NodeIdentity {
     pub(crate) extra_groups: u32,
     /// In bytes.
     pub(crate) max_command: u32,
-    /// The history of the cluster that it belongs to (safety Q2).
+    /// The fork of the cluster that the node belongs to (safety Q2).
     pub(crate) fork: Fork,
-    /// The initial voters in order, each with the incarnation of its directory once it was met.
+    /// The initial voters in order, each with the incarnation of its directory once this node has met it.
     pub(crate) voters: Vec<(NodeId, Option<Incarnation>)>,
     /// The initial voters have met: the directory may vote.
     pub(crate) has_met: bool,
-    /// Peers have found that it has gone back.
+    /// Peers have found that the directory has gone back (safety I4).
     pub(crate) is_fenced: bool,
 }
 
 impl NodeIdentity {
-    /// Over what can never change, for the handshake (safety I6): no address, no membership.
+    /// The config hash of the handshake: over what can never change, so without addresses and membership
+    /// (safety I6).
     pub(crate) fn config_hash(&self) -> u64 {
         let mut bytes = Vec::new();
         bytes.put_u32_le(FORMAT);
@@ -85,7 +87,7 @@ impl NodeIdentity {
         self.voters.iter().map(|(node, _)| *node).collect()
     }
 
-    /// The incarnations that it knows.
+    /// The incarnations that this node knows, its own included.
     pub(crate) fn table(&self) -> Vec<(NodeId, Incarnation)> {
         self.voters
             .iter()
@@ -120,7 +122,7 @@ impl NodeIdentity {
         block
     }
 
-    /// Reads the block; the error says what is wrong with it.
+    /// Decodes the block. The error says what is wrong with it.
     fn decode(mut block: &[u8]) -> Result<Self, String> {
         if block.len() != BLOCK || block[..8] != MAGIC[..] {
             return Err("is no identity of a Purlin node".into());
@@ -169,7 +171,7 @@ impl NodeIdentity {
     }
 }
 
-/// There must be no identity in the directory yet.
+/// Checks that the directory has no identity yet.
 pub(crate) async fn ensure_none<D: Disk>(disk: &D) -> Result<(), Error> {
     let names =
         disk.list().await.map_err(|source| failed(disk, "reading the directory", &source))?;
@@ -185,13 +187,14 @@ pub(crate) async fn ensure_none<D: Disk>(disk: &D) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes the identity of a new data directory, in which there is none (see [`ensure_none`]).
+/// Writes the identity of a new data directory. The caller has checked that there is none
+/// ([`ensure_none`]).
 pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
     assert!(identity.voters.len() <= VOTERS_MAX, "{} voters", identity.voters.len());
     replace(disk, identity).await
 }
 
-/// Replaces the identity by one that knows more; durable when it returns.
+/// Replaces the identity by a newer one, which is durable when this returns.
 pub(crate) async fn replace<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
     write(disk, identity).await.map_err(|source| failed(disk, "writing the identity", &source))
 }
@@ -222,7 +225,8 @@ pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
     };
     let mut identity = read(disk, &file).await;
     if identity.is_err() {
-        // As with a batch (safety W4): what a device reads wrongly once is not wrong yet.
+        // One wrong read does not mean that the block is wrong, so it is read again, like a batch (safety
+        // W4).
         identity = read(disk, &file).await;
     }
     file.close().await.map_err(|error| failed(disk, "closing the identity", &error))?;
@@ -244,7 +248,7 @@ async fn read<D: Disk>(disk: &D, file: &D::File) -> Result<NodeIdentity, Error> 
     })
 }
 
-/// There is no identity in the directory at `place`.
+/// The error for a directory at `place` without an identity.
 pub(crate) fn missing_at(place: &str) -> Error {
     Error::new(
         ErrorKind::DataDirectory,
@@ -303,7 +307,7 @@ mod tests {
         assert_eq!(NodeIdentity::decode(&block), Ok(identity()));
     }
 
-    /// What init fixes is what the handshake compares (safety I6): nothing that may change is in it.
+    /// The config hash covers what `init` fixes, and nothing that may change (safety I6).
     #[test]
     fn the_hash_covers_what_init_fixes_and_nothing_else() {
         let hash = |change: fn(&mut NodeIdentity)| {

@@ -1,9 +1,9 @@
-//! When this shard may act: only once the initial voters of its cluster have met (safety I2).
+//! The meeting of the initial voters: this shard acts only when they have met (safety I2).
 //!
-//! A fresh directory neither votes, campaigns nor acknowledges until each other initial voter has
-//! answered its handshake, with the same initial voters; or until one that acts already has answered
-//! with a table of incarnations that names it. Shard 0 does the meeting, records the table, and tells
-//! the other shards.
+//! To act is to vote, to campaign and to acknowledge. A fresh directory acts when each other initial
+//! voter has answered its handshake with the same initial voters. Or when one member that acts already
+//! has answered, with a table of incarnations that names this directory. Shard 0 collects the answers,
+//! records the table, and tells the other shards.
 
 use crate::{
     error::Error,
@@ -20,17 +20,18 @@ pub(crate) struct Meeting {
     identity: NodeIdentity,
     /// The initial voters that have answered, with the incarnations of their directories.
     met: BTreeMap<NodeId, Incarnation>,
-    /// What is being recorded, and its result.
+    /// The record that is being written, and its result.
     recording: Option<Recording>,
-    /// Shards of this node that do not know yet that the voters have met.
+    /// Shards of this node that were not told yet that the voters have met.
     pub(crate) untold: Vec<ShardId>,
-    /// The peers have found that the directory has gone back (safety I4), recorded or not.
+    /// The peers have found that the directory has gone back (safety I4). This is true before it is
+    /// recorded, too.
     is_fenced: bool,
     /// Whom it waited for when that was last asked as news.
     waited_for: Vec<NodeId>,
 }
 
-/// Shared by the loop and the task that writes.
+/// The result of a task that writes an identity, shared with the loop.
 type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
 
 impl Meeting {
@@ -56,12 +57,12 @@ impl Meeting {
         self.is_fenced
     }
 
-    /// From now on it acts no more.
+    /// Stops acting, for good.
     pub(crate) fn fence(&mut self) {
         self.is_fenced = true;
     }
 
-    /// The identity to record when the directory is fenced, and not yet for good.
+    /// The identity to record, if the directory is fenced and the fence is not recorded yet.
     pub(crate) fn fenced(&self) -> Option<NodeIdentity> {
         let is_due = self.is_fenced && !self.identity.is_fenced;
         is_due.then(|| NodeIdentity { is_fenced: true, ..self.identity.clone() })
@@ -76,7 +77,7 @@ impl Meeting {
         &self.identity
     }
 
-    /// Whom it waits for before it may act.
+    /// The initial voters that this directory has not met.
     pub(crate) fn waits_for(&self) -> Vec<NodeId> {
         let absent = |node: &NodeId| !self.met.contains_key(node);
         self.identity.voter_ids().into_iter().filter(absent).collect()
@@ -90,8 +91,8 @@ impl Meeting {
         is_news.then_some(&self.waited_for)
     }
 
-    /// A peer has answered our handshake. Returns the identity to record when this was the last one
-    /// that was missing.
+    /// A peer has answered our handshake. Returns the identity to record if no answer is missing any
+    /// more.
     pub(crate) fn meet(&mut self, facts: &Facts) -> Option<NodeIdentity> {
         let knows = self.identity.has_met || self.is_recording();
         if knows || facts.voters != self.identity.voter_ids() {
@@ -107,7 +108,7 @@ impl Meeting {
         self.complete()
     }
 
-    /// The identity with the table, once everybody was met.
+    /// The identity with the complete table, if this directory has met all initial voters.
     pub(crate) fn complete(&self) -> Option<NodeIdentity> {
         if self.identity.has_met || !self.waits_for().is_empty() {
             return None;
@@ -121,8 +122,8 @@ impl Meeting {
         Some(NodeIdentity { voters, has_met: true, ..self.identity.clone() })
     }
 
-    /// Records an identity durably, beside the shard's loop, which is woken when that is done. The
-    /// table is recorded first, and only then acted upon (safety I2).
+    /// Returns a task that records an identity durably beside the loop of the shard, and then wakes the
+    /// loop. The shard acts only when the table is recorded (safety I2).
     pub(crate) fn record<D: Disk>(
         &mut self,
         disk: D,
@@ -130,7 +131,7 @@ impl Meeting {
         wake: Arc<Wake>,
     ) -> Option<impl Future<Output = ()> + use<D>> {
         if self.is_recording() {
-            // Two writers of one file could undo each other.
+            // Of two tasks that write the same file, one could undo the other.
             return None;
         }
         let result = Rc::new(RefCell::new(None));
@@ -142,7 +143,7 @@ impl Meeting {
         })
     }
 
-    /// What has been recorded since the last call.
+    /// The identity that was recorded since the last call.
     ///
     /// # Errors
     /// The disk failed: the shard cannot go on.

@@ -1,4 +1,4 @@
-//! A node: its data directory and who it is, how its shards are opened, and the host that runs them.
+//! A node: the identity of its data directory, how its shards are opened, and the host that runs them.
 
 pub(crate) mod host;
 pub(crate) mod setup;

@@ -1,4 +1,4 @@
-//! How a shard comes to be: from a data directory, its recovered WAL, and what its node is told.
+//! Opens a shard: from its data directory, its recovered WAL and the configuration of its node.
 
 use crate::{
     config::{ClusterConfig, NodeConfig, first_leader},
@@ -41,30 +41,30 @@ use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
 use std::{collections::BTreeMap, io, rc::Rc, sync::Arc, time::Duration};
 
-/// How often, and after what pause, a port is tried that is in use.
+/// How often a port that is in use is tried, and the pause between two attempts: 3 seconds in all.
 const LISTEN_TRIES: u32 = 60;
 const LISTEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes the state machine of a group, on the core of its shard.
 pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
 
-/// What a shard is made of.
+/// What a shard is opened from.
 pub struct ShardSetup<R: Runtime> {
-    /// Its core.
+    /// The runtime of its core.
     pub runtime: R,
     /// Which shard of the node it is.
     pub shard: ShardId,
     /// Its channels to the other shards of the node.
     pub mesh: R::Mesh<MeshMessage>,
-    /// What the members agree on.
+    /// The configuration that all members agree on.
     pub cluster: ClusterConfig,
-    /// What the node chose.
+    /// The configuration of this node.
     pub node: NodeConfig,
-    /// How writes become durable: chosen, or measured.
+    /// How writes become durable: as the configuration says, or as a measurement has found.
     pub durability: Durability,
-    /// Makes the groups' state machines.
+    /// Makes the state machines of the groups.
     pub machines: MachineFactory,
-    /// The ways in from other threads, and what the node's shards share.
+    /// The inlets for other threads, and what the shards of the node share.
     pub shared: Shared<R>,
 }
 
@@ -88,7 +88,7 @@ impl<R: Runtime> Clone for Shared<R> {
 }
 
 impl<R: Runtime> Shared<R> {
-    /// For a node with `shards` shards in `cluster`.
+    /// What the shards of a node share, for a node with `shards` shards in `cluster`.
     pub fn new(shards: u16, cluster: &ClusterConfig) -> Self {
         let inlets: Arc<[_]> = (0..shards).map(|_| Inlet::new()).collect();
         let control = |inlet: &Arc<Inlet<R>>| ShardControl::new(inlet.wake().clone());
@@ -100,18 +100,18 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
-    /// How the groups stand, as this node knows.
+    /// The state of the groups, as this node knows it.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
     }
 
-    /// Requests from any thread.
+    /// A client for requests from any thread.
     pub fn client(&self) -> Client<R> {
         Client::new(self.inlets.clone(), self.max_command)
     }
 
-    /// Runs a task on the core of a shard, with its handle. False when the shard has stopped, or takes
-    /// in nothing now.
+    /// Runs a task on the core of a shard, with the handle of the shard. Returns false if the shard has
+    /// stopped, or if its inlet is full.
     pub fn on_shard(
         &self,
         shard: ShardId,
@@ -120,7 +120,8 @@ impl<R: Runtime> Shared<R> {
         self.inlets[usize::from(shard.0)].push(Inbound::Task(Box::new(task))).is_ok()
     }
 
-    /// Operators' requests to a shard, and its status; `None` when the node has no such shard.
+    /// The control of a shard, for operators' requests and its status. `None` if the node has no such
+    /// shard.
     pub fn control(&self, shard: ShardId) -> Option<ShardControl> {
         self.controls.get(usize::from(shard.0)).cloned()
     }
@@ -139,7 +140,7 @@ impl<R: Runtime> Shared<R> {
 /// makes one (safety I1). Returns its incarnation.
 ///
 /// # Errors
-/// There is one already, or the disk refuses.
+/// There is a data directory already, or the disk refuses a call.
 pub async fn init<R: Runtime>(
     runtime: &R,
     cluster: &ClusterConfig,
@@ -176,7 +177,7 @@ pub async fn init<R: Runtime>(
             .await
             .map_err(|error| Error::cannot_open(&error))?;
     }
-    // Last, and with it everything is there: a directory whose making was cut short has no identity.
+    // The identity is written last. So a directory that was not made completely has no identity.
     disk.sync_dir().await.map_err(|error| io_failed(&disk, "syncing the directory", &error))?;
     identity::create(&disk, &identity).await?;
     Ok(identity.incarnation)
@@ -186,7 +187,7 @@ impl<R: Runtime> ShardSetup<R> {
     /// Recovers the shard from its directory and starts listening. [`Shard::run`] runs it.
     ///
     /// # Errors
-    /// What is wrong with the directory, the disk, or the port.
+    /// The directory, the disk or the port does not allow a start; the error says what to do.
     pub async fn open(self) -> Result<Shard<R>, Error> {
         let control = self.shared.controls[usize::from(self.shard.0)].clone();
         let (node, shard) = (self.node.node, self.shard);
@@ -249,7 +250,7 @@ impl<R: Runtime> ShardSetup<R> {
             outside,
             failure: None,
         };
-        // A cluster of one has met when it starts.
+        // The only member of a cluster has nobody to meet.
         if self.shard == ShardId(0)
             && let Some(complete) = shard.meeting.complete()
         {
@@ -288,7 +289,7 @@ impl<R: Runtime> ShardSetup<R> {
         fetcher
     }
 
-    /// Reads who the directory is, and whether that is what this node was told.
+    /// Reads the identity of the directory, and compares it with the configuration of this node.
     async fn load_identity(&self) -> Result<NodeIdentity, Error> {
         let disk = self.runtime.disk();
         let identity = identity::load(&disk).await?;
@@ -313,7 +314,7 @@ impl<R: Runtime> ShardSetup<R> {
             );
             return mismatch(what, "give this node its own directory back");
         }
-        // Not before: the advice is for the owner of the directory.
+        // A fence is reported only now: its advice is for the node that owns the directory.
         if identity.is_fenced {
             return Err(fenced(identity.node));
         }
@@ -367,7 +368,7 @@ impl<R: Runtime> ShardSetup<R> {
             acting: identity.has_met,
             advertised: self.node.advertised.clone(),
         };
-        // What wakes an idle shard is its heartbeat and nothing else.
+        // Only its heartbeat wakes an idle shard, so times are counted in beats.
         let beats = |seconds: f64| {
             ((seconds / self.node.raft.heartbeat.as_secs_f64()).ceil() as u64).max(1)
         };
@@ -414,8 +415,8 @@ impl<R: Runtime> ShardSetup<R> {
         })
     }
 
-    /// Listens. A process that was killed a moment ago may hold the port still, until the kernel has
-    /// ended what it had under way.
+    /// Listens, and tries again while the port is in use: the kernel frees the port of a killed process
+    /// only when it has ended the I/O of that process.
     async fn bind(&self, exchanger: &Rc<Exchanger<R::Net>>, address: &str) -> io::Result<()> {
         for _ in 1..LISTEN_TRIES {
             match exchanger.listen(address).await {
@@ -458,7 +459,7 @@ impl<R: Runtime> ShardSetup<R> {
             epoch: GroupEpoch::FIRST,
             node: identity.node,
             campaigns_first: first_leader(group, &voters) == identity.node,
-            // A lone voter has no peer that could know better.
+            // A lone voter has no peer that could remember more than its own directory.
             abstains_until: if voters.len() > 1 {
                 Tick(now.0 + timing.election_ticks.start)
             } else {
@@ -495,8 +496,8 @@ fn replica(recovered: RecoveredGroup) -> RecoveredReplica {
     RecoveredReplica { hard_state, terms: Terms::new(floor, terms, last), tail, end }
 }
 
-/// A state machine starts empty, and there are no snapshots yet: it would lack what a log above a floor has
-/// forgotten, and answer without it.
+/// Refuses logs that begin behind a floor. A state machine starts empty, and without a snapshot it would
+/// lack the entries below the floor.
 fn check_floors(groups: &BTreeMap<GroupId, RecoveredGroup>, place: &str) -> Result<(), Error> {
     let Some((group, found)) =
         groups.iter().find(|(_, recovered)| recovered.floor != EntryId::default())
@@ -545,7 +546,7 @@ mod tests {
         RecoveredGroup { floor, terms, last: Index(floor.index.0 + 2), ..RecoveredGroup::default() }
     }
 
-    /// What recovery has found of a log reaches the replica, its floor too.
+    /// The replica gets all that recovery has found of its log, the floor included.
     #[test]
     fn a_replica_begins_where_its_log_does() {
         let floor = EntryId::new(Term(3), Index(100));

@@ -1,8 +1,9 @@
-//! This shard and the shards of other nodes that have replicas of its groups: which groups each of
-//! the two leads, whether they hear each other, and what that means for every group of the pair.
+//! The pairs of this shard: this shard and one shard of another node that has replicas of the same
+//! groups. For each pair: which groups each side leads, whether each side receives what the other sends,
+//! and what that means for the groups of the pair.
 //!
 //! One heartbeat per pair and direction serves all groups. Only changes reach the groups: a heartbeat
-//! that names what the last one named costs the same for ten groups and for a hundred thousand.
+//! that names the same groups as the last one costs the same for ten groups and for a hundred thousand.
 
 use crate::{
     placement::Placement,
@@ -16,30 +17,32 @@ use std::collections::BTreeMap;
 pub(crate) struct Pairs {
     me: NodeId,
     boot: BootId,
-    /// A pair that was not heard of for this many ticks is silent: the shortest election timeout.
+    /// A pair is silent when no heartbeat has come for this many ticks: the shortest election timeout.
     silence_ticks: u64,
-    /// Where the groups live on each other node, once it has said how many shards it has.
+    /// Which shard of each other node has which groups, once the node has said how many shards it has.
     placements: BTreeMap<NodeId, Placement>,
     pairs: BTreeMap<PeerShard, State>,
 }
 
-/// What is known of one pair.
+/// The state of one pair.
 struct State {
     leading: Leading,
     following: Following,
-    /// The groups of this shard that live on that one too, ascending.
+    /// The groups that both shards have, ascending.
     groups: Vec<GroupId>,
-    /// We can write to it.
+    /// We have a connection on which we write to the peer.
     is_reached: bool,
-    /// It can write to us.
+    /// We have a connection on which the peer writes to us.
     reaches_us: bool,
-    /// When its latest heartbeat came that vouched for what it names; `None` while it is silent.
+    /// When the latest heartbeat came whose set of groups we know; `None` while the peer is silent.
     heard: Option<Tick>,
-    /// When it last confirmed groups that we lead, or was first asked to; `None` while it is silent.
+    /// When the peer last confirmed groups that we lead, or was first asked to; `None` while it is
+    /// silent.
     confirmed: Option<Tick>,
-    /// It has confirmed all groups that we lead, and nothing has changed since.
+    /// The peer has confirmed all groups that we lead, and nothing has changed since.
     is_settled: bool,
-    /// Groups that were woken must be vouched for anew, even if it names the same ones as before.
+    /// The timers of groups were started again. The next heartbeat must vouch for all its groups anew,
+    /// even if it names the same ones as before.
     is_rearmed: bool,
 }
 
@@ -48,13 +51,14 @@ impl Pairs {
         Self { me, boot, silence_ticks, placements: BTreeMap::new(), pairs: BTreeMap::new() }
     }
 
-    /// The shard of `node` on which `group` lives, once `node` has said how many it has.
+    /// The shard of `node` that has `group`, once `node` has said how many shards it has.
     pub(crate) fn home(&self, node: NodeId, group: GroupId) -> Option<PeerShard> {
         let placement = self.placements.get(&node)?;
         Some(PeerShard::new(node, placement.shard_of(group)))
     }
 
-    /// Whether we can write to it, and it to us: requests that are sent there can be answered.
+    /// Whether both connections of the pair are up, so that a request can go there and its reply can come
+    /// back.
     pub(crate) fn is_connected(&self, pair: PeerShard) -> bool {
         self.pairs.get(&pair).is_some_and(|state| state.is_reached && state.reaches_us)
     }
@@ -66,7 +70,7 @@ impl Pairs {
             && self.pairs.values().filter(shared).all(|state| state.is_reached)
     }
 
-    /// A node has said how many shards it has.
+    /// A node has said how many shards it has: its pairs are made anew if the number has changed.
     pub(crate) fn learn(&mut self, node: NodeId, shards: u16, groups: &Groups) {
         let placement = Placement::new(shards);
         if self.placements.insert(node, placement) == Some(placement) {
@@ -84,7 +88,7 @@ impl Pairs {
         }
     }
 
-    /// We can write to a peer's shard: what was sent on an earlier connection may be lost.
+    /// The connection on which we write is up. What was sent on an earlier connection may be lost.
     pub(crate) fn outbound_up(&mut self, now: Tick, facts: &Facts, groups: &mut Groups) {
         self.learn(facts.node, facts.shards, groups);
         let Some(state) = self.pairs.get_mut(&facts.pair()) else { return };
@@ -97,7 +101,7 @@ impl Pairs {
         }
     }
 
-    /// We cannot write to it any more.
+    /// The connection on which we write is lost.
     pub(crate) fn outbound_lost(&mut self, now: Tick, pair: PeerShard, groups: &mut Groups) {
         let Some(state) = self.pairs.get_mut(&pair) else { return };
         state.is_reached = false;
@@ -108,7 +112,8 @@ impl Pairs {
         }
     }
 
-    /// It can write to us. Another boot id than before vouches for nothing (safety R4).
+    /// The connection on which the peer writes is up. If the peer has another boot id than before, its
+    /// earlier heartbeats vouch for nothing any more (safety R4).
     pub(crate) fn inbound_up(&mut self, now: Tick, facts: &Facts, groups: &mut Groups) {
         self.learn(facts.node, facts.shards, groups);
         let Some(state) = self.pairs.get_mut(&facts.pair()) else { return };
@@ -118,8 +123,8 @@ impl Pairs {
         state.reaches_us = true;
     }
 
-    /// It cannot write to us any more. Its process may be gone, so its groups look for a leader at
-    /// once; if it lives, those that still hear of it refuse their pre-votes.
+    /// The connection on which the peer writes is lost. Its process may be gone, so the groups that it
+    /// leads campaign soon. If it still runs, the replicas that still hear from it refuse the pre-votes.
     pub(crate) fn inbound_lost(&mut self, now: Tick, pair: PeerShard, groups: &mut Groups) {
         let Some(state) = self.pairs.get_mut(&pair) else { return };
         state.reaches_us = false;
@@ -128,7 +133,8 @@ impl Pairs {
         unvouch(now, pair.node, state.groups.iter().copied(), groups);
     }
 
-    /// A heartbeat has come. Whether it should be answered at once: it names a set that we do not know.
+    /// A heartbeat has come. Returns whether to reply at once, because it names a set that we do not
+    /// know.
     pub(crate) fn receive(
         &mut self,
         now: Tick,
@@ -137,13 +143,15 @@ impl Pairs {
         groups: &mut Groups,
     ) -> bool {
         let reaches_us = |state: &&mut State| state.reaches_us;
-        // A peer whose number of shards has changed begins anew, and an older connection of it may speak.
+        // After a change of its number of shards a peer may still send on an older connection: that is
+        // ignored.
         let Some(state) = self.pairs.get_mut(&pair).filter(reaches_us) else { return false };
         let changes = state.following.receive(heartbeat);
         unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
         if !changes.is_unknown {
             if state.heard.replace(now).is_none() {
-                // The peer acts by now, so the first leader of a fresh group may ask it for its vote.
+                // The peer acts by now, so the first leader of a fresh group may ask the peer for its
+                // vote.
                 for id in &state.groups {
                     groups.input(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
                 }
@@ -173,7 +181,7 @@ impl Pairs {
         Some(state.leading.beat(state.following.answer()))
     }
 
-    /// The shards that heartbeats go to.
+    /// The peer shards to which heartbeats go.
     pub(crate) fn reached(&self) -> Vec<PeerShard> {
         self.pairs.iter().filter(|(_, state)| state.is_reached).map(|(pair, _)| *pair).collect()
     }
@@ -200,7 +208,7 @@ impl Pairs {
         }
     }
 
-    /// A group stands differently than before in its term, its leader, or its role.
+    /// The term, the leader or the role of a group has changed.
     pub(crate) fn standing_changed(
         &mut self,
         now: Tick,
@@ -216,8 +224,8 @@ impl Pairs {
             if standing.leads {
                 state.leading.lead(id, own);
                 state.is_settled = false;
-                // Who never answers is silent from the election on. Otherwise a leader that hears nobody
-                // would count those that voted for it for ever (B17).
+                // A peer that never replies counts as silent from the election on. Otherwise a leader
+                // that receives nothing would count its voters for ever (B17).
                 state.confirmed.get_or_insert(now);
             } else {
                 state.leading.resign(id);
@@ -233,7 +241,7 @@ impl Pairs {
         }
     }
 
-    /// A new leader takes every follower for reachable; it is told who is not.
+    /// Tells a new leader which followers cannot be reached: it assumes that all can.
     fn tell_new_leader(&self, now: Tick, id: GroupId, groups: &mut Groups) {
         let Some(group) = groups.input(id) else { return };
         for node in group.raft.voters().others(self.me).collect::<Vec<_>>() {
@@ -260,7 +268,7 @@ impl State {
         }
     }
 
-    /// The peer vouches for `ids`, as far as its heartbeat names them.
+    /// The peer vouches for those of `ids` that its heartbeat names.
     fn vouch(&mut self, now: Tick, node: NodeId, ids: Vec<GroupId>, groups: &mut Groups) {
         for id in ids {
             let (Some(said), Some(group)) = (self.following.vouches(id), groups.input(id)) else {
@@ -275,7 +283,7 @@ impl State {
         }
     }
 
-    /// The peer has answered a heartbeat of ours, and refused these groups.
+    /// The peer has replied to a heartbeat of ours, and has refused these groups.
     fn confirm(
         &mut self,
         now: Tick,
@@ -297,14 +305,14 @@ impl State {
             let Some(group) = groups.get(*id).filter(|group| group.leads()) else { continue };
             match self.leading.confirmed(group.id) {
                 Some(_) => groups.input(*id).expect("it was there").raft.confirm(now, node),
-                // The heartbeat that names it is not answered yet.
+                // There is no reply yet to a heartbeat that names this group.
                 None => self.is_settled = false,
             }
         }
     }
 }
 
-/// The peer's node vouches for these groups no more.
+/// The node of the peer no longer vouches for these groups.
 fn unvouch(now: Tick, node: NodeId, ids: impl Iterator<Item = GroupId>, groups: &mut Groups) {
     for id in ids {
         if let Some(group) = groups.input(id) {
@@ -313,8 +321,8 @@ fn unvouch(now: Tick, node: NodeId, ids: impl Iterator<Item = GroupId>, groups: 
     }
 }
 
-/// A peer refuses groups in higher terms than ours: we must learn of them, or we would lead on for
-/// nobody.
+/// Tells the groups that a peer has refused the terms of the peer: a leader of a lower term has to step
+/// down.
 fn tell_terms(
     now: Tick,
     me: NodeId,
@@ -362,7 +370,8 @@ mod tests {
         }
     }
 
-    /// It counts as sound only once it has spoken with all that may remember more than it does (safety I4).
+    /// A restarted replica is trusted only when every peer that may remember more has accepted its
+    /// handshake (safety I4).
     #[test]
     fn all_are_reached_only_when_each_is() {
         let mut groups = one_group();
@@ -379,7 +388,8 @@ mod tests {
         assert!(!pairs.are_all_reached(&others));
     }
 
-    /// Safety M10: the answer says in which epoch our term is, and a refusal of another epoch deposes nobody.
+    /// Safety M10: our reply names the epoch of our term, and a refusal of another epoch deposes no
+    /// leader.
     #[test]
     fn another_epoch_of_a_group_is_refused_before_its_term_is_compared() {
         let mut groups = one_group();
@@ -394,7 +404,7 @@ mod tests {
         assert_eq!(answer.refused, [(GroupId(1), own)]);
         tell_terms(Tick(1), NodeId(1), NodeId(2), &[(GroupId(1), other)], &mut groups);
         assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), own);
-        // In the same epoch the same term counts.
+        // In the same epoch the term counts.
         let same = EpochTerm::new(own.epoch, other.term);
         theirs.lead(GroupId(1), same);
         ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups);
@@ -410,7 +420,7 @@ mod tests {
         let pair = PeerShard::new(NodeId(2), ShardId(1));
         pairs.inbound_up(Tick(0), &facts(1, 2), &mut groups);
         assert!(pairs.receive(Tick(0), pair, &heartbeat, &mut groups), "its list is asked for");
-        // The group lives on the same shard of three, which has not connected yet.
+        // With three shards the group is on a shard that has not connected yet.
         pairs.inbound_up(Tick(1), &facts(0, 3), &mut groups);
         assert!(!pairs.receive(Tick(1), pair, &heartbeat, &mut groups));
     }

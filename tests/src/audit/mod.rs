@@ -8,8 +8,9 @@
 //! ```
 //!
 //! It has a model of its own of what a WAL's writes mean, and shares with the nodes only the decoding of
-//! batches and frames. Nodes whose disks were changed behind their backs are *corrupted*: nothing that they
-//! say is judged from then on but that they lead, and they may hold what they held before or have claimed since.
+//! batches and frames. A node is *corrupted* when a fault has changed its disk. From then on the audit
+//! judges only one thing that it says: that it leads. A corrupted node may hold what it held before, and
+//! what it has claimed since.
 
 mod corrupted;
 mod findings;

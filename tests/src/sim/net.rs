@@ -219,7 +219,8 @@ pub(crate) fn reset(core: &Rc<Core>, one: NodeId, two: NodeId) {
     core.network.borrow_mut().forget_finished();
 }
 
-/// A process is gone. With power its kernel says farewell to its peers; without they hear nothing.
+/// A process is gone. With power, its kernel closes its connections, and the peers notice. Without power,
+/// the peers receive nothing.
 pub(crate) fn process_ended(core: &Rc<Core>, process: Process, has_power: bool) {
     let (mut backlogs, connections) = {
         let mut network = core.network.borrow_mut();

@@ -94,8 +94,8 @@ impl WorldOptions {
 /// How a node goes down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Crash {
-    /// The process ends (`kill -9`): what was written stays readable, writes in flight land later, and
-    /// peers hear a farewell.
+    /// The process ends (`kill -9`): what was written stays readable, writes in flight complete later,
+    /// and peers notice that their connections are closed.
     Kill,
     /// The power fails: of what was not synced anything may be left, and peers hear nothing. The host
     /// answers nobody until the node starts again.

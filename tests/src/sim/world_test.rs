@@ -576,7 +576,7 @@ fn a_long_cut_ends_the_connection_in_either_direction() {
 }
 
 #[test]
-fn a_killed_receiver_says_farewell_and_a_dark_one_nothing() {
+fn a_killed_receiver_resets_its_connections_and_one_without_power_sends_nothing() {
     for seed in 0..20 {
         let world = world(seed);
         let (_, errors) = stream(&world);

@@ -195,8 +195,8 @@ fn a_leader_whose_disk_fails_is_replaced_soon() {
     }
 }
 
-/// Safety I4: until each peer has answered it, or an election timeout has passed, a restarted node
-/// helps nobody to lead: its directory may have forgotten whom it has promised what.
+/// Safety I4: until each peer has answered it, or an election timeout has passed, a restarted node helps
+/// nobody to lead: its directory may have forgotten for whom it has voted.
 #[test]
 fn a_restarted_node_elects_nobody_before_an_election_timeout() {
     for seed in 330..338 {

@@ -1,4 +1,5 @@
-//! Stage 3: one batch for the writes of all groups to the WAL, and its durability back to them.
+//! Stage 3: writes the writes of all groups to the WAL in one batch, and tells the groups what is
+//! durable.
 
 use crate::{
     control::{
@@ -21,25 +22,25 @@ use std::{
     time::Duration,
 };
 
-/// Writes that wait for the WAL, and batches that are on their way.
+/// The writes that wait for the WAL, and the batches in flight.
 pub(crate) struct AppendStage<D: Disk> {
     wal: Rc<Wal<D>>,
-    /// In the order of each group's write ids.
+    /// The writes that wait. Those of one group are in the order of their write ids.
     pending: Writes,
-    /// What the entries in `pending` cost, and how much of it there may be before proposals are refused.
+    /// The cost of the entries in `pending`. At `pending_bytes_max` new proposals are refused as busy.
     pending_bytes: usize,
     pending_bytes_max: usize,
     in_flight: VecDeque<InFlight>,
-    /// What is newly known of peers: it joins the next batch, and causes one only when a peer was
-    /// fenced (safety I4). If every news of a peer's progress caused a write, which is progress itself,
-    /// two idle shards would keep each other writing.
+    /// What is newly known of peers. It joins the next batch, and causes a batch only if a peer was
+    /// fenced (safety I4). A write is progress that peers learn of. If their progress caused a write
+    /// here, two idle shards would keep each other writing.
     memories: Memories,
     batch_bytes_max: usize,
-    /// There was no room for entries when it was last tried.
+    /// The last attempt found no room for entries.
     is_full: bool,
-    /// When something was last written: the WAL is told when it has been quiet since.
+    /// When a batch was last submitted. The WAL is told of a beat without one.
     written_at: Tick,
-    /// From the submit of each batch until this shard learned that it is durable.
+    /// The time from the submit of each batch until this shard noticed that it is durable.
     latency: Histogram,
 }
 
@@ -72,19 +73,19 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
-    /// Takes a group's write; it goes out with the next batch.
+    /// Adds a write of a group to the next batch.
     pub(crate) fn push(&mut self, group: GroupId, append: Append) {
         self.pending_bytes += cost(&append);
         self.pending.push_back((group, append));
     }
 
-    /// Takes what is newly known of peers.
+    /// Adds what is newly known of peers to the next batch.
     pub(crate) fn remember(&mut self, memories: Vec<PeerMemory>) {
         memories.into_iter().for_each(|memory| self.memories.add(memory));
     }
 
-    /// Tells the groups which of their writes are durable: in the order of the batches, whatever order
-    /// they complete in (safety W1).
+    /// Tells the groups which of their writes are durable, in the order of the batches. The batches may
+    /// complete in any order (safety W1).
     pub(crate) fn complete(&mut self, now: Tick, at: Duration, groups: &mut Groups) {
         let durable = self.wal.durable();
         while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
@@ -98,11 +99,11 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
-    /// Submits what waits, as long as the WAL takes batches. What comes while it does not joins the
-    /// next one: the sync in flight is the linger.
+    /// Submits what waits, while the WAL is ready for batches. Writes that come while it is not ready
+    /// join the next batch: no timer collects them.
     ///
     /// # Errors
-    /// The WAL has failed, and so has the shard: nothing is tried again.
+    /// The WAL has failed: nothing is tried again, and the shard stops.
     pub(crate) fn submit(&mut self, now: Tick, clock: impl Fn() -> Duration) -> Result<(), Error> {
         if let Some(failure) = self.wal.failure() {
             return Err(Error::disk_failed(&failure));
@@ -115,7 +116,7 @@ impl<D: Disk> AppendStage<D> {
         Ok(())
     }
 
-    /// Submits one batch. Whether one was taken.
+    /// Submits one batch. Returns whether the WAL accepted one.
     fn submit_one(
         &mut self,
         now: Tick,
@@ -123,7 +124,7 @@ impl<D: Disk> AppendStage<D> {
         with_entries: bool,
     ) -> Result<bool, Error> {
         let mut batch = Batch::default();
-        // On a full disk they would use up what is kept for hard states.
+        // On a full disk they would use up the reserve for hard states (safety W8).
         let with_memories = with_entries || self.memories.are_urgent();
         if with_memories {
             self.memories.0.values().for_each(|memory| batch.peer(*memory));
@@ -161,8 +162,9 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
-    /// Fills a batch. Without entries, when the disk is full, hard states still go out; but none that
-    /// comes behind entries of its group, since completions are in order.
+    /// Fills a batch; returns the writes in it and the writes that still wait. On a full disk the batch
+    /// is filled without entries: hard states still go out. A hard state behind waiting entries of its
+    /// group waits too, since the writes of a group complete in order.
     fn build(&mut self, batch: &mut Batch, with_entries: bool) -> (Writes, Writes) {
         let (mut taken, mut left, mut blocked) = (Writes::new(), Writes::new(), BTreeSet::new());
         for (group, append) in std::mem::take(&mut self.pending) {
@@ -173,7 +175,7 @@ impl<D: Disk> AppendStage<D> {
                 left.push_back((group, append));
                 continue;
             }
-            // Never behind the entries that came with it (safety A2).
+            // The hard state comes before the entries that came with it (safety A2).
             if let Some(state) = append.hard_state {
                 batch.hard_state(group, state);
             }
@@ -183,8 +185,8 @@ impl<D: Disk> AppendStage<D> {
         (taken, left)
     }
 
-    /// Lets the WAL close what it has acknowledged when nothing is going on (safety W9), and look for space
-    /// when it has none: what waits for a segment may wait there, and not here.
+    /// Tells the WAL of a quiet beat, so that it may write a closing batch (safety W9). Lets the WAL look
+    /// for space when it has none: batches may wait in the WAL for a segment while nothing waits here.
     pub(crate) fn beat(&mut self, now: Tick) {
         if self.written_at < now && (self.is_idle() || self.is_full) {
             self.wal.quiet_tick();
@@ -198,33 +200,33 @@ impl<D: Disk> AppendStage<D> {
         self.pending.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Whether the oldest write is older than `limit`: the disk hangs.
+    /// Whether the oldest batch in flight was submitted before `limit`: then the disk hangs.
     pub(crate) fn is_stalled(&self, limit: Tick) -> bool {
         self.in_flight.front().is_some_and(|batch| batch.since < limit)
     }
 
-    /// Why new proposals are refused, if they are.
+    /// Why new proposals are refused, or `None` if they are accepted.
     pub(crate) fn refusal(&self) -> Option<RequestError> {
         if self.is_full {
             purlin_rsm::sometimes!("proposal refused, the disk is full");
             return Some(RequestError::NoSpace);
         }
-        // The disk is far behind: the deadlines of requests end them, and not the entries that they
-        // have put into the log, which would wait in memory.
+        // The disk is far behind. The deadline of a request ends the request, but its entry would still
+        // wait in memory: so the entries need a bound of their own.
         (self.pending_bytes >= self.pending_bytes_max).then_some(RequestError::Busy)
     }
 
-    /// Whether there was no room for entries when it was last tried.
+    /// Whether the last attempt found no room for entries.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// Since when the oldest batch in flight is on its way.
+    /// When the oldest batch in flight was submitted.
     pub(crate) fn oldest(&self) -> Option<Tick> {
         self.in_flight.front().map(|batch| batch.since)
     }
 
-    /// How the WAL stands, for operators.
+    /// The figures of the WAL, for operators.
     pub(crate) fn fill_status(&self, status: &mut WalStatus) {
         status.figures = self.wal.stats();
         status.pending_writes = self.pending.len();
@@ -232,14 +234,14 @@ impl<D: Disk> AppendStage<D> {
         status.latency.clone_from(&self.latency);
     }
 
-    /// Whether the batches in flight agree with the WAL.
+    /// Checks that the batches in flight agree with the WAL.
     pub(crate) fn check(&self) -> Result<(), String> {
         let ends = self.in_flight.front().zip(self.in_flight.back());
         let Some((first, last)) = ends else { return Ok(()) };
         check_in_flight(self.wal.durable(), first.sequence, last.sequence, self.wal.submitted())
     }
 
-    /// Whether the batches in flight are in order, and the bytes that wait are counted.
+    /// Checks that the batches in flight are in order, and that the bytes that wait are counted right.
     pub(crate) fn check_deeply(&self) -> Result<(), String> {
         if !self.in_flight.iter().is_sorted_by(|one, next| one.sequence < next.sequence) {
             return Err("append: batches in flight out of order".into());
@@ -253,7 +255,7 @@ impl<D: Disk> AppendStage<D> {
     }
 }
 
-/// What is in flight is not durable, and was submitted.
+/// Each batch in flight was submitted, and is not durable.
 fn check_in_flight(
     durable: Sequence,
     first: Sequence,
@@ -276,7 +278,8 @@ fn check_pending(pending: &Writes, counted: usize) -> Result<(), String> {
     Err(format!("append: {bytes} bytes wait, counted as {counted}"))
 }
 
-/// Our own commands are bounded at intake: only a leader with larger segments can send this.
+/// The error for an entry that is too long for the WAL. Commands of clients are bounded at intake, so
+/// only a leader with larger segments can send such an entry.
 fn too_long() -> Error {
     Error::new(
         ErrorKind::Config,
@@ -287,7 +290,8 @@ fn too_long() -> Error {
     )
 }
 
-/// The latest memory of each peer: an idle shard may hear of them for long and write nothing.
+/// The latest memory of each peer. Newer ones replace older ones, since an idle shard may learn of peers
+/// for a long time without a write.
 #[derive(Default)]
 struct Memories(BTreeMap<(NodeId, Incarnation, ShardId), PeerMemory>);
 
@@ -303,13 +307,13 @@ impl Memories {
 
 type Writes = VecDeque<(GroupId, Append)>;
 
-/// What a write holds in memory, about.
+/// About the memory that a write takes.
 fn cost(append: &Append) -> usize {
     append.entries.iter().map(Entry::cost).sum()
 }
 
-/// Puts writes back that were not taken. Only the order within each group matters, and of each group
-/// what was to be taken came first.
+/// Puts writes back that were not submitted, `taken` before `left`. This keeps the order within each
+/// group, and no other order matters.
 fn merge(mut taken: Writes, left: Writes) -> Writes {
     taken.extend(left);
     taken

@@ -1,4 +1,4 @@
-//! Stage 5: committed entries to the state machines, and their outcomes to whoever waits.
+//! Stage 5: hands committed entries to the state machines, and their outcomes to the tickets.
 
 use crate::{
     runtime::Runtime,
@@ -7,7 +7,7 @@ use crate::{
 use purlin_rsm::Entry;
 
 impl<R: Runtime> Shard<R> {
-    /// Applies what one group has committed. More may be handed out once it has.
+    /// Applies the committed entries of one group. The replica may hand out more afterwards.
     pub(crate) fn apply(&mut self, slot: GroupSlot, committed: Vec<Entry>) {
         if committed.is_empty() {
             return;

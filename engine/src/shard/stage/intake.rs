@@ -1,5 +1,5 @@
-//! Stage 1: everything that reaches the shard, into its groups: requests of this core, of other
-//! threads, of other shards and nodes; peers' messages; what was read from the WAL.
+//! Stage 1: hands everything that reaches the shard to its groups: requests of this core, of other
+//! threads, shards and nodes; messages of peers; entries that were read from the WAL.
 
 use crate::{
     edge::{
@@ -19,17 +19,17 @@ use purlin_transport::{BatchOutcome, BatchReply, PeerShard, RequestBatch};
 
 /// Where the requests of a group must go.
 enum Way {
-    /// Its leader is on this shard.
+    /// To this shard, which leads the group.
     Here,
-    /// To the shard of this node on which it lives, or to its leader's node.
+    /// To the shard of this node that has the group, or to the leader's shard at another node.
     Away(OtherShard),
-    /// Nobody knows its leader now.
+    /// Nowhere now: no leader is known, or its shard is not connected.
     Nowhere,
     /// There is no such group.
     NoGroup,
 }
 
-/// What becomes of a batch of another shard.
+/// What this shard does with a batch of another shard.
 #[derive(PartialEq, Eq, Debug)]
 enum Fate {
     Accepted,
@@ -38,12 +38,12 @@ enum Fate {
     Bounced,
 }
 
-/// Decides about a batch of the shard `from` for `epoch` of its group, which has the epoch `here` on this shard,
-/// and whose leader is that `way`. A batch is accepted if the leader is here. If the leader is elsewhere, a batch
-/// of this node is passed on to the leader's node. Anything else is bounced: a shard that does not lead the group
-/// never passes on a batch of another node (safety E1).
+/// Decides about a batch that the shard `from` has sent. The batch is for `epoch` of its group, which has
+/// the epoch `here` on this shard; `way` says where the leader is. A batch is accepted if the leader is
+/// here. If the leader is at another node, a batch of this node is passed on to it. Every other batch is
+/// bounced: a shard that does not lead the group never passes on a batch of another node (safety E1).
 fn judge(here: Option<GroupEpoch>, epoch: GroupEpoch, way: Way, from: OtherShard) -> Fate {
-    // Safety M10: requests for another epoch of the group are not for the one that is here.
+    // Safety M10: requests for another epoch are not for the group that is here.
     if here.is_some_and(|here| here != epoch) {
         purlin_rsm::sometimes!("batch for another epoch of its group bounced");
         return Fate::Bounced;
@@ -56,7 +56,7 @@ fn judge(here: Option<GroupEpoch>, epoch: GroupEpoch, way: Way, from: OtherShard
 }
 
 impl<R: Runtime> Shard<R> {
-    /// Lets the lanes that have something to send do so.
+    /// Sends the next batch of each lane that has one.
     pub(crate) fn send_requests(&mut self, now: Tick) {
         let mut buffers = self.requests.take_scheduled();
         for lane in buffers.lanes.drain(..) {
@@ -114,7 +114,8 @@ impl<R: Runtime> Shard<R> {
         for (data, ticket) in requests {
             let bytes = data.len();
             match (&mut group, &refusal) {
-                // The nodes of a cluster have the same limit; a batch of a peer may hold anything.
+                // All nodes of a cluster have the same limit, but a batch of a faulty peer may hold
+                // anything.
                 _ if bytes > limit => ticket.end(Err(RequestError::TooLarge { bytes, limit })),
                 (_, Some(refusal)) => ticket.end(Err(refusal.clone())),
                 (Some(group), None) => group.propose_or_query(now, kind, data, ticket),
@@ -128,7 +129,7 @@ impl<R: Runtime> Shard<R> {
 
     fn send_away(&mut self, now: Tick, lane: LaneRef, to: OtherShard) {
         let id = self.requests.away.next_id();
-        // Nothing, if a batch is on its way already: the lane goes on when that has ended.
+        // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
         let Some(batch) = lane.send_away(id) else { return };
         if self.others.send_batch(to, batch) {
             purlin_rsm::sometimes!(matches!(to, OtherShard::OfPeer(_)), "forwarded to the leader");
@@ -138,13 +139,13 @@ impl<R: Runtime> Shard<R> {
                 matches!(to, OtherShard::OfThisNode(_)),
                 "full channel hands a batch back"
             );
-            // Certainly not sent.
+            // The batch was certainly not sent.
             lane.bounce(id);
             self.requests.park(lane);
         }
     }
 
-    /// A batch from another shard: accepted, passed on or bounced, each time whole.
+    /// Accepts, passes on or bounces a batch from another shard, always the whole batch.
     pub(crate) fn on_batch(&mut self, now: Tick, from: OtherShard, batch: RequestBatch) {
         let origin = Origin { shard: from, id: batch.id };
         let here = self.groups.get(batch.group).map(|group| group.raft.epoch());
@@ -175,7 +176,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// A reply to a batch that was sent to another shard.
+    /// A reply to a batch that was sent to another shard; a late or repeated reply is ignored.
     pub(crate) fn on_reply(&mut self, from: OtherShard, reply: BatchReply) {
         let BatchReply { id, outcome } = reply;
         match (self.requests.away.replied(id, from), outcome) {
@@ -185,14 +186,15 @@ impl<R: Runtime> Shard<R> {
                 lane.end_batch(id, outcomes);
             }
             (Some(Waiter::Lane(lane)), BatchOutcome::Bounced | BatchOutcome::Busy) => {
-                purlin_rsm::sometimes!("batch bounced by a shard that does not lead");
+                purlin_rsm::sometimes!("batch bounced by another shard");
                 lane.bounce(id);
                 self.requests.park(lane);
             }
         }
     }
 
-    /// A connection with a peer is lost: what was sent there has an unknown outcome (safety E1).
+    /// A connection with a peer is lost: the requests that were sent there have an unknown outcome
+    /// (safety E1).
     pub(crate) fn lose_batches(&mut self, peer: PeerShard) {
         for (id, waiter) in self.requests.away.lost(peer) {
             match waiter {
@@ -208,10 +210,10 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Entries that were read from the WAL.
+    /// Hands entries that were read from the WAL to the groups that asked for them.
     ///
     /// # Errors
-    /// The WAL cannot be read: what it holds may be damaged, and the shard stops.
+    /// The WAL cannot be read. It may be damaged, so the shard stops.
     pub(crate) fn drain_fetched(&mut self) -> Result<(), StorageError> {
         for Fetched { group, fetch, entries } in self.fetcher.take_fetched() {
             if let Some(group) = self.groups.input(group) {

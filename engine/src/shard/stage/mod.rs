@@ -9,8 +9,8 @@
 //! 6 reply    outcomes to their callers, each woken once, and replies to other shards
 //! ```
 //!
-//! The stages are no pipeline of queues: between two stages lies what the owner of it holds. A turn
-//! (`Shard::turn`) runs:
+//! There is no queue between two stages: groups, requests and connections hold what a later stage needs.
+//! A turn (`Shard::turn`) runs:
 //!
 //! 1. Intake of all that has come since the last turn, in a fixed order: writes that became durable, entries
 //!    read back from the WAL, an identity that was recorded, peers, other shards of the node, other threads.

@@ -1,4 +1,5 @@
-//! Stage 1, what comes from peers: connections that come and go, messages, heartbeats, refusals.
+//! Stage 1, the part that comes from peers: connections that are made and lost, messages, heartbeats and
+//! refusals.
 
 use crate::{
     edge::other_shard::OtherShard,
@@ -12,7 +13,7 @@ use purlin_rsm::{Envelope, NodeId, ShardId, Tick};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
 impl<R: Runtime> Shard<R> {
-    /// Works through everything that the exchanger has.
+    /// Handles every event that the exchanger has.
     pub(crate) fn drain_events(&mut self, now: Tick) {
         while let Some(event) = self.others.exchanger.poll() {
             match event {
@@ -57,13 +58,13 @@ impl<R: Runtime> Shard<R> {
             .into_iter()
             .filter(|node| *node != self.site.node)
             .collect();
-        // Each peer has seen this start and refused nothing (safety I4).
+        // Each peer has accepted the handshake of this start (safety I4).
         if self.others.pairs.are_all_reached(&others) {
             self.groups.input_each(|group| group.raft.trust());
         }
     }
 
-    /// A peer has answered our handshake: perhaps it was the last one that was missing.
+    /// A peer has answered our handshake. If no answer is missing any more, the meeting is recorded.
     fn meet(&mut self, facts: &Facts) {
         if self.site.shard == ShardId(0)
             && let Some(identity) = self.meeting.meet(facts)
@@ -73,7 +74,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn on_messages(&mut self, now: Tick, envelopes: Vec<Envelope>) {
-        // What has not met the others says nothing to anybody (safety I2).
+        // A node that has not met the others takes part in nothing (safety I2).
         if !self.meeting.is_acting() {
             return;
         }
@@ -86,7 +87,7 @@ impl<R: Runtime> Shard<R> {
 
     fn on_refused(&mut self, peer: PeerShard, by_them: bool, refusal: Refusal) {
         if !by_them {
-            // Perhaps it was fenced by this, which must not be forgotten (safety I4).
+            // Our refusal may have fenced the peer, and the fence must be remembered durably (safety I4).
             self.append.remember(self.others.exchanger.take_memories());
         }
         if !(by_them && refusal.ends(self.site.node)) || self.failure.is_some() {
@@ -101,8 +102,8 @@ impl<R: Runtime> Shard<R> {
         self.failure = Some(Error::new(ErrorKind::Refused, what, place, means, action));
     }
 
-    /// One refusal fences the whole directory, from everybody (safety I4): it acts no more. Shard 0 records
-    /// that, so that whoever starts the node again is told too; then all shards stop.
+    /// One refusal fences the whole directory, towards all peers: it stops acting (safety I4). Shard 0
+    /// records the fence, so that the next start refuses too; then all shards stop.
     fn fence(&mut self) {
         self.meeting.fence();
         if self.site.shard == ShardId(0) {
@@ -113,7 +114,8 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Another shard has heard that the directory is fenced; shard 0 has recorded it.
+    /// Another shard says that the directory is fenced. Shard 0 records that; a message from shard 0
+    /// means that it has recorded it.
     pub(crate) fn on_fenced(&mut self) {
         self.meeting.fence();
         if self.site.shard == ShardId(0) {
@@ -131,14 +133,14 @@ impl<R: Runtime> Shard<R> {
 
     fn stop_fenced(&mut self) {
         for shard in self.site.other_shards() {
-            // If this is lost, peers refuse that shard too.
+            // If the message is lost, peers will refuse that shard too.
             let _lost = self.others.mesh.try_send(shard, MeshItem::Fenced);
         }
         self.failure = Some(fenced(self.site.node));
     }
 
-    /// Records an identity beside the loop, unless one is being recorded: that the voters have met comes
-    /// again with the next handshake, a fence when the other is recorded.
+    /// Records an identity beside the loop. Does nothing if another one is being recorded: the next
+    /// handshake brings a meeting again, and a fence is recorded behind the other record.
     pub(crate) fn record(&mut self, identity: NodeIdentity) {
         let recording = self.meeting.record(self.runtime.disk(), identity, self.wake());
         if let Some(recording) = recording {
@@ -146,7 +148,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Acts upon an identity that has been recorded.
+    /// Acts upon an identity that has been recorded: begins to act, or stops if it is fenced.
     pub(crate) fn adopt_recorded(&mut self) -> Result<(), Error> {
         let Some(identity) = self.meeting.take_recorded()? else { return Ok(()) };
         if identity.is_fenced {
@@ -155,7 +157,7 @@ impl<R: Runtime> Shard<R> {
             return Ok(());
         }
         if !self.meeting.is_acting() {
-            // It was fenced meanwhile.
+            // The directory was fenced meanwhile.
             self.record_fence();
             return Ok(());
         }
@@ -165,7 +167,7 @@ impl<R: Runtime> Shard<R> {
         Ok(())
     }
 
-    /// Tells the other shards of this node that the members have met; those whose channel is full are
+    /// Tells the other shards of this node that the members have met. A shard whose channel is full is
     /// told at the next beat.
     pub(crate) fn tell_met(&mut self) {
         let identity = self.meeting.identity().clone();
@@ -175,7 +177,7 @@ impl<R: Runtime> Shard<R> {
         self.meeting.untold.retain(tell);
     }
 
-    /// The initial voters have met: from here on the shard votes.
+    /// The initial voters have met: from now on the shard acts.
     pub(crate) fn act(&mut self) {
         purlin_rsm::sometimes!("fresh directory has met all initial voters");
         tracing::info!("{} has met all initial members and acts", self.site.name);
@@ -185,7 +187,7 @@ impl<R: Runtime> Shard<R> {
     }
 }
 
-/// Why a fenced directory does not start.
+/// The error with which a fenced directory does not start.
 pub(crate) fn fenced(node: NodeId) -> Error {
     Error::new(
         ErrorKind::Refused,

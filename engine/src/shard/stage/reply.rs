@@ -1,4 +1,4 @@
-//! Stage 6: outcomes to their callers, on this core, on another shard, or at another node.
+//! Stage 6: hands outcomes to their callers, on this core, on another shard, or at another node.
 
 use crate::{
     edge::{late::LateReply, other_shard::Origin},
@@ -29,7 +29,7 @@ impl<R: Runtime> Shard<R> {
         self.send_reply_or_keep(LateReply { since, to: origin.shard, reply });
     }
 
-    /// A reply that finds no room now goes out with a later turn.
+    /// Sends a reply; one that finds no room goes out in a later turn.
     fn send_reply_or_keep(&mut self, LateReply { since, to, reply }: LateReply) {
         if let Err(reply) = self.others.send_reply(to, reply) {
             self.requests.keep_late(LateReply { since, to, reply });

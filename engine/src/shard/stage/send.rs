@@ -1,29 +1,29 @@
-//! Stage 4: messages of all groups into one frame per peer and turn, and heartbeats.
+//! Stage 4: puts the messages of all groups into one frame per peer and turn, and sends heartbeats.
 
 use crate::{runtime::Runtime, shard::Shard};
 use purlin_rsm::{Message, Tick};
 use purlin_transport::{Outbound, PeerShard};
 
 impl<R: Runtime> Shard<R> {
-    /// Writes to every peer that has something waiting, once.
+    /// Writes once to every peer for which something waits.
     pub(crate) fn flush(&mut self) {
         self.others.exchanger.flush(self.append.durable());
     }
 
-    /// Sends each reached pair its heartbeat.
+    /// Sends a heartbeat to each peer shard that can be reached.
     pub(crate) fn send_heartbeats(&mut self, now: Tick) {
         for pair in self.others.pairs.reached() {
             self.send_heartbeat(now, pair);
         }
     }
 
-    /// Whether the oldest write is older than two election timeouts.
+    /// Whether the disk hangs: the oldest write is older than two election timeouts.
     pub(crate) fn is_hanging(&self, now: Tick) -> bool {
         self.append.is_stalled(self.timing.hangs_since(now))
     }
 
-    /// Sends a heartbeat, unless this shard has not met the others (safety I2), or its disk hangs: who
-    /// cannot write must not keep others from leading (safety R5).
+    /// Sends a heartbeat, unless this shard has not met the others (safety I2) or its disk hangs. A shard
+    /// that cannot write must not keep others from leading (safety R5).
     pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: PeerShard) {
         purlin_rsm::sometimes!(self.is_hanging(now), "heartbeat withheld while the disk hangs");
         if !self.meeting.is_acting() || self.is_hanging(now) {
@@ -35,7 +35,7 @@ impl<R: Runtime> Shard<R> {
     }
 }
 
-/// Whether a message keeps its receiver following the sender.
+/// Whether a message keeps its receiver a follower of the sender.
 pub(crate) fn is_of_a_leader(message: &Message) -> bool {
     matches!(message, Message::Append { .. } | Message::ReadProbe { .. })
 }

@@ -1,4 +1,4 @@
-//! Stage 2: what each group that had inputs wants done, handed to the stages behind.
+//! Stage 2: steps each group that had inputs, and hands what it wants done to the later stages.
 
 use crate::{
     runtime::Runtime,
@@ -7,7 +7,7 @@ use crate::{
 use purlin_rsm::{Entry, Message, Tick, raft::Ready};
 
 impl<R: Runtime> Shard<R> {
-    /// Steps all groups that had inputs, until none has.
+    /// Steps groups that had inputs, until no group has any.
     pub(crate) fn step(&mut self, now: Tick) {
         while self.groups.has_dirty() {
             for slot in self.groups.take_dirty() {
@@ -26,10 +26,10 @@ impl<R: Runtime> Shard<R> {
         self.groups.rearm(slot);
     }
 
-    /// Hands a group's `Ready` on; what is to be applied comes back.
+    /// Hands the `Ready` of a group to the stages. Returns what is to be applied.
     fn hand_on(&mut self, now: Tick, slot: GroupSlot) -> Vec<Entry> {
-        // Appends keep others from leading as heartbeats do: under load those of a leader that cannot write
-        // would never end (safety R5).
+        // Appends keep others from leading, as heartbeats do. So a leader that cannot write withholds
+        // both: under load its appends would go on for ever (safety R5).
         let is_hanging = self.is_hanging(now);
         let Some(group) = self.groups.peek_mut(slot) else { return Vec::new() };
         let id = group.id;
@@ -55,7 +55,7 @@ impl<R: Runtime> Shard<R> {
         committed
     }
 
-    /// Tells the rest of the shard when a group stands differently than before.
+    /// Tells the rest of the shard if the term, the leader or the role of a group has changed.
     fn note_standing(&mut self, now: Tick, slot: GroupSlot) {
         let Some(group) = self.groups.peek_mut(slot) else { return };
         let (id, before, standing) = (group.id, group.known, group.standing());
