@@ -27,7 +27,7 @@ pub(crate) struct Meeting {
     /// The peers have found that the directory has gone back (safety I4). This is true before it is
     /// recorded, too.
     is_fenced: bool,
-    /// Whom it waited for when that was last asked as news.
+    /// What `newly_waits_for` has returned or compared last.
     waited_for: Vec<NodeId>,
 }
 
@@ -83,7 +83,7 @@ impl Meeting {
         self.identity.voter_ids().into_iter().filter(absent).collect()
     }
 
-    /// Whom it waits for, if it waited for others when this was last asked.
+    /// The initial voters that this directory has not met, if they have changed since the last call.
     pub(crate) fn newly_waits_for(&mut self) -> Option<&[NodeId]> {
         let waits_for = self.waits_for();
         let is_news = waits_for != self.waited_for;
