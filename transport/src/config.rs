@@ -30,7 +30,8 @@ pub struct ExchangerConfig {
     pub backoff_beats_min: u64,
     /// The longest pause. Default 10 beats.
     pub backoff_beats_max: u64,
-    /// Connections that never said whose they are share one log line in this time. Default 50 beats.
+    /// Connections that never said whose they are, and those of too many names, share one log line in this
+    /// time. Default 50 beats.
     pub unidentified_log_beats: u64,
     /// The seed of the random part of the pauses. Equal seeds give equal pauses.
     pub seed: u64,

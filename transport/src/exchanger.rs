@@ -11,7 +11,6 @@ use crate::{
     handshake::Facts,
     hub::{Driver, Hub},
     inbound,
-    journal::Direction,
     net::{Listener, Net},
     outbound,
     outbox::Full,
@@ -69,7 +68,7 @@ impl<N: Net> Exchanger<N> {
 
     /// Shard `i` of `node` listens at `peer_port + i` of `host`. It holds from the next dial on.
     pub fn set_address(&self, node: NodeId, host: String, peer_port: u16) {
-        self.hub.registry.borrow_mut().set_address(node, host, peer_port);
+        self.hub.set_address(node, host, peer_port);
     }
 
     /// Keeps connections to some shards of `node`: those that `shards_of` names when it is told how
@@ -143,11 +142,6 @@ impl<N: Net> Exchanger<N> {
         self.hub.peers.borrow().get(&peer).is_some_and(|peer| peer.is_up.get())
     }
 
-    /// Whether there is a connection on which the peer writes to us.
-    pub fn is_inbound_up(&self, peer: PeerShard) -> bool {
-        self.hub.arrivals.is_connected(peer)
-    }
-
     /// How the peers' shards stand. Replaces what is in `into`.
     pub fn status(&self, into: &mut Vec<PeerStatus>) {
         self.hub.status(into);
@@ -165,9 +159,8 @@ impl<N: Net> Exchanger<N> {
     }
 
     fn report_too_long(&self, to: PeerShard) {
-        let text = "an item is longer than frame_bytes_max";
-        if self.hub.journal.borrow_mut().is_news(Direction::Outbound, to, text) {
-            tracing::error!(peer = %to, "not sent: {text}. Means: it is never delivered. Do: lower \
+        if self.hub.links.borrow_mut().too_long(to) {
+            tracing::error!(peer = %to, "not sent: an item is longer than frame_bytes_max. Means: it is never delivered. Do: lower \
                 the limit of a command, which must be shorter than a frame");
         }
     }

@@ -18,7 +18,7 @@ use purlin_rsm::{
     BootId, ClusterId, Entry, EntryId, Envelope, Fork, GroupEpoch, GroupId, Index, Message,
     Payload, Position, RequestKind, Start, Term,
 };
-use std::{cell::Cell, collections::BTreeMap};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 const SILENCE: u64 = 20;
 
@@ -121,7 +121,7 @@ impl World {
     /// Whether `to` is reached by what `from` sends, and whether `to` has a connection to `from`.
     fn connected(&self, from: PeerShard, to: PeerShard) -> (bool, bool) {
         let exchanger = &self.nodes[&from];
-        (exchanger.is_outbound_up(to), exchanger.is_inbound_up(to))
+        (exchanger.is_outbound_up(to), exchanger.hub.arrivals.is_connected(to))
     }
 
     fn beat(&mut self, beats: u64) {
@@ -268,6 +268,29 @@ fn the_status_tells_of_each_peer_whether_it_is_connected_and_why_not() {
     world.nodes[&at(1)].status(&mut peers);
     assert!(!peers[0].outbound.is_up && !peers[0].inbound.is_up, "{peers:?}");
     assert!(peers[0].facts.is_some(), "what it told is still known");
+}
+
+/// Each beat copies the status of all peers: the texts are shared, and the memory is used again.
+#[test]
+fn a_status_of_the_same_peers_allocates_nothing() {
+    let mut world = World::pair();
+    world.want(1, 3);
+    world.beat(3);
+    let exchanger = &world.nodes[&at(1)];
+    let mut peers = Vec::new();
+    exchanger.status(&mut peers);
+    let (before, memory) = (peers.clone(), peers.as_ptr());
+    exchanger.status(&mut peers);
+    assert_eq!((peers.len(), peers.as_ptr()), (2, memory));
+    for (one, other) in before.iter().zip(&peers) {
+        let is_shared = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        assert!(is_shared(&one.address, &other.address) && one.address.is_some(), "{other:?}");
+        assert!(is_shared(&one.outbound.ended, &other.outbound.ended), "{other:?}");
+    }
+    assert!(peers[1].outbound.ended.is_some(), "nobody listens there: {peers:?}");
 }
 
 /// What shards told of that their node has no more is forgotten.

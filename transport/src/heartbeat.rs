@@ -166,7 +166,8 @@ impl Leading {
     }
 
     /// The groups that are `confirmed`, ascending, with our terms.
-    pub fn confirmed_groups(&self) -> impl Iterator<Item = (GroupId, EpochTerm)> {
+    #[cfg(test)]
+    pub(crate) fn confirmed_groups(&self) -> impl Iterator<Item = (GroupId, EpochTerm)> {
         let all = self.groups.iter().map(|(group, led)| (*group, led.at));
         all.filter(|(group, _)| self.confirmed(*group).is_some())
     }

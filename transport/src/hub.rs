@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     handshake::Facts,
     inbox::Inbox,
-    journal::{self, Direction, Journal},
+    links::{Direction, Links},
     net::Net,
     outbox::Outbox,
     peer::{Peer, Want},
@@ -50,9 +50,8 @@ pub(crate) struct Hub<N: Net> {
     pub(crate) arrivals: Arrivals,
     pub(crate) inbox: RefCell<Inbox>,
     drivers: RefCell<Vec<Driver>>,
-    pub(crate) journal: RefCell<Journal>,
-    /// What each admitted peer last told of itself.
-    pub(crate) told: RefCell<BTreeMap<PeerShard, Arc<Facts>>>,
+    /// How each peer stands, and what it last told of itself.
+    pub(crate) links: RefCell<Links>,
     /// What our WAL has made durable, as of the last flush (safety I4).
     pub(crate) durable: Cell<Sequence>,
     /// The number of beats so far.
@@ -81,8 +80,7 @@ impl<N: Net> Hub<N> {
             new_peers: RefCell::default(),
             arrivals: Arrivals::default(),
             drivers: RefCell::default(),
-            journal: RefCell::default(),
-            told: RefCell::default(),
+            links: RefCell::default(),
             durable: Cell::new(Sequence(0)),
             beats: Cell::new(0),
         }
@@ -110,6 +108,17 @@ impl<N: Net> Hub<N> {
     /// This node.
     pub(crate) fn node(&self) -> NodeId {
         self.local.borrow().node
+    }
+
+    /// Shard `i` of `node` listens at `peer_port + i` of `host`.
+    pub(crate) fn set_address(&self, node: NodeId, host: String, peer_port: u16) {
+        self.registry.borrow_mut().set_address(node, host, peer_port);
+        self.links.borrow_mut().readdress(node, |peer| self.shown_address(peer));
+    }
+
+    /// Where `peer` listens, for people.
+    fn shown_address(&self, peer: PeerShard) -> Option<Arc<str>> {
+        self.address(peer).ok().map(Arc::from)
     }
 
     /// Where `peer` listens, or what is missing to dial it.
@@ -155,9 +164,8 @@ impl<N: Net> Hub<N> {
 
     /// Remembers what an admitted peer tells of itself. Its node may have fewer shards than before.
     pub(crate) fn note_told(&self, facts: &Facts) {
-        let mut told = self.told.borrow_mut();
-        told.retain(|peer, _| peer.node != facts.node || peer.shard.0 < facts.shards);
-        told.insert(facts.pair(), Arc::new(facts.clone()));
+        let address = self.shown_address(facts.pair());
+        self.links.borrow_mut().told(facts, address);
     }
 
     /// A frame has come from a peer. Returns whether the frame counts.
@@ -184,7 +192,7 @@ impl<N: Net> Hub<N> {
     pub(crate) fn outbound_up(&self, peer: &Peer, facts: Facts) {
         peer.outbox.borrow_mut().clear();
         peer.is_up.set(true);
-        if self.journal.borrow_mut().is_news(Direction::Outbound, peer.id, journal::UP) {
+        if self.links.borrow_mut().up(Direction::Outbound, peer.id) {
             tracing::info!(peer = %peer.id, "connected");
         }
         self.emit(Event::OutboundUp(facts), 0);
@@ -197,7 +205,7 @@ impl<N: Net> Hub<N> {
     }
 
     pub(crate) fn inbound_up(&self, facts: Facts) {
-        if self.journal.borrow_mut().is_news(Direction::Inbound, facts.pair(), journal::UP) {
+        if self.links.borrow_mut().up(Direction::Inbound, facts.pair()) {
             tracing::info!(peer = %facts.pair(), "accepted a connection");
         }
         self.emit(Event::InboundUp(facts), 0);
@@ -214,19 +222,15 @@ impl<N: Net> Hub<N> {
             self.emit(Event::Refused { peer, by_them, refusal: *refusal }, 0);
         }
         purlin_rsm::sometimes!(matches!(ended, Ended::Late), "connection given up for silence");
-        let mut journal = self.journal.borrow_mut();
-        match (ended, peer) {
-            (Ended::Dropped, _) => {}
-            (_, Some(peer)) => {
-                if journal.is_news(direction, peer, &ended.to_string()) {
-                    tracing::warn!(%peer, ?direction, "no connection: {ended}");
-                }
-            }
-            (_, None) => {
-                if journal.may_log_unidentified(self.now(), self.config.unidentified_log_beats) {
-                    tracing::warn!("closed a connection at the peer port: {ended}");
-                }
-            }
+        if matches!(ended, Ended::Dropped) {
+            return;
+        }
+        let (now, pause) = (self.now(), self.config.unidentified_log_beats);
+        let why = ended.to_string();
+        match (self.links.borrow_mut().ended(direction, peer, &why, now, pause), peer) {
+            (false, _) => {}
+            (true, Some(peer)) => tracing::warn!(%peer, ?direction, "no connection: {why}"),
+            (true, None) => tracing::warn!("closed a connection at the peer port: {why}"),
         }
     }
 
@@ -252,6 +256,7 @@ impl<N: Net> Hub<N> {
     /// The task of a peer that is no longer wanted has ended.
     pub(crate) fn forget(&self, peer: &Peer) {
         self.peers.borrow_mut().remove(&peer.id);
+        self.links.borrow_mut().undialled(peer.id);
     }
 
     /// Makes the peers of `node` the ones that are wanted.
@@ -280,6 +285,8 @@ impl<N: Net> Hub<N> {
         let outbox = Outbox::new(self.config.outbox_bytes_max, self.config.frame_bytes_max);
         let peer = Rc::new(Peer::new(id, want, outbox));
         self.peers.borrow_mut().insert(id, peer.clone());
+        let address = self.shown_address(id);
+        self.links.borrow_mut().dialled(id, address);
         self.new_peers.borrow_mut().push(peer);
         (self.notify)();
     }

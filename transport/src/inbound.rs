@@ -19,7 +19,7 @@ use crate::{
     handshake::{Answer, Facts, HELLO_BYTES_MAX, Hello, common_version},
     heartbeat::Heartbeat,
     hub::Hub,
-    journal::Direction,
+    links::Direction,
     net::{Listener, Net, Writer},
     peer_shard::PeerShard,
     wire,

@@ -26,7 +26,7 @@ mod cancel;
 mod connection;
 mod inbound;
 mod inbox;
-mod journal;
+mod links;
 mod outbound;
 mod outbox;
 mod peer;

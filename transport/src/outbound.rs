@@ -14,7 +14,7 @@ use crate::{
     frame::{Decoder, Kind},
     handshake::{self, Answer, Facts, HELLO_BYTES_MAX, Hello, VERSIONS},
     hub::Hub,
-    journal::Direction,
+    links::Direction,
     net::{Net, Reader, Writer},
     peer::{Peer, Want},
 };

@@ -174,11 +174,12 @@ fn shard(status: &ShardStatus) -> Shard {
 }
 
 fn peer(peer: &PeerStatus) -> Peer {
-    let link = |link: &LinkStatus| Link { up: link.is_up, ended: link.ended.clone() };
+    let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    let link = |link: &LinkStatus| Link { up: link.is_up, ended: text(&link.ended) };
     Peer {
         node: peer.peer.node.0,
         shard: peer.peer.shard.0,
-        address: peer.address.clone(),
+        address: text(&peer.address),
         outbound: link(&peer.outbound),
         inbound: link(&peer.inbound),
         silent_beats: peer.silent_beats,

@@ -1,0 +1,257 @@
+//! What this shard knows of its connections with each shard of another node. An entry is changed when
+//! something happens; the status copies it, and the log tells what is new in it.
+//!
+//! A *known* peer is dialled, or was admitted: there are at most as many as the members have shards, and
+//! the entry of a known peer stays whatever other connections say. A connection may give any name: of the
+//! other names only so many are remembered, and connections of more names share one line in a while with
+//! those that never said whose they are. The caller logs.
+
+use crate::{handshake::Facts, peer_shard::PeerShard};
+use purlin_rsm::{NodeId, ShardId};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The direction of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Direction {
+    /// This shard dials.
+    Outbound,
+    /// The peer dials.
+    Inbound,
+}
+
+/// Names of no known peer that are remembered.
+const STRANGERS_MAX: usize = 1024;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Links {
+    known: BTreeMap<PeerShard, Link>,
+    /// Why the last connection of each other name ended.
+    strangers: BTreeMap<PeerShard, Arc<str>>,
+    /// The beat of the last line about a connection of no name that is remembered.
+    shared_line: Option<u64>,
+}
+
+/// What is known of a peer.
+#[derive(Default)]
+pub(crate) struct Link {
+    is_dialled: bool,
+    /// Where it listens, as `host:port`.
+    pub(crate) address: Option<Arc<str>>,
+    outbound: Option<Said>,
+    inbound: Option<Said>,
+    /// What it last told of itself, if it was admitted since our own start.
+    pub(crate) facts: Option<Arc<Facts>>,
+    is_too_long_told: bool,
+}
+
+/// What was last said of one direction.
+enum Said {
+    Up,
+    Ended(Arc<str>),
+}
+
+impl Link {
+    /// Why the last connection of this direction ended, unless it was up since.
+    pub(crate) fn ended(&self, direction: Direction) -> Option<&Arc<str>> {
+        let said = match direction {
+            Direction::Outbound => &self.outbound,
+            Direction::Inbound => &self.inbound,
+        };
+        said.as_ref().and_then(|said| match said {
+            Said::Up => None,
+            Said::Ended(why) => Some(why),
+        })
+    }
+
+    fn said(&mut self, direction: Direction) -> &mut Option<Said> {
+        match direction {
+            Direction::Outbound => &mut self.outbound,
+            Direction::Inbound => &mut self.inbound,
+        }
+    }
+}
+
+impl Links {
+    /// The known peers, ascending.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (PeerShard, &Link)> {
+        self.known.iter().map(|(peer, link)| (*peer, link))
+    }
+
+    /// The peer is dialled from now on.
+    pub(crate) fn dialled(&mut self, peer: PeerShard, address: Option<Arc<str>>) {
+        let link = self.know(peer, address);
+        link.is_dialled = true;
+    }
+
+    /// The peer is dialled no more.
+    pub(crate) fn undialled(&mut self, peer: PeerShard) {
+        if let Some(link) = self.known.get_mut(&peer) {
+            link.is_dialled = false;
+        }
+        self.forget_unless_known(peer);
+    }
+
+    /// A peer was admitted, and has told this of itself. Its node may have fewer shards than before.
+    pub(crate) fn told(&mut self, facts: &Facts, address: Option<Arc<str>>) {
+        let of_node = PeerShard::new(facts.node, ShardId(facts.shards))
+            ..=PeerShard::new(facts.node, ShardId(u16::MAX));
+        let gone: Vec<_> = self.known.range(of_node).map(|(peer, _)| *peer).collect();
+        for peer in gone {
+            self.known.entry(peer).and_modify(|link| link.facts = None);
+            self.forget_unless_known(peer);
+        }
+        self.know(facts.pair(), address).facts = Some(Arc::new(facts.clone()));
+    }
+
+    /// The node listens at another address.
+    pub(crate) fn readdress(
+        &mut self,
+        node: NodeId,
+        address: impl Fn(PeerShard) -> Option<Arc<str>>,
+    ) {
+        let links = self.known.iter_mut().filter(|(peer, _)| peer.node == node);
+        links.for_each(|(peer, link)| link.address = address(*peer));
+    }
+
+    /// The connection is up. Whether that is news.
+    pub(crate) fn up(&mut self, direction: Direction, peer: PeerShard) -> bool {
+        let Some(link) = self.known.get_mut(&peer) else { return false };
+        link.is_too_long_told &= direction != Direction::Outbound;
+        !matches!(link.said(direction).replace(Said::Up), Some(Said::Up))
+    }
+
+    /// A connection ended, or could not be made, for this reason. Whether it is to be logged at beat
+    /// `now`. One line in `pause` beats is enough for all names that are not remembered.
+    pub(crate) fn ended(
+        &mut self,
+        direction: Direction,
+        peer: Option<PeerShard>,
+        why: &str,
+        now: u64,
+        pause: u64,
+    ) -> bool {
+        let Some(peer) = peer else { return self.is_time(now, pause) };
+        if let Some(link) = self.known.get_mut(&peer) {
+            if link.ended(direction).is_some_and(|last| **last == *why) {
+                return false;
+            }
+            *link.said(direction) = Some(Said::Ended(why.into()));
+            return true;
+        }
+        match self.strangers.get(&peer) {
+            Some(last) if **last == *why => return false,
+            None if self.strangers.len() >= STRANGERS_MAX => return self.is_time(now, pause),
+            Some(_) | None => {}
+        }
+        self.strangers.insert(peer, why.into());
+        true
+    }
+
+    /// An item for the peer is longer than a frame. Whether that is news since the connection is up.
+    pub(crate) fn too_long(&mut self, peer: PeerShard) -> bool {
+        let link = self.known.get_mut(&peer);
+        link.is_some_and(|link| !std::mem::replace(&mut link.is_too_long_told, true))
+    }
+
+    fn is_time(&mut self, now: u64, pause: u64) -> bool {
+        let is_time = self.shared_line.is_none_or(|last| now - last >= pause);
+        if is_time {
+            self.shared_line = Some(now);
+        }
+        is_time
+    }
+
+    /// The entry of a peer that is known from now on.
+    fn know(&mut self, peer: PeerShard, address: Option<Arc<str>>) -> &mut Link {
+        let Self { known, strangers, .. } = self;
+        known.entry(peer).or_insert_with(|| Link {
+            address,
+            inbound: strangers.remove(&peer).map(Said::Ended),
+            ..Link::default()
+        })
+    }
+
+    fn forget_unless_known(&mut self, peer: PeerShard) {
+        let is_known = |link: &Link| link.is_dialled || link.facts.is_some();
+        if self.known.get(&peer).is_some_and(|link| !is_known(link)) {
+            self.known.remove(&peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSE: u64 = 50;
+
+    fn peer(node: u32) -> PeerShard {
+        PeerShard::new(NodeId(node), ShardId(0))
+    }
+
+    fn dialled(node: u32) -> Links {
+        let mut links = Links::default();
+        links.dialled(peer(node), None);
+        links
+    }
+
+    #[test]
+    fn only_changes_are_news() {
+        let mut links = dialled(1);
+        let ended = |links: &mut Links, direction| {
+            links.ended(direction, Some(peer(1)), "refused", 0, PAUSE)
+        };
+        let said = [
+            ended(&mut links, Direction::Outbound),
+            ended(&mut links, Direction::Outbound),
+            links.up(Direction::Outbound, peer(1)),
+            links.up(Direction::Outbound, peer(1)),
+            ended(&mut links, Direction::Outbound),
+        ];
+        assert_eq!(said, [true, false, true, false, true]);
+        assert!(ended(&mut links, Direction::Inbound), "the other direction");
+    }
+
+    #[test]
+    fn an_item_that_is_too_long_is_news_once_for_a_connection_and_no_reason_of_its_end() {
+        let mut links = dialled(1);
+        links.up(Direction::Outbound, peer(1));
+        assert_eq!([links.too_long(peer(1)), links.too_long(peer(1))], [true, false]);
+        let (_, link) = links.known().next().expect("it is dialled");
+        assert_eq!(link.ended(Direction::Outbound), None);
+        links.up(Direction::Outbound, peer(1));
+        assert!(links.too_long(peer(1)), "another connection");
+        assert!(!links.too_long(peer(2)), "nobody knows it");
+    }
+
+    /// Whoever reaches the port may give any name, and as many as it likes.
+    #[test]
+    fn names_that_nobody_knows_are_bounded_and_take_no_reason_of_a_known_peer_away() {
+        let mut links = dialled(1);
+        links.ended(Direction::Outbound, Some(peer(1)), "refused", 0, PAUSE);
+        let mut lines = 0;
+        for node in 2..10_000 {
+            let is_news = links.ended(Direction::Inbound, Some(peer(node)), "x", 7, PAUSE);
+            lines += usize::from(is_news);
+        }
+        assert_eq!(links.strangers.len(), STRANGERS_MAX);
+        assert_eq!(lines, STRANGERS_MAX + 1, "one line for all that are not remembered");
+        let (_, link) = links.known().next().expect("it is dialled");
+        assert_eq!(link.ended(Direction::Outbound).map(|why| &**why), Some("refused"));
+        assert!(!links.ended(Direction::Inbound, None, "x", 7 + PAUSE - 1, PAUSE), "too early");
+        assert!(links.ended(Direction::Inbound, None, "x", 7 + PAUSE, PAUSE));
+    }
+
+    #[test]
+    fn a_stranger_that_becomes_known_brings_its_reason_along() {
+        let mut links = Links::default();
+        links.ended(Direction::Inbound, Some(peer(3)), "refused", 0, PAUSE);
+        links.dialled(peer(3), None);
+        let (_, link) = links.known().next().expect("it is dialled");
+        assert_eq!(link.ended(Direction::Inbound).map(|why| &**why), Some("refused"));
+        assert_eq!(links.strangers.len(), 0);
+        links.undialled(peer(3));
+        assert_eq!(links.known().count(), 0, "it was never admitted");
+    }
+}
