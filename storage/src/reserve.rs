@@ -29,6 +29,8 @@ pub(crate) struct Reserve<F: File> {
     prepared: VecDeque<Prepared<F>>,
     /// Files that hold nothing needed. A file that a read still uses waits here.
     free: Vec<Rc<Segment<F>>>,
+    /// The size of these files, together.
+    free_bytes: u64,
     /// The number of the next segment to prepare.
     next_number: u64,
     space: Space,
@@ -66,7 +68,8 @@ pub(crate) enum Task<F> {
 impl<F: File> Reserve<F> {
     /// Prepares segments from `next_number` on, from `free` files first.
     pub(crate) fn new(next_number: u64, free: Vec<Rc<Segment<F>>>) -> Self {
-        Self { prepared: VecDeque::new(), free, next_number, space: Space::Enough }
+        let free_bytes = free.iter().map(|segment| segment.bytes).sum();
+        Self { prepared: VecDeque::new(), free, free_bytes, next_number, space: Space::Enough }
     }
 
     /// The next segment. `urgent`: also one of the last two.
@@ -99,9 +102,19 @@ impl<F: File> Reserve<F> {
         self.prepared.len()
     }
 
+    /// How many files hold nothing needed and are there all the same.
+    pub(crate) fn free_files(&self) -> usize {
+        self.free.len()
+    }
+
+    /// The size of these files.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        self.free_bytes
+    }
+
     /// These files hold nothing needed any more, so there may be room at once.
     pub(crate) fn free(&mut self, segments: impl IntoIterator<Item = Rc<Segment<F>>>) {
-        self.free.extend(segments);
+        self.free.extend(segments.into_iter().inspect(|segment| self.free_bytes += segment.bytes));
         if let Space::Full { kicks, .. } = &mut self.space {
             *kicks = 0;
         }
@@ -148,7 +161,7 @@ impl<F: File> Reserve<F> {
         let fits = |segment: &Rc<Segment<F>>| is_idle(segment) && segment.bytes == segment_bytes;
         if self.is_short() {
             return match self.free.iter().position(fits) {
-                Some(at) => Task::Recycle(self.free.remove(at), self.next_number),
+                Some(at) => Task::Recycle(self.take_free(at), self.next_number),
                 None => Task::Create(self.next_number),
             };
         }
@@ -156,9 +169,15 @@ impl<F: File> Reserve<F> {
             is_idle(segment) && (self.free.len() > FREE || segment.bytes != segment_bytes)
         };
         match self.free.iter().position(is_of_no_use) {
-            Some(at) => Task::Discard(self.free.remove(at)),
+            Some(at) => Task::Discard(self.take_free(at)),
             None => Task::Wait,
         }
+    }
+
+    fn take_free(&mut self, at: usize) -> Rc<Segment<F>> {
+        let segment = self.free.remove(at);
+        self.free_bytes -= segment.bytes;
+        segment
     }
 
     /// Checks what is always true of the reserve behind the segment `active`.
@@ -185,7 +204,11 @@ impl<F: File> Reserve<F> {
                 Space::Enough => String::new(),
                 Space::Full { failures, kicks } => format!("{failures} failures, {kicks} kicks"),
             },
-        )
+        )?;
+        let bytes = || self.free.iter().map(|segment| segment.bytes).sum::<u64>();
+        holds(self.free_bytes == bytes(), "the bytes of the free files are counted", || {
+            format!("{} in {} files, counted as {}", bytes(), self.free.len(), self.free_bytes)
+        })
     }
 }
 
@@ -231,6 +254,10 @@ mod tests {
         assert_eq!(
             broken(|_, reserve| reserve.space = Space::Full { failures: 2, kicks: 5 }),
             "an attempt to find space is never more than its bound away"
+        );
+        assert_eq!(
+            broken(|_, reserve| reserve.free_bytes += 1),
+            "the bytes of the free files are counted"
         );
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Segments<F: File> {
     seed: Seed,
     /// All segments that hold something needed, by number, the active one included.
     kept: BTreeMap<u64, Rc<Segment<F>>>,
+    /// The size of their files, together.
+    kept_bytes: u64,
     active: Rc<Segment<F>>,
     /// Where the next submitted batch will lie.
     planned: Location,
@@ -106,7 +108,8 @@ impl<F: File> Segments<F> {
         kept.insert(active.number, active.clone());
         let oldest = *kept.keys().next().expect("the active one at least");
         let seed = Seed::new(&template.identity);
-        Self { template, seed, kept, active, planned, last_batch, oldest }
+        let kept_bytes = kept.values().map(|segment| segment.bytes).sum();
+        Self { template, seed, kept, kept_bytes, active, planned, last_batch, oldest }
     }
 
     /// Whether a batch of `written` bytes fits behind what is planned.
@@ -157,6 +160,7 @@ impl<F: File> Segments<F> {
         });
         let mut block = active.file.block(BLOCK);
         header.write(block.as_mut());
+        self.kept_bytes += active.bytes;
         self.kept.insert(number, active.clone());
         self.active = active.clone();
         Write { sequence, segment: active, position: 0, block }
@@ -197,6 +201,11 @@ impl<F: File> Segments<F> {
         self.kept.len()
     }
 
+    /// The size of the files of all kept segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.kept_bytes
+    }
+
     /// The kept segment with this number, or the next one behind it.
     pub(crate) fn find(&self, number: u64) -> Option<Rc<Segment<F>>> {
         self.kept.range(number..).next().map(|(_, segment)| segment.clone())
@@ -222,7 +231,8 @@ impl<F: File> Segments<F> {
     pub(crate) fn release_below(&mut self, until: u64) -> Vec<Rc<Segment<F>>> {
         assert!(until <= self.oldest, "segments from {} on are needed, not {until}", self.oldest);
         let kept = self.kept.split_off(&until);
-        std::mem::replace(&mut self.kept, kept).into_values().collect()
+        let released = std::mem::replace(&mut self.kept, kept).into_values();
+        released.inspect(|segment| self.kept_bytes -= segment.bytes).collect()
     }
 
     /// Checks the invariants of the segments. `queued_headers` headers wait to be written.
@@ -262,7 +272,11 @@ impl<F: File> Segments<F> {
             self.last_batch.segment <= active.number,
             "the last batch lies in the active segment or before it",
             || format!("{:?}, active {}", self.last_batch, active.number),
-        )
+        )?;
+        let bytes = || self.kept.values().map(|segment| segment.bytes).sum::<u64>();
+        holds(self.kept_bytes == bytes(), "the bytes of the kept segments are counted", || {
+            format!("{} in {} segments, counted as {}", bytes(), self.len(), self.kept_bytes)
+        })
     }
 
     /// Checks that a segment which something needs is there: kept, or planned and not begun.
@@ -343,6 +357,10 @@ mod tests {
         assert_eq!(
             broken(|segments| segments.last_batch.segment = segments.active.number + 1),
             "the last batch lies in the active segment or before it"
+        );
+        assert_eq!(
+            broken(|segments| segments.kept_bytes -= 1),
+            "the bytes of the kept segments are counted"
         );
     }
 

@@ -68,6 +68,11 @@ pub struct WalStats {
     pub segments: usize,
     /// Segments that wait to become active.
     pub prepared: usize,
+    /// Files that hold nothing needed, and wait to be recycled or removed.
+    pub free: usize,
+    /// The size of the files of all these: what the log takes on the disk. A file that is being made,
+    /// renamed or removed just now does not count.
+    pub bytes: u64,
     /// Writes in flight.
     pub in_flight: usize,
     /// Batches and headers that wait.
@@ -143,6 +148,7 @@ impl<F: File> State<F> {
 
     /// Figures.
     pub(crate) fn stats(&self) -> WalStats {
+        let prepared = self.reserve.prepared();
         WalStats {
             batches: self.counts.batches,
             closing_batches: self.counts.closing_batches,
@@ -152,7 +158,11 @@ impl<F: File> State<F> {
             syncs: self.counts.syncs,
             segment_bytes: self.config.segment_bytes,
             segments: self.segments.len(),
-            prepared: self.reserve.prepared(),
+            prepared,
+            free: self.reserve.free_files(),
+            bytes: self.segments.bytes()
+                + prepared as u64 * self.config.segment_bytes
+                + self.reserve.free_bytes(),
             in_flight: self.pipeline.in_flight(),
             queued: self.pipeline.queued(),
             marks: self.live.marks(),

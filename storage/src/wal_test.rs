@@ -767,6 +767,35 @@ fn w7_a_segment_stays_while_any_group_needs_an_entry_in_it() {
     assert_eq!(last_index(&h.reopen().unwrap(), 1), 1);
 }
 
+/// Kept, prepared and free files count, whatever size a segment had when its file was made.
+#[test]
+fn the_bytes_of_the_log_are_those_of_its_files() {
+    let mut h = Harness::new(small(), 25);
+    let on_disk = |h: &Harness| {
+        let names = h.disk.files().into_iter().filter(|name| name.ends_with(".wal"));
+        names.map(|name| h.disk.bytes(&name).len() as u64).sum::<u64>()
+    };
+    h.write(append(1, 1, 1..400, 1000));
+    h.run();
+    let stats = h.wal().stats();
+    assert_eq!((stats.bytes, stats.free), (on_disk(&h), 0), "{stats:?}");
+    assert_eq!(stats.bytes, (stats.segments + stats.prepared) as u64 * stats.segment_bytes);
+    h.wal().forget(GroupId(1), Index(400), Position(399));
+    assert!(h.release() > 4);
+    h.run();
+    let stats = h.wal().stats();
+    assert!(stats.free > 0 && stats.bytes == on_disk(&h), "{stats:?}");
+
+    h.config.segment_bytes *= 2;
+    h.reopen().unwrap();
+    h.write(append(1, 1, 400..410, 1000));
+    h.run();
+    let stats = h.wal().stats();
+    assert_eq!(stats.bytes, on_disk(&h), "{stats:?}");
+    let of_one_size = (stats.segments + stats.prepared + stats.free) as u64 * stats.segment_bytes;
+    assert!(stats.bytes < of_one_size, "an old segment is smaller: {stats:?}");
+}
+
 #[test]
 fn w7_files_are_removed_only_once_a_younger_oldest_segment_is_durable() {
     for seed in 0..80 {

@@ -126,9 +126,9 @@ pub struct WalStatus {
 }
 
 impl WalStatus {
-    /// The space that its segments take on the disk, prepared ones included.
+    /// The space that its files take on the disk: segments in use, prepared ones, and free files.
     pub fn bytes(&self) -> u64 {
-        (self.figures.segments + self.figures.prepared) as u64 * self.figures.segment_bytes
+        self.figures.bytes
     }
 }
 

@@ -78,7 +78,7 @@ pub struct Shard {
 /// A write-ahead log.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Wal {
-    /// The space that its segments take on the disk.
+    /// The space that its files take on the disk: segments in use, prepared ones, and free files.
     pub bytes: u64,
     /// Segments that hold something needed.
     pub segments: u64,
