@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use purlin_rsm::{
-    GroupEpoch, GroupId, NodeId, Tick,
+    GroupId, NodeId, Tick,
     raft::{Raft, RaftConfig, Ready, Recovered, RoleKind, Voters, Window},
 };
 
@@ -85,19 +85,13 @@ impl Group {
 /// With the bounds that the engine gives its groups.
 fn config(node: NodeId) -> RaftConfig {
     RaftConfig {
-        group: GroupId(1),
-        epoch: GroupEpoch::FIRST,
-        node,
-        voters: Voters::new(NODES),
-        election_ticks: 10..20,
         tell_commit_ticks: TELL_COMMIT_TICKS,
         window: Window { messages: 64, bytes: 1 << 20 },
         append_bytes_max: 256 << 10,
         apply_bytes_max: 1 << 20,
         cache_bytes_max: 4 << 20,
         campaigns_first: node == NODES[0],
-        abstains_until: Tick(0),
-        seed: u64::from(node.0),
+        ..RaftConfig::new(GroupId(1), node, Voters::new(NODES))
     }
 }
 

@@ -174,23 +174,10 @@ fn any_bytes_are_safe() {
 /// Whatever term a peer sends, a replica that has heard it can say all that it has to say.
 #[test]
 fn every_term_that_a_replica_follows_leaves_room_to_campaign() {
-    use purlin_rsm::raft::{Raft, RaftConfig, Recovered, Voters, Window};
+    use purlin_rsm::raft::{Raft, RaftConfig, Recovered, Voters};
     for sent in [NUMBER_LIMIT - 1, NUMBER_LIMIT / 2, NUMBER_LIMIT / 2 - 1] {
-        let config = RaftConfig {
-            group: GroupId(1),
-            epoch: EPOCH,
-            node: TO,
-            voters: Voters::new([FROM, TO]),
-            election_ticks: 10..20,
-            tell_commit_ticks: 1,
-            window: Window { messages: 16, bytes: 1 << 20 },
-            append_bytes_max: 1 << 16,
-            apply_bytes_max: 1 << 16,
-            cache_bytes_max: 1 << 16,
-            campaigns_first: false,
-            abstains_until: Tick(0),
-            seed: 1,
-        };
+        let config = RaftConfig::new(GroupId(1), TO, Voters::new([FROM, TO]));
+        let config = RaftConfig { epoch: EPOCH, ..config };
         let mut raft = Raft::new(config, Recovered::default(), Tick(0));
         let mut now = Tick(0);
         raft.step(now, envelope(1, sent, Message::Stale));

@@ -539,7 +539,7 @@ fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{HardState, Index, Term, raft::RaftConfig};
+    use purlin_rsm::{HardState, Index, NodeId, Term};
 
     fn recovered(floor: EntryId) -> RecoveredGroup {
         let terms = vec![(floor.index.next(), Term(5))];
@@ -552,21 +552,7 @@ mod tests {
         let floor = EntryId::new(Term(3), Index(100));
         let hard_state = HardState { term: Term(5), ..HardState::default() };
         let found = RecoveredGroup { hard_state, ..recovered(floor) };
-        let config = RaftConfig {
-            group: GroupId(1),
-            epoch: purlin_rsm::GroupEpoch::FIRST,
-            node: purlin_rsm::NodeId(1),
-            voters: Voters::new([purlin_rsm::NodeId(1)]),
-            election_ticks: 10..20,
-            tell_commit_ticks: 1,
-            window: Window { messages: 1, bytes: 1 },
-            append_bytes_max: 1,
-            apply_bytes_max: 1,
-            cache_bytes_max: 1,
-            campaigns_first: false,
-            abstains_until: Tick(0),
-            seed: 1,
-        };
+        let config = RaftConfig::new(GroupId(1), NodeId(1), Voters::new([NodeId(1)]));
         let raft = Raft::new(config, replica(found), Tick(0));
         assert_eq!((raft.committed(), raft.applied_index()), (Index(100), Index(100)));
         assert_eq!(

@@ -288,7 +288,7 @@ pub(crate) mod tests {
     };
     use purlin_rsm::{
         Commands, Envelope, GroupEpoch, Message, Outcome, Payload, Position, ShardId,
-        raft::{RaftConfig, Recovered, Voters, Window},
+        raft::{RaftConfig, Recovered, Voters},
     };
     use purlin_transport::BatchOutcome;
     use std::{cell::Cell, rc::Rc};
@@ -317,21 +317,8 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn fresh_group(id: GroupId) -> Group {
-        let config = RaftConfig {
-            group: id,
-            epoch: GroupEpoch::FIRST,
-            node: NodeId(1),
-            voters: Voters::new([1, 2, 3].map(NodeId)),
-            election_ticks: 10..20,
-            tell_commit_ticks: 1,
-            window: Window { messages: 16, bytes: 1 << 20 },
-            append_bytes_max: 1 << 16,
-            apply_bytes_max: 1 << 16,
-            cache_bytes_max: 1 << 16,
-            campaigns_first: true,
-            abstains_until: NOW,
-            seed: 1,
-        };
+        let config = RaftConfig::new(id, NodeId(1), Voters::new([1, 2, 3].map(NodeId)));
+        let config = RaftConfig { campaigns_first: true, ..config };
         let raft = Raft::new(config, Recovered::default(), NOW);
         Group::new(id, raft, Box::new(Counter(0)))
     }

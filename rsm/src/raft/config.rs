@@ -40,6 +40,28 @@ pub struct RaftConfig {
     pub seed: u64,
 }
 
+impl RaftConfig {
+    /// What a test, a bench or an example begins with: the first life of the group, short timeouts, a window
+    /// of 16 messages and 1 MiB, and 64 KiB for each of the other limits. A host says each field.
+    pub fn new(group: GroupId, node: NodeId, voters: Voters) -> Self {
+        Self {
+            group,
+            epoch: GroupEpoch::FIRST,
+            node,
+            voters,
+            election_ticks: 10..20,
+            tell_commit_ticks: 1,
+            window: Window { messages: 16, bytes: 1 << 20 },
+            append_bytes_max: 64 << 10,
+            apply_bytes_max: 64 << 10,
+            cache_bytes_max: 64 << 10,
+            campaigns_first: false,
+            abstains_until: Tick(0),
+            seed: u64::from(node.0),
+        }
+    }
+}
+
 /// What recovery has found of a replica: all of it is durable.
 #[derive(Clone, Default, Debug)]
 pub struct Recovered {

@@ -432,11 +432,8 @@ impl Cluster {
             tail: node.disk.entries[tail..].to_vec(),
             end: node.disk.entries.last().map_or(node.disk.floor_position, Entry::end),
         };
+        let config = RaftConfig::new(GROUP, id, options.voters());
         let config = RaftConfig {
-            group: GROUP,
-            epoch: GroupEpoch::FIRST,
-            node: id,
-            voters: options.voters(),
             election_ticks: options.election_ticks,
             tell_commit_ticks: options.tell_commit_ticks,
             window: options.window,
@@ -446,12 +443,34 @@ impl Cluster {
             campaigns_first: options.campaigns_first == Some(id),
             abstains_until: Tick(node.now.0 + abstains),
             seed: options.seed << 16 | u64::from(id.0) << 8 | node.starts,
+            ..config
         };
         node.machine_floor = node.disk.floor.index;
         node.starts += 1;
         node.raft = Some(Raft::new(config, recovered, node.now));
         node.seen = Seen::default();
         self.observe(id);
+    }
+
+    /// A cluster in which `leader` has won, and has told the others that its first entry is committed.
+    pub(super) fn led_by(leader: NodeId, options: Options) -> Self {
+        let mut cluster =
+            Self::new(Options { campaigns_first: Some(leader), is_told: false, ..options });
+        cluster.input(leader, Raft::tick);
+        for _ in 0..10 {
+            for id in cluster.ids() {
+                cluster.hand_out(id);
+                cluster.persist(id, usize::MAX);
+                cluster.hand_out(id);
+            }
+            (0..cluster.network.len()).for_each(|_| _ = cluster.deliver(0));
+        }
+        cluster
+    }
+
+    /// Takes the replica of a node out of its hands.
+    pub(super) fn take(&mut self, id: NodeId) -> Raft {
+        self.node(id).raft.take().expect("it is up")
     }
 
     /// The heartbeat of the node `from` reaches all other nodes that it can reach, and their answers come back.

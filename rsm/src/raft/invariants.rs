@@ -125,19 +125,7 @@ mod tests {
 
     /// Node 1 of three, which leads, with its first entry committed.
     fn leader() -> Raft {
-        let options = Options { campaigns_first: Some(ME), is_told: false, ..Options::default() };
-        let mut cluster = Cluster::new(options);
-        cluster.input(ME, Raft::tick);
-        for _ in 0..10 {
-            for id in cluster.ids() {
-                cluster.hand_out(id);
-                cluster.persist(id, usize::MAX);
-                cluster.hand_out(id);
-            }
-            (0..cluster.network.len()).for_each(|_| _ = cluster.deliver(0));
-        }
-        let raft = cluster.nodes.get_mut(&ME).expect("a node").raft.take();
-        raft.expect("it is up")
+        Cluster::led_by(ME, Options::default()).take(ME)
     }
 
     fn follower() -> Raft {

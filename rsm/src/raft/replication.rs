@@ -344,23 +344,12 @@ mod tests {
 
     /// A replica of three, once `leader` has committed its first entry.
     fn led_by(leader: NodeId, replica: NodeId) -> Raft {
-        let mut cluster = Cluster::new(Options {
-            campaigns_first: Some(leader),
-            is_told: false,
+        let options = Options {
             append_bytes_max: usize::MAX,
             window: Window { messages: 8, bytes: usize::MAX },
             ..Options::default()
-        });
-        cluster.input(leader, Raft::tick);
-        for _ in 0..10 {
-            for id in cluster.ids() {
-                cluster.hand_out(id);
-                cluster.persist(id, usize::MAX);
-                cluster.hand_out(id);
-            }
-            (0..cluster.network.len()).for_each(|_| _ = cluster.deliver(0));
-        }
-        cluster.nodes.get_mut(&replica).and_then(|node| node.raft.take()).expect("it is up")
+        };
+        Cluster::led_by(leader, options).take(replica)
     }
 
     /// A receiver refuses a longer append as malformed, and would never get what lies behind it.

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::{
         message::{Envelope, Message},
-        raft::{RaftConfig, Recovered, Voters, Window},
+        raft::{RaftConfig, Recovered, Voters},
         types::{GroupEpoch, GroupId, Tick},
     };
     use bytes::Bytes;
@@ -118,21 +118,8 @@ mod tests {
     const NOW: Tick = Tick(0);
 
     fn fresh() -> Raft {
-        let config = RaftConfig {
-            group: GroupId(1),
-            epoch: GroupEpoch::FIRST,
-            node: NodeId(1),
-            voters: Voters::new([1, 2, 3].map(NodeId)),
-            election_ticks: 10..20,
-            tell_commit_ticks: 1,
-            window: Window { messages: 16, bytes: 1 << 20 },
-            append_bytes_max: 1 << 16,
-            apply_bytes_max: 1 << 16,
-            cache_bytes_max: 1 << 16,
-            campaigns_first: true,
-            abstains_until: NOW,
-            seed: 1,
-        };
+        let config = RaftConfig::new(GroupId(1), NodeId(1), Voters::new([1, 2, 3].map(NodeId)));
+        let config = RaftConfig { campaigns_first: true, ..config };
         Raft::new(config, Recovered::default(), NOW)
     }
 
