@@ -40,9 +40,9 @@ mod wal;
 mod write;
 
 mod carry;
+mod recent;
 mod recovery;
 mod scan;
-mod tail;
 
 pub mod inspect;
 

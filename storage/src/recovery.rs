@@ -30,11 +30,11 @@ use crate::{
     error::StorageError,
     index::Location,
     live::Live,
+    recent::Recent,
     reserve::Reserve,
     segment::{self, BatchName, FIRST_BATCH, Header, STARTS_MAX, Segment},
     segments::{Epochs, HeaderTemplate, Segments},
     state::State,
-    tail::Tail,
     wal::Wal,
 };
 use purlin_rsm::{
@@ -167,7 +167,7 @@ impl<D: Disk> Site<'_, D> {
     ) -> Result<(State<D::File>, Recovered), StorageError> {
         let Log {
             live,
-            tail,
+            recent,
             chain,
             void,
             newest,
@@ -214,7 +214,7 @@ impl<D: Disk> Site<'_, D> {
         let older = chain.into_iter().map(Kept::into_segment);
         let segments = Segments::new(template, older, active, begun.planned, begun.last);
         let recovered = Recovered {
-            groups: recovered_groups(&live, tail),
+            groups: recovered_groups(&live, recent),
             peers: live.peers().collect(),
             start,
             starts,
@@ -300,8 +300,8 @@ fn with_this_start(mut starts: Vec<Start>, boot: BootId, kept: Sequence) -> (Sta
     (start, starts)
 }
 
-fn recovered_groups(live: &Live, tail: Tail) -> BTreeMap<GroupId, RecoveredGroup> {
-    let mut tails = tail.into_entries();
+fn recovered_groups(live: &Live, recent: Recent) -> BTreeMap<GroupId, RecoveredGroup> {
+    let mut tails = recent.into_entries();
     let recovered = live.groups().map(|(id, group)| {
         let tail = tails.remove(&id).unwrap_or_default();
         let recovered = RecoveredGroup {

@@ -15,8 +15,8 @@ use crate::{
     outbound,
     outbox::Full,
     peer::Peer,
+    peer_book::PeerBook,
     peer_shard::PeerShard,
-    peers::PeerBook,
     status::PeerStatus,
 };
 use purlin_rsm::{Incarnation, NodeId, PeerMemory, Sequence, ShardId};

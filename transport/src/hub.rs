@@ -15,8 +15,8 @@ use crate::{
     net::Net,
     outbox::Outbox,
     peer::{Peer, Want},
+    peer_book::PeerBook,
     peer_shard::PeerShard,
-    peers::PeerBook,
     refusal::Refusal,
     registry::Registry,
 };

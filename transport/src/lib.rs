@@ -34,7 +34,7 @@ mod signal;
 mod status;
 
 mod handshake;
-mod peers;
+mod peer_book;
 mod refusal;
 
 mod forward;
@@ -61,8 +61,8 @@ pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};
 pub use heartbeat::{Answer, Changes, Following, Heartbeat, Leading};
 pub use hub::Driver;
 pub use net::{Listener, Net, Reader, Writer};
+pub use peer_book::PeerBook;
 pub use peer_shard::PeerShard;
-pub use peers::PeerBook;
 pub use refusal::{GoneBack, Refusal};
 pub use signal::Signal;
 pub use status::{LinkStatus, PeerStatus};

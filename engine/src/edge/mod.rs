@@ -29,7 +29,7 @@
 //! # Rules
 //!
 //! - Order (safety E1): of a lane, one batch is away at a time. A batch that bounced was never appended; its
-//!   requests go out again before anything younger. A request that was once accepted is never sent again by
+//!   requests go out again before anything younger. A proposal that was once appended is never sent again by
 //!   us: it ends applied, not applied or unknown.
 //! - Reads (safety E2): a lane sends requests of one kind at a time, so a query sees the proposals before it.
 //! - A shard that does not lead a group never passes a batch of another node on (safety E1).

@@ -18,9 +18,9 @@ use crate::{
     error::StorageError,
     index::Location,
     live::Live,
+    recent::Recent,
     scan::{RECOVERY_CHUNK, Scanner, read_twice},
     segment::{self, BatchName, FIRST_BATCH, FirstBlock, Header, Segment},
-    tail::Tail,
 };
 use purlin_rsm::{Identity, Sequence};
 use std::{cell::Cell, collections::VecDeque, io, ops::Range};
@@ -50,7 +50,7 @@ pub(super) struct Found<F> {
 /// The log, and the files beside it.
 pub(super) struct Log<F> {
     pub(super) live: Live,
-    pub(super) tail: Tail,
+    pub(super) recent: Recent,
     /// From the oldest to the newest.
     pub(super) chain: Vec<Kept<F>>,
     pub(super) void: Vec<Found<F>>,
@@ -176,38 +176,38 @@ impl<D: Disk> Site<'_, D> {
         }
         let newest = chain.back().expect("the newest is in the chain").header.clone();
 
-        let tail = Tail::new(self.config.tail_bytes_max);
-        let mut replay = Replay { live: Live::default(), tail, oldest: None };
+        let recent = Recent::new(self.config.tail_bytes_max);
+        let mut rebuilt = Rebuilt { live: Live::default(), recent, oldest: None };
         let mut kept = Vec::with_capacity(chain.len());
         let mut links = chain.iter().skip(1).map(|next| next.header.previous).collect::<Vec<_>>();
         links.push(end.carry.proven);
         for (file, until) in chain.into_iter().zip(links) {
-            kept.push(self.replay(file, until, seed, &mut replay).await?);
+            kept.push(self.rebuild(file, until, seed, &mut rebuilt).await?);
         }
         // A header is durable if batches follow it (safety W2).
         let is_followed = end.kept > newest.sequence;
-        let proven = replay.oldest.max(is_followed.then_some(newest.oldest));
+        let proven = rebuilt.oldest.max(is_followed.then_some(newest.oldest));
         let proven_oldest = proven.unwrap_or(end.oldest);
         // W3: readable is not durable, and a sync that passes now would not prove it.
         let sequence = above(end.readable, random);
         let carried = end.carry.take_batches(next_number, sequence);
         for batch in &carried {
-            let taken = replay.take(&batch.records, batch.at, batch.written_bytes());
+            let taken = rebuilt.take(&batch.records, batch.at, batch.written_bytes());
             let newest = kept.last().expect("the newest is in the chain");
             taken.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
         }
-        let incomplete = replay.live.groups().find(|(_, group)| !group.is_complete());
+        let incomplete = rebuilt.live.groups().find(|(_, group)| !group.is_complete());
         if let Some((id, group)) = incomplete {
             let what = format!("entries of group {id} before {} are missing", group.last());
             return Err(self.damaged(&kept[0].name, FIRST_BATCH, what));
         }
-        if let Err(violation) = replay.live.check_groups() {
+        if let Err(violation) = rebuilt.live.check_groups() {
             let what = format!("its records contradict each other: {violation}");
             return Err(self.damaged(&kept[0].name, FIRST_BATCH, what));
         }
         Ok(Log {
-            live: replay.live,
-            tail: replay.tail,
+            live: rebuilt.live,
+            recent: rebuilt.recent,
             chain: kept,
             void,
             newest,
@@ -399,12 +399,12 @@ impl<D: Disk> Site<'_, D> {
     }
 
     /// Takes in a segment up to the batch `until`, which was durable: a bad one is damage (safety W2).
-    async fn replay(
+    async fn rebuild(
         &self,
         mut kept: Kept<D::File>,
         until: BatchName,
         seed: Seed,
-        replay: &mut Replay,
+        rebuilt: &mut Rebuilt,
     ) -> Result<Kept<D::File>, StorageError> {
         let mut sequence = kept.header.sequence;
         let mut at = Location::first(kept.header.number);
@@ -420,9 +420,9 @@ impl<D: Disk> Site<'_, D> {
                 let what = format!("batch {sequence} is unreadable, and was durable");
                 return Err(self.damaged(&kept.name, at.position(), what));
             };
-            let taken = replay.take(records, at, batch.written_bytes());
+            let taken = rebuilt.take(records, at, batch.written_bytes());
             taken.map_err(|what| self.damaged(&kept.name, at.position(), what.to_owned()))?;
-            replay.oldest = replay.oldest.max(Some(batch.oldest));
+            rebuilt.oldest = rebuilt.oldest.max(Some(batch.oldest));
             at = at.behind(batch.written_bytes());
             last = Some(batch.checksum);
         }
@@ -482,18 +482,19 @@ fn twice(range: Range<u64>) -> impl Iterator<Item = u64> {
     blocks.clone().chain(blocks)
 }
 
-/// The state that the replayed batches lead to.
-struct Replay {
+/// The state that the batches that were read lead to.
+struct Rebuilt {
     live: Live,
-    tail: Tail,
+    recent: Recent,
     /// The oldest segment that the batches which are proven durable name.
     oldest: Option<u64>,
 }
 
-impl Replay {
+impl Rebuilt {
     fn take(&mut self, records: &[u8], at: Location, written: usize) -> Result<(), &'static str> {
-        let tail = &mut self.tail;
-        let taken = self.live.apply(records, at, written, None, |group, run| tail.take(group, run));
+        let recent = &mut self.recent;
+        let taken =
+            self.live.apply(records, at, written, None, |group, run| recent.take(group, run));
         taken.map_err(|malformed| malformed.0)
     }
 }

@@ -10,7 +10,7 @@ use purlin_rsm::{
 use std::collections::{BTreeMap, VecDeque};
 
 /// The latest entries of all groups.
-pub(crate) struct Tail {
+pub(crate) struct Recent {
     bytes_max: usize,
     /// What all runs cost.
     bytes: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Tail {
     arrivals: VecDeque<(GroupId, Index)>,
 }
 
-impl Tail {
+impl Recent {
     /// Holds runs that cost at most `bytes_max` together, and one more run.
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { bytes_max, bytes: 0, groups: BTreeMap::new(), arrivals: VecDeque::new() }

@@ -254,5 +254,5 @@ fn identity(facts: &Facts) -> Identity {
 }
 
 #[cfg(test)]
-#[path = "peers_test.rs"]
+#[path = "peer_book_test.rs"]
 mod tests;
