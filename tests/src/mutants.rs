@@ -24,7 +24,7 @@ mod workshop;
 pub use check::check;
 pub use edit::Edit;
 pub use mutant::Mutant;
-pub use table::table;
+pub use table::{killer, table};
 pub use unit::Unit;
 
 use self::{
@@ -54,7 +54,10 @@ pub enum Fate {
     /// No seed came to an end any more.
     Hung,
     /// No seed failed, but its unit test.
-    Test,
+    Test {
+        /// What the test said first.
+        message: String,
+    },
     /// Nothing noticed.
     Survived,
     /// It says nothing, for this reason.
@@ -101,7 +104,8 @@ pub fn try_all(
         };
         trial.run(&workshop, seeds);
         // A test that fails without the mutant too has killed nobody.
-        if trial.fate == Fate::Test && unsound.contains(&trial.mutant.unit) {
+        let is_by_test = matches!(trial.fate, Fate::Test { .. });
+        if is_by_test && unsound.contains(&trial.mutant.unit) {
             trial.fate = Fate::Void(format!("{} fails without the mutant too", trial.mutant.unit));
         }
         progress(&trial);
@@ -127,8 +131,8 @@ impl Trial {
         }
         let unit = &self.mutant.unit;
         let tests = timed(&mut self.building, || workshop.build_tests(unit))?;
-        let fails = timed(&mut self.running, || workshop.fails(&tests, &[unit]))?;
-        Ok(if fails { Fate::Test } else { Fate::Survived })
+        let failure = timed(&mut self.running, || workshop.failure(&tests, &[unit]))?;
+        Ok(failure.map_or(Fate::Survived, |message| Fate::Test { message }))
     }
 }
 

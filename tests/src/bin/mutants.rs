@@ -60,8 +60,8 @@ fn run(arguments: &Arguments) -> mutants::Result<Vec<Trial>> {
     let found = Mutant::read_all(&folder(), &arguments.only)?;
     mutants::try_all(root(), found, arguments.seeds, |trial| {
         let (building, running) = (trial.building.as_secs_f64(), trial.running.as_secs_f64());
-        let slug = &trial.mutant.slug;
-        eprintln!("{slug}: {:?}, built in {building:.1} s, ran {running:.1} s", trial.fate);
+        let (slug, killer) = (&trial.mutant.slug, mutants::killer(trial));
+        eprintln!("{slug}: built in {building:.1} s, ran {running:.1} s: {killer}");
     })
 }
 

@@ -15,7 +15,7 @@ pub fn table(trials: &[Trial]) -> String {
     }
     let count = |is: fn(&Fate) -> bool| trials.iter().filter(|trial| is(&trial.fate)).count();
     let by_seeds = count(|fate| matches!(fate, Fate::Seed { .. } | Fate::Hung));
-    let by_tests = count(|fate| matches!(fate, Fate::Test));
+    let by_tests = count(|fate| matches!(fate, Fate::Test { .. }));
     let survived = count(|fate| matches!(fate, Fate::Survived));
     let void = count(|fate| matches!(fate, Fate::Void(_)));
     let building: Duration = trials.iter().map(|trial| trial.building).sum();
@@ -32,11 +32,14 @@ pub fn table(trials: &[Trial]) -> String {
     text
 }
 
-fn killer(trial: &Trial) -> String {
+/// What killed the mutant, if something did.
+pub fn killer(trial: &Trial) -> String {
     match &trial.fate {
         Fate::Seed { seed, violation, .. } => format!("seed {seed}: {}", cell(violation)),
         Fate::Hung => "no seed ends any more".to_owned(),
-        Fate::Test => format!("unit test: `{}`", trial.mutant.unit),
+        Fate::Test { message } => {
+            format!("unit test `{}`: {}", trial.mutant.unit, cell(message))
+        }
         Fate::Survived => "**survived**".to_owned(),
         Fate::Void(why) => format!("**void**: {}", cell(why)),
     }
@@ -91,7 +94,7 @@ mod tests {
         let violation = "a | b".to_owned();
         let trials = [
             trial("early", Fate::Seed { seed: 7, violation, runs: 9 }),
-            trial("late", Fate::Test),
+            trial("late", Fate::Test { message: "no leader".to_owned() }),
             trial("sly", Fate::Survived),
             trial("old", Fate::Void("it does not build".to_owned())),
         ];
@@ -99,7 +102,7 @@ mod tests {
 | mutant | rule | killed by | seeds |
 | --- | --- | --- | --- |
 | early | A1 | seed 7: a \\| b | 9 |
-| late | A1 | unit test: `purlin-rsm votes` | – |
+| late | A1 | unit test `purlin-rsm votes`: no leader | – |
 | sly | A1 | **survived** | – |
 | old | A1 | **void**: it does not build | – |
 

@@ -123,9 +123,10 @@ impl Workshop {
         Ok(built.lines.iter().filter_map(executable).collect())
     }
 
-    /// Whether one of `units` fails. All are of one package, and `tests` hold them.
-    pub(super) fn fails(&self, tests: &[PathBuf], units: &[&Unit]) -> Result<bool> {
-        let Some(first) = units.first() else { return Ok(false) };
+    /// What the first of `units` that fails says, if one fails. All are of one package, and `tests` hold
+    /// them.
+    pub(super) fn failure(&self, tests: &[PathBuf], units: &[&Unit]) -> Result<Option<String>> {
+        let Some(first) = units.first() else { return Ok(None) };
         let folder = self.tree.join(first.find(&self.sound)?.folder);
         let mut missing: BTreeSet<&str> = units.iter().map(|unit| unit.test.as_str()).collect();
         for test in tests {
@@ -141,11 +142,17 @@ impl Workshop {
                     holds_any = true;
                 }
             }
-            if holds_any && watch(&mut command, TESTS_PATIENCE)?.ended != Ended::Well {
-                return Ok(true);
+            if !holds_any {
+                continue;
+            }
+            let watched = watch(&mut command, TESTS_PATIENCE)?;
+            match watched.ended {
+                Ended::Well => {}
+                Ended::Badly => return Ok(Some(message_of(&watched.lines))),
+                Ended::Quiet => return Ok(Some("it does not end".to_owned())),
             }
         }
-        if missing.is_empty() { Ok(false) } else { Err(format!("there is no test {missing:?}")) }
+        if missing.is_empty() { Ok(None) } else { Err(format!("there is no test {missing:?}")) }
     }
 
     /// The units of mutants that fail in the copy as it is now, without any mutant.
@@ -158,11 +165,11 @@ impl Workshop {
         for units in by_place.into_values() {
             let units: Vec<&Unit> = units.into_iter().collect();
             let tests = self.build_tests(units[0])?;
-            if !self.fails(&tests, &units)? {
+            if self.failure(&tests, &units)?.is_none() {
                 continue;
             }
             for unit in units {
-                if self.fails(&tests, &[unit])? {
+                if self.failure(&tests, &[unit])?.is_some() {
                     unsound.insert(unit.clone());
                 }
             }
@@ -214,6 +221,16 @@ fn run(command: &mut Command, patience: Duration) -> Result<Watched> {
     Err(error.or(watched.lines.last()).cloned().unwrap_or_default())
 }
 
+/// The message of the first panic among the lines of a test, or else its last line.
+fn message_of(lines: &[String]) -> String {
+    let Some(panic) = lines.iter().position(|line| line.contains(" panicked at ")) else {
+        return lines.last().cloned().unwrap_or_default();
+    };
+    let is_message = |line: &&String| !line.is_empty() && !line.starts_with("note: ");
+    let message = lines[panic + 1..].iter().take_while(is_message);
+    message.map(|line| line.trim()).collect::<Vec<_>>().join(", ")
+}
+
 /// The files of the user's tree that are not ignored, and are there.
 fn listed(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut git = Command::new("git");
@@ -259,6 +276,16 @@ fn at(path: &Path, error: std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_is_told_in_the_words_of_its_panic() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let panic =
+            "running 1 test\n\nthread 'a' (7) panicked at a.rs:1:2:\nwrong\n  left: 1\nnote: b";
+        assert_eq!(message_of(&lines(panic)), "wrong, left: 1");
+        assert_eq!(message_of(&lines("running 1 test\nmemory is gone")), "memory is gone");
+        assert_eq!(message_of(&[]), "");
+    }
 
     #[test]
     fn a_copy_becomes_equal_and_what_is_equal_is_left_alone() {

@@ -263,6 +263,8 @@ fn a_query_sees_the_earlier_writes_of_its_connection_and_no_later_one() {
         let pairs: Vec<(u64, u64)> = (0..100)
             .map(|n| {
                 let write = line.submit(GROUP, set("key", &n.to_string()));
+                // Sometimes the query comes while the write is under way.
+                s.run_for(Duration::from_micros(20 * (n % 50)));
                 (write, line.submit(GROUP, get("key")))
             })
             .collect();
