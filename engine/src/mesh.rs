@@ -1,4 +1,4 @@
-//! What the shards of one node say to each other, and the port by which a shard hears it.
+//! The messages between the shards of one node, and the port by which a shard sends and receives them.
 
 use crate::{
     node::identity::NodeIdentity,
@@ -9,13 +9,13 @@ use purlin_rsm::ShardId;
 use purlin_transport::{BatchReply, RequestBatch};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc};
 
-/// What shards of one node say to each other.
+/// A message between two shards of one node.
 pub struct MeshMessage(pub(crate) MeshItem);
 
 pub(crate) enum MeshItem {
-    /// Requests for a group that lives there.
+    /// Requests for a group of the receiving shard.
     Batch(RequestBatch),
-    /// What became of a batch.
+    /// The reply to a batch.
     Reply(BatchReply),
     /// The initial voters have met (safety I2).
     Met(NodeIdentity),

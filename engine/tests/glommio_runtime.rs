@@ -133,7 +133,7 @@ fn flags(file: &DirectFile) -> u32 {
     u32::from_str_radix(flags.trim(), 8).unwrap()
 }
 
-/// The kernel refuses to sync a directory of this file system: who asks it is told so (safety W7).
+/// The kernel refuses to sync a directory of this file system, and the caller gets the error (safety W7).
 #[test]
 fn a_sync_of_a_directory_reaches_the_kernel() {
     let synced = run_once(PathBuf::from("/proc/self/fdinfo"), |runtime| async move {

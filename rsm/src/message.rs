@@ -75,7 +75,8 @@ pub enum Message {
     /// The leader asks whether the receiver still follows it in this term. It is sent after the reads of
     /// `round` were registered (safety R1).
     ReadProbe {
-        /// The number of the round. A replica never uses it twice, across restarts too.
+        /// The number of the round. A leader uses no number twice in one term: it grows until the replica
+        /// ends, and a restarted replica leads only in a later term.
         round: u64,
     },
     /// The reply to `ReadProbe`: the sender followed the leader, in the term of the envelope, when the

@@ -76,7 +76,7 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
     let (sender, stops) = mpsc::channel();
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            // Whoever listened may have ended.
+            // The receiver may have ended.
             if sender.send(signal).is_err() {
                 return;
             }

@@ -41,7 +41,7 @@ impl Signals {
         let (wake, written) = UnixStream::pair()?;
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // First the flag, then the byte: whoever is woken sees why.
+            // First the flag, then the byte: the thread that the byte wakes finds the flag set.
             flag::register(signal, stop.clone())?;
             pipe::register(signal, written.try_clone()?)?;
         }

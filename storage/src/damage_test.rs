@@ -14,7 +14,7 @@ use crate::{
     testing::{
         device::Device,
         identity,
-        life::{Life, Promise, founded},
+        open_wal::{Expected, OpenWal, founded},
         small,
         world::{Moment, World},
     },
@@ -69,9 +69,9 @@ fn is_called_durable(segments: &BTreeMap<u64, Found>, number: u64, sequence: Seq
 struct Rot<'a> {
     config: &'a WalConfig,
     device: Device,
-    promise: Promise,
+    expected: Expected,
     /// The latest last.
-    past: &'a [Moment<Promise>],
+    past: &'a [Moment<Expected>],
     damages: u64,
     cuts: u64,
 }
@@ -116,8 +116,8 @@ impl Rot<'_> {
         let mut device = self.device.clone();
         device.change_sector(file, at, |sector| sector.copy_from_slice(rot));
         let before = device.mark();
-        let world = World::new(device, self.promise.clone());
-        match Life::open(world.clone(), self.config, &self.promise, 77) {
+        let world = World::new(device, self.expected.clone());
+        match OpenWal::open(world.clone(), self.config, &self.expected, 77) {
             Err(StorageError::Damaged { .. }) => {
                 assert_eq!(world.device().mark(), before, "the directory was changed");
                 self.damages += 1;
@@ -131,59 +131,59 @@ impl Rot<'_> {
 }
 
 /// Two full segments and a part of a third, which is a file with stale batches or a new one.
-fn write(life: &mut Life, is_stale: bool) {
+fn write(open: &mut OpenWal, is_stale: bool) {
     for nth in 0..60 {
-        if nth >= 6 && life.has_stale_bytes() == is_stale {
+        if nth >= 6 && open.has_stale_bytes() == is_stale {
             break;
         }
-        life.append(1, 1, 16_000);
-        life.settle();
+        open.append(1, 1, 16_000);
+        open.settle();
         if is_stale {
-            life.release(1, 4);
-            life.settle();
+            open.release(1, 4);
+            open.settle();
         }
     }
-    assert_eq!(life.has_stale_bytes(), is_stale);
-    life.vote(2, 3);
-    life.settle();
-    life.append(2, 1, 7900);
-    life.append(3, 1, 3900);
-    life.settle();
+    assert_eq!(open.has_stale_bytes(), is_stale);
+    open.vote(2, 3);
+    open.settle();
+    open.append(2, 1, 7900);
+    open.append(3, 1, 3900);
+    open.settle();
 }
 
 fn rot_everywhere(durability: Durability) -> (u64, u64) {
     let config = WalConfig { durability, ..small() };
     let (mut damages, mut cuts) = (0, 0);
     for (is_stale, has_closing) in [(false, false), (false, true), (true, false), (true, true)] {
-        let promise = Promise::default();
-        let world = World::new(founded(&config), promise.clone());
-        let mut life = Life::open(world, &config, &promise, 0).unwrap().unwrap();
-        life.world.record();
-        life.world.hold();
-        life.write_loops(config.writes_in_flight_max);
-        life.prepare_loop();
-        write(&mut life, is_stale);
+        let expected = Expected::default();
+        let world = World::new(founded(&config), expected.clone());
+        let mut open = OpenWal::open(world, &config, &expected, 0).unwrap().unwrap();
+        open.world.record();
+        open.world.hold();
+        open.write_loops(config.writes_in_flight_max);
+        open.prepare_loop();
+        write(&mut open, is_stale);
         if has_closing {
-            life.quiet_tick();
-            life.settle();
+            open.quiet_tick();
+            open.settle();
         }
         // A crash with three writes in flight, which are torn or lost.
-        life.append(3, 1, 3900);
-        life.append(2, 1, 3900);
-        life.vote(3, 1);
-        let promise = life.promised().without_acknowledgements();
-        let mut devices = vec![life.world.device().worst()];
+        open.append(3, 1, 3900);
+        open.append(2, 1, 3900);
+        open.vote(3, 1);
+        let expected = open.expected().without_acknowledgements();
+        let mut devices = vec![open.world.device().worst()];
         let mut nth = 0;
-        life.world.device().power_cuts(false, |image| {
+        open.world.device().power_cuts(false, |image| {
             nth += 1;
             if nth % 60 == 0 {
                 devices.push(image.device);
             }
         });
-        let past = life.end();
+        let past = open.end();
         for device in devices {
-            let promise = promise.clone();
-            let mut rot = Rot { config: &config, device, promise, past: &past, damages, cuts };
+            let expected = expected.clone();
+            let mut rot = Rot { config: &config, device, expected, past: &past, damages, cuts };
             rot.everywhere();
             (damages, cuts) = (rot.damages, rot.cuts);
         }

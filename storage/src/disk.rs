@@ -19,7 +19,7 @@ pub enum Durability {
 pub trait Disk: Clone + 'static {
     /// Its files.
     type File: File;
-    /// Keeps the directory locked while it lives.
+    /// Keeps the directory locked until it is dropped.
     type Lock: 'static;
 
     /// A directory below this one. It need not exist: the first use shows whether it does.

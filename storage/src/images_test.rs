@@ -1,23 +1,23 @@
 //! Every state in which a crash may leave the device, and what a start makes of it.
 //!
-//! A trace is a life of the WAL with its writes held in flight and let go one by one. Between any two
-//! things that happen to the device the power may fail or the process end; what the device may hold
-//! then is listed (see [`crate::testing::device`]), state by state:
+//! A trace is a run of the WAL with its writes held in flight and completed one by one. Between any two
+//! things that happen to the device the power may fail or the process may end. All states that the device
+//! may have then are listed (see [`crate::testing::device`]):
 //!
 //! ```text
 //!   trace ── moments ── images ── start ── judged ── append ── the worst power cut ── start ── judged
 //!                         └─ of some: a start whose moments are listed in the same way, and a
-//!                            life behind it
+//!                            trace behind it
 //! ```
 //!
-//! Each start is judged by what had been promised at the moment of the crash (safety W1), and may
-//! never call a legal image damage (W4).
+//! Each start is judged by what it must find after a crash at that moment (safety W1), and may never call
+//! a possible image damage (safety W4).
 
 use crate::{
     Cut, Durability, WalConfig,
     testing::{
         device::{Device, Fate, Image},
-        life::{Life, Promise, founded},
+        open_wal::{Expected, OpenWal, founded},
         small,
         world::{Moment, World},
     },
@@ -55,42 +55,43 @@ struct Explorer<'a> {
 }
 
 impl Explorer<'_> {
-    fn explore(&mut self, moments: &[Moment<Promise>]) {
-        // The later ones promise more; what an earlier one has in common with them is judged by that.
+    fn explore(&mut self, moments: &[Moment<Expected>]) {
+        // Later moments expect more. An image that several moments have in common is judged by the latest
+        // of them.
         for moment in moments.iter().rev() {
-            let mut lived_on = Vec::new();
+            let mut recovered_images = Vec::new();
             moment.device.power_cuts(self.depth == 0, |image| {
-                if self.judge(&image, &moment.promise, false) {
-                    lived_on.push(image.device);
+                if self.judge(&image, &moment.expected, false) {
+                    recovered_images.push(image.device);
                 }
             });
             let may_drop = self.config.durability == Durability::OnSync;
             for dropped in [false, true].into_iter().take(1 + usize::from(may_drop)) {
                 moment.device.kills(dropped, |image| {
-                    if self.judge(&image, &moment.promise, true) {
-                        lived_on.push(image.device);
+                    if self.judge(&image, &moment.expected, true) {
+                        recovered_images.push(image.device);
                     }
                 });
             }
-            for device in lived_on {
-                self.live_on(device, &moment.promise);
+            for device in recovered_images {
+                self.go_on_from(device, &moment.expected);
             }
         }
     }
 
     /// Starts on an image, appends, cuts the power, and starts again. Whether this is one of those
     /// that are lived on from.
-    fn judge(&mut self, image: &Image, promise: &Promise, is_kill: bool) -> bool {
+    fn judge(&mut self, image: &Image, expected: &Expected, is_kill: bool) -> bool {
         if !self.tally.images.insert(image.device.mark()) {
             return false;
         }
         let seed = self.depth * 3 + 1;
-        let world = World::new(image.device.clone(), promise.clone());
-        let life = self.open(world, promise, seed, image);
-        self.count(image, &life, promise, is_kill);
+        let world = World::new(image.device.clone(), expected.clone());
+        let open = self.open(world, expected, seed, image);
+        self.count(image, &open, expected, is_kill);
         // A second crash leaves so many images that of these a third must do.
         if self.depth == 0 || self.tally.images.len().is_multiple_of(3) {
-            self.append_behind(life, seed + 1, image);
+            self.append_behind(open, seed + 1, image);
         }
         // What a killed process leaves is still loose when the power fails in the start behind it.
         self.tally.since += if is_kill { 8 } else { 1 };
@@ -102,18 +103,24 @@ impl Explorer<'_> {
     }
 
     /// B83: what is appended behind the recovered tail is found by the next start.
-    fn append_behind(&self, mut life: Life, seed: u64, image: &Image) {
-        life.write_loops(1);
-        life.append(1, 1, 40);
-        let (promised, device) = (life.promised(), life.world.device().worst());
-        assert_eq!(promised.durable, life.wal.submitted(), "it is written at once");
-        self.open(World::new(device, promised.clone()), &promised, seed, image);
+    fn append_behind(&self, mut open: OpenWal, seed: u64, image: &Image) {
+        open.write_loops(1);
+        open.append(1, 1, 40);
+        let (expected, device) = (open.expected(), open.world.device().worst());
+        assert_eq!(expected.durable, open.wal.submitted(), "it is written at once");
+        self.open(World::new(device, expected.clone()), &expected, seed, image);
     }
 
-    fn open(&self, world: World<Promise>, promise: &Promise, seed: u64, image: &Image) -> Life {
-        let opened = Life::open(world, self.config, promise, seed);
+    fn open(
+        &self,
+        world: World<Expected>,
+        expected: &Expected,
+        seed: u64,
+        image: &Image,
+    ) -> OpenWal {
+        let opened = OpenWal::open(world, self.config, expected, seed);
         let wrong = match opened {
-            Ok(Ok(life)) => return life,
+            Ok(Ok(open)) => return open,
             Ok(Err(wrong)) => wrong,
             Err(error) => error.to_string(),
         };
@@ -124,8 +131,8 @@ impl Explorer<'_> {
         );
     }
 
-    fn count(&mut self, image: &Image, life: &Life, promise: &Promise, is_kill: bool) {
-        let recovered = &life.recovered;
+    fn count(&mut self, image: &Image, open: &OpenWal, expected: &Expected, is_kill: bool) {
+        let recovered = &open.recovered;
         let cut = recovered.cut.as_ref();
         let tally = &mut self.tally;
         tally.count("a kill", is_kill);
@@ -137,26 +144,26 @@ impl Explorer<'_> {
         let is_behind = |cut: &Cut| cut.void.is_some_and(|void| void.0 > cut.kept.0 + 1);
         tally.count("a batch behind a bad one was void", cut.is_some_and(is_behind));
         tally.count("a name was lost", image.names_lost > 0);
-        tally.count("more was kept than was promised", recovered.start.kept > promise.durable);
-        tally.count("a tail was carried", life.has_carried());
+        tally.count("more was kept than was expected", recovered.start.kept > expected.durable);
+        tally.count("a tail was carried", open.has_carried());
         tally.count("a header was torn", image.is_header_torn);
         tally.count("a second crash", self.depth > 0);
     }
 
     /// A start on an image, crashed at any moment of it, or of what follows.
-    fn live_on(&mut self, device: Device, promise: &Promise) {
-        let world = World::new(device, promise.clone());
+    fn go_on_from(&mut self, device: Device, expected: &Expected) {
+        let world = World::new(device, expected.clone());
         world.record();
-        let opened = Life::open(world, self.config, promise, 1000);
-        let mut life = opened.expect("it was opened before").expect("it was judged before");
-        life.world.hold();
-        life.write_loops(self.config.writes_in_flight_max);
-        life.prepare_loop();
-        life.append(1, 1, FULL);
-        life.vote(2, 5);
-        life.land(1);
-        life.settle();
-        let moments = life.end();
+        let opened = OpenWal::open(world, self.config, expected, 1000);
+        let mut open = opened.expect("it was opened before").expect("it was judged before");
+        open.world.hold();
+        open.write_loops(self.config.writes_in_flight_max);
+        open.prepare_loop();
+        open.append(1, 1, FULL);
+        open.vote(2, 5);
+        open.land(1);
+        open.settle();
+        let moments = open.end();
         let mut deeper = Explorer {
             config: self.config,
             tally: self.tally,
@@ -168,95 +175,95 @@ impl Explorer<'_> {
 }
 
 /// Appends of several groups, completed in any order.
-fn append(life: &mut Life) {
-    life.vote(1, 2);
-    life.append(1, 1, FULL);
-    life.append(2, 1, FULL);
-    life.land(2);
-    life.land(0);
-    life.settle();
-    life.append(1, 1, WIDE);
-    life.append(2, 1, 300);
-    life.append(3, 1, FULL);
-    life.land(1);
-    life.settle();
-    life.quiet_tick();
-    life.settle();
-    life.together(&[1, 2, 3], 1200);
-    life.remember_peer();
-    life.together(&[2, 4], 1900);
-    life.land(0);
-    life.append(4, 1, FULL);
-    life.settle();
+fn append(open: &mut OpenWal) {
+    open.vote(1, 2);
+    open.append(1, 1, FULL);
+    open.append(2, 1, FULL);
+    open.land(2);
+    open.land(0);
+    open.settle();
+    open.append(1, 1, WIDE);
+    open.append(2, 1, 300);
+    open.append(3, 1, FULL);
+    open.land(1);
+    open.settle();
+    open.quiet_tick();
+    open.settle();
+    open.together(&[1, 2, 3], 1200);
+    open.remember_peer();
+    open.together(&[2, 4], 1900);
+    open.land(0);
+    open.append(4, 1, FULL);
+    open.settle();
 }
 
 /// Logs that are overwritten from a lower index, while what is overwritten may still be in flight.
-fn truncate(life: &mut Life) {
-    life.append(1, 3, 1200);
-    life.settle();
-    life.append(1, 1, FULL);
-    life.truncate(1, 3, 1, FULL);
-    life.append(1, 1, FULL);
-    life.land(2);
-    life.land(1);
-    life.settle();
-    life.truncate(1, 1, 2, 1900);
-    life.vote(1, 3);
-    life.truncate(1, 2, 1, FULL);
-    life.settle();
+fn truncate(open: &mut OpenWal) {
+    open.append(1, 3, 1200);
+    open.settle();
+    open.append(1, 1, FULL);
+    open.truncate(1, 3, 1, FULL);
+    open.append(1, 1, FULL);
+    open.land(2);
+    open.land(1);
+    open.settle();
+    open.truncate(1, 1, 2, 1900);
+    open.vote(1, 3);
+    open.truncate(1, 2, 1, FULL);
+    open.settle();
 }
 
 /// A segment fills up, and the next one begins with the last writes in flight.
-fn rotate(life: &mut Life) {
-    fill(life, 12);
+fn rotate(open: &mut OpenWal) {
+    fill(open, 12);
     for group in 1..7 {
-        life.append(group % 3 + 1, 1, FULL);
-        life.land(0);
+        open.append(group % 3 + 1, 1, FULL);
+        open.land(0);
     }
-    life.settle();
-    life.quiet_tick();
-    life.append(1, 1, WIDE);
-    life.settle();
+    open.settle();
+    open.quiet_tick();
+    open.append(1, 1, WIDE);
+    open.settle();
 }
 
-fn fill(life: &mut Life, blocks: u64) {
+fn fill(open: &mut OpenWal, blocks: u64) {
     for at in 0..blocks {
-        life.append(at as u32 % 2 + 1, 1, FULL);
-        life.settle();
+        open.append(at as u32 % 2 + 1, 1, FULL);
+        open.settle();
     }
 }
 
 /// Segments are given back, and files with stale batches in them are written to again.
-fn recycle(life: &mut Life) {
-    life.vote(3, 3);
+fn recycle(open: &mut OpenWal) {
+    open.vote(3, 3);
     // Three batches of four blocks each fill a segment.
     for _ in 0..9 {
-        life.append(1, 1, HUGE);
-        life.settle();
+        open.append(1, 1, HUGE);
+        open.settle();
     }
-    life.world.record();
-    life.append(2, 1, FULL);
-    life.release(1, 1);
-    life.vote(2, 1);
-    life.settle();
+    open.world.record();
+    open.append(2, 1, FULL);
+    open.release(1, 1);
+    open.vote(2, 1);
+    open.settle();
     for _ in 0..40 {
-        if life.has_stale_bytes() {
+        if open.has_stale_bytes() {
             break;
         }
-        life.append(1, 1, HUGE);
-        life.settle();
-        life.release(1, 1);
-        life.settle();
+        open.append(1, 1, HUGE);
+        open.settle();
+        open.release(1, 1);
+        open.settle();
     }
     for group in 1..5 {
-        life.append(group % 3 + 1, 1, FULL);
+        open.append(group % 3 + 1, 1, FULL);
     }
-    assert!(life.has_stale_bytes(), "the file had another life");
-    life.land(1);
-    life.settle();
+    assert!(open.has_stale_bytes(), "the file holds bytes of an earlier segment");
+    open.land(1);
+    open.settle();
 }
 
-type Script = fn(&mut Life);
+type Script = fn(&mut OpenWal);
 
 /// Each with how many images there are to one that is lived on from.
 const TRACES: [(&str, Script, usize); 4] = [
@@ -270,16 +277,16 @@ fn explore(durability: Durability) -> Tally {
     let config = WalConfig { durability, ..small() };
     let mut tally = Tally::default();
     for (trace, script, stride) in TRACES {
-        let promise = Promise::default();
-        let world = World::new(founded(&config), promise.clone());
+        let expected = Expected::default();
+        let world = World::new(founded(&config), expected.clone());
         world.record();
-        let mut life = Life::open(world, &config, &promise, 0).unwrap().unwrap();
-        life.world.hold();
-        life.write_loops(config.writes_in_flight_max);
-        life.prepare_loop();
-        script(&mut life);
-        let moments = life.end();
-        // Under syncs more writes are loose at once, so each life that is lived on has more images.
+        let mut open = OpenWal::open(world, &config, &expected, 0).unwrap().unwrap();
+        open.world.hold();
+        open.write_loops(config.writes_in_flight_max);
+        open.prepare_loop();
+        script(&mut open);
+        let moments = open.end();
+        // Under syncs more writes are not durable at once, so each trace that goes on has more images.
         let is_synced = durability == Durability::OnSync;
         tally.stride = if is_synced { stride * 3 } else { stride };
         let mut explorer = Explorer { config: &config, tally: &mut tally, trace, depth: 0 };

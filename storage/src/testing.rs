@@ -5,8 +5,8 @@
 
 pub(crate) mod device;
 mod faults;
-pub(crate) mod life;
 mod node;
+pub(crate) mod open_wal;
 pub(crate) mod world;
 
 pub(crate) use self::faults::{Event, Faults};

@@ -591,7 +591,7 @@ fn w4_a_newer_batch_of_a_foreign_epoch_is_damage_and_an_older_one_is_stale() {
     assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
 }
 
-/// Also with the very sequence that comes next: it is of another life, so nothing of it counts.
+/// The batch has the sequence that comes next, but another epoch: so it does not count.
 #[test]
 fn w4_the_next_sequence_of_a_foreign_epoch_does_not_continue_the_log() {
     let mut h = Harness::new(small(), 19);

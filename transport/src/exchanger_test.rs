@@ -237,7 +237,7 @@ fn two_nodes_connect_in_both_directions_and_know_each_other() {
     let up = world.poll(at(1));
     let [Event::OutboundUp(theirs)] = &up[..] else { panic!("{up:?}") };
     assert_eq!((theirs.pair(), theirs.shards, theirs.acting), (at(2), 1, false));
-    // The answer is given by one who knows the asker by then (safety I2).
+    // The listener has remembered the dialler before it answers (safety I2).
     assert_eq!(theirs.table, [(NodeId(1), Incarnation(7)), (NodeId(2), Incarnation(14))]);
     let up = world.poll(at(2));
     assert!(matches!(&up[..], [Event::InboundUp(theirs)] if theirs.pair() == at(1)), "{up:?}");

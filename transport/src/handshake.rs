@@ -1,5 +1,6 @@
-//! What two shards tell each other before anything else: who they are, and whom the dialler wants.
-//! Pure: bytes, and the checks that need no memory of the peer (that is `peers`).
+//! The handshake: the first frames of a connection. Each of the two shards says who it is, and the
+//! dialler says which shard it wants. Pure: bytes, and the checks that need no memory of the peer (that
+//! is `peers`).
 //!
 //! ```text
 //! dialler                                   listener
@@ -169,7 +170,7 @@ fn many<T>(
 pub struct Hello {
     /// The lowest and highest version of the protocol that it speaks.
     pub versions: (u16, u16),
-    /// Whom it wants, so that a wrong address is noticed.
+    /// The shard that the dialler wants, so that a wrong address is noticed.
     pub wanted: PeerShard,
     /// Who it is.
     pub facts: Facts,
@@ -263,8 +264,8 @@ impl Answer {
     }
 }
 
-/// Whether the listener is whom the dialler wanted, and belongs to it. The counterpart of
-/// [`Hello::check`].
+/// Whether the listener is the shard that the dialler wanted, and belongs to the same cluster. The
+/// counterpart of [`Hello::check`].
 pub(crate) fn check_answer(theirs: &Facts, wanted: PeerShard, ours: &Facts) -> Result<(), Refusal> {
     check_cluster(theirs, ours)?;
     if theirs.node != wanted.node {

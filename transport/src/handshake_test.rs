@@ -186,7 +186,7 @@ fn the_first_reason_explains_the_others() {
     assert!(matches!(bad.check(&ours), Err(Refusal::OtherCluster { .. })));
 }
 
-/// Safety I2: initial voters must agree among those who meet; one who acts has a table instead.
+/// Safety I2: initial voters must agree among nodes that meet. A member that acts has a table instead.
 #[test]
 fn initial_voters_are_not_compared_with_a_member_that_acts() {
     let mut acting = facts(2);

@@ -142,7 +142,7 @@ impl Leading {
             purlin_rsm::sometimes!("list of led groups asked for");
             self.listed = None;
         }
-        // Safety R4: only who knows exactly the set that we named has confirmed any of it.
+        // Safety R4: only a peer that knows exactly the set that we named has confirmed any of it.
         let knew_all = self.sent.contains(&(answer.number, answer.fingerprint));
         purlin_rsm::sometimes!(!knew_all, "heartbeat reply for another set of led groups");
         if !knew_all || answer.wants_list || answer.number < self.answered {

@@ -19,15 +19,15 @@ pub(crate) enum Direction {
     Inbound,
 }
 
-/// Names of no known peer that are remembered.
-const STRANGERS_MAX: usize = 1024;
+/// The most peers that are not known and whose last reason is remembered.
+const UNKNOWN_PEERS_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Links {
     known: BTreeMap<PeerShard, Link>,
-    /// Why the last connection of each other name ended.
-    strangers: BTreeMap<PeerShard, Arc<str>>,
+    /// Why the last connection ended, for each name that belongs to no known peer.
+    unknown: BTreeMap<PeerShard, Arc<str>>,
     /// The beat of the last line about a connection of no name that is remembered.
     shared_line: Option<u64>,
 }
@@ -139,12 +139,12 @@ impl Links {
             *link.said(direction) = Some(Said::Ended(why.into()));
             return true;
         }
-        match self.strangers.get(&peer) {
+        match self.unknown.get(&peer) {
             Some(last) if **last == *why => return false,
-            None if self.strangers.len() >= STRANGERS_MAX => return self.is_time(now, pause),
+            None if self.unknown.len() >= UNKNOWN_PEERS_MAX => return self.is_time(now, pause),
             Some(_) | None => {}
         }
-        self.strangers.insert(peer, why.into());
+        self.unknown.insert(peer, why.into());
         true
     }
 
@@ -164,10 +164,10 @@ impl Links {
 
     /// The entry of a peer that is known from now on.
     fn know(&mut self, peer: PeerShard, address: Option<Arc<str>>) -> &mut Link {
-        let Self { known, strangers, .. } = self;
+        let Self { known, unknown, .. } = self;
         known.entry(peer).or_insert_with(|| Link {
             address,
-            inbound: strangers.remove(&peer).map(Said::Ended),
+            inbound: unknown.remove(&peer).map(Said::Ended),
             ..Link::default()
         })
     }
@@ -235,8 +235,8 @@ mod tests {
             let is_news = links.ended(Direction::Inbound, Some(peer(node)), "x", 7, PAUSE);
             lines += usize::from(is_news);
         }
-        assert_eq!(links.strangers.len(), STRANGERS_MAX);
-        assert_eq!(lines, STRANGERS_MAX + 1, "one line for all that are not remembered");
+        assert_eq!(links.unknown.len(), UNKNOWN_PEERS_MAX);
+        assert_eq!(lines, UNKNOWN_PEERS_MAX + 1, "one line for all that are not remembered");
         let (_, link) = links.known().next().expect("it is dialled");
         assert_eq!(link.ended(Direction::Outbound).map(|why| &**why), Some("refused"));
         assert!(!links.ended(Direction::Inbound, None, "x", 7 + PAUSE - 1, PAUSE), "too early");
@@ -244,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_that_becomes_known_brings_its_reason_along() {
+    fn an_unknown_peer_that_becomes_known_keeps_its_reason() {
         let mut links = Links::default();
         links.ended(Direction::Inbound, Some(peer(3)), "refused", 0, PAUSE);
         links.dialled(peer(3), None);
         let (_, link) = links.known().next().expect("it is dialled");
         assert_eq!(link.ended(Direction::Inbound).map(|why| &**why), Some("refused"));
-        assert_eq!(links.strangers.len(), 0);
+        assert_eq!(links.unknown.len(), 0);
         links.undialled(peer(3));
         assert_eq!(links.known().count(), 0, "it was never admitted");
     }

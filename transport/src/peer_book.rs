@@ -208,7 +208,7 @@ impl PeerBook {
     }
 
     fn fence(&mut self, identity: Identity) {
-        self.peers.get_mut(&identity).expect("only who is known has gone back").memory.fenced =
+        self.peers.get_mut(&identity).expect("only a known peer has gone back").memory.fenced =
             true;
         self.changed.insert(identity);
     }

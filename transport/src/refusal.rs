@@ -39,9 +39,9 @@ pub enum Refusal {
     },
     /// Another node listens at the address than the dialler wanted.
     WrongNode {
-        /// Whom it wanted.
+        /// The node that the dialler wanted.
         wanted: NodeId,
-        /// Who is there.
+        /// The node that listens there.
         here: NodeId,
     },
     /// Another shard listens at the address than the dialler wanted.

@@ -1,7 +1,7 @@
 //! Messages between replicas, to bytes and back. Pure; the only place that knows their layout.
 //!
-//! The body of a `Messages` frame is a row of envelopes. Whom they are from and to is the
-//! connection's to say, so an envelope carries neither. Numbers are varints unless marked.
+//! The body of a `Messages` frame is a row of envelopes. The connection says which node they are from and
+//! to, so an envelope carries neither. Numbers are varints unless marked.
 //!
 //! ```text
 //! envelope       kind:byte  group  epoch  term  then by kind:
@@ -34,7 +34,7 @@ use crate::{
 use bytes::Bytes;
 use purlin_rsm::{Entry, EntryId, Envelope, Message, NodeId, Term, run};
 
-/// Appends an envelope to `out`. Whom it is from and to stays outside.
+/// Appends an envelope to `out`, without its sender and receiver.
 pub fn encode(out: &mut Vec<u8>, envelope: &Envelope) {
     assert!(envelope.term.0 < NUMBER_LIMIT, "term {} is beyond the wire's", envelope.term);
     out.push(kind(&envelope.message));

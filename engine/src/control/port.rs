@@ -170,8 +170,8 @@ impl Outside {
         Arc::get_mut(&mut self.spare).map(mem::take).unwrap_or_default()
     }
 
-    /// Publishes a status. The shard never waits for a reader: one who is just taking the last status
-    /// keeps this one from being published, and the next beat brings another.
+    /// Publishes a status. The shard never waits for a reader. While a reader takes the last status, this
+    /// one is not published; the next beat brings another one.
     pub(crate) fn publish(&mut self, status: ShardStatus) {
         match Arc::get_mut(&mut self.spare) {
             Some(spare) => *spare = status,

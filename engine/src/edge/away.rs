@@ -1,5 +1,5 @@
-//! Batches of requests that this shard has sent to other shards: who waits for each, and what becomes of
-//! it when its reply, or the connection the reply would come on, is gone.
+//! The request batches that this shard has sent to other shards: what waits for the reply to each, and
+//! how a batch ends when its reply comes, or when the connection for the reply is lost.
 
 use crate::edge::{
     caller::LaneRef,
@@ -9,7 +9,7 @@ use purlin_rsm::Tick;
 use purlin_transport::PeerShard;
 use std::collections::BTreeMap;
 
-/// Who waits for the reply to a batch.
+/// What waits for the reply to a batch.
 pub(crate) enum Waiter {
     /// A lane of this shard.
     Lane(LaneRef),

@@ -8,7 +8,7 @@ use crate::{edge::caller::Caller, shard::groups::GroupSlot};
 use purlin_rsm::Tick;
 use std::{collections::BTreeMap, mem, rc::Weak};
 
-/// Who holds requests that have a deadline.
+/// What holds requests that have a deadline.
 pub(crate) enum Holder {
     Caller(Weak<Caller>),
     Group(GroupSlot),

@@ -53,7 +53,7 @@ pub(crate) struct Buffers {
 /// Lists that a burst made longer than this are not kept: about 64 KiB for each shard.
 const BUFFER_MAX: usize = 1024;
 
-/// Callers that are gone may be as many as this in the queue of deadlines, whoever else is there.
+/// The most callers that are gone in the queue of deadlines, before they are dropped from it.
 const GONE_MAX: usize = 64;
 
 impl Requests {

@@ -1,4 +1,4 @@
-//! A request that a group has, and who waits for its outcome.
+//! A ticket: a request that a group has, and what waits for its outcome.
 
 use crate::edge::{accepted::AcceptedBatch, caller::LaneRef};
 use purlin_rsm::{Outcome, RequestError};

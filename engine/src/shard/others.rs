@@ -11,29 +11,30 @@ use purlin_rsm::{Envelope, GroupId, NodeId};
 use purlin_transport::{BatchReply, Exchanger, Outbound, PeerShard, RequestBatch};
 use std::rc::Rc;
 
-/// See the module. Nothing here waits: what finds no room comes back (safety E4).
+/// See the module. Nothing here waits: an item that finds no room is handed back (safety E4).
 pub(crate) struct OtherShards<R: Runtime> {
-    /// What is known of the shards of other nodes.
+    /// The pairs with the shards of other nodes.
     pub(crate) pairs: Pairs,
     pub(crate) exchanger: Rc<Exchanger<R::Net>>,
     pub(crate) mesh: MeshPort<R>,
 }
 
 impl<R: Runtime> OtherShards<R> {
-    /// The shard of the node `leader` to which requests for `group` can be sent, and from which replies come.
+    /// The shard of the node `leader` that has `group`, if requests can be sent to it and replies can
+    /// come back.
     pub(crate) fn connected_home(&self, leader: NodeId, group: GroupId) -> Option<PeerShard> {
         self.pairs.home(leader, group).filter(|pair| self.pairs.is_connected(*pair))
     }
 
-    /// Puts a message into its peer's next frame. False when it is lost, as on any network: there is no
-    /// connection, or a full one.
+    /// Puts a message into the next frame of its peer. Returns false if the message is lost: there is no
+    /// connection, or its outbox is full.
     pub(crate) fn send(&self, envelope: Envelope) -> bool {
         let home = self.pairs.home(envelope.to, envelope.group);
         let send = |pair| self.exchanger.send(pair, Outbound::Message(envelope));
         home.is_some_and(|pair| send(pair).is_ok())
     }
 
-    /// Sends a batch of requests. Whether there was room for it.
+    /// Sends a batch of requests. Returns whether there was room for it.
     pub(crate) fn send_batch(&self, to: OtherShard, batch: RequestBatch) -> bool {
         match to {
             OtherShard::OfThisNode(to) => self.mesh.try_send(to, MeshItem::Batch(batch)).is_ok(),
@@ -41,8 +42,8 @@ impl<R: Runtime> OtherShards<R> {
         }
     }
 
-    /// Sends a reply, or hands it back if there is no room for it. Without a connection the reply is lost:
-    /// the other node gives the batch up when it notices.
+    /// Sends a reply, or hands it back if there is no room for it. Without a connection the reply is
+    /// lost: the other node notices the lost connection, and ends the batch as unknown.
     pub(crate) fn send_reply(&self, to: OtherShard, reply: BatchReply) -> Result<(), BatchReply> {
         match to {
             OtherShard::OfThisNode(shard) => {

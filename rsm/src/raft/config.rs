@@ -41,8 +41,9 @@ pub struct RaftConfig {
 }
 
 impl RaftConfig {
-    /// What a test, a bench or an example begins with: the first life of the group, short timeouts, a window
-    /// of 16 messages and 1 MiB, and 64 KiB for each of the other limits. A host says each field.
+    /// The configuration with which a test, a bench or an example begins: the first epoch of the group,
+    /// short timeouts, a window of 16 messages and 1 MiB, and 64 KiB for each of the other limits. A host
+    /// sets each field itself.
     pub fn new(group: GroupId, node: NodeId, voters: Voters) -> Self {
         Self {
             group,

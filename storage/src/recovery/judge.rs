@@ -305,7 +305,7 @@ impl<D: Disk> Site<'_, D> {
                 return Err(self.damaged(&newest.name, position, what));
             }
             if batch.epoch != header.epoch && batch.sequence > header.sequence {
-                let what = format!("a batch {} of another life is newer", batch.sequence);
+                let what = format!("a batch {} of another epoch is newer", batch.sequence);
                 return Err(self.damaged(&newest.name, at, what));
             }
             if batch.epoch == header.epoch {
@@ -324,7 +324,7 @@ impl<D: Disk> Site<'_, D> {
         Ok(())
     }
 
-    /// Whether a batch was begun at `position` in this life of the file. Zeroes and the old content of a
+    /// Whether a batch was begun at `position` in this epoch of the file. Zeroes and the old content of a
     /// recycled file are none.
     async fn is_written(
         &self,

@@ -18,22 +18,22 @@ struct Shared<P> {
     /// Writes and syncs that wait for the test, in the order of their beginning. Nothing while all
     /// complete at once.
     waiting: Option<Vec<u64>>,
-    /// What the world outside was promised by now.
-    promise: P,
+    /// What a start must find after a crash now.
+    expected: P,
     moments: Option<Vec<Moment<P>>>,
 }
 
-/// What a crash finds: what the device held, until something more happened to it, and all that had
-/// been promised by then.
+/// A moment at which a crash may come: the state of the device until the next event, and what a start
+/// must find then.
 pub(crate) struct Moment<P> {
     pub(crate) device: Device,
-    pub(crate) promise: P,
+    pub(crate) expected: P,
 }
 
 impl<P: Clone + 'static> World<P> {
-    pub(crate) fn new(device: Device, promise: P) -> Self {
+    pub(crate) fn new(device: Device, expected: P) -> Self {
         let zero = page(&[0; BLOCK]);
-        let shared = Shared { device, zero, next: 0, waiting: None, promise, moments: None };
+        let shared = Shared { device, zero, next: 0, waiting: None, expected, moments: None };
         Self { shared: Rc::new(RefCell::new(shared)) }
     }
 
@@ -70,8 +70,8 @@ impl<P: Clone + 'static> World<P> {
         shared.moments.take().unwrap_or_default()
     }
 
-    pub(crate) fn promise(&self, change: impl FnOnce(&mut P)) {
-        change(&mut self.shared.borrow_mut().promise);
+    pub(crate) fn change_expected(&self, change: impl FnOnce(&mut P)) {
+        change(&mut self.shared.borrow_mut().expected);
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -119,14 +119,14 @@ impl<P: Clone> Shared<P> {
     fn happened(&mut self) {
         self.seal();
         if let Some(moments) = &mut self.moments {
-            moments.push(Moment { device: self.device.clone(), promise: self.promise.clone() });
+            moments.push(Moment { device: self.device.clone(), expected: self.expected.clone() });
         }
     }
 
-    /// Whatever was promised until now was promised on what the device held.
+    /// What a start must find so far also holds for the last recorded state of the device.
     fn seal(&mut self) {
         if let Some(last) = self.moments.as_mut().and_then(|moments| moments.last_mut()) {
-            last.promise = self.promise.clone();
+            last.expected = self.expected.clone();
         }
     }
 }

@@ -298,8 +298,8 @@ fn a_leader_without_what_was_committed() {
     lab.is_caught("leads term 2 without the committed 3@1");
 }
 
-/// A leader whom the next one has replaced may be heard of only now, and lacks what that has committed; the
-/// next one's directory is corrupted, so that nothing is known of it but what the others apply.
+/// A message of a replaced leader may come late, and the replaced leader lacks what the next leader has
+/// committed. The directory of the next leader is corrupted, so that only what the others apply is known.
 #[test]
 fn a_leader_of_long_ago_that_is_heard_late() {
     for is_heard in [false, true] {
@@ -328,7 +328,7 @@ fn a_committed_entry_that_is_replaced() {
     lab.is_caught("replaces 3@1, which is committed");
 }
 
-/// Of two entries at one place a leader commits its own, whoever else holds more of the other.
+/// Of two entries at one index a leader commits its own, even if more nodes hold the other one.
 #[test]
 fn a_leader_commits_the_entry_of_its_own_log() {
     let lab = Lab::with_voters(5);

@@ -31,7 +31,7 @@ pub(crate) fn hard_state(
     Ok(())
 }
 
-/// Who holds an entry durably, among the voters.
+/// The voters that hold an entry durably.
 struct Holders {
     /// By the term of their entry, how many, and one of them.
     terms: BTreeMap<Term, (usize, NodeId)>,
@@ -46,7 +46,7 @@ impl Holders {
         term.map_or_else(most, count)
     }
 
-    /// The entry that a majority holds, if it can be no other, and who holds it.
+    /// The entry that a majority holds, if no other entry is possible, and one of its holders.
     fn certain(&self, majority: usize) -> Option<(Term, NodeId)> {
         let mut possible =
             self.terms.iter().filter(|(_, (count, _))| count + self.corrupted >= majority);

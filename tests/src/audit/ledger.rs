@@ -149,7 +149,7 @@ impl Group {
             }
         }
         self.committed = id;
-        // Whom nobody heard of led no earlier than in the term of the entry.
+        // A leader that has sent nothing led no earlier than in the term of the entry.
         let commit = self.commits.entry(leader.max(id.term)).or_default();
         *commit = id.index.max(*commit);
     }

@@ -9,7 +9,7 @@ use purlin::Index;
 const MARK: [u8; 8] = *b"\x00\xf1oor\xffis";
 const LEN: usize = MARK.len() + size_of::<u64>();
 
-/// `query`, to be answered by whom has applied all up to `floor`.
+/// `query`, marked so that only a machine that has applied all up to `floor` may answer it.
 pub(super) fn marked(floor: Index, query: &[u8]) -> Bytes {
     [&MARK, &floor.0.to_le_bytes()[..], query].concat().into()
 }

@@ -15,7 +15,7 @@ const CHECK_STEPS: u64 = 2_000_000;
 const VIOLATIONS_MAX: usize = 20;
 
 impl<S: Subject> Cluster<S> {
-    /// Faults strike, and then end. Returns who has let them strike.
+    /// Faults strike, and then end. Returns the nemesis, which knows the faults.
     pub(super) fn turmoil(self: &Rc<Self>, world: &World) -> Nemesis {
         let mut nemesis = Nemesis::new(self.options.faults.clone());
         let end = world.now() + self.options.turmoil;

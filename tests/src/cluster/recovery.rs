@@ -301,8 +301,8 @@ impl<S: Subject> Cluster<S> {
     }
 
     /// Runs until `condition` holds. A write or sync that was under way when the faults ended may still
-    /// fail, and stop its shard, or hold its file against the next process: whoever runs the node starts
-    /// it again, a few times. A node that stops on and on stays down, and so shows.
+    /// fail and stop its shard, or keep its file locked for the next process. So a node that stops is
+    /// started again, a few times. A node that stops again and again stays down, and the condition fails.
     fn run_while_reviving_for(
         &self,
         world: &World,
@@ -361,8 +361,8 @@ impl<S: Subject> Cluster<S> {
         futures_lite::future::or(answered, given_up).await
     }
 
-    /// Returns when an answer took too long, or when whom a probe asked may have ended with its process,
-    /// since one was started: it will never answer.
+    /// Returns when a reply took too long, or when some process was started: then the process that the
+    /// probe asked may be gone, and will never reply.
     pub(super) async fn lose_patience(&self, runtime: &SimRuntime) {
         let (end, starts) = (runtime.now() + PATIENCE, self.processes.starts.get());
         while runtime.now() < end && self.processes.starts.get() == starts {

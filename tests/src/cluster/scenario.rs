@@ -27,7 +27,7 @@ pub struct Scenario {
     unplugged: RefCell<BTreeSet<NodeId>>,
 }
 
-/// Who has led which group in which term, as far as was seen whenever time moved on.
+/// The leader of each group in each term, as far as one was seen when time moved on.
 type Elections = BTreeMap<(GroupId, Term), NodeId>;
 
 /// What a request was answered, or nothing when no answer came in time.
@@ -176,7 +176,7 @@ impl Scenario {
         self.cluster.processes.locals.borrow_mut().retain(|(at, _), _| *at != node);
     }
 
-    /// Whom the running nodes among `nodes` take for the leader, in the highest term that they know.
+    /// The leader that the running nodes among `nodes` know, in the highest term that they know.
     pub fn leader_among(&self, nodes: &[NodeId]) -> Option<NodeId> {
         let locals = self.cluster.processes.locals.borrow();
         let running = locals.iter().filter(|((node, _), _)| nodes.contains(node));

@@ -254,24 +254,24 @@ pub(crate) fn shut(core: &Rc<Core>, connection: &Shared, side: Side) {
     end.wake();
 }
 
-/// The process of `side` is gone, and its kernel tells the other side so, or not.
-pub(crate) fn abandon(core: &Rc<Core>, connection: &Shared, side: Side, told: Farewell) {
+/// The process of `side` is gone. `told` says what the other side receives.
+pub(crate) fn abandon(core: &Rc<Core>, connection: &Shared, side: Side, told: HowEnded) {
     match told {
-        Farewell::Finish => finish(core, connection, side),
-        Farewell::Reset => send_reset(core, connection, 1 - side),
-        Farewell::Silence => connection.borrow_mut().ends[side].outbound.segments.clear(),
+        HowEnded::Finish => finish(core, connection, side),
+        HowEnded::Reset => send_reset(core, connection, 1 - side),
+        HowEnded::Silence => connection.borrow_mut().ends[side].outbound.segments.clear(),
     }
     connection.borrow_mut().ends[side].gone = true;
 }
 
-/// What the other side hears when a process is gone.
+/// What the other side of a connection receives when a process is gone.
 #[derive(Clone, Copy)]
-pub(crate) enum Farewell {
-    /// The end of the bytes, behind them.
+pub(crate) enum HowEnded {
+    /// The end of the stream, behind the bytes on their way.
     Finish,
-    /// A reset, ahead of them.
+    /// A reset, before the bytes on their way.
     Reset,
-    /// Nothing: it finds out when it writes.
+    /// Nothing: the other side notices when it writes.
     Silence,
 }
 

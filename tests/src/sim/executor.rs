@@ -26,7 +26,7 @@ pub(crate) struct Process {
     pub(crate) boot: u64,
 }
 
-/// Whom a task belongs to.
+/// The owner of a task.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Owner {
     pub(crate) process: Process,

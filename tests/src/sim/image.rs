@@ -13,9 +13,9 @@
 //!
 //! **Where rot may strike.** Only in what a later write of the same log calls durable: no local rule can
 //! see rot in the batches that were acknowledged last (safety W10). This module knows nothing of batches,
-//! but it sees when a file was *quiet*: everything written to it was durable. Whoever writes after such a
-//! moment can know that, and what lies before the last three quiet moments is older than two batches that
-//! could say so: [`Content::old_pages`].
+//! but it sees when a file was *quiet*: everything written to it was durable. A batch that is written
+//! after such a moment may call it durable. Bytes before the last three quiet moments are older than two
+//! batches that may do so: [`Content::old_pages`].
 
 use super::random::Random;
 use std::{

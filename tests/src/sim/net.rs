@@ -6,7 +6,7 @@
 
 use super::{
     clock::Sleep,
-    connection::{self, Connection, End, Farewell, Shared, Side},
+    connection::{self, Connection, End, HowEnded, Shared, Side},
     executor::Process,
     random::{Latency, Random},
     world::{Core, Event},
@@ -81,7 +81,7 @@ pub(crate) struct Network {
     cut: BTreeSet<(NodeId, NodeId)>,
     links: BTreeMap<(NodeId, NodeId), Duration>,
     troubles: BTreeMap<(NodeId, NodeId), LinkTrouble>,
-    /// Who reaches whom instead of the node that it dials.
+    /// By dialler and dialled node: the node that is reached instead.
     crossed: BTreeMap<(NodeId, NodeId), NodeId>,
     /// Bytes that have arrived, by sender and receiver.
     delivered: BTreeMap<[NodeId; 2], u64>,
@@ -98,7 +98,7 @@ const BACKLOG_MAX: usize = 128;
 const EPHEMERAL_PORTS: Range<u16> = 49_152..65_535;
 
 impl Network {
-    /// Draws the latencies of the links between `nodes`, so that they do not depend on who speaks
+    /// Draws the latencies of the links between `nodes`, so that they do not depend on which node sends
     /// first.
     pub(crate) fn draw_link(&mut self, random: &Random, range: Range<Duration>, nodes: &[NodeId]) {
         for &one in nodes {
@@ -238,9 +238,9 @@ pub(crate) fn process_ended(core: &Rc<Core>, process: Process, has_power: bool) 
             let ended = connection.borrow().ends[side].process == process;
             if ended {
                 let told = match core.random.net.below(2) {
-                    _ if !has_power => Farewell::Silence,
-                    0 => Farewell::Finish,
-                    _ => Farewell::Reset,
+                    _ if !has_power => HowEnded::Silence,
+                    0 => HowEnded::Finish,
+                    _ => HowEnded::Reset,
                 };
                 connection::abandon(core, &connection, side, told);
             }

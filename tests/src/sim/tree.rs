@@ -8,7 +8,7 @@ use super::{
 };
 use std::{cell::RefCell, collections::BTreeMap, io, rc::Rc};
 
-/// Who holds a lock: a handle of a process.
+/// The owner of a lock: a handle of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Holder {
     pub(crate) process: Process,

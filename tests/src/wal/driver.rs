@@ -80,7 +80,7 @@ impl Driver {
         Self { world, random, node: Rc::new(node) }
     }
 
-    /// The whole life.
+    /// The whole run.
     pub(super) fn run(self) -> (Vec<String>, WalFigures) {
         let node = self.node.clone();
         self.world.start(NODE, 1, move |runtime| process(runtime, node.clone()));

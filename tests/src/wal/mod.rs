@@ -19,10 +19,10 @@ use crate::sim::{Random, World, WorldOptions};
 use driver::Driver;
 use purlin_rsm::reach::{Counts, Recorder};
 
-/// What a life of a WAL has shown.
+/// What a run of one WAL has shown.
 #[derive(Clone, Default, Debug)]
 pub struct WalReport {
-    /// What must not have happened. Empty of a good life.
+    /// What must not have happened. Empty if nothing went wrong.
     pub violations: Vec<String>,
     /// How often each named state was reached.
     pub reached: Counts,
@@ -30,7 +30,7 @@ pub struct WalReport {
     pub figures: WalFigures,
 }
 
-/// How much was done in a life, or in several.
+/// How much was done in a run, or in several.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct WalFigures {
     /// Starts that found what they had to find.
@@ -47,12 +47,12 @@ pub struct WalFigures {
     pub reads: u64,
     /// Failures of a WAL or of a start that a fault explains.
     pub failures: u64,
-    /// Lives that end with damage found.
+    /// Runs that end with damage found.
     pub damaged: u64,
 }
 
 impl WalFigures {
-    /// Adds another life's figures.
+    /// Adds the figures of another run.
     pub fn add(&mut self, other: &Self) {
         self.starts += other.starts;
         self.batches += other.batches;
@@ -65,7 +65,7 @@ impl WalFigures {
     }
 }
 
-/// Runs the life of one WAL that follows from `seed`.
+/// Runs one WAL through the starts and faults that follow from `seed`.
 pub fn run(seed: u64) -> WalReport {
     let recorder = Recorder::install();
     let chance = Random::new(seed, "wal");

@@ -173,7 +173,7 @@ fn every_write_brings_the_foretold_bytes_into_the_log() {
     assert_sound(&s);
 }
 
-/// Only a majority may say OK; who has none says so in time, and means it.
+/// Only a node with a majority may say OK. A node without one says so in time, and that is true.
 #[test]
 fn a_node_without_a_majority_promises_nothing() {
     let s = serving(7, served(0));

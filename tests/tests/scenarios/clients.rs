@@ -12,7 +12,7 @@ use purlin_tests::{
 };
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
-/// B94: who does not lead passes it on, once.
+/// B94: a node that does not lead passes a command on once.
 #[test]
 fn an_increment_by_each_node_counts_once() {
     let s = Scenario::running(401, 3, 0);
@@ -66,7 +66,7 @@ fn increments_count_once_while_leaders_fall() {
     assert!(done_in_all >= 80, "{done_in_all} were done");
 }
 
-/// B66: a leader that is deposed tells everybody who waits, soon, and nothing that is not so.
+/// B66: a deposed leader ends every request that waits, soon, and with a true outcome.
 #[test]
 fn what_waits_at_a_deposed_leader_ends_and_is_told_the_truth() {
     let s = Scenario::running(406, 3, 0);
@@ -157,8 +157,8 @@ fn what_one_connection_sets_never_goes_back_while_leaders_change() {
         let (mut line, mut seen) = (Line::new(&s, at, 0), 0);
         for round in 0..4 {
             let leader = one_leader(&s, &all(&s));
-            // Cut off from all others; or from all but the node of the connection, which then sends on to
-            // one who knows that it leads no more.
+            // The leader is cut off from all others; or from all but the node of the connection, which
+            // then sends to a node that knows that it no longer leads.
             let mut others = s.others(leader);
             if (round + seed) % 2 == 0 {
                 others.retain(|node| *node != at);
@@ -191,8 +191,8 @@ fn what_one_connection_sets_never_goes_back_while_leaders_change() {
     }
 }
 
-/// Safety E1: a batch arrives at one who leads no more, and comes back. What its connection has asked
-/// since then waits behind it.
+/// Safety E1: a batch arrives at a node that no longer leads, and is bounced. Later requests of its
+/// connection wait behind it.
 #[test]
 fn what_bounced_goes_out_before_what_was_asked_since() {
     let mut bounced = 0;
@@ -220,7 +220,7 @@ fn what_bounced_goes_out_before_what_was_asked_since() {
         assert_eq!(last, Some(4), "seed {seed}: an older one came last");
         s.assert_sound();
     }
-    assert!(bounced >= 3, "only {bounced} of 6 were sent to one who leads no more");
+    assert!(bounced >= 3, "only {bounced} of 6 were sent to a node that no longer leads");
 }
 
 /// Safety E1: an older request is on its way to a leader that was cut off, and may arrive there yet.

@@ -329,7 +329,8 @@ fn an_older_copy_is_refused_by_peers_that_have_restarted() {
     s.assert_sound();
 }
 
-/// Safety I2: its power failed before it had recorded whom it met. One who acts knows it.
+/// Safety I2: the power of the node failed before it had recorded the meeting. A member that acts knows
+/// the node.
 #[test]
 fn a_node_without_a_record_of_the_meeting_is_let_in_by_a_member_that_acts() {
     for seed in 820..830 {

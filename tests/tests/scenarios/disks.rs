@@ -412,8 +412,8 @@ fn a_read_for_a_follower_from_a_wrong_place_is_read_again() {
     }
 }
 
-/// Safety A2, W8: a follower's disk is full, and entries wait for room. No vote may pass them, though there is
-/// room for it: it would make them look durable, and whoever leads then would count them.
+/// Safety A2, W8: a follower's disk is full, and entries wait for room. No vote may pass them, though
+/// there is room for it: it would make them look durable, and a new leader would count them.
 #[test]
 fn a_vote_passes_no_entries_that_wait_for_room() {
     for seed in 731..733 {

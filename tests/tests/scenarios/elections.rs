@@ -1,5 +1,5 @@
-//! Who leads: soon after a fault somebody does, and nobody else before, nor for nothing. That no term
-//! has two leaders is watched in every scenario.
+//! Elections: soon after a fault there is a leader, and no leader is replaced without need. Every
+//! scenario checks that no term has two leaders.
 
 use crate::support::{ELECTION, THREE, agree, all, all_apply, millis, one_leader, seconds};
 use purlin::{GroupId, NodeId};
@@ -143,7 +143,8 @@ fn a_follower_that_is_cut_one_way_for_ever_disturbs_nobody() {
     }
 }
 
-/// B17 at a leader: whoever cannot be heard, or hears nobody, does not lead, for however long.
+/// B17 at a leader: a node that cannot send, or that cannot receive, does not lead, however long that
+/// lasts.
 #[test]
 fn a_leader_that_is_cut_one_way_for_ever_is_replaced_once() {
     for (seed, way) in (317..).zip(["hears nobody", "is heard by nobody"]) {

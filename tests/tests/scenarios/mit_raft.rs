@@ -252,7 +252,7 @@ fn test_backup() {
     let s = Scenario::running(119, 5, 0);
     let first = one_leader(&s, &all(&s));
     let others = s.others(first);
-    // A leader and one follower, who can commit nothing.
+    // A leader and one follower: these two can commit nothing.
     let (mate, rest) = others.split_first().expect("five nodes");
     unplug(&s, rest);
     let stranded = start(&s, first, "stranded", 50);

@@ -1,4 +1,5 @@
-//! What a shard tells operators is true: of its groups, its peers, its disk, and of whom it waits for.
+//! What a shard tells operators is true: of its groups, its peers, its disk, and of the nodes that it
+//! waits for.
 
 use crate::support::{ONE, THREE, TWO, agree, all, all_apply, millis, one_leader, seconds};
 use purlin::{

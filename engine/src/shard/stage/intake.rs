@@ -233,7 +233,7 @@ mod tests {
     const SIBLING: OtherShard = OtherShard::OfThisNode(ShardId(1));
     const HERE: Option<GroupEpoch> = Some(GroupEpoch(7));
 
-    /// Safety M10: whoever sends it, and whether the leader is here or not.
+    /// Safety M10: this holds for every sender, and whether the leader is here or not.
     #[test]
     fn a_batch_for_another_epoch_of_its_group_is_bounced() {
         for from in [PEER, SIBLING] {

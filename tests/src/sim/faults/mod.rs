@@ -86,7 +86,7 @@ faults! {
     ClientClog = "client-clog",
     /// Bits flip on a link, past TCP's checksum.
     FlipBits = "flip-bits",
-    /// Who dials a node reaches another one.
+    /// A node that dials another one reaches a third one.
     CrossWire = "cross-wire",
     /// A disk stands still.
     HangDisk = "hang-disk",

@@ -285,8 +285,8 @@ impl Nemesis {
         self.later(world, delay, Step::Restart(node));
     }
 
-    /// Whoever runs a node starts it again when it has stopped by itself; a corrupted one stays down. If only
-    /// some of its shards have, that is seen at once, or in the end.
+    /// Starts a node again that has stopped by itself; a corrupted one stays down. If only some of its
+    /// shards have stopped, that is noticed at once, or at the end.
     fn notice_the_stopped(&mut self, world: &World) {
         const REVIVAL: Duration = Duration::from_secs(1);
         for node in self.options.nodes.clone() {

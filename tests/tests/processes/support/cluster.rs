@@ -141,7 +141,7 @@ impl Node {
         Process::run("init", &mut command, SOON)
     }
 
-    /// The command that runs it. Whoever starts it must live as long as it: the thread, too.
+    /// The command that runs the node. The thread that starts it must run as long as the node.
     pub(crate) fn command(&self) -> Command {
         let mut command = purlin();
         command.arg("server").arg("--config").arg(&self.file);

@@ -1,7 +1,7 @@
-//! A WAL from one start to its end, and what the world outside may demand of the next start.
+//! A WAL from one start to its end, and what the next start must find.
 //!
-//! Every submission adds a step: the state of all groups behind it. A start says how far it kept the
-//! log; that must be at least what was promised, and the state must be exactly the one of that step.
+//! Every submission adds a step: the state of all groups behind it. A start says how far it kept the log;
+//! that must be at least what was acknowledged, and the state must be exactly the one of that step.
 
 use super::{
     Random, Task,
@@ -41,9 +41,9 @@ struct Step {
     after: Rc<Model>,
 }
 
-/// What had been promised at a moment.
+/// What a start must find after a crash at some moment.
 #[derive(Clone, Debug)]
-pub(crate) struct Promise {
+pub(crate) struct Expected {
     /// The watermark: all of it was acknowledged.
     pub(crate) durable: Sequence,
     /// The last sequence that was given out.
@@ -55,7 +55,7 @@ pub(crate) struct Promise {
     history: Rc<Vec<Step>>,
 }
 
-impl Default for Promise {
+impl Default for Expected {
     fn default() -> Self {
         let nothing = Step { sequence: Sequence(0), after: Rc::default() };
         Self {
@@ -68,7 +68,7 @@ impl Default for Promise {
     }
 }
 
-impl Promise {
+impl Expected {
     /// The same for a start that need not find what was acknowledged.
     pub(crate) fn without_acknowledgements(self) -> Self {
         Self { durable: Sequence(0), given: Sequence(0), ..self }
@@ -84,8 +84,8 @@ impl Promise {
         &self.history[steps - 1].after
     }
 
-    /// Judges a start: it holds all that was promised, and nothing that was never written. Returns
-    /// the step that it holds.
+    /// Judges a start: it must hold all that was acknowledged, and nothing that was never written.
+    /// Returns the step that it holds.
     fn judge(&self, recovered: &Recovered, first: Sequence) -> Result<Rc<Model>, String> {
         // The first start since is the one that decided; it may have been cut off before it was known.
         let decided = recovered.starts.iter().find(|start| start.number > self.start);
@@ -141,17 +141,17 @@ fn check_group(expected: &Group, floor: Index, group: &RecoveredGroup) -> Result
 }
 
 /// An open WAL with its loops.
-pub(crate) struct Life {
-    pub(crate) world: World<Promise>,
-    pub(crate) wal: Rc<Wal<World<Promise>>>,
+pub(crate) struct OpenWal {
+    pub(crate) world: World<Expected>,
+    pub(crate) wal: Rc<Wal<World<Expected>>>,
     pub(crate) recovered: Recovered,
-    promise: Promise,
+    expected: Expected,
     tasks: Vec<Task>,
 }
 
 /// A directory with a foundation and nothing else.
 pub(crate) fn founded(config: &WalConfig) -> Device {
-    let world = World::new(Device::default(), Promise::default());
+    let world = World::new(Device::default(), Expected::default());
     now(Wal::create(&world, identity(), config, 1)).unwrap();
     world.device()
 }
@@ -165,22 +165,22 @@ fn now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-impl Life {
-    /// Opens what is there; `promise` is what it owes. `seed` tells this start from others.
+impl OpenWal {
+    /// Opens what is there; `expected` is what it must find. `seed` tells this start from others.
     pub(crate) fn open(
-        world: World<Promise>,
+        world: World<Expected>,
         config: &WalConfig,
-        promise: &Promise,
+        expected: &Expected,
         seed: u64,
     ) -> Result<Result<Self, String>, StorageError> {
         let mut random = Random::new(seed);
         let (wal, recovered) = now(Wal::open(&world, identity(), config, &mut || random.next()))?;
-        let model = match promise.judge(&recovered, wal.submitted()) {
+        let model = match expected.judge(&recovered, wal.submitted()) {
             Ok(model) => model,
             Err(wrong) => return Ok(Err(wrong)),
         };
         let floors = recovered.groups.iter().map(|(id, group)| (*id, group.floor.index));
-        let promise = Promise {
+        let expected = Expected {
             durable: wal.durable(),
             given: wal.submitted(),
             floors: Rc::new(floors.collect()),
@@ -190,11 +190,11 @@ impl Life {
         let (told, weak) = (world.clone(), Rc::downgrade(&wal));
         wal.set_notify(Rc::new(move || {
             let Some(wal) = weak.upgrade() else { return };
-            told.promise(|promise| promise.durable = wal.durable());
+            told.change_expected(|expected| expected.durable = wal.durable());
         }));
-        let mut life = Self { world, wal, recovered, promise, tasks: Vec::new() };
-        life.tell();
-        Ok(Ok(life))
+        let mut open = Self { world, wal, recovered, expected, tasks: Vec::new() };
+        open.tell();
+        Ok(Ok(open))
     }
 
     /// Starts the loops that write.
@@ -216,7 +216,7 @@ impl Life {
         state.segments().last_batch().segment == state.segments().active()
     }
 
-    /// Whether the active file holds anything of a life before.
+    /// Whether the active file holds bytes of an earlier segment.
     pub(crate) fn has_stale_bytes(&self) -> bool {
         let (active, device) =
             (self.wal.state.borrow().segments().active_segment(), self.world.device());
@@ -225,14 +225,14 @@ impl Life {
         behind.iter().any(|byte| *byte != 0)
     }
 
-    /// What is promised now.
-    pub(crate) fn promised(&self) -> Promise {
-        Promise { durable: self.wal.durable(), ..self.promise.clone() }
+    /// What a start must find after a crash now.
+    pub(crate) fn expected(&self) -> Expected {
+        Expected { durable: self.wal.durable(), ..self.expected.clone() }
     }
 
     fn tell(&mut self) {
-        let promise = self.promised();
-        self.world.promise(|told| *told = promise);
+        let expected = self.expected();
+        self.world.change_expected(|told| *told = expected);
     }
 
     pub(crate) fn poll(&mut self) {
@@ -261,20 +261,20 @@ impl Life {
     }
 
     /// All moments since the world records.
-    pub(crate) fn end(self) -> Vec<Moment<Promise>> {
+    pub(crate) fn end(self) -> Vec<Moment<Expected>> {
         let mut moments = self.world.take_moments();
         // A step that was not yet written changes nothing for a crash before it.
-        let whole = &self.promise.history;
+        let whole = &self.expected.history;
         for moment in &mut moments {
-            if moment.promise.start == self.promise.start {
-                moment.promise.history = whole.clone();
+            if moment.expected.start == self.expected.start {
+                moment.expected.history = whole.clone();
             }
         }
         moments
     }
 
     fn group(&self, group: u32) -> Rc<Group> {
-        self.promise.last().after.groups.get(&GroupId(group)).cloned().unwrap_or_default()
+        self.expected.last().after.groups.get(&GroupId(group)).cloned().unwrap_or_default()
     }
 
     fn last(&self, group: u32) -> u64 {
@@ -289,11 +289,11 @@ impl Life {
         let before = self.wal.submitted();
         let sequence = self.wal.submit(batch).expect("there is room");
         assert!(sequence.0 <= before.0 + 2, "a header and a batch at most");
-        let mut model = Model::clone(&self.promise.last().after);
+        let mut model = Model::clone(&self.expected.last().after);
         change(&mut model);
         let step = Step { sequence, after: Rc::new(model) };
-        Rc::make_mut(&mut self.promise.history).push(step);
-        self.promise.given = sequence;
+        Rc::make_mut(&mut self.expected.history).push(step);
+        self.expected.given = sequence;
         self.tell();
         self.poll();
     }
@@ -351,7 +351,7 @@ impl Life {
 
     /// A newer memory of a peer.
     pub(crate) fn remember_peer(&mut self) {
-        let start = self.promise.last().after.peers.last().map_or(1, |peer| peer.start + 1);
+        let start = self.expected.last().after.peers.last().map_or(1, |peer| peer.start + 1);
         let memory = PeerMemory {
             node: NodeId(9),
             incarnation: Incarnation(1),
@@ -370,7 +370,7 @@ impl Life {
     pub(crate) fn release(&mut self, group: u32, keep: u64) {
         let floor = Index(self.last(group).saturating_sub(keep));
         self.wal.forget(GroupId(group), floor.next(), Position(floor.0));
-        Rc::make_mut(&mut self.promise.floors).insert(GroupId(group), floor);
+        Rc::make_mut(&mut self.expected.floors).insert(GroupId(group), floor);
         self.tell();
         let wal = self.wal.clone();
         self.tasks.push(Box::pin(async move {
