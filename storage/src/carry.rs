@@ -74,7 +74,7 @@ impl Carry {
     }
 
     /// The next batch of the segment.
-    pub(crate) fn take(&mut self, name: BatchName, watermark: Sequence, records: &[u8]) {
+    pub(crate) fn add(&mut self, name: BatchName, watermark: Sequence, records: &[u8]) {
         self.unproven.push_back(Unproven { name, records: records.to_vec() });
         self.prove(watermark);
     }
@@ -113,11 +113,11 @@ mod tests {
 
     fn carry() -> Carry {
         let mut carry = Carry::new(name(10));
-        carry.take(name(12), Sequence(11), b"a");
-        carry.take(name(13), Sequence(11), b"b");
-        carry.take(name(14), Sequence(12), b"");
-        carry.take(name(15), Sequence(12), &[7; 5000]);
-        carry.take(name(16), Sequence(12), b"d");
+        carry.add(name(12), Sequence(11), b"a");
+        carry.add(name(13), Sequence(11), b"b");
+        carry.add(name(14), Sequence(12), b"");
+        carry.add(name(15), Sequence(12), &[7; 5000]);
+        carry.add(name(16), Sequence(12), b"d");
         carry
     }
 

@@ -30,8 +30,8 @@ impl Collected {
         self.bytes_left == 0 && !self.entries.is_empty()
     }
 
-    /// Takes what continues it below `end`.
-    fn take(&mut self, run: &Run<'_>, end: Index) {
+    /// Adds the part of a run that continues it below `end`.
+    fn add(&mut self, run: &Run<'_>, end: Index) {
         if run.last() < self.next {
             return;
         }
@@ -106,7 +106,7 @@ impl<D: Disk> Wal<D> {
                     .map_err(|error| self.unreadable(&segment.name, error))?
                     .ok_or_else(|| damaged("a durable batch is not readable any more"))?;
                 let first = (at == mark.at).then_some(mark.first);
-                take_runs(records, group, first, end, read).map_err(damaged)?;
+                collect_runs(records, group, first, end, read).map_err(damaged)?;
                 at = at.behind(header.written_bytes());
             }
             at = Location::first(segment.number + 1);
@@ -135,7 +135,7 @@ impl<D: Disk> Wal<D> {
 
 /// Collects the group's entries of a batch. In the batch of a mark they begin with the last run that
 /// begins at the mark's index: an earlier such run was replaced in the same batch.
-fn take_runs(
+fn collect_runs(
     records: &[u8],
     group: GroupId,
     mark: Option<Index>,
@@ -166,7 +166,7 @@ fn take_runs(
         if run.first > read.next {
             return Err("entries are missing between two batches");
         }
-        read.take(&run, end);
+        read.add(&run, end);
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ impl Recent {
     }
 
     /// Adds a run that was read, and drops the oldest runs.
-    pub(crate) fn take(&mut self, id: GroupId, run: &Run<'_>) {
+    pub(crate) fn add(&mut self, id: GroupId, run: &Run<'_>) {
         let group = self.groups.entry(id).or_default();
         while let Some(replaced) = group.pop_back_if(|old| old.first() >= run.first) {
             self.bytes -= replaced.cost();

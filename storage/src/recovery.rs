@@ -240,7 +240,7 @@ impl<D: Disk> Site<'_, D> {
         let synced = self.disk.sync_dir().await;
         synced.map_err(|error| self.io("a sync of the directory", error))?;
         self.remove_unfinished().await?;
-        let file = self.take_void(void, header.number, header.bytes).await?;
+        let file = self.segment_file(void, header.number, header.bytes).await?;
         let planned = Location::first(header.number);
         let mut begun = Begun { file, planned, last: header.previous };
         for batch in carried {
@@ -260,7 +260,7 @@ impl<D: Disk> Site<'_, D> {
 
     /// A file for the new segment, under its unfinished name: a void one, so that a crash loop needs
     /// no space (safety W7), or a new one.
-    async fn take_void(
+    async fn segment_file(
         &self,
         void: &mut Vec<Found<D::File>>,
         number: u64,

@@ -192,9 +192,9 @@ impl<D: Disk> Site<'_, D> {
         let sequence = above(end.readable, random);
         let carried = end.carry.take_batches(next_number, sequence);
         for batch in &carried {
-            let taken = rebuilt.take(&batch.records, batch.at, batch.written_bytes());
+            let applied = rebuilt.apply(&batch.records, batch.at, batch.written_bytes());
             let newest = kept.last().expect("the newest is in the chain");
-            taken.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
+            applied.map_err(|what| self.damaged(&newest.name, newest.end, what.to_owned()))?;
         }
         let incomplete = rebuilt.live.groups().find(|(_, group)| !group.is_complete());
         if let Some((id, group)) = incomplete {
@@ -266,7 +266,7 @@ impl<D: Disk> Site<'_, D> {
                 break;
             };
             let name = BatchName { segment: header.number, sequence, checksum: batch.checksum };
-            end.carry.take(name, batch.watermark, records);
+            end.carry.add(name, batch.watermark, records);
             end.kept = sequence;
             end.oldest = batch.oldest;
             position += batch.written_bytes() as u64;
@@ -420,8 +420,8 @@ impl<D: Disk> Site<'_, D> {
                 let what = format!("batch {sequence} is unreadable, and was durable");
                 return Err(self.damaged(&kept.name, at.position(), what));
             };
-            let taken = rebuilt.take(records, at, batch.written_bytes());
-            taken.map_err(|what| self.damaged(&kept.name, at.position(), what.to_owned()))?;
+            let applied = rebuilt.apply(records, at, batch.written_bytes());
+            applied.map_err(|what| self.damaged(&kept.name, at.position(), what.to_owned()))?;
             rebuilt.oldest = rebuilt.oldest.max(Some(batch.oldest));
             at = at.behind(batch.written_bytes());
             last = Some(batch.checksum);
@@ -491,11 +491,11 @@ struct Rebuilt {
 }
 
 impl Rebuilt {
-    fn take(&mut self, records: &[u8], at: Location, written: usize) -> Result<(), &'static str> {
+    fn apply(&mut self, records: &[u8], at: Location, written: usize) -> Result<(), &'static str> {
         let recent = &mut self.recent;
-        let taken =
-            self.live.apply(records, at, written, None, |group, run| recent.take(group, run));
-        taken.map_err(|malformed| malformed.0)
+        let applied =
+            self.live.apply(records, at, written, None, |group, run| recent.add(group, run));
+        applied.map_err(|malformed| malformed.0)
     }
 }
 
