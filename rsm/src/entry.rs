@@ -36,17 +36,13 @@ pub enum Payload {
 
 /// The commands of one entry, in order; there may be none.
 ///
-/// Invariant: one command is `One`, and any other number of commands is `Framed`. So equal commands are
-/// equal values. The bytes of `Framed` hold exactly `count` commands, each behind its length.
+/// Invariant: the bytes hold exactly `count` commands, each behind its length, as a run encodes them (see
+/// [`crate::run`]). Only one command has no length before it: its bytes are those that were proposed, not
+/// copied. So equal commands are equal values, and the number tells the form, without a tag of its own.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Commands(Form);
-
-#[derive(Clone, PartialEq, Eq)]
-enum Form {
-    /// The bytes that were proposed, not copied.
-    One(Bytes),
-    /// `count` commands as a run encodes them (see [`crate::run`]).
-    Framed { count: u64, bytes: Bytes },
+pub struct Commands {
+    count: u64,
+    bytes: Bytes,
 }
 
 impl Entry {
@@ -106,29 +102,23 @@ impl Commands {
     /// How many there are.
     #[inline]
     pub fn count(&self) -> u64 {
-        match &self.0 {
-            Form::One(_) => 1,
-            Form::Framed { count, .. } => *count,
-        }
+        self.count
     }
 
     /// The commands. None is copied.
     #[inline]
     pub fn iter(&self) -> CommandIter<'_> {
-        match &self.0 {
-            Form::One(command) => CommandIter::One(command),
-            Form::Framed { count, bytes } => {
-                CommandIter::Framed { left: *count, rest: bytes, within: bytes }
-            }
+        let Self { count, bytes } = self;
+        match count {
+            1 => CommandIter::One(bytes),
+            _ => CommandIter::Framed { left: *count, rest: bytes, within: bytes },
         }
     }
 
     /// The bytes of the commands together. If there is more than one, the lengths between them count too.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
-        match &self.0 {
-            Form::One(bytes) | Form::Framed { bytes, .. } => bytes.len(),
-        }
+        self.bytes.len()
     }
 
     /// Appends the count, then each command behind its length.
@@ -136,21 +126,21 @@ impl Commands {
     /// # Panics
     /// If there are more commands than [`COMMANDS_MAX`].
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        assert!(self.count() <= COMMANDS_MAX, "an entry of {} commands", self.count());
-        varint::put_varint(out, self.count());
-        match &self.0 {
-            Form::One(command) => varint::put_bytes(out, command),
-            Form::Framed { bytes, .. } => out.extend_from_slice(bytes),
+        assert!(self.count <= COMMANDS_MAX, "an entry of {} commands", self.count);
+        varint::put_varint(out, self.count);
+        match self.count {
+            1 => varint::put_bytes(out, &self.bytes),
+            _ => out.extend_from_slice(&self.bytes),
         }
     }
 
     /// The number of bytes that `put` appends.
     pub(crate) fn encoded_bytes(&self) -> usize {
-        let length = match &self.0 {
-            Form::One(command) => varint::varint_bytes(command.len() as u64),
-            Form::Framed { .. } => 0,
+        let length = match self.count {
+            1 => varint::varint_bytes(self.bytes.len() as u64),
+            _ => 0,
         };
-        varint::varint_bytes(self.count()) + length + self.bytes()
+        varint::varint_bytes(self.count) + length + self.bytes.len()
     }
 
     /// Checks bytes that should be what `put` writes. Returns the number of the commands, and their
@@ -176,9 +166,9 @@ impl Commands {
     pub(crate) fn slices(count: u64, mut checked: &[u8], within: &Bytes) -> Self {
         if count == 1 {
             let command = varint::take_bytes(&mut checked).expect("it was checked");
-            return Self(Form::One(within.slice_ref(command)));
+            return Self::from(within.slice_ref(command));
         }
-        Self(Form::Framed { count, bytes: within.slice_ref(checked) })
+        Self { count, bytes: within.slice_ref(checked) }
     }
 }
 
@@ -232,7 +222,7 @@ impl Iterator for CommandIter<'_> {
 
 impl From<Bytes> for Commands {
     fn from(command: Bytes) -> Self {
-        Self(Form::One(command))
+        Self { count: 1, bytes: command }
     }
 }
 
@@ -247,7 +237,7 @@ impl FromIterator<Bytes> for Commands {
         }
         match first {
             Some(command) if count == 1 => Self::from(command),
-            _ => Self(Form::Framed { count, bytes: framed.into() }),
+            _ => Self { count, bytes: framed.into() },
         }
     }
 }
@@ -303,5 +293,11 @@ mod tests {
         let one = Commands::from(command.clone());
         assert_eq!(one.iter().next().expect("one").as_ptr(), command.as_ptr());
         assert_eq!(one, std::iter::once(command).collect());
+    }
+
+    /// Logs, caches and writes are lists of entries, and each entry is in several of them.
+    #[test]
+    fn an_entry_has_64_bytes_in_memory() {
+        assert_eq!(size_of::<Entry>(), 64);
     }
 }

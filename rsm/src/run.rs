@@ -31,7 +31,7 @@ pub use crate::varint::{Malformed, put_varint, take_varint};
 /// microsecond, 2^62 lasts 146,000 years.
 pub const NUMBER_LIMIT: u64 = 1 << 62;
 
-/// The most entries of one append. An entry of one byte on the wire has 72 in memory, so a peer that sends a
+/// The most entries of one append. An entry of one byte on the wire has 64 in memory, so a peer that sends a
 /// frame of them must not decide how much memory they take.
 pub const APPEND_ENTRIES_MAX: usize = 64 << 10;
 

@@ -2,7 +2,7 @@
 //! `handshake`.
 //!
 //! Reading never panics, never allocates by a length that it was told, and never copies a byte
-//! string: it hands out slices of the frame. A slice costs 32 bytes, also of one byte, and an entry up to 72
+//! string: it hands out slices of the frame. A slice costs 32 bytes, also of one byte, and an entry up to 64
 //! times its bytes. So the items of a frame are bounded in number: the entries of an append and the messages of
 //! a frame (see `wire`), and the requests of a batch, the outcomes of a reply and the batches and replies of a
 //! frame (see `forward`). They take 20 MiB beside the frame at most.
