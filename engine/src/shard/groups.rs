@@ -13,6 +13,7 @@ use purlin_rsm::{GroupId, Tick};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    mem,
 };
 
 /// See the module.
@@ -25,6 +26,8 @@ pub(crate) struct Groups {
     by_id: BTreeMap<GroupId, u32>,
     /// Groups that have inputs, in the order they got them. A group that was removed since may stand here.
     dirty: Vec<GroupSlot>,
+    /// An empty list, whose memory the next `dirty` uses again. It has at most one slot for each group.
+    spare: Vec<GroupSlot>,
     /// When groups want to be told the time. A group may stand here more than once, or too early: it
     /// is asked for its deadline when it comes up.
     timers: BinaryHeap<Reverse<(Tick, GroupSlot)>>,
@@ -123,7 +126,7 @@ impl Groups {
     /// Notes a group as one with inputs: it is worked on in this turn.
     pub(crate) fn touch(&mut self, slot: GroupSlot) {
         if let Some(held) = self.held_mut(slot)
-            && !std::mem::replace(&mut held.is_dirty, true)
+            && !mem::replace(&mut held.is_dirty, true)
         {
             self.dirty.push(slot);
         }
@@ -145,15 +148,21 @@ impl Groups {
         self.counts
     }
 
-    /// Takes the slots of the groups that had inputs.
+    /// Takes the slots of the groups that had inputs. [`Groups::give_back`] follows.
     pub(crate) fn take_dirty(&mut self) -> Vec<GroupSlot> {
-        let dirty = std::mem::take(&mut self.dirty);
+        let dirty = mem::replace(&mut self.dirty, mem::take(&mut self.spare));
         for slot in &dirty {
             if let Some(held) = self.held_mut(*slot) {
                 held.is_dirty = false;
             }
         }
         dirty
+    }
+
+    /// The slots that were taken have been worked on.
+    pub(crate) fn give_back(&mut self, mut worked_on: Vec<GroupSlot>) {
+        worked_on.clear();
+        self.spare = worked_on;
     }
 
     pub(crate) fn has_dirty(&self) -> bool {
@@ -163,7 +172,7 @@ impl Groups {
     /// The rest of the shard is told how a group stands.
     pub(crate) fn set_known(&mut self, slot: GroupSlot, standing: Standing) {
         let Some(group) = self.peek_mut(slot) else { return };
-        let before = std::mem::replace(&mut group.known, standing);
+        let before = mem::replace(&mut group.known, standing);
         *count_of(&mut self.counts, before) -= 1;
         *count_of(&mut self.counts, standing) += 1;
         self.counts.stopped -= u32::from(before.is_stopped);

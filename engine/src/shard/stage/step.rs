@@ -10,9 +10,9 @@ impl<R: Runtime> Shard<R> {
     /// Steps groups that had inputs, until no group has any.
     pub(crate) fn step(&mut self, now: Tick) {
         while self.groups.has_dirty() {
-            for slot in self.groups.take_dirty() {
-                self.step_group(now, slot);
-            }
+            let slots = self.groups.take_dirty();
+            slots.iter().for_each(|slot| self.step_group(now, *slot));
+            self.groups.give_back(slots);
         }
     }
 
