@@ -572,3 +572,14 @@ impl Random {
         bytes.into()
     }
 }
+
+#[test]
+fn a_limit_is_named_with_its_number() {
+    for (text, number) in [
+        (KEY_TOO_LONG, format!("{} KiB", KEY_BYTES_MAX >> 10)),
+        (TOO_LONG, format!("{} MiB", VALUE_BYTES_MAX >> 20)),
+        (ARRAY_TOO_LONG, format!("{} MiB", VALUES_BYTES_MAX >> 20)),
+    ] {
+        assert!(text.contains(&number), "{text}");
+    }
+}

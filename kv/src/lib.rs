@@ -33,12 +33,12 @@ pub const VALUES_BYTES_MAX: usize = 12 << 20;
 
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
-const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-const KEY_TOO_LONG: &str = "ERR key exceeds the maximum of 64 KiB; nothing was changed";
+const TOO_LONG: &str = "ERR string exceeds maximum allowed size: a value has 8 MiB at most; nothing was changed, use a shorter one";
+const KEY_TOO_LONG: &str = "ERR key is longer than 64 KiB; nothing was changed, use a shorter one";
 const ARRAY_TOO_LONG: &str = "ERR the values are more than 12 MiB together; nothing was changed, ask for fewer keys at a time";
-const MALFORMED_COMMAND: &str =
-    "ERR the log holds a command that this version does not know; nothing was changed";
-const MALFORMED_QUERY: &str = "ERR this version does not know the query; nothing was changed";
+const MALFORMED_COMMAND: &str = "ERR the log holds a command that this version does not know; nothing was changed, run one version on all nodes";
+const MALFORMED_QUERY: &str =
+    "ERR this version does not know the query; nothing was changed, run one version on all nodes";
 
 /// The key-value machine of one group.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]

@@ -22,20 +22,20 @@ pub type Outcome = Result<Bytes, RequestError>;
 #[non_exhaustive]
 pub enum RequestError {
     /// The shard has as many requests as it may take. Retry after a pause.
-    #[error("the shard is busy, the request was not taken")]
+    #[error("the shard is busy: the request was not applied")]
     Busy,
     /// The group had no leader until the request's deadline.
-    #[error("the group had no leader for {waited_ms} ms, the request was not taken")]
+    #[error("no leader of the group was reached for {waited_ms} ms: the request was not applied")]
     NoLeader {
         /// How long the request waited for a leader.
         waited_ms: u64,
     },
     /// Another entry was committed in its place, or it was never appended.
-    #[error("the request was certainly not applied")]
+    #[error("the request was not applied")]
     NotApplied,
     /// Leadership or a connection was lost while the request was in flight, or it took too long. It may
     /// be applied, now or later.
-    #[error("the outcome is unknown (index {index}, term {term}, position {position})")]
+    #[error("the outcome is unknown: the request may be applied, now or later{}", place(*term, *index, *position))]
     Unknown {
         /// The term in which it was appended; 0 when not known.
         term: Term,
@@ -45,7 +45,7 @@ pub enum RequestError {
         position: Position,
     },
     /// The command or query is longer than a shard takes.
-    #[error("a request of {bytes} bytes is longer than the {limit} that a shard takes")]
+    #[error("the request has {bytes} bytes, and a shard takes {limit} at most: it was not applied")]
     TooLarge {
         /// Its length.
         bytes: usize,
@@ -53,13 +53,13 @@ pub enum RequestError {
         limit: usize,
     },
     /// The disk of the group's leader is full: it takes proposals again when there is room.
-    #[error("the disk is full, the request was not taken")]
+    #[error("the disk of the group's leader is full: the request was not applied")]
     NoSpace,
     /// There is no such group.
-    #[error("there is no such group")]
+    #[error("there is no such group: the request was not applied")]
     NoSuchGroup,
     /// The host is shutting down, and had not taken the request.
-    #[error("the host is stopping, the request was not taken")]
+    #[error("the host is stopping: the request was not applied")]
     Stopping,
 }
 
@@ -71,5 +71,31 @@ impl RequestError {
     /// Whether the request was certainly not applied, and never will be.
     pub fn is_definitely_not_applied(&self) -> bool {
         !matches!(self, Self::Unknown { .. })
+    }
+}
+
+/// Where a command stands in the log of its group, as far as that is known, for the end of a text: empty
+/// when nothing is known.
+fn place(term: Term, index: Index, position: Position) -> String {
+    let numbers = [("index", index.0), ("term", term.0), ("position", position.0)];
+    let known = numbers.iter().filter(|(_, number)| *number > 0);
+    let known: Vec<_> = known.map(|(name, number)| format!("{name} {number}")).collect();
+    if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_outcome_names_only_the_numbers_that_are_known() {
+        let text = |term, index, position| {
+            let (term, index, position) = (Term(term), Index(index), Position(position));
+            RequestError::Unknown { term, index, position }.to_string()
+        };
+        let start = "the outcome is unknown: the request may be applied, now or later";
+        assert_eq!(RequestError::UNKNOWN.to_string(), start);
+        assert_eq!(text(2, 5, 7), format!("{start} (index 5, term 2, position 7)"));
+        assert_eq!(text(2, 5, 0), format!("{start} (index 5, term 2)"));
     }
 }

@@ -23,7 +23,7 @@ use super::{
     local::Local,
     parser::{Arguments, Parser},
     reply::Reply,
-    ring::Ring,
+    ring::{Asked, Ring},
     route::group_of,
     words,
 };
@@ -37,7 +37,7 @@ use std::{
     pin::pin,
     rc::Rc,
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 /// Serves a connection until the client leaves, or is asked to. Replies that are due are written
 /// first.
@@ -49,6 +49,13 @@ pub async fn serve_client<R: Runtime, B: Backend>(
     mut writer: impl Writer,
 ) {
     let Some(client) = front.connect(runtime.now()) else {
+        if front.may_log(runtime.now()) {
+            let most = front.options().clients_max;
+            warn!(
+                "a client's connection was refused: this shard has {most} clients, the most that it \
+                 takes; close connections, or raise the limit of open files (ulimit -n) and start again"
+            );
+        }
         let mut refusal = BytesMut::new();
         Reply::new(&mut refusal, Default::default()).error(words::MAX_CLIENTS);
         // A client that does not take it learns of it by the end of the connection.
@@ -189,7 +196,10 @@ impl<B: Backend> Connection<B> {
             Err(Unresolved::Text(text)) => self.refuse(text),
             Err(Unresolved::Http) => {
                 if self.front.may_log(self.client.active_at.get()) {
-                    info!(client = self.client.id, "HTTP at the Redis port; connection closed");
+                    info!(
+                        client = self.client.id,
+                        "a client sent an HTTP request to the Redis port; its connection was closed"
+                    );
                 }
                 return true;
             }
@@ -254,7 +264,9 @@ impl<B: Backend> Connection<B> {
     }
 
     fn submit_one(&self, group: GroupId, request: Request) {
-        let tag = self.ring.borrow_mut().expect(group, self.client.protocol.get());
+        let is_read = matches!(request, Request::Query(_));
+        let asked = Asked { group, is_read, protocol: self.client.protocol.get() };
+        let tag = self.ring.borrow_mut().expect(asked);
         self.backend.submit(group, request, tag);
     }
 
@@ -281,7 +293,7 @@ impl<B: Backend> Connection<B> {
             self.room.raise();
             if let Err(error) = write_within(&runtime, &self.front, &mut writer, &output).await {
                 if self.front.may_log(runtime.now()) {
-                    info!(client = self.client.id, %error, "a client takes no replies; dropped");
+                    info!(client = self.client.id, %error, "replies could not be written to a client; its connection was closed");
                 }
                 break;
             }
@@ -332,7 +344,9 @@ fn resolve(arguments: Arguments<'_>) -> Result<Resolved, Unresolved> {
         return command.takes(arguments.len()).then_some((None, command)).ok_or_else(wrong);
     }
     let Some(subcommand) = command.subcommand(&arguments[1]) else {
-        return Err(Unresolved::Text(words::unknown_subcommand(command.name, &arguments[1])));
+        let known = command.subcommands.iter().map(|subcommand| subcommand.name);
+        let text = words::unknown_subcommand(command.name, known, &arguments[1]);
+        return Err(Unresolved::Text(text));
     };
     let full_name = || format!("{}|{}", command.name, subcommand.name);
     let wrong = || Unresolved::Text(words::wrong_arity(&full_name()));

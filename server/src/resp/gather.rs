@@ -27,6 +27,11 @@ pub(super) enum Splittable {
 }
 
 impl Splittable {
+    /// Whether it changes nothing.
+    fn is_read(self) -> bool {
+        self != Self::Delete
+    }
+
     /// The part of one group, which has these keys.
     fn part(self, keys: &StringsBuf) -> Request {
         let keys = keys.strings();
@@ -171,8 +176,9 @@ impl Gather {
     /// What went wrong, if anything did: of several failures the first, but before all others one whose
     /// outcome is unknown, since another text would say that nothing was applied.
     fn failure(&self) -> Option<String> {
-        let failures = || self.parts.iter().filter_map(|part| Some((part, part.failure()?)));
-        let in_doubt = failures().find(|(part, _)| part.is_in_doubt());
+        let is_read = self.what.is_read();
+        let failures = || self.parts.iter().filter_map(|part| Some((part, part.failure(is_read)?)));
+        let in_doubt = failures().find(|(part, _)| !is_read && part.is_in_doubt());
         let (part, text) = in_doubt.or_else(|| failures().next())?;
         let done = self.parts.len() - failures().count();
         if self.what == Splittable::Delete && done > 0 {
@@ -183,7 +189,7 @@ impl Gather {
 }
 
 impl Part {
-    /// Whether nobody knows if the group did it.
+    /// Whether nobody knows if the group did its part of a write.
     fn is_in_doubt(&self) -> bool {
         use KvOutcome::{Array, Error, Integer};
         match self.result.as_ref().expect("nothing is waiting") {
@@ -196,13 +202,13 @@ impl Part {
         KvOutcome::decode(self.result.as_ref()?.as_ref().ok()?).ok()
     }
 
-    fn failure(&self) -> Option<String> {
+    fn failure(&self, is_read: bool) -> Option<String> {
         match self.result.as_ref().expect("nothing is waiting") {
-            Err(error) => Some(words::request_error(self.group, error)),
+            Err(error) => Some(words::request_error(self.group, is_read, error)),
             Ok(_) => match self.outcome() {
                 Some(KvOutcome::Integer(_) | KvOutcome::Array(_)) => None,
                 Some(KvOutcome::Error(text)) => Some(String::from_utf8_lossy(text).into_owned()),
-                _ => Some(words::STRANGE_OUTCOME.into()),
+                _ => Some(words::strange_outcome(self.group, is_read)),
             },
         }
     }
@@ -216,7 +222,11 @@ mod tests {
 
     /// What a deletion in two groups is answered.
     fn answer(results: [Outcome; 2]) -> String {
-        let (mut gather, requests) = Gather::all(Splittable::Delete, 2);
+        answer_to(Splittable::Delete, results)
+    }
+
+    fn answer_to(what: Splittable, results: [Outcome; 2]) -> String {
+        let (mut gather, requests) = Gather::all(what, 2);
         assert_eq!(requests.len(), 2);
         for (part, result) in results.into_iter().enumerate() {
             gather.complete(part, result);
@@ -244,5 +254,22 @@ mod tests {
             let text = answer(doubtful.clone());
             assert!(text.starts_with("-UNKNOWN "), "{doubtful:?}: {text}");
         }
+    }
+
+    #[test]
+    fn a_read_of_many_groups_is_never_unknown() {
+        let one = || Ok(KvOutcome::Integer(1).encode());
+        let unknown = || Err(RequestError::UNKNOWN);
+        for what in [Splittable::Exist, Splittable::GetMany, Splittable::Count] {
+            let text = answer_to(what, [one(), unknown()]);
+            assert!(text.starts_with("-TRYAGAIN group 2 did not answer the read"), "{text}");
+            let text = answer_to(what, [one(), Ok(Bytes::from_static(b"?"))]);
+            assert!(text.starts_with("-ERR the leader of group 2 "), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_longest_answer_is_named_with_its_number() {
+        assert!(words::ANSWER_TOO_LONG.contains(&format!("{} MiB", ANSWER_BYTES_MAX >> 20)));
     }
 }

@@ -39,7 +39,12 @@ pub async fn serve_clients<R: Runtime, B: Backend>(
             }
             Err(error) => {
                 if front.may_log(runtime.now()) {
-                    warn!(port = listener.port(), %error, "a client could not be accepted");
+                    warn!(
+                        port = listener.port(),
+                        %error,
+                        "a client's connection could not be accepted; the shard tries again; if this \
+                         lasts, raise the limit of open files (ulimit -n)"
+                    );
                 }
                 runtime.sleep(PAUSE).await;
             }

@@ -114,7 +114,7 @@ fn read_hello(arguments: Arguments<'_>) -> Result<Hello, String> {
             b"AUTH" if options.len() >= 2 => return Err(words::NO_PASSWORD.into()),
             b"SETNAME" if options.len() >= 1 => {
                 let name = options.next().unwrap_or_default();
-                hello.name = Some(client_name(name).ok_or(words::BAD_CLIENT_NAME)?);
+                hello.name = Some(client_name(name)?);
             }
             _ => {
                 let option = String::from_utf8_lossy(option);
@@ -162,8 +162,8 @@ pub(super) fn client_getname(local: &mut Local<'_>, _: Arguments<'_>) {
 
 pub(super) fn client_setname(local: &mut Local<'_>, arguments: Arguments<'_>) {
     match client_name(&arguments[2]) {
-        None => local.reply().error(words::BAD_CLIENT_NAME),
-        Some(name) => {
+        Err(text) => local.reply().error(text),
+        Ok(name) => {
             *local.client.name.borrow_mut() = name;
             local.reply().ok();
         }
@@ -177,9 +177,13 @@ pub(super) fn client_setinfo(local: &mut Local<'_>, arguments: Arguments<'_>) {
         "lib-ver" => &local.client.library_version,
         _ => return local.reply().error(format!("ERR Unrecognized option '{option}'")),
     };
-    let Some(value) = client_name(&arguments[3]) else {
-        let text = "cannot contain spaces, newlines or special characters.";
-        return local.reply().error(format!("ERR {option} {text}"));
+    let value = match client_name(&arguments[3]) {
+        Ok(value) => value,
+        Err(words::BAD_CLIENT_NAME) => {
+            let text = "cannot contain spaces, newlines or special characters.";
+            return local.reply().error(format!("ERR {option} {text}"));
+        }
+        Err(text) => return local.reply().error(text),
     };
     *place.borrow_mut() = value;
     local.reply().ok();
@@ -195,12 +199,17 @@ pub(super) fn client_list(local: &mut Local<'_>, _: Arguments<'_>) {
     local.reply().text(&lines);
 }
 
-/// A name that a client may give itself, as Redis has it: printable, without spaces, and here also
-/// not longer than fits a line.
-fn client_name(name: &[u8]) -> Option<String> {
-    const LEN_MAX: usize = 256;
-    let is_fine = name.len() <= LEN_MAX && name.iter().all(u8::is_ascii_graphic);
-    is_fine.then(|| String::from_utf8_lossy(name).into_owned())
+/// The longest name that a client may give itself or its library, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// A name that a client may give itself, as Redis has it: printable, without spaces; and here not longer
+/// than [`NAME_BYTES_MAX`].
+fn client_name(name: &[u8]) -> Result<String, &'static str> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(words::CLIENT_NAME_TOO_LONG);
+    }
+    let is_fine = name.iter().all(u8::is_ascii_graphic);
+    is_fine.then(|| String::from_utf8_lossy(name).into_owned()).ok_or(words::BAD_CLIENT_NAME)
 }
 
 pub(super) fn config_get(local: &mut Local<'_>, arguments: Arguments<'_>) {
@@ -348,6 +357,14 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_has_a_bound_that_its_error_names() {
+        assert!(client_name(&[b'n'; NAME_BYTES_MAX]).is_ok());
+        assert_eq!(client_name(&[b'n'; NAME_BYTES_MAX + 1]), Err(words::CLIENT_NAME_TOO_LONG));
+        assert!(words::CLIENT_NAME_TOO_LONG.contains(&NAME_BYTES_MAX.to_string()));
+        assert_eq!(client_name(b"a b"), Err(words::BAD_CLIENT_NAME));
+    }
 
     #[test]
     fn patterns_match_as_in_redis() {

@@ -145,7 +145,9 @@ impl Parser {
         match bytes.first() {
             None => Ok(None),
             Some(b'*') => self.count(bytes),
-            Some(&TLS_HANDSHAKE) => Err(ProtocolError::new("TLS is not spoken at this port")),
+            Some(&TLS_HANDSHAKE) => {
+                Err(ProtocolError::new("this port does not speak TLS; connect without TLS"))
+            }
             Some(_) => Ok(Some(Stage::Line)),
         }
     }
@@ -153,8 +155,10 @@ impl Parser {
     fn count(&mut self, bytes: &[u8]) -> Result<Option<Stage>, ProtocolError> {
         const WRONG: ProtocolError = ProtocolError::new("invalid multibulk length");
         let Some((count, len)) = number(&bytes[1..]).ok_or(WRONG)? else { return Ok(None) };
-        if count > self.limits.arguments_max as i64 {
-            return Err(WRONG);
+        let max = self.limits.arguments_max;
+        if count > max as i64 {
+            let text = format!("invalid multibulk length: a request has {max} arguments at most");
+            return Err(ProtocolError(text.into()));
         }
         self.position = 1 + len;
         // An empty array, or none, asks for nothing and is not answered.
@@ -171,13 +175,15 @@ impl Parser {
         }
         let Some((bulk, len)) = number(rest).ok_or(WRONG)? else { return Ok(None) };
         let bulk = usize::try_from(bulk).map_err(|_| WRONG)?;
-        if bulk > self.limits.bulk_bytes_max {
-            return Err(WRONG);
+        let max = self.limits.bulk_bytes_max;
+        if bulk > max {
+            let text = format!("invalid bulk length: an argument has {max} bytes at most");
+            return Err(ProtocolError(text.into()));
         }
         self.position += 1 + len;
         if self.position + bulk + 2 > self.limits.request_bytes_max {
             let max = self.limits.request_bytes_max;
-            return Err(ProtocolError(format!("request of more than {max} bytes").into()));
+            return Err(ProtocolError(format!("a request has {max} bytes at most").into()));
         }
         Ok(Some(Stage::Argument { missing, len: bulk }))
     }
@@ -207,7 +213,8 @@ impl Parser {
         let end = bytes[self.position..].iter().position(|&byte| byte == b'\n');
         let len = end.map_or(bytes.len(), |end| self.position + end);
         if len > max {
-            return Err(ProtocolError::new("too big inline request"));
+            let text = format!("too big inline request: a line has {max} bytes at most");
+            return Err(ProtocolError(text.into()));
         }
         if end.is_none() {
             self.position = len;

@@ -92,8 +92,8 @@ fn a_line_is_split_as_by_a_shell() {
 #[test]
 fn what_is_no_request_is_named() {
     for (input, text) in [
-        (&b"*2147483648\r\n"[..], "invalid multibulk length"),
-        (b"*9\r\n", "invalid multibulk length"),
+        (&b"*2147483648\r\n"[..], "invalid multibulk length: a request has 8 arguments at most"),
+        (b"*9\r\n", "invalid multibulk length: a request has 8 arguments at most"),
         (b"*99999999999999999999\r\n", "invalid multibulk length"),
         (b"*a\r\n", "invalid multibulk length"),
         (b"*\r\n", "invalid multibulk length"),
@@ -103,8 +103,8 @@ fn what_is_no_request_is_named() {
         (b"*1\n$4\nPING\n", "invalid multibulk length"),
         (b"*1\r$", "invalid multibulk length"),
         (b"*1\r\n$-5\r\n", "invalid bulk length"),
-        (b"*1\r\n$33\r\n", "invalid bulk length"),
-        (b"*1\r\n$536870913\r\n", "invalid bulk length"),
+        (b"*1\r\n$33\r\n", "invalid bulk length: an argument has 32 bytes at most"),
+        (b"*1\r\n$536870913\r\n", "invalid bulk length: an argument has 32 bytes at most"),
         (b"*1\r\n$ 4\r\n", "invalid bulk length"),
         (b"*1\r\n$04\r\n", "invalid bulk length"),
         (b"*1\r\n*1\r\n", "expected '$', got '*'"),
@@ -112,7 +112,7 @@ fn what_is_no_request_is_named() {
         (b"*1\r\n\0", "expected '$', got '\\u{0}'"),
         (b"*1\r\n$4\r\nPINGPING", "expected CRLF after a bulk string"),
         (b"*1\r\n$4\r\nPING\rX", "expected CRLF after a bulk string"),
-        (b"\x16\x03\x01\x02", "TLS is not spoken at this port"),
+        (b"\x16\x03\x01\x02", "this port does not speak TLS; connect without TLS"),
     ] {
         assert_eq!(error(input), format!("Protocol error: {text}"), "{:?}", input.escape_ascii());
     }
@@ -122,8 +122,15 @@ fn what_is_no_request_is_named() {
 fn a_limit_is_allowed_and_one_more_is_not() {
     let line = |len: usize| [vec![b'x'; len], b"\r\n".to_vec()].concat();
     assert_eq!(parse(&line(63), [], SMALL).1, None);
-    assert_eq!(error(&line(64)), "Protocol error: too big inline request");
-    assert_eq!(error(&[b'x'; 65]), "Protocol error: too big inline request", "without its end");
+    assert_eq!(
+        error(&line(64)),
+        "Protocol error: too big inline request: a line has 64 bytes at most"
+    );
+    assert_eq!(
+        error(&[b'x'; 65]),
+        "Protocol error: too big inline request: a line has 64 bytes at most",
+        "without its end"
+    );
 
     let bulk = |len: usize| [format!("${len}\r\n").into_bytes(), vec![b'x'; len + 2]].concat();
     let full = b"*1\r\n$32\r\n01234567890123456789012345678901\r\n";
@@ -133,7 +140,7 @@ fn a_limit_is_allowed_and_one_more_is_not() {
         long.extend(&bulk(30)[..5 + 30]);
         long.extend(b"\r\n");
     }
-    assert_eq!(error(&long), "Protocol error: request of more than 128 bytes");
+    assert_eq!(error(&long), "Protocol error: a request has 128 bytes at most");
 }
 
 #[test]

@@ -50,13 +50,23 @@ pub(super) struct Ring {
 /// Where one reply will come from.
 enum Slot {
     /// A group that has not answered yet.
-    Waiting { group: GroupId, protocol: Protocol },
+    Waiting(Asked),
     /// A group that has.
-    Answered { group: GroupId, protocol: Protocol, result: Outcome },
+    Answered { asked: Asked, result: Outcome },
     /// Several groups.
     Gather { gather: Box<Gather>, protocol: Protocol },
     /// This connection itself.
     Text(BytesMut),
+}
+
+/// A request to one group.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) group: GroupId,
+    /// Whether it changes nothing.
+    pub(super) is_read: bool,
+    /// How the reply is written.
+    pub(super) protocol: Protocol,
 }
 
 impl Ring {
@@ -92,9 +102,9 @@ impl Ring {
     }
 
     /// Takes in a request to one group, and gives its tag.
-    pub(super) fn expect(&mut self, group: GroupId, protocol: Protocol) -> u64 {
+    pub(super) fn expect(&mut self, asked: Asked) -> u64 {
         self.in_flight += 1;
-        self.push(Slot::Waiting { group, protocol })
+        self.push(Slot::Waiting(asked))
     }
 
     /// Takes in a request to several groups, and gives the tag of its first part; the others follow.
@@ -117,10 +127,10 @@ impl Ring {
         match slot {
             Some(Slot::Gather { gather, .. }) => self.held_bytes -= gather.complete(part, result),
             Some(slot) => {
-                let Slot::Waiting { group, protocol } = *slot else {
+                let Slot::Waiting(asked) = *slot else {
                     panic!("the request with tag {tag} completed twice");
                 };
-                *slot = Slot::Answered { group, protocol, result };
+                *slot = Slot::Answered { asked, result };
             }
             None => panic!("no request with tag {tag} waits: completed twice, or never submitted"),
         }
@@ -162,7 +172,7 @@ impl Ring {
 impl Slot {
     fn is_complete(&self) -> bool {
         match self {
-            Self::Waiting { .. } => false,
+            Self::Waiting(_) => false,
             Self::Gather { gather, .. } => gather.waiting() == 0,
             Self::Answered { .. } | Self::Text(_) => true,
         }
@@ -170,7 +180,7 @@ impl Slot {
 
     fn held_bytes(&self) -> usize {
         match self {
-            Self::Waiting { .. } => 0,
+            Self::Waiting(_) => 0,
             Self::Answered { result, .. } => result.as_ref().map_or(0, Bytes::len),
             Self::Gather { gather, .. } => gather.held_bytes(),
             Self::Text(text) => text.len(),
@@ -181,20 +191,22 @@ impl Slot {
         match self {
             Self::Text(text) => output.extend_from_slice(text),
             Self::Gather { gather, protocol } => gather.write(&mut Reply::new(output, *protocol)),
-            Self::Answered { group, protocol, result } => {
-                let mut reply = Reply::new(output, *protocol);
+            Self::Answered { asked, result } => {
+                let mut reply = Reply::new(output, asked.protocol);
                 match result {
-                    Ok(outcome) => write_outcome(&mut reply, outcome),
-                    Err(error) => reply.error(words::request_error(*group, error)),
+                    Ok(outcome) => write_outcome(&mut reply, *asked, outcome),
+                    Err(error) => {
+                        reply.error(words::request_error(asked.group, asked.is_read, error));
+                    }
                 }
             }
-            Self::Waiting { .. } => unreachable!("only what is complete is written"),
+            Self::Waiting(_) => unreachable!("only what is complete is written"),
         }
     }
 }
 
 /// Writes what a group's machine answered.
-fn write_outcome(reply: &mut Reply<'_>, outcome: &[u8]) {
+fn write_outcome(reply: &mut Reply<'_>, asked: Asked, outcome: &[u8]) {
     match KvOutcome::decode(outcome) {
         Ok(KvOutcome::Nil) => reply.nil(),
         Ok(KvOutcome::Ok) => reply.ok(),
@@ -210,7 +222,7 @@ fn write_outcome(reply: &mut Reply<'_>, outcome: &[u8]) {
                 }
             }
         }
-        Err(_) => reply.error(words::STRANGE_OUTCOME),
+        Err(_) => reply.error(words::strange_outcome(asked.group, asked.is_read)),
     }
 }
 
@@ -224,7 +236,7 @@ mod tests {
     fn fill(ring: &mut Ring) -> usize {
         let mut count = 0;
         while ring.has_room() {
-            ring.expect(GroupId(1), Protocol::default());
+            ring.expect(Asked { group: GroupId(1), is_read: true, protocol: Protocol::default() });
             count += 1;
         }
         count

@@ -134,7 +134,8 @@ fn closed() -> io::Error {
 }
 
 fn strange(what: &str) -> io::Error {
-    let text = format!("the server sent what is no reply: {}", what.escape_debug());
+    let text =
+        format!("the server sent something that is no reply of RESP: {}", what.escape_debug());
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 

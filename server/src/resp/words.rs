@@ -2,65 +2,104 @@
 //!
 //! The first word is for clients, which decide by it whether to try again: `CLUSTERDOWN`,
 //! `TRYAGAIN` and `LOADING` mean that the request was certainly not applied, `UNKNOWN` that it may
-//! have been. The rest is for people. Where Redis has a text for a mistake, it is that text.
+//! have been. A read is never `UNKNOWN`: it changes nothing, so it may be asked again. The rest of a
+//! text is for people. Where Redis has a text for a mistake, it is that text, since client libraries
+//! compare some of the texts as a whole.
 
 use super::parser::Arguments;
-use purlin::{GroupId, RequestError};
+use purlin::{GroupId, Index, Position, RequestError, Term};
 
 pub(super) const SYNTAX: &str = "ERR syntax error";
-pub(super) const NO_EXPIRY: &str =
-    "ERR SET with an expiry is not offered yet: nothing was changed, leave EX, PX and the like out";
+pub(super) const NO_EXPIRY: &str = "ERR SET with an expiry is not offered: keys do not expire in this \
+    version; nothing was changed, leave out EX, PX, EXAT, PXAT and KEEPTTL";
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub(super) const DECREMENT_OVERFLOW: &str = "ERR decrement would overflow";
 pub(super) const NO_SUCH_DB: &str = "ERR DB index is out of range";
 pub(super) const NO_PROTOCOL: &str = "NOPROTO unsupported protocol version";
 pub(super) const PROTOCOL_NOT_AN_INTEGER: &str =
     "ERR Protocol version is not an integer or out of range";
+/// Client libraries compare the whole of this text of Redis.
 pub(super) const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured \
     for the default user. Are you sure your configuration is correct?";
 pub(super) const BAD_CLIENT_NAME: &str =
     "ERR Client names cannot contain spaces, newlines or special characters.";
+pub(super) const CLIENT_NAME_TOO_LONG: &str = "ERR a name is longer than 256 bytes; nothing was \
+    changed, use a shorter one";
 pub(super) const KEY_TOO_LONG: &str =
     "ERR key is longer than 64 KiB; nothing was changed, use a shorter one";
+/// Client libraries compare the whole of this text of Redis. The number is in the log.
 pub(super) const MAX_CLIENTS: &str = "ERR max number of clients reached";
 pub(super) const ANSWER_TOO_LONG: &str = "ERR the values are more than 64 MiB together; nothing was changed, ask for fewer keys at a time";
-pub(super) const STRANGE_OUTCOME: &str = "UNKNOWN outcome: a group's leader answered what this \
-    node does not understand; the command may be applied; run one version on all nodes";
 
-/// Why a group did not answer.
-pub(super) fn request_error(group: GroupId, error: &RequestError) -> String {
+/// A group sent a result that this node cannot read.
+pub(super) fn strange_outcome(group: GroupId, is_read: bool) -> String {
+    let (kind, effect) = match is_read {
+        true => ("ERR", "nothing was changed"),
+        false => ("UNKNOWN outcome:", "the command may be applied"),
+    };
+    format!(
+        "{kind} the leader of group {group} sent a result that this node does not understand; \
+         {effect}; run one version on all nodes"
+    )
+}
+
+/// Why a group gave no result, by what a read or a write means by it.
+pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError) -> String {
     match error {
         RequestError::Busy => format!(
-            "TRYAGAIN group {group} is busy: a queue on the way is full; not applied, try again \
-             after a pause"
+            "TRYAGAIN group {group} is busy: a queue on the way to its leader is full; not applied, \
+             try again after a pause"
         ),
         RequestError::NoLeader { waited_ms } => format!(
-            "CLUSTERDOWN group {group} has no leader (electing, {waited_ms} ms); not applied"
+            "CLUSTERDOWN this node reached no leader of group {group} for {waited_ms} ms; not applied, \
+             try again; if this lasts, `purlin status` says what is wrong"
+        ),
+        RequestError::NotApplied | RequestError::Unknown { .. } if is_read => format!(
+            "TRYAGAIN group {group} did not answer the read: its leader changed, a connection was \
+             lost, or the time ran out; a read changes nothing, try again"
         ),
         RequestError::NotApplied => format!(
-            "TRYAGAIN the leader of group {group} changed before it took the command; not applied"
+            "TRYAGAIN group {group} did not execute the command: its leader changed, or could not \
+             take the command; not applied, try again"
         ),
         RequestError::Unknown { term, index, position } => format!(
-            "UNKNOWN outcome: leadership changed or time ran out while the command was under way; \
-             it may be applied (group {group}, index {index}, term {term}, position {position})"
+            "UNKNOWN outcome: the leader changed, a connection was lost, or the time ran out while the \
+             command was under way; it may be applied, now or later: read before you repeat it \
+             ({})",
+            place(group, *index, *term, *position)
         ),
         RequestError::TooLarge { bytes, limit } => format!(
-            "ERR the command has {bytes} bytes and a shard takes {limit}; not applied, use a \
-             shorter value or fewer keys"
+            "ERR the command has {bytes} bytes and a shard takes {limit} at most \
+             (`cluster.max_command`); not applied, use a shorter value or fewer keys"
         ),
         RequestError::NoSpace => format!(
-            "TRYAGAIN the disk of the leader of group {group} is full; not applied, it takes \
-             writes again when there is room"
+            "TRYAGAIN the disk of the leader of group {group} is full; not applied, try again when \
+             space on that disk has been freed"
         ),
         RequestError::NoSuchGroup => format!(
-            "ERR there is no group {group}; not applied, the nodes' configurations may differ"
+            "ERR this node has no group {group}; not applied, compare `cluster.groups` in the \
+             configuration files of all nodes"
         ),
         RequestError::Stopping => {
             "LOADING this node is stopping; not applied, use another node".into()
         }
+        other if is_read => format!(
+            "ERR group {group} did not answer the read: {other}; a read changes nothing, try again"
+        ),
         // What this front end does not know may mean anything.
         other => format!("UNKNOWN outcome: {other}; it may be applied (group {group})"),
     }
+}
+
+/// Where a command stands, as far as that is known.
+fn place(group: GroupId, index: Index, term: Term, position: Position) -> String {
+    let mut text = format!("group {group}");
+    for (name, number) in [("index", index.0), ("term", term.0), ("position", position.0)] {
+        if number > 0 {
+            text += &format!(", {name} {number}");
+        }
+    }
+    text
 }
 
 /// A command was done by some groups and not by `group`, for the reason in `text`.
@@ -93,11 +132,19 @@ pub(super) fn unknown_command(arguments: Arguments<'_>) -> String {
     format!("ERR unknown command '{name}', with args beginning with: {list}")
 }
 
-/// The text of Redis for a subcommand that it does not know.
-pub(super) fn unknown_subcommand(container: &str, name: &[u8]) -> String {
+/// The text of Redis for a subcommand that it does not know, with the subcommands that there are.
+pub(super) fn unknown_subcommand(
+    container: &str,
+    known: impl Iterator<Item = &'static str>,
+    name: &[u8],
+) -> String {
     const LEN_MAX: usize = 128;
     let name = String::from_utf8_lossy(&name[..name.len().min(LEN_MAX)]);
-    format!("ERR unknown subcommand '{name}'. Try {} HELP.", container.to_uppercase())
+    format!(
+        "ERR unknown subcommand '{name}'. {} has {}.",
+        container.to_uppercase(),
+        known.map(str::to_uppercase).collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// The text of Redis for too many or too few arguments.
@@ -108,6 +155,7 @@ pub(super) fn wrong_arity(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use purlin_kv::KEY_BYTES_MAX;
 
     #[test]
     fn only_what_was_certainly_not_applied_may_be_tried_again() {
@@ -121,9 +169,36 @@ mod tests {
             RequestError::NoSuchGroup,
             RequestError::Stopping,
         ] {
-            let text = request_error(GroupId(1), &error);
+            let text = request_error(GroupId(1), false, &error);
             let is_in_doubt = text.starts_with("UNKNOWN ");
             assert_eq!(is_in_doubt, !error.is_definitely_not_applied(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_read_is_never_unknown() {
+        for error in [RequestError::UNKNOWN, RequestError::NotApplied] {
+            let text = request_error(GroupId(3), true, &error);
+            assert!(text.starts_with("TRYAGAIN group 3 did not answer the read: "), "{text}");
+            assert!(text.ends_with("try again") && !text.contains("may be applied"), "{text}");
+        }
+        assert!(strange_outcome(GroupId(3), true).starts_with("ERR the leader of group 3 "));
+        assert!(strange_outcome(GroupId(3), false).starts_with("UNKNOWN outcome: the leader of"));
+    }
+
+    #[test]
+    fn an_unknown_write_is_told_where_it_stands_as_far_as_that_is_known() {
+        let text = |error| request_error(GroupId(3), false, &error);
+        let unknown = text(RequestError::UNKNOWN);
+        assert!(unknown.starts_with("UNKNOWN outcome: ") && unknown.ends_with("it (group 3)"));
+        let (term, index, position) = (Term(2), Index(5), Position(7));
+        let known = text(RequestError::Unknown { term, index, position });
+        assert!(known.ends_with("(group 3, index 5, term 2, position 7)"), "{known}");
+    }
+
+    #[test]
+    fn a_limit_is_named_with_its_number() {
+        let kib = KEY_BYTES_MAX >> 10;
+        assert!(KEY_TOO_LONG.contains(&format!("{kib} KiB")));
     }
 }

@@ -33,11 +33,17 @@ const PAGE_HEAD: &str = "# Commands\n\n\
     `PURLIN_WRITE_DOCS=1 cargo test -p purlin-server commands` -->\n\n\
     The commands that a node accepts at its Redis port. Every acknowledged write is durable on a \
     majority, and every read is linearizable. The commands of a pipeline on one group take effect in \
-    order. Commands, options and error texts are those of Redis 7; `SET ... IFEQ` is added.\n\n\
+    order. Commands and options are those of Redis 7; `SET ... IFEQ` is added. Where Redis has a text \
+    for a mistake, the error begins with that text.\n\n\
     An error that begins with `CLUSTERDOWN`, `TRYAGAIN` or `LOADING` means that the command was \
     certainly not applied. The client may send it again. An error that begins with `UNKNOWN` means \
     that the command may have been applied, or may be applied later. Read the key before you repeat \
-    an `INCR` or an `APPEND`, or use `SET ... IFEQ`.\n";
+    an `INCR` or an `APPEND`, or use `SET ... IFEQ`. Only writes get `UNKNOWN`: a read changes \
+    nothing, and may simply be sent again. Any other error means that the command has a mistake, is \
+    not offered, or does not fit the value of the key, and that nothing was changed.\n\n\
+    Limits: a key has 64 KiB at most, a value 8 MiB, the values of one `MGET` 12 MiB in one group and \
+    64 MiB together. `client.max_value` and `cluster.max_command` in \
+    [configuration.md](configuration.md) may set lower ones.\n";
 
 fn put_rows(page: &mut String, container: &str, command: &CommandSpec) {
     let name = format!("{container}{}", command.name.to_uppercase());
@@ -68,5 +74,17 @@ mod tests {
             page(),
             "run PURLIN_WRITE_DOCS=1 cargo test -p purlin-server commands"
         );
+    }
+
+    #[test]
+    fn the_page_names_the_limits_with_their_numbers() {
+        use purlin_kv::{KEY_BYTES_MAX, VALUE_BYTES_MAX, VALUES_BYTES_MAX};
+        for limit in [
+            format!("a key has {} KiB at most", KEY_BYTES_MAX >> 10),
+            format!("a value {} MiB", VALUE_BYTES_MAX >> 20),
+            format!("one `MGET` {} MiB in one group", VALUES_BYTES_MAX >> 20),
+        ] {
+            assert!(PAGE_HEAD.contains(&limit), "{limit}");
+        }
     }
 }

@@ -29,7 +29,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["subscribe", "psubscribe", "ssubscribe", "publish", "spublish", "unsubscribe", "pubsub"],
-        "messages are not replicated; read the keys that may have changed with GET",
+        "there are no messages between clients; read the keys that may have changed with GET",
     ),
     (
         &[
@@ -50,7 +50,7 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["blpop", "brpop", "blmove", "bzpopmin", "bzpopmax", "blmpop", "bzmpop"],
-        "no command waits inside the server; repeat a GET",
+        "no command waits inside the server for a key; repeat a GET",
     ),
     (
         &[
@@ -60,10 +60,13 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         ],
         "values are byte strings only; encode your data, and change it with SET and IFEQ",
     ),
-    (&["cluster"], "every node serves every key at this port; use a client without cluster mode"),
+    (
+        &["cluster"],
+        "every node serves every key at its Redis port; use a client without cluster mode",
+    ),
     (
         &["migrate", "replicaof", "slaveof", "sync", "psync", "failover"],
-        "raft replicates by itself; nothing needs to be done",
+        "Raft replicates and elects leaders by itself; nothing needs to be done",
     ),
     (
         &["save", "bgsave", "bgrewriteaof", "lastsave"],
@@ -71,6 +74,6 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
     ),
     (
         &["debug", "shutdown", "monitor", "module"],
-        "it could stop the server, or show the commands of other clients; use the program purlin",
+        "it could stop or change the node, or show the commands of other clients; `purlin status` shows how the nodes stand, and SIGTERM stops a node",
     ),
 ];
