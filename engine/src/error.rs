@@ -77,10 +77,11 @@ impl Error {
                 ErrorKind::Damage,
                 trouble.what,
                 trouble.place,
-                "a read of durable entries found it, and the shard has stopped; nothing was changed, \
-                 nothing of it was sent, and the other members hold the data",
+                "a read of durable entries found the damage, and the shard has stopped; nothing was \
+                 changed, nothing of the damage was sent, and the other members hold the data",
                 "check the disk, then start again: a start reads the whole log; if the start finds the \
-                 damage too, keep the directory aside and bring the node back as a new member",
+                 damage too, keep the directory: the shard stays down, since this version cannot repair \
+                 it, and its groups go on at the other members",
             ),
             _ => Self::of(ErrorKind::Disk, trouble),
         }

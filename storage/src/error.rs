@@ -108,7 +108,8 @@ impl StorageError {
                 location,
                 "the directory is new, wiped or not mounted; an empty log could forget votes and \
                  acknowledged entries, so none was made",
-                "mount or restore the right directory; for a new node, make the directory with `init`",
+                "mount or name the right directory; for a node of a new cluster, make the directory with \
+                 `init`; a node whose directory is lost stays out, since this version cannot bring it back",
             ),
             Self::Exists { location } => Trouble::new(
                 "there is already a write-ahead log",
@@ -135,8 +136,8 @@ impl StorageError {
                 if version > known {
                     "start the newer version of the program that wrote the log"
                 } else {
-                    "start the older version of the program that wrote the log; or keep the directory \
-                     aside and bring the node back as a new member"
+                    "start the older version of the program that wrote the log: this version cannot \
+                     convert it"
                 },
             ),
             Self::LaterFields { location, segment } => Trouble::new(
@@ -151,7 +152,8 @@ impl StorageError {
                 "durable records are lost, perhaps a vote, and it is unknown of which group; so no \
                  replica of this shard can be trusted and the shard does not start; the other members \
                  hold the data",
-                "check the disk, keep the directory aside, and bring the node back as a new member",
+                "check the disk, and keep the directory: this version cannot repair the shard, and its \
+                 groups go on at the other members as long as those are a majority",
             ),
             Self::Io { location, action, means, source } => Trouble::new(
                 format!("{action} failed: {source}"),

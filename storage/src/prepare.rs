@@ -50,7 +50,7 @@ impl<D: Disk> Wal<D> {
             Ok(file) => self.is_prepared(Prepared { number, file }),
             Err(error) if is_full(&error) => {
                 let location = self.disk.location();
-                tracing::warn!(%error, location, "no space for a segment of the write-ahead log");
+                tracing::warn!(%error, location, "no space for a segment of the write-ahead log: writes are refused until there is room; free space on this file system");
                 self.no_space(None);
             }
             Err(error) => self.poison("making a segment", &segment::name(number), error),
@@ -74,7 +74,7 @@ impl<D: Disk> Wal<D> {
             return self.poison("removing a segment", &segment.name, error);
         }
         if let Err(error) = segment.file.close().await {
-            tracing::warn!(%error, name = segment.name, "closing a removed segment failed");
+            tracing::warn!(%error, name = segment.name, "closing a segment that was removed failed; nothing is lost");
         }
         // There may be room for another one now.
         self.state.borrow_mut().seek_space();

@@ -87,7 +87,7 @@ impl<D: Disk> Wal<D> {
                 return;
             }
             purlin_rsm::sometimes!(action == "a sync", "WAL poisoned by a failed sync");
-            tracing::error!(file, %error, "{action} failed: the write-ahead log stops");
+            tracing::error!(file, %error, "{action} failed: the write-ahead log stops, and the shard with it; what was acknowledged is durable");
             state.fail(StorageError::Io {
                 location: format!("{}, {file}", self.disk.location()),
                 action,

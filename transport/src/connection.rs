@@ -55,11 +55,15 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "{error}"),
-            Self::Closed => f.write_str("the other side closed the connection"),
-            Self::Malformed(malformed) => write!(f, "the other side sent {malformed}"),
-            Self::Refused { refusal, by_them: true } => write!(f, "refused by them: {refusal}"),
-            Self::Refused { refusal, by_them: false } => write!(f, "refused by us: {refusal}"),
-            Self::Late => f.write_str("the other side took too long"),
+            Self::Closed => f.write_str("the peer closed the connection"),
+            Self::Malformed(malformed) => write!(f, "the peer sent {malformed}"),
+            Self::Refused { refusal, by_them: true } => {
+                write!(f, "the peer refuses this node: {refusal}")
+            }
+            Self::Refused { refusal, by_them: false } => {
+                write!(f, "this node refuses the peer: {refusal}")
+            }
+            Self::Late => f.write_str("the peer neither sent nor read anything for too long"),
             Self::Dropped => f.write_str("no longer needed"),
             Self::Nowhere(what) => f.write_str(what),
         }

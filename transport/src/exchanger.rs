@@ -160,8 +160,9 @@ impl<N: Net> Exchanger<N> {
 
     fn report_too_long(&self, to: PeerShard) {
         if self.hub.links.borrow_mut().too_long(to) {
-            tracing::error!(peer = %to, "not sent: an item is longer than frame_bytes_max. Means: it is never delivered. Do: lower \
-                the limit of a command, which must be shorter than a frame");
+            let most = self.hub.config.frame_bytes_max;
+            tracing::error!(peer = %to, "a message was not sent: it is longer than a frame, which has {most} \
+                bytes at most. Means: it is never delivered. Do: lower the limit of a command");
         }
     }
 }

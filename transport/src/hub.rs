@@ -193,7 +193,7 @@ impl<N: Net> Hub<N> {
         peer.outbox.borrow_mut().clear();
         peer.is_up.set(true);
         if self.links.borrow_mut().up(Direction::Outbound, peer.id) {
-            tracing::info!(peer = %peer.id, "connected");
+            tracing::info!(peer = %peer.id, "connected to the peer");
         }
         self.emit(Event::OutboundUp(facts), 0);
     }
@@ -206,7 +206,7 @@ impl<N: Net> Hub<N> {
 
     pub(crate) fn inbound_up(&self, facts: Facts) {
         if self.links.borrow_mut().up(Direction::Inbound, facts.pair()) {
-            tracing::info!(peer = %facts.pair(), "accepted a connection");
+            tracing::info!(peer = %facts.pair(), "accepted the connection of the peer");
         }
         self.emit(Event::InboundUp(facts), 0);
     }
@@ -229,8 +229,10 @@ impl<N: Net> Hub<N> {
         let why = ended.to_string();
         match (self.links.borrow_mut().ended(direction, peer, &why, now, pause), peer) {
             (false, _) => {}
-            (true, Some(peer)) => tracing::warn!(%peer, ?direction, "no connection: {why}"),
-            (true, None) => tracing::warn!("closed a connection at the peer port: {why}"),
+            (true, Some(peer)) => {
+                tracing::warn!(%peer, ?direction, "the connection has ended, or was not made: {why}");
+            }
+            (true, None) => tracing::warn!("a connection of an unknown peer was closed: {why}"),
         }
     }
 

@@ -50,7 +50,8 @@ pub(crate) async fn accept<N: Net>(hub: Rc<Hub<N>>, mut listener: N::Listener) {
 fn start_handshake<N: Net>(hub: &Rc<Hub<N>>, reader: N::Reader, writer: N::Writer) {
     let handshakes = &hub.arrivals.handshakes;
     if handshakes.get() >= hub.config.handshakes_max {
-        let too_many = Malformed { what: "one handshake more than may go on at a time" };
+        let too_many =
+            Malformed { what: "a handshake while as many others go on as may go on at a time" };
         hub.ended(Direction::Inbound, None, &too_many.into());
         return;
     }

@@ -385,10 +385,10 @@ pub(crate) fn versions(fields: &mut Fields) -> Result<(u16, u16), Malformed> {
 }
 
 /// What most refusals mean.
-const NO_EXCHANGE: &str = "they exchange nothing, no data is touched";
-/// The way back for a data directory that may not return under its identity.
-const RE_ENTER: &str = "keep the directory aside, make a new one with `init`, and let the node \
-                        re-enter by a membership change";
+const NO_EXCHANGE: &str = "the two exchange nothing, and no data is changed";
+/// What can be done about a data directory that may not take part any more.
+const STAYS_OUT: &str = "keep the directory, and leave the node stopped: this version cannot bring it back; the \
+                         other members go on as long as they are a majority";
 
 impl Refusal {
     /// What happened and where, what it means for the data, and what to do.
@@ -398,121 +398,127 @@ impl Refusal {
         match self {
             Self::Version { theirs, ours } => parts(
                 format!(
-                    "no common version of the peer protocol: the dialling node speaks {} to {}, the \
-                     listening one {} to {}",
+                    "no common version of the peer protocol: the connecting node speaks {} to {}, the \
+                     listening node {} to {}",
                     theirs.0, theirs.1, ours.0, ours.1
                 ),
                 NO_EXCHANGE,
-                "upgrade the older one first, one version at a time",
+                "upgrade the older node, one version at a time",
             ),
             Self::OtherCluster { theirs, ours } => parts(
-                format!("a node of cluster {theirs} met one of cluster {ours}"),
+                format!("a node of cluster {theirs} has connected to a node of cluster {ours}"),
                 NO_EXCHANGE,
-                "correct the address in the configuration file, or take the data directory back to \
-                 its own cluster",
+                "correct the address in the configuration file, or start each data directory with the \
+                 configuration of its own cluster",
             ),
             Self::OtherConfig { node, theirs, ours } => parts(
                 format!(
                     "node {node} was made with another configuration of the cluster (hash \
-                     {theirs:016x}, elsewhere {ours:016x}): its format or number of groups differs"
+                     {theirs:016x}, elsewhere {ours:016x}): its format, a number of groups or the longest \
+                     command differs"
                 ),
-                "it cannot take part, no data is touched",
-                "make its data directory with the cluster's own configuration file",
+                "it cannot take part, and no data is changed",
+                "compare the section [cluster] in the files of both nodes; correct the file that is wrong, \
+                 keep that node's data directory aside, and make a new one with `init`",
             ),
             Self::WrongNode { wanted, here } => parts(
-                format!("node {here} listens where node {wanted} was looked for"),
+                format!("node {here} listens at the address of node {wanted}"),
                 NO_EXCHANGE,
                 &format!("correct host or peer_port of node {wanted} in the configuration file"),
             ),
             Self::WrongShard { node, wanted, here } => parts(
-                format!(
-                    "shard {here} of node {node} listens where its shard {wanted} was looked for"
-                ),
+                format!("shard {here} of node {node} listens at the address of its shard {wanted}"),
                 NO_EXCHANGE,
                 &format!("correct peer_port of node {node}: its shard i listens at peer_port + i"),
             ),
             Self::OwnNode { node } => parts(
                 format!("two processes call themselves node {node}"),
                 NO_EXCHANGE,
-                "give each node its own id, or correct the address by which it found itself",
+                "give each node its own id, or correct the address by which the node connects to itself",
             ),
             Self::NotMember { node } => parts(
                 format!("node {node} is no member of the cluster"),
-                "it takes no part, no data is touched",
-                "add it by a membership change, or stop it",
+                "it takes no part, and no data is changed",
+                "stop it: this version cannot add a member to a cluster",
             ),
             Self::OtherVoters { node } => parts(
-                format!("node {node} was made with other initial voters than the node it met"),
-                "the cluster does not start with it, no data is touched",
-                "make all data directories with the same list of members",
+                format!(
+                    "node {node} was made with another list of members than the node that refuses it"
+                ),
+                "it cannot take part, and no data is changed",
+                "compare `members` in the files of both nodes; correct the file that is wrong, keep that \
+                 node's data directory aside, and make a new one with `init`",
             ),
             Self::OtherIncarnation { node, expected, got } => parts(
                 format!(
                     "node {node} runs on data directory {got}, but the cluster knows it with \
                      {expected}: it was wiped, made anew or exchanged"
                 ),
-                "it may have forgotten votes and entries, so it takes no part under this identity; \
-                 the others keep their data",
-                "start it on its old directory, or let the new one enter by a membership change",
+                "it may have forgotten votes and entries, so it takes no part; the other members keep \
+                 their data",
+                "start it on its old directory; if that is lost, leave the node stopped: this version \
+                 cannot bring it back, and the other members go on as long as they are a majority",
             ),
             Self::WentBack { node, incarnation, shard, how } => parts(
                 format!(
                     "the data directory of node {node} shard {shard} ({incarnation}) has gone back: \
                      {how}"
                 ),
-                "an old copy was restored or its disk lost durable writes, so it may have forgotten \
-                 votes and entries and takes no part any more; the others keep their data",
-                RE_ENTER,
+                "it is an older copy, or its disk has lost durable writes; it may have forgotten votes and \
+                 entries, so it takes no part any more; the other members keep their data",
+                STAYS_OUT,
             ),
             Self::Fenced { node, incarnation, shard } => parts(
                 format!(
                     "the data directory of node {node} shard {shard} ({incarnation}) is fenced: it \
                      has gone back once"
                 ),
-                "it may have forgotten votes and entries and takes no part any more; the others keep \
-                 their data",
-                RE_ENTER,
+                "it may have forgotten votes and entries, so it takes no part any more; the other members \
+                 keep their data",
+                STAYS_OUT,
             ),
             Self::DuplicateBoot { node, shard, live, held_off } => parts(
                 format!(
                     "two processes say they are node {node} shard {shard}: {live} was heard a moment \
                      ago, so {held_off} is held off"
                 ),
-                "nothing after a quick restart, which lets it in as soon as the old one is silent; \
-                 no data is touched",
-                "nothing; if it lasts, stop the process that runs on a copy of the data directory",
+                "after a quick restart the new process is let in as soon as the old one is silent; no data \
+                 is changed",
+                "wait a few seconds; if it lasts, stop the process that runs on a copy of the data directory",
             ),
             Self::Superseded { node, shard, start, latest } => parts(
                 format!(
-                    "a late handshake of start {start} of node {node} shard {shard}, which is in \
-                     start {latest} by now"
+                    "a handshake of start {start} of node {node} shard {shard} came late: start {latest} is \
+                     known"
                 ),
-                "nothing, no data is touched",
+                "the connection is closed, and no data is changed",
                 "nothing; if it lasts, stop the older process",
             ),
             Self::OtherFork { node, theirs, ours } => parts(
                 format!(
-                    "node {node} belongs to fork {theirs} of the cluster, and the node it met to fork \
-                     {ours}"
+                    "node {node} belongs to fork {theirs} of the cluster, and the node that refuses it to \
+                     fork {ours}"
                 ),
                 "a repair after the loss of a majority opened the higher fork, and the node of the lower \
-                 fork was no part of it: they exchange nothing, no data is touched",
-                "on the node of the lower fork keep the directory aside, make a new one with `init`, and \
-                 let the node re-enter by a membership change",
+                 fork was no part of it; the two exchange nothing, and no data is changed",
+                "keep the directory of the node of the lower fork, and leave that node stopped: this \
+                 version cannot bring it back",
             ),
             Self::Purpose { purpose } => parts(
                 format!(
-                    "a node dialled for purpose {purpose}{}, which the version of the listening node \
-                     does not speak",
+                    "a node has connected for purpose {purpose}{}, which the version of the listening node \
+                     does not know",
                     if *purpose == 2 { " (a bulk stream)" } else { "" }
                 ),
-                "nothing travels on this connection, no data is touched",
+                "nothing is sent on this connection, and no data is changed",
                 "upgrade the listening node",
             ),
             Self::Other { code } => parts(
-                format!("refused with code {code}, which this version does not know"),
+                format!(
+                    "the handshake was refused with code {code}, which this version does not know"
+                ),
                 NO_EXCHANGE,
-                "see the log of the other node",
+                "look at the log of the other node",
             ),
         }
     }
@@ -595,8 +601,8 @@ mod tests {
         }
         assert_eq!(
             Refusal::NotMember { node: NodeId(2) }.to_string(),
-            "node 2 is no member of the cluster. Means: it takes no part, no data is touched. Do: add \
-             it by a membership change, or stop it"
+            "node 2 is no member of the cluster. Means: it takes no part, and no data is changed. Do: stop \
+             it: this version cannot add a member to a cluster"
         );
     }
 

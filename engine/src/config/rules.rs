@@ -77,7 +77,7 @@ impl Found {
         }
         if cluster.replicas as usize != members.len() {
             let text = format!(
-                "is {}, and there are {} members: groups on a part of the members are not supported yet",
+                "is {}, and there are {} members: in this version each member has a replica of each group",
                 cluster.replicas,
                 members.len()
             );
@@ -292,7 +292,10 @@ pub(crate) fn validate_shards(
     if shards > 0 && me.last_port(shards) <= u32::from(u16::MAX) {
         return Ok(());
     }
-    let what = format!("{shards} shards: there must be one, and a port for each from peer_port on");
+    let what = format!(
+        "{shards} shards do not fit: there must be 1 at least, and a port up to 65535 for each, from \
+         peer_port on"
+    );
     Err(invalid(what, "the node's configuration"))
 }
 

@@ -215,7 +215,7 @@ fn ended(shard: ShardId) -> Error {
         format!("shard {shard} ended without a reason"),
         "this process",
         "what was acknowledged is durable on a majority; the groups' other replicas go on",
-        "see the log, and start the node again",
+        "look for the first error in the log, and start the node again",
     )
 }
 

@@ -76,7 +76,7 @@ impl fmt::Display for Problem {
         match self {
             Self::DiskFull => write!(
                 f,
-                "the disk is full; reads go on, writes are refused until there is room: free some space"
+                "the disk is full; reads go on, writes are refused until there is room: free space on it"
             ),
             Self::DiskHangs(time) => write!(
                 f,
@@ -85,12 +85,13 @@ impl fmt::Display for Problem {
             ),
             Self::Fenced => write!(
                 f,
-                "the data directory is older than what it once told its peers; the node takes part in nothing: \
-                 keep the directory aside and bring the node back as a new member"
+                "the data directory is older than what it once told its peers; the node takes part in nothing, \
+                 and this version cannot bring it back: keep the directory, and leave the node stopped"
             ),
             Self::ReplicasStopped(count) => write!(
                 f,
-                "{count} replicas have stopped, because committed entries were lost; the log says which"
+                "{count} replicas have stopped, because committed entries were lost; the other replicas of \
+                 their groups go on; the log says which replicas: check the disk"
             ),
         }
     }

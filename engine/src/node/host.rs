@@ -312,10 +312,10 @@ fn outcome(shard: ShardId, end: ShardEnd<Result<(), Error>>) -> Result<(), Error
 fn ended_early() -> Error {
     Error::new(
         ErrorKind::Bug,
-        "a shard ended before it was open",
+        "a shard ended before it was open, and gave no reason",
         "this process",
-        "nothing was changed",
-        "see the log",
+        "the node does not start; what was acknowledged is durable on a majority",
+        "look for the first error in the log, start the node again, and report the error with the log",
     )
 }
 
@@ -329,8 +329,8 @@ fn make_directory(path: &Path) -> Result<(), Error> {
             ErrorKind::Environment,
             format!("the data directory cannot be made: {error}"),
             path.display().to_string(),
-            "nothing was changed",
-            "look at the owner and the mode of the directory above it",
+            "there is no data directory, and no data was changed",
+            "let the user that runs this program write to the directory above it",
         )
     })
 }
@@ -363,7 +363,7 @@ fn cannot_start(error: &std::io::Error) -> Error {
         format!("an executor cannot start: {error}"),
         "io_uring, threads or locked memory of this process",
         "no data was read or changed",
-        "look at the limits on locked memory (ulimit -l), open files and threads",
+        "raise the limits on locked memory (ulimit -l), open files (ulimit -n) and threads (ulimit -u)",
     )
 }
 

@@ -181,7 +181,7 @@ pub(crate) async fn ensure_none<D: Disk>(disk: &D) -> Result<(), Error> {
             "there is a data directory already",
             disk.location(),
             "nothing was changed",
-            "start on it, or choose another directory",
+            "start the node on it, or choose another directory",
         ));
     }
     Ok(())
@@ -242,8 +242,7 @@ async fn read<D: Disk>(disk: &D, file: &D::File) -> Result<NodeIdentity, Error> 
             format!("the file `{NAME}` {what}"),
             disk.location(),
             "this version cannot use the directory; nothing was changed",
-            "name the right data directory, start the version that wrote it, or make a new directory with \
-             `purlin init`",
+            "name the right data directory, or start the version of the program that wrote it",
         )
     })
 }
@@ -254,9 +253,11 @@ pub(crate) fn missing_at(place: &str) -> Error {
         ErrorKind::DataDirectory,
         "there is no data directory of a node",
         place,
-        "it is new, was wiped, or is not mounted; to start empty could forget votes and acknowledged writes",
-        "for a new node run `purlin init`; for one that was lost, restore the directory, or bring the node back as a \
-         new member",
+        "the directory is new, was wiped, or is not mounted; to start empty could forget votes and \
+         acknowledged writes",
+        "mount or name the right directory; for a node of a new cluster run `purlin init`; a node whose \
+         directory is lost stays out: this version cannot bring it back, and the other members go on as \
+         long as they are a majority",
     )
 }
 
@@ -272,7 +273,8 @@ fn failed<D: Disk>(disk: &D, action: &str, source: &io::Error) -> Error {
         what,
         disk.location(),
         "nothing was changed",
-        "look at the directory's owner, mode and disk",
+        "let the user that runs this program own the directory, stop any other process that uses it, and \
+         check its disk",
     )
 }
 

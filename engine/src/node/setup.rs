@@ -304,7 +304,7 @@ impl<R: Runtime> ShardSetup<R> {
             );
             return mismatch(
                 what,
-                "name this cluster's directory, or the directory's cluster in the configuration",
+                "name the directory of this cluster in the configuration, or the cluster of this directory",
             );
         }
         if identity.node != self.node.node {
@@ -312,7 +312,10 @@ impl<R: Runtime> ShardSetup<R> {
                 "the data directory belongs to node {}, not {}",
                 identity.node, self.node.node
             );
-            return mismatch(what, "give this node its own directory back");
+            return mismatch(
+                what,
+                "name the directory of this node in the configuration, or the node of this directory",
+            );
         }
         // A fence is reported only now: its advice is for the node that owns the directory.
         if identity.is_fenced {
@@ -332,7 +335,7 @@ impl<R: Runtime> ShardSetup<R> {
                 format!(
                     "the cluster was made with {made} {name}, and the configuration says {said}"
                 ),
-                "this number never changes: put it back into the configuration",
+                &format!("this number never changes: say {made} in the configuration"),
             );
         }
         if usize::from(identity.shards) != self.shared.inlets.len() {
@@ -341,7 +344,9 @@ impl<R: Runtime> ShardSetup<R> {
                 format!(
                     "the data directory was made with {made} shards, and {asked} were asked for"
                 ),
-                "the number of shards never changes: start with as many, on however many cores",
+                &format!(
+                    "the number of shards never changes: start with {made}, on any number of cores"
+                ),
             );
         }
         Ok(identity)
@@ -397,9 +402,9 @@ impl<R: Runtime> ShardSetup<R> {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!("node {} is not among the members", identity.node),
-                "[cluster] members",
-                "nothing was changed",
-                "add it with its host and peer port",
+                "the members in the configuration of the cluster",
+                "the node does not start; nothing was changed",
+                "name the members that the cluster was made with, each with its host and peer port",
             ));
         };
         let host = self.node.peer_host.as_ref().unwrap_or(&me.host);
@@ -409,8 +414,9 @@ impl<R: Runtime> ShardSetup<R> {
                 ErrorKind::Environment,
                 format!("cannot listen for peers: {error}"),
                 address,
-                "nothing was changed",
-                "stop whoever has the port, or choose another `peer_port` for this node in all members' files",
+                "the node does not start; nothing was changed",
+                "stop the program that has the port, or choose another `peer_port` for this node in the \
+                 files of all members",
             )
         })
     }
@@ -532,7 +538,8 @@ fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
         format!("{action} failed: {error}"),
         disk.location(),
         "nothing that was there was changed",
-        "look at the directory's owner, mode and disk, and remove what was begun",
+        "let the user that runs this program own the directory, check its disk, and remove what `init` has \
+         begun in it",
     )
 }
 

@@ -180,9 +180,11 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         if let Some(waits_for) = self.meeting.newly_waits_for() {
+            let nodes: Vec<_> = waits_for.iter().map(ToString::to_string).collect();
             tracing::info!(
-                "{} meets the other initial members before it acts: waits for nodes {waits_for:?}",
-                self.site.name
+                "{} waits for the first start of node {}: a new cluster serves when all its members have met",
+                self.site.name,
+                nodes.join(" and node ")
             );
         }
     }

@@ -253,7 +253,9 @@ fn hellos_of_unknown_peers_are_refused_with_the_reason() {
         assert!(answer.starts_with(b"PURL") && answer[5] == Kind::HelloAnswer as u8, "{name}");
         assert_eq!(answer[frame::HEADER_BYTES], 1, "{name} is not refused");
     }
-    for said in ["no common version", "a node of cluster", "was looked for", "call themselves"] {
+    for said in
+        ["no common version", "a node of cluster", "listens at the address of", "call themselves"]
+    {
         node.process().wait_for(said, SOON);
     }
     cluster.assert_no_panic();

@@ -285,8 +285,8 @@ fn too_long() -> Error {
         ErrorKind::Config,
         "an entry of another node is longer than this node's write-ahead log takes",
         "[wal] segment of this node's configuration",
-        "nothing is lost: this node cannot follow, and stops",
-        "give this node segments as large as those of the others",
+        "the shard stops, since it cannot follow; nothing is lost",
+        "make the segments of this node as large as those of the other nodes",
     )
 }
 

@@ -180,7 +180,10 @@ impl<R: Runtime> Shard<R> {
     /// The initial voters have met: from now on the shard acts.
     pub(crate) fn act(&mut self) {
         purlin_rsm::sometimes!("fresh directory has met all initial voters");
-        tracing::info!("{} has met all initial members and acts", self.site.name);
+        tracing::info!(
+            "{} has met all initial members; it votes and serves from now on",
+            self.site.name
+        );
         self.others.exchanger.set_table(self.meeting.identity().table());
         self.others.exchanger.set_acting(true);
         self.groups.input_each(|_| {});
@@ -194,9 +197,9 @@ pub(crate) fn fenced(node: NodeId) -> Error {
         format!(
             "the data directory of node {node} has gone back behind what it once told its peers"
         ),
-        "seen by a peer, and recorded in the directory",
+        "the data directory, which records what a peer has noticed",
         "it is an older copy, or its disk has lost writes; it may have forgotten votes and acknowledged writes, so it \
-         takes part in nothing; the other members go on without it",
-        "keep the directory aside, and bring the node back as a new member",
+         takes part in nothing; the other members go on as long as they are a majority",
+        "keep the directory, and leave the node stopped: this version cannot bring it back",
     )
 }

@@ -69,7 +69,8 @@ impl<R: Runtime> Shard<R> {
         log_standing(&self.site.name, id, before, standing);
         if let Some(fault) = group.raft.fault() {
             tracing::error!(
-                "{} g{id} raft: stopped: {fault}; this replica serves nothing any more",
+                "{} g{id} raft: the replica has stopped: {fault}; it serves nothing any more, and the other \
+                 replicas of the group go on; check the disks of the nodes",
                 self.site.name
             );
         }
