@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Err(RunError::Io(error)) => {
             eprintln!(
                 "error: the load could not be run: {error}\n  \
+                 in     this process\n  \
                  means  not all operations were sent, and there is no result\n  \
                  do     compare the limit of open files (ulimit -n) with --clients"
             );

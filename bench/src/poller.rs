@@ -77,7 +77,8 @@ pub fn allow_open_files(count: u64) -> io::Result<()> {
         return Ok(());
     }
     if limit.maximum.is_some_and(|maximum| maximum < count) {
-        let text = format!("{count} files must be open at once, and the limit is {limit:?}");
+        let most = limit.maximum.unwrap_or_default();
+        let text = format!("{count} files must be open at once, and the limit is {most}");
         return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
     }
     Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum: limit.maximum })?)

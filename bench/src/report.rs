@@ -187,8 +187,11 @@ impl Report {
 
     fn write_rates(&self, text: &mut String) {
         let result = &self.result;
-        let ended =
-            if result.interrupted_by.is_some() { " (interrupted: partial results)" } else { "" };
+        let ended = match (result.interrupted_by, result.has_given_up) {
+            (Some(_), _) => " (interrupted: partial results)",
+            (None, true) => " (given up, since no server came back: partial results)",
+            (None, false) => "",
+        };
         line(
             text,
             "total",

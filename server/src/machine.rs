@@ -52,7 +52,7 @@ pub(crate) fn new_cluster_id() -> Result<ClusterId, Failure> {
             format!("no random number can be drawn: {error}"),
             RANDOM,
             "nothing was made",
-            "make the device readable",
+            "let this user read the device",
         )
     })?;
     Ok(ClusterId(u128::from_ne_bytes(bytes).max(1)))

@@ -53,16 +53,18 @@ pub fn run(config: Config) -> Result<(), Error> {
         .shards(shards)
         .start()?;
     tracing::info!(
-        "node {} serves clients at {} and operators at {}: {shards} shards, {}",
+        "node {} serves clients at {} and operators at {}; shards: {shards}, {}",
         config.node.id,
         listen.gateway,
         listen.admin,
-        if host.is_pinned() { "each on its own core" } else { "which share the cores" }
+        if host.is_pinned() { "each on a core of its own" } else { "not pinned to cores" }
     );
     for (shard, port) in (0..shards).map(ShardId).zip(ports) {
         let gateway = Gateway::new(config, shard, shards, clients_max, port);
         if !host.on_shard(shard, move |local| gateway.open(&local)) {
-            tracing::warn!("shard {shard} does not run, and serves no clients");
+            tracing::warn!(
+                "shard {shard} does not run and serves no clients; an earlier line says why"
+            );
         }
     }
     open_admin(&host, config, admin);
@@ -148,7 +150,9 @@ fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
             runtime.spawn(serve_admin(runtime.clone(), port.listener(), view, facts, connections));
         });
         if !opened {
-            tracing::warn!("shard {shard} does not run, and serves no operators");
+            tracing::warn!(
+                "shard {shard} does not run and serves no operators; an earlier line says why"
+            );
         }
     }
 }
@@ -205,7 +209,7 @@ fn stop_on_signal(host: &Host, stops: Receiver<i32>) {
     let shared = host.shared();
     std::thread::spawn(move || {
         if let Ok(signal) = stops.recv() {
-            tracing::info!("stops, asked by signal {signal}");
+            tracing::info!("the node stops, because it was sent signal {signal}");
             shared.stop();
         }
     });
@@ -228,6 +232,6 @@ fn no_signals(error: &io::Error) -> Error {
         format!("cannot watch for signals: {error}"),
         "this process",
         "the node does not start; nothing was changed",
-        "look at the limits of this process",
+        "raise the limits on open files (ulimit -n) and threads (ulimit -u)",
     )
 }

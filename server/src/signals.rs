@@ -29,7 +29,7 @@ impl Signals {
         Self::register().map_err(|error| {
             Failure::new(
                 ErrorKind::Environment,
-                format!("signals cannot be received: {error}"),
+                format!("cannot watch for signals: {error}"),
                 "this process",
                 "nothing was started",
                 "raise the limit of open files (ulimit -n)",

@@ -61,7 +61,7 @@ fn the_default_file_is_good() {
     let checked = purlin(&["config", "check", file.path()]);
     assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
     let text = stdout(&checked);
-    assert!(text.contains(": good. Node 1 of 3, 48 groups, "), "{text}");
+    assert!(text.contains(": good. Node 1, one of 3 members; 48 groups; "), "{text}");
     assert!(text.contains("clients at 127.0.0.1:7000"), "{text}");
 }
 
@@ -120,7 +120,7 @@ fn a_node_without_the_parent_that_it_was_promised_does_not_start() {
     let output = purlin(&["server", "--config", "/nonexistent", "--parent", "1"]);
     assert_eq!(output.status.code(), Some(4));
     let said = stderr(&output);
-    assert!(said.contains("the process that should be this one's parent is not"), "{said}");
+    assert!(said.contains("process 1 is not the parent of this process"), "{said}");
 }
 
 #[test]

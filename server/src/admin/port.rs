@@ -67,7 +67,7 @@ pub async fn serve_admin<R: Runtime>(
                 runtime.spawn(open.serve(runtime.clone(), reader, writer));
             }
             Err(error) => {
-                warn!(port = listener.port(), %error, "an operator's connection could not be accepted");
+                warn!(port = listener.port(), %error, "an operator's connection could not be accepted; the shard tries again");
                 runtime.sleep(ACCEPT_PAUSE).await;
             }
         }

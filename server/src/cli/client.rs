@@ -91,7 +91,10 @@ impl<W: Write> Session<W> {
             match line {
                 Ok(line) => status = status.max(self.execute_bytes(&line)),
                 Err(error) => {
-                    self.say(&format!("error: the input cannot be read: {error}"));
+                    self.say(&format!(
+                        "error: the input cannot be read: {error}; the lines before were sent, and \
+                         the rest was not"
+                    ));
                     return status.max(Status::Refused);
                 }
             }
@@ -152,18 +155,20 @@ impl<W: Write> Session<W> {
             }
             Err(Lost::Connection(error)) => {
                 format!(
-                    "error: no connection to {host}:{port}: {error}; nothing was sent; is a node \
-                     running there?"
+                    "error: no connection to {host}:{port}: {error}; nothing was sent; start a node \
+                     there, or correct --host and --port"
                 )
             }
             Err(Lost::Answer(error)) if is_repeatable(words) => {
-                format!("error: no answer from {host}:{port}: {error}; nothing was changed")
+                format!(
+                    "error: no answer from {host}:{port}: {error}; nothing was changed, ask again"
+                )
             }
             Err(Lost::Answer(error)) => {
                 let name = String::from_utf8_lossy(words[0].as_ref()).to_uppercase();
                 self.say(&format!(
-                    "error: no answer from {host}:{port}: {error}; {name} may be applied or not: \
-                     read before you repeat it"
+                    "error: no answer from {host}:{port}: {error}; {name} may be applied, now or \
+                     later: read before you repeat it"
                 ));
                 return Status::Unknown;
             }

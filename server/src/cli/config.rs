@@ -12,13 +12,15 @@ use std::path::Path;
 pub(super) fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     say(format!(
-        "{}: good. Node {} of {}, {} groups, {} shards, clients at {}",
+        "{}: good. Node {}, one of {} members; {} groups; shards here: {}; clients at {}, operators \
+         at {}",
         path.display(),
         config.node.id,
         config.cluster.members.len(),
         config.cluster.groups,
         config.shards(),
         config.listen.gateway,
+        config.listen.admin,
     ));
     Ok(())
 }

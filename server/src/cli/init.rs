@@ -32,8 +32,9 @@ fn made(path: &Path, config: &Config) -> String {
            cluster  {}\n  \
            groups   {}\n  \
            shards   {shards}, each with a log in segments of {}\n\
-         The node, the cluster, the groups and the shards of this directory can never change.\n\
-         Start it with: purlin server --config {}",
+         What this directory records never changes: its node, its number of shards, and the id, the \
+         members, the groups and the longest command of the cluster.\n\
+         Start the node with: purlin server --config {}",
         config.node.data_dir.display(),
         config.node.id,
         members.join(", "),
@@ -63,8 +64,9 @@ mod tests {
                cluster  00000000000000000000000000000abc\n  \
                groups   48\n  \
                shards   4, each with a log in segments of 64MiB\n\
-             The node, the cluster, the groups and the shards of this directory can never change.\n\
-             Start it with: purlin server --config n2.toml"
+             What this directory records never changes: its node, its number of shards, and the id, \
+             the members, the groups and the longest command of the cluster.\n\
+             Start the node with: purlin server --config n2.toml"
         );
     }
 }

@@ -16,7 +16,10 @@ pub(super) fn start(options: LogOptions) {
     // A second start, in a process that embeds this one, leaves the first as it is.
     let _ = builder.with_max_level(level).try_init();
     if let Some(unknown) = unknown {
-        tracing::warn!("{LEVEL_VARIABLE}={unknown} is no level; used is the configuration's");
+        tracing::warn!(
+            "{LEVEL_VARIABLE}={unknown} is not a level; the level of the configuration file is used; \
+             the levels are off, error, warn, info, debug and trace"
+        );
     }
 }
 

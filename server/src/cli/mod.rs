@@ -27,17 +27,30 @@ Three commands to try first:
 To run nodes of your own:
   purlin config default > n1.toml    a configuration file with everything in it
   purlin config check n1.toml        says what is wrong with it
-  purlin init --config n1.toml       makes the node's data directory, once
+  purlin init --config n1.toml       makes the data directory of the node, once
   purlin server --config n1.toml     runs the node
   purlin status --config n1.toml     says how the cluster stands, and what is wrong
+  purlin cli -p 7000 get hello       sends a command, where there is no redis-cli
 
 purlin help COMMAND says more.";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 another reason, 2 wrong usage, 3 configuration, 4 environment, 5 data directory,
+6 damage. `purlin cli` and `purlin status` have codes of their own: see their help.";
+
+const CLI_EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 refused, 7 no connection (nothing was changed), 8 certainly not applied (try again),
+9 unknown (read before you repeat a write). Of several commands it is the highest code.";
+
+const STATUS_EXIT_CODES: &str =
+    "Exit codes: 0 nothing is wrong, 1 something is wrong, 3 the configuration file has a mistake.";
 
 #[derive(Parser)]
 #[command(
     name = "purlin",
     version,
-    about = "A replicated key-value store that Redis clients speak to"
+    about = "A replicated key-value store that Redis clients speak to",
+    after_help = EXIT_CODES
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -50,11 +63,13 @@ enum Command {
     Dev(DevOptions),
     /// Run one node
     Server(ServerArguments),
-    /// Send commands to a node, or talk to it line by line
+    /// Send one command to a node, or the commands of standard input, line by line
+    #[command(after_help = CLI_EXIT_CODES)]
     Cli(ClientArguments),
     /// Say how a cluster stands, and what is wrong; needs no leader and no majority
+    #[command(after_help = STATUS_EXIT_CODES)]
     Status(StatusOptions),
-    /// Make a node's data directory, or draw a cluster id
+    /// Make the data directory of a node, or print a new cluster id
     Init(InitArguments),
     /// Check or write a configuration file
     #[command(subcommand)]
@@ -66,7 +81,7 @@ struct ServerArguments {
     /// The node's configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// End when this process ends, which must be the parent
+    /// End when this process ends; it must be the parent process
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<i32>,
     /// Use these cores only
@@ -82,7 +97,7 @@ struct ClientArguments {
     /// The port at which the node serves Redis clients
     #[arg(short, long, default_value_t = 7000)]
     port: u16,
-    /// The command and its arguments; none to be asked for them
+    /// The command and its arguments; without them, commands are read from standard input, line by line
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     words: Vec<String>,
 }
@@ -90,7 +105,7 @@ struct ClientArguments {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct InitArguments {
-    /// The node's configuration file: makes the data directory that it names
+    /// Make the data directory that the node's configuration file names
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print a new cluster id
@@ -100,12 +115,12 @@ struct InitArguments {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Say what is wrong with a file
+    /// Say what is wrong with a configuration file
     Check {
-        /// The file
+        /// The configuration file
         file: PathBuf,
     },
-    /// Print a file with all keys, their meanings and their defaults
+    /// Print a configuration file with all keys, their meanings and their defaults
     Default,
 }
 

@@ -26,16 +26,17 @@ fn end_with(parent: i32) -> Result<(), Failure> {
         Failure::new(
             ErrorKind::Environment,
             why,
-            format!("process {parent}"),
+            "the option --parent",
             "nothing was started",
             "start the node without --parent",
         )
     };
-    set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| refused(format!("the parent's death cannot be watched: {error}")))?;
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| {
+        refused(format!("the end of the parent process cannot be watched: {error}"))
+    })?;
     // It may have died before it was watched.
     if getppid().map(Pid::as_raw_pid) != Some(parent) {
-        return Err(refused("the process that should be this one's parent is not".into()));
+        return Err(refused(format!("process {parent} is not the parent of this process")));
     }
     Ok(())
 }

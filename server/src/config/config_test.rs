@@ -362,11 +362,11 @@ fn members_must_be_different_and_know_this_node() {
 }
 
 #[test]
-fn replicas_on_a_part_of_the_members_are_not_supported_yet() {
+fn each_member_has_a_replica_of_each_group() {
     assert_eq!(
         replaced("[cluster]", "[cluster]\nreplicas = 2"),
-        "error: `cluster.replicas` is 2, and there are 3 members: groups on a part of the members \
-         are not supported yet\n  \
+        "error: `cluster.replicas` is 2, and there are 3 members: in this version each member has a \
+         replica of each group\n  \
            --> purlin.toml:6:12\n\
          6 | replicas = 2\n  \
            |            ^ must be 3, or left out"

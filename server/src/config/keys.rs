@@ -60,7 +60,7 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "id",
                 Mistake("which of the members this node is"),
-                "Which of the members this node is.",
+                "Which of the members this node is. `purlin init` fixes it.",
                 |c| Field::Number(&mut c.node.id, 1..=u32::MAX as u64),
             ),
             key(
@@ -118,8 +118,8 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "max_command",
                 Default,
-                "The longest command with all its parts. A quarter of a segment must hold it, with 32KiB \
-                 beside it. `purlin init` fixes it.",
+                "The longest command with all its parts: name, key, value and options. A quarter of a \
+                 segment must hold it, with 32KiB beside it. `purlin init` fixes it.",
                 |c| {
                     Field::Size(
                         &mut c.cluster.max_command,
@@ -131,13 +131,14 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "replicas",
                 Derived("the number of members"),
-                "How many replicas each group has. For now it must be the number of members.",
+                "How many replicas each group has. In this version it must be the number of members.",
                 |c| Field::Number(&mut c.cluster.replicas, 1..=1_000),
             ),
             key(
                 "members",
                 Mistake("the list of members: { node = 1, host = \"10.0.0.1\", peer_port = 7050 }"),
-                "The initial members. Shard i of a node listens for other nodes at port \
+                "The members. `purlin init` fixes which nodes they are: this version cannot add or remove \
+                 one. Hosts and ports may change. Shard i of a node listens for other nodes at port \
                  peer_port + i.",
                 |c| Field::Members(&mut c.cluster.members),
             ),
@@ -145,21 +146,22 @@ pub(super) static SECTIONS: [Section; 8] = [
     },
     Section {
         name: "listen",
-        help: "Where this node listens. A node takes its ports from one block of a hundred: the gateway \
-               at the first port, the shards' ports for clients from +1, the ports for other nodes \
-               from +50, the admin port at +98.",
+        help: "Where this node listens. Usually a node takes its ports from one block of a hundred: the \
+               gateway at the first port, the shards' ports for clients from +1, the ports for other \
+               nodes from +50, the admin port at +98.",
         keys: &[
             key(
                 "gateway",
                 Default,
-                "Where Redis clients connect. Clients are not asked for a password, so an address \
+                "Where Redis clients connect. There are no passwords in this version, so an address \
                  that is not a loopback address also needs insecure = true.",
                 |c| Field::Address(&mut c.listen.gateway),
             ),
             key(
                 "insecure",
                 Default,
-                "Whether the gateway and the admin port may have an address that other machines reach.",
+                "Whether the gateway and the admin port may have an address that other machines reach. \
+                 Everybody who reaches the gateway can read and change all keys.",
                 |c| Field::Flag(&mut c.listen.insecure),
             ),
             key(
@@ -186,8 +188,8 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "admin",
                 Derived("127.0.0.1, with the gateway's port plus 98"),
-                "Where `purlin status` connects. The admin port answers when the cluster has no leader, \
-                 and when clients hold all connections of the gateway.",
+                "Where `purlin status` connects. The admin port also answers when the cluster has no \
+                 leader, and when clients hold all connections of the gateway.",
                 |c| Field::Address(&mut c.listen.admin),
             ),
         ],
@@ -205,15 +207,16 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "election_timeout",
                 Default,
-                "A follower that hears of no leader for a random time in this range starts an election. A \
-                 shorter time replaces a dead leader sooner; it also replaces a slow leader without need.",
+                "A follower that hears nothing of a leader for a random time in this range starts an \
+                 election. A shorter time replaces a leader that has failed sooner, and it replaces a slow \
+                 leader without need.",
                 |c| Field::Times(&mut c.raft.election_timeout),
             ),
             key(
                 "heartbeat",
                 Default,
                 "How often a shard tells the other nodes which groups it leads. It must be shorter than \
-                 half the election timeout.",
+                 half of the shortest election timeout, and not shorter than a tick.",
                 |c| Field::Time(&mut c.raft.heartbeat, MS..=MINUTE),
             ),
             key(
@@ -232,8 +235,8 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "segment",
                 Default,
-                "The size of a segment file. Larger segments are changed less often; smaller ones give \
-                 space back sooner.",
+                "The size of a segment file. Larger segments are changed less often; smaller segments keep \
+                 less unused space in reserve. A change holds for new segments.",
                 |c| {
                     Field::Size(
                         &mut c.wal.segment_bytes,
@@ -258,26 +261,29 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "max_value",
                 Derived("`cluster.max_command` less 128KiB"),
-                "The longest value. A command must hold it, with 128KiB beside it.",
+                "The longest value that a client may send. `cluster.max_command` must hold it, with 128KiB \
+                 beside it. A value has 8MiB at most, also where this is more.",
                 |c| Field::Size(&mut c.client.max_value, 1..=GIB, 1),
             ),
             key(
                 "max_pipeline",
                 Default,
-                "How many commands of one connection may wait for their replies.",
+                "How many commands of one connection may wait for their replies. The node reads the next \
+                 command of that connection when one of them has its reply.",
                 |c| Field::Number(&mut c.client.max_pipeline, 1..=1 << 20),
             ),
             key(
                 "output_buffer",
                 Default,
-                "How much of the replies may wait until a client reads it.",
+                "How much of the replies may wait until a client reads it. Meanwhile the node reads no more \
+                 commands of that client.",
                 |c| Field::Size(&mut c.client.output_buffer, 64 * KIB..=4 * GIB, 1),
             ),
             key(
                 "deadline",
                 Default,
                 "After this time a command gets an error as its reply. The error says whether the \
-                 command may still be applied.",
+                 command was not applied, or may be applied.",
                 |c| {
                     Field::Time(
                         &mut c.client.deadline,
@@ -293,7 +299,8 @@ pub(super) static SECTIONS: [Section; 8] = [
         keys: &[key(
             "io_memory",
             Default,
-            "Memory that each shard registers with io_uring. It counts as locked memory (ulimit -l).",
+            "Memory that each shard registers with io_uring. It counts three times as locked memory \
+             (ulimit -l). Where the limit is lower, the shard runs without it, and slower.",
             |c| Field::Size(&mut c.runtime.io_memory, 64 * KIB..=GIB, 1),
         )],
     },

@@ -67,7 +67,7 @@ impl<'p> Cluster<'p> {
         let deadline = Instant::now() + END_WITHIN;
         while self.wait_for_ends(deadline.saturating_duration_since(Instant::now())) {
             if self.signals.take_stop() || Instant::now() >= deadline {
-                say("Ending what still runs by force.");
+                say("Killing the nodes that still run.");
                 self.nodes.iter().for_each(|node| node.signal(Signal::KILL));
                 // What was killed ends, unless the disk hangs.
                 self.wait_for_ends(END_WITHIN);
@@ -163,7 +163,11 @@ fn not_ready(healths: &[(u32, Option<Health>)]) -> String {
         Some(health) => format!("node {node} knows no leader of {} groups", health.without_leader),
     };
     let states: Vec<_> = healths.iter().map(state).collect();
-    format!("Not ready after {} s: {}.", READY_WITHIN.as_secs(), states.join(", "))
+    format!(
+        "Not ready after {} s: {}. The nodes run on; the log of each node says more.",
+        READY_WITHIN.as_secs(),
+        states.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -175,7 +179,8 @@ mod tests {
         let healths = [(1, None), (2, Some(Health { leads: 3, without_leader: 7 }))];
         assert_eq!(
             not_ready(&healths),
-            "Not ready after 60 s: node 1 does not answer, node 2 knows no leader of 7 groups."
+            "Not ready after 60 s: node 1 does not answer, node 2 knows no leader of 7 groups. The \
+             nodes run on; the log of each node says more."
         );
     }
 }

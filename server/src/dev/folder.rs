@@ -36,8 +36,15 @@ impl Folder {
                 return Ok(folder);
             }
         }
-        let full = io::Error::other(format!("there are {FOLDERS_MAX} of them already"));
-        Err(refused(&parent.join(NAME), &full))
+        Err(Failure::new(
+            ErrorKind::Environment,
+            format!(
+                "there are {FOLDERS_MAX} folders of other clusters already, the most that there may be"
+            ),
+            parent.join(NAME).display().to_string(),
+            "no cluster runs; the others are as they were",
+            "remove the folders of clusters that nobody needs, or work in another directory",
+        ))
     }
 
     fn claim_at(path: &Path, keep: bool) -> io::Result<Option<Self>> {

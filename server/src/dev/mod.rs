@@ -33,7 +33,10 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), Failure> {
         say(format!("kept in {}: `purlin dev --keep` starts it again", folder.path().display()));
     } else if matches!(ended, Ok(InUse(true))) {
         // Somebody has started one of our nodes again by hand.
-        say(format!("a node still runs, so {} stays", folder.path().display()));
+        say(format!(
+            "a node of this cluster still runs, so {} is not removed: end the node, then remove it",
+            folder.path().display()
+        ));
     } else {
         folder.remove()?;
     }

@@ -106,7 +106,7 @@ impl Plan {
             self._blocks = blocks;
             return Ok(());
         }
-        say("The ports of the kept cluster are in use: it gets others.");
+        say("The ports of the kept cluster are in use: it gets other ports.");
         let blocks = Block::take(self.nodes.len() as u32, shards).ok_or_else(no_ports)?;
         let members = members(&blocks);
         for (node, block) in self.nodes.iter_mut().zip(&blocks) {
@@ -189,6 +189,6 @@ fn no_ports() -> Failure {
         "there are too few free ports",
         "127.0.0.1:7000-32699",
         "nothing was started",
-        "end other clusters on this machine, or ask for fewer nodes",
+        "end other clusters on this machine, or start fewer nodes or shards",
     )
 }
