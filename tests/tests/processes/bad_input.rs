@@ -223,8 +223,8 @@ impl UnknownPeer {
         body.extend_from_slice(&0x1234_u64.to_le_bytes());
         body.push(self.node as u8);
         body.extend_from_slice(&77_u64.to_le_bytes());
-        // Shard 0 of 2, which acts, in its first start.
-        body.extend_from_slice(&[0, 2, 1, 1, 1]);
+        // Shard 0, without an incarnation of its own, of 2, which acts, in its first start.
+        body.extend_from_slice(&[0, 0, 2, 1, 1, 1]);
         body.extend_from_slice(&99_u64.to_le_bytes());
         // It kept nothing, knows three voters, has no table and has met nobody.
         body.extend_from_slice(&[0, 3, 1, 2, 3, 0, 0]);
