@@ -49,6 +49,8 @@
 //! | requests of this shard's callers, and their bytes | `IntakeOptions`; more are refused as busy |
 //! | requests accepted from other shards | as many again |
 //! | batches away | one for each lane, and one for each accepted by this node's other shards |
+//! | requests of one batch for another shard, and their bytes | constants of [`caller`]; a lane sends the rest later |
+//! | callers that are gone in the queue of deadlines | a constant of [`requests`], or as many as the others there |
 //! | late replies, and their bytes | constants of [`late`]; more are dropped, and their requests expire |
 
 pub(crate) mod client;
