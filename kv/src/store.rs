@@ -24,9 +24,12 @@ pub(super) struct Store {
 #[derive(Clone, Debug)]
 struct Bucket {
     first: Record,
-    /// The other keys with this hash. There are some only if a client has chosen colliding keys.
-    others: BTreeMap<Box<[u8]>, Record>,
+    /// The other keys with this hash. There are some only if a client has chosen colliding keys, so a
+    /// bucket without them has only the room of a pointer for them.
+    others: Option<Box<Others>>,
 }
+
+type Others = BTreeMap<Box<[u8]>, Record>;
 
 impl Store {
     pub(super) fn value(&self, key: &[u8]) -> Option<&[u8]> {
@@ -87,14 +90,19 @@ enum Removed {
 
 impl Bucket {
     fn new(key: &[u8]) -> Self {
-        Self { first: Record::new(key), others: BTreeMap::new() }
+        Self { first: Record::new(key), others: None }
     }
 
     fn record(&self, key: &[u8]) -> Option<&Record> {
         if self.first.key() == key {
             return Some(&self.first);
         }
-        self.others.get(key)
+        self.others.as_ref()?.get(key)
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        let others = self.others.iter().flat_map(|others| others.values());
+        std::iter::once(&self.first).chain(others)
     }
 
     /// The record of `key`, and whether the record is new. A new record has an empty value.
@@ -102,17 +110,19 @@ impl Bucket {
         if self.first.key() == key {
             return (&mut self.first, false);
         }
-        match self.others.entry(key.into()) {
+        match self.others.get_or_insert_default().entry(key.into()) {
             Entry::Vacant(place) => (place.insert(Record::new(key)), true),
             Entry::Occupied(record) => (record.into_mut(), false),
         }
     }
 
     fn remove(&mut self, key: &[u8]) -> Removed {
+        let others = self.others.as_deref_mut();
         if self.first.key() != key {
-            return self.others.remove(key).map_or(Removed::Absent, Removed::Other);
+            let removed = others.and_then(|others| others.remove(key));
+            return removed.map_or(Removed::Absent, Removed::Other);
         }
-        match self.others.pop_first() {
+        match others.and_then(Others::pop_first) {
             None => Removed::Last,
             Some((_, next)) => Removed::Other(std::mem::replace(&mut self.first, next)),
         }
@@ -122,11 +132,11 @@ impl Bucket {
 impl PartialEq for Bucket {
     /// Two buckets are equal whatever the order in which their keys came.
     fn eq(&self, other: &Self) -> bool {
-        let mut records = std::iter::once(&self.first).chain(self.others.values());
+        let mut records = self.records();
         let has = |record: &Record| {
             other.record(record.key()).is_some_and(|same| same.bytes == record.bytes)
         };
-        self.others.len() == other.others.len() && records.all(has)
+        self.records().count() == other.records().count() && records.all(has)
     }
 }
 

@@ -46,7 +46,13 @@ struct Proposals {
 impl Proposals {
     fn push(&mut self, proposed: Proposed, now: Tick, ticket: Ticket) {
         let order = |of: &Proposed| (of.id.index, of.id.term, of.position);
-        let place = self.waiting.partition_point(|(other, _, _)| order(other) < order(&proposed));
+        // Nearly always the new one is the last.
+        let is_last =
+            self.waiting.back().is_none_or(|(other, _, _)| order(other) < order(&proposed));
+        let place = match is_last {
+            true => self.waiting.len(),
+            false => self.waiting.partition_point(|(other, _, _)| order(other) < order(&proposed)),
+        };
         self.waiting.insert(place, (proposed, now, ticket));
     }
 }
