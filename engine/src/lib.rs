@@ -98,6 +98,7 @@ mod shard;
 
 mod control;
 
+mod cell;
 mod config;
 mod error;
 mod mesh;

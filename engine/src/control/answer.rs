@@ -1,10 +1,11 @@
 //! One answer from a shard to a thread that waits for it.
 
+use crate::cell::SharedCell;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -23,60 +24,33 @@ pub enum ControlError {
     Late,
 }
 
+type Cell<T> = SharedCell<Result<T, ControlError>>;
+
 /// Where a shard puts its answer. Dropping it tells the caller that the shard has stopped.
-pub(crate) struct Reply<T>(Arc<Slot<T>>);
+pub(crate) struct Reply<T>(Arc<Cell<T>>);
 
 /// The answer to an operator's request: to be awaited on any executor, or waited for by
 /// [`ControlAnswer::wait`]. It comes as soon as the shard's next turn ends. Dropping it is harmless.
 #[must_use = "the answer is all that a request gives"]
-pub struct ControlAnswer<T>(Arc<Slot<T>>);
-
-struct Slot<T> {
-    state: Mutex<State<T>>,
-    filled: Condvar,
-}
-
-struct State<T> {
-    answer: Option<Result<T, ControlError>>,
-    waker: Option<Waker>,
-}
+pub struct ControlAnswer<T>(Arc<Cell<T>>);
 
 /// The two ends of one answer.
 pub(crate) fn answer<T>() -> (Reply<T>, ControlAnswer<T>) {
-    let state = Mutex::new(State { answer: None, waker: None });
-    let slot = Arc::new(Slot { state, filled: Condvar::new() });
-    (Reply(slot.clone()), ControlAnswer(slot))
-}
-
-impl<T> Slot<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    let cell = Arc::<Cell<T>>::default();
+    (Reply(cell.clone()), ControlAnswer(cell))
 }
 
 impl<T> Reply<T> {
     /// Gives the answer. The first one counts.
     pub(crate) fn send(self, answer: Result<T, ControlError>) {
-        self.fill(answer);
-    }
-
-    fn fill(&self, answer: Result<T, ControlError>) {
-        let mut state = self.0.lock();
-        if state.answer.is_some() {
-            return;
-        }
-        state.answer = Some(answer);
-        let waker = state.waker.take();
-        drop(state);
-        self.0.filled.notify_all();
-        waker.into_iter().for_each(Waker::wake);
+        self.0.fill(answer);
     }
 }
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
         // An answer that was taken by its caller already is put again, for nobody.
-        self.fill(Err(ControlError::Stopped));
+        self.0.fill(Err(ControlError::Stopped));
     }
 }
 
@@ -86,10 +60,7 @@ impl<T> ControlAnswer<T> {
     /// # Errors
     /// [`ControlError::Late`] when `timeout` passes first; else why there is no answer.
     pub fn wait(self, timeout: Duration) -> Result<T, ControlError> {
-        let is_open = |state: &mut State<T>| state.answer.is_none();
-        let waited = self.0.filled.wait_timeout_while(self.0.lock(), timeout, is_open);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.answer.take().unwrap_or(Err(ControlError::Late))
+        self.0.wait(timeout).unwrap_or(Err(ControlError::Late))
     }
 }
 
@@ -97,13 +68,6 @@ impl<T> Future for ControlAnswer<T> {
     type Output = Result<T, ControlError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.0.lock();
-        match state.answer.take() {
-            Some(answer) => Poll::Ready(answer),
-            None => {
-                state.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        self.0.poll(context.waker())
     }
 }

@@ -1,6 +1,7 @@
 //! The way into a shard from any thread: a bounded queue, and a cell for each outcome that goes back.
 
 use crate::{
+    cell::SharedCell,
     control::status::Level,
     edge::{
         caller::{Caller, Callers},
@@ -17,11 +18,9 @@ use std::{
     ops::Deref,
     rc::Rc,
     sync::{
-        Arc, Condvar, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Poll, Waker},
-    time::Duration,
 };
 
 /// Requests that wait until one shard takes them.
@@ -140,6 +139,9 @@ impl<R: Runtime> Drop for LiveInlet<R> {
     }
 }
 
+/// Where an outcome is put for another thread.
+pub(crate) type OutcomeCell = SharedCell<Outcome>;
+
 /// Hands in the requests of other threads, and tells these the outcomes.
 pub(crate) struct InletCaller {
     /// Proposals and queries apart: neither waits for the other, since a thread that wants an order
@@ -210,52 +212,5 @@ impl Drop for InletCaller {
         for cell in self.waiting.values() {
             cell.fill(Err(RequestError::UNKNOWN));
         }
-    }
-}
-
-/// Where an outcome is put for another thread.
-#[derive(Default)]
-pub(crate) struct OutcomeCell {
-    state: Mutex<CellState>,
-    filled: Condvar,
-}
-
-#[derive(Default)]
-struct CellState {
-    outcome: Option<Outcome>,
-    waker: Option<Waker>,
-}
-
-impl OutcomeCell {
-    pub(crate) fn fill(&self, outcome: Outcome) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.outcome.get_or_insert(outcome);
-        let waker = state.waker.take();
-        drop(state);
-        self.filled.notify_all();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    /// The outcome, once it is there; until then `waker` is woken when it comes.
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Outcome> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.outcome.take() {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                state.waker = Some(waker.clone());
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Blocks this thread until the outcome is there, or `timeout` has passed.
-    pub(crate) fn wait(&self, timeout: Duration) -> Option<Outcome> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited =
-            self.filled.wait_timeout_while(state, timeout, |state| state.outcome.is_none());
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.outcome.take()
     }
 }
