@@ -245,6 +245,7 @@ key_slots() {
     leads=$(info "$first" purlin_leads)
     all=$(info "$first" purlin_groups)
     [[ -n $leads && -n $all ]] || fail 1 "node $first does not say which groups it leads (purlin_leads in INFO)"
+    ((all <= 1024)) || fail 1 "INFO of node $first lists the groups that it leads among the first 1,024 only, of $all"
     if [[ $2 == forwarded ]]; then leads=$(others "$all" "$leads"); fi
     [[ -n $leads ]] || fail 1 "no group is $2 to node $first"
     slots_of "$all" "$leads"

@@ -98,6 +98,7 @@ mod shard;
 
 mod control;
 
+mod bind;
 mod cell;
 mod config;
 mod error;
@@ -106,6 +107,7 @@ mod placement;
 mod runtime;
 mod wake;
 
+pub use bind::bind_patiently;
 pub use config::{
     ClusterConfig, DurableBy, IntakeOptions, Member, NodeConfig, RaftOptions, WalOptions,
     first_leader, group_of_slot,
@@ -120,6 +122,7 @@ pub use control::status::{
     GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, ShardState, ShardStatus,
     WalStatus,
 };
+pub use control::view::NodeView;
 pub use edge::caller::Caller;
 pub use edge::client::{Client, PendingOutcome};
 pub use edge::local::LocalShard;

@@ -39,6 +39,13 @@ impl Placement {
         (1..=groups).map(GroupId).filter(move |group| self.shard_of(*group) == shard)
     }
 
+    /// How many of the groups 1 to `groups` are on `shard`.
+    pub(crate) fn count_of(self, shard: ShardId, groups: u32) -> u32 {
+        let (shards, shard) = (u32::from(self.shards), u32::from(shard.0));
+        // Group 0 is none of them.
+        if shard == 0 { groups / shards } else { (groups + shards - shard) / shards }
+    }
+
     /// The shards on which `groups` live, ascending, each once.
     pub(crate) fn shards_of(self, groups: impl Iterator<Item = GroupId>) -> Vec<ShardId> {
         let mut shards: Vec<ShardId> = groups.map(|group| self.shard_of(group)).collect();
@@ -57,6 +64,10 @@ mod tests {
         let placement = Placement::new(3);
         let mut all: Vec<GroupId> =
             (0..3).flat_map(|shard| placement.groups_of(ShardId(shard), 20)).collect();
+        for (shard, groups) in (0..3).flat_map(|shard| (0..20).map(move |groups| (shard, groups))) {
+            let count = placement.groups_of(ShardId(shard), groups).count() as u32;
+            assert_eq!(placement.count_of(ShardId(shard), groups), count, "{shard} of {groups}");
+        }
         all.sort_unstable();
         assert_eq!(all, (1..=20).map(GroupId).collect::<Vec<_>>());
     }

@@ -1,12 +1,13 @@
 //! Runs a node: its host of shards, and on each shard the gateway that clients connect to.
 
 use crate::{
-    admin::{AdminFacts, CONNECTIONS_MAX, Connections, NodeView, serve_admin},
+    admin::{AdminFacts, CONNECTIONS_MAX, Connections, serve_admin},
     config::{Config, Shards},
     resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
+use futures_lite::future::block_on;
 use purlin::glommio::{Glommio, SharedPort};
-use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId};
+use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId, bind_patiently};
 use purlin_kv::KvMachine;
 use rustix::process::{Resource, getrlimit};
 use signal_hook::{
@@ -87,28 +88,17 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
     Ok(stops)
 }
 
-/// Binds a port for so many shards; nothing when this process was asked to stop meanwhile. A process
-/// that was killed a moment ago may hold the port still, until the kernel has ended what the process
-/// had under way.
+/// Binds a port for so many shards; nothing when this process was asked to stop meanwhile.
 fn bind(
     key: &str,
     address: SocketAddr,
     shards: u16,
     stops: &Receiver<i32>,
 ) -> Result<Option<Vec<SharedPort>>, Error> {
-    const TRIES: u32 = 60;
-    const PAUSE: Duration = Duration::from_millis(50);
-    let mut tries = 1..TRIES;
-    loop {
-        match SharedPort::bind(&address.to_string(), shards) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries.next().is_some() => {
-                if stops.recv_timeout(PAUSE).is_ok() {
-                    return Ok(None);
-                }
-            }
-            bound => return bound.map(Some).map_err(|error| cannot_listen(&error, key, address)),
-        }
-    }
+    let bind = async || SharedPort::bind(&address.to_string(), shards);
+    let goes_on = async |pause| stops.recv_timeout(pause).is_err();
+    let bound = block_on(bind_patiently(bind, goes_on));
+    bound.map_err(|error| cannot_listen(&error, key, address))
 }
 
 /// How many clients each shard may keep: all descriptors of this process, less those that the node
@@ -135,15 +125,10 @@ fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
         admin: config.listen.told(config.listen.admin),
         started_at: Duration::ZERO,
     };
-    let shards = ports.len() as u16;
     let connections = Connections::default();
     for (shard, port) in (0..).map(ShardId).zip(ports) {
         let (facts, connections) = (facts.clone(), connections.clone());
-        let view = NodeView {
-            node: config.node.id,
-            board: host.shared().board().clone(),
-            shards: (0..shards).filter_map(|shard| host.control(ShardId(shard))).collect(),
-        };
+        let view = host.shared().view().clone();
         let opened = host.on_shard(shard, move |local| {
             let runtime = local.runtime().clone();
             let facts = AdminFacts { started_at: runtime.now(), ..facts };

@@ -17,7 +17,7 @@ pub use wire::{Wire, request_bytes};
 use crate::sim::SimRuntime;
 use purlin::{ClusterConfig, LocalShard, NodeId, Runtime, ShardId};
 use purlin_server::{
-    admin::{AdminFacts, Connections, NodeView, serve_admin},
+    admin::{AdminFacts, Connections, serve_admin},
     resp::{NodeFacts, serve_shard},
 };
 use purlin_transport::Net;
@@ -69,16 +69,14 @@ pub async fn serve(
     if shard == ShardId(0) { serve_operators(local, cluster).await } else { Ok(()) }
 }
 
-/// Serves operators at the first shard of a node, which knows only its own groups. (The admin port of a
-/// real node asks all shards.)
+/// Serves operators at the first shard of a node. (Each shard of a real node serves operators.)
 async fn serve_operators(
     local: &LocalShard<SimRuntime>,
     cluster: &ClusterConfig,
 ) -> io::Result<()> {
     let (runtime, node) = (local.runtime(), local.node());
     let listener = runtime.net().listen(&admin_address(node)).await?;
-    let shards = vec![local.control().clone()];
-    let view = NodeView { node, board: local.board().clone(), shards };
+    let view = local.view().clone();
     let facts = AdminFacts {
         cluster: cluster.clone(),
         process: runtime.boot() as u32,

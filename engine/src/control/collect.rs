@@ -23,7 +23,7 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn publish_status(&mut self, now: Tick) {
         let mut status = self.outside.spare();
         self.fill_status(now, &mut status);
-        self.outside.publish(status);
+        self.outside.publish(&self.site.name, status);
     }
 
     /// Answers what operators ask.
@@ -54,6 +54,7 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn close_control(&mut self, now: Tick, outcome: &Result<(), Error>) {
         let mut last = ShardStatus::default();
         self.fill_status(now, &mut last);
+        last.groups = last.groups.of_an_ended_shard();
         last.state = match outcome {
             Ok(()) => ShardState::Stopped,
             Err(error) => ShardState::Failed(error.clone()),
@@ -66,8 +67,8 @@ impl<R: Runtime> Shard<R> {
         (status.node, status.shard) = (self.site.node, self.site.shard);
         status.beat = self.timing.beats();
         status.at = self.runtime.now();
-        status.state =
-            if self.meeting.identity().has_met { ShardState::Serving } else { ShardState::Meeting };
+        status.interval = self.timing.time_of(Tick(self.timing.beat_ticks));
+        status.state = self.meeting.state();
         status.waits_for.clear();
         if !self.meeting.identity().has_met {
             status.waits_for.extend(self.meeting.waits_for());

@@ -4,22 +4,19 @@
 use crate::{
     control::{
         answer::{ControlAnswer, ControlError, Reply, answer},
-        histogram::Histogram,
         status::{GroupStatus, ShardState, ShardStatus},
     },
-    error::{Error, ErrorKind},
-    node::board::Board,
+    error::Error,
     wake::Wake,
 };
 use crossbeam::queue::ArrayQueue;
-use purlin_rsm::{GroupId, ShardId};
+use purlin_rsm::GroupId;
 use std::{
     mem,
     sync::{
         Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 /// Requests that wait for one shard; more are refused.
@@ -51,12 +48,13 @@ struct Port {
 }
 
 impl ShardControl {
-    pub(crate) fn new(wake: Arc<Wake>) -> Self {
+    /// `before` is the status until the shard publishes one.
+    pub(crate) fn new(wake: Arc<Wake>, before: ShardStatus) -> Self {
         Self(Arc::new(Port {
             queue: ArrayQueue::new(CONTROL_CAPACITY),
             wake,
             is_stopped: AtomicBool::new(false),
-            published: Mutex::default(),
+            published: Mutex::new(Arc::new(before)),
         }))
     }
 
@@ -108,9 +106,50 @@ impl ShardControl {
         }
     }
 
-    /// Replaces the status: the shard has ended, or could not be opened.
-    pub(crate) fn set_last(&self, last: ShardStatus) {
+    /// The next request, for the shard.
+    pub(crate) fn next_request(&self) -> Option<ControlRequest> {
+        self.0.queue.pop()
+    }
+
+    /// Requests that wait.
+    pub(crate) fn requests(&self) -> usize {
+        self.0.queue.len()
+    }
+
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// Publishes `status`, which becomes the one before. The shard never waits for a reader. While a reader
+    /// takes the last status, this one is not published; the next beat brings another one.
+    pub(crate) fn publish(&self, status: &mut Arc<ShardStatus>) {
+        let published = match self.0.published.try_lock() {
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Ok(published) => Some(published),
+        };
+        published.into_iter().for_each(|mut published| mem::swap(&mut *published, status));
+    }
+
+    /// The shard has ended, and this is its last status. Nothing is taken any more.
+    pub(crate) fn close(&self, last: ShardStatus) {
         *self.0.published.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(last);
+        self.0.is_stopped.store(true, Ordering::Release);
+        self.refuse_all();
+    }
+
+    /// The shard has failed, or never started, and tells nothing more itself. Nothing is taken any more.
+    pub(crate) fn fail(&self, error: Error) {
+        let latest = self.latest();
+        let groups = latest.groups.of_an_ended_shard();
+        self.close(ShardStatus { state: ShardState::Failed(error), groups, ..(*latest).clone() });
+    }
+
+    /// The status as somebody holds it who is just taking it.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> std::sync::MutexGuard<'_, Arc<ShardStatus>> {
+        self.0.published.lock().expect("nobody else")
     }
 }
 
@@ -121,182 +160,5 @@ impl ControlRequest {
             Self::Groups(_, reply) => reply.send(Err(error)),
             Self::Group(_, reply) => reply.send(Err(error)),
         }
-    }
-}
-
-/// What those outside a shard see of it and ask of it: the shard's end. Its drop refuses everything that
-/// waits, however the shard has ended.
-pub(crate) struct Outside {
-    /// Who leads its groups, for the other shards and for callers.
-    pub(crate) board: Arc<Board>,
-    control: ShardControl,
-    /// The status before the published one, to be filled anew.
-    spare: Arc<ShardStatus>,
-    /// How long each turn took.
-    turns: Histogram,
-}
-
-impl Outside {
-    pub(crate) fn new(board: Arc<Board>, control: ShardControl) -> Self {
-        Self { board, control, spare: Arc::default(), turns: Histogram::default() }
-    }
-
-    /// The handle for others.
-    pub(crate) fn control(&self) -> &ShardControl {
-        &self.control
-    }
-
-    /// The shard has made one turn.
-    pub(crate) fn turned(&mut self, time: Duration) {
-        self.turns.record(time);
-    }
-
-    pub(crate) fn turns(&self) -> &Histogram {
-        &self.turns
-    }
-
-    /// The next request.
-    pub(crate) fn next_request(&self) -> Option<ControlRequest> {
-        self.control.0.queue.pop()
-    }
-
-    /// Requests that wait.
-    pub(crate) fn requests(&self) -> usize {
-        self.control.0.queue.len()
-    }
-
-    /// A status to fill and to publish: the one before the last, unless somebody reads it still.
-    pub(crate) fn spare(&mut self) -> ShardStatus {
-        Arc::get_mut(&mut self.spare).map(mem::take).unwrap_or_default()
-    }
-
-    /// Publishes a status. The shard never waits for a reader. While a reader takes the last status, this
-    /// one is not published; the next beat brings another one.
-    pub(crate) fn publish(&mut self, status: ShardStatus) {
-        match Arc::get_mut(&mut self.spare) {
-            Some(spare) => *spare = status,
-            None => self.spare = Arc::new(status),
-        }
-        let published = match self.control.0.published.try_lock() {
-            Err(TryLockError::WouldBlock) => return,
-            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
-            Ok(published) => Some(published),
-        };
-        published.into_iter().for_each(|mut published| mem::swap(&mut *published, &mut self.spare));
-    }
-
-    /// The shard has stopped: this is its last status.
-    pub(crate) fn close(&self, last: ShardStatus) {
-        self.control.set_last(last);
-        self.end();
-    }
-
-    fn end(&self) {
-        self.control.0.is_stopped.store(true, Ordering::Release);
-        self.control.refuse_all();
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        if !self.control.0.is_stopped.load(Ordering::Acquire) {
-            // It did not say why it ends: a bug ends it, or its host has dropped it.
-            let last = self.control.latest();
-            let (name, last) = (last.shard, (*last).clone());
-            self.control.set_last(ShardStatus { state: ShardState::Failed(ended(name)), ..last });
-        }
-        self.end();
-    }
-}
-
-fn ended(shard: ShardId) -> Error {
-    Error::new(
-        ErrorKind::Bug,
-        format!("shard {shard} ended without a reason"),
-        "this process",
-        "what was acknowledged is durable on a majority; the groups' other replicas go on",
-        "look for the first error in the log, and start the node again",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_lite::future::{block_on, poll_once};
-
-    fn outside() -> (Outside, ShardControl) {
-        let control = ShardControl::new(Arc::default());
-        (Outside::new(Arc::new(Board::new(1)), control.clone()), control)
-    }
-
-    #[test]
-    fn requests_beyond_the_queue_are_refused_and_make_room_when_answered() {
-        let (outside, control) = outside();
-        let waiting: Vec<_> = (0..CONTROL_CAPACITY).map(|_| control.status()).collect();
-        assert_eq!(outside.requests(), CONTROL_CAPACITY);
-        let refused = block_on(control.group(GroupId(1)));
-        assert!(matches!(refused, Err(ControlError::Busy)), "{refused:?}");
-        let Some(ControlRequest::Status(reply)) = outside.next_request() else { panic!() };
-        reply.send(Ok(ShardStatus { beat: 7, ..ShardStatus::default() }));
-        let mut waiting = waiting.into_iter();
-        let first = waiting.next().expect("the first");
-        assert_eq!(block_on(first).map(|status| status.beat), Ok(7));
-        let mut again = control.group(GroupId(1));
-        assert!(block_on(poll_once(&mut again)).is_none(), "it was taken");
-        drop(outside);
-        assert!(waiting.all(|answer| matches!(block_on(answer), Err(ControlError::Stopped))));
-        assert!(matches!(block_on(again), Err(ControlError::Stopped)));
-    }
-
-    #[test]
-    fn a_shard_that_has_stopped_says_so_and_keeps_its_last_status() {
-        let (outside, control) = outside();
-        let before = control.groups(GroupId(1));
-        outside.close(ShardStatus { beat: 9, state: ShardState::Stopped, ..Default::default() });
-        assert!(matches!(block_on(before), Err(ControlError::Stopped)));
-        assert!(matches!(block_on(control.status()), Err(ControlError::Stopped)));
-        drop(outside);
-        let latest = control.latest();
-        assert!(latest.beat == 9 && matches!(latest.state, ShardState::Stopped), "{latest:?}");
-    }
-
-    #[test]
-    fn a_shard_that_ends_without_a_word_has_failed() {
-        let (mut outside, control) = outside();
-        outside.publish(ShardStatus { beat: 3, ..ShardStatus::default() });
-        drop(outside);
-        let latest = control.latest();
-        assert!(latest.beat == 3 && matches!(latest.state, ShardState::Failed(_)), "{latest:?}");
-    }
-
-    #[test]
-    fn a_status_is_published_whoever_reads_the_one_before() {
-        let (mut outside, control) = outside();
-        let mut read = Vec::new();
-        for beat in 1..=5 {
-            let status = ShardStatus { beat, ..outside.spare() };
-            outside.publish(status);
-            read.push(control.latest());
-        }
-        assert!(read.iter().map(|status| status.beat).eq(1..=5), "none changes in a reader's hand");
-    }
-
-    /// A shard that waited for a reader would let its groups wait.
-    #[test]
-    fn a_reader_never_keeps_the_shard_waiting() {
-        let (mut outside, control) = outside();
-        let reader = control.0.published.lock().expect("nobody else");
-        outside.publish(ShardStatus { beat: 1, ..ShardStatus::default() });
-        drop(reader);
-        assert_eq!(control.latest().beat, 0, "left out");
-        outside.publish(ShardStatus { beat: 2, ..ShardStatus::default() });
-        assert_eq!(control.latest().beat, 2);
-    }
-
-    #[test]
-    fn an_answer_that_does_not_come_in_time_is_late() {
-        let (_outside, control) = outside();
-        let late = control.group(GroupId(1)).wait(Duration::ZERO);
-        assert_eq!(late, Err(ControlError::Late));
     }
 }

@@ -9,7 +9,7 @@ use crate::{control::histogram::Histogram, error::Error};
 use purlin_rsm::{GroupId, NodeId, RequestError, ShardId, raft::RaftStatus};
 use purlin_storage::WalStats;
 use purlin_transport::PeerStatus;
-use std::{fmt, time::Duration};
+use std::{fmt, iter::Sum, time::Duration};
 
 /// A shard as it stood at one beat.
 #[derive(Clone, Default, Debug)]
@@ -24,6 +24,8 @@ pub struct ShardStatus {
     pub beat: u64,
     /// The time of this status, on the clock of the shard's runtime.
     pub at: Duration,
+    /// The time between two beats of a shard that is not overloaded.
+    pub interval: Duration,
     /// Initial members that a new cluster waits for before it serves, as this shard knows.
     pub waits_for: Vec<NodeId>,
     /// What is wrong.
@@ -52,10 +54,23 @@ pub enum ShardState {
     Meeting,
     /// It serves.
     Serving,
+    /// The data directory has gone back: the shard takes part in nothing, and stops as soon as that is
+    /// recorded (safety I4).
+    Fenced,
     /// It was asked to stop, and has.
     Stopped,
     /// It could not be opened, or had to stop.
     Failed(Error),
+}
+
+impl ShardState {
+    /// Whether the loop of the shard runs.
+    pub fn runs(&self) -> bool {
+        match self {
+            Self::Meeting | Self::Serving | Self::Fenced => true,
+            Self::Opening | Self::Stopped | Self::Failed(_) => false,
+        }
+    }
 }
 
 /// Something that an operator should know.
@@ -111,6 +126,34 @@ pub struct GroupCounts {
     pub without_leader: u32,
     /// The replica here has stopped by a fault; it counts above too.
     pub stopped: u32,
+    /// The entries that all replicas here have applied, since the cluster was made.
+    pub applied: u64,
+}
+
+impl GroupCounts {
+    /// So many groups of which nothing is known yet.
+    pub(crate) fn unknown(groups: u32) -> Self {
+        Self { groups, without_leader: groups, ..Self::default() }
+    }
+
+    /// The same groups when their shard has ended: it leads none of them, and knows no leader.
+    pub(crate) fn of_an_ended_shard(self) -> Self {
+        let Self { groups, stopped, applied, .. } = self;
+        Self { stopped, applied, ..Self::unknown(groups) }
+    }
+}
+
+impl Sum for GroupCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, other| Self {
+            groups: sum.groups + other.groups,
+            leading: sum.leading + other.leading,
+            following: sum.following + other.following,
+            without_leader: sum.without_leader + other.without_leader,
+            stopped: sum.stopped + other.stopped,
+            applied: sum.applied + other.applied,
+        })
+    }
 }
 
 /// A shard's write-ahead log.

@@ -1,7 +1,7 @@
 //! The handle of a shard for callers on its own core: no hop, no lock.
 
 use crate::{
-    control::port::ShardControl,
+    control::{port::ShardControl, view::NodeView},
     edge::{
         caller::{Caller, Callers},
         request::Request,
@@ -16,22 +16,18 @@ use std::{rc::Rc, sync::Arc};
 /// See the module. A clone is another handle.
 pub struct LocalShard<R: Runtime> {
     pub(crate) runtime: R,
-    pub(crate) node: NodeId,
     pub(crate) shard: ShardId,
     pub(crate) callers: Rc<Callers>,
-    pub(crate) board: Arc<Board>,
-    pub(crate) control: ShardControl,
+    pub(crate) view: NodeView,
 }
 
 impl<R: Runtime> Clone for LocalShard<R> {
     fn clone(&self) -> Self {
         Self {
             runtime: self.runtime.clone(),
-            node: self.node,
             shard: self.shard,
             callers: self.callers.clone(),
-            board: self.board.clone(),
-            control: self.control.clone(),
+            view: self.view.clone(),
         }
     }
 }
@@ -44,7 +40,7 @@ impl<R: Runtime> LocalShard<R> {
 
     /// The node.
     pub fn node(&self) -> NodeId {
-        self.node
+        self.view.node()
     }
 
     /// The shard.
@@ -54,12 +50,17 @@ impl<R: Runtime> LocalShard<R> {
 
     /// How the node's groups stand.
     pub fn board(&self) -> &Arc<Board> {
-        &self.board
+        self.view.board()
+    }
+
+    /// What the shards of the node show.
+    pub fn view(&self) -> &NodeView {
+        &self.view
     }
 
     /// Operators' requests to this shard, and its status.
     pub fn control(&self) -> &ShardControl {
-        &self.control
+        self.view.control(self.shard).expect("a shard of its node")
     }
 
     /// A new caller: it hands in many requests at a time, and those to one group take effect in order.

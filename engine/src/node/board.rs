@@ -48,9 +48,15 @@ impl Board {
         }
     }
 
-    /// The state of each user group, in the order of their ids.
-    pub fn groups(&self) -> impl Iterator<Item = BoardEntry> {
-        self.groups.iter().enumerate().skip(1).map(|(group, slot)| {
+    /// The state of a group.
+    pub fn group(&self, group: GroupId) -> Option<BoardEntry> {
+        self.groups_from(group).next().filter(|entry| entry.group == group)
+    }
+
+    /// The state of each user group from `first` on, in the order of their ids. A step costs the same
+    /// wherever it is, and there may be a million groups: a shard takes a bounded number of them at a time.
+    pub fn groups_from(&self, first: GroupId) -> impl Iterator<Item = BoardEntry> {
+        self.groups.iter().enumerate().skip(first.0.max(1) as usize).map(|(group, slot)| {
             let leader = slot.leader.load(Ordering::Relaxed);
             BoardEntry {
                 group: GroupId(group as u32),
@@ -59,5 +65,20 @@ impl Board {
                 applied: Index(slot.applied.load(Ordering::Relaxed)),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_begin_at_any_id_and_end_at_the_last() {
+        let board = Board::new(5);
+        let from = |first| board.groups_from(GroupId(first)).map(|it| it.group.0);
+        assert!(from(0).eq(1..=5), "group 0 is no user group");
+        assert!(from(4).eq(4..=5) && from(6).eq([]));
+        assert_eq!(board.group(GroupId(5)).map(|it| it.group), Some(GroupId(5)));
+        assert_eq!((board.group(GroupId(0)), board.group(GroupId(6))), (None, None));
     }
 }

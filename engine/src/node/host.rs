@@ -111,7 +111,7 @@ impl HostBuilder {
         let shards = self.shards.unwrap_or(recorded);
         validate_shards(&self.cluster, self.node.node, shards)?;
         let durability = self.durability()?;
-        let shared = Shared::new(shards, &self.cluster);
+        let shared = Shared::new(self.node.node, shards, &self.cluster);
         let (sender, opened) = mpsc::channel();
         let meshes = mesh::<MeshMessage>(shards, MESH_CAPACITY);
         let starts = (0..shards).map(ShardId).zip(meshes).map(|(shard, mesh)| {
@@ -252,7 +252,7 @@ impl Host {
     pub fn join(self) -> Result<(), Error> {
         let mut first = None;
         while let Some((shard, end)) = self.threads.next_end() {
-            let Err(error) = outcome(shard, end) else { continue };
+            let Err(error) = outcome(&self.shared, shard, end) else { continue };
             tracing::error!("shard {shard} has stopped: {error}");
             if error.kind == ErrorKind::Refused {
                 self.shared.stop();
@@ -295,18 +295,25 @@ impl Host {
     }
 }
 
-fn outcome(shard: ShardId, end: ShardEnd<Result<(), Error>>) -> Result<(), Error> {
-    match end {
-        ShardEnd::Finished(result) => result,
-        ShardEnd::Refused(error) => Err(cannot_start(&error)),
-        ShardEnd::Panicked(text) => Err(Error::new(
+/// How a shard has ended. If the shard could not say so itself, its control says from now on why it failed.
+fn outcome<R: Runtime>(
+    shared: &Shared<R>,
+    shard: ShardId,
+    end: ShardEnd<Result<(), Error>>,
+) -> Result<(), Error> {
+    let error = match end {
+        ShardEnd::Finished(result) => return result,
+        ShardEnd::Refused(error) => cannot_start(&error),
+        ShardEnd::Panicked(text) => Error::new(
             ErrorKind::Bug,
             format!("shard {shard} ended by a bug: {text}"),
             "this process",
             "what was acknowledged is durable on a majority; the groups' other replicas go on",
             "start the node again, and report the message with the log",
-        )),
-    }
+        ),
+    };
+    shared.fail(shard, error.clone());
+    Err(error)
 }
 
 fn ended_early() -> Error {
@@ -370,6 +377,7 @@ fn cannot_start(error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use purlin_rsm::NodeId;
     use std::{cell::RefCell, os::unix::fs::PermissionsExt, path::PathBuf};
 
     /// A directory of its own for a test, gone when the test is.
@@ -388,6 +396,28 @@ mod tests {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).ok();
         }
+    }
+
+    /// An executor that cannot start runs nothing of its shard, which so cannot say that it has failed.
+    #[test]
+    fn the_control_of_a_shard_that_never_started_says_why() {
+        use crate::control::{answer::ControlError, status::ShardState};
+        let member = crate::Member { node: NodeId(7), host: "127.0.0.1".into(), peer_port: 7000 };
+        let cluster = ClusterConfig::new(crate::ClusterId(1), 5, vec![member]);
+        let shared = Shared::<Glommio>::new(NodeId(7), 2, &cluster);
+        let control = shared.control(ShardId(1)).expect("there are two");
+        assert!(matches!(control.latest().state, ShardState::Opening));
+        let (asked, pending) = (control.status(), shared.client().query(GroupId(1), ""));
+        let refused = io::Error::from(io::ErrorKind::OutOfMemory);
+        let error = outcome(&shared, ShardId(1), ShardEnd::Refused(refused)).expect_err("refused");
+        let latest = control.latest();
+        assert!(matches!(&latest.state, ShardState::Failed(why) if *why == error), "{latest:?}");
+        assert!(error.to_string().contains("an executor cannot start: out of memory"), "{error}");
+        assert_eq!((latest.node, latest.shard), (NodeId(7), ShardId(1)));
+        assert_eq!((latest.groups.groups, latest.groups.without_leader), (3, 3));
+        let at_once = std::time::Duration::ZERO;
+        assert!(matches!(asked.wait(at_once), Err(ControlError::Stopped)));
+        assert_eq!(pending.wait(at_once), Err(purlin_rsm::RequestError::Stopping));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! records the table, and tells the other shards.
 
 use crate::{
+    control::status::ShardState,
     error::Error,
     node::identity::{self, NodeIdentity},
     wake::Wake,
@@ -27,8 +28,6 @@ pub(crate) struct Meeting {
     /// The peers have found that the directory has gone back (safety I4). This is true before it is
     /// recorded, too.
     is_fenced: bool,
-    /// What `newly_waits_for` has returned or compared last.
-    waited_for: Vec<NodeId>,
 }
 
 /// The result of a task that writes an identity, shared with the loop.
@@ -37,14 +36,7 @@ type Recording = Rc<RefCell<Option<Result<NodeIdentity, Error>>>>;
 impl Meeting {
     pub(crate) fn new(identity: NodeIdentity) -> Self {
         let met = [(identity.node, identity.incarnation)].into();
-        Self {
-            identity,
-            met,
-            recording: None,
-            untold: Vec::new(),
-            is_fenced: false,
-            waited_for: Vec::new(),
-        }
+        Self { identity, met, recording: None, untold: Vec::new(), is_fenced: false }
     }
 
     /// Whether the shard may vote, campaign and acknowledge.
@@ -55,6 +47,15 @@ impl Meeting {
     /// Whether the peers have found that the directory has gone back.
     pub(crate) fn is_fenced(&self) -> bool {
         self.is_fenced
+    }
+
+    /// The state of a shard that runs, for operators.
+    pub(crate) fn state(&self) -> ShardState {
+        match self.identity.has_met {
+            _ if self.is_fenced => ShardState::Fenced,
+            true => ShardState::Serving,
+            false => ShardState::Meeting,
+        }
     }
 
     /// Stops acting, for good.
@@ -81,14 +82,6 @@ impl Meeting {
     pub(crate) fn waits_for(&self) -> Vec<NodeId> {
         let absent = |node: &NodeId| !self.met.contains_key(node);
         self.identity.voter_ids().into_iter().filter(absent).collect()
-    }
-
-    /// The initial voters that this directory has not met, if they have changed since the last call.
-    pub(crate) fn newly_waits_for(&mut self) -> Option<&[NodeId]> {
-        let waits_for = self.waits_for();
-        let is_news = waits_for != self.waited_for;
-        self.waited_for = waits_for;
-        is_news.then_some(&self.waited_for)
     }
 
     /// A peer has answered our handshake. Returns the identity to record if no answer is missing any
@@ -232,7 +225,9 @@ mod tests {
         let mut meeting = Meeting::new(identity(1));
         meeting.adopt(NodeIdentity { has_met: true, ..identity(1) });
         assert!(meeting.is_acting() && meeting.fenced().is_none());
+        assert!(matches!(meeting.state(), ShardState::Serving));
         meeting.fence();
+        assert!(matches!(meeting.state(), ShardState::Fenced), "before it is recorded, too");
         let recorded = meeting.fenced().expect("there is something to record");
         assert!(!meeting.is_acting() && recorded.is_fenced && recorded.has_met);
         meeting.adopt(recorded);

@@ -1,10 +1,13 @@
 //! Opens a shard: from its data directory, its recovered WAL and the configuration of its node.
 
 use crate::{
+    bind::bind_patiently,
     config::{ClusterConfig, NodeConfig, first_leader},
     control::{
-        port::{Outside, ShardControl},
-        status::{ShardState, ShardStatus},
+        outside::Outside,
+        port::ShardControl,
+        status::{GroupCounts, ShardStatus},
+        view::NodeView,
     },
     edge::{
         client::Client,
@@ -33,17 +36,13 @@ use crate::{
     wake::Wake,
 };
 use purlin_rsm::{
-    EntryId, Fork, GroupEpoch, GroupId, Identity, Incarnation, PeerMemory, ShardId, Start,
+    EntryId, Fork, GroupEpoch, GroupId, Identity, Incarnation, NodeId, PeerMemory, ShardId, Start,
     StateMachine, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
-use std::{collections::BTreeMap, io, rc::Rc, sync::Arc, time::Duration};
-
-/// How often a port that is in use is tried, and the pause between two attempts: 3 seconds in all.
-const LISTEN_TRIES: u32 = 60;
-const LISTEN_PAUSE: Duration = Duration::from_millis(50);
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 /// Makes the state machine of a group, on the core of its shard.
 pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
@@ -71,38 +70,34 @@ pub struct ShardSetup<R: Runtime> {
 /// What the shards of a node share with each other, and with the threads that use them.
 pub struct Shared<R: Runtime> {
     inlets: Arc<[Arc<Inlet<R>>]>,
-    board: Arc<Board>,
-    controls: Arc<[ShardControl]>,
+    view: NodeView,
     max_command: usize,
 }
 
 impl<R: Runtime> Clone for Shared<R> {
     fn clone(&self) -> Self {
-        Self {
-            inlets: self.inlets.clone(),
-            board: self.board.clone(),
-            controls: self.controls.clone(),
-            max_command: self.max_command,
-        }
+        Self { inlets: self.inlets.clone(), view: self.view.clone(), max_command: self.max_command }
     }
 }
 
 impl<R: Runtime> Shared<R> {
-    /// What the shards of a node share, for a node with `shards` shards in `cluster`.
-    pub fn new(shards: u16, cluster: &ClusterConfig) -> Self {
+    /// What the shards of node `node` share, which has `shards` shards in `cluster`.
+    pub fn new(node: NodeId, shards: u16, cluster: &ClusterConfig) -> Self {
         let inlets: Arc<[_]> = (0..shards).map(|_| Inlet::new()).collect();
-        let control = |inlet: &Arc<Inlet<R>>| ShardControl::new(inlet.wake().clone());
-        Self {
-            controls: inlets.iter().map(control).collect(),
-            inlets,
-            board: Arc::new(Board::new(cluster.all_groups())),
-            max_command: cluster.max_command,
-        }
+        let (placement, groups) = (Placement::new(shards), cluster.all_groups());
+        let control = |(shard, inlet): (ShardId, &Arc<Inlet<R>>)| {
+            let groups = GroupCounts::unknown(placement.count_of(shard, groups));
+            let before = ShardStatus { node, shard, groups, ..ShardStatus::default() };
+            ShardControl::new(inlet.wake().clone(), before)
+        };
+        let controls = (0..shards).map(ShardId).zip(inlets.iter()).map(control).collect();
+        let view = NodeView::new(node, Arc::new(Board::new(groups)), controls);
+        Self { inlets, view, max_command: cluster.max_command }
     }
 
-    /// The state of the groups, as this node knows it.
-    pub fn board(&self) -> &Arc<Board> {
-        &self.board
+    /// What the shards of the node show.
+    pub fn view(&self) -> &NodeView {
+        &self.view
     }
 
     /// A client for requests from any thread.
@@ -123,7 +118,17 @@ impl<R: Runtime> Shared<R> {
     /// The control of a shard, for operators' requests and its status. `None` if the node has no such
     /// shard.
     pub fn control(&self, shard: ShardId) -> Option<ShardControl> {
-        self.controls.get(usize::from(shard.0)).cloned()
+        self.view.control(shard).cloned()
+    }
+
+    /// A shard has failed, or never started, and cannot say so itself: nobody waits for it any more.
+    pub(crate) fn fail(&self, shard: ShardId, error: Error) {
+        self.inlets[usize::from(shard.0)].close();
+        self.control_of(shard).fail(error);
+    }
+
+    fn control_of(&self, shard: ShardId) -> &ShardControl {
+        self.view.control(shard).expect("a shard of this node")
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -189,18 +194,16 @@ impl<R: Runtime> ShardSetup<R> {
     /// # Errors
     /// The directory, the disk or the port does not allow a start; the error says what to do.
     pub async fn open(self) -> Result<Shard<R>, Error> {
-        let control = self.shared.controls[usize::from(self.shard.0)].clone();
-        let (node, shard) = (self.node.node, self.shard);
-        let opened = self.open_directory(control.clone()).await;
+        let control = self.shared.control_of(self.shard).clone();
+        let opened = self.open_directory().await;
         if let Err(error) = &opened {
-            let state = ShardState::Failed(error.clone());
-            control.set_last(ShardStatus { node, shard, state, ..ShardStatus::default() });
+            control.fail(error.clone());
         }
         opened
     }
 
-    async fn open_directory(self, control: ShardControl) -> Result<Shard<R>, Error> {
-        let outside = Outside::new(self.shared.board.clone(), control);
+    async fn open_directory(self) -> Result<Shard<R>, Error> {
+        let outside = Outside::new(self.shared.view.clone(), self.shard);
         let inlet = LiveInlet(self.shared.inlets[usize::from(self.shard.0)].clone());
         let identity = self.load_identity().await?;
         let config = self.node.wal.config(self.durability);
@@ -409,7 +412,12 @@ impl<R: Runtime> ShardSetup<R> {
         };
         let host = self.node.peer_host.as_ref().unwrap_or(&me.host);
         let address = format!("{host}:{}", u32::from(me.peer_port) + u32::from(self.shard.0));
-        self.bind(exchanger, &address).await.map_err(|error| {
+        let listen = async || exchanger.listen(&address).await;
+        let pause = async |pause| {
+            self.runtime.sleep(pause).await;
+            true
+        };
+        bind_patiently(listen, pause).await.map(|_| ()).map_err(|error| {
             Error::new(
                 ErrorKind::Environment,
                 format!("cannot listen for peers: {error}"),
@@ -419,20 +427,6 @@ impl<R: Runtime> ShardSetup<R> {
                  files of all members",
             )
         })
-    }
-
-    /// Listens, and tries again while the port is in use: the kernel frees the port of a killed process
-    /// only when it has ended the I/O of that process.
-    async fn bind(&self, exchanger: &Rc<Exchanger<R::Net>>, address: &str) -> io::Result<()> {
-        for _ in 1..LISTEN_TRIES {
-            match exchanger.listen(address).await {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    self.runtime.sleep(LISTEN_PAUSE).await;
-                }
-                listening => return listening.map(|_| ()),
-            }
-        }
-        exchanger.listen(address).await.map(|_| ())
     }
 
     fn groups(
@@ -546,7 +540,7 @@ fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{HardState, Index, NodeId, Term};
+    use purlin_rsm::{HardState, Index, Term};
 
     fn recovered(floor: EntryId) -> RecoveredGroup {
         let terms = vec![(floor.index.next(), Term(5))];

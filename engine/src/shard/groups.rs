@@ -62,13 +62,14 @@ impl Groups {
             self.places.push(Place { generation: 0, held: None });
             (self.places.len() - 1) as u32
         });
-        let (id, known) = (group.id, group.known);
+        let (id, known, applied) = (group.id, group.known, group.raft.applied_index());
         let before = self.by_id.insert(id, place);
         assert!(before.is_none(), "group {id} is on this shard already");
         let free = &mut self.places[place as usize];
         free.held = Some(Held { group, is_dirty: false, armed: None });
         let slot = GroupSlot { place, generation: free.generation };
         self.counts.groups += 1;
+        self.counts.applied += applied.0;
         *count_of(&mut self.counts, known) += 1;
         self.touch(slot);
         slot
@@ -85,6 +86,7 @@ impl Groups {
         self.free.push(place);
         self.timers.retain(|Reverse((_, other))| *other != slot);
         self.counts.groups -= 1;
+        self.counts.applied -= group.raft.applied_index().0;
         self.counts.stopped -= u32::from(group.known.is_stopped);
         *count_of(&mut self.counts, group.known) -= 1;
         Some(group)
@@ -179,6 +181,11 @@ impl Groups {
         self.counts.stopped += u32::from(standing.is_stopped);
     }
 
+    /// A group has applied so many entries more.
+    pub(crate) fn count_applied(&mut self, entries: u64) {
+        self.counts.applied += entries;
+    }
+
     /// Notes the deadline of a group whose inputs have been worked on.
     pub(crate) fn rearm(&mut self, slot: GroupSlot) {
         let Some(held) = self.held_mut(slot) else { return };
@@ -245,6 +252,11 @@ impl Groups {
             return Err(format!(
                 "groups: {count} in {ids} ids, {leading} that lead, counted as {counted}"
             ));
+        }
+        let applied: u64 = all().map(|held| held.group.raft.applied_index().0).sum();
+        if applied != self.counts.applied {
+            let counted = self.counts.applied;
+            return Err(format!("groups: {applied} entries are applied, counted as {counted}"));
         }
         Ok(())
     }
@@ -370,6 +382,9 @@ mod tests {
         broken.dirty.clear();
         broken.counts.leading = 1;
         assert!(broken.check().unwrap_err().contains("0 that lead, counted as 1"));
+        broken.counts.leading = 0;
+        broken.count_applied(3);
+        assert!(broken.check().unwrap_err().contains("0 entries are applied, counted as 3"));
     }
 
     #[test]
@@ -382,8 +397,14 @@ mod tests {
         groups.set_known(one, leads);
         groups.set_known(two, Standing { leader: Some(NodeId(2)), is_stopped: true, ..leads });
         groups.set_known(two, Standing { leads: false, is_stopped: true, ..leads });
-        let expected =
-            GroupCounts { groups: 3, leading: 1, following: 1, without_leader: 1, stopped: 1 };
+        let expected = GroupCounts {
+            groups: 3,
+            leading: 1,
+            following: 1,
+            without_leader: 1,
+            stopped: 1,
+            applied: 0,
+        };
         assert_eq!(groups.counts(), expected);
         groups.remove(GroupId(2));
         groups.remove(GroupId(3));

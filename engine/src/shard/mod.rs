@@ -11,7 +11,7 @@ pub(crate) mod pairs;
 pub(crate) mod timing;
 
 use crate::{
-    control::port::Outside,
+    control::outside::Outside,
     edge::{
         deadlines::Holder, inlet::LiveInlet, local::LocalShard, other_shard::OtherShard,
         requests::Requests,
@@ -160,7 +160,6 @@ impl<R: Runtime> Shard<R> {
         self.expire(now);
         self.requests.retry_parked();
         self.tell_met();
-        self.say_whom_it_waits_for();
     }
 
     /// Ends requests whose deadline has passed, wherever they are.
@@ -172,20 +171,6 @@ impl<R: Runtime> Shard<R> {
             if let Some(oldest) = group.watch() {
                 self.requests.deadlines.push(oldest, Holder::Group(slot));
             }
-        }
-    }
-
-    fn say_whom_it_waits_for(&mut self) {
-        if self.meeting.identity().has_met || self.site.shard != ShardId(0) {
-            return;
-        }
-        if let Some(waits_for) = self.meeting.newly_waits_for() {
-            let nodes: Vec<_> = waits_for.iter().map(ToString::to_string).collect();
-            tracing::info!(
-                "{} waits for the first start of node {}: a new cluster serves when all its members have met",
-                self.site.name,
-                nodes.join(" and node ")
-            );
         }
     }
 
@@ -214,11 +199,9 @@ impl<R: Runtime> Shard<R> {
     pub fn local(&self) -> LocalShard<R> {
         LocalShard {
             runtime: self.runtime.clone(),
-            node: self.site.node,
             shard: self.site.shard,
             callers: self.requests.callers.clone(),
-            board: self.outside.board.clone(),
-            control: self.outside.control().clone(),
+            view: self.outside.view().clone(),
         }
     }
 

@@ -8,47 +8,45 @@ use super::{
     },
 };
 use purlin::{
-    Advertised, Board, Facts, GroupStatus, Histogram, LinkStatus, NodeId, PeerStatus, ShardState,
-    ShardStatus,
+    Advertised, Facts, GroupId, GroupStatus, Histogram, LinkStatus, NodeId, NodeView, PeerStatus,
+    ShardState, ShardStatus,
 };
 use std::{sync::Arc, time::Duration};
 
-/// The most groups in one answer. The next request goes on behind them.
-pub(super) const GROUPS_MAX: usize = 16_384;
+/// The most groups in one page: about 60 KiB of text, made in one turn of a shard.
+pub(super) const GROUPS_PER_PAGE: u32 = 1024;
+/// A shard that has ended no turn for this time, and three beats, hangs or is overloaded.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// `RAFT STATUS`.
-pub(super) fn node(
-    facts: &AdminFacts,
-    node: NodeId,
-    uptime: Duration,
-    board: &Board,
-    statuses: &[Arc<ShardStatus>],
-) -> NodeAnswer {
-    let mut groups = Groups::default();
-    for entry in board.groups() {
-        groups.all += 1;
-        groups.leads += u32::from(entry.leader == Some(node));
-        groups.without_leader += u32::from(entry.leader.is_none());
-    }
+/// `RAFT STATUS`, at `now` by the clock of the runtime. The cost does not depend on the number of groups.
+pub(super) fn node(facts: &AdminFacts, view: &NodeView, now: Duration) -> NodeAnswer {
+    let counts = view.counts();
+    let groups = Groups {
+        all: counts.groups,
+        leads: counts.leading,
+        without_leader: counts.without_leader,
+        applied: counts.applied,
+    };
     NodeAnswer {
         schema: SCHEMA,
-        node: node.0,
+        node: view.node().0,
         cluster: facts.cluster.id.to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         process: facts.process,
-        uptime_seconds: uptime.as_secs(),
+        uptime_seconds: now.saturating_sub(facts.started_at).as_secs(),
         gateway: facts.gateway.clone(),
         admin: facts.admin.clone(),
         replicas: facts.cluster.replicas,
         groups,
-        shards: statuses.iter().map(|status| shard(status)).collect(),
+        shards: view.statuses().iter().map(|status| shard(status, now)).collect(),
     }
 }
 
-/// `RAFT GROUPS`, from group `from` on.
-pub(super) fn groups(node: NodeId, board: &Board, from: u32) -> GroupsAnswer {
-    let mut entries = board.groups().filter(|entry| entry.group.0 >= from);
-    let groups = entries.by_ref().take(GROUPS_MAX).map(|entry| GroupLine {
+/// `RAFT GROUPS`: the page of `count` groups that begins at group `from`.
+pub(super) fn groups(view: &NodeView, from: u32, count: u32) -> GroupsAnswer {
+    let count = count.min(GROUPS_PER_PAGE) as usize;
+    let mut entries = view.groups_from(GroupId(from));
+    let groups = entries.by_ref().take(count).map(|entry| GroupLine {
         group: entry.group.0,
         term: entry.term.0,
         leader: entry.leader.map(|leader| leader.0),
@@ -56,7 +54,7 @@ pub(super) fn groups(node: NodeId, board: &Board, from: u32) -> GroupsAnswer {
     });
     let groups = groups.collect();
     let next = entries.next().map(|entry| entry.group.0);
-    GroupsAnswer { schema: SCHEMA, node: node.0, next, groups }
+    GroupsAnswer { schema: SCHEMA, node: view.node().0, next, groups }
 }
 
 /// `RAFT GROUP g`.
@@ -89,13 +87,10 @@ pub(super) fn group(node: NodeId, status: &GroupStatus) -> GroupAnswer {
 }
 
 /// `RAFT MEMBERS`: each member as the configuration names it, and where operators find it as it has told.
-pub(super) fn members(
-    facts: &AdminFacts,
-    node: NodeId,
-    statuses: &[Arc<ShardStatus>],
-) -> MembersAnswer {
+pub(super) fn members(facts: &AdminFacts, view: &NodeView) -> MembersAnswer {
+    let (node, statuses) = (view.node(), view.statuses());
     let members = facts.cluster.members.iter().map(|member| {
-        let told = told_by(statuses, member.node).filter(|_| member.node != node);
+        let told = told_by(&statuses, member.node).filter(|_| member.node != node);
         Member {
             node: member.node.0,
             host: member.host.clone(),
@@ -126,22 +121,24 @@ fn admin_of(told: &Advertised, host: &str) -> Option<String> {
     (port > 0).then_some(address)
 }
 
-fn shard(status: &ShardStatus) -> Shard {
+fn shard(status: &ShardStatus, now: Duration) -> Shard {
     let (state, error) = match &status.state {
         ShardState::Opening => ("opening", None),
         ShardState::Meeting => ("meeting", None),
         ShardState::Serving => ("serving", None),
+        ShardState::Fenced => ("fenced", None),
         ShardState::Stopped => ("stopped", None),
         ShardState::Failed(error) => ("failed", Some(error.trouble.what.clone())),
     };
     let (queues, refusals) = (&status.queues, &status.refusals);
+    let problems = status.problems.iter().map(ToString::to_string);
     Shard {
         shard: status.shard.0,
         state: state.into(),
         error,
         beat: status.beat,
         waits_for: status.waits_for.iter().map(|node| node.0).collect(),
-        problems: status.problems.iter().map(ToString::to_string).collect(),
+        problems: problems.chain(silence(status, now)).collect(),
         stopped_replicas: status.groups.stopped,
         wal: Wal {
             bytes: status.wal.bytes(),
@@ -173,6 +170,19 @@ fn shard(status: &ShardStatus) -> Shard {
     }
 }
 
+/// What is wrong with a shard that should have published a status since. It cannot say so itself.
+fn silence(status: &ShardStatus, now: Duration) -> Option<String> {
+    let silent = now.saturating_sub(status.at);
+    let is_late = status.state.runs() && silent > SILENCE_MAX + status.interval * 3;
+    is_late.then(|| {
+        format!(
+            "the shard has ended no turn for {:.1} s: it hangs, or it is overloaded; other nodes take over \
+             its groups; if this lasts, start the node again",
+            silent.as_secs_f64()
+        )
+    })
+}
+
 fn peer(peer: &PeerStatus) -> Peer {
     let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
     let link = |link: &LinkStatus| Link { up: link.is_up, ended: text(&link.ended) };
@@ -198,5 +208,60 @@ fn times(histogram: &Histogram) -> Times {
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         max_us: micros(histogram.max()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin::glommio::Glommio;
+    use purlin::{ClusterConfig, ClusterId, Member, Shared};
+
+    #[test]
+    fn groups_come_in_pages_of_a_bounded_size_that_say_where_the_next_begins() {
+        const GROUPS: u32 = 2500;
+        let member = Member { node: NodeId(1), host: "h".into(), peer_port: 1 };
+        let cluster = ClusterConfig::new(ClusterId(1), GROUPS, vec![member]);
+        let shared = Shared::<Glommio>::new(NodeId(1), 2, &cluster);
+        let (mut next, mut sizes, mut seen) = (Some(1), Vec::new(), Vec::new());
+        while let Some(from) = next {
+            let page = groups(shared.view(), from, u32::MAX);
+            sizes.push(page.groups.len());
+            seen.extend(page.groups.iter().map(|line| line.group));
+            next = page.next;
+        }
+        assert_eq!(sizes, [1024, 1024, 452]);
+        assert!(seen.into_iter().eq(1..=GROUPS));
+        let page = groups(shared.view(), 7, 2);
+        assert_eq!(page.groups.iter().map(|line| line.group).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!((page.next, groups(shared.view(), GROUPS + 1, 5).next), (Some(9), None));
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_no_turn_for_long_is_a_problem() {
+        let at = Duration::from_secs(10);
+        let (state, interval) = (ShardState::Serving, Duration::from_millis(100));
+        let status = ShardStatus { state, at, interval, ..ShardStatus::default() };
+        let problems = |status: &ShardStatus, after| shard(status, at + after).problems;
+        assert_eq!(problems(&status, SILENCE_MAX + 3 * interval), [""; 0]);
+        let hangs = problems(&status, Duration::from_secs(5));
+        assert!(
+            hangs[0].starts_with("the shard has ended no turn for 5.0 s: it hangs"),
+            "{hangs:?}"
+        );
+        let stopped = ShardStatus { state: ShardState::Stopped, ..status.clone() };
+        assert_eq!(
+            problems(&stopped, Duration::from_secs(5)),
+            [""; 0],
+            "nothing is expected of it"
+        );
+        let slow = ShardStatus { interval: Duration::from_secs(3), ..status };
+        assert_eq!(problems(&slow, Duration::from_secs(5)), [""; 0], "its beats are rare");
+    }
+
+    #[test]
+    fn a_fenced_shard_is_no_serving_one() {
+        let status = ShardStatus { state: ShardState::Fenced, ..ShardStatus::default() };
+        assert_eq!(shard(&status, Duration::ZERO).state, "fenced");
     }
 }

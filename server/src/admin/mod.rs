@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! RAFT STATUS        the node, its shards, and what is wrong
-//! RAFT GROUPS [g]    a line for each group from group g on, a bounded number of them
+//! RAFT GROUPS [g [n]] a line for each group from group g on: n groups, at most 1,024; and where the next
+//!                    page begins
 //! RAFT GROUP g       the replica of one group, and its followers if it leads
 //! RAFT MEMBERS       the members, and what they have told of themselves
 //! INFO [section]  PING [text]  HELLO [2|3]  QUIT
@@ -19,8 +20,6 @@ mod describe;
 mod facts;
 mod port;
 pub mod schema;
-mod view;
 
 pub use facts::AdminFacts;
 pub use port::{CONNECTIONS_MAX, Connections, serve_admin};
-pub use view::NodeView;

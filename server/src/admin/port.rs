@@ -1,10 +1,13 @@
 //! Takes operators' connections, and answers their requests one at a time.
 
-use super::{describe, facts::AdminFacts, view::NodeView};
+use super::{
+    describe::{self, GROUPS_PER_PAGE},
+    facts::AdminFacts,
+};
 use crate::resp::{Arguments, Inbox, Parser, Protocol, Reply, RequestLimits};
 use bytes::BytesMut;
 use futures_lite::future;
-use purlin::{GroupId, Listener, Net, Reader, Runtime, Writer};
+use purlin::{GroupId, GroupStatus, Listener, Net, NodeView, Reader, Runtime, Writer};
 use serde::Serialize;
 use std::{
     fmt::Write,
@@ -184,7 +187,6 @@ impl Open {
             return Next::Go;
         }
         let name = words[0].to_ascii_lowercase();
-        let uptime = || runtime.now().saturating_sub(self.port.facts.started_at);
         let mut reply = Reply::new(out, self.protocol);
         match (&*name, words.len()) {
             (b"ping", 1) => reply.simple("PONG"),
@@ -205,8 +207,8 @@ impl Open {
                 }
                 welcome(&mut Reply::new(out, self.protocol));
             }
-            (b"info", _) => reply.text(&self.info(uptime())),
-            (b"raft", 2..) => self.raft(runtime, words, uptime(), &mut reply).await,
+            (b"info", _) => reply.text(&self.info(runtime.now())),
+            (b"raft", 2..) => self.raft(runtime, words, &mut reply).await,
             // A browser, perhaps one that somebody has tricked into coming here.
             (b"post" | b"host:", _) => return Next::End,
             _ => reply.error(self.unknown(words)),
@@ -214,30 +216,29 @@ impl Open {
         Next::Go
     }
 
-    async fn raft<R: Runtime>(
-        &self,
-        runtime: &R,
-        words: Arguments<'_>,
-        uptime: Duration,
-        reply: &mut Reply<'_>,
-    ) {
+    async fn raft<R: Runtime>(&self, runtime: &R, words: Arguments<'_>, reply: &mut Reply<'_>) {
         let Port { view, facts, .. } = &*self.port;
-        let (node, board) = (view.node, &view.board);
         let late = async {
             runtime.sleep(SHARD_PATIENCE).await;
             Err("its shard does not answer; RAFT STATUS says how the shard stands".to_owned())
         };
         let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<u32>().ok();
         match (&*words[1].to_ascii_lowercase(), words.len()) {
-            (b"status", 2) => {
-                json(reply, &describe::node(facts, node, uptime, board, &view.statuses()));
+            (b"status", 2) => json(reply, &describe::node(facts, view, runtime.now())),
+            (b"members", 2) => json(reply, &describe::members(facts, view)),
+            (b"groups", 2..=4) => {
+                let from = words.get(2).map_or(Some(1), number);
+                let count = words.get(3).map_or(Some(GROUPS_PER_PAGE), number);
+                match (from, count) {
+                    (Some(from), Some(count @ 1..=GROUPS_PER_PAGE)) => {
+                        json(reply, &describe::groups(view, from, count));
+                    }
+                    _ => reply.error(format!(
+                        "ERR RAFT GROUPS takes the number of a group to begin at, and the number of groups in \
+                         the page, 1 to {GROUPS_PER_PAGE}"
+                    )),
+                }
             }
-            (b"members", 2) => json(reply, &describe::members(facts, node, &view.statuses())),
-            (b"groups", 2) => json(reply, &describe::groups(node, board, 1)),
-            (b"groups", 3) => match number(&words[2]) {
-                Some(from) => json(reply, &describe::groups(node, board, from)),
-                None => reply.error("ERR RAFT GROUPS takes the number of a group to begin at"),
-            },
             (b"group", 3) => match number(&words[2])
                 .filter(|group| (1..=facts.cluster.all_groups()).contains(group))
             {
@@ -245,8 +246,8 @@ impl Open {
                     "ERR RAFT GROUP takes the number of a group, 1 to {}",
                     facts.cluster.all_groups()
                 )),
-                Some(group) => match future::or(view.group(GroupId(group)), late).await {
-                    Ok(status) => json(reply, &describe::group(node, &status)),
+                Some(group) => match future::or(group_status(view, GroupId(group)), late).await {
+                    Ok(status) => json(reply, &describe::group(view.node(), &status)),
                     Err(why) => {
                         reply.error(format!("ERR nothing is known of group {group} now: {why}"))
                     }
@@ -267,9 +268,9 @@ impl Open {
     }
 
     /// The facts that tools of Redis read.
-    fn info(&self, uptime: Duration) -> String {
+    fn info(&self, now: Duration) -> String {
         let Port { view, facts, .. } = &*self.port;
-        let answer = describe::node(facts, view.node, uptime, &view.board, &view.statuses());
+        let answer = describe::node(facts, view, now);
         let problems: usize = answer.shards.iter().map(|shard| shard.problems.len()).sum();
         let wal_bytes: u64 = answer.shards.iter().map(|shard| shard.wal.bytes).sum();
         let mut text = String::from("# Purlin\r\n");
@@ -292,6 +293,18 @@ impl Open {
             let _ = write!(text, "{name}:{value}\r\n");
         }
         text
+    }
+}
+
+/// How the replica of a group stands now, or why nobody can say, in a sentence. A shard that hangs must not
+/// answer for the groups of another one: each shard is asked for its own groups.
+async fn group_status(view: &NodeView, group: GroupId) -> Result<GroupStatus, String> {
+    let shard = view.shard_of(group);
+    let control = view.control(shard).expect("the placement names shards of this node");
+    match control.group(group).await {
+        Ok(Some(status)) => Ok(status),
+        Ok(None) => Err(format!("shard {shard} of this node does not have it")),
+        Err(error) => Err(error.to_string()),
     }
 }
 

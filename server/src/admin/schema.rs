@@ -35,7 +35,7 @@ pub struct NodeAnswer {
     pub shards: Vec<Shard>,
 }
 
-/// The groups of a node, counted.
+/// The groups of a node, counted by its shards at their last beats.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Groups {
     /// All.
@@ -44,6 +44,9 @@ pub struct Groups {
     pub leads: u32,
     /// This node knows no leader of them.
     pub without_leader: u32,
+    /// The entries of all groups that are applied here, since the cluster was made.
+    #[serde(default)]
+    pub applied: u64,
 }
 
 /// A shard, as it stood at its last beat.
@@ -51,7 +54,7 @@ pub struct Groups {
 pub struct Shard {
     /// Its number.
     pub shard: u16,
-    /// `opening`, `meeting`, `serving`, `stopped` or `failed`.
+    /// `opening`, `meeting`, `serving`, `fenced`, `stopped` or `failed`.
     pub state: String,
     /// Why it has failed.
     pub error: Option<String>,
@@ -176,14 +179,14 @@ pub struct Link {
     pub ended: Option<String>,
 }
 
-/// The answer to `RAFT GROUPS`.
+/// The answer to `RAFT GROUPS`: one page of at most 1,024 groups.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct GroupsAnswer {
     /// See [`SCHEMA`].
     pub schema: u32,
     /// The node.
     pub node: u32,
-    /// From which group on there is more; nothing when this is the last part.
+    /// Where the next page begins; nothing when this is the last page.
     pub next: Option<u32>,
     /// The groups, ascending.
     pub groups: Vec<GroupLine>,

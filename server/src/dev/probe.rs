@@ -29,9 +29,8 @@ pub(super) fn health(gateway: SocketAddr) -> Option<Health> {
 }
 
 fn parse(info: &str) -> Option<Health> {
-    let led = field(info, "purlin_leads")?.split(',').filter(|group| !group.is_empty());
     Some(Health {
-        leads: led.count() as u32,
+        leads: field(info, "purlin_groups_led")?.parse().ok()?,
         without_leader: field(info, "purlin_groups_without_leader")?.parse().ok()?,
     })
 }
@@ -52,12 +51,12 @@ mod tests {
 
     #[test]
     fn health_stands_in_two_lines() {
-        let info = "# Purlin\r\npurlin_leads:3,6,9\r\npurlin_groups_without_leader:2\r\n";
+        let info = "# Purlin\r\npurlin_groups_led:3\r\npurlin_groups_without_leader:2\r\n";
         assert_eq!(parse(info), Some(Health { leads: 3, without_leader: 2 }));
-        let none = "purlin_leads:\npurlin_groups_without_leader:0\n";
+        let none = "purlin_groups_led:0\npurlin_groups_without_leader:0\n";
         assert_eq!(parse(none), Some(Health { leads: 0, without_leader: 0 }));
-        assert_eq!(parse("purlin_leads:1\r\n"), None);
-        assert_eq!(parse("purlin_leads:1\r\npurlin_groups_without_leader:x\r\n"), None);
+        assert_eq!(parse("purlin_groups_led:1\r\n"), None);
+        assert_eq!(parse("purlin_groups_led:1\r\npurlin_groups_without_leader:x\r\n"), None);
     }
 
     /// What `health` says of a server that sends `reply` to whatever it is asked.
@@ -77,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_node_must_answer_as_one() {
-        let good = "+PONG\r\n$48\r\npurlin_leads:5\r\npurlin_groups_without_leader:0\r\n\r\n";
+        let good = "+PONG\r\n$53\r\npurlin_groups_led:1\r\npurlin_groups_without_leader:0\r\n\r\n";
         assert_eq!(health_of(good), Some(Health { leads: 1, without_leader: 0 }));
         assert_eq!(health_of("-LOADING not yet\r\n"), None);
         assert_eq!(health_of("HTTP/1.1 400 Bad Request\r\n\r\n"), None);

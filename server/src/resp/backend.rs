@@ -2,7 +2,9 @@
 //!
 //! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
-use purlin::{Caller, Completion, GroupId, LocalShard, NodeId, Request, Runtime};
+use purlin::{
+    BoardEntry, Caller, Completion, GroupId, LocalShard, NodeId, NodeView, Request, Runtime,
+};
 use std::{rc::Rc, time::Duration};
 
 /// One connection's way to the groups of the cluster, wherever they are led.
@@ -24,6 +26,9 @@ pub trait Backend: 'static {
     fn info(&self) -> ServerInfo;
 }
 
+/// Groups that `INFO` looks at one by one, for the list of those that the node leads.
+const LISTED_MAX: usize = 1024;
+
 /// The facts that `INFO` and `WAIT` tell.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
@@ -41,8 +46,10 @@ pub struct ServerInfo {
     pub replicas: u32,
     /// How many shards this node has.
     pub shards: u32,
-    /// The groups that this node leads, ascending.
+    /// The groups that this node leads among the first 1,024 groups, ascending.
     pub leads: Vec<GroupId>,
+    /// How many groups it leads.
+    pub groups_led: u32,
     /// How many of its groups know no leader.
     pub groups_without_leader: u32,
     /// How many entries of all groups, since the cluster was made, are applied here.
@@ -98,8 +105,10 @@ impl<R: Runtime> Backend for ShardBackend<R> {
     }
 
     fn info(&self) -> ServerInfo {
-        let node = self.shard.node();
-        let mut info = ServerInfo {
+        let (view, node) = (self.shard.view(), self.shard.node());
+        let counts = view.counts();
+        let leads = listed(view).filter(|group| group.leader == Some(node));
+        ServerInfo {
             node,
             process: self.facts.process,
             cluster: self.facts.cluster.clone(),
@@ -107,18 +116,33 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             nodes: self.facts.nodes,
             replicas: self.facts.replicas,
             shards: self.facts.shards,
-            leads: Vec::new(),
-            groups_without_leader: 0,
-            entries_applied: 0,
+            leads: leads.map(|group| group.group).collect(),
+            groups_led: counts.leading,
+            groups_without_leader: counts.without_leader,
+            entries_applied: counts.applied,
             uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),
-        };
-        for group in self.shard.board().groups() {
-            if group.leader == Some(node) {
-                info.leads.push(group.group);
-            }
-            info.groups_without_leader += u32::from(group.leader.is_none());
-            info.entries_applied += group.applied.0;
         }
-        info
+    }
+}
+
+/// The groups that `INFO` looks at one by one.
+fn listed(view: &NodeView) -> impl Iterator<Item = BoardEntry> {
+    view.groups_from(GroupId(1)).take(LISTED_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin::glommio::Glommio;
+    use purlin::{ClusterConfig, ClusterId, Member, Shared};
+
+    #[test]
+    fn info_looks_at_a_bounded_number_of_groups() {
+        let member = Member { node: NodeId(1), host: "h".into(), peer_port: 1 };
+        let mut cluster = ClusterConfig::new(ClusterId(1), 5, vec![member]);
+        cluster.extra_groups = 100_000;
+        let shared = Shared::<Glommio>::new(NodeId(1), 2, &cluster);
+        assert_eq!(listed(shared.view()).count(), LISTED_MAX);
+        assert_eq!(shared.view().counts().without_leader, 100_005, "the sums have all of them");
     }
 }

@@ -339,7 +339,7 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("purlin_groups", front.options().groups.to_string()),
         ("purlin_replicas", info.replicas.to_string()),
         ("purlin_leads", leads.join(",")),
-        ("purlin_groups_led", info.leads.len().to_string()),
+        ("purlin_groups_led", info.groups_led.to_string()),
         ("purlin_groups_without_leader", info.groups_without_leader.to_string()),
         ("purlin_entries_applied", info.entries_applied.to_string()),
     ];

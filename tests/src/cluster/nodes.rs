@@ -131,7 +131,7 @@ impl<S: Subject> Cluster<S> {
         let mut shared = self.processes.shared.borrow_mut();
         let shared = shared
             .entry((node, runtime.boot()))
-            .or_insert_with(|| Shared::new(runtime.shards(), &self.cluster_config()));
+            .or_insert_with(|| Shared::new(node, runtime.shards(), &self.cluster_config()));
         ShardSetup {
             mesh: runtime.mesh(self.options.limits.mesh),
             runtime: runtime.clone(),

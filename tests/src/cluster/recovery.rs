@@ -158,7 +158,9 @@ impl<S: Subject> Cluster<S> {
             let mut led = led.borrow_mut();
             for ((node, _), local) in locals.iter().filter(|((node, _), _)| counts(node)) {
                 let leads = |status: &BoardEntry| status.leader == Some(*node);
-                led.extend(local.board().groups().filter(leads).map(|status| status.group));
+                led.extend(
+                    local.board().groups_from(GroupId(1)).filter(leads).map(|status| status.group),
+                );
             }
             led.len() == self.options.groups as usize
         };
@@ -282,7 +284,7 @@ impl<S: Subject> Cluster<S> {
         let locals = self.processes.locals.borrow();
         let boards = core.iter().filter_map(|node| locals.get(&(*node, ShardId(0))));
         let statuses = boards.flat_map(|local| {
-            let groups: Vec<_> = local.board().groups().collect();
+            let groups: Vec<_> = local.board().groups_from(GroupId(1)).collect();
             groups.into_iter().map(|status| ((local.node(), status.group), status.term))
         });
         statuses.collect()

@@ -180,7 +180,7 @@ impl Scenario {
     pub fn leader_among(&self, nodes: &[NodeId]) -> Option<NodeId> {
         let locals = self.cluster.processes.locals.borrow();
         let running = locals.iter().filter(|((node, _), _)| nodes.contains(node));
-        let statuses = running.flat_map(|(_, local)| local.board().groups().next());
+        let statuses = running.flat_map(|(_, local)| local.board().group(GROUP));
         statuses.max_by_key(|status| status.term)?.leader
     }
 
@@ -196,8 +196,7 @@ impl Scenario {
     /// How a group stands at a node, if that runs.
     pub fn status(&self, node: NodeId, group: GroupId) -> Option<BoardEntry> {
         let locals = self.cluster.processes.locals.borrow();
-        let board = locals.get(&(node, ShardId(0)))?.board();
-        board.groups().find(|status| status.group == group)
+        locals.get(&(node, ShardId(0)))?.board().group(group)
     }
 
     /// How far a node has applied the group that scenarios speak to; nothing when it does not run.
@@ -228,7 +227,8 @@ impl Scenario {
             if *shard != ShardId(0) {
                 continue;
             }
-            for status in local.board().groups().filter(|status| status.leader == Some(*node)) {
+            let groups = local.board().groups_from(GroupId(1));
+            for status in groups.filter(|status| status.leader == Some(*node)) {
                 let first = *elections.entry((status.group, status.term)).or_insert(*node);
                 assert_eq!(first, *node, "two leaders: {status:?}");
             }

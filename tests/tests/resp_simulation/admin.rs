@@ -2,9 +2,9 @@
 
 use crate::{
     ONE, THREE, TWO, pipeline, seconds,
-    support::{GROUPS, assert_sound, operate, served, serving},
+    support::{GROUPS, assert_sound, operate, served, serving, talk},
 };
-use purlin::{GroupId, NodeId, Runtime};
+use purlin::{GroupId, NodeId, Runtime, ShardId};
 use purlin_server::admin::{
     CONNECTIONS_MAX,
     schema::{GroupAnswer, GroupsAnswer, MembersAnswer, NodeAnswer, SCHEMA},
@@ -63,6 +63,10 @@ fn an_operator_sees_what_is_true() {
         assert_eq!((groups.groups.len(), groups.next), (GROUPS as usize, None));
         let rest: GroupsAnswer = read(&s, node, "RAFT GROUPS 3");
         assert_eq!(rest.groups[..], groups.groups[2..]);
+        let page: GroupsAnswer = read(&s, node, "RAFT GROUPS 2 2");
+        assert_eq!((&page.groups[..], page.next), (&groups.groups[1..3], Some(4)));
+        let applied = groups.groups.iter().map(|line| line.applied).sum::<u64>();
+        assert_eq!(answer.groups.applied, applied, "the sum of the shard is that of its groups");
         let members: MembersAnswer = read(&s, node, "RAFT MEMBERS");
         assert_eq!(members.members.iter().map(|member| member.node).collect::<Vec<_>>(), [1, 2, 3]);
         for member in members.members.iter().filter(|member| member.node != node.0) {
@@ -72,6 +76,30 @@ fn an_operator_sees_what_is_true() {
     }
     assert_eq!(leads, GROUPS, "each group is led once");
     assert_sound(&s);
+}
+
+/// The admin port of one shard, and `INFO` of another, tell of all shards of the node.
+#[test]
+fn each_shard_tells_the_sums_of_its_node() {
+    let s = serving(25, served(0));
+    s.run_for(seconds(1));
+    let answer: NodeAnswer = read(&s, TWO, "RAFT STATUS");
+    assert_eq!((answer.shards.len(), answer.groups.all), (2, GROUPS), "{answer:?}");
+    let groups: GroupsAnswer = read(&s, TWO, "RAFT GROUPS");
+    assert_eq!(answer.groups.applied, groups.groups.iter().map(|line| line.applied).sum::<u64>());
+    let info = talk(&s, TWO, ShardId(1), seconds(10), async |mut wire| {
+        wire.write(&pipeline(&["INFO purlin"])).await.expect("it is sent");
+        wire.reply().await.expect("a reply")
+    });
+    let Value::Bulk(info) = info else { panic!("INFO is a text") };
+    let info = String::from_utf8(info).expect("UTF-8");
+    for (name, count) in [
+        ("entries_applied", answer.groups.applied),
+        ("groups_led", answer.groups.leads.into()),
+        ("groups_without_leader", 0),
+    ] {
+        assert!(info.contains(&format!("\r\npurlin_{name}:{count}\r\n")), "{name}: {info}");
+    }
 }
 
 #[test]
@@ -102,6 +130,10 @@ fn the_admin_port_takes_no_command_on_keys_and_says_where_to_go() {
     for line in ["RAFT GROUP 0", "RAFT GROUP x", "RAFT GROUP 5", "RAFT GROUP -1"] {
         let text = "ERR RAFT GROUP takes the number of a group, 1 to 4";
         assert_eq!(ask(&s, ONE, line), Value::Error(text.into()), "{line}");
+    }
+    for line in ["RAFT GROUPS x", "RAFT GROUPS 1 0", "RAFT GROUPS 1 1025", "RAFT GROUPS 1 -1"] {
+        let Value::Error(text) = ask(&s, ONE, line) else { panic!("{line} is refused") };
+        assert!(text.ends_with("number of groups in the page, 1 to 1024"), "{line}: {text}");
     }
     assert_eq!(ask(&s, ONE, "PING"), Value::Simple("PONG".into()));
     assert_eq!(ask(&s, ONE, "QUIT"), Value::Simple("OK".into()));

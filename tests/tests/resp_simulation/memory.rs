@@ -286,6 +286,7 @@ impl Backend for MemoryBackend {
             replicas: 3,
             shards: 1,
             leads: (1..=GROUPS).map(purlin::GroupId).collect(),
+            groups_led: GROUPS,
             groups_without_leader: 0,
             entries_applied: 0,
             uptime: Duration::from_secs(90_000),

@@ -13,9 +13,12 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         let Some(group) = self.groups.peek_mut(slot) else { return };
+        let before = group.raft.applied_index();
         group.apply(committed);
-        self.outside.board.note_applied(group.id, group.raft.applied_index());
-        if group.raft.has_unapplied() {
+        let (applied, has_more) = (group.raft.applied_index(), group.raft.has_unapplied());
+        self.outside.board.note_applied(group.id, applied);
+        self.groups.count_applied(applied.0 - before.0);
+        if has_more {
             self.groups.touch(slot);
         }
     }

@@ -82,11 +82,13 @@ impl<R: Runtime> Shard<R> {
     }
 }
 
+/// A line for each change, for those who look for one group: there may be a million. Once a beat the log
+/// tells how many groups the shard leads, from its status.
 fn log_standing(name: &str, group: purlin_rsm::GroupId, before: Standing, now: Standing) {
     let Standing { term, leader, leads, .. } = now;
     match leader {
-        _ if leads => tracing::info!("{name} g{group} raft: became leader term={term}"),
-        _ if before.leads => tracing::info!("{name} g{group} raft: lost leadership term={term}"),
+        _ if leads => tracing::debug!("{name} g{group} raft: became leader term={term}"),
+        _ if before.leads => tracing::debug!("{name} g{group} raft: lost leadership term={term}"),
         Some(leader) => tracing::debug!("{name} g{group} raft: follows node {leader} term={term}"),
         None => tracing::debug!("{name} g{group} raft: no leader term={term}"),
     }
