@@ -3,14 +3,14 @@
 use super::{reply::Reply, value::Value};
 use bytes::BytesMut;
 use std::{
-    io::{self, BufReader, Write},
+    io::{self, BufReader, Read, Write},
     net::{TcpStream, ToSocketAddrs},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A connection to a server.
 pub struct RespClient {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Timed>,
     /// What was queued and not sent.
     queued: BytesMut,
 }
@@ -22,21 +22,32 @@ impl RespClient {
     ///
     /// No address of that name takes a connection in time.
     pub fn connect(address: impl ToSocketAddrs, timeout: Duration) -> io::Result<Self> {
+        Self::over(address, Patience::Each(timeout))
+    }
+
+    /// Connects to `address`. All that is done over the connection fails at `deadline`, also when the server
+    /// sends a byte now and then.
+    ///
+    /// # Errors
+    ///
+    /// No address of that name takes a connection in time.
+    pub fn connect_until(address: impl ToSocketAddrs, deadline: Instant) -> io::Result<Self> {
+        Self::over(address, Patience::Until(deadline))
+    }
+
+    fn over(address: impl ToSocketAddrs, patience: Patience) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in address.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, timeout) {
-                Ok(stream) => return Self::over(stream, timeout),
+            match TcpStream::connect_timeout(&address, patience.left()?) {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    let reader = BufReader::new(Timed { stream, patience });
+                    return Ok(Self { reader, queued: BytesMut::new() });
+                }
                 Err(error) => last = error,
             }
         }
         Err(last)
-    }
-
-    fn over(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(timeout))?;
-        stream.set_write_timeout(Some(timeout))?;
-        Ok(Self { reader: BufReader::new(stream), queued: BytesMut::new() })
     }
 
     /// Sends one command and waits for its reply.
@@ -90,5 +101,49 @@ impl RespClient {
     /// The connection is lost, the server took too long, or what came is no reply.
     pub fn read_reply(&mut self) -> io::Result<Value> {
         Value::read(&mut self.reader)
+    }
+}
+
+/// How long a client waits.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// So long for each read and write.
+    Each(Duration),
+    /// Until then for everything.
+    Until(Instant),
+}
+
+impl Patience {
+    /// How long the next read or write may take.
+    fn left(self) -> io::Result<Duration> {
+        let left = match self {
+            Self::Each(timeout) => timeout,
+            Self::Until(deadline) => deadline.saturating_duration_since(Instant::now()),
+        };
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+/// A stream whose reads and writes end in time.
+struct Timed {
+    stream: TcpStream,
+    patience: Patience,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.patience.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.patience.left()?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }

@@ -1,4 +1,11 @@
-//! Asks the nodes of a cluster at their admin ports.
+//! Asks the nodes of a cluster at their admin ports: all at once, and all until one deadline. A node that
+//! does not answer costs the time of the deadline once, however many such nodes there are.
+//!
+//! ```text
+//! first addresses ──► a thread for each attempt ──► an answer, with the members that the node knows
+//!                          ▲                                        │
+//!                          └──────── those not asked yet ◄──────────┘
+//! ```
 
 use crate::{
     admin::schema::{GroupLine, GroupsAnswer, Member, MembersAnswer, NodeAnswer, SCHEMA},
@@ -6,14 +13,23 @@ use crate::{
     resp::{RespClient, Value},
 };
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::{Duration, Instant},
+};
 
-/// How long a node may take for a connection, or for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The most parts of `RAFT GROUPS` that are read from a node.
-const PARTS_MAX: usize = 64;
-/// The most nodes that are asked.
-const NODES_MAX: usize = 256;
+/// How long all nodes together may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// After this time more the round ends: what the deadline has cut short is still heard.
+const GRACE: Duration = Duration::from_millis(250);
+/// A node that has not answered for so long is asked again over another connection, and so on. The kernel
+/// gives each connection to any shard that listens: while one shard hangs, another one answers.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// The most pages of `RAFT GROUPS` that are read from a node: 65,536 groups.
+const PAGES_MAX: usize = 64;
+/// The most addresses that are asked.
+const ADDRESSES_MAX: usize = 256;
 
 /// One node, and what it said.
 pub(super) struct Asked {
@@ -28,14 +44,17 @@ pub(super) struct Asked {
 /// What a node said.
 pub(super) struct Answer {
     pub(super) node: NodeAnswer,
+    /// Its groups from the first on, if it knows no leader of some of them.
     pub(super) groups: Vec<GroupLine>,
+    /// Whether these are all its groups.
+    pub(super) has_all_groups: bool,
     members: Vec<Member>,
 }
 
 #[cfg(test)]
 impl Answer {
     pub(super) fn new(node: NodeAnswer, groups: Vec<GroupLine>) -> Self {
-        Self { node, groups, members: Vec::new() }
+        Self { node, groups, has_all_groups: true, members: Vec::new() }
     }
 }
 
@@ -47,63 +66,188 @@ pub(super) fn with_host(address: &str) -> String {
     }
 }
 
-/// Asks the nodes at `first`, and then all others that those know.
+/// Asks the nodes at `first`, and all others that those know.
 pub(super) fn ask_all(first: &[String]) -> Vec<Asked> {
-    let mut all: Vec<_> = first.iter().map(|address| ask(None, address.clone())).collect();
-    let answers = all.iter().filter_map(|asked| asked.answer.as_ref().ok());
-    let mut members: Vec<_> = answers.flat_map(|answer| answer.members.clone()).collect();
-    // What is known of a member first, whoever knows it.
-    members.sort_by_key(|member| (member.node, member.admin.is_none()));
-    members.dedup_by_key(|member| member.node);
-    for member in members.into_iter().take(NODES_MAX) {
-        if !all.iter().any(|asked| asked.node == Some(member.node)) {
-            all.push(ask_member(&member));
-        }
-    }
-    all.sort_by_key(|asked| asked.node.unwrap_or(u32::MAX));
-    all.dedup_by(|a, b| a.node.is_some() && a.node == b.node);
-    all
+    ask_within(first, PATIENCE, ASK_AGAIN)
 }
 
-/// Asks a member where it has told its admin port to be, else where the admin port is by the usual
-/// block of ports.
-fn ask_member(member: &Member) -> Asked {
+fn ask_within(first: &[String], patience: Duration, ask_again: Duration) -> Vec<Asked> {
+    let mut round = Round::begin(patience, ask_again);
+    for address in first.iter().take(ADDRESSES_MAX) {
+        round.ask(None, address.clone());
+    }
+    while round.is_open() {
+        match round.next_answer() {
+            Some((at, answer)) => round.hear(at, answer),
+            None if round.is_over() => break,
+            None => round.ask_again(),
+        }
+    }
+    round.end()
+}
+
+/// One question to all nodes.
+struct Round {
+    patience: Duration,
+    ask_again: Duration,
+    deadline: Instant,
+    /// When those that have not answered are asked again.
+    again_at: Instant,
+    sender: Sender<Attempted>,
+    receiver: Receiver<Attempted>,
+    targets: Vec<Target>,
+}
+
+/// What came of an attempt to ask the target with this number.
+type Attempted = (usize, Result<Answer, String>);
+
+/// An address that is asked, or a node without one.
+struct Target {
+    node: Option<u32>,
+    address: Option<String>,
+    /// Nothing yet while it is asked.
+    answer: Option<Result<Answer, String>>,
+}
+
+impl Round {
+    fn begin(patience: Duration, ask_again: Duration) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let now = Instant::now();
+        let (deadline, again_at) = (now + patience, now + ask_again);
+        Self { patience, ask_again, deadline, again_at, sender, receiver, targets: Vec::new() }
+    }
+
+    /// Whether an answer is missing.
+    fn is_open(&self) -> bool {
+        self.targets.iter().any(|target| target.answer.is_none())
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline + GRACE
+    }
+
+    /// The next answer; nothing when it is time to ask again, or when the round is over.
+    fn next_answer(&self) -> Option<Attempted> {
+        let until = self.again_at.min(self.deadline + GRACE);
+        // The round has a sender itself: the channel is never closed.
+        self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+    }
+
+    /// Asks at an address.
+    fn ask(&mut self, node: Option<u32>, address: String) {
+        let at = self.targets.len();
+        self.targets.push(Target { node, address: Some(address), answer: None });
+        self.attempt(at);
+    }
+
+    /// Asks a target over a connection of its own. The thread ends at the deadline, or soon after: looking up
+    /// a name has its own time.
+    fn attempt(&self, at: usize) {
+        let (sender, deadline) = (self.sender.clone(), self.deadline);
+        let Some(address) = self.targets[at].address.clone() else { return };
+        thread::spawn(move || {
+            let answer = ask_node(&address, deadline);
+            // Nobody listens any more when the round is over.
+            let _over = sender.send((at, answer));
+        });
+    }
+
+    fn ask_again(&mut self) {
+        self.again_at += self.ask_again;
+        if self.again_at > self.deadline {
+            // The round only waits for its end.
+            self.again_at = self.deadline + GRACE;
+        }
+        let open = (0..self.targets.len()).filter(|at| self.targets[*at].answer.is_none());
+        open.for_each(|at| self.attempt(at));
+    }
+
+    /// Takes an answer, and asks the members that it names. The first answer of a target counts.
+    fn hear(&mut self, at: usize, answer: Result<Answer, String>) {
+        let target = &mut self.targets[at];
+        if target.answer.is_some() {
+            return;
+        }
+        let answer = answer.and_then(|answer| match target.node {
+            Some(node) if node != answer.node.node => {
+                Err(format!("node {} has this admin port", answer.node.node))
+            }
+            _ => Ok(answer),
+        });
+        let mut members = Vec::new();
+        if let Ok(answer) = &answer {
+            target.node = Some(answer.node.node);
+            members.clone_from(&answer.members);
+        }
+        target.answer = Some(answer);
+        members.iter().for_each(|member| self.meet(member));
+    }
+
+    /// Asks a member that has not answered, where it is not asked yet.
+    fn meet(&mut self, member: &Member) {
+        let has_answered = |target: &Target| {
+            target.node == Some(member.node) && matches!(target.answer, Some(Ok(_)))
+        };
+        if self.targets.iter().any(has_answered) {
+            return;
+        }
+        match address_of(member) {
+            Ok(address) => {
+                let is_there = |target: &Target| target.address.as_ref() == Some(&address);
+                match self.targets.iter().position(is_there) {
+                    Some(at) => _ = self.targets[at].node.get_or_insert(member.node),
+                    None if self.targets.len() < ADDRESSES_MAX => {
+                        self.ask(Some(member.node), address);
+                    }
+                    None => {}
+                }
+            }
+            Err(why) => {
+                let answer = Some(Err(why.into()));
+                self.targets.push(Target { node: Some(member.node), address: None, answer });
+            }
+        }
+    }
+
+    /// What each node has said, in the order of the nodes.
+    fn end(self) -> Vec<Asked> {
+        let late = || Err(format!("no answer within {} s", self.patience.as_secs_f64()));
+        let asked = |Target { node, address, answer }: Target| Asked {
+            node,
+            address,
+            answer: answer.unwrap_or_else(late),
+        };
+        let mut all: Vec<_> = self.targets.into_iter().map(asked).collect();
+        // Of each node the answer, else an address that was asked, else the reason why none was.
+        let place = |asked: &Asked| (asked.answer.is_err(), asked.address.is_none());
+        all.sort_by_key(|asked| (asked.node.unwrap_or(u32::MAX), place(asked)));
+        all.dedup_by(|a, b| a.node.is_some() && a.node == b.node);
+        all
+    }
+}
+
+/// Where a member has told its admin port to be, else where the admin port is by the usual block of ports;
+/// or why it is not asked.
+fn address_of(member: &Member) -> Result<String, &'static str> {
     if member.admin_is_local {
-        let why = "its admin port listens on loopback, and its own machine alone reaches it".into();
-        return Asked { node: Some(member.node), address: None, answer: Err(why) };
+        return Err("its admin port listens on loopback, and its own machine alone reaches it");
     }
     let usual = member.peer_port.checked_add(ADMIN_OFFSET - PEER_OFFSET);
-    let address = match (&member.admin, usual) {
-        (Some(admin), _) => admin.clone(),
-        (None, Some(port)) if member.host.contains(':') => format!("[{}]:{port}", member.host),
-        (None, Some(port)) => format!("{}:{port}", member.host),
-        (None, None) => {
-            let why = "no node that answers knows its admin port".into();
-            return Asked { node: Some(member.node), address: None, answer: Err(why) };
-        }
-    };
-    let mut asked = ask(Some(member.node), address);
-    let node = asked.node.unwrap_or_default();
-    if node != member.node {
-        asked.node = Some(member.node);
-        asked.answer = Err(format!("node {node} has this admin port"));
+    match (&member.admin, usual) {
+        (Some(admin), _) => Ok(admin.clone()),
+        (None, Some(port)) if member.host.contains(':') => Ok(format!("[{}]:{port}", member.host)),
+        (None, Some(port)) => Ok(format!("{}:{port}", member.host)),
+        (None, None) => Err("no node that answers knows its admin port"),
     }
-    asked
 }
 
-fn ask(node: Option<u32>, address: String) -> Asked {
-    let answer = ask_node(&address);
-    let told = answer.as_ref().ok().map(|answer| answer.node.node);
-    Asked { node: told.or(node), address: Some(address), answer }
-}
-
-fn ask_node(address: &str) -> Result<Answer, String> {
-    let mut client = connect(address)?;
+fn ask_node(address: &str, deadline: Instant) -> Result<Answer, String> {
+    let mut client = connect(address, deadline)?;
     let node: NodeAnswer = match client.command(&["RAFT", "STATUS"]).map_err(text)? {
         // This is the gateway, which names the admin port.
         Value::Error(refusal) => {
             let admin = admin_of(&mut client).ok_or(refusal)?;
-            client = connect(&admin)?;
+            client = connect(&admin, deadline)?;
             request(&mut client, &["RAFT", "STATUS"])?
         }
         reply => read(&reply)?,
@@ -116,19 +260,20 @@ fn ask_node(address: &str) -> Result<Answer, String> {
         ));
     }
     let members: MembersAnswer = request(&mut client, &["RAFT", "MEMBERS"])?;
-    let mut groups = Vec::new();
-    let mut next = Some(1);
-    for _ in 0..PARTS_MAX {
+    let (mut groups, mut next) = (Vec::new(), (node.groups.without_leader > 0).then_some(1));
+    for _ in 0..PAGES_MAX {
         let Some(from) = next else { break };
-        let part: GroupsAnswer = request(&mut client, &["RAFT", "GROUPS", &from.to_string()])?;
-        groups.extend(part.groups);
-        next = part.next;
+        // What came before the deadline is better than nothing.
+        let words = ["RAFT", "GROUPS", &from.to_string()];
+        let Ok(page) = request::<GroupsAnswer>(&mut client, &words) else { break };
+        groups.extend(page.groups);
+        next = page.next;
     }
-    Ok(Answer { node, groups, members: members.members })
+    Ok(Answer { node, groups, has_all_groups: next.is_none(), members: members.members })
 }
 
-fn connect(address: &str) -> Result<RespClient, String> {
-    RespClient::connect(address, PATIENCE).map_err(text)
+fn connect(address: &str, deadline: Instant) -> Result<RespClient, String> {
+    RespClient::connect_until(address, deadline).map_err(text)
 }
 
 /// The admin port that a gateway names.
@@ -155,8 +300,12 @@ fn read<T: DeserializeOwned>(reply: &Value) -> Result<T, String> {
 fn text(error: std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
-            format!("no answer within {} s", PATIENCE.as_secs())
+            format!("no answer within {} s", PATIENCE.as_secs_f64())
         }
         _ => error.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "ask_test.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! Puts the answers of all nodes together, and says what is wrong.
 
-use super::ask::Asked;
+use super::ask::{Answer, Asked};
 use crate::admin::schema::NodeAnswer;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub(super) struct Report {
 pub(super) struct Row {
     pub(super) node: Option<u32>,
     pub(super) address: Option<String>,
-    /// Entries of all groups that another node has applied and this one has not.
+    /// So many entries fewer, over all groups, are applied here than at the node that has applied most.
     pub(super) behind: u64,
     pub(super) answer: Result<NodeAnswer, String>,
 }
@@ -26,7 +26,6 @@ pub(super) struct Row {
 /// Puts the answers together.
 pub(super) fn judge(asked: Vec<Asked>) -> Report {
     let mut problems = Vec::new();
-    let (applied, leaders) = groups(&asked);
     differing_clusters(&asked, &mut problems);
     for one in &asked {
         match &one.answer {
@@ -36,55 +35,56 @@ pub(super) fn judge(asked: Vec<Asked>) -> Report {
             Ok(answer) => of_node(&answer.node, &asked, &mut problems),
         }
     }
-    let orphans: Vec<_> = applied.keys().filter(|group| !leaders.contains(group)).collect();
-    let waits = asked.iter().any(|one| {
-        one.answer.as_ref().is_ok_and(|it| it.node.shards.iter().any(|s| !s.waits_for.is_empty()))
-    });
+    let waits = answers(&asked).any(|it| it.node.shards.iter().any(|s| !s.waits_for.is_empty()));
     // A new cluster that waits for a member has no leaders yet.
-    if !orphans.is_empty() && !waits {
-        let named: Vec<_> = orphans.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-        let more = if orphans.len() > NAMED_MAX { ", …" } else { "" };
-        problems.push(format!(
-            "{} of {} groups have no leader that a node here knows: {}{more}; requests to them wait and \
-             then fail; an election takes a second or two, and needs a majority of the nodes",
-            orphans.len(),
-            applied.len(),
-            named.join(", ")
-        ));
+    if !waits {
+        problems.extend(without_leader(&asked));
     }
-    let rows = asked.into_iter().map(|one| {
-        let behind = one.answer.as_ref().map_or(0, |answer| {
-            let missing = |line: &crate::admin::schema::GroupLine| {
-                applied.get(&line.group).map_or(0, |most| most - line.applied)
-            };
-            answer.groups.iter().map(missing).sum()
-        });
-        Row {
-            node: one.node,
-            address: one.address,
-            behind,
-            answer: one.answer.map(|answer| answer.node),
-        }
+    let most = answers(&asked).map(|answer| answer.node.groups.applied).max().unwrap_or(0);
+    let rows = asked.into_iter().map(|one| Row {
+        node: one.node,
+        address: one.address,
+        behind: one.answer.as_ref().map_or(0, |answer| most - answer.node.groups.applied),
+        answer: one.answer.map(|answer| answer.node),
     });
     Report { nodes: rows.collect(), problems }
 }
 
-/// For each group the most that a node has applied; and the groups of which a node knows the leader.
-fn groups(asked: &[Asked]) -> (BTreeMap<u32, u64>, BTreeSet<u32>) {
-    let (mut applied, mut led) = (BTreeMap::new(), BTreeSet::new());
-    for line in asked.iter().filter_map(|one| one.answer.as_ref().ok()).flat_map(|it| &it.groups) {
-        let most = applied.entry(line.group).or_insert(0);
-        *most = line.applied.max(*most);
-        if line.leader.is_some() {
-            led.insert(line.group);
-        }
+fn answers(asked: &[Asked]) -> impl Iterator<Item = &Answer> {
+    asked.iter().filter_map(|one| one.answer.as_ref().ok())
+}
+
+/// The groups of which no node that answers knows the leader. A node that knows all leaders has not listed its
+/// groups, and then there are none.
+fn without_leader(asked: &[Asked]) -> Option<String> {
+    let all = answers(asked).map(|answer| answer.node.groups.all).max()?;
+    if answers(asked).any(|answer| answer.node.groups.without_leader == 0) {
+        return None;
     }
-    (applied, led)
+    // A list that was cut short says nothing of the groups behind its end.
+    let ends = answers(asked).filter(|answer| !answer.has_all_groups);
+    let end = ends.map(|answer| answer.groups.last().map_or(0, |line| line.group)).min();
+    let lines = || answers(asked).flat_map(|answer| &answer.groups);
+    let led: BTreeSet<_> =
+        lines().filter(|line| line.leader.is_some()).map(|line| line.group).collect();
+    let listed = lines().map(|line| line.group).filter(|group| *group <= end.unwrap_or(u32::MAX));
+    let orphans: BTreeSet<_> = listed.filter(|group| !led.contains(group)).collect();
+    if orphans.is_empty() {
+        return None;
+    }
+    let named: Vec<_> = orphans.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    Some(format!(
+        "{}{} of {all} groups have no leader that a node here knows: {}{}; requests to them wait and then fail; an \
+         election takes a second or two, and needs a majority of the nodes",
+        if end.is_some() { "at least " } else { "" },
+        orphans.len(),
+        named.join(", "),
+        if orphans.len() > NAMED_MAX { ", …" } else { "" },
+    ))
 }
 
 fn differing_clusters(asked: &[Asked], problems: &mut Vec<String>) {
-    let answers = asked.iter().filter_map(|one| one.answer.as_ref().ok());
-    let clusters: BTreeSet<_> = answers.map(|answer| &*answer.node.cluster).collect();
+    let clusters: BTreeSet<_> = answers(asked).map(|answer| &*answer.node.cluster).collect();
     if clusters.len() > 1 {
         let list: Vec<_> = clusters.into_iter().collect();
         problems.push(format!(
@@ -96,8 +96,8 @@ fn differing_clusters(asked: &[Asked], problems: &mut Vec<String>) {
 
 /// Whether a node that answers is connected to node `node`.
 fn is_connected(node: Option<u32>, asked: &[Asked]) -> bool {
-    let answers = asked.iter().filter_map(|one| one.answer.as_ref().ok());
-    let mut peers = answers.flat_map(|answer| &answer.node.shards).flat_map(|shard| &shard.peers);
+    let shards = answers(asked).flat_map(|answer| &answer.node.shards);
+    let mut peers = shards.flat_map(|shard| &shard.peers);
     peers.any(|peer| Some(peer.node) == node && peer.outbound.up)
 }
 
@@ -158,16 +158,14 @@ fn of_node(node: &NodeAnswer, asked: &[Asked], problems: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        admin::schema::{GroupLine, Groups, Link, Peer, SCHEMA, Shard},
-        status::ask::Answer,
-    };
+    use crate::admin::schema::{GroupLine, Groups, Link, Peer, SCHEMA, Shard};
 
     fn shard() -> Shard {
         Shard { state: "serving".into(), ..Shard::default() }
     }
 
     fn asked(node: u32, applied: u64, leader: Option<u32>, shard: Shard) -> Asked {
+        let without_leader = u32::from(leader.is_none());
         let line = GroupLine { group: 1, term: 1, leader, applied };
         let answer = NodeAnswer {
             schema: SCHEMA,
@@ -179,7 +177,7 @@ mod tests {
             gateway: String::new(),
             admin: String::new(),
             replicas: 2,
-            groups: Groups::default(),
+            groups: Groups { all: 1, leads: 0, without_leader, applied },
             shards: vec![shard],
         };
         let answer = Answer::new(answer, vec![line]);
@@ -191,6 +189,27 @@ mod tests {
         let report = judge(vec![asked(1, 10, Some(1), shard()), asked(2, 7, None, shard())]);
         assert_eq!(report.nodes.iter().map(|row| row.behind).collect::<Vec<_>>(), [0, 3]);
         assert_eq!(report.problems, [""; 0], "one node knows the leader");
+    }
+
+    /// A million groups are not read through when no node answers for them in time.
+    #[test]
+    fn of_lists_that_were_cut_short_only_the_common_part_counts() {
+        let cut = |leaders: &[Option<u32>], has_all_groups| {
+            let mut one = asked(1, 1, None, shard());
+            let line = |(group, leader)| GroupLine { group, term: 1, leader, applied: 1 };
+            let answer = one.answer.as_mut().unwrap_or_else(|why| panic!("{why}"));
+            answer.groups = (1..).zip(leaders.iter().copied()).map(line).collect();
+            (answer.node.groups.all, answer.has_all_groups) = (9, has_all_groups);
+            one
+        };
+        let said = |all: Vec<Asked>| judge(all).problems;
+        let two = said(vec![cut(&[None, Some(2), None], false), cut(&[None, None, None], true)]);
+        assert!(two[0].starts_with("at least 2 of 9 groups have no leader that"), "{two:?}");
+        let one = said(vec![cut(&[None, None], false), cut(&[None], false)]);
+        assert!(
+            one[0].contains("at least 1 of 9 groups have no leader that a node here knows: 1;")
+        );
+        assert_eq!(said(vec![cut(&[], false), cut(&[None], true)]), [""; 0], "nothing is known");
     }
 
     #[test]

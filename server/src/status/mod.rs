@@ -1,7 +1,8 @@
 //! `purlin status`: how a cluster stands, in words or as JSON.
 //!
 //! It asks the admin port of one node, and through what nodes know of each other the admin ports of the
-//! others. No answer waits for a leader or a majority, so it works best when nothing else does.
+//! others, all at once and until one deadline. No answer waits for a leader or a majority, so it works best
+//! when nothing else does.
 
 mod ask;
 mod judge;
