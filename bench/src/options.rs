@@ -25,8 +25,8 @@ Examples:
                                                              write every key once
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
 
-Exit codes: 0 done, 1 nothing succeeded or the servers never came back, 2 usage, 7 no server reached (nothing was sent),
-130 and 143 interrupted or terminated (partial results are printed).";
+Exit codes: 0 done, 1 nothing succeeded or the servers never came back, 2 wrong usage, 7 no server reached (nothing was
+sent), 130 and 143 interrupted or terminated (partial results are printed).";
 
 /// A load generator for servers that speak the Redis protocol.
 ///
@@ -56,7 +56,8 @@ pub struct Options {
     #[command(flatten)]
     pub times: TimeOptions,
 
-    /// Where the sequence of operations starts [default: another one each time]
+    /// The seed of the sequence of operations: an equal seed gives equal operations [default: another
+    /// one each time]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
@@ -68,20 +69,20 @@ pub struct Options {
 /// How operations are sent.
 #[derive(Clone, Debug, Args)]
 pub struct LoadOptions {
-    /// Connections
+    /// How many connections, 1 to 50000
     #[arg(short, long, value_name = "N", default_value_t = 64)]
     pub clients: usize,
 
-    /// Operations in one write (closed loop, default 1), or unanswered operations that a connection
-    /// may have (open loop, default 64)
+    /// Closed loop: how many operations a connection sends in one write [default: 1]. Open loop: how many
+    /// operations of a connection may wait for their replies [default: 64]
     #[arg(short = 'P', long, value_name = "N")]
     pub pipeline: Option<usize>,
 
-    /// Open loop: operations a second, over all connections
+    /// Open loop: operations a second over all connections, above 0 and at most 10000000
     #[arg(short, long, value_name = "OPS")]
     pub rate: Option<f64>,
 
-    /// Open loop: how the intervals are drawn
+    /// Open loop: how the intervals between operations are drawn
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
     pub arrivals: Arrivals,
 }
@@ -102,7 +103,7 @@ pub struct WorkloadOptions {
     #[arg(long = "workload", value_name = "NAME", conflicts_with_all = ["command", "reads", "distribution"])]
     pub mix: Option<Mix>,
 
-    /// The key space
+    /// How many keys there are
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=KEYS_MAX))]
     pub keys: u64,
 
@@ -115,7 +116,7 @@ pub struct WorkloadOptions {
     #[arg(long, value_name = "RANGES")]
     pub slots: Option<SlotRanges>,
 
-    /// Bytes of a value, or a range of them as in 16-1024
+    /// Bytes of a value, or a range of them as in 16-1024; 8388608 at most
     #[arg(short = 'd', long, value_name = "BYTES", default_value_t = ValueSize { min: 16, max: 16 })]
     pub value_size: ValueSize,
 }
@@ -127,15 +128,15 @@ pub struct TimeOptions {
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "requests")]
     pub duration: Option<Duration>,
 
-    /// Measure so many operations instead
+    /// Measure so many operations instead of a time
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub requests: Option<u64>,
 
-    /// What to run before the measurement [default: 1s; none with --requests]
+    /// How long to run before the measurement [default: 1s; none with --requests]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub warmup: Option<Duration>,
 
-    /// Give up an operation after this time, and close its connection
+    /// Give up an operation after this time, at most 60s, and close its connection
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub timeout: Duration,
 }
@@ -201,7 +202,7 @@ impl Options {
 
     fn check(&self) -> Result<(), String> {
         if self.target.is_empty() && self.port.is_empty() {
-            return Err("no server: give -p PORT or --target HOST:PORT".to_owned());
+            return Err("no server is named: say -p PORT or --target HOST:PORT".to_owned());
         }
         if !(1..=CLIENTS_MAX).contains(&self.load.clients) {
             return Err(format!(
@@ -210,7 +211,7 @@ impl Options {
             ));
         }
         if self.pipeline_depth() == 0 {
-            return Err("--pipeline 0 would send nothing: give 1 or more".to_owned());
+            return Err("--pipeline 0 would send nothing: say 1 or more".to_owned());
         }
         if self.load.rate.is_some_and(|rate| !(rate > 0.0 && rate <= RATE_MAX)) {
             return Err(format!("--rate must be above 0 and at most {RATE_MAX}"));
@@ -219,14 +220,14 @@ impl Options {
             return Err("--timeout must be above 0 and at most 60s".to_owned());
         }
         if self.times.duration.is_some_and(|duration| duration.is_zero()) {
-            return Err("--duration 0 would measure nothing".to_owned());
+            return Err("--duration 0 would measure nothing: say 1s or more".to_owned());
         }
         let bytes = self.load.clients as u128
             * self.pipeline_depth() as u128
             * (self.workload.value_size.max + REQUEST_BYTES) as u128;
         if bytes > BUFFERED_BYTES_MAX {
             return Err(format!(
-                "clients × pipeline × value size may need {} MiB at once: keep it below 1024 MiB",
+                "clients × pipeline × value size may need {} MiB at once, and may need 1024 MiB at most",
                 bytes >> 20
             ));
         }
@@ -344,6 +345,21 @@ mod tests {
     fn plan(line: &str) -> Result<Plan, String> {
         let words = std::iter::once("purlin-bench").chain(line.split_whitespace());
         Options::try_parse_from(words).map_err(|error| error.to_string())?.plan()
+    }
+
+    #[test]
+    fn the_help_names_the_limits_with_their_numbers() {
+        use crate::workload::VALUE_BYTES_MAX;
+        use clap::CommandFactory;
+        let help = Options::command().render_long_help().to_string();
+        for limit in [
+            format!("1 to {CLIENTS_MAX}"),
+            format!("at most {RATE_MAX}"),
+            format!("at most {}s", TIMEOUT_MAX.as_secs()),
+            format!("{VALUE_BYTES_MAX} at most"),
+        ] {
+            assert!(help.contains(&limit), "{limit}: {help}");
+        }
     }
 
     #[test]

@@ -100,8 +100,10 @@ impl ReplyParser {
             Head::Array(count @ 0..=ELEMENTS_MAX) if self.elements_left + count <= ELEMENTS_MAX => {
                 self.elements_left += count;
             }
-            Head::Bulk(_) => return Err(Malformed("a bulk string of an impossible length")),
-            Head::Array(_) => return Err(Malformed("an array of an impossible length")),
+            Head::Bulk(_) => {
+                return Err(Malformed("a bulk string whose length is not 0 to 512 MiB"));
+            }
+            Head::Array(_) => return Err(Malformed("an array whose length is not 0 to 1,048,576")),
         }
         Ok(true)
     }
