@@ -107,10 +107,13 @@ impl<'p> Cluster<'p> {
 
     /// Says which nodes have ended. When all have, so does the cluster.
     fn report_ended(&mut self) -> Result<(), Failure> {
-        for node in &mut self.nodes {
-            if let Some(status) = node.take_end() {
-                say(node.describe_end(status));
-            }
+        let mut ended = Vec::new();
+        for (at, node) in self.nodes.iter_mut().enumerate() {
+            ended.extend(node.take_end().map(|status| (at, status)));
+        }
+        let alive = self.nodes.iter().filter(|node| node.is_alive()).count();
+        for (at, status) in ended {
+            say(self.nodes[at].describe_end(status, rest(alive, self.nodes.len())));
         }
         if self.nodes.iter().any(NodeProcess::is_alive) {
             return Ok(());
@@ -157,6 +160,17 @@ impl<'p> Cluster<'p> {
     }
 }
 
+/// How a cluster of `all` nodes stands, of which `alive` run.
+fn rest(alive: usize, all: usize) -> &'static str {
+    match alive {
+        0 => "no node runs any more",
+        _ if alive > all / 2 => "the others go on",
+        _ => {
+            "the others are no majority, so no key can be read or written until a node is started again"
+        }
+    }
+}
+
 fn not_ready(healths: &[(u32, Option<Health>)]) -> String {
     let state = |(node, health): &(u32, Option<Health>)| match health {
         None => format!("node {node} does not answer"),
@@ -173,6 +187,15 @@ fn not_ready(healths: &[(u32, Option<Health>)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_go_on_while_they_are_a_majority() {
+        let said = |alive, all| rest(alive, all);
+        assert_eq!([said(2, 3), said(3, 5)], ["the others go on"; 2]);
+        assert!(said(1, 3).starts_with("the others are no majority"));
+        assert!(said(2, 4).starts_with("the others are no majority"));
+        assert_eq!(said(0, 1), "no node runs any more");
+    }
 
     #[test]
     fn what_is_not_ready_is_named() {

@@ -101,8 +101,8 @@ impl NodeProcess {
         }
     }
 
-    /// What to say when it has ended by itself.
-    pub(super) fn describe_end(&self, status: ExitStatus) -> String {
+    /// What to say when it has ended by itself. `rest` says how the others stand.
+    pub(super) fn describe_end(&self, status: ExitStatus, rest: &str) -> String {
         let how = match (status.code(), status.signal()) {
             (Some(code), _) => format!("with exit code {code}"),
             (None, Some(signal)) => format!("by signal {signal}"),
@@ -111,7 +111,7 @@ impl NodeProcess {
         let lines = last_lines(&self.log);
         let last: String = lines.iter().map(|line| format!("    {line}\n")).collect();
         format!(
-            "node {} ended {how}; the others go on. The last lines of {}:\n{last}  \
+            "node {} ended {how}; {rest}. The last lines of {}:\n{last}  \
              start it again: {}",
             self.node,
             self.log.display(),

@@ -220,7 +220,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         name: "config",
         arity: -2,
         group: Group::Server,
-        summary: "Shows settings",
+        summary: "Shows settings, and changes none",
         usage: "subcommand",
         since: "2.0.0",
         subcommands: &[CommandSpec {
@@ -229,7 +229,7 @@ pub static COMMANDS: &[CommandSpec] = &[
             flags: &["admin", "noscript", "loading", "stale"],
             group: Group::Server,
             categories: &["@admin", "@dangerous"],
-            summary: "Gives the settings whose names match a pattern",
+            summary: "Gives the settings whose names match a pattern; maxclients is that of one shard",
             usage: "pattern [pattern ...]",
             complexity: "O(N), N being the number of settings times that of patterns",
             since: "2.0.0",
@@ -353,7 +353,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         flags: TELL,
         group: Group::Server,
         categories: &["@dangerous"],
-        summary: "Describes the node, by section",
+        summary: "Describes the node, by section; clients, connections and commands are those of the shard that serves this connection",
         usage: "[section ...]",
         run: Run::Local(local::info),
         ..CommandSpec::ROW
