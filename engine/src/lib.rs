@@ -75,7 +75,7 @@
 //! [`RequestError`] says that it was certainly not, and
 //! [`is_definitely_not_applied`](RequestError::is_definitely_not_applied) tells the two apart. A caller
 //! that repeats a proposal after `Unknown` may see it applied twice: let commands be such that this does
-//! no harm.
+//! no harm. A query changes nothing, so a caller may ask it again after any error.
 //!
 //! # What a state machine owes
 //!

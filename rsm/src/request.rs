@@ -33,8 +33,8 @@ pub enum RequestError {
     /// Another entry was committed in its place, or it was never appended.
     #[error("the request was not applied")]
     NotApplied,
-    /// Leadership or a connection was lost while the request was in flight, or it took too long. It may
-    /// be applied, now or later.
+    /// Leadership or a connection was lost while the request was in flight, or it took too long. A
+    /// proposal may be applied, now or later. A query changes nothing, and may be asked again.
     #[error("the outcome is unknown: the request may be applied, now or later{}", place(*term, *index, *position))]
     Unknown {
         /// The term in which it was appended; 0 when not known.

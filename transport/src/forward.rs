@@ -96,7 +96,7 @@ impl RequestBatch {
             let count = fields.count(1)?;
             // Nobody waits for an answer to nothing, and a batch takes room by its requests.
             ensure(count > 0, "a batch without a request")?;
-            ensure(count <= REQUESTS_MAX, "a batch of too many requests")?;
+            ensure(count <= REQUESTS_MAX, "a batch of more than 65,536 requests")?;
             let requests = (0..count).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
             Ok(Self { id, group, epoch, kind, requests })
         })
@@ -149,7 +149,7 @@ impl BatchOutcome {
             2 => Ok(Self::Busy),
             3 => {
                 let count = fields.count(1)?;
-                ensure(count <= REQUESTS_MAX, "a reply of too many outcomes")?;
+                ensure(count <= REQUESTS_MAX, "a reply of more than 65,536 outcomes")?;
                 let outcomes = (0..count).map(|_| outcome(fields)).collect::<Result<_, _>>()?;
                 Ok(Self::Done(outcomes))
             }
@@ -306,9 +306,10 @@ mod tests {
     #[test]
     fn a_batch_has_so_many_requests_and_not_one_more() {
         let most = small_requests(REQUESTS_MAX);
+        assert_eq!(REQUESTS_MAX, 65_536, "the error names it");
         let bytes = encoded(|out| most.encode(out));
         assert_eq!(RequestBatch::decode(bytes.clone().into()), Ok(vec![most]));
-        let what = "a batch of too many requests";
+        let what = "a batch of more than 65,536 requests";
         let more = one_more(bytes, &[1, b'x']);
         assert_eq!(RequestBatch::decode(more.into()), Err(Malformed { what }));
     }
@@ -318,7 +319,7 @@ mod tests {
         let most = small_outcomes(REQUESTS_MAX);
         let bytes = encoded(|out| most.encode(out));
         assert_eq!(BatchReply::decode(bytes.clone().into()), Ok(vec![most]));
-        let what = "a reply of too many outcomes";
+        let what = "a reply of more than 65,536 outcomes";
         assert_eq!(BatchReply::decode(one_more(bytes, &[0]).into()), Err(Malformed { what }));
     }
 

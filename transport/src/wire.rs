@@ -147,7 +147,10 @@ fn append(fields: &mut Fields, term: Term) -> Result<Message, Malformed> {
     for _ in 0..count {
         let run = fields.run()?;
         let room = run::APPEND_ENTRIES_MAX - entries.len();
-        ensure(run.end().0 - run.first().0 <= room as u64, "an append of too many entries")?;
+        ensure(
+            run.end().0 - run.first().0 <= room as u64,
+            "an append of more than 65,536 entries",
+        )?;
         let follows = run.first() == last.index.next()
             && entries.last().is_none_or(|entry| entry.end() == run.before());
         ensure(follows, "entries that do not follow what stands before them")?;

@@ -73,11 +73,12 @@ fn an_append_has_so_many_entries_and_not_one_more() {
         let entries = (1..=count as u64).map(|index| entry(1, index, 0, &[])).collect();
         envelope(1, 1, Message::Append { prev: id(0, 0), entries, committed: Index(0) })
     };
+    assert_eq!(run::APPEND_ENTRIES_MAX, 65_536, "the error names it");
     let most = append(run::APPEND_ENTRIES_MAX);
     let bytes = bytes_of(std::slice::from_ref(&most));
     assert_eq!(decode(bytes.into(), FROM, TO), Ok(vec![most]));
     let bytes = bytes_of(&[append(run::APPEND_ENTRIES_MAX + 1)]);
-    let what = "an append of too many entries";
+    let what = "an append of more than 65,536 entries";
     assert_eq!(decode(bytes.into(), FROM, TO), Err(Malformed { what }));
     let one = append(1);
     let Message::Append { mut entries, .. } = append(run::APPEND_ENTRIES_MAX).message else {
