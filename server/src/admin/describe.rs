@@ -11,7 +11,7 @@ use purlin::{
     Advertised, Facts, GroupId, GroupStatus, Histogram, LinkStatus, NodeId, NodeView, PeerStatus,
     ShardState, ShardStatus,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The most groups in one page: about 60 KiB of text, made in one turn of a shard.
 pub(super) const GROUPS_PER_PAGE: u32 = 1024;
@@ -89,8 +89,9 @@ pub(super) fn group(node: NodeId, status: &GroupStatus) -> GroupAnswer {
 /// `RAFT MEMBERS`: each member as the configuration names it, and where operators find it as it has told.
 pub(super) fn members(facts: &AdminFacts, view: &NodeView) -> MembersAnswer {
     let (node, statuses) = (view.node(), view.statuses());
+    let told = told_by(&statuses);
     let members = facts.cluster.members.iter().map(|member| {
-        let told = told_by(&statuses, member.node).filter(|_| member.node != node);
+        let told = told.get(&member.node).filter(|_| member.node != node);
         Member {
             node: member.node.0,
             host: member.host.clone(),
@@ -106,10 +107,10 @@ pub(super) fn members(facts: &AdminFacts, view: &NodeView) -> MembersAnswer {
     MembersAnswer { schema: SCHEMA, node: node.0, members: members.collect() }
 }
 
-/// What a node has told of itself to any shard of this one.
-fn told_by(statuses: &[Arc<ShardStatus>], node: NodeId) -> Option<&Facts> {
+/// What each node has told of itself, to whichever shard of this one.
+fn told_by(statuses: &[Arc<ShardStatus>]) -> BTreeMap<NodeId, &Facts> {
     let peers = statuses.iter().flat_map(|status| &status.peers);
-    peers.filter(|peer| peer.peer.node == node).find_map(|peer| peer.facts.as_deref())
+    peers.filter_map(|peer| Some((peer.peer.node, peer.facts.as_deref()?))).collect()
 }
 
 /// The admin port of a node that tells `told` of itself. A node that tells no host is at `host`.

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_millis(250);
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// The most pages of `RAFT GROUPS` that are read from a node: 65,536 groups.
 const PAGES_MAX: usize = 64;
-/// The most addresses that are asked.
+/// The most addresses that are asked, and nodes without an address that are told of.
 const ADDRESSES_MAX: usize = 256;
 
 /// One node, and what it said.
@@ -203,8 +203,11 @@ impl Round {
                 }
             }
             Err(why) => {
-                let answer = Some(Err(why.into()));
-                self.targets.push(Target { node: Some(member.node), address: None, answer });
+                let is_there = self.targets.iter().any(|target| target.node == Some(member.node));
+                if !is_there && self.targets.len() < ADDRESSES_MAX {
+                    let answer = Some(Err(why.into()));
+                    self.targets.push(Target { node: Some(member.node), address: None, answer });
+                }
             }
         }
     }

@@ -110,7 +110,7 @@ fn a_node_that_hangs_keeps_no_other_from_being_asked() {
     let first = listen(move |_, stream| {
         answer(stream, &node(1, Groups::default()), &members, &AtomicUsize::new(0));
     });
-    let asked = ask_within(&[silent.clone(), first], Duration::from_millis(700), LONG);
+    let asked = ask_within(&[silent.clone(), first], Duration::from_secs(2), LONG);
     assert_eq!(answered(&asked), [(Some(1), true), (Some(2), false), (Some(3), true)]);
     assert_eq!(asked[1].address, Some(silent), "it is asked once, and its number is known");
     let why = asked[1].answer.as_ref().err().expect("it hangs");
@@ -141,6 +141,17 @@ fn groups_are_read_page_by_page_up_to_a_bound_and_only_if_one_has_no_leader() {
         assert_eq!(asked_for.load(Ordering::SeqCst), pages, "of {all}");
         assert_eq!((answer.groups.len(), answer.has_all_groups), (pages, pages < PAGES_MAX));
     }
+}
+
+/// Each node that answers names all members.
+#[test]
+fn a_member_that_cannot_be_asked_is_told_of_once_and_members_are_bounded() {
+    let mut round = Round::begin(LONG, LONG);
+    let local = |node| Member { admin_is_local: true, ..member(node, "") };
+    (0..2).for_each(|_| round.meet(&local(9)));
+    assert_eq!(round.targets.len(), 1);
+    (10..10_000).for_each(|node| round.meet(&local(node)));
+    assert_eq!(round.targets.len(), ADDRESSES_MAX);
 }
 
 #[test]
