@@ -226,8 +226,10 @@ fn message_of(lines: &[String]) -> String {
     let Some(panic) = lines.iter().position(|line| line.contains(" panicked at ")) else {
         return lines.last().cloned().unwrap_or_default();
     };
-    let is_message = |line: &&String| !line.is_empty() && !line.starts_with("note: ");
-    let message = lines[panic + 1..].iter().take_while(is_message);
+    let ends = |line: &String| {
+        line.is_empty() || line.starts_with("note: ") || line.starts_with("stack backtrace:")
+    };
+    let message = lines[panic + 1..].iter().take_while(|line| !ends(line));
     message.map(|line| line.trim()).collect::<Vec<_>>().join(", ")
 }
 
