@@ -81,6 +81,7 @@ pub const REQUIRED: &[&str] = &[
     "heartbeat reply names a higher term",
     "write with entries waits for space",
     "hard states written while entries wait for space",
+    "write of a group cut over two batches",
     "proposal refused, the disk is full",
     "forwarded to the leader",
     "full channel hands a batch back",

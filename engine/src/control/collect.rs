@@ -88,7 +88,7 @@ impl<R: Runtime> Shard<R> {
             problems.push(Problem::DiskFull);
         }
         if self.is_hanging(now)
-            && let Some(since) = self.append.oldest()
+            && let Some(since) = self.append.without_progress_since()
         {
             let ticks = now.0.saturating_sub(since.0).min(u64::from(u32::MAX)) as u32;
             problems.push(Problem::DiskHangs(self.timing.tick.saturating_mul(ticks)));

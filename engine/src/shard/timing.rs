@@ -58,7 +58,7 @@ impl Timing {
         Tick(now.0.saturating_sub(self.beat_ticks))
     }
 
-    /// Two election timeouts before `now`: a disk that has an older write hangs.
+    /// Two election timeouts before `now`: a disk that has made nothing durable since hangs.
     pub(crate) fn hangs_since(&self, now: Tick) -> Tick {
         Tick(now.0.saturating_sub(2 * self.election_ticks.start))
     }

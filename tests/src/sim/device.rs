@@ -110,6 +110,8 @@ pub(crate) struct NodeDisk {
     /// The bytes that files may take in all.
     quota: Cell<Option<u64>>,
     hangs_until: Cell<Duration>,
+    /// When the device has taken the bytes of all writes so far.
+    busy_until: Cell<Duration>,
     /// Grows with every power cut: what was in flight before does not land after.
     power_cycle: Cell<u64>,
     handles: Cell<u64>,
@@ -126,10 +128,26 @@ impl NodeDisk {
             failures: Cell::default(),
             quota: Cell::new(None),
             hangs_until: Cell::new(Duration::ZERO),
+            busy_until: Cell::new(Duration::ZERO),
             power_cycle: Cell::new(0),
             handles: Cell::new(0),
             writes: Cell::new(0),
         })
+    }
+
+    /// How long it takes from now until the device has the bytes of a write, behind those of all earlier
+    /// writes.
+    pub(crate) fn transfer(
+        &self,
+        now: Duration,
+        bytes: usize,
+        per_second: Option<u64>,
+    ) -> Duration {
+        let Some(per_second) = per_second else { return Duration::ZERO };
+        let own = Duration::from_nanos(bytes as u64 * 1_000_000_000 / per_second);
+        let end = self.busy_until.get().max(now) + own;
+        self.busy_until.set(end);
+        end - now
     }
 
     pub(crate) fn root(&self) -> DirectoryNode {

@@ -24,8 +24,10 @@ use std::{
 /// How fast the disks are.
 #[derive(Clone, Debug)]
 pub struct DiskOptions {
-    /// A write, durable or not.
+    /// A write, durable or not, beside the time of its transfer.
     pub write: Latency,
+    /// How fast the device takes the bytes of writes, one write after the other; `None` for at once.
+    pub bytes_per_second: Option<u64>,
     /// A sync of a file or a directory.
     pub sync: Latency,
     /// A read.
@@ -39,6 +41,7 @@ impl Default for DiskOptions {
         let micros = Duration::from_micros;
         Self {
             write: Latency::steady(micros(30), micros(200)).with_spikes(0.002, micros(50_000)),
+            bytes_per_second: None,
             sync: Latency::steady(micros(100), micros(500)).with_spikes(0.005, micros(100_000)),
             read: Latency::steady(micros(20), micros(80)),
             metadata: Latency::steady(micros(5), micros(20)),
@@ -272,10 +275,12 @@ impl SimFile {
         promise
     }
 
-    fn write(&self, submission: Submission, number: u64) -> Promise<io::Result<()>> {
+    fn write(&self, submission: Submission, bytes: usize, number: u64) -> Promise<io::Result<()>> {
         let core = self.directory.core();
         let disk = &self.directory.disk;
-        let latency = core.options.disk.write.draw(&core.random.disk);
+        let options = &core.options.disk;
+        let transfer = disk.transfer(core.clock.now(), bytes, options.bytes_per_second);
+        let latency = options.write.draw(&core.random.disk) + transfer;
         let fault = disk.fault(DiskOperation::Write, &self.path);
         let lasting = self.durability == Durability::EachWrite;
         let (device, named) = (disk.clone(), self.directory.clone());
@@ -415,7 +420,7 @@ impl File for SimFile {
         check_aligned(position, block.len())?;
         let submission = self.file.content.borrow_mut().submit(position, &block);
         let number = self.show(position, &block);
-        self.write(submission, number).await
+        self.write(submission, block.len(), number).await
     }
 
     async fn sync(&self) -> io::Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::support::{ONE, THREE, TWO, millis, one_leader, seconds};
 use purlin::{Durability, ErrorKind, GroupId, NodeId, RequestError, ShardId};
+use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions,
@@ -22,6 +23,25 @@ fn a_node_whose_disk_hangs_loses_its_leadership() {
         s.leader_among(&others).is_some_and(|now| now != leader)
     });
     s.must_write(others[0], "moved", "1", seconds(5));
+    s.assert_sound();
+}
+
+/// A disk that is slow and works at its full speed does not hang, whatever waits for it: a batch that takes
+/// longer than two election timeouts costs no leadership.
+#[test]
+fn a_slow_disk_with_much_to_write_keeps_its_leadership() {
+    let reached = Recorder::install();
+    let mut options = calm(3, 0);
+    options.world.disk.bytes_per_second = Some(6_000_000);
+    let s = Scenario::running_with(7, options);
+    let (leader, term) = (s.leader(), s.term());
+    let value = "v".repeat(60_000);
+    let write = |n: usize| s.submit(leader, GROUP, set(&format!("key-{n}"), &value));
+    let writes: Vec<_> = (0..300).map(write).collect();
+    s.run_for(seconds(8));
+    let done = writes.iter().filter(|write| write.is_done()).count();
+    assert_eq!((done, s.term()), (300, term), "18 MB at 6 MB a second, and no election");
+    assert!(reached.counts().contains_key("write of a group cut over two batches"));
     s.assert_sound();
 }
 

@@ -25,12 +25,13 @@ use std::{
 /// The writes that wait for the WAL, and the batches in flight.
 pub(crate) struct AppendStage<D: Disk> {
     wal: Rc<Wal<D>>,
-    /// The writes that wait. Those of one group are in the order of their write ids.
+    /// The writes that wait, in the order in which they came.
     pending: Writes,
     /// The cost of the entries in `pending`. At `pending_bytes_max` new proposals are refused as busy.
     pending_bytes: usize,
     pending_bytes_max: usize,
     in_flight: VecDeque<InFlight>,
+    progress: Progress,
     /// What is newly known of peers. It joins the next batch, and causes a batch only if a peer was
     /// fenced (safety I4). A write is progress that peers learn of. If their progress caused a write
     /// here, two idle shards would keep each other writing.
@@ -46,9 +47,28 @@ pub(crate) struct AppendStage<D: Disk> {
 
 struct InFlight {
     sequence: Sequence,
+    /// The writes that are durable when the batch is.
     writes: Vec<(GroupId, WriteId)>,
-    since: Tick,
     submitted_at: Duration,
+}
+
+/// When the disk last made something durable, or last had nothing to do.
+///
+/// A disk hangs when nothing that it was given becomes durable. The age of a batch says less: a large
+/// batch takes long on a slow disk that works at its full speed.
+#[derive(Default)]
+struct Progress {
+    durable: Sequence,
+    at: Tick,
+}
+
+impl Progress {
+    /// Notes what is durable now.
+    fn note(&mut self, now: Tick, durable: Sequence) {
+        if durable > self.durable {
+            *self = Self { durable, at: now };
+        }
+    }
 }
 
 impl<D: Disk> AppendStage<D> {
@@ -65,6 +85,7 @@ impl<D: Disk> AppendStage<D> {
             pending_bytes: 0,
             pending_bytes_max,
             in_flight: VecDeque::new(),
+            progress: Progress::default(),
             memories: Memories::default(),
             batch_bytes_max,
             is_full: false,
@@ -76,7 +97,7 @@ impl<D: Disk> AppendStage<D> {
     /// Adds a write of a group to the next batch.
     pub(crate) fn push(&mut self, group: GroupId, append: Append) {
         self.pending_bytes += cost(&append);
-        self.pending.push_back((group, append));
+        self.pending.push_back(QueuedWrite { group, append, is_last: true });
     }
 
     /// Adds what is newly known of peers to the next batch.
@@ -88,6 +109,7 @@ impl<D: Disk> AppendStage<D> {
     /// complete in any order (safety W1).
     pub(crate) fn complete(&mut self, now: Tick, at: Duration, groups: &mut Groups) {
         let durable = self.wal.durable();
+        self.progress.note(now, durable);
         while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
             let Some(batch) = self.in_flight.pop_front() else { return };
             self.latency.record(at.saturating_sub(batch.submitted_at));
@@ -129,9 +151,13 @@ impl<D: Disk> AppendStage<D> {
         if with_memories {
             self.memories.0.values().for_each(|memory| batch.peer(*memory));
         }
-        let (taken, left) = self.build(&mut batch, with_entries);
+        let taken = if with_entries {
+            self.fill(&mut batch)
+        } else {
+            self.fill_without_entries(&mut batch)
+        };
         if batch.is_empty() {
-            (self.pending, self.is_full) = (merge(taken, left), !with_entries);
+            self.is_full = !with_entries;
             return Ok(false);
         }
         match self.wal.submit(batch) {
@@ -139,20 +165,20 @@ impl<D: Disk> AppendStage<D> {
                 if with_memories {
                     self.memories.0.clear();
                 }
-                let writes = taken.iter().map(|(group, append)| (*group, append.write)).collect();
-                self.pending_bytes -= taken.iter().map(|(_, append)| cost(append)).sum::<usize>();
-                self.in_flight.push_back(InFlight {
-                    sequence,
-                    writes,
-                    since: now,
-                    submitted_at: clock(),
-                });
-                (self.pending, self.is_full, self.written_at) = (left, !with_entries, now);
+                if self.in_flight.is_empty() {
+                    self.progress.at = now;
+                }
+                self.pending_bytes -= taken.iter().map(|it| cost(&it.append)).sum::<usize>();
+                let durable = taken.iter().filter(|it| it.is_last);
+                let writes = durable.map(|it| (it.group, it.append.write)).collect();
+                self.in_flight.push_back(InFlight { sequence, writes, submitted_at: clock() });
+                (self.is_full, self.written_at) = (!with_entries, now);
                 Ok(true)
             }
             Err(SubmitError::NoSpace(_)) => {
                 purlin_rsm::sometimes!("write with entries waits for space");
-                (self.pending, self.is_full) = (merge(taken, left), true);
+                self.put_back(taken);
+                self.is_full = true;
                 Ok(false)
             }
             Err(SubmitError::Poisoned(_)) => {
@@ -162,27 +188,50 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
-    /// Fills a batch; returns the writes in it and the writes that still wait. On a full disk the batch
-    /// is filled without entries: hard states still go out. A hard state behind waiting entries of its
-    /// group waits too, since the writes of a group complete in order.
-    fn build(&mut self, batch: &mut Batch, with_entries: bool) -> (Writes, Writes) {
+    /// Fills a batch with what waits, in order, up to `batch_bytes_max`; a write that is longer is cut
+    /// between entries. Returns what is in the batch. The cost does not depend on how much waits behind it.
+    fn fill(&mut self, batch: &mut Batch) -> Writes {
+        let mut taken = Writes::new();
+        while batch.bytes() < self.batch_bytes_max
+            && let Some(next) = self.pending.pop_front()
+        {
+            let room = self.batch_bytes_max - batch.bytes();
+            let (beginning, rest) = next.cut(room, batch.is_empty());
+            if let Some(rest) = rest {
+                self.pending.push_front(rest);
+            }
+            let Some(beginning) = beginning else { break };
+            put(batch, &beginning);
+            taken.push_back(beginning);
+        }
+        taken
+    }
+
+    /// Fills a batch with the hard states that wait: on a full disk they still go out. A hard state behind
+    /// waiting entries of its group waits too, since the writes of a group complete in order.
+    fn fill_without_entries(&mut self, batch: &mut Batch) -> Writes {
         let (mut taken, mut left, mut blocked) = (Writes::new(), Writes::new(), BTreeSet::new());
-        for (group, append) in std::mem::take(&mut self.pending) {
-            let waits = !with_entries && !append.entries.is_empty();
-            purlin_rsm::sometimes!(waits, "hard states written while entries wait for space");
-            if batch.bytes() >= self.batch_bytes_max || waits || blocked.contains(&group) {
-                blocked.insert(group);
-                left.push_back((group, append));
+        for next in std::mem::take(&mut self.pending) {
+            let has_entries = !next.append.entries.is_empty();
+            purlin_rsm::sometimes!(has_entries, "hard states written while entries wait for space");
+            if batch.bytes() >= self.batch_bytes_max || has_entries || blocked.contains(&next.group)
+            {
+                blocked.insert(next.group);
+                left.push_back(next);
                 continue;
             }
-            // The hard state comes before the entries that came with it (safety A2).
-            if let Some(state) = append.hard_state {
-                batch.hard_state(group, state);
-            }
-            batch.entries(group, &append.entries);
-            taken.push_back((group, append));
+            put(batch, &next);
+            taken.push_back(next);
         }
-        (taken, left)
+        self.pending = left;
+        taken
+    }
+
+    /// Puts writes back that were not submitted, before the others. This keeps the order within each
+    /// group, and no other order matters.
+    fn put_back(&mut self, mut writes: Writes) {
+        writes.append(&mut self.pending);
+        self.pending = writes;
     }
 
     /// Tells the WAL of a quiet beat, so that it may write a closing batch (safety W9). Lets the WAL look
@@ -200,9 +249,14 @@ impl<D: Disk> AppendStage<D> {
         self.pending.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Whether the oldest batch in flight was submitted before `limit`: then the disk hangs.
+    /// Since when the disk has made nothing durable, or `None` if nothing is in flight.
+    pub(crate) fn without_progress_since(&self) -> Option<Tick> {
+        (!self.in_flight.is_empty()).then_some(self.progress.at)
+    }
+
+    /// Whether nothing that is in flight has become durable since `limit`: then the disk hangs.
     pub(crate) fn is_stalled(&self, limit: Tick) -> bool {
-        self.in_flight.front().is_some_and(|batch| batch.since < limit)
+        self.without_progress_since().is_some_and(|since| since < limit)
     }
 
     /// Why new proposals are refused, or `None` if they are accepted.
@@ -219,11 +273,6 @@ impl<D: Disk> AppendStage<D> {
     /// Whether the last attempt found no room for entries.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full
-    }
-
-    /// When the oldest batch in flight was submitted.
-    pub(crate) fn oldest(&self) -> Option<Tick> {
-        self.in_flight.front().map(|batch| batch.since)
     }
 
     /// The figures of the WAL, for operators.
@@ -271,7 +320,7 @@ fn check_in_flight(
 }
 
 fn check_pending(pending: &Writes, counted: usize) -> Result<(), String> {
-    let bytes: usize = pending.iter().map(|(_, append)| cost(append)).sum();
+    let bytes: usize = pending.iter().map(|it| cost(&it.append)).sum();
     if bytes == counted {
         return Ok(());
     }
@@ -305,24 +354,62 @@ impl Memories {
     }
 }
 
-type Writes = VecDeque<(GroupId, Append)>;
+type Writes = VecDeque<QueuedWrite>;
+
+/// A write of a group that waits for a batch, or the rest of one whose beginning is in a batch already.
+struct QueuedWrite {
+    group: GroupId,
+    append: Append,
+    /// The end of the write is in it: only then is the write durable as a whole.
+    is_last: bool,
+}
+
+impl QueuedWrite {
+    /// Cuts the write behind the entries that cost at most `room`; if `at_least_one`, behind the first
+    /// entry at the earliest. Returns the beginning, if any of it fits, and the rest.
+    fn cut(mut self, room: usize, at_least_one: bool) -> (Option<Self>, Option<Self>) {
+        let entries = &self.append.entries;
+        let mut cost = 0;
+        let fits = |entry: &&Entry| {
+            cost += entry.cost();
+            cost <= room
+        };
+        let count = entries.iter().take_while(fits).count().max(usize::from(at_least_one));
+        if count >= entries.len() {
+            return (Some(self), None);
+        }
+        if count == 0 {
+            return (None, Some(self));
+        }
+        purlin_rsm::sometimes!("write of a group cut over two batches");
+        let append = Append {
+            write: self.append.write,
+            entries: self.append.entries.split_off(count),
+            hard_state: None,
+        };
+        let rest = Self { group: self.group, append, is_last: self.is_last };
+        self.is_last = false;
+        (Some(self), Some(rest))
+    }
+}
+
+fn put(batch: &mut Batch, write: &QueuedWrite) {
+    // The hard state comes before the entries that came with it (safety A2).
+    if let Some(state) = write.append.hard_state {
+        batch.hard_state(write.group, state);
+    }
+    batch.entries(write.group, &write.append.entries);
+}
 
 /// About the memory that a write takes.
 fn cost(append: &Append) -> usize {
     append.entries.iter().map(Entry::cost).sum()
 }
 
-/// Puts writes back that were not submitted, `taken` before `left`. This keeps the order within each
-/// group, and no other order matters.
-fn merge(mut taken: Writes, left: Writes) -> Writes {
-    taken.extend(left);
-    taken
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::BootId;
+    use purlin_rsm::{BootId, HardState, Index, Payload, Position, Term};
 
     #[test]
     fn batches_in_flight_that_the_wal_contradicts_are_named() {
@@ -340,9 +427,56 @@ mod tests {
     #[test]
     fn bytes_that_wait_and_are_counted_wrongly_are_named() {
         let append = Append { write: WriteId(1), entries: Vec::new(), hard_state: None };
-        let pending = Writes::from([(GroupId(1), append)]);
+        let pending = Writes::from([QueuedWrite { group: GroupId(1), append, is_last: true }]);
         assert_eq!(check_pending(&pending, 0), Ok(()));
         assert!(check_pending(&pending, 1).unwrap_err().contains("0 bytes wait, counted as 1"));
+    }
+
+    /// A long write goes out in pieces, each within the bound of a batch, and is durable with its last one.
+    #[test]
+    fn a_write_is_cut_between_entries_and_complete_with_its_last_piece() {
+        let entry = |index| Entry {
+            term: Term(1),
+            index: Index(index),
+            before: Position(index - 1),
+            payload: Payload::command(vec![0; 968].into()),
+        };
+        assert_eq!(entry(1).cost(), 1000);
+        let state = HardState { term: Term(1), vote: None, committed: Index(0) };
+        let append = Append {
+            write: WriteId(7),
+            entries: (1..=5).map(entry).collect(),
+            hard_state: Some(state),
+        };
+        let whole = QueuedWrite { group: GroupId(1), append, is_last: true };
+        let (none, whole) = whole.cut(999, false);
+        assert!(none.is_none(), "no room for one entry");
+        let (first, rest) = whole.unwrap().cut(2999, false);
+        let (second, rest) = rest.unwrap().cut(10, true);
+        let (third, rest) = rest.unwrap().cut(2000, false);
+        assert!(rest.is_none());
+        let pieces = [first, second, third].map(Option::unwrap).map(|piece| {
+            let indexes: Vec<_> = piece.append.entries.iter().map(|entry| entry.index.0).collect();
+            (indexes, piece.append.hard_state.is_some(), piece.is_last, piece.append.write)
+        });
+        assert_eq!(
+            pieces,
+            [
+                (vec![1, 2], true, false, WriteId(7)),
+                (vec![3], false, false, WriteId(7)),
+                (vec![4, 5], false, true, WriteId(7)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_disk_hangs_when_nothing_becomes_durable_and_not_when_a_batch_is_old() {
+        let mut progress = Progress::default();
+        progress.note(Tick(5), Sequence(1));
+        progress.note(Tick(9), Sequence(1));
+        assert_eq!(progress.at, Tick(5), "nothing new");
+        progress.note(Tick(9), Sequence(2));
+        assert_eq!(progress.at, Tick(9));
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Whether the disk hangs: the oldest write is older than two election timeouts.
+    /// Whether the disk hangs: writes are in flight, and none has become durable for two election timeouts.
     pub(crate) fn is_hanging(&self, now: Tick) -> bool {
         self.append.is_stalled(self.timing.hangs_since(now))
     }
