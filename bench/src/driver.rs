@@ -90,6 +90,8 @@ pub struct DriverConfig {
     pub timeout: Duration,
     /// How long to try to reach a server before the run.
     pub reach: Duration,
+    /// A run of a number of operations ends early when no operation has succeeded for this time.
+    pub give_up: Duration,
     /// The seed of the arrivals.
     pub seed: u64,
 }
@@ -104,7 +106,7 @@ pub struct Summary {
     pub cpu: Option<CpuMeter>,
     /// The signal that ended the run early.
     pub signal: Option<i32>,
-    /// Whether the run ended early because no server could be reached any more.
+    /// Whether the run ended early because no operation succeeded any more.
     pub has_given_up: bool,
 }
 
@@ -130,8 +132,6 @@ const SECOND_NANOS: u64 = 1_000_000_000;
 const LOOK_NANOS: u64 = 50_000_000;
 /// How long an interrupted run waits for the replies that are still due.
 const INTERRUPTED_DRAIN_NANOS: u64 = SECOND_NANOS;
-/// How long a run of a number of operations goes on without any connection.
-const GIVE_UP_NANOS: u64 = 30 * SECOND_NANOS;
 const SIGNAL_TOKEN: u64 = u64::MAX;
 
 /// Runs one load. [`Driver::run`] is all of its life.
@@ -300,18 +300,21 @@ impl<'a> Driver<'a> {
             self.stop_sending(until);
             self.recorder.close(until);
             self.stage = Stage::Draining { until: now + nanos(self.config.timeout) };
-        } else if self.requests_left == 0 || self.has_given_up() {
+        } else if self.requests_left == 0 {
             self.stage = Stage::Draining { until: now + nanos(self.config.timeout) };
+        } else if self.has_given_up() {
+            // The replies that are due have had their time.
+            self.stage = Stage::Draining { until: now };
         }
     }
 
-    /// Without this check a run of a number of operations would wait for ever for a server that
-    /// never comes back.
+    /// Without this check a run of a number of operations would go on for hours with a server that
+    /// never comes back, or that takes connections and answers nothing: the kernel of a stopped
+    /// process takes them too, so a connection that is up says nothing.
     fn has_given_up(&self) -> bool {
         let since = self.recorder.last_success().max(nanos(self.config.warmup));
         matches!(self.config.extent, Extent::Requests(_))
-            && self.clock.now.saturating_sub(since) > GIVE_UP_NANOS
-            && !self.connections.iter().any(Connection::is_up)
+            && self.clock.now.saturating_sub(since) > nanos(self.config.give_up)
     }
 
     /// Records the operations that were due before `end` and were never sent, with the time that

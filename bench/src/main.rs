@@ -24,12 +24,12 @@ fn main() -> ExitCode {
         Err(RunError::Unreachable(why)) => unreachable(&plan, &why),
         Err(RunError::Interrupted(signal)) => signal_code(signal),
         Err(RunError::Io(error)) => {
-            eprintln!(
+            complain(&format!(
                 "error: the load could not be run: {error}\n  \
                  in     this process\n  \
                  means  not all operations were sent, and there is no result\n  \
                  do     compare the limit of open files (ulimit -n) with --clients"
-            );
+            ));
             ExitCode::from(FAILED)
         }
     }
@@ -40,10 +40,10 @@ fn usage(message: &str) -> ! {
 }
 
 fn unreachable(plan: &Plan, why: &str) -> ExitCode {
-    eprintln!(
+    complain(&format!(
         "error: no server could be reached: {why}\n  in     {}\n  means  nothing was sent\n  do     start the server, or check --target and -p",
         plan.target_names.join(" ")
-    );
+    ));
     ExitCode::from(UNREACHABLE)
 }
 
@@ -57,7 +57,26 @@ fn run(plan: &Plan, workload: Workload, output: &mut Output) -> Result<ExitCode,
     let report = Report::new(plan, keys_used, host, &summary);
     output.text(&format!("\n{}", report.text()));
     output.json(&report.json());
+    if summary.has_given_up && summary.signal.is_none() {
+        complain(&given_up(plan, &summary));
+    }
     Ok(exit_code(&summary))
+}
+
+/// Why a run of a number of operations ended early.
+fn given_up(plan: &Plan, summary: &Summary) -> String {
+    let seen = match &summary.recorder.totals().last_connection_error {
+        Some(error) => format!("; the last connection error is: {error}"),
+        None => String::new(),
+    };
+    format!(
+        "error: no operation succeeded for {} s, and the run was given up{seen}\n  \
+         in     {}\n  \
+         means  not all operations were sent; the result has those that were\n  \
+         do     see whether the servers run and answer, then run the load again",
+        plan.driver.give_up.as_secs(),
+        plan.target_names.join(" ")
+    )
 }
 
 fn exit_code(summary: &Summary) -> ExitCode {
@@ -72,6 +91,11 @@ fn exit_code(summary: &Summary) -> ExitCode {
 
 fn signal_code(signal: i32) -> ExitCode {
     ExitCode::from(128_u8.saturating_add(signal as u8))
+}
+
+/// Writes a line to the standard error. When nobody reads it, the exit code still tells.
+fn complain(text: &str) {
+    drop(io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
 /// Text for people, and JSON for programs.
@@ -121,7 +145,10 @@ impl Output {
             Json::File(file, path) => (writeln!(file, "{json}"), path.as_path()),
         };
         if let Err(error) = written {
-            eprintln!("warning: the JSON could not be written to {}: {error}", path.display());
+            complain(&format!(
+                "warning: the JSON could not be written to {}: {error}",
+                path.display()
+            ));
         }
     }
 }

@@ -25,8 +25,8 @@ Examples:
                                                              write every key once
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
 
-Exit codes: 0 done, 1 nothing succeeded or the servers never came back, 2 wrong usage, 7 no server reached (nothing was
-sent), 130 and 143 interrupted or terminated (partial results are printed).";
+Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached
+(nothing was sent), 130 and 143 interrupted or terminated (partial results are printed).";
 
 /// A load generator for servers that speak the Redis protocol.
 ///
@@ -160,6 +160,8 @@ const BUFFERED_BYTES_MAX: u128 = 1 << 30;
 const REQUEST_BYTES: usize = 128;
 /// The longest `--timeout`: latencies are kept up to one minute.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// How long a run of a number of operations goes on without a success; not shorter than `--timeout`.
+const GIVE_UP: Duration = Duration::from_secs(30);
 const CLIENTS_MAX: usize = 50_000;
 /// The highest rate. Beyond it the drawing of arrivals alone would use a whole core.
 const RATE_MAX: f64 = 1e7;
@@ -194,6 +196,7 @@ impl Options {
             warmup: self.times.warmup.unwrap_or(warmup),
             timeout: self.times.timeout,
             reach: Duration::from_secs(2),
+            give_up: GIVE_UP.max(self.times.timeout),
             seed,
         };
         let workload = self.workload.config(seed);
@@ -389,6 +392,13 @@ mod tests {
         assert!(matches!(plan.driver.pace, Pace::Open { rate: 0.5, arrivals: Arrivals::Uniform }));
         assert!(matches!(plan.driver.extent, Extent::Requests(10)));
         assert_eq!((plan.driver.pipeline, plan.driver.warmup), (64, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_run_without_a_success_is_given_up_after_30_seconds_or_the_time_of_one_operation() {
+        let give_up = |line| plan(line).unwrap().driver.give_up;
+        assert_eq!(give_up("-p 1 -n 10"), Duration::from_secs(30));
+        assert_eq!(give_up("-p 1 -n 10 --timeout 60s"), Duration::from_secs(60));
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Report {
         let result = &self.result;
         let ended = match (result.interrupted_by, result.has_given_up) {
             (Some(_), _) => " (interrupted: partial results)",
-            (None, true) => " (given up after 30 s without a success: partial results)",
+            (None, true) => " (given up, since no operation succeeded any more: partial results)",
             (None, false) => "",
         };
         line(

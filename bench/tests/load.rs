@@ -26,6 +26,7 @@ fn driver(targets: &[SocketAddr], requests: u64) -> DriverConfig {
         warmup: Duration::ZERO,
         timeout: Duration::from_secs(5),
         reach: Duration::from_secs(2),
+        give_up: Duration::from_secs(30),
         seed: 1,
     }
 }
@@ -143,6 +144,20 @@ fn a_server_that_does_not_answer_is_given_up_in_time() {
     assert_eq!(summary.recorder.gap().nanos, 300_000_000);
 }
 
+/// A server that takes connections and answers nothing would cost a run of a number of operations the
+/// time-out of each: here 10,000 operations, 64 at a time, each a tenth of a second.
+#[test]
+fn a_run_of_a_number_of_operations_is_given_up_without_a_success() {
+    let server = TinyServer::start(|number| if number < 64 { OK } else { Answer::Nothing });
+    let (timeout, give_up) = (Duration::from_millis(100), Duration::from_millis(500));
+    let config = DriverConfig { timeout, give_up, ..driver(&[server.address], 10_000) };
+    let summary = run(config);
+    let totals = summary.recorder.totals();
+    assert!(summary.has_given_up, "{totals:?}");
+    assert_eq!(totals.succeeded, 64);
+    assert!(totals.timed_out > 0 && server.commands() < 5_000, "{totals:?}");
+}
+
 #[test]
 fn what_an_open_loop_could_not_send_counts_with_the_time_it_waited() {
     let server = TinyServer::start(|_| Answer::Nothing);
@@ -219,6 +234,21 @@ fn exit_codes_tell_mistakes_apart() {
     let (code, stdout, _) = command(&["-p", &refusing.address.port().to_string(), "-n", "10"]);
     assert_eq!(code, 1);
     assert!(stdout.contains("ERR: ERR no"), "{stdout}");
+}
+
+#[test]
+fn outputs_that_take_nothing_leave_the_exit_code() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let server = TinyServer::start(|_| OK);
+    for (port, more, expected) in
+        [(nobody.port(), "-", 7), (server.address.port(), "-", 0), (nobody.port(), "/dev/full", 7)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_purlin-bench"));
+        command.args(["-p", &port.to_string(), "-n", "10", "--json", more]);
+        let status = command.stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "--json {more}");
+    }
 }
 
 #[test]
