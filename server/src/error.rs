@@ -4,7 +4,7 @@
 //! 0 done   1 another reason   2 usage   3 configuration   4 environment   5 data directory   6 damage
 //! ```
 
-use crate::config::Mistakes;
+use crate::{config::Mistakes, output::complain};
 use purlin::{Error, ErrorKind};
 use std::{fmt, process::ExitCode};
 
@@ -44,7 +44,7 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         let text = self.to_string();
         if !text.is_empty() {
-            eprintln!("{text}");
+            complain(text);
         }
         ExitCode::from(self.exit_code())
     }

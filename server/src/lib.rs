@@ -10,6 +10,7 @@
 //!           └─────► admin  the admin port: what operators read
 //! error             how a command fails: text in four parts, and the exit code
 //! machine, signals  what several commands ask of the machine
+//! output            what is printed; log_queue: the log, written by a thread of its own
 //! ```
 //!
 //! It embeds the engine as any other program could: nothing here is known to the library `purlin`. It
@@ -21,7 +22,9 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod error;
+mod log_queue;
 mod machine;
+mod output;
 pub mod resp;
 pub mod serve;
 mod signals;

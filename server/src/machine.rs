@@ -1,24 +1,13 @@
-//! What several commands ask of the machine: a file is read, a cluster id is drawn, a line is printed.
+//! What several commands ask of the machine: a file is read, a cluster id is drawn.
 
 use crate::{
     config::{Config, FILE_BYTES_MAX},
     error::Failure,
 };
 use purlin::{ClusterId, ErrorKind};
-use std::{
-    fs::File,
-    io::{self, Read, Write},
-    path::Path,
-};
+use std::{fs::File, io::Read, path::Path};
 
 const RANDOM: &str = "/dev/urandom";
-
-/// Prints `text` and the end of a line, at once. When nobody reads any more, there is nobody to tell.
-pub(crate) fn say(text: impl AsRef<str>) {
-    let mut out = io::stdout().lock();
-    // A closed pipe ends no cluster.
-    let _ = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush());
-}
 
 /// Reads and checks the configuration file at `path`.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
@@ -32,7 +21,8 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
             "name a file that can be read; `purlin config default` prints one to begin with",
         )
     };
-    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let file = File::open(path);
+    let file = file.map_err(|error| unreadable(error.to_string()))?;
     file.take(FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)
         .map_err(|error| unreadable(error.to_string()))?;

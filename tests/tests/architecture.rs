@@ -10,7 +10,7 @@ mod shape;
 #[path = "architecture/source.rs"]
 mod source;
 
-use crate::source::{assert_none, code_lines, root, sources};
+use crate::source::{assert_none, code_lines, is_test, root, sources, without_tests};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -123,6 +123,25 @@ fn nothing_is_left_undone_and_nothing_waits_by_the_clock() {
     let forbidden = ["to do!", "unimple mented!", "db g!", "thread::sl eep", "park_time out"];
     let forbidden = forbidden.map(|word| word.replace(' ', ""));
     forbid(|_| true, &forbidden.each_ref().map(String::as_str), "do it, or wait for something");
+}
+
+/// `println!` and its kin panic when the output is closed or full, and with it ends what called them.
+/// The programs of these tests may.
+#[test]
+fn no_program_of_users_panics_over_its_output() {
+    let mut wrong = Vec::new();
+    for (path, source) in sources().into_iter().filter(|(path, _)| !is_test(path)) {
+        // An example shows the least that a reader needs.
+        if path.contains("/examples/") {
+            continue;
+        }
+        for (line, code) in code_lines(without_tests(&source)) {
+            if ["print!(", "println!("].iter().any(|word| code.contains(word)) {
+                wrong.push(format!("{path}:{line} may panic: write, and let the result be"));
+            }
+        }
+    }
+    assert_none(&wrong);
 }
 
 /// Where the same seed must give the same history, nothing may draw lots by itself. What clippy can

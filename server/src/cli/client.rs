@@ -4,7 +4,10 @@
 //! Replies are shown as by `redis-cli`: for people at a terminal, else as they are. The exit code
 //! tells a script what is known of its command: see [`Status`].
 
-use crate::resp::{RespClient, Value, commands, split_line};
+use crate::{
+    output::complain,
+    resp::{RespClient, Value, commands, split_line},
+};
 use rustyline::{
     Editor, Helper, completion::Completer, error::ReadlineError, highlight::Highlighter,
     hint::Hinter, history::DefaultHistory, validate::Validator,
@@ -194,7 +197,7 @@ impl<W: Write> Session<W> {
         if self.is_terminal {
             let _ = writeln!(self.out, "{text}");
         } else {
-            eprintln!("{text}");
+            complain(text);
         }
     }
 }

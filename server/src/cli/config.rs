@@ -3,7 +3,8 @@
 use crate::{
     config::{Config, GROUPS, example_members},
     error::Failure,
-    machine::{load, new_cluster_id, say},
+    machine::{load, new_cluster_id},
+    output::say,
 };
 use purlin::{ClusterConfig, NodeId};
 use std::path::Path;

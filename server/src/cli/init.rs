@@ -4,7 +4,8 @@
 use crate::{
     config::{ByteSize, Config},
     error::Failure,
-    machine::{load, new_cluster_id, say},
+    machine::{load, new_cluster_id},
+    output::say,
     serve,
 };
 use std::path::Path;

@@ -10,7 +10,7 @@ use self::client::ClientOptions;
 use crate::{
     dev::{self, DevOptions},
     error::Failure,
-    machine::say,
+    output::{flush_log, say},
     status::{self, StatusOptions},
 };
 use clap::{Args, Parser, Subcommand};
@@ -126,10 +126,12 @@ enum ConfigCommand {
 
 /// Runs the command that the process was given.
 pub fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let code = match run(Arguments::parse()) {
         Ok(code) => code,
         Err(failure) => failure.report(),
-    }
+    };
+    flush_log();
+    code
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

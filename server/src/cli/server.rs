@@ -15,7 +15,7 @@ pub(super) fn run(arguments: &ServerArguments) -> Result<(), Failure> {
     }
     use_only(&arguments.cores)?;
     let config = load(&arguments.config)?;
-    logging::start(config.log);
+    logging::start(config.log)?;
     Ok(serve::run(config)?)
 }
 

@@ -7,7 +7,7 @@ use super::{
     probe::{self, Health},
     report::{self, Row},
 };
-use crate::{error::Failure, machine::say, signals::Signals};
+use crate::{error::Failure, output::say, signals::Signals};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 

@@ -21,7 +21,7 @@ mod report;
 
 pub use self::options::DevOptions;
 use self::{cluster::Cluster, folder::Folder, plan::Plan};
-use crate::{error::Failure, machine::say, signals::Signals};
+use crate::{error::Failure, output::say, signals::Signals};
 use std::path::Path;
 
 /// Runs a cluster until SIGINT, SIGTERM or SIGHUP.

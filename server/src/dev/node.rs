@@ -1,7 +1,7 @@
 //! One node of the cluster, as a process.
 
 use super::{folder::refused, plan::NodePlan};
-use crate::error::Failure;
+use crate::{error::Failure, output::complain};
 use purlin::{ErrorKind, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -37,7 +37,7 @@ pub(super) fn init(plan: &NodePlan) -> Result<(), Failure> {
     if output.status.success() {
         return Ok(());
     }
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    complain(String::from_utf8_lossy(&output.stderr).trim_end());
     Err(Failure::Child(code(output.status)))
 }
 

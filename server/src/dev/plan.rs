@@ -8,7 +8,8 @@ use super::{
 use crate::{
     config::{ADMIN_OFFSET, Config, PEER_OFFSET, Shards},
     error::Failure,
-    machine::{load, new_cluster_id, say},
+    machine::{load, new_cluster_id},
+    output::say,
 };
 use purlin::{ClusterConfig, ErrorKind, Member, NodeId, WalOptions};
 use rustix::thread::{CpuSet, sched_getaffinity};

@@ -8,11 +8,7 @@ mod ask;
 mod judge;
 mod show;
 
-use crate::{
-    error::Failure,
-    machine::{load, say},
-    signals::Signals,
-};
+use crate::{error::Failure, machine::load, output::say, signals::Signals};
 use clap::{Args, ValueEnum};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 

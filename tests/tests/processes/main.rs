@@ -10,6 +10,7 @@ mod bad_input;
 mod crashes;
 mod dev;
 mod directories;
+mod outputs;
 mod redis_tools;
 mod refusals;
 mod shards;

@@ -12,7 +12,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -164,6 +164,12 @@ impl Node {
         limited.arg(command.get_program()).args(command.get_args());
         let name = format!("node {}", self.config.node.id);
         self.process = Some(Process::start(&name, &mut limited));
+    }
+
+    /// Starts it with `err` as its standard error, and does not wait.
+    pub(crate) fn start_with_error_output(&mut self, err: Stdio) {
+        let name = format!("node {}", self.config.node.id);
+        self.process = Some(Process::start_with_error_output(&name, &mut self.command(), err));
     }
 
     pub(crate) fn runs(&self) -> bool {

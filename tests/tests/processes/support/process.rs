@@ -84,6 +84,16 @@ impl Process {
         Self { name: name.to_owned(), child, printed, has_ended: false }
     }
 
+    /// Starts `command` with `err` as its standard error, which nobody reads here.
+    pub(crate) fn start_with_error_output(name: &str, command: &mut Command, err: Stdio) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(err);
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let printed = Arc::new(Printed::default());
+        printed.follow(child.stdout.take().expect("piped"), |text| &mut text.out);
+        printed.lock().ended += 1;
+        Self { name: name.to_owned(), child, printed, has_ended: false }
+    }
+
     /// Runs `command` to its end.
     pub(crate) fn run(name: &str, command: &mut Command, limit: Duration) -> End {
         Self::start(name, command).end(limit)

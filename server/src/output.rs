@@ -1,0 +1,79 @@
+//! Where the text of this program goes: its standard output, and its standard error with the log.
+//!
+//! No output ends the program or panics when it is closed or full. While a node runs, its standard error
+//! is written by the thread of the log alone, so a reader that stands stops nothing: see [`LogQueue`].
+
+use crate::log_queue::{LogQueue, Notice};
+use rustix::event::{PollFd, PollFlags, poll};
+use std::{
+    fs::File,
+    io::{self, Write, stderr, stdout},
+    os::fd::AsFd,
+    sync::OnceLock,
+    time::Duration,
+};
+
+/// How long a process that ends waits until its log is written.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// The log of this process, once it was started.
+static LOG: OnceLock<LogQueue> = OnceLock::new();
+
+/// Prints `text` and the end of a line, at once. When nobody reads any more, there is nobody to tell.
+pub(crate) fn say(text: impl AsRef<str>) {
+    let mut out = stdout().lock();
+    // A closed pipe ends no cluster.
+    let _ = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush());
+}
+
+/// Writes `text` and the end of a line to the standard error: behind the lines of the log, where there
+/// is one.
+pub(crate) fn complain(text: impl AsRef<str>) {
+    let line = format!("{}\n", text.as_ref());
+    match LOG.get() {
+        Some(log) => log.add(line.as_bytes()),
+        // In one write, so that the lines of two processes do not mix.
+        None => drop(stderr().write_all(line.as_bytes())),
+    }
+}
+
+/// Starts the log of this process, or finds the one that was started.
+///
+/// # Errors
+/// The machine refuses a thread or a descriptor.
+pub(crate) fn start_log(notice: Notice) -> io::Result<&'static LogQueue> {
+    if let Some(log) = LOG.get() {
+        return Ok(log);
+    }
+    // A descriptor of its own: a write that stands would hold the lock of `stderr()`.
+    let sink = Sink(File::from(stderr().as_fd().try_clone_to_owned()?));
+    let log = LogQueue::start(sink, notice)?;
+    Ok(LOG.get_or_init(|| log))
+}
+
+/// Waits until the log is written, but not for a reader that stands.
+pub(crate) fn flush_log() {
+    if let Some(log) = LOG.get() {
+        log.flush(FLUSH_WAIT);
+    }
+}
+
+/// The standard error, which another process may have made non-blocking.
+struct Sink(File);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
