@@ -1,10 +1,11 @@
 //! The folder of a cluster: found or made, locked while the cluster runs, removed unless it is kept.
-//! Never touches a folder that `purlin dev` has not made.
+//! Never touches a folder that `purlin dev` has not made, and removes nothing while a node has its data
+//! open: the locks of all shards are taken first, and held until all is removed.
 
-use crate::error::Failure;
+use crate::{error::Failure, output::say};
 use purlin::ErrorKind;
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -13,6 +14,10 @@ use std::{
 const NAME: &str = ".purlin-dev";
 const LOCK: &str = "lock";
 const KEPT: &str = "kept";
+/// Where a node has its data, in the folder of the node.
+pub(super) const DATA: &str = "data";
+/// What the engine locks in the directory of each shard, for as long as the shard runs.
+const SHARD_LOCK: &str = "LOCK";
 /// How many clusters may run in one working directory.
 const FOLDERS_MAX: u32 = 100;
 
@@ -21,6 +26,15 @@ pub(super) struct Folder {
     path: PathBuf,
     /// Locked while this lives.
     _lock: File,
+}
+
+/// What became of a folder that was to be removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Removed {
+    /// All of it is gone.
+    All,
+    /// A node has its data open: all of it is still there.
+    InUse,
 }
 
 impl Folder {
@@ -63,7 +77,16 @@ impl Folder {
         match (folder.is_kept(), keep) {
             (true, false) => Ok(None),
             (true, true) => Ok(Some(folder)),
-            (false, _) => folder.clear().map(|()| Some(folder)),
+            (false, _) => match folder.clear()? {
+                Removed::All => Ok(Some(folder)),
+                Removed::InUse => {
+                    say(format!(
+                        "a node of an earlier cluster still runs in {}: it is left as it is",
+                        path.display()
+                    ));
+                    Ok(None)
+                }
+            },
         }
     }
 
@@ -79,8 +102,9 @@ impl Folder {
         Ok(still_there.then(|| Self { path: path.to_owned(), _lock: lock }))
     }
 
-    /// Removes what a cluster that ended by force has left.
-    fn clear(&self) -> io::Result<()> {
+    /// Removes what a cluster that ended by force has left, unless one of its nodes runs.
+    fn clear(&self) -> io::Result<Removed> {
+        let Some(_locks) = self.lock_shards()? else { return Ok(Removed::InUse) };
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
             match path.file_name().is_some_and(|name| name == LOCK) {
@@ -89,7 +113,29 @@ impl Folder {
                 false => fs::remove_file(path)?,
             }
         }
-        Ok(())
+        Ok(Removed::All)
+    }
+
+    /// The locks of all shards of all nodes; nothing when a node has one. A node that is just started
+    /// finds its lock taken, and ends.
+    fn lock_shards(&self) -> io::Result<Option<Vec<File>>> {
+        let mut locks = Vec::new();
+        for node in folders_in(&self.path)? {
+            for shard in folders_in(&node.join(DATA))? {
+                let lock = match File::options().write(true).open(shard.join(SHARD_LOCK)) {
+                    Ok(lock) => lock,
+                    // It was never opened.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                match lock.try_lock() {
+                    Ok(()) => locks.push(lock),
+                    Err(TryLockError::WouldBlock) => return Ok(None),
+                    Err(TryLockError::Error(error)) => return Err(error),
+                }
+            }
+        }
+        Ok(Some(locks))
     }
 
     /// Where it is.
@@ -113,10 +159,27 @@ impl Folder {
         self.path.join(KEPT).exists()
     }
 
-    /// Removes it with all that is in it.
-    pub(super) fn remove(self) -> Result<(), Failure> {
-        fs::remove_dir_all(&self.path).map_err(|error| refused(&self.path, &error))
+    /// Removes it with all that is in it, unless a node has its data open.
+    pub(super) fn remove(self) -> Result<Removed, Failure> {
+        let removed = self.lock_shards().and_then(|locks| match locks {
+            Some(_locks) => fs::remove_dir_all(&self.path).map(|()| Removed::All),
+            None => Ok(Removed::InUse),
+        });
+        removed.map_err(|error| refused(&self.path, &error))
     }
+}
+
+/// The folders in a folder; none when there is no such folder.
+fn folders_in(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    let mut paths = paths.collect::<io::Result<Vec<_>>>()?;
+    paths.retain(|path| path.is_dir());
+    Ok(paths)
 }
 
 /// That a file or folder of the cluster could not be made, read or removed.
@@ -167,7 +230,7 @@ mod tests {
         let (first, second) = (scratch.claim(false), scratch.claim(true));
         assert_eq!(scratch.name(&first), ".purlin-dev");
         assert_eq!(scratch.name(&second), ".purlin-dev-2");
-        first.remove().expect("removable");
+        assert_eq!(first.remove().expect("removable"), Removed::All);
         assert_eq!(scratch.name(&scratch.claim(false)), ".purlin-dev");
     }
 
@@ -182,6 +245,33 @@ mod tests {
         let again = scratch.claim(false);
         assert_eq!(scratch.name(&again), ".purlin-dev");
         assert!(!again.node(1).exists() && !again.path.join("other").exists());
+    }
+
+    /// A node of the folder with data, and the lock of its shard.
+    fn data(folder: &Folder, node: u32) -> (PathBuf, File) {
+        let shard = folder.node(node).join(DATA).join("shard-0");
+        fs::create_dir_all(&shard).expect("new directories");
+        fs::write(shard.join("000000000001.wal"), "acknowledged").expect("a file");
+        let lock = File::create(shard.join(SHARD_LOCK)).expect("a file");
+        (shard.join("000000000001.wal"), lock)
+    }
+
+    #[test]
+    fn a_node_that_runs_keeps_all_data_of_its_cluster() {
+        let scratch = Scratch::new("in-use");
+        let folder = scratch.claim(false);
+        let ((first, _), (second, lock)) = (data(&folder, 1), data(&folder, 2));
+        lock.try_lock().expect("nobody has it");
+        assert_eq!(folder.remove().expect("it can be read"), Removed::InUse);
+        assert!(first.exists() && second.exists(), "data is gone that a node has open");
+        // The next cluster takes another folder, and leaves this one as it is.
+        let other = scratch.claim(false);
+        assert_eq!(scratch.name(&other), ".purlin-dev-2");
+        assert!(first.exists() && second.exists(), "data is gone that a node has open");
+        drop((lock, other));
+        let again = scratch.claim(false);
+        assert_eq!(scratch.name(&again), ".purlin-dev");
+        assert!(!first.exists() && !second.exists(), "nobody has it open");
     }
 
     #[test]

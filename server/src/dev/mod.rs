@@ -8,7 +8,8 @@
 //! .purlin-dev/node-2/…
 //! ```
 //!
-//! A node that ends is reported and stays ended. Scripts read what is printed.
+//! A node that ends is reported and stays ended; a person may start it again by hand. Nothing is removed
+//! while a node has its data open. Scripts read what is printed.
 
 mod cluster;
 mod folder;
@@ -20,7 +21,11 @@ mod probe;
 mod report;
 
 pub use self::options::DevOptions;
-use self::{cluster::Cluster, folder::Folder, plan::Plan};
+use self::{
+    cluster::Cluster,
+    folder::{Folder, Removed},
+    plan::Plan,
+};
 use crate::{error::Failure, output::say, signals::Signals};
 use std::path::Path;
 
@@ -29,24 +34,19 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), Failure> {
     let signals = Signals::listen()?;
     let folder = Folder::claim(Path::new("."), options.keep)?;
     let ended = live(&signals, &folder, options);
+    let path = folder.path().display().to_string();
     if folder.is_kept() {
-        say(format!("kept in {}: `purlin dev --keep` starts it again", folder.path().display()));
-    } else if matches!(ended, Ok(InUse(true))) {
+        say(format!("kept in {path}: `purlin dev --keep` starts it again"));
+    } else if let Removed::InUse = folder.remove()? {
         // Somebody has started one of our nodes again by hand.
         say(format!(
-            "a node of this cluster still runs, so {} is not removed: end the node, then remove it",
-            folder.path().display()
+            "a node of this cluster still runs, so {path} is not removed: end the node, then remove it"
         ));
-    } else {
-        folder.remove()?;
     }
-    ended.map(|_| ())
+    ended
 }
 
-/// Whether a node that is none of our processes still runs on the cluster's data.
-struct InUse(bool);
-
-fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<InUse, Failure> {
+fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<(), Failure> {
     let plan = match folder.is_kept() {
         true => Plan::resume(folder)?,
         false => Plan::make(folder, options)?,
@@ -54,7 +54,5 @@ fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<InUs
     let mut cluster = Cluster::new(&plan, signals);
     let lived = cluster.live(folder);
     cluster.end();
-    lived?;
-    // The port alone says nothing: the kernel may hold it a little after its process has ended.
-    Ok(InUse(plan.gateways().any(|gateway| probe::health(gateway).is_some())))
+    lived
 }

@@ -1,7 +1,7 @@
 //! Which nodes a cluster has: their configurations, as files, with the ports that they get.
 
 use super::{
-    folder::{Folder, refused},
+    folder::{DATA, Folder, refused},
     options::DevOptions,
     ports::{Block, PEER_PORTS},
 };
@@ -87,7 +87,7 @@ impl Plan {
     }
 
     /// Where clients connect.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = SocketAddr> {
+    fn gateways(&self) -> impl Iterator<Item = SocketAddr> {
         self.nodes.iter().map(|node| node.config.listen.gateway)
     }
 
@@ -159,7 +159,7 @@ fn members(blocks: &[Block]) -> Vec<Member> {
 }
 
 fn config(number: u32, cluster: &ClusterConfig, options: &DevOptions, block: &Block) -> Config {
-    let mut config = Config::new(NodeId(number), "data".into(), cluster.clone());
+    let mut config = Config::new(NodeId(number), DATA.into(), cluster.clone());
     config.node.shards = Shards::Number(options.shards);
     config.listen.move_to(gateway(block));
     config.wal.segment_bytes = options.segment;

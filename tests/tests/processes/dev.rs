@@ -2,7 +2,7 @@
 
 use super::support::{Process, SOON, Scratch, purlin, until};
 use purlin_server::resp::{RespClient, Value};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::Path;
 
 /// A `purlin dev` that serves.
@@ -78,6 +78,60 @@ fn a_kept_cluster_starts_again_on_its_data() {
     let reply = dev.client(2).command(&["GET", "hello"]).expect("it serves");
     assert_eq!(reply, Value::Bulk(b"world".into()));
     dev.end(Signal::TERM);
+}
+
+/// Kills node `number` of a cluster, and starts it again as `dev` says, but not by `dev`.
+fn start_by_hand(dev: &Dev, folder: &Path, number: usize) -> Process {
+    let pid = Pid::from_raw(dev.pids[number - 1] as i32).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("it runs");
+    dev.process.wait_for(&format!("node {number} ended"), SOON);
+    let mut command = purlin();
+    command.args(["server", "--config"]).arg(format!(".purlin-dev/node-{number}/purlin.toml"));
+    let process = Process::start(&format!("node {number} by hand"), command.current_dir(folder));
+    process.wait_for("serves clients", SOON);
+    process
+}
+
+#[test]
+fn a_node_that_was_started_by_hand_and_does_not_answer_keeps_its_data() {
+    let scratch = Scratch::new("dev-by-hand");
+    let dev = Dev::start(scratch.path(), &[]);
+    let node = start_by_hand(&dev, scratch.path(), 1);
+    node.signal(Signal::STOP);
+    dev.process.signal(Signal::INT);
+    let end = dev.process.end(SOON);
+    assert_eq!(end.code, Some(0), "{}\n{}", end.out, end.err);
+    assert!(end.out.contains("a node of this cluster still runs"), "{}", end.out);
+    let identity = scratch.path().join(".purlin-dev/node-1/data/identity");
+    assert!(identity.exists(), "the data of a node that runs is gone");
+    node.signal(Signal::CONT);
+    node.signal(Signal::TERM);
+    assert_eq!(node.end(SOON).code, Some(0));
+}
+
+#[test]
+fn nodes_that_were_started_by_hand_outlive_the_last_node_of_dev() {
+    let scratch = Scratch::new("dev-by-hand-2");
+    let dev = Dev::start(scratch.path(), &[]);
+    let mut client = dev.client(0);
+    client.command(&["SET", "hello", "world"]).expect("it serves");
+    let nodes = [1, 2].map(|number| start_by_hand(&dev, scratch.path(), number));
+    let gateway = dev.ports[1];
+    kill_process(Pid::from_raw(dev.pids[2] as i32).expect("a process id"), Signal::KILL)
+        .expect("it runs");
+    let end = dev.process.end(SOON);
+    assert_eq!(end.code, Some(137), "{}\n{}", end.out, end.err);
+    assert!(end.out.contains("a node of this cluster still runs"), "{}", end.out);
+    assert!(scratch.path().join(".purlin-dev/node-2/data/identity").exists(), "its data is gone");
+    let reply = until("two nodes serve", || {
+        let mut client = RespClient::connect(("127.0.0.1", gateway), SOON).ok()?;
+        client.command(&["GET", "hello"]).ok().filter(|reply| reply.bytes().is_some())
+    });
+    assert_eq!(reply, Value::Bulk(b"world".into()));
+    for node in nodes {
+        node.signal(Signal::TERM);
+        assert_eq!(node.end(SOON).code, Some(0));
+    }
 }
 
 #[test]
