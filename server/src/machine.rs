@@ -4,6 +4,7 @@ use crate::{
     config::{Config, FILE_BYTES_MAX},
     error::Failure,
 };
+use purlin::glommio::explain_access;
 use purlin::{ClusterId, ErrorKind};
 use std::{fs::File, io::Read, path::Path};
 
@@ -21,7 +22,7 @@ pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
             "name a file that can be read; `purlin config default` prints one to begin with",
         )
     };
-    let file = File::open(path);
+    let file = File::open(path).map_err(|error| explain_access(path, error));
     let file = file.map_err(|error| unreadable(error.to_string()))?;
     file.take(FILE_BYTES_MAX + 1)
         .read_to_string(&mut text)

@@ -155,12 +155,9 @@ impl StorageError {
                 "check the disk, and keep the directory: this version cannot repair the shard, and its \
                  groups go on at the other members as long as those are a majority",
             ),
-            Self::Io { location, action, means, source } => Trouble::new(
-                format!("{action} failed: {source}"),
-                location,
-                *means,
-                "check the disk and its file system, then start again",
-            ),
+            Self::Io { location, action, means, source } => {
+                Trouble::new(format!("{action} failed: {source}"), location, *means, remedy(source))
+            }
             Self::NoSpace { location, bytes } => Trouble::new(
                 "there is no space for a segment of the write-ahead log",
                 location,
@@ -212,6 +209,31 @@ pub enum SubmitError {
     /// One record needs more than a quarter of a segment, and so it never fits.
     #[error("a record is longer than a quarter of a segment")]
     TooLarge(Batch),
+}
+
+/// What to do about an error of a file or a directory, by its kind.
+pub fn remedy(error: &io::Error) -> &'static str {
+    /// A process, or the whole machine, has as many open files as it may.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::PermissionDenied, _) => {
+            "let the user that runs this program own the directory and all that is in it (`chown -R`), or \
+             run the program as their owner, then start again"
+        }
+        (io::ErrorKind::ReadOnlyFilesystem, _) => {
+            "mount the file system for writing, then start again; if the kernel has made it read-only, \
+             check the disk first"
+        }
+        (io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory, _) => {
+            "name the right data directory, or put back what belongs there, then start again"
+        }
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => {
+            "free space on this file system, or raise the quota, then start again"
+        }
+        (_, Some(EMFILE | ENFILE)) => "raise the limit on open files (ulimit -n), then start again",
+        _ => "check the disk and its file system (the kernel's log says more), then start again",
+    }
 }
 
 /// Whether an error says that the disk, or the quota on it, is full.
@@ -273,6 +295,20 @@ mod tests {
                 );
             }
             assert_eq!(error.to_string().lines().count(), 4, "{error}");
+        }
+        for (errno, advice) in [
+            (13, "chown -R"),
+            (1, "chown -R"),
+            (30, "mount the file system for writing"),
+            (20, "name the right data directory"),
+            (21, "name the right data directory"),
+            (28, "free space"),
+            (122, "free space"),
+            (24, "ulimit -n"),
+            (5, "check the disk"),
+        ] {
+            let action = remedy(&io::Error::from_raw_os_error(errno));
+            assert!(action.contains(advice), "{errno}: {action}");
         }
         assert!(format(4).trouble().action.contains("older version"));
         assert!(format(6).trouble().action.contains("newer version"));

@@ -62,7 +62,7 @@ mod wal_test;
 pub use batch::Batch;
 pub use config::WalConfig;
 pub use disk::{Block, Disk, Durability, File};
-pub use error::{StorageError, SubmitError};
+pub use error::{StorageError, SubmitError, remedy};
 pub use invariant::Violation;
 pub use recovery::{Cut, Recovered, RecoveredGroup};
 pub use state::WalStats;

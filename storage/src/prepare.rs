@@ -8,7 +8,7 @@ use crate::{
     segment::{self, Segment},
     wal::Wal,
 };
-use std::rc::Rc;
+use std::{io, rc::Rc};
 
 impl<D: Disk> Wal<D> {
     /// Keeps segments ready. Run one of these; it ends when the WAL is poisoned.
@@ -31,7 +31,7 @@ impl<D: Disk> Wal<D> {
         let name = segment::name(number);
         match self.disk.rename(&segment.name, &name).await {
             Ok(()) => {}
-            Err(error) if is_full(&error) => return self.no_space(Some(segment)),
+            Err(error) if is_full(&error) => return self.no_space(Some(segment), &error),
             Err(error) => return self.poison("renaming a segment", &segment.name, error),
         }
         match self.disk.sync_dir().await {
@@ -48,23 +48,31 @@ impl<D: Disk> Wal<D> {
         let (bytes, durability) = (self.config.segment_bytes, self.config.durability);
         match directory::create(&self.disk, number, bytes, durability).await {
             Ok(file) => self.is_prepared(Prepared { number, file }),
-            Err(error) if is_full(&error) => {
-                let location = self.disk.location();
-                tracing::warn!(%error, location, "no space for a segment of the write-ahead log: writes are refused until there is room; free space on this file system");
-                self.no_space(None);
-            }
+            Err(error) if is_full(&error) => self.no_space(None, &error),
             Err(error) => self.poison("making a segment", &segment::name(number), error),
         }
     }
 
     fn is_prepared(&self, prepared: Prepared<D::File>) {
-        self.state.borrow_mut().add_prepared(prepared);
+        let has_room_again = self.state.borrow_mut().add_prepared(prepared);
+        if has_room_again {
+            let location = self.disk.location();
+            tracing::info!(
+                location,
+                "there is space for segments of the write-ahead log again: writes are taken"
+            );
+        }
         self.changed();
     }
 
-    /// There was no room for another segment; a file that was to become it is free again.
-    fn no_space(&self, unused: Option<Rc<Segment<D::File>>>) {
-        self.state.borrow_mut().no_space(unused);
+    /// There was no room for another segment; a file that was to become it is free again. It is tried again
+    /// and again, and said once.
+    fn no_space(&self, unused: Option<Rc<Segment<D::File>>>, error: &io::Error) {
+        let is_news = self.state.borrow_mut().no_space(unused);
+        if is_news {
+            let location = self.disk.location();
+            tracing::warn!(%error, location, "no space for a segment of the write-ahead log: writes are refused until there is room; free space on this file system");
+        }
         self.changed();
     }
 

@@ -352,18 +352,24 @@ impl<F: File> State<F> {
     }
 
     /// Another segment is ready.
-    pub(crate) fn add_prepared(&mut self, prepared: Prepared<F>) {
+    /// Whether there is room again after there was none.
+    pub(crate) fn add_prepared(&mut self, prepared: Prepared<F>) -> bool {
+        let was_full = self.reserve.is_full();
         self.reserve.add(prepared);
         self.start_writes();
         self.assert_invariants();
+        was_full && !self.reserve.is_full()
     }
 
-    /// There was no room for another segment; a file that was to become it is free again.
-    pub(crate) fn no_space(&mut self, unused: Option<Rc<Segment<F>>>) {
+    /// There was no room for another segment; a file that was to become it is free again. Whether there
+    /// was room before: that is news.
+    pub(crate) fn no_space(&mut self, unused: Option<Rc<Segment<F>>>) -> bool {
+        let was_full = self.reserve.is_full();
         self.reserve.free(unused);
         self.reserve.failed();
         self.start_writes();
         self.assert_invariants();
+        !was_full
     }
 
     /// A caller wants space after there was none. Whether it is to be tried now.

@@ -7,6 +7,7 @@
 //! A file is locked by `flock` for as long as its description is open, and a write that the kernel
 //! still works on keeps it open after its process is gone (safety W3).
 
+use super::access::explain_access;
 use crate::{Disk, Durability, File};
 use ::glommio::{
     GlommioError,
@@ -63,7 +64,8 @@ impl Directory {
         durability: Durability,
         is_new: bool,
     ) -> io::Result<DirectFile> {
-        self.settle_polling().await?;
+        let settled = self.settle_polling().await;
+        settled.map_err(|error| explain_access(&self.path, error))?;
         let mut flags = OFlags::NOFOLLOW;
         if durability == Durability::EachWrite {
             flags |= OFlags::DSYNC;
@@ -71,7 +73,9 @@ impl Directory {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(is_new).mode(0o600);
         options.custom_flags(flags.bits() as i32);
-        let file = options.dma_open(self.at(name)).await.map_err(io_error)?;
+        let path = self.at(name);
+        let file = options.dma_open(&path).await.map_err(io_error);
+        let file = file.map_err(|error| explain_access(&path, error))?;
         DirectFile::new(file).locked().await
     }
 
@@ -81,15 +85,45 @@ impl Directory {
     async fn settle_polling(&self) -> io::Result<()> {
         let device = stat(&*self.path)?.st_dev;
         if !self.settled.borrow().contains(&device) {
-            if let Some(file) = nameless_block(&self.path)? {
-                let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-                let opened = DmaFile::open(path).await.map_err(io_error)?;
-                opened.close().await.map_err(io_error)?;
+            match nameless_block(&self.path) {
+                Ok(Some(file)) => {
+                    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+                    read_once(path.into()).await?;
+                }
+                Ok(None) => {}
+                // A node starts on a full disk too. What it starts on has content.
+                Err(error) if is_full(&error) => match block_in(&self.path)? {
+                    Some(path) => read_once(path).await?,
+                    None => return Err(error),
+                },
+                Err(error) => return Err(error),
             }
             self.settled.borrow_mut().insert(device);
         }
         Ok(())
     }
+}
+
+async fn read_once(path: PathBuf) -> io::Result<()> {
+    let opened = DmaFile::open(path).await.map_err(io_error)?;
+    opened.close().await.map_err(io_error)
+}
+
+/// Whether an error says that the disk, or the quota on it, is full.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// A file of a whole block or more in the directory.
+fn block_in(directory: &Path) -> io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let found = fs::symlink_metadata(&path)?;
+        if found.is_file() && found.len() >= BLOCK_BYTES {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// A file of one written block that has no name, or `None` where there are no such files.
@@ -124,12 +158,15 @@ impl Disk for Directory {
     }
 
     async fn create_dir(&self) -> io::Result<()> {
-        Ok(rustix::fs::mkdir(&*self.path, Mode::RWXU)?)
+        let made = rustix::fs::mkdir(&*self.path, Mode::RWXU);
+        made.map_err(|error| explain_access(&self.path, error.into()))
     }
 
     async fn lock(&self) -> io::Result<DirectoryLock> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(self.at("LOCK"), flags, Mode::RUSR | Mode::WUSR)?;
+        let path = self.at("LOCK");
+        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
+        let file = file.map_err(|error| explain_access(&path, error.into()))?;
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(DirectoryLock { _file: file })
     }
@@ -158,7 +195,8 @@ impl Disk for Directory {
 
     async fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
+        let entries = fs::read_dir(&self.path);
+        for entry in entries.map_err(|error| explain_access(&self.path, error))? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         names.sort();
@@ -166,16 +204,21 @@ impl Disk for Directory {
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {
-        dma::remove(self.at(name)).await.map_err(io_error)
+        let path = self.at(name);
+        let removed = dma::remove(&path).await.map_err(io_error);
+        removed.map_err(|error| explain_access(&path, error))
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        dma::rename(self.at(from), self.at(to)).await.map_err(io_error)
+        let (from, to) = (self.at(from), self.at(to));
+        let renamed = dma::rename(&from, &to).await.map_err(io_error);
+        renamed.map_err(|error| explain_access(&from, error))
     }
 
     async fn sync_dir(&self) -> io::Result<()> {
         // It is `fdatasync`, which for a directory does what `fsync` does on the file systems of Linux.
-        let directory = dma::Directory::open(&*self.path).await.map_err(io_error)?;
+        let directory = dma::Directory::open(&*self.path).await.map_err(io_error);
+        let directory = directory.map_err(|error| explain_access(&self.path, error))?;
         let synced = directory.sync().await.map_err(io_error);
         directory.close().await.map_err(io_error)?;
         synced

@@ -14,6 +14,7 @@
     reason = "this is the clock, the threads and the random source that the seams stand for"
 )]
 
+mod access;
 mod disk;
 mod mesh;
 mod net;
@@ -21,6 +22,7 @@ mod probe;
 mod shards;
 mod waking;
 
+pub use access::explain_access;
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
 pub use mesh::{ShardMesh, mesh};
 pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};

@@ -1,9 +1,10 @@
 //! Asks the machine, before any shard starts, for what an executor needs: glommio itself panics, or
 //! goes on without, where this gives an error with the way out of it.
 
-use super::{DirectFile, Glommio, run_once};
+use super::{DirectFile, Glommio, access::explain_access, disk::is_full, run_once};
 use crate::{Disk, Durability, File, Runtime};
 use purlin_rsm::Trouble;
+use purlin_storage::remedy;
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
@@ -71,6 +72,8 @@ fn check_direct_io(data_dir: &Path) -> Result<(), Trouble> {
     let refused = match rustix::fs::open(data_dir, flags | OFlags::DIRECT, mode) {
         Ok(_) => return Ok(()),
         Err(Errno::INVAL) if is_in_memory(data_dir) => return Ok(()),
+        // A node starts on a full disk too.
+        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(()),
         Err(error) => error,
     };
     let (what, action) = match refused {
@@ -79,14 +82,14 @@ fn check_direct_io(data_dir: &Path) -> Result<(), Trouble> {
                 .into(),
             "use a data directory on ext4 or xfs, on a local disk",
         ),
-        Errno::NOENT | Errno::NOTDIR => (
+        Errno::NOENT => (
             "the data directory does not exist".into(),
             "make it with `purlin init`, or correct its path",
         ),
-        error => (
-            format!("the data directory cannot be written: {}", io::Error::from(error)),
-            "let the user that runs the server own it, on a file system that is mounted for writing",
-        ),
+        error => {
+            let error = explain_access(data_dir, error.into());
+            (format!("the data directory cannot be written: {error}"), remedy(&error))
+        }
     };
     Err(Trouble::new(what, data_dir.display().to_string(), MEANS, action))
 }
@@ -106,19 +109,23 @@ pub fn locked_memory(shards: u16, io_memory: usize) -> Option<(u64, u64)> {
 }
 
 /// Which durability the disk of the existing directory `data_dir` does faster, by trying both for
-/// less than 100 ms.
+/// less than 100 ms. `None` on a full disk, where nothing can be tried.
 ///
 /// About equal means [`Durability::EachWrite`]: under load it costs the processor a fifth less per
 /// write, since a sync is a second operation on a thread of the kernel (docs/bench.md). Where the
 /// cores are kept busy by others, so that the kernel's thread behind such a write waits for its turn,
 /// [`Durability::OnSync`] shows to be clearly faster here too.
-pub fn faster_durability(data_dir: &Path) -> io::Result<Durability> {
-    run_once(data_dir.to_owned(), |runtime| async move {
+pub fn faster_durability(data_dir: &Path) -> io::Result<Option<Durability>> {
+    let measured = run_once(data_dir.to_owned(), |runtime| async move {
         let each = median_write(&runtime, Durability::EachWrite).await?;
         let on_sync = median_write(&runtime, Durability::OnSync).await?;
         let is_clear = on_sync < each.mul_f64(0.8);
         Ok(if is_clear { Durability::OnSync } else { Durability::EachWrite })
-    })?
+    })?;
+    match measured {
+        Err(error) if is_full(&error) => Ok(None),
+        measured => measured.map(Some),
+    }
 }
 
 /// The median time until a write to a file of its own is durable; the file is removed.

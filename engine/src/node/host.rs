@@ -5,8 +5,8 @@
 //! that embeds it.
 
 use crate::glommio::{
-    Glommio, ShardEnd, ShardMesh, ShardThreads, check, faster_durability, mesh, run_once,
-    run_shards,
+    Glommio, ShardEnd, ShardMesh, ShardThreads, check, explain_access, faster_durability, mesh,
+    run_once, run_shards,
 };
 use crate::{
     config::{ClusterConfig, DurableBy, NodeConfig, rules::validate_shards},
@@ -21,7 +21,7 @@ use crate::{
     runtime::Runtime,
 };
 use purlin_rsm::{GroupId, Incarnation, ShardId, StateMachine};
-use purlin_storage::Durability;
+use purlin_storage::{Durability, remedy};
 use std::{
     fs, io,
     path::Path,
@@ -58,7 +58,7 @@ pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<I
 /// # Errors
 /// There is no data directory, it cannot be read, or the machine refuses a call.
 pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
-    if !has_identity(data_dir) {
+    if !has_identity(data_dir)? {
         return Err(identity::missing_at(&data_dir.display().to_string()));
     }
     check(data_dir).map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
@@ -67,8 +67,22 @@ pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
     Ok(identity.shards)
 }
 
-fn has_identity(data_dir: &Path) -> bool {
-    data_dir.join(identity::NAME).exists()
+/// Whether the directory belongs to a node. A directory that cannot be looked into may: to call it new
+/// would send its owner to `init`.
+fn has_identity(data_dir: &Path) -> Result<bool, Error> {
+    let path = data_dir.join(identity::NAME);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let error = explain_access(&path, error);
+            Err(identity::failed_at(
+                path.display().to_string(),
+                "looking into the data directory",
+                &error,
+            ))
+        }
+    }
 }
 
 /// What a host is started from.
@@ -104,7 +118,7 @@ impl HostBuilder {
     pub fn start(self) -> Result<Host, Error> {
         self.cluster.validate()?;
         self.node.validate(&self.cluster)?;
-        if self.inits && !has_identity(&self.node.data_dir) {
+        if self.inits && !has_identity(&self.node.data_dir)? {
             init(&self.cluster, &self.node, self.shards.unwrap_or(1))?;
         }
         let recorded = recorded_shards(&self.node.data_dir)?;
@@ -144,7 +158,15 @@ impl HostBuilder {
             DurableBy::Fdatasync => Durability::OnSync,
             DurableBy::Auto => {
                 let measured = faster_durability(&self.node.data_dir);
-                measured.map_err(|error| cannot_start(&error))?
+                measured.map_err(|error| cannot_start(&error))?.unwrap_or_else(|| {
+                    tracing::warn!(
+                        location = %self.node.data_dir.display(),
+                        "the disk is full: the node votes and reads, and refuses writes until there is \
+                         room; how writes become durable faster was not measured, and the node uses \
+                         `dsync`; free space on this file system"
+                    );
+                    Durability::EachWrite
+                })
             }
         })
     }
@@ -332,12 +354,13 @@ fn ended_early() -> Error {
 fn make_directory(path: &Path) -> Result<(), Error> {
     let sync = |directory: &Path| fs::File::open(directory)?.sync_all();
     make_durably(path, sync).map_err(|error| {
+        let error = explain_access(path, error);
         Error::new(
             ErrorKind::Environment,
             format!("the data directory cannot be made: {error}"),
             path.display().to_string(),
             "there is no data directory, and no data was changed",
-            "let the user that runs this program write to the directory above it",
+            remedy(&error),
         )
     })
 }

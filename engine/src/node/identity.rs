@@ -30,7 +30,7 @@
 use crate::error::{Error, ErrorKind};
 use bytes::{Buf, BufMut};
 use purlin_rsm::{ClusterId, Fork, Incarnation, NodeId};
-use purlin_storage::{Disk, Durability, File};
+use purlin_storage::{Disk, Durability, File, remedy};
 use std::io;
 
 /// The name of the file.
@@ -196,7 +196,9 @@ pub(crate) async fn create<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result
 
 /// Replaces the identity by a newer one, which is durable when this returns.
 pub(crate) async fn replace<D: Disk>(disk: &D, identity: &NodeIdentity) -> Result<(), Error> {
-    write(disk, identity).await.map_err(|source| failed(disk, "writing the identity", &source))
+    write(disk, identity)
+        .await
+        .map_err(|source| failed(disk, "writing the file `identity`", &source))
 }
 
 async fn write<D: Disk>(disk: &D, identity: &NodeIdentity) -> io::Result<()> {
@@ -221,7 +223,7 @@ pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(missing_at(&disk.location()));
         }
-        Err(error) => return Err(failed(disk, "opening the identity", &error)),
+        Err(error) => return Err(failed(disk, "opening the file `identity`", &error)),
     };
     let mut identity = read(disk, &file).await;
     if identity.is_err() {
@@ -229,13 +231,13 @@ pub(crate) async fn load<D: Disk>(disk: &D) -> Result<NodeIdentity, Error> {
         // W4).
         identity = read(disk, &file).await;
     }
-    file.close().await.map_err(|error| failed(disk, "closing the identity", &error))?;
+    file.close().await.map_err(|error| failed(disk, "closing the file `identity`", &error))?;
     identity
 }
 
 async fn read<D: Disk>(disk: &D, file: &D::File) -> Result<NodeIdentity, Error> {
     let block = file.read_at(0, BLOCK).await;
-    let block = block.map_err(|error| failed(disk, "reading the identity", &error))?;
+    let block = block.map_err(|error| failed(disk, "reading the file `identity`", &error))?;
     NodeIdentity::decode(block.as_ref()).map_err(|what| {
         Error::new(
             ErrorKind::DataDirectory,
@@ -262,20 +264,35 @@ pub(crate) fn missing_at(place: &str) -> Error {
 }
 
 fn failed<D: Disk>(disk: &D, action: &str, source: &io::Error) -> Error {
-    let (kind, what) = match source.kind() {
-        io::ErrorKind::WouldBlock => {
-            (ErrorKind::DataDirectory, "the data directory is in use".to_string())
-        }
-        _ => (ErrorKind::Environment, format!("{action} failed: {source}")),
-    };
-    Error::new(
-        kind,
-        what,
-        disk.location(),
-        "nothing was changed",
-        "let the user that runs this program own the directory, stop any other process that uses it, and \
-         check its disk",
-    )
+    failed_at(disk.location(), action, source)
+}
+
+/// The error for a directory or file at `place` that the machine refuses.
+pub(crate) fn failed_at(place: String, action: &str, source: &io::Error) -> Error {
+    let means = "nothing was changed";
+    match source.kind() {
+        io::ErrorKind::WouldBlock => Error::new(
+            ErrorKind::DataDirectory,
+            "the data directory is in use",
+            place,
+            means,
+            "stop the other process that uses it, or name another directory",
+        ),
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Error::new(
+            ErrorKind::DataDirectory,
+            format!("{action} failed: {source}"),
+            place,
+            means,
+            remedy(source),
+        ),
+        _ => Error::new(
+            ErrorKind::Environment,
+            format!("{action} failed: {source}"),
+            place,
+            means,
+            remedy(source),
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -105,9 +105,9 @@ impl<D: Disk> Site<'_, D> {
                 io::ErrorKind::WouldBlock => {
                     StorageError::Locked { location: format!("{}, {name}", self.disk.location()) }
                 }
-                _ => self.io("opening a segment", error),
+                _ => self.unopened(&name, error),
             })?;
-            let bytes = file.size().await.map_err(|error| self.io("opening a segment", error))?;
+            let bytes = file.size().await.map_err(|error| self.unopened(&name, error))?;
             let header = self.first_block(&file, bytes, &name, identity).await?;
             found.push(Found { name, file, bytes, header });
         }

@@ -84,6 +84,17 @@ impl<D: Disk> Site<'_, D> {
         }
     }
 
+    /// A file that does not open.
+    pub(super) fn unopened(&self, segment: &str, error: io::Error) -> StorageError {
+        match self.io("opening a segment", error) {
+            StorageError::Io { location, action, means, source } => {
+                let location = format!("{location}, {segment}");
+                StorageError::Io { location, action, means, source }
+            }
+            other => other,
+        }
+    }
+
     pub(super) fn io(&self, action: &'static str, error: io::Error) -> StorageError {
         if is_full(&error) {
             let bytes = self.config.segment_bytes;

@@ -10,6 +10,7 @@ mod bad_input;
 mod crashes;
 mod dev;
 mod directories;
+mod full_disk;
 mod outputs;
 mod redis_tools;
 mod refusals;

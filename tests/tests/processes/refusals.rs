@@ -118,7 +118,55 @@ fn a_directory_that_is_a_file_is_refused() {
     fs::remove_dir_all(&node.config.node.data_dir).expect("it is there");
     fs::write(&node.config.node.data_dir, "no directory").expect("a file");
     node.init().assert_refused(ENVIRONMENT, "the data directory cannot be made");
-    run(&mut node.command()).assert_refused(DATA_DIRECTORY, "there is no data directory of a node");
+    let end = run(&mut node.command());
+    end.assert_refused(
+        DATA_DIRECTORY,
+        &format!("{} is a file", node.config.node.data_dir.display()),
+    );
+}
+
+/// What is hidden from a user is neither new nor wiped: `init` and a wipe would be the wrong advice.
+#[test]
+fn a_file_of_another_user_is_called_that() {
+    if !is_root() {
+        println!("skipped: only root can give a file to somebody else");
+        return;
+    }
+    let (cluster, first) = node("others");
+    let node = &cluster.nodes[first];
+    let data = &node.config.node.data_dir;
+    let mut command = purlin();
+    command.arg("server").arg("--config").arg(&node.file);
+    let segment = "shard-0/000000000001.wal";
+    for path in ["", "identity", "shard-0", "shard-0/LOCK", segment] {
+        open_to_all(node);
+        let theirs = data.join(path);
+        fs::write(data.join("shard-0/LOCK"), "").expect("a file");
+        let mode = if theirs.is_dir() { 0o700 } else { 0o600 };
+        fs::set_permissions(&theirs, fs::Permissions::from_mode(mode)).expect("it is there");
+        std::os::unix::fs::chown(&theirs, Some(0), Some(0)).expect("root may");
+        let Some(mut command) = without_privileges(&command, "8388608") else { return };
+        let end = run(&mut command);
+        let theirs = theirs.display().to_string();
+        let said = format!(
+            "Permission denied (os error 13): {} belongs to user 0 with mode {mode:04o}, and this program \
+             runs as user {NOBODY}",
+            theirs.trim_end_matches('/')
+        );
+        end.assert_refused(ENVIRONMENT, &said);
+        assert!(end.err.contains("chown -R"), "{}", end.err);
+        for wrong in ["wiped", "there is no", "init"] {
+            assert!(!end.err.contains(wrong), "{path:?} is called {wrong:?}: {}", end.err);
+        }
+    }
+    fs::remove_dir_all(data).expect("it is there");
+    let mut command = purlin();
+    command.arg("init").arg("--config").arg(&node.file);
+    let folder = data.parent().expect("it lies in one");
+    std::os::unix::fs::chown(folder, Some(0), Some(0)).expect("root may");
+    let Some(mut command) = without_privileges(&command, "8388608") else { return };
+    let said = format!("{} belongs to user 0 with mode 0755", folder.display());
+    run(&mut command).assert_refused(ENVIRONMENT, &said);
 }
 
 #[test]
@@ -139,7 +187,8 @@ fn a_directory_that_cannot_be_written_is_refused() {
     let end = command.map(|mut command| run(&mut command));
     mode(0o755);
     if let Some(end) = end {
-        end.assert_refused(ENVIRONMENT, "the data directory cannot be written");
+        end.assert_refused(ENVIRONMENT, "the data directory cannot be written: Permission denied");
+        assert!(end.err.contains("chown -R"), "{}", end.err);
     }
 }
 
@@ -157,6 +206,68 @@ fn a_port_in_use_is_refused() {
         run(&mut node.command()).assert_refused(ENVIRONMENT, said);
         drop(listener);
     }
+}
+
+/// An address of the documentation's network, which no machine has.
+const NOT_HERE: &str = "192.0.2.1";
+
+#[test]
+fn an_address_of_another_machine_is_refused_with_the_advice_for_it() {
+    let mut cluster = Cluster::make("not-here", SHAPE);
+    let node = &mut cluster.nodes[0];
+    let good = node.config.clone();
+    node.config.listen.peer_host = NOT_HERE.into();
+    node.write_file();
+    let end = run(&mut node.command());
+    end.assert_refused(ENVIRONMENT, "cannot listen for peers: Cannot assign requested address");
+    assert!(end.err.contains("set this node's `peer_host` to one that it has"), "{}", end.err);
+    assert!(!end.err.contains("stop the program"), "{}", end.err);
+
+    node.config = good;
+    node.config.listen.insecure = true;
+    node.config.listen.gateway.set_ip(NOT_HERE.parse().expect("an address"));
+    node.write_file();
+    let end = run(&mut node.command());
+    end.assert_refused(ENVIRONMENT, "cannot listen for clients: Cannot assign requested address");
+    assert!(end.err.contains("set the address in `listen.gateway`"), "{}", end.err);
+}
+
+#[test]
+fn a_port_that_needs_a_privilege_is_refused_with_the_advice_for_it() {
+    let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if first.is_ok_and(|first| first.trim().parse() == Ok(0)) {
+        println!("skipped: on this machine no port needs a privilege");
+        return;
+    }
+    let (mut cluster, first) = node("privilege");
+    let node = &mut cluster.nodes[first];
+    node.config.listen.gateway.set_port(80);
+    node.write_file();
+    open_to_all(node);
+    let mut command = purlin();
+    command.arg("server").arg("--config").arg(&node.file);
+    let Some(mut command) = without_privileges(&command, "8388608") else { return };
+    let end = run(&mut command);
+    end.assert_refused(ENVIRONMENT, "cannot listen for clients: Permission denied");
+    assert!(end.err.contains("ports below 1024 need a privilege"), "{}", end.err);
+}
+
+#[test]
+fn a_node_says_every_address_when_it_starts() {
+    let mut cluster = Cluster::make("addresses", SHAPE);
+    cluster.nodes[0].start();
+    let said = |node: &Node| format!("127.0.0.1:{}", node.ports.peer());
+    let [first, second, third] = &cluster.nodes[..] else { unreachable!("there are three") };
+    let line = format!(
+        "listens for clients at {}, for operators at {}, and for other nodes at {}; it dials the first \
+         shard of node 2 at {}, node 3 at {}",
+        first.config.listen.gateway,
+        first.config.listen.admin,
+        said(first),
+        said(second),
+        said(third)
+    );
+    first.process().wait_for(&line, SOON);
 }
 
 #[test]

@@ -1,0 +1,95 @@
+//! A node on a disk that is full, on a real file system.
+
+use super::support::{Cluster, SOON, Shape, number};
+use purlin_server::resp::Value;
+use std::{
+    fs::File,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const SHAPE: Shape = Shape { shards: 1, groups: 6 };
+
+/// A small file system in memory, gone with this.
+struct Small(PathBuf);
+
+impl Small {
+    /// Nothing where none can be mounted.
+    fn mount(at: &Path) -> Option<Self> {
+        std::fs::create_dir(at).expect("a new directory");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(at).stderr(Stdio::null());
+        if !command.status().is_ok_and(|status| status.success()) {
+            println!("skipped: a small file system can only be mounted with privileges");
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut file = File::create(self.0.join("filler")).expect("an empty file needs no room");
+        for piece in [&[1; 1 << 16][..], &[1; 512]] {
+            let error = loop {
+                match file.write_all(piece) {
+                    Ok(()) => {}
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::StorageFull);
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // A test that fails must not abort here.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
+    let mut cluster = Cluster::make("full-disk", SHAPE);
+    let Some(small) = Small::mount(&cluster.scratch.path().join("small")) else { return };
+    cluster.nodes[0].config.node.data_dir = small.0.join("data");
+    cluster.nodes[0].write_file();
+    assert_eq!(cluster.nodes[0].init().code, Some(0));
+    cluster.nodes.iter_mut().for_each(super::support::Node::start);
+    cluster.wait_until_ready();
+    for counter in 0..12 {
+        cluster.nodes[0].done(&["INCR", &format!("full:{counter}")]);
+    }
+    cluster.wait_until_equal();
+    cluster.nodes[0].kill();
+    small.fill();
+
+    cluster.nodes[0].start();
+    cluster.nodes[0].process().wait_for("serves clients", SOON);
+    cluster.nodes[0].process().wait_for("no space for a segment", SOON);
+    cluster.wait_until_ready();
+    for counter in 0..12 {
+        let found = cluster.nodes[0].done(&["GET", &format!("full:{counter}")]);
+        assert_eq!(number(&found), 1);
+    }
+    // Of three nodes one is gone: no group has a leader unless the full one votes.
+    cluster.nodes[2].kill();
+    cluster.wait_until_ready();
+    cluster.nodes[2].start();
+    cluster.wait_until_ready();
+
+    // At each of many beats it has tried for room again.
+    let log = cluster.nodes[0].process().log();
+    assert_eq!(log.matches("no space for a segment").count(), 1, "one line for a change:\n{log}");
+
+    std::fs::remove_file(small.0.join("filler")).expect("it is there");
+    for counter in 0..12 {
+        let found = cluster.nodes[0].done(&["INCR", &format!("full:{counter}")]);
+        assert!(matches!(found, Value::Integer(2)), "{found}");
+    }
+    cluster.nodes[0].process().wait_for("there is space for segments", SOON);
+    cluster.assert_no_panic();
+    // Nothing has it open when it is unmounted.
+    cluster.nodes.iter_mut().for_each(super::support::Node::kill);
+}
