@@ -131,6 +131,7 @@ pub use error::{Error, ErrorKind};
 pub use mesh::MeshMessage;
 pub use node::board::{Board, BoardEntry};
 pub use node::host::{Host, HostBuilder, init, recorded_shards};
+pub use node::listening::{ListeningPort, cannot_listen};
 pub use node::setup::{MachineFactory, ShardSetup, Shared, init as init_on};
 pub use placement::Placement;
 pub use purlin_rsm::{

@@ -7,7 +7,10 @@ use crate::{
 };
 use futures_lite::future::block_on;
 use purlin::glommio::{Glommio, SharedPort};
-use purlin::{Error, ErrorKind, Host, Incarnation, LocalShard, Runtime, ShardId, bind_patiently};
+use purlin::{
+    Error, ErrorKind, Host, Incarnation, ListeningPort, LocalShard, Runtime, ShardId,
+    bind_patiently, cannot_listen,
+};
 use purlin_kv::KvMachine;
 use rustix::process::{Resource, getrlimit};
 use signal_hook::{
@@ -49,6 +52,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let listen = &config.listen;
     let Some(ports) = bind("gateway", listen.gateway, shards, &stops)? else { return Ok(()) };
     let Some(admin) = bind("admin", listen.admin, shards, &stops)? else { return Ok(()) };
+    tracing::info!("{}", addresses(config, shards));
     let clients_max = clients_max(shards);
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
         .shards(shards)
@@ -71,6 +75,31 @@ pub fn run(config: Config) -> Result<(), Error> {
     open_admin(&host, config, admin);
     stop_on_signal(&host, stops);
     host.join()
+}
+
+/// One line with every address that the node listens at and dials: it comes before the node opens its
+/// log, which may take a while.
+fn addresses(config: &Config, shards: u16) -> String {
+    let Config { node, cluster, listen, .. } = config;
+    let me = cluster.members.iter().find(|member| member.node == node.id);
+    let peer_port = me.map_or(0, |me| me.peer_port);
+    let to = match shards {
+        1 => String::new(),
+        _ => format!(" to {}", u32::from(peer_port) + u32::from(shards) - 1),
+    };
+    let others = cluster.members.iter().filter(|member| member.node != node.id);
+    let others: Vec<_> = others
+        .map(|member| format!("node {} at {}:{}", member.node, member.host, member.peer_port))
+        .collect();
+    let dials = match others.len() {
+        0 => "dials no other node".into(),
+        _ => format!("dials the first shard of {}", others.join(", ")),
+    };
+    format!(
+        "node {} listens for clients at {}, for operators at {}, and for other nodes at {}:{peer_port}{to}; \
+         it {dials}",
+        node.id, listen.gateway, listen.admin, listen.peer_host
+    )
 }
 
 /// The signals that ask this process to stop, from now on.
@@ -98,7 +127,15 @@ fn bind(
     let bind = async || SharedPort::bind(&address.to_string(), shards);
     let goes_on = async |pause| stops.recv_timeout(pause).is_err();
     let bound = block_on(bind_patiently(bind, goes_on));
-    bound.map_err(|error| cannot_listen(&error, key, address))
+    bound.map_err(|error| {
+        let port = ListeningPort {
+            whom: if key == "gateway" { "clients" } else { "operators" },
+            address: &address.to_string(),
+            port_setting: &format!("port in `listen.{key}`"),
+            host_setting: &format!("the address in `listen.{key}`"),
+        };
+        cannot_listen(&error, port)
+    })
 }
 
 /// How many clients each shard may keep: all descriptors of this process, less those that the node
@@ -200,17 +237,6 @@ fn stop_on_signal(host: &Host, stops: Receiver<i32>) {
     });
 }
 
-fn cannot_listen(error: &io::Error, key: &str, address: SocketAddr) -> Error {
-    let who = if key == "gateway" { "clients" } else { "operators" };
-    Error::new(
-        ErrorKind::Environment,
-        format!("cannot listen for {who}: {error}"),
-        address.to_string(),
-        "the node does not start; nothing was changed",
-        format!("stop the program that has the port, or choose another `{key}` in [listen]"),
-    )
-}
-
 fn no_signals(error: &io::Error) -> Error {
     Error::new(
         ErrorKind::Environment,
@@ -219,4 +245,34 @@ fn no_signals(error: &io::Error) -> Error {
         "the node does not start; nothing was changed",
         "raise the limits on open files (ulimit -n) and threads (ulimit -u)",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::example_members;
+    use purlin::{ClusterConfig, ClusterId, NodeId};
+
+    #[test]
+    fn one_line_has_every_address() {
+        let cluster = ClusterConfig::new(ClusterId(0xabc), 48, example_members());
+        let mut config = Config::new(NodeId(2), "/data/n2".into(), cluster);
+        config.listen.peer_host = "0.0.0.0".into();
+        let members = &config.cluster.members;
+        let expected = format!(
+            "node 2 listens for clients at 127.0.0.1:7000, for operators at 127.0.0.1:7098, and for other \
+             nodes at 0.0.0.0:{} to {}; it dials the first shard of node 1 at {}:{}, node 3 at {}:{}",
+            members[1].peer_port,
+            members[1].peer_port + 3,
+            members[0].host,
+            members[0].peer_port,
+            members[2].host,
+            members[2].peer_port
+        );
+        assert_eq!(addresses(&config, 4), expected);
+        let alone = addresses(&config, 1);
+        assert!(alone.contains(&format!("0.0.0.0:{}; ", members[1].peer_port)), "{alone}");
+        config.cluster.members.retain(|member| member.node == NodeId(2));
+        assert!(addresses(&config, 1).ends_with("it dials no other node"));
+    }
 }

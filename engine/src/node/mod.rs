@@ -3,6 +3,8 @@
 pub(crate) mod host;
 pub(crate) mod setup;
 
+pub(crate) mod listening;
+
 pub(crate) mod identity;
 pub(crate) mod meeting;
 

@@ -19,6 +19,7 @@ use crate::{
     node::{
         board::Board,
         identity::{self, NodeIdentity},
+        listening::{ListeningPort, cannot_listen},
         meeting::Meeting,
     },
     placement::Placement,
@@ -40,7 +41,7 @@ use purlin_rsm::{
     StateMachine, Tick,
     raft::{Raft, RaftConfig, Recovered as RecoveredReplica, Terms, Voters, Window},
 };
-use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig};
+use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig, remedy};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
@@ -417,16 +418,14 @@ impl<R: Runtime> ShardSetup<R> {
             self.runtime.sleep(pause).await;
             true
         };
-        bind_patiently(listen, pause).await.map(|_| ()).map_err(|error| {
-            Error::new(
-                ErrorKind::Environment,
-                format!("cannot listen for peers: {error}"),
-                address,
-                "the node does not start; nothing was changed",
-                "stop the program that has the port, or choose another `peer_port` for this node in the \
-                 files of all members",
-            )
-        })
+        let port = ListeningPort {
+            whom: "peers",
+            address: &address,
+            port_setting: "`peer_port` for this node in the files of all members",
+            host_setting: "this node's `peer_host`",
+        };
+        let bound = bind_patiently(listen, pause).await;
+        bound.map(|_| ()).map_err(|error| cannot_listen(&error, port))
     }
 
     fn groups(
@@ -532,8 +531,7 @@ fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
         format!("{action} failed: {error}"),
         disk.location(),
         "nothing that was there was changed",
-        "let the user that runs this program own the directory, check its disk, and remove what `init` has \
-         begun in it",
+        format!("remove what `init` has begun in the directory, and {}", remedy(error)),
     )
 }
 
