@@ -35,6 +35,8 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 const WRITE_PIECE_BYTES: usize = 64 << 10;
 /// After a connection could not be accepted: some other connection may end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// While connections cannot be accepted, the log says so this often.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// No request of this port is longer.
 const LIMITS: RequestLimits = RequestLimits {
     arguments_max: 16,
@@ -55,6 +57,7 @@ pub async fn serve_admin<R: Runtime>(
     connections: Connections,
 ) {
     let port = Rc::new(Port { view, facts, connections });
+    let mut logged_at: Option<Duration> = None;
     loop {
         match listener.accept().await {
             Ok((_, mut writer)) if port.connections.are_full() => {
@@ -70,7 +73,12 @@ pub async fn serve_admin<R: Runtime>(
                 runtime.spawn(open.serve(runtime.clone(), reader, writer));
             }
             Err(error) => {
-                warn!(port = listener.port(), %error, "an operator's connection could not be accepted; the shard tries again");
+                // It may fail for as long as there are too many files open: one line in a while.
+                let now = runtime.now();
+                if logged_at.is_none_or(|at| now.saturating_sub(at) >= LOG_PAUSE) {
+                    logged_at = Some(now);
+                    warn!(port = listener.port(), %error, "an operator's connection could not be accepted; the shard tries again; if this lasts, raise the limit of open files (ulimit -n)");
+                }
                 runtime.sleep(ACCEPT_PAUSE).await;
             }
         }
