@@ -3,8 +3,8 @@
 
 use futures_lite::future;
 use purlin::glommio::{
-    DirectFile, Glommio, ShardEnd, ShardThreads, SharedPort, Tcp, check, faster_durability, mesh,
-    run_once, run_shards,
+    ClientFiles, DirectFile, Glommio, OpenFiles, ShardEnd, ShardThreads, SharedPort, Tcp, check,
+    faster_durability, mesh, run_once, run_shards,
 };
 use purlin::{Disk, Durability, File, Listener, Mesh, Net, Reader, Runtime, ShardId, Writer};
 use std::{
@@ -450,9 +450,28 @@ fn shards_share_a_port_that_nobody_else_gets() {
     assert!(answers.iter().all(|count| *count > 0), "one shard got all: {answers:?}");
 }
 
+/// The kernel gives the lowest free number, so one at or above the bound shows that clients have all theirs.
+#[test]
+fn a_connection_that_takes_a_descriptor_kept_for_the_log_is_known() {
+    let scratch = Scratch::new("kept-descriptors");
+    let few = ClientFiles::keeping(1, OpenFiles { found: 2, limit: 2 });
+    for (files, has_room) in [(few, false), (ClientFiles::ALL, true)] {
+        let port = SharedPort::bind("127.0.0.1:0", 1).unwrap().remove(0);
+        let number = port.port();
+        let told = run_once(scratch.path().to_owned(), move |_| async move {
+            let mut listener = port.listener(files);
+            let dialled = TcpStream::connect(("127.0.0.1", number)).unwrap();
+            let accepted = listener.accept().await.unwrap();
+            drop((dialled, accepted));
+            listener.has_room()
+        });
+        assert_eq!(told.unwrap(), has_room, "{files:?}");
+    }
+}
+
 /// Tells each connection the shard's number, until one says something.
 async fn answer(runtime: Glommio, port: SharedPort, shard: u8) {
-    let mut listener = port.listener();
+    let mut listener = port.listener(ClientFiles::ALL);
     let stopped = Rc::new(Cell::new(false));
     while !stopped.get() {
         let accepted = future::or(async { Some(listener.accept().await.unwrap()) }, async {

@@ -6,13 +6,12 @@ use crate::{
     resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use futures_lite::future::block_on;
-use purlin::glommio::{Glommio, SharedPort};
+use purlin::glommio::{ClientFiles, Glommio, OpenFiles, SharedPort, raise_open_files};
 use purlin::{
     Error, ErrorKind, Host, Incarnation, ListeningPort, LocalShard, Runtime, ShardId,
     bind_patiently, cannot_listen,
 };
 use purlin_kv::KvMachine;
-use rustix::process::{Resource, getrlimit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -47,13 +46,17 @@ pub fn run(config: Config) -> Result<(), Error> {
         // A directory has as many shards as it was made with, on however many cores.
         Shards::Auto => purlin::recorded_shards(&node.data_dir)?,
     };
+    let files = raise_open_files();
     let stops = watch_signals()?;
     // A port that is taken is noticed before anything of the node runs.
     let listen = &config.listen;
     let Some(ports) = bind("gateway", listen.gateway, shards, &stops)? else { return Ok(()) };
     let Some(admin) = bind("admin", listen.admin, shards, &stops)? else { return Ok(()) };
     tracing::info!("{}", addresses(config, shards));
-    let clients_max = clients_max(shards);
+    let members = config.cluster.members.len() as u64;
+    let client_files = ClientFiles::keeping(kept_files(members, shards.into()), files);
+    let clients_max = clients_max(client_files, shards);
+    tell_files(files, client_files, clients_max);
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
         .shards(shards)
         .start()?;
@@ -65,7 +68,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         if host.is_pinned() { "each on a core of its own" } else { "not pinned to cores" }
     );
     for (shard, port) in (0..shards).map(ShardId).zip(ports) {
-        let gateway = Gateway::new(config, shard, shards, clients_max, port);
+        let gateway = Gateway::new(config, shard, shards, (clients_max, client_files), port);
         if !host.on_shard(shard, move |local| gateway.open(&local)) {
             tracing::warn!(
                 "shard {shard} does not run and serves no clients; an earlier line says why"
@@ -138,18 +141,42 @@ fn bind(
     })
 }
 
-/// How many clients each shard may keep: all descriptors of this process, less those that the node
-/// itself needs, so that clients can keep neither an operator nor another node out.
-fn clients_max(shards: u16) -> usize {
+/// The descriptors that clients never take: so they can keep out neither an operator nor another node, and a
+/// log finds one for its next segment.
+fn kept_files(members: u64, shards: u64) -> u64 {
     /// For the program itself and its operators.
     const PROCESS_FILES: u64 = 64 + CONNECTIONS_MAX as u64;
-    /// For one shard's segments, and its connections to other nodes.
-    const SHARD_FILES: u64 = 128;
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let needed = PROCESS_FILES + SHARD_FILES * u64::from(shards);
-    let each = files.saturating_sub(needed) / u64::from(shards);
+    /// For one shard's next segments.
+    const LOG_FILES: u64 = 32;
+    /// For one shard's connections of other nodes that have not said yet whose they are.
+    const HANDSHAKE_FILES: u64 = 128;
+    // One connection each way to each shard of each other node, and once more while one is replaced.
+    let peer_files = 4 * members.saturating_sub(1) * shards;
+    PROCESS_FILES + (LOG_FILES + HANDSHAKE_FILES + peer_files) * shards
+}
+
+/// How many clients each shard may keep: its share of the descriptors that clients may have.
+fn clients_max(files: ClientFiles, shards: u16) -> usize {
     let most = FrontEndOptions::new(1, 0).clients_max;
+    let each = files.count() / u64::from(shards);
     usize::try_from(each).unwrap_or(most).clamp(CLIENTS_MIN, most)
+}
+
+/// Says how many files this process may open, and warns when these are few.
+fn tell_files(files: OpenFiles, clients: ClientFiles, clients_max: usize) {
+    let OpenFiles { found, limit } = files;
+    let kept = limit - clients.count();
+    tracing::info!(
+        "open files: the limit is {limit} (it was {found}), of which {kept} are kept for the log and other \
+         nodes; each shard takes {clients_max} clients at most"
+    );
+    if clients_max < FrontEndOptions::new(1, 0).clients_max {
+        tracing::warn!(
+            "the hard limit on open files is low. Means: clients beyond {clients_max} a shard are refused, and \
+             each segment of the log takes one file for good. Do: raise it (ulimit -Hn; systemd: LimitNOFILE; \
+             docker: --ulimit nofile)"
+        );
+    }
 }
 
 /// Serves operators on each shard that runs: a shard that fails closes its socket, and the kernel gives
@@ -169,7 +196,13 @@ fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
         let opened = host.on_shard(shard, move |local| {
             let runtime = local.runtime().clone();
             let facts = AdminFacts { started_at: runtime.now(), ..facts };
-            runtime.spawn(serve_admin(runtime.clone(), port.listener(), view, facts, connections));
+            runtime.spawn(serve_admin(
+                runtime.clone(),
+                port.listener(ClientFiles::ALL),
+                view,
+                facts,
+                connections,
+            ));
         });
         if !opened {
             tracing::warn!(
@@ -184,6 +217,8 @@ struct Gateway {
     options: FrontEndOptions,
     facts: NodeFacts,
     port: SharedPort,
+    /// The descriptors that clients may have.
+    files: ClientFiles,
 }
 
 impl Gateway {
@@ -191,7 +226,7 @@ impl Gateway {
         config: &Config,
         shard: ShardId,
         shards: u16,
-        clients_max: usize,
+        (clients_max, files): (usize, ClientFiles),
         port: SharedPort,
     ) -> Self {
         let client = &config.client;
@@ -216,13 +251,13 @@ impl Gateway {
             shards: u32::from(shards),
             started_at: Duration::ZERO,
         };
-        Self { options, facts, port }
+        Self { options, facts, port, files }
     }
 
     /// Accepts clients on the shard's own core.
     fn open(self, local: &LocalShard<Glommio>) {
         let facts = NodeFacts { started_at: local.runtime().now(), ..self.facts };
-        serve_shard(local, self.port.listener(), self.options, facts);
+        serve_shard(local, self.port.listener(self.files), self.options, facts);
     }
 }
 

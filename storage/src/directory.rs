@@ -34,7 +34,14 @@ pub(crate) async fn create<D: Disk>(
             return Err(error);
         }
     };
-    rename(disk, &unfinished, &segment::name(number)).await?;
+    let name = segment::name(number);
+    if let Err(error) = rename(disk, &unfinished, &name).await {
+        // The next attempt makes the file anew, and finds neither name taken.
+        for left in [&unfinished, &name] {
+            disk.remove(left).await.ok();
+        }
+        return Err(error);
+    }
     Ok(file)
 }
 

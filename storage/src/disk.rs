@@ -2,7 +2,9 @@
 //!
 //! The code above this seam is production code, which the simulator runs too; the simulator replaces the
 //! code below. No implementation panics because of a device. Errors are `std::io::Error`, and a full disk
-//! (`ENOSPC`) is `ErrorKind::StorageFull`.
+//! (`ENOSPC`) is `ErrorKind::StorageFull`. When the process or the kernel has no file descriptor or no
+//! memory left, an operation fails before it has begun, with the number that the system gave (`EMFILE`,
+//! `ENFILE`, `ENOMEM`).
 
 use std::io;
 

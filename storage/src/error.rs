@@ -231,14 +231,49 @@ pub fn remedy(error: &io::Error) -> &'static str {
         (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => {
             "free space on this file system, or raise the quota, then start again"
         }
+        (io::ErrorKind::OutOfMemory, _) => "free memory on this machine, then start again",
         (_, Some(EMFILE | ENFILE)) => "raise the limit on open files (ulimit -n), then start again",
         _ => "check the disk and its file system (the kernel's log says more), then start again",
     }
 }
 
-/// Whether an error says that the disk, or the quota on it, is full.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// What a file could not be made, opened or renamed for want of. The operation did nothing, and nothing that
+/// was durable is in doubt: it may be tried again when there is more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Shortage {
+    /// The disk, or the quota on it, is full.
+    Space,
+    /// The process (`EMFILE`) or the machine (`ENFILE`) has no file descriptor left.
+    Descriptors,
+    /// The kernel has no memory for it (`ENOMEM`).
+    Memory,
+}
+
+impl Shortage {
+    /// What `error` is for want of, if it is.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => Some(Self::Space),
+            (io::ErrorKind::OutOfMemory, _) => Some(Self::Memory),
+            (_, Some(EMFILE | ENFILE)) => Some(Self::Descriptors),
+            _ => None,
+        }
+    }
+
+    /// What there is no more of, and what to do.
+    pub(crate) fn texts(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Space => ("space on the disk", "free space on this file system"),
+            Self::Descriptors => (
+                "file descriptor left",
+                "close connections, or raise the limit on open files (ulimit -n; systemd: LimitNOFILE) and \
+                 start again",
+            ),
+            Self::Memory => ("memory left in the kernel", "free memory on this machine"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::{
     directory,
     disk::{Disk, File},
-    error::is_full,
+    error::Shortage,
     reserve::{Prepared, Task},
     segment::{self, Segment},
     wal::Wal,
@@ -29,27 +29,36 @@ impl<D: Disk> Wal<D> {
 
     async fn recycle(&self, segment: Rc<Segment<D::File>>, number: u64) {
         let name = segment::name(number);
-        match self.disk.rename(&segment.name, &name).await {
-            Ok(()) => {}
-            Err(error) if is_full(&error) => return self.no_space(Some(segment), &error),
-            Err(error) => return self.poison("renaming a segment", &segment.name, error),
+        if let Err(error) = self.disk.rename(&segment.name, &name).await {
+            return self.not_prepared(Some(segment), "renaming a segment", &name, error);
         }
-        match self.disk.sync_dir().await {
-            Ok(()) => {
-                purlin_rsm::sometimes!("segment recycled");
-                let segment = Rc::into_inner(segment).expect("only an idle file is recycled");
-                self.is_prepared(Prepared { number, file: segment.file });
-            }
-            Err(error) => self.poison("renaming a segment", &name, error),
+        if let Err(error) = self.disk.sync_dir().await {
+            let undone = match Shortage::of(&error) {
+                // It has not begun: the file may have its old name again, and waits under it.
+                Some(Shortage::Descriptors | Shortage::Memory) => {
+                    self.disk.rename(&name, &segment.name).await
+                }
+                Some(Shortage::Space) | None => {
+                    return self.poison("renaming a segment", &name, error);
+                }
+            };
+            return match undone {
+                Ok(()) => self.not_prepared(Some(segment), "renaming a segment", &name, error),
+                Err(error) => self.poison("renaming a segment", &name, error),
+            };
         }
+        purlin_rsm::sometimes!("segment recycled");
+        let segment = Rc::into_inner(segment).expect("only an idle file is recycled");
+        self.is_prepared(Prepared { number, file: segment.file });
     }
 
     async fn create_segment(&self, number: u64) {
         let (bytes, durability) = (self.config.segment_bytes, self.config.durability);
         match directory::create(&self.disk, number, bytes, durability).await {
             Ok(file) => self.is_prepared(Prepared { number, file }),
-            Err(error) if is_full(&error) => self.no_space(None, &error),
-            Err(error) => self.poison("making a segment", &segment::name(number), error),
+            Err(error) => {
+                self.not_prepared(None, "making a segment", &segment::name(number), error)
+            }
         }
     }
 
@@ -65,21 +74,40 @@ impl<D: Disk> Wal<D> {
         self.changed();
     }
 
-    /// There was no room for another segment; a file that was to become it is free again. It is tried again
-    /// and again, and said once.
-    fn no_space(&self, unused: Option<Rc<Segment<D::File>>>, error: &io::Error) {
+    /// Another segment was not prepared: for want of something, or because the device failed. Nothing that
+    /// was acknowledged lies in it, so a want stops no more than new entries (safety W8). A file that was to
+    /// become the segment is free again. A want is said once, until there is room again.
+    fn not_prepared(
+        &self,
+        unused: Option<Rc<Segment<D::File>>>,
+        action: &'static str,
+        name: &str,
+        error: io::Error,
+    ) {
+        let Some(shortage) = Shortage::of(&error) else {
+            return self.poison(action, name, error);
+        };
         let is_news = self.state.borrow_mut().no_space(unused);
         if is_news {
-            let location = self.disk.location();
-            tracing::warn!(%error, location, "no space for a segment of the write-ahead log: writes are refused until there is room; free space on this file system");
+            let (location, (what, action)) = (self.disk.location(), shortage.texts());
+            tracing::warn!(
+                %error, location,
+                "there is no {what} for another segment of the write-ahead log: writes are refused until there \
+                 is; {action}"
+            );
         }
         self.changed();
     }
 
     async fn discard(&self, segment: Rc<Segment<D::File>>) {
         let segment = Rc::into_inner(segment).expect("only an idle file is discarded");
-        if let Err(error) = directory::remove(&self.disk, &segment.name).await {
-            return self.poison("removing a segment", &segment.name, error);
+        match directory::remove(&self.disk, &segment.name).await {
+            Ok(()) => {}
+            // A file that nobody needs stays until a later sync of the directory, or the next start.
+            Err(error) if Shortage::of(&error).is_some() => {
+                tracing::warn!(%error, name = segment.name, "a segment that nobody needs was not removed for good; the next start removes it");
+            }
+            Err(error) => return self.poison("removing a segment", &segment.name, error),
         }
         if let Err(error) = segment.file.close().await {
             tracing::warn!(%error, name = segment.name, "closing a segment that was removed failed; nothing is lost");

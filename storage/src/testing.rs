@@ -291,6 +291,7 @@ impl Disk for MemoryDisk {
 
     async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<MemoryFile> {
         self.turn().await;
+        self.shared.borrow().faults.opens()?;
         let id = {
             let mut shared = self.shared.borrow_mut();
             if shared.names.contains_key(name) {
@@ -317,6 +318,7 @@ impl Disk for MemoryDisk {
 
     async fn open(&self, name: &str, durability: Durability) -> io::Result<MemoryFile> {
         self.turn().await;
+        self.shared.borrow().faults.opens()?;
         let id = {
             let shared = self.shared.borrow();
             let id = *shared.names.get(name).ok_or(io::ErrorKind::NotFound)?;
@@ -356,6 +358,7 @@ impl Disk for MemoryDisk {
 
     async fn sync_dir(&self) -> io::Result<()> {
         self.turn().await;
+        self.shared.borrow().faults.opens_dir()?;
         let mut shared = self.shared.borrow_mut();
         shared.durable_names = shared.names.clone();
         shared.renames.clear();
@@ -381,13 +384,7 @@ impl File for MemoryFile {
         assert!(position.is_multiple_of(BLOCK as u64) && len.is_multiple_of(BLOCK));
         self.disk.turn().await;
         let mut shared = self.disk.shared.borrow_mut();
-        if let Some(kind) = shared.faults.read {
-            return Err(kind.into());
-        }
-        let range = position..position + len as u64;
-        if shared.faults.bad_position.is_some_and(|bad| range.contains(&bad)) {
-            return Err(io::ErrorKind::Other.into());
-        }
+        shared.faults.reads(&(position..position + len as u64))?;
         let is_cut = shared.faults.is_reading_short && len > BLOCK;
         let len = if is_cut { len - BLOCK } else { len };
         let elsewhere = shared.faults.read_elsewhere.take_if(|(left, _)| *left == 0);

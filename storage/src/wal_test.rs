@@ -1060,6 +1060,60 @@ fn w8_entries_do_not_take_the_reserve_while_it_is_being_filled() {
     assert_eq!(reserve.take(true).unwrap().number, 2);
 }
 
+/// `ENFILE`, `EMFILE` and `ENOMEM`: nothing that was acknowledged lies in a segment that is only being made.
+#[test]
+fn w8_no_descriptor_for_a_new_segment_refuses_entries_and_poisons_nothing() {
+    for number in [23, 24, 12] {
+        for is_only_directory in [false, true] {
+            let (open, open_dir) = match is_only_directory {
+                false => (Some(number), None),
+                true => (None, Some(number)),
+            };
+            let mut h = Harness::new(small(), 35);
+            h.disk.set_faults(Faults { open, open_dir, ..Faults::default() });
+            let (next, refused) = fill(&mut h);
+            assert_eq!(h.wal().failure().map(|failure| failure.to_string()), None, "{number}");
+            let sequence = h.write(hard_state(1, 9, 1));
+            assert_eq!(h.wal().durable(), sequence, "votes go on");
+            h.disk.set_faults(Faults::default());
+            for _ in 0..40 {
+                h.wal().quiet_tick();
+                h.run();
+            }
+            h.write(refused);
+            assert_eq!(last_index(&h.reopen().unwrap(), 1), next);
+        }
+    }
+}
+
+/// A recycled segment whose directory could not be synced has its old name again, and is recycled later.
+#[test]
+fn w8_no_descriptor_while_a_segment_is_recycled_poisons_nothing() {
+    let mut h = Harness::new(small(), 36);
+    h.write(append(1, 1, 1..300, 1000));
+    h.wal().forget(GroupId(1), Index(300), Position(299));
+    h.disk.set_faults(Faults { open_dir: Some(24), ..Faults::default() });
+    h.release();
+    let mut taken = |index: &u64| match h.wal().submit(append(1, 1, *index..*index + 1, 1000)) {
+        Ok(_) => {
+            h.run();
+            true
+        }
+        Err(SubmitError::NoSpace(_)) => false,
+        Err(error) => panic!("{error}"),
+    };
+    let last = 299 + (300..420).take_while(&mut taken).count() as u64;
+    assert_eq!(h.wal().failure().map(|failure| failure.to_string()), None);
+    assert!(!h.wal().has_space());
+    h.disk.set_faults(Faults::default());
+    for _ in 0..40 {
+        h.wal().quiet_tick();
+        h.run();
+    }
+    h.write(append(1, 1, last + 1..last + 200, 1000));
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), last + 199);
+}
+
 #[test]
 fn w8_no_space_inside_a_prepared_segment_poisons() {
     let mut h = Harness::new(small(), 32);

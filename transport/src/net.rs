@@ -33,6 +33,11 @@ pub trait Listener: 'static {
     /// The port at which it listens. This is how a caller learns the port after it has listened at
     /// port 0.
     fn port(&self) -> u16;
+    /// Whether the connection that was accepted last leaves the process the file descriptors that it keeps
+    /// for its files and for other nodes. A listener for clients closes the connection if not.
+    fn has_room(&self) -> bool {
+        true
+    }
 }
 
 /// The inbound half of a connection.

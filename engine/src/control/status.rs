@@ -91,7 +91,8 @@ impl fmt::Display for Problem {
         match self {
             Self::DiskFull => write!(
                 f,
-                "the disk is full; reads go on, writes are refused until there is room: free space on it"
+                "the disk is full, or no file descriptor is left for the log; reads go on, writes are refused until \
+                 there is room: free space on it, or close connections"
             ),
             Self::DiskHangs(time) => write!(
                 f,

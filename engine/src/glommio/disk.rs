@@ -42,6 +42,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(1);
 #[derive(Clone)]
 pub struct Directory {
     path: Rc<Path>,
+    /// The directory itself, open from its first sync on: later ones need no descriptor that there may not
+    /// be.
+    opened: Rc<RefCell<Option<Rc<dma::Directory>>>>,
     /// The devices on which glommio has settled how it polls for completions.
     settled: Rc<RefCell<BTreeSet<u64>>>,
 }
@@ -49,7 +52,18 @@ pub struct Directory {
 impl Directory {
     pub(super) fn new(path: PathBuf) -> Self {
         let path = std::path::absolute(&path).unwrap_or(path);
-        Self { path: path.into(), settled: Rc::default() }
+        Self { path: path.into(), opened: Rc::default(), settled: Rc::default() }
+    }
+
+    async fn opened(&self) -> io::Result<Rc<dma::Directory>> {
+        let opened = self.opened.borrow().clone();
+        if let Some(opened) = opened {
+            return Ok(opened);
+        }
+        let opened = dma::Directory::open(&*self.path).await.map_err(io_error);
+        let opened = Rc::new(opened.map_err(|error| explain_access(&self.path, error))?);
+        *self.opened.borrow_mut() = Some(opened.clone());
+        Ok(opened)
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -150,7 +164,8 @@ impl Disk for Directory {
     type Lock = DirectoryLock;
 
     fn subdirectory(&self, name: &str) -> Self {
-        Self { path: self.at(name).into(), settled: self.settled.clone() }
+        let settled = self.settled.clone();
+        Self { path: self.at(name).into(), opened: Rc::default(), settled }
     }
 
     fn location(&self) -> String {
@@ -217,11 +232,7 @@ impl Disk for Directory {
 
     async fn sync_dir(&self) -> io::Result<()> {
         // It is `fdatasync`, which for a directory does what `fsync` does on the file systems of Linux.
-        let directory = dma::Directory::open(&*self.path).await.map_err(io_error);
-        let directory = directory.map_err(|error| explain_access(&self.path, error))?;
-        let synced = directory.sync().await.map_err(io_error);
-        directory.close().await.map_err(io_error)?;
-        synced
+        self.opened().await?.sync().await.map_err(io_error)
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod access;
 mod disk;
+mod files;
 mod mesh;
 mod net;
 mod probe;
@@ -24,6 +25,7 @@ mod waking;
 
 pub use access::explain_access;
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
+pub use files::{ClientFiles, OpenFiles, raise_open_files};
 pub use mesh::{ShardMesh, mesh};
 pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
 pub use probe::{check, faster_durability, locked_memory};

@@ -4,7 +4,7 @@
 //! is one `send` of what the socket takes. Host names are resolved on the executor's blocking thread;
 //! an address of numbers needs no resolving, so prefer it where a dial must be quick.
 
-use super::disk::io_error;
+use super::{disk::io_error, files::ClientFiles};
 use crate::{Listener, Net, Reader, Writer};
 use ::glommio::{
     executor,
@@ -114,9 +114,9 @@ impl SharedPort {
         self.port
     }
 
-    /// The listener of the present executor.
-    pub fn listener(self) -> TcpAcceptor {
-        TcpAcceptor { listener: listener(self.socket), port: self.port }
+    /// The listener of the present executor, for clients that may have the descriptors `files`.
+    pub fn listener(self, files: ClientFiles) -> TcpAcceptor {
+        TcpAcceptor::of(self.socket, self.port, files)
     }
 }
 
@@ -124,12 +124,20 @@ impl SharedPort {
 pub struct TcpAcceptor {
     listener: TcpListener,
     port: u16,
+    /// The descriptors that its connections may have.
+    files: ClientFiles,
+    /// Whether the last connection has one of them.
+    has_room: bool,
 }
 
 impl TcpAcceptor {
     fn new(socket: OwnedFd) -> io::Result<Self> {
         let port = port_of(&socket)?;
-        Ok(Self { listener: listener(socket), port })
+        Ok(Self::of(socket, port, ClientFiles::ALL))
+    }
+
+    fn of(socket: OwnedFd, port: u16, files: ClientFiles) -> Self {
+        Self { listener: listener(socket), port, files, has_room: true }
     }
 }
 
@@ -139,7 +147,11 @@ impl Listener for TcpAcceptor {
 
     async fn accept(&mut self) -> io::Result<(TcpReader, TcpWriter)> {
         loop {
-            match self.listener.accept().await.map_err(io_error).and_then(halves) {
+            let accepted = self.listener.accept().await.map_err(io_error);
+            if let Ok(stream) = &accepted {
+                self.has_room = self.files.has(stream.as_raw_fd());
+            }
+            match accepted.and_then(halves) {
                 // Gone before it was ours: the listener is as good as before.
                 Err(error) if is_gone(&error) => {}
                 accepted => return accepted,
@@ -149,6 +161,10 @@ impl Listener for TcpAcceptor {
 
     fn port(&self) -> u16 {
         self.port
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room
     }
 }
 

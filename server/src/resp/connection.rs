@@ -49,24 +49,36 @@ pub async fn serve_client<R: Runtime, B: Backend>(
     mut writer: impl Writer,
 ) {
     let Some(client) = front.connect(runtime.now()) else {
-        if front.may_log(runtime.now()) {
-            let most = front.options().clients_max;
-            warn!(
-                "a client's connection was refused: this shard has {most} clients, the most that it \
-                 takes; close connections, or raise the limit of open files (ulimit -n) and start again"
-            );
-        }
-        let mut refusal = BytesMut::new();
-        Reply::new(&mut refusal, Default::default()).error(words::MAX_CLIENTS);
-        // A client that does not take it learns of it by the end of the connection.
-        let _ = write_within(&runtime, &front, &mut writer, &refusal).await;
-        let _ = writer.close().await;
-        return;
+        const WHY: &str = "this shard has as many clients as it takes";
+        return refuse_client(runtime, front, writer, WHY).await;
     };
     let connection = Rc::new(Connection::new(front, client, backend));
     runtime.spawn(Rc::clone(&connection).write_replies(runtime.clone(), writer));
     connection.read_requests(&runtime, &mut reader).await;
     connection.finish().await;
+}
+
+/// Tells a client that it is one too many, and closes its connection.
+pub(super) async fn refuse_client<R: Runtime>(
+    runtime: R,
+    front: Rc<FrontEnd>,
+    mut writer: impl Writer,
+    why: &'static str,
+) {
+    if front.may_log(runtime.now()) {
+        let (clients, most) = (front.clients(), front.options().clients_max);
+        warn!(
+            clients,
+            most,
+            "a client's connection was refused: {why}; close connections, or raise the limit of open files \
+             (ulimit -n) and start again"
+        );
+    }
+    let mut refusal = BytesMut::new();
+    Reply::new(&mut refusal, Default::default()).error(words::MAX_CLIENTS);
+    // A client that does not take it learns of it by the end of the connection.
+    let _ = write_within(&runtime, &front, &mut writer, &refusal).await;
+    let _ = writer.close().await;
 }
 
 /// What the two tasks of a connection share.

@@ -2,7 +2,7 @@
 
 use super::{
     backend::{Backend, NodeFacts, ShardBackend},
-    connection::serve_client,
+    connection::{refuse_client, serve_client},
     front::{FrontEnd, FrontEndOptions},
 };
 use purlin::{Listener, LocalShard, Net, Runtime};
@@ -33,6 +33,10 @@ pub async fn serve_clients<R: Runtime, B: Backend>(
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
         match listener.accept().await {
+            Ok((_, writer)) if !listener.has_room() => {
+                const WHY: &str = "the other file descriptors are kept for the log and other nodes";
+                runtime.spawn(refuse_client(runtime.clone(), Rc::clone(&front), writer, WHY));
+            }
             Ok((reader, writer)) => {
                 let (front, backend) = (Rc::clone(&front), backend());
                 runtime.spawn(serve_client(runtime.clone(), front, backend, reader, writer));

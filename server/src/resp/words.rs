@@ -73,8 +73,8 @@ pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError)
              (`cluster.max_command`); not applied, use a shorter value or fewer keys"
         ),
         RequestError::NoSpace => format!(
-            "TRYAGAIN the disk of the leader of group {group} is full; not applied, try again when \
-             space on that disk has been freed"
+            "TRYAGAIN the leader of group {group} has no room for its log: its disk is full, or it has no \
+             file descriptor left; not applied, try again when there is room"
         ),
         RequestError::NoSuchGroup => format!(
             "ERR this node has no group {group}; not applied, compare `cluster.groups` in the \

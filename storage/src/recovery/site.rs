@@ -6,7 +6,7 @@ use crate::{
     config::WalConfig,
     directory,
     disk::{Disk, Durability, File},
-    error::{StorageError, is_full},
+    error::{Shortage, StorageError},
     segment::{self, Header},
 };
 use std::{io, sync::Arc};
@@ -96,7 +96,7 @@ impl<D: Disk> Site<'_, D> {
     }
 
     pub(super) fn io(&self, action: &'static str, error: io::Error) -> StorageError {
-        if is_full(&error) {
+        if Shortage::of(&error) == Some(Shortage::Space) {
             let bytes = self.config.segment_bytes;
             return StorageError::NoSpace { location: self.disk.location(), bytes };
         }

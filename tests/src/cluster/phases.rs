@@ -45,7 +45,7 @@ impl<S: Subject> Cluster<S> {
         outcome
     }
 
-    /// A write or sync that failed on a node's disk may stop its shards, a full one a start, and what has
+    /// A write or sync that failed on a node's disk may stop its shards, a full one or a process without file descriptors a start, and what has
     /// befallen its bytes; nothing else may. A read that fails is read again, and may meet the next failure.
     pub(super) fn judge_stops(&self, world: &World, nemesis: &Nemesis) {
         let struck = |fault| nemesis.counts().contains_key(&fault);
@@ -55,7 +55,7 @@ impl<S: Subject> Cluster<S> {
             let fails = failed.writes || failed.reads > 1;
             let is_allowed = match error.kind {
                 ErrorKind::Disk => fails,
-                ErrorKind::Environment => fails || failed.space,
+                ErrorKind::Environment => fails || failed.space || failed.descriptors,
                 // The last writes of a killed process, on a disk that hangs, still hold its files.
                 ErrorKind::DataDirectory => hangs,
                 _ => false,

@@ -76,6 +76,18 @@ impl DiskError {
     }
 }
 
+/// How many file descriptors a node's process can still get.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Descriptors {
+    /// As many as it wants.
+    #[default]
+    Enough,
+    /// Those that it keeps for its files and other nodes: clients are to be refused.
+    Kept,
+    /// None: to open, to make, to connect and to accept fails (`EMFILE`).
+    Gone,
+}
+
 /// What a disk has told its processes so far.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Failures {
@@ -85,6 +97,8 @@ pub struct Failures {
     pub writes: bool,
     /// There was no room.
     pub space: bool,
+    /// There was no file descriptor.
+    pub descriptors: bool,
 }
 
 /// What befalls a sector at rest.
@@ -109,6 +123,8 @@ pub(crate) struct NodeDisk {
     failures: Cell<Failures>,
     /// The bytes that files may take in all.
     quota: Cell<Option<u64>>,
+    /// Of the process that runs.
+    descriptors: Cell<Descriptors>,
     hangs_until: Cell<Duration>,
     /// When the device has taken the bytes of all writes so far.
     busy_until: Cell<Duration>,
@@ -127,6 +143,7 @@ impl NodeDisk {
             looked_at: RefCell::default(),
             failures: Cell::default(),
             quota: Cell::new(None),
+            descriptors: Cell::default(),
             hangs_until: Cell::new(Duration::ZERO),
             busy_until: Cell::new(Duration::ZERO),
             power_cycle: Cell::new(0),
@@ -174,12 +191,31 @@ impl NodeDisk {
         self.quota.set(quota);
     }
 
+    pub(crate) fn set_descriptors(&self, left: Descriptors) {
+        self.descriptors.set(left);
+    }
+
+    pub(crate) fn descriptors(&self) -> Descriptors {
+        self.descriptors.get()
+    }
+
+    /// Takes a file descriptor for a moment.
+    pub(crate) fn take_descriptor(&self) -> io::Result<()> {
+        const EMFILE: i32 = 24;
+        if self.descriptors.get() != Descriptors::Gone {
+            return Ok(());
+        }
+        self.failures.set(Failures { descriptors: true, ..self.failures.get() });
+        Err(io::Error::from_raw_os_error(EMFILE))
+    }
+
     pub(crate) fn hang_until(&self, until: Duration) {
         self.hangs_until.set(until);
     }
 
     /// The process is gone: its locks are free, but for those that writes in flight hold.
     pub(crate) fn process_ended(&self, process: Process) {
+        self.descriptors.set(Descriptors::Enough);
         tree::release(&self.root(), process);
     }
 

@@ -137,6 +137,7 @@ impl Disk for SimDisk {
 
     async fn lock(&self) -> io::Result<SimLock> {
         self.wait_for_metadata().await;
+        self.disk.take_descriptor()?;
         let directory = self.directory()?;
         if directory.borrow().holder.is_some() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -148,6 +149,7 @@ impl Disk for SimDisk {
 
     async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<SimFile> {
         let directory = self.directory()?;
+        self.disk.take_descriptor()?;
         if self.disk.refuses_space(len) {
             self.wait_for_metadata().await;
             return Err(DiskError::Full.to_io());
@@ -169,6 +171,7 @@ impl Disk for SimDisk {
 
     async fn open(&self, name: &str, durability: Durability) -> io::Result<SimFile> {
         self.wait_for_metadata().await;
+        self.disk.take_descriptor()?;
         let core = self.core();
         let deadline = core.clock.now() + LOCK_WAIT;
         loop {
@@ -207,6 +210,7 @@ impl Disk for SimDisk {
 
     async fn sync_dir(&self) -> io::Result<()> {
         let directory = self.directory()?;
+        self.disk.take_descriptor()?;
         let covered = directory.borrow().sync_begins();
         let latency = self.core().options.disk.sync;
         self.wait(latency).await;

@@ -28,7 +28,7 @@ mod watch;
 mod world;
 
 pub(crate) use clock::now_for_logs;
-pub use device::{DiskError, DiskFault, DiskOperation, Failures, Rot};
+pub use device::{Descriptors, DiskError, DiskFault, DiskOperation, Failures, Rot};
 pub use disk::{DiskOptions, SimDisk, SimFile, SimLock};
 pub use faults::{Corruption, Fault, FaultOptions, Nemesis};
 pub use figures::Figures;

@@ -7,6 +7,7 @@
 use super::{
     clock::Sleep,
     connection::{self, Connection, End, HowEnded, Shared, Side},
+    device::Descriptors,
     executor::Process,
     random::{Latency, Random},
     world::{Core, Event},
@@ -368,6 +369,7 @@ impl Net for SimNet {
             io::Error::new(ErrorKind::NotFound, format!("{host} is no host of this world"))
         })?;
         let from = self.process.node;
+        self.core().disk(from).take_descriptor()?;
         let crossed = self.core().network.borrow().crossed.get(&(from, to)).copied();
         let to = crossed.unwrap_or(to);
         if !self.travel(from, to).await {
@@ -398,17 +400,24 @@ impl Listener for SimListener {
             let mut network = core.network.borrow_mut();
             let key = (self.process.node, self.port);
             let backlog = network.listeners.get_mut(&key).expect("it lives as long as we");
-            if let Some(halves) = backlog.waiting.pop_front() {
-                return Poll::Ready(Ok(halves));
+            if backlog.waiting.is_empty() {
+                backlog.acceptor = Some(context.waker().clone());
+                return Poll::Pending;
             }
-            backlog.acceptor = Some(context.waker().clone());
-            Poll::Pending
+            // Without a descriptor the connection waits on.
+            let taken = core.disk(self.process.node).take_descriptor();
+            Poll::Ready(taken.map(|()| backlog.waiting.pop_front().expect("one waits")))
         })
         .await
     }
 
     fn port(&self) -> u16 {
         self.port
+    }
+
+    fn has_room(&self) -> bool {
+        let core = self.core.upgrade().expect("tasks end before their world");
+        core.disk(self.process.node).descriptors() == Descriptors::Enough
     }
 }
 

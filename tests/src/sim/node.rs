@@ -1,7 +1,7 @@
 //! One node as a test sees it: its host name, and the damage that can be done to its disk.
 
 use super::{
-    device::{DiskFault, DiskOperation, Failures, NodeDisk, Rot},
+    device::{Descriptors, DiskFault, DiskOperation, Failures, NodeDisk, Rot},
     image::Image,
     random::Random,
     tree::DirectoryImage,
@@ -118,6 +118,11 @@ impl<'a> NodeHandle<'a> {
     /// The bytes of all files.
     pub fn used(&self) -> u64 {
         self.disk().used()
+    }
+
+    /// How many file descriptors its process can still get, until it ends.
+    pub fn set_descriptors(&self, left: Descriptors) {
+        self.disk().set_descriptors(left);
     }
 
     /// Nothing that the disk is asked from now on is done before `duration` has passed.

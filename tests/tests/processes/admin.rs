@@ -3,7 +3,7 @@
 
 use crate::support::{Cluster, Ports, Process, SOON, Scratch, Shape, purlin, until};
 use bytes::Bytes;
-use purlin::glommio::SharedPort;
+use purlin::glommio::{ClientFiles, SharedPort};
 use purlin::{
     ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, Host, Member, NodeConfig, NodeId,
     Runtime, ShardId, StateMachine,
@@ -189,7 +189,7 @@ fn status_is_answered_beside_a_shard_that_hangs() {
                 admin,
                 started_at: Duration::ZERO,
             };
-            let listener = port.listener();
+            let listener = port.listener(ClientFiles::ALL);
             runtime.spawn(serve_admin(runtime.clone(), listener, view, facts, connections));
         });
         assert!(serves, "shard {shard} runs");
@@ -210,4 +210,46 @@ fn status_is_answered_beside_a_shard_that_hangs() {
     drop(resume);
     until("nothing is wrong again", || (status(&[&admin]).1 == Some(0)).then_some(()));
     host.shutdown().expect("it stops");
+}
+
+/// The log makes its next segments, and other nodes connect, however many clients stand idle.
+#[test]
+fn idle_clients_take_no_descriptor_of_the_log() {
+    const FILES: u32 = 512;
+    /// Half of them: more would leave the node too few.
+    const CLIENTS: usize = FILES as usize / 2;
+    purlin::glommio::raise_open_files();
+    let mut cluster = Cluster::make("idle-crowd", Shape { groups: 4, shards: 1 });
+    cluster.nodes.iter_mut().for_each(|node| node.start_with_files(FILES));
+    cluster.wait_until_ready();
+    let mut crowd = Vec::new();
+    for node in &cluster.nodes {
+        let taken = (0..FILES).filter(|_| {
+            let client = RespClient::connect(node.config.listen.gateway, SOON);
+            let mut client = client.expect("the kernel takes it");
+            let is_taken = matches!(client.command(&["PING"]), Ok(Value::Simple(_)));
+            crowd.push(client);
+            is_taken
+        });
+        let taken = taken.count();
+        assert!((CLIENTS / 2..=CLIENTS).contains(&taken), "{taken} clients were taken");
+        let files = std::fs::read_dir(format!("/proc/{}/fd", node.process().pid()));
+        let files = files.expect("it runs").count();
+        assert!(files < CLIENTS + 40, "{files} descriptors are open");
+    }
+    // A leader of each node's groups writes three segments, of the descriptors that are kept.
+    crowd.iter_mut().step_by(FILES as usize).for_each(|client| {
+        let value = "v".repeat(400 << 10);
+        (0..32).for_each(|n| {
+            let reply = client.command(&["SET", &format!("key-{n}"), &value]).expect("a reply");
+            assert_eq!(reply, Value::Simple("OK".into()));
+        });
+    });
+    assert!(
+        cluster
+            .nodes
+            .iter()
+            .all(|node| node.process().log().contains("open files: the limit is 512"))
+    );
+    cluster.assert_no_panic();
 }

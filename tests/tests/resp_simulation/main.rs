@@ -13,7 +13,7 @@ use purlin_tests::{
     checker::history::Told,
     cluster::{ClusterOptions, KeyValue, scenario::Scenario},
     resp::{self, Value, Wire, request_bytes},
-    sim::{Crash, NetOptions, Random, WorldOptions},
+    sim::{Crash, Descriptors, NetOptions, Random, WorldOptions},
     workload::{Op, Reply, WorkloadOptions},
 };
 use std::{
@@ -456,6 +456,25 @@ fn one_client_too_many_is_told_so_and_a_lost_one_makes_room() {
         assert_eq!(pong, "PONG");
         assert_eq!(refusal, Value::Error("ERR max number of clients reached".into()));
     }
+    assert_sound(&s);
+}
+
+#[test]
+fn a_client_is_refused_while_descriptors_are_left_for_the_log_and_other_nodes_alone() {
+    let load = KeyValue::new(Random::new(13, "workload"), WorkloadOptions::default());
+    let s = Scenario::with_subject(13, served(0), load.with_front_end(|_| ())).started();
+    must_serve(&s, ONE);
+    let said = |left| {
+        s.world.node(ONE).set_descriptors(left);
+        talk(&s, ONE, ShardId(0), seconds(10), async |mut wire| {
+            // It may be refused, and closed, before it has said anything.
+            let _ = wire.write(&pipeline(&["PING"])).await;
+            wire.reply().await.expect("a reply")
+        })
+    };
+    let refusal = Value::Error("ERR max number of clients reached".into());
+    assert_eq!(said(Descriptors::Kept), refusal);
+    assert_eq!(said(Descriptors::Enough), Value::Simple("PONG".into()));
     assert_sound(&s);
 }
 

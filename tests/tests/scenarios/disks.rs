@@ -8,7 +8,7 @@ use purlin_tests::{
         ClusterOptions,
         scenario::{Answer, GROUP, Scenario, calm, get, set},
     },
-    sim::{Crash, DiskError, DiskFault, DiskOperation, Latency, Random, Rot},
+    sim::{Crash, Descriptors, DiskError, DiskFault, DiskOperation, Latency, Random, Rot},
 };
 use std::time::Duration;
 
@@ -82,6 +82,26 @@ fn a_full_disk_refuses_writes_and_reads_on_and_resumes_by_itself() {
     assert_eq!(s.must_read(TWO, "key-0", seconds(5)).as_deref(), Some(value.as_str()));
     assert_eq!(s.stops(), [], "no shard stops for want of space");
     s.nodes().for_each(|node| s.world.node(node).set_quota(None));
+    s.must_write(ONE, "resumed", "1", seconds(30));
+    s.assert_sound();
+}
+
+/// A process without file descriptors makes no segment. It refuses writes as on a full disk, and its log goes
+/// on: with clients alone, a poisoned log could be had from outside.
+#[test]
+fn nodes_without_descriptors_refuse_writes_and_read_on_and_resume_by_themselves() {
+    let s = Scenario::running(11, 3, 0);
+    s.run_for(seconds(2));
+    s.nodes().for_each(|node| s.world.node(node).set_descriptors(Descriptors::Gone));
+    let value = "v".repeat(60_000);
+    let refused = (0..400).find_map(|n| {
+        let answer = s.write(ONE, &format!("key-{n}"), &value, seconds(3));
+        (!matches!(answer, Some(Ok(_)))).then_some(answer)
+    });
+    assert!(refused.is_some(), "24 MB went into segments that could not be made");
+    assert_eq!(s.stops(), [], "no shard stops for want of a descriptor");
+    assert_eq!(s.must_read(TWO, "key-0", seconds(5)).as_deref(), Some(value.as_str()));
+    s.nodes().for_each(|node| s.world.node(node).set_descriptors(Descriptors::Enough));
     s.must_write(ONE, "resumed", "1", seconds(30));
     s.assert_sound();
 }

@@ -106,6 +106,8 @@ faults! {
     WrongRead = "wrong-read",
     /// A disk has little or no room left, now more and now less.
     FullDisk = "full-disk",
+    /// A process has no file descriptor left, or only those that it keeps for its log and other nodes.
+    Descriptors = "descriptors",
     /// A disk says that writes are durable which a power cut drops.
     LostWrite = "lost-write",
     /// A disk says that a sync is done, and has done nothing.

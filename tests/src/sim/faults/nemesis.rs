@@ -2,6 +2,7 @@
 
 use super::{Corruption, Fault, FaultOptions, damage::Admission};
 use crate::sim::{
+    device::Descriptors,
     net::LinkTrouble,
     random::Random,
     tree::DirectoryImage,
@@ -83,6 +84,7 @@ pub(super) enum Step {
     Mend(NodeId, NodeId),
     Uncross(NodeId, NodeId),
     MakeRoom(NodeId),
+    GiveDescriptors(NodeId),
 }
 
 /// A node comes to lag behind, slowly, and nobody hears it then.
@@ -277,6 +279,9 @@ impl Nemesis {
             Step::MakeRoom(node) => {
                 world.node(node).set_quota(None);
             }
+            Step::GiveDescriptors(node) => {
+                world.node(node).set_descriptors(Descriptors::Enough);
+            }
         }
     }
 
@@ -353,6 +358,7 @@ impl Nemesis {
         for &node in &self.options.nodes {
             world.node(node).disarm();
             world.node(node).set_quota(None);
+            world.node(node).set_descriptors(Descriptors::Enough);
             world.node(node).hang_disk(Duration::ZERO);
         }
     }

@@ -5,7 +5,7 @@ use super::{
     nemesis::{Lag, Nemesis, Side, Step, Stream},
 };
 use crate::sim::{
-    device::{DiskError, DiskFault, DiskOperation},
+    device::{Descriptors, DiskError, DiskFault, DiskOperation},
     net::LinkTrouble,
     random::Random,
     world::{Crash, OUTSIDE, World},
@@ -83,6 +83,7 @@ impl Nemesis {
                 self.arm(world, fault, node, DiskOperation::Read, DiskError::Elsewhere)
             }
             Fault::FullDisk => self.fill_disk(world, stream, node),
+            Fault::Descriptors => self.take_descriptors(world, stream, node),
             _ => self.damage(world, fault, stream, node),
         }
     }
@@ -290,6 +291,13 @@ impl Nemesis {
         self.tell(world, Fault::FullDisk, &format!("n{node} with room for {room}"));
         world.node(node).set_quota(Some(world.node(node).used() + room));
         self.later(world, stream.length(), Step::MakeRoom(node));
+    }
+
+    fn take_descriptors(&mut self, world: &World, stream: &Stream, node: NodeId) {
+        let left = if stream.random.chance(0.3) { Descriptors::Kept } else { Descriptors::Gone };
+        self.tell(world, Fault::Descriptors, &format!("n{node}: {left:?}"));
+        world.node(node).set_descriptors(left);
+        self.later(world, stream.length(), Step::GiveDescriptors(node));
     }
 
     fn arm(
