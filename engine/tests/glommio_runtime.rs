@@ -458,7 +458,7 @@ fn a_connection_that_takes_a_descriptor_kept_for_the_log_is_known() {
     for (files, has_room) in [(few, false), (ClientFiles::ALL, true)] {
         let port = SharedPort::bind("127.0.0.1:0", 1).unwrap().remove(0);
         let number = port.port();
-        let told = run_once(scratch.path().to_owned(), move |_| async move {
+        let told = run_once(scratch.0.clone(), move |_| async move {
             let mut listener = port.listener(files);
             let dialled = TcpStream::connect(("127.0.0.1", number)).unwrap();
             let accepted = listener.accept().await.unwrap();

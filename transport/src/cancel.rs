@@ -47,6 +47,11 @@ impl CancelToken {
         self.cancel(Cancelled::Dropped);
     }
 
+    /// The task's time is over now, as if its deadline had passed.
+    pub(crate) fn give_up(&self) {
+        self.cancel(Cancelled::Late);
+    }
+
     pub(crate) fn is_dropped(&self) -> bool {
         self.cancelled.get() == Some(Cancelled::Dropped)
     }

@@ -22,14 +22,15 @@ pub struct ExchangerConfig {
     pub handshake_beats: u64,
     /// A connection that takes no bytes for this long is dropped. Default 50 beats.
     pub stall_beats: u64,
-    /// A connection on which nothing came for this long is dropped. It must be much longer than a
+    /// A connection on which nothing came at all for this long is dropped. It must be much longer than a
     /// heartbeat interval. Default 300 beats.
     pub idle_beats: u64,
-    /// The first pause after a failed dial. The pause doubles with each failure in a row. Default 1
-    /// beat.
-    pub backoff_beats_min: u64,
-    /// The longest pause. Default 10 beats.
-    pub backoff_beats_max: u64,
+    /// A peer that was heard on a connection and then not for this long is silent: the connection is dropped,
+    /// and the peer is dialled again. It must be longer than an election timeout. Default 30 beats.
+    pub silence_beats: u64,
+    /// The pause before the next dial is drawn from 1 to this many beats. It does not grow: how soon a peer is
+    /// dialled again bounds how long a cut of the network lasts on. Default 2 beats.
+    pub dial_pause_beats: u64,
     /// Connections that never said whose they are, and those of too many names, share one log line in this
     /// time. Default 50 beats.
     pub unidentified_log_beats: u64,
@@ -47,8 +48,8 @@ impl Default for ExchangerConfig {
             handshake_beats: 20,
             stall_beats: 50,
             idle_beats: 300,
-            backoff_beats_min: 1,
-            backoff_beats_max: 10,
+            silence_beats: 30,
+            dial_pause_beats: 2,
             unidentified_log_beats: 50,
             seed: 0,
         }
@@ -62,8 +63,7 @@ impl ExchangerConfig {
         assert!(frame.contains(&self.frame_bytes_max), "{self:?}");
         assert!(self.outbox_bytes_max > 0 && self.inbox_bytes_max > 0, "{self:?}");
         assert!(self.handshakes_max > 0 && self.handshake_beats > 0, "{self:?}");
-        assert!(self.stall_beats > 0 && self.idle_beats > 0, "{self:?}");
-        let (min, max) = (self.backoff_beats_min, self.backoff_beats_max);
-        assert!(0 < min && min <= max, "{self:?}");
+        assert!(self.stall_beats > 0 && self.dial_pause_beats > 0, "{self:?}");
+        assert!(0 < self.silence_beats && self.silence_beats <= self.idle_beats, "{self:?}");
     }
 }

@@ -39,7 +39,7 @@ impl<N: Net> Exchanger<N> {
         config: ExchangerConfig,
         notify: Rc<dyn Fn()>,
     ) -> Rc<Self> {
-        let hub = Rc::new(Hub::new(net, local, book, config, notify));
+        let hub = Rc::new(Hub::new(net.between_nodes(), local, book, config, notify));
         Rc::new(Self { hub, dirty: RefCell::default() })
     }
 

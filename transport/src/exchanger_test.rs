@@ -53,7 +53,7 @@ fn facts(pair: PeerShard, shards: u16) -> Facts {
 }
 
 fn config() -> ExchangerConfig {
-    ExchangerConfig { backoff_beats_min: 2, backoff_beats_max: 8, ..ExchangerConfig::default() }
+    ExchangerConfig::default()
 }
 
 impl World {
@@ -64,9 +64,13 @@ impl World {
 
     /// Nodes 1 and 2, each wanting the other, connected.
     fn pair() -> Self {
+        Self::pair_with(&config())
+    }
+
+    fn pair_with(config: &ExchangerConfig) -> Self {
         let mut world = Self::new();
-        world.start(facts(at(1), 1), config());
-        world.start(facts(at(2), 1), config());
+        world.start(facts(at(1), 1), config.clone());
+        world.start(facts(at(2), 1), config.clone());
         world.want(1, 2);
         world.want(2, 1);
         world.run();
@@ -431,41 +435,55 @@ fn the_first_shard_is_asked_even_if_another_has_said_how_many_there_are() {
 }
 
 #[test]
-fn a_peer_that_is_not_there_is_dialled_again_after_growing_pauses() {
+fn a_peer_that_is_not_there_is_dialled_again_after_pauses_that_do_not_grow() {
     let mut world = World::new();
     world.start(facts(at(1), 1), config());
     world.want(1, 2);
     world.run();
     assert_eq!(world.net.dials(), 1);
-    world.beat(4);
+    world.beat(1_000);
     let early = world.net.dials();
-    assert!(early >= 2, "the first pauses are short");
     world.beat(80);
     let late = world.net.dials() - early;
-    assert!((10..=20).contains(&late), "{late} dials in 80 beats with pauses of 4 to 8");
+    assert!((40..80).contains(&late), "{late} dials in 80 beats with pauses of 1 and 2");
     world.start(facts(at(2), 1), config());
-    world.beat(8);
+    world.beat(2);
     assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
 }
 
+/// How soon a peer is dialled again bounds how long a cut of the network lasts on.
 #[test]
-fn a_connection_that_lived_for_a_while_is_dialled_again_soon() {
+fn a_peer_that_was_gone_for_long_is_dialled_again_as_soon_as_any() {
     let mut world = World::new();
     world.start(facts(at(1), 1), config());
     world.want(1, 2);
-    world.beat(80);
+    world.beat(1_000);
     world.start(facts(at(2), 1), config());
-    world.beat(8);
+    world.beat(config().dial_pause_beats);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
     world.net.cut(0);
     world.run();
-    world.beat(3);
-    assert!(!world.nodes[&at(1)].is_outbound_up(at(2)), "it was lost at once: a long pause");
-    world.beat(8);
-    world.beat(2 * config().backoff_beats_max);
-    world.net.cut(1);
-    world.run();
-    world.beat(2);
-    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
+    world.beat(config().dial_pause_beats);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)), "it was lost at once");
+}
+
+/// Its connections may be dead in both directions, and neither end knows: a heartbeat would have come.
+#[test]
+fn a_pair_that_was_heard_and_falls_silent_is_dialled_again() {
+    let mut world = World::pair();
+    world.beat(2 * config().silence_beats);
+    assert_eq!(world.poll(at(2)), [], "a shard that has not met the others says nothing");
+    world.send(1, 2, Outbound::Heartbeat(heartbeat(1))).unwrap();
+    world.flush(1, 0);
+    world.beat(config().silence_beats - 1);
+    assert!(matches!(world.poll(at(2))[..], [Event::Heartbeat(..)]));
+    world.beat(1);
+    let events = world.poll(at(2));
+    assert!(events.contains(&Event::InboundLost(at(1))), "{events:?}");
+    assert!(events.contains(&Event::OutboundLost(at(1))), "{events:?}");
+    world.beat(config().dial_pause_beats);
+    assert_eq!(world.connected(at(1), at(2)), (true, true));
+    assert_eq!(world.connected(at(2), at(1)), (true, true));
 }
 
 #[test]
@@ -558,7 +576,8 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
 
 #[test]
 fn a_slow_peer_is_not_dropped_while_it_takes_bytes() {
-    let mut world = World::pair();
+    let patient = ExchangerConfig { silence_beats: config().idle_beats, ..config() };
+    let mut world = World::pair_with(&patient);
     world.send(1, 2, message(1, 2, 1, 3 << 20)).unwrap();
     world.net.stall(0, true);
     world.flush(1, 0);
@@ -754,7 +773,7 @@ fn an_idle_connection_is_dropped_after_long() {
     world.flush(1, 0);
     world.poll(at(2));
     world.poll(at(1));
-    world.beat(config().idle_beats - 1);
+    world.beat(config().silence_beats - 1);
     assert!(!world.poll(at(2)).contains(&Event::InboundLost(at(1))));
     world.beat(1);
     assert!(world.poll(at(2)).contains(&Event::InboundLost(at(1))));

@@ -293,6 +293,14 @@ impl<N: Net> Hub<N> {
         (self.notify)();
     }
 
+    /// A peer that was heard is silent: perhaps our connection to it is as dead as its own.
+    pub(crate) fn dial_again(&self, id: PeerShard) {
+        purlin_rsm::sometimes!("silent peer dialled again");
+        if let Some(peer) = self.peers.borrow().get(&id) {
+            peer.dial_again();
+        }
+    }
+
     /// Ends the connections of a peer whose directory has gone back (safety I4).
     fn cut_off(&self, id: PeerShard) {
         self.arrivals.drop_peer(id);

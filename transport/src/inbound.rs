@@ -20,7 +20,7 @@ use crate::{
     heartbeat::Heartbeat,
     hub::Hub,
     links::Direction,
-    net::{Listener, Net, Writer},
+    net::{Listener, Net, Reader, Writer},
     peer_shard::PeerShard,
     wire,
 };
@@ -138,16 +138,40 @@ impl<N: Net> Connection<N> {
         hub.told_by_dialler(facts);
         hub.inbound_up(facts.clone());
         self.decoder.set_body_bytes_max(hub.config.frame_bytes_max);
+        // A shard that has not met the others says nothing (safety I2).
+        let mut was_heard = false;
         loop {
             self.token.set_deadline(None);
             self.token.guard(wait_for_room(hub)).await?;
-            self.token.set_deadline(Some(hub.in_beats(hub.config.idle_beats)));
-            let read = connection::read_frame(&mut self.reader, &mut self.decoder);
-            let frame = self.token.guard(read).await??;
+            let config = &hub.config;
+            let silence = if was_heard { config.silence_beats } else { config.idle_beats };
+            let frame = self.next_frame(hub, silence).await;
+            if was_heard && matches!(frame, Err(Ended::Late)) {
+                hub.dial_again(peer);
+            }
+            let frame = frame?;
+            was_heard = true;
             if !hub.saw(facts, frame.durable) {
                 return Err(Ended::Dropped);
             }
             deliver(hub, peer, frame)?;
+        }
+    }
+}
+
+impl<N: Net> Connection<N> {
+    /// The next frame. Bytes of a long one, on a slow link, are no silence.
+    async fn next_frame(&mut self, hub: &Hub<N>, silence_beats: u64) -> Result<Frame, Ended> {
+        loop {
+            if let Some(frame) = self.decoder.next()? {
+                return Ok(frame);
+            }
+            self.token.set_deadline(Some(hub.in_beats(silence_beats)));
+            let count = self.token.guard(self.reader.read(self.decoder.space())).await??;
+            if count == 0 {
+                return Err(Ended::Closed);
+            }
+            self.decoder.filled(count);
         }
     }
 }

@@ -60,7 +60,9 @@ pub use forward::{BatchOutcome, BatchReply, REQUESTS_MAX, RequestBatch};
 pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};
 pub use heartbeat::{Answer, Changes, Following, Heartbeat, Leading};
 pub use hub::Driver;
-pub use net::{Listener, Net, Reader, Writer};
+pub use net::{
+    CLIENT_PROBE_AFTER, CONNECT_MAX, Listener, Net, PROBE_AFTER, Reader, UNACKNOWLEDGED_MAX, Writer,
+};
 pub use peer_book::PeerBook;
 pub use peer_shard::PeerShard;
 pub use refusal::{GoneBack, Refusal};

@@ -3,7 +3,20 @@
 //! A connection has two halves, since one task reads while another writes. Dropping a writer closes
 //! that direction; dropping both halves closes the connection.
 
-use std::io;
+use std::{io, time::Duration};
+
+/// Between nodes, a dial that hears nothing ends after this time: the kernel itself asks again after 1, 3, 7
+/// and more seconds, so an attempt that began in a cut of the network would learn late of its end.
+pub const CONNECT_MAX: Duration = Duration::from_millis(500);
+/// Between nodes, a connection ends when what was sent on it is not acknowledged for this time. The kernel
+/// itself sends again after pauses that double up to 120 seconds, and gives up after 15 minutes: a connection
+/// that outlives a cut stays dead for up to as long again.
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(2);
+/// Between nodes, a connection on which nothing is sent is probed after this time.
+pub const PROBE_AFTER: Duration = Duration::from_secs(1);
+/// A client's connection on which nothing comes is probed after this time, and after a third of it again. It
+/// ends with the third probe that has no answer.
+pub const CLIENT_PROBE_AFTER: Duration = Duration::from_secs(300);
 
 /// A node's network.
 pub trait Net: Clone + 'static {
@@ -14,6 +27,9 @@ pub trait Net: Clone + 'static {
     /// Waits for connections.
     type Listener: Listener<Reader = Self::Reader, Writer = Self::Writer>;
 
+    /// The same network for connections between nodes, dialled or accepted: with [`CONNECT_MAX`],
+    /// [`UNACKNOWLEDGED_MAX`] and [`PROBE_AFTER`].
+    fn between_nodes(&self) -> Self;
     /// Listens at `address`, as `host:port`. The error is `AddrInUse` when another listener of this
     /// or another process has the address.
     async fn listen(&self, address: &str) -> io::Result<Self::Listener>;

@@ -1,7 +1,7 @@
 //! The task of a peer that this shard dials: it keeps the connection on which we write to the peer.
 //!
 //! ```text
-//!        ┌──────────── pause: beats, doubled by each failure, with jitter ◄────────┐
+//!        ┌──────────────── pause: one or two beats, which never grow ◄─────────────┐
 //!        ▼                                                                          │
 //!      dial ──► hello ──► answer ──► up: write what waits, once per flush ──► lost ─┘
 //! ```
@@ -51,8 +51,7 @@ async fn attempt<N: Net>(hub: &Rc<Hub<N>>, peer: &Peer) -> Result<std::convert::
         return Err(Ended::Dropped);
     }
     hub.outbound_up(peer, facts);
-    purlin_rsm::sometimes!(peer.failures.get() > 0, "connected again");
-    peer.up_since.set(Some(hub.now()));
+    purlin_rsm::sometimes!(peer.failures.replace(0) > 0, "connected again");
     let ended = future::or(watch(&mut reader), write(hub, peer, &mut writer)).await;
     hub.outbound_lost(peer);
     ended
@@ -104,14 +103,7 @@ async fn write<N: Net>(
 }
 
 async fn pause<N: Net>(hub: &Hub<N>, peer: &Peer) {
-    let config = &hub.config;
-    // A connection that lived for a while has earned a fresh start; one that is dropped at once,
-    // again and again, has not.
-    let lived = peer.up_since.take().map_or(0, |since| hub.now() - since);
-    if lived >= 2 * config.backoff_beats_max {
-        peer.failures.set(0);
-    }
-    let beats = peer.pause_beats(config.seed, config.backoff_beats_min, config.backoff_beats_max);
+    let beats = peer.pause_beats(hub.config.seed ^ hub.now(), hub.config.dial_pause_beats);
     peer.failures.set(peer.failures.get().saturating_add(1));
     if peer.want.get() == Want::Nothing {
         return;

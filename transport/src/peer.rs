@@ -18,10 +18,8 @@ pub(crate) struct Peer {
     pub(crate) is_dirty: Cell<bool>,
     /// Ends the current attempt, connection or pause.
     pub(crate) cancel: CancelToken,
-    /// Attempts that failed in a row.
+    /// Attempts that failed since the last one that did not.
     pub(crate) failures: Cell<u32>,
-    /// The beat at which the connection of this attempt came up, if it did.
-    pub(crate) up_since: Cell<Option<u64>>,
 }
 
 /// What a peer is wanted for.
@@ -46,7 +44,6 @@ impl Peer {
             is_dirty: Cell::new(false),
             cancel: CancelToken::default(),
             failures: Cell::new(0),
-            up_since: Cell::new(None),
         }
     }
 
@@ -56,14 +53,18 @@ impl Peer {
         self.cancel.drop_connection();
     }
 
-    /// The pause before the next attempt, in beats. Half of the pause is fixed and half is drawn, so
-    /// that nodes that failed together do not try again together.
-    pub(crate) fn pause_beats(&self, seed: u64, min: u64, max: u64) -> u64 {
-        let failures = self.failures.get();
-        let pause = min.saturating_mul(1 << failures.min(32)).min(max);
+    /// The pause before the next attempt, in beats: drawn from 1 to `most`, so that nodes that failed
+    /// together do not try again together.
+    pub(crate) fn pause_beats(&self, seed: u64, most: u64) -> u64 {
         let place = u64::from(self.id.node.0) << 16 | u64::from(self.id.shard.0);
-        let drawn = hash(hash(seed ^ place) ^ u64::from(failures));
-        pause - pause / 2 + drawn % (pause / 2 + 1)
+        1 + hash(hash(seed ^ place) ^ u64::from(self.failures.get())) % most
+    }
+
+    /// The peer was heard, and is silent now: its connection is made anew.
+    pub(crate) fn dial_again(&self) {
+        if self.is_up.get() {
+            self.cancel.give_up();
+        }
     }
 }
 
@@ -73,22 +74,20 @@ mod tests {
     use purlin_rsm::{NodeId, ShardId};
 
     #[test]
-    fn pauses_double_up_to_a_bound_and_differ_between_peers() {
+    fn pauses_have_a_bound_that_does_not_grow_and_differ_between_peers() {
         let peer = |node| {
             Peer::new(PeerShard::new(NodeId(node), ShardId(0)), Want::Sending, Outbox::new(1, 1))
         };
         let pauses = |peer: &Peer| -> Vec<u64> {
             let pause = |failures| {
                 peer.failures.set(failures);
-                peer.pause_beats(9, 4, 64)
+                peer.pause_beats(9, 4)
             };
             (0..40).map(pause).collect()
         };
         let one = pauses(&peer(1));
-        for (failures, beats) in one.iter().enumerate() {
-            let most = (4u64 << failures.min(10)).min(64);
-            assert!((most / 2..=most).contains(beats), "{failures} failures: {beats}");
-        }
+        assert!(one.iter().all(|beats| (1..=4).contains(beats)), "{one:?}");
+        assert!((1..=4).all(|beats| one[30..].contains(&beats)), "{one:?}");
         assert_eq!(one, pauses(&peer(1)));
         assert_ne!(one, pauses(&peer(2)));
     }

@@ -74,7 +74,7 @@ impl Runtime for Glommio {
     }
 
     fn net(&self) -> Tcp {
-        Tcp
+        Tcp::new()
     }
 
     fn now(&self) -> Duration {

@@ -11,6 +11,7 @@ use ::glommio::{
     net::{TcpListener, TcpStream},
 };
 use futures_lite::{AsyncRead, AsyncWrite};
+use purlin_transport::{CLIENT_PROBE_AFTER, CONNECT_MAX, PROBE_AFTER, UNACKNOWLEDGED_MAX};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use std::{
     cell::RefCell,
@@ -26,17 +27,69 @@ use std::{
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// A dial that hears nothing gives up: the kernel itself tries for two minutes, with growing pauses.
-const CONNECT_WAIT: Duration = Duration::from_secs(3);
+/// How many probes without an answer end a connection.
+const PROBES: u32 = 3;
 
 /// The network of this machine.
 #[derive(Clone, Copy)]
-pub struct Tcp;
+pub struct Tcp(Ends);
+
+/// Whom connections join.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ends {
+    /// A node, and a client or an operator.
+    Client,
+    /// Two nodes.
+    Nodes,
+}
+
+impl Ends {
+    /// A dial that hears nothing ends after this time: the kernel itself tries for two minutes.
+    fn connect_max(self) -> Duration {
+        match self {
+            Self::Client => Duration::from_secs(3),
+            Self::Nodes => CONNECT_MAX,
+        }
+    }
+
+    /// Has the kernel end the connection when the other end does not answer.
+    fn watch(self, socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        let (probe_after, pause) = match self {
+            Self::Client => (CLIENT_PROBE_AFTER, CLIENT_PROBE_AFTER / PROBES),
+            Self::Nodes => {
+                let millis = UNACKNOWLEDGED_MAX.as_millis() as u32;
+                sockopt::set_tcp_user_timeout(socket, millis)?;
+                (PROBE_AFTER, PROBE_AFTER)
+            }
+        };
+        sockopt::set_socket_keepalive(socket, true)?;
+        sockopt::set_tcp_keepidle(socket, probe_after)?;
+        sockopt::set_tcp_keepintvl(socket, pause)?;
+        sockopt::set_tcp_keepcnt(socket, PROBES)
+    }
+}
+
+impl Tcp {
+    /// For clients and operators, until [`Net::between_nodes`].
+    pub fn new() -> Self {
+        Self(Ends::Client)
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Net for Tcp {
     type Reader = TcpReader;
     type Writer = TcpWriter;
     type Listener = TcpAcceptor;
+
+    fn between_nodes(&self) -> Self {
+        Self(Ends::Nodes)
+    }
 
     async fn listen(&self, address: &str) -> io::Result<TcpAcceptor> {
         let mut last = no_address(address);
@@ -44,7 +97,7 @@ impl Net for Tcp {
             match bind(address)
                 .and_then(|socket| Ok(net::listen(&socket, BACKLOG).map(|()| socket)?))
             {
-                Ok(socket) => return TcpAcceptor::new(socket),
+                Ok(socket) => return TcpAcceptor::new(socket, self.0),
                 Err(error) => last = error,
             }
         }
@@ -54,8 +107,9 @@ impl Net for Tcp {
     async fn connect(&self, address: &str) -> io::Result<(TcpReader, TcpWriter)> {
         let mut last = no_address(address);
         for address in resolve(address).await? {
-            match TcpStream::connect_timeout(address, CONNECT_WAIT).await.map_err(io_error) {
-                Ok(stream) => return halves(stream),
+            match TcpStream::connect_timeout(address, self.0.connect_max()).await.map_err(io_error)
+            {
+                Ok(stream) => return halves(stream, self.0),
                 Err(error) => last = error,
             }
         }
@@ -116,7 +170,7 @@ impl SharedPort {
 
     /// The listener of the present executor, for clients that may have the descriptors `files`.
     pub fn listener(self, files: ClientFiles) -> TcpAcceptor {
-        TcpAcceptor::of(self.socket, self.port, files)
+        TcpAcceptor::of(self.socket, self.port, Ends::Client, files)
     }
 }
 
@@ -124,6 +178,7 @@ impl SharedPort {
 pub struct TcpAcceptor {
     listener: TcpListener,
     port: u16,
+    ends: Ends,
     /// The descriptors that its connections may have.
     files: ClientFiles,
     /// Whether the last connection has one of them.
@@ -131,13 +186,13 @@ pub struct TcpAcceptor {
 }
 
 impl TcpAcceptor {
-    fn new(socket: OwnedFd) -> io::Result<Self> {
+    fn new(socket: OwnedFd, ends: Ends) -> io::Result<Self> {
         let port = port_of(&socket)?;
-        Ok(Self::of(socket, port, ClientFiles::ALL))
+        Ok(Self::of(socket, port, ends, ClientFiles::ALL))
     }
 
-    fn of(socket: OwnedFd, port: u16, files: ClientFiles) -> Self {
-        Self { listener: listener(socket), port, files, has_room: true }
+    fn of(socket: OwnedFd, port: u16, ends: Ends, files: ClientFiles) -> Self {
+        Self { listener: listener(socket), port, ends, files, has_room: true }
     }
 }
 
@@ -151,7 +206,7 @@ impl Listener for TcpAcceptor {
             if let Ok(stream) = &accepted {
                 self.has_room = self.files.has(stream.as_raw_fd());
             }
-            match accepted.and_then(halves) {
+            match accepted.and_then(|stream| halves(stream, self.ends)) {
                 // Gone before it was ours: the listener is as good as before.
                 Err(error) if is_gone(&error) => {}
                 accepted => return accepted,
@@ -221,12 +276,13 @@ impl Drop for TcpWriter {
     }
 }
 
-fn halves(stream: TcpStream) -> io::Result<(TcpReader, TcpWriter)> {
+fn halves(stream: TcpStream, ends: Ends) -> io::Result<(TcpReader, TcpWriter)> {
     stream.set_nodelay(true).map_err(io_error)?;
     // SAFETY: `stream` keeps its descriptor open beyond this call.
     let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
     // glommio's quick way to accept leaves it to be inherited.
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
+    ends.watch(socket)?;
     let stream = Rc::new(RefCell::new(stream));
     Ok((TcpReader { stream: stream.clone() }, TcpWriter { stream }))
 }
@@ -267,4 +323,44 @@ async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 
 fn no_address(address: &str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, format!("{address} resolves to no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Runtime, glommio::run_once};
+    use futures_lite::future;
+
+    /// The bounds of a socket: unacknowledged bytes, probes after, pause between probes, how many.
+    fn bounds(stream: &RefCell<TcpStream>) -> (u32, Duration, Duration, u32) {
+        // SAFETY: the stream keeps its descriptor open beyond this call.
+        let socket = unsafe { BorrowedFd::borrow_raw(stream.borrow().as_raw_fd()) };
+        assert!(sockopt::socket_keepalive(socket).unwrap());
+        (
+            sockopt::tcp_user_timeout(socket).unwrap(),
+            sockopt::tcp_keepidle(socket).unwrap(),
+            sockopt::tcp_keepintvl(socket).unwrap(),
+            sockopt::tcp_keepcnt(socket).unwrap(),
+        )
+    }
+
+    /// A dead client ends after 600 s, and a connection between nodes 2 s after a cut begins.
+    #[test]
+    fn both_ends_of_each_connection_are_watched() {
+        let ends = run_once(std::env::temp_dir(), |runtime| async move {
+            let mut ends = Vec::new();
+            for net in [runtime.net(), runtime.net().between_nodes()] {
+                let mut listener = net.listen("127.0.0.1:0").await.unwrap();
+                let address = format!("127.0.0.1:{}", listener.port());
+                let (near, far) = future::zip(listener.accept(), net.connect(&address)).await;
+                ends.extend([near, far].map(|end| bounds(&end.unwrap().0.stream)));
+            }
+            ends
+        });
+        let seconds = Duration::from_secs;
+        let client = (0, seconds(300), seconds(100), 3);
+        let node = (2_000, seconds(1), seconds(1), 3);
+        assert_eq!(ends.unwrap(), [client, client, node, node]);
+        assert_eq!(Ends::Nodes.connect_max(), Duration::from_millis(500));
+    }
 }

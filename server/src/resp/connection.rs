@@ -46,7 +46,7 @@ pub async fn serve_client<R: Runtime, B: Backend>(
     front: Rc<FrontEnd>,
     backend: B,
     mut reader: impl Reader,
-    mut writer: impl Writer,
+    writer: impl Writer,
 ) {
     let Some(client) = front.connect(runtime.now()) else {
         const WHY: &str = "this shard has as many clients as it takes";

@@ -16,6 +16,7 @@ use super::{
     world::{Core, Event},
 };
 use purlin_rsm::NodeId;
+use purlin_transport::UNACKNOWLEDGED_MAX;
 use std::{
     cell::RefCell,
     collections::VecDeque,
@@ -26,6 +27,22 @@ use std::{
 };
 
 pub(crate) type Shared = Rc<RefCell<Connection>>;
+
+/// Linux sends again after this time, and then after twice as long each time, up to the longest pause.
+const FIRST_TRY: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(120);
+/// After 15 tries without an acknowledgement Linux gives up, unless the socket says otherwise.
+const GIVE_UP: Duration = Duration::from_millis(924_600);
+
+/// How long after the loss the sender tries again, if it has waited for so long already.
+pub(crate) fn next_try(waited: Duration) -> Duration {
+    let (mut at, mut pause) = (FIRST_TRY, FIRST_TRY);
+    while at <= waited {
+        pause = (pause * 2).min(PAUSE_MAX);
+        at += pause;
+    }
+    at
+}
 
 /// Which end of a connection: 0 dialled, 1 accepted.
 pub(crate) type Side = usize;
@@ -45,6 +62,8 @@ pub(crate) struct End {
     pub(crate) has_writer: bool,
     gone: bool,
     failed: Option<ErrorKind>,
+    /// How long it waits for an acknowledgement before it fails.
+    unacknowledged_max: Duration,
     /// Shut down by its own owner: reads return 0.
     shut: bool,
     outbound: Pipe,
@@ -65,6 +84,8 @@ struct Pipe {
     finish_arrived: bool,
     /// Since when the sender has had no acknowledgement for what it sent.
     stuck_since: Option<Duration>,
+    /// Something was lost on its way: the sender sends nothing new before it has sent that again.
+    is_lossy: bool,
 }
 
 struct Segment {
@@ -74,9 +95,11 @@ struct Segment {
 }
 
 impl End {
-    pub(crate) fn new(process: Process) -> Self {
+    /// An end of `process`, of a connection between two nodes or not.
+    pub(crate) fn new(process: Process, between_nodes: bool) -> Self {
         Self {
             process,
+            unacknowledged_max: if between_nodes { UNACKNOWLEDGED_MAX } else { GIVE_UP },
             has_reader: true,
             has_writer: true,
             gone: false,
@@ -294,14 +317,19 @@ pub(crate) fn send_reset(core: &Rc<Core>, connection: &Shared, side: Side) {
     });
 }
 
-/// The link works again: what stalled goes on after a retransmission.
+/// The link works again: what stalled goes on with the sender's next try.
 pub(crate) fn resume(core: &Rc<Core>, connection: &Shared) {
+    let now = core.clock.now();
     for side in [0, 1] {
-        let latency = core.random.net.duration(Duration::ZERO..core.options.net.retransmit_max);
+        let since = connection.borrow().ends[side].outbound.stuck_since.unwrap_or(now);
+        let again = since + next_try(now - since) - now;
         let connection = connection.clone();
-        core.clock.after(latency, move |core| {
-            deliver(core, &connection, side);
-            acknowledge(core, &connection, side);
+        core.clock.after(again, move |core| {
+            if !connection.borrow().is_cut(core, side) {
+                connection.borrow_mut().ends[side].outbound.is_lossy = false;
+                deliver(core, &connection, side);
+                acknowledge(core, &connection, side);
+            }
         });
     }
 }
@@ -350,10 +378,11 @@ fn deliver(core: &Rc<Core>, connection: &Shared, side: Side) {
     let mut guard = connection.borrow_mut();
     let due =
         guard.ends[side].outbound.segments.front().is_some_and(|it| it.at <= core.clock.now());
-    if !due {
+    if !due || guard.ends[side].outbound.is_lossy {
         return;
     }
     if guard.is_cut(core, side) {
+        guard.ends[side].outbound.is_lossy = true;
         drop(guard);
         return stall(core, connection, side);
     }
@@ -413,7 +442,7 @@ fn stall(core: &Rc<Core>, connection: &Shared, side: Side) {
     }
     let since = core.clock.now();
     pipe.stuck_since = Some(since);
-    let patience = core.random.net.duration(core.options.net.give_up.clone());
+    let patience = guard.ends[side].unacknowledged_max;
     let connection = connection.clone();
     core.clock.after(patience, move |_| {
         let still = connection.borrow().ends[side].outbound.stuck_since == Some(since);

@@ -1,5 +1,5 @@
 //! The network behind the `Net` seam: the listeners, the links that are cut, and the speed of each
-//! link.
+//! link. What is lost in a cut is sent again as Linux does it, unless the seam states another bound.
 //!
 //! Node `n` has the host names `n<n>` and `10.0.<n / 256>.<n % 256>`; `127.0.0.1` and `localhost` are
 //! the node itself. What a connection does is told in `connection`.
@@ -13,7 +13,7 @@ use super::{
     world::{Core, Event},
 };
 use purlin_rsm::NodeId;
-use purlin_transport::{Listener, Net, Reader, Writer};
+use purlin_transport::{CONNECT_MAX, Listener, Net, Reader, Writer};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,11 +38,9 @@ pub struct NetOptions {
     pub flip_chance: f64,
     /// Bytes of one direction of a connection that are sent and not yet read.
     pub pipe_bytes: usize,
-    /// After a healed cut it takes up to this time until the sender tries again.
+    /// When a way is no longer slow, it takes up to this time until the sender tries again.
     pub retransmit_max: Duration,
-    /// How long a sender without acknowledgement waits before it fails.
-    pub give_up: Range<Duration>,
-    /// How long a connect waits for an answer.
+    /// How long a connect waits for an answer, but for [`purlin_transport::CONNECT_MAX`] between nodes.
     pub connect_timeout: Duration,
 }
 
@@ -56,7 +54,6 @@ impl Default for NetOptions {
             flip_chance: 0.0,
             pipe_bytes: 256 << 10,
             retransmit_max: Duration::from_millis(400),
-            give_up: Duration::from_secs(2)..Duration::from_secs(15),
             connect_timeout: Duration::from_secs(3),
         }
     }
@@ -91,6 +88,7 @@ pub(crate) struct Network {
 /// The connections that wait for a listener.
 struct Backlog {
     process: Process,
+    between_nodes: bool,
     waiting: VecDeque<(SimReader, SimWriter)>,
     acceptor: Option<Waker>,
 }
@@ -257,11 +255,12 @@ pub(crate) fn process_ended(core: &Rc<Core>, process: Process, has_power: bool) 
 pub struct SimNet {
     core: Weak<Core>,
     process: Process,
+    between_nodes: bool,
 }
 
 impl SimNet {
     pub(crate) fn new(core: &Rc<Core>, process: Process) -> Self {
-        Self { core: Rc::downgrade(core), process }
+        Self { core: Rc::downgrade(core), process, between_nodes: false }
     }
 
     fn core(&self) -> Rc<Core> {
@@ -278,8 +277,10 @@ impl SimNet {
     /// One way of the handshake: false when it did not come through in time.
     async fn travel(&self, from: NodeId, to: NodeId) -> bool {
         let core = self.core();
-        let deadline = core.clock.now() + core.options.net.connect_timeout;
-        let mut pause = Duration::from_millis(200);
+        let most = core.options.net.connect_timeout;
+        let deadline = core.clock.now() + if self.between_nodes { CONNECT_MAX } else { most };
+        // As Linux asks again.
+        let mut pause = Duration::from_secs(1);
         loop {
             let latency = core.network.borrow().latency(&core, from, to);
             let arrival = core.clock.now() + latency;
@@ -309,7 +310,10 @@ impl SimNet {
             return Err(ErrorKind::ConnectionRefused.into());
         }
         network.connected += 1;
-        let ends = [End::new(self.process), End::new(backlog.process)];
+        let ends = [
+            End::new(self.process, self.between_nodes),
+            End::new(backlog.process, backlog.between_nodes),
+        ];
         let connection = Rc::new(RefCell::new(Connection::new(network.connected, ends)));
         network.connections.insert(network.connected, connection.clone());
         backlog.waiting.push_back(halves(&self.core, &connection, 1));
@@ -343,6 +347,10 @@ impl Net for SimNet {
     type Writer = SimWriter;
     type Listener = SimListener;
 
+    fn between_nodes(&self) -> Self {
+        Self { between_nodes: true, ..self.clone() }
+    }
+
     async fn listen(&self, address: &str) -> io::Result<SimListener> {
         let (host, port) = parse_address(address)?;
         let node = self.process.node;
@@ -358,7 +366,12 @@ impl Net for SimNet {
         if network.listeners.contains_key(&(node, port)) {
             return Err(ErrorKind::AddrInUse.into());
         }
-        let backlog = Backlog { process: self.process, waiting: VecDeque::new(), acceptor: None };
+        let backlog = Backlog {
+            process: self.process,
+            between_nodes: self.between_nodes,
+            waiting: VecDeque::new(),
+            acceptor: None,
+        };
         network.listeners.insert((node, port), backlog);
         Ok(SimListener { core: self.core.clone(), process: self.process, port })
     }

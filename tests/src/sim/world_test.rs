@@ -491,13 +491,21 @@ fn a_directory_can_be_copied_wiped_restored_and_rotted() {
 
 /// Node 2 listens and notes what it hears; node 1 sends numbered bytes for ever.
 fn stream(world: &World) -> (Notes<u8>, Notes<ErrorKind>) {
+    stream_over(world, |runtime| runtime.net().between_nodes())
+}
+
+/// The same over connections of a kind.
+fn stream_over(
+    world: &World,
+    net: impl Fn(&SimRuntime) -> SimNet + Copy + 'static,
+) -> (Notes<u8>, Notes<ErrorKind>) {
     let heard = Rc::new(RefCell::new(Vec::new()));
     let (errors, fail) = notes();
     let listener = heard.clone();
     world.start(N2, 1, move |runtime| {
         let heard = listener.clone();
         async move {
-            let mut listener = runtime.net().listen("n2:7000").await.unwrap();
+            let mut listener = net(&runtime).listen("n2:7000").await.unwrap();
             loop {
                 let (mut reader, _writer) = listener.accept().await.unwrap();
                 let mut buffer = [0; 100];
@@ -511,7 +519,7 @@ fn stream(world: &World) -> (Notes<u8>, Notes<ErrorKind>) {
         let fail = fail.clone();
         async move {
             loop {
-                let (_reader, mut writer) = match runtime.net().connect("n2:7000").await {
+                let (_reader, mut writer) = match net(&runtime).connect("n2:7000").await {
                     Ok(halves) => halves,
                     Err(error) => {
                         fail(error.kind());
@@ -572,6 +580,32 @@ fn a_long_cut_ends_the_connection_in_either_direction() {
         heard.borrow_mut().clear();
         let _ = world.run_for(SECOND * 10);
         assert!(heard.borrow().len() < 15_000);
+    }
+}
+
+/// After a cut of any length Linux sends again when it happens to, unless the seam states a bound: after 60
+/// seconds of silence its next try comes 102 seconds after the loss.
+#[test]
+fn what_a_cut_loses_is_sent_again_as_linux_does_it() {
+    let tries = [0.0, 0.3, 13.0, 60.0, 500.0].map(|waited| {
+        connection::next_try(Duration::from_secs_f64(waited)).as_secs_f64()
+    });
+    assert_eq!(tries, [0.2, 0.6, 25.4, 102.2, 564.6]);
+    for (is_bounded, least, most) in [(false, 41, 43), (true, 0, 2)] {
+        let world = world(4);
+        let (heard, _) = stream_over(&world, move |runtime| match is_bounded {
+            true => runtime.net().between_nodes(),
+            false => runtime.net(),
+        });
+        let _ = world.run_for(SECOND * 2);
+        world.cut_one_way(&[N1], &[N2]);
+        let _ = world.run_for(SECOND * 60);
+        heard.borrow_mut().clear();
+        world.heal();
+        let _ = world.run_for(SECOND * least);
+        assert_eq!(*heard.borrow(), [], "{least} s after the heal");
+        let _ = world.run_for(SECOND * (most - least));
+        assert!(!heard.borrow().is_empty(), "{most} s after the heal");
     }
 }
 

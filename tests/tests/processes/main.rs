@@ -8,6 +8,7 @@
 mod admin;
 mod bad_input;
 mod crashes;
+mod cuts;
 mod dev;
 mod directories;
 mod full_disk;

@@ -132,7 +132,8 @@ fn a_fresh_cluster_acts_only_when_all_have_met() {
     assert_eq!(s.leader_among(&[ONE, TWO]), None, "two of three, which have never met the third");
     s.start(THREE, 1);
     s.must_write(ONE, "met", "1", seconds(10));
-    // From then on a majority is enough.
+    s.run_for(seconds(2));
+    // Once each has met each, a majority is enough.
     s.crash(THREE, Crash::Kill);
     s.must_write(ONE, "two", "1", seconds(5));
     s.assert_sound();

@@ -27,7 +27,7 @@ fn no_term_has_two_leaders_whatever_power_cuts_take() {
             s.crash(node, Crash::PowerCut);
             s.run_for(random.duration(millis(1)..millis(40)));
             s.world.restart(node);
-            s.run_for(random.duration(millis(1)..millis(1200)));
+            s.run_for(random.duration(millis(1)..millis(2400)));
         }
         agree(&s, &all(&s), "end", "1");
         assert!(s.elections(GROUP) >= 5, "{} elections", s.elections(GROUP));

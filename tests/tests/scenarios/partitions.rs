@@ -1,7 +1,7 @@
 //! Links that are cut, both ways or one.
 
-use crate::support::{ONE, seconds};
-use purlin::RequestError;
+use crate::support::{ONE, millis, seconds};
+use purlin::{NodeId, RequestError};
 use purlin_tests::cluster::scenario::{Answer, Scenario};
 
 /// B15, B17, B42: another leader soon, and the old one answers nothing that is stale.
@@ -42,4 +42,31 @@ fn a_minority_acknowledges_nothing() {
         assert!(is_honest, "it may yet be committed, and the answer was {error}");
     }
     s.assert_sound();
+}
+
+/// What a cut leaves behind is bounded: an attempt to connect ends after 500 ms, the next one begins at most
+/// 200 ms later, and an election takes at most 1 s and the time of its messages.
+#[test]
+fn after_a_cut_of_any_length_a_write_is_acknowledged_within_two_seconds() {
+    for (seed, cut) in (40..).zip([5, 10, 14, 20, 60, 120]) {
+        for way in ["both", "out", "in"] {
+            let s = Scenario::running(seed, 3, 0);
+            s.must_write(ONE, "key", "before", seconds(5));
+            let nodes: Vec<NodeId> = s.nodes().collect();
+            for (at, node) in nodes.iter().enumerate() {
+                match way {
+                    "both" => s.world.partition(&[*node], &nodes),
+                    "out" => s.world.cut_one_way(&[*node], &nodes[at + 1..]),
+                    _ => s.world.cut_one_way(&[*node], &nodes[..at]),
+                }
+            }
+            s.run_for(seconds(cut));
+            s.world.heal();
+            let healed = s.world.now();
+            s.must_write(ONE, "key", "after", seconds(30));
+            let gap = s.world.now() - healed;
+            assert!(gap <= millis(2_000), "{gap:?} after a cut of {cut} s, {way}");
+            s.assert_sound();
+        }
+    }
 }
