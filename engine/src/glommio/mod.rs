@@ -18,6 +18,7 @@ mod access;
 mod disk;
 mod files;
 mod mesh;
+mod names;
 mod net;
 mod probe;
 mod shards;
@@ -51,6 +52,7 @@ use std::{
 #[derive(Clone)]
 pub struct Glommio {
     directory: Directory,
+    net: Tcp,
     tasks: Rc<Tasks>,
     start: Instant,
 }
@@ -60,7 +62,8 @@ impl Glommio {
     /// holds the executor's woken tasks.
     fn new(path: PathBuf, wakes: Arc<WakeQueue>) -> Self {
         let tasks = Rc::new(Tasks::new(wakes));
-        Self { directory: Directory::new(path), tasks, start: Instant::now() }
+        let (directory, net) = (Directory::new(path), Tcp::new());
+        Self { directory, net, tasks, start: Instant::now() }
     }
 }
 
@@ -74,7 +77,7 @@ impl Runtime for Glommio {
     }
 
     fn net(&self) -> Tcp {
-        Tcp::new()
+        self.net.clone()
     }
 
     fn now(&self) -> Duration {

@@ -1,15 +1,12 @@
 //! TCP without delay of small writes.
 //!
 //! A read is one `recv` into the caller's buffer, however large, once the socket is readable; a write
-//! is one `send` of what the socket takes. Host names are resolved on the executor's blocking thread;
-//! an address of numbers needs no resolving, so prefer it where a dial must be quick.
+//! is one `send` of what the socket takes. Host names are looked up by `names`; an address of numbers needs
+//! no look-up, so prefer it where a first dial must be quick.
 
-use super::{disk::io_error, files::ClientFiles};
+use super::{disk::io_error, files::ClientFiles, names::Names};
 use crate::{Listener, Net, Reader, Writer};
-use ::glommio::{
-    executor,
-    net::{TcpListener, TcpStream},
-};
+use ::glommio::net::{TcpListener, TcpStream};
 use futures_lite::{AsyncRead, AsyncWrite};
 use purlin_transport::{CLIENT_PROBE_AFTER, CONNECT_MAX, PROBE_AFTER, UNACKNOWLEDGED_MAX};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
@@ -17,7 +14,7 @@ use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
-    net::{Shutdown, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     pin::{Pin, pin},
     rc::Rc,
@@ -31,8 +28,11 @@ const BACKLOG: i32 = 1024;
 const PROBES: u32 = 3;
 
 /// The network of this machine.
-#[derive(Clone, Copy)]
-pub struct Tcp(Ends);
+#[derive(Clone)]
+pub struct Tcp {
+    ends: Ends,
+    names: Names,
+}
 
 /// Whom connections join.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,14 +71,26 @@ impl Ends {
 
 impl Tcp {
     /// For clients and operators, until [`Net::between_nodes`].
-    pub fn new() -> Self {
-        Self(Ends::Client)
+    pub(super) fn new() -> Self {
+        Self { ends: Ends::Client, names: Names::new() }
     }
-}
 
-impl Default for Tcp {
-    fn default() -> Self {
-        Self::new()
+    /// Connects to the first of these addresses that takes a connection.
+    async fn dial(
+        &self,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Option<io::Result<(IpAddr, TcpReader, TcpWriter)>> {
+        let mut last = None;
+        for &address in addresses {
+            let to = SocketAddr::new(address, port);
+            let stream = TcpStream::connect_timeout(to, self.ends.connect_max()).await;
+            match stream.map_err(io_error).and_then(|stream| halves(stream, self.ends)) {
+                Ok((reader, writer)) => return Some(Ok((address, reader, writer))),
+                Err(error) => last = Some(Err(error)),
+            }
+        }
+        last
     }
 }
 
@@ -88,32 +100,46 @@ impl Net for Tcp {
     type Listener = TcpAcceptor;
 
     fn between_nodes(&self) -> Self {
-        Self(Ends::Nodes)
+        Self { ends: Ends::Nodes, names: self.names.clone() }
     }
 
     async fn listen(&self, address: &str) -> io::Result<TcpAcceptor> {
+        let (host, port) = parts(address)?;
+        let addresses = match host.parse() {
+            Ok(number) => vec![number],
+            Err(_) => self.names.look_up(host).found().await?,
+        };
         let mut last = no_address(address);
-        for address in resolve(address).await? {
-            match bind(address)
+        for at in addresses {
+            match bind(SocketAddr::new(at, port))
                 .and_then(|socket| Ok(net::listen(&socket, BACKLOG).map(|()| socket)?))
             {
-                Ok(socket) => return TcpAcceptor::new(socket, self.0),
+                Ok(socket) => return TcpAcceptor::new(socket, self.ends),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
+    /// Of a name, the addresses that are known are dialled first, and a look-up waited for only if none of
+    /// them takes the connection.
     async fn connect(&self, address: &str) -> io::Result<(TcpReader, TcpWriter)> {
-        let mut last = no_address(address);
-        for address in resolve(address).await? {
-            match TcpStream::connect_timeout(address, self.0.connect_max()).await.map_err(io_error)
-            {
-                Ok(stream) => return halves(stream, self.0),
-                Err(error) => last = error,
-            }
+        let (host, port) = parts(address)?;
+        if let Ok(number) = host.parse() {
+            let dialled = self.dial(&[number], port).await;
+            let (_, reader, writer) = dialled.expect("it was dialled")?;
+            return Ok((reader, writer));
         }
-        Err(last)
+        let look_up = self.names.look_up(host);
+        let mut dialled = self.dial(&look_up.known, port).await;
+        if !matches!(dialled, Some(Ok(_))) {
+            let mut found = look_up.found().await?;
+            found.retain(|address| !look_up.known.contains(address));
+            dialled = self.dial(&found, port).await.or(dialled);
+        }
+        let (reached, reader, writer) = dialled.unwrap_or_else(|| Err(no_address(address)))?;
+        self.names.reached(host, reached);
+        Ok((reader, writer))
     }
 }
 
@@ -313,12 +339,14 @@ fn port_of(socket: &OwnedFd) -> io::Result<u16> {
     SocketAddr::try_from(address).map(|address| address.port()).map_err(Into::into)
 }
 
-async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = address.parse() {
-        return Ok(vec![address]);
-    }
-    let address = address.to_owned();
-    executor().spawn_blocking(move || address.to_socket_addrs().map(Iterator::collect)).await
+/// The host and the port of an address `host:port`.
+fn parts(address: &str) -> io::Result<(&str, u16)> {
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = parts.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{address} is no address host:port"))
+    })?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    Ok((bare.unwrap_or(host), port))
 }
 
 fn no_address(address: &str) -> io::Error {
@@ -327,9 +355,79 @@ fn no_address(address: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::tests::scripted;
     use super::*;
-    use crate::{Runtime, glommio::run_once};
+    use crate::{Disk, Durability, Runtime, glommio::run_once};
     use futures_lite::future;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    /// What `future` gives, or nothing when it stands still.
+    async fn soon<T>(runtime: &impl Runtime, future: impl Future<Output = T>) -> Option<T> {
+        let pause = runtime.sleep(Duration::from_secs(20));
+        future::or(async { Some(future.await) }, async {
+            pause.await;
+            None
+        })
+        .await
+    }
+
+    /// A name server that does not answer holds neither the log, whose files are renamed and removed, nor a
+    /// peer whose last address is good.
+    #[test]
+    fn nothing_waits_behind_a_look_up_that_stands_still() {
+        let folder = std::env::temp_dir().join(format!("purlin-names-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let ended = run_once(folder.clone(), |runtime| async move {
+            let mut listener = runtime.net().listen("127.0.0.1:0").await.unwrap();
+            let address = format!("peer.example:{}", listener.port());
+            let (names, begun, _still) = scripted(vec![vec![IpAddr::from([127, 0, 0, 1])]]);
+            let net = Tcp { ends: Ends::Nodes, names };
+            let (first, _) = future::zip(net.connect(&address), listener.accept()).await;
+            drop(first.unwrap());
+            // From now on look-ups stand still.
+            for _ in 0..3 {
+                let both = future::zip(net.connect(&address), listener.accept());
+                soon(&runtime, both).await.expect("the last good address is dialled").0.unwrap();
+            }
+            let stuck = net.clone();
+            runtime.spawn(async move { drop(stuck.connect("other.example:1").await) });
+            let disk = runtime.disk();
+            let change = async {
+                drop(disk.create("one", 4096, Durability::OnSync).await.unwrap());
+                disk.rename("one", "two").await.unwrap();
+                disk.remove("two").await.unwrap();
+            };
+            soon(&runtime, change).await.expect("files are renamed and removed");
+            begun.load(Ordering::SeqCst)
+        });
+        std::fs::remove_dir_all(&folder).ok();
+        // The first one, one more of that name, and one of the other name.
+        assert!(ended.unwrap() <= 3);
+    }
+
+    /// A name whose old address takes no connection is dialled where it is now.
+    #[test]
+    fn a_name_that_has_moved_is_looked_up_again() {
+        let ends = run_once(std::env::temp_dir(), |runtime| async move {
+            let mut listener = runtime.net().listen("127.0.0.2:0").await.unwrap();
+            let address = format!("peer.example:{}", listener.port());
+            let has_moved = Arc::new(AtomicBool::new(false));
+            let moved = has_moved.clone();
+            let resolve = move |_: &str| {
+                Ok(vec![IpAddr::from([127, 0, 0, 1 + u8::from(moved.load(Ordering::SeqCst))])])
+            };
+            let names = Names::with(Arc::new(resolve), Duration::ZERO);
+            let net = Tcp { ends: Ends::Nodes, names };
+            let before = net.connect(&address).await.map(drop).map_err(|error| error.kind());
+            has_moved.store(true, Ordering::SeqCst);
+            let (after, _) = future::zip(net.connect(&address), listener.accept()).await;
+            (before, after.is_ok())
+        });
+        assert_eq!(ends.unwrap(), (Err(io::ErrorKind::ConnectionRefused), true));
+    }
 
     /// The bounds of a socket: unacknowledged bytes, probes after, pause between probes, how many.
     fn bounds(stream: &RefCell<TcpStream>) -> (u32, Duration, Duration, u32) {

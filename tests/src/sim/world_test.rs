@@ -587,9 +587,8 @@ fn a_long_cut_ends_the_connection_in_either_direction() {
 /// seconds of silence its next try comes 102 seconds after the loss.
 #[test]
 fn what_a_cut_loses_is_sent_again_as_linux_does_it() {
-    let tries = [0.0, 0.3, 13.0, 60.0, 500.0].map(|waited| {
-        connection::next_try(Duration::from_secs_f64(waited)).as_secs_f64()
-    });
+    let tries = [0.0, 0.3, 13.0, 60.0, 500.0]
+        .map(|waited| connection::next_try(Duration::from_secs_f64(waited)).as_secs_f64());
     assert_eq!(tries, [0.2, 0.6, 25.4, 102.2, 564.6]);
     for (is_bounded, least, most) in [(false, 41, 43), (true, 0, 2)] {
         let world = world(4);
