@@ -68,6 +68,7 @@ pub const REQUIRED: &[&str] = &[
     "new boot id vouches for nothing",
     "half-open connection replaced",
     "connected again",
+    "silent peer dialled again",
     "frame of a replaced process ignored",
     "second boot id held off",
     // The shard.
@@ -116,6 +117,8 @@ pub const RARE: &[&str] = &[
     "read of entries waits until they are durable",
     // Outboxes are larger than what the load of a seed can fill.
     "outbox full",
+    // Nobody in a seed crowds the ports between nodes.
+    "oldest handshake gave its place up",
     // A directory that was made anew is let in nowhere before it has met the others (safety I2).
     "another incarnation refused",
     // A handshake that the network keeps for longer than a restart takes.

@@ -1,7 +1,7 @@
 //! The connections that other nodes have dialled: which there are, and which is current for each
 //! peer. The tasks that read them are `inbound`.
 
-use crate::{cancel::CancelToken, peer_shard::PeerShard};
+use crate::{cancel::CancelToken, handshakes::Handshakes, peer_shard::PeerShard};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -17,8 +17,8 @@ pub(crate) struct Arrivals {
     tokens: RefCell<BTreeMap<u64, Rc<CancelToken>>>,
     /// The connection that counts as the peer's, for each peer.
     current: RefCell<BTreeMap<PeerShard, u64>>,
-    /// How many connections have not finished their handshake.
-    pub(crate) handshakes: Cell<usize>,
+    /// Those whose handshake is not finished.
+    pub(crate) handshakes: RefCell<Handshakes>,
     next: Cell<u64>,
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Cancelled {
     Late,
     /// The connection was dropped from outside.
     Dropped,
+    /// A newer connection wanted the task's place.
+    Crowded,
 }
 
 impl CancelToken {
@@ -50,6 +52,16 @@ impl CancelToken {
     /// The task's time is over now, as if its deadline had passed.
     pub(crate) fn give_up(&self) {
         self.cancel(Cancelled::Late);
+    }
+
+    /// Ends the task for a newer connection.
+    pub(crate) fn give_way(&self) {
+        self.cancel(Cancelled::Crowded);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_over(&self) -> bool {
+        self.cancelled.get().is_some()
     }
 
     pub(crate) fn is_dropped(&self) -> bool {

@@ -15,10 +15,12 @@ pub struct ExchangerConfig {
     /// Default 32 MiB. Beyond it nothing more is read, so that TCP slows the senders down. Each
     /// connection may exceed it by one frame.
     pub inbox_bytes_max: usize,
-    /// Inbound connections whose handshake is not finished, at a time; more are closed. Default 64.
+    /// Inbound connections whose handshake is not finished: so many from addresses of members, and so many
+    /// from others. For one more the oldest is closed. Default 64.
     pub handshakes_max: usize,
-    /// A dial with its handshake, and an inbound connection's handshake, may take this long. Default
-    /// 20 beats.
+    /// An inbound connection has this long to say whose it is. Default 5 beats.
+    pub hello_beats: u64,
+    /// A dial with its handshake may take this long. Default 20 beats.
     pub handshake_beats: u64,
     /// A connection that takes no bytes for this long is dropped. Default 50 beats.
     pub stall_beats: u64,
@@ -31,8 +33,8 @@ pub struct ExchangerConfig {
     /// The pause before the next dial is drawn from 1 to this many beats. It does not grow: how soon a peer is
     /// dialled again bounds how long a cut of the network lasts on. Default 2 beats.
     pub dial_pause_beats: u64,
-    /// Connections that never said whose they are, and those of too many names, share one log line in this
-    /// time. Default 50 beats.
+    /// Connections that never said whose they are, and those of too many names, are counted, and share one log
+    /// line in this time. Default 50 beats.
     pub unidentified_log_beats: u64,
     /// The seed of the random part of the pauses. Equal seeds give equal pauses.
     pub seed: u64,
@@ -45,6 +47,7 @@ impl Default for ExchangerConfig {
             outbox_bytes_max: 32 << 20,
             inbox_bytes_max: 32 << 20,
             handshakes_max: 64,
+            hello_beats: 5,
             handshake_beats: 20,
             stall_beats: 50,
             idle_beats: 300,
@@ -62,7 +65,8 @@ impl ExchangerConfig {
         let frame = crate::frame::HEADER_BYTES..=u32::MAX as usize;
         assert!(frame.contains(&self.frame_bytes_max), "{self:?}");
         assert!(self.outbox_bytes_max > 0 && self.inbox_bytes_max > 0, "{self:?}");
-        assert!(self.handshakes_max > 0 && self.handshake_beats > 0, "{self:?}");
+        assert!(self.handshakes_max > 0, "{self:?}");
+        assert!(self.hello_beats > 0 && self.handshake_beats > 0, "{self:?}");
         assert!(self.stall_beats > 0 && self.dial_pause_beats > 0, "{self:?}");
         assert!(0 < self.silence_beats && self.silence_beats <= self.idle_beats, "{self:?}");
     }

@@ -717,7 +717,7 @@ fn a_half_hello_is_waited_for_and_then_closed() {
             assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
         });
         world.run();
-        world.beat(config().handshake_beats - 1);
+        world.beat(config().hello_beats - 1);
         assert!(world.net.is_open(connection));
         world.beat(1);
         assert!(!world.net.is_open(connection));
@@ -725,11 +725,12 @@ fn a_half_hello_is_waited_for_and_then_closed() {
     assert_eq!(world.poll(at(2)), []);
 }
 
+/// Whoever reaches the port may connect and say nothing, again and again.
 #[test]
-fn handshakes_at_a_time_are_bounded() {
+fn strangers_keep_no_member_out() {
     let mut world = World::new();
     world.start(facts(at(2), 1), ExchangerConfig { handshakes_max: 3, ..config() });
-    for _ in 0..5 {
+    for _ in 0..200 {
         let net = world.net.clone();
         world.executor.spawn(async move {
             let halves = net.connect("host:2000").await.unwrap();
@@ -738,11 +739,15 @@ fn handshakes_at_a_time_are_bounded() {
         });
     }
     world.run();
-    let open: Vec<_> = (0..5).map(|at| world.net.is_open(at)).collect();
-    assert_eq!(open, [true, true, true, false, false]);
-    // They give way to others in time.
-    world.beat(config().handshake_beats);
-    assert!(world.greet(&hello(facts(at(1), 1))).is_ok());
+    let open: Vec<_> = (0..200).filter(|at| world.net.is_open(*at)).collect();
+    assert_eq!(open, [197, 198, 199], "the oldest give their places up");
+    world.start(facts(at(1), 1), config());
+    world.want(1, 2);
+    world.run();
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)), "a member gets in at once");
+    world.beat(config().hello_beats);
+    assert!((0..200).all(|at| !world.net.is_open(at)), "strangers end in 500 ms");
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)), "it was admitted, and needs no place");
 }
 
 #[test]

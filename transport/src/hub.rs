@@ -10,6 +10,7 @@ use crate::{
     connection::Ended,
     event::Event,
     handshake::Facts,
+    handshakes::Source,
     inbox::Inbox,
     links::{Direction, Links},
     net::Net,
@@ -102,6 +103,7 @@ impl<N: Net> Hub<N> {
         let now = self.beats.get();
         self.book.borrow_mut().beat();
         self.arrivals.beat(now);
+        self.tell_unidentified(now);
         self.peers.borrow().values().for_each(|peer| peer.cancel.beat(now));
     }
 
@@ -112,6 +114,9 @@ impl<N: Net> Hub<N> {
 
     /// Shard `i` of `node` listens at `peer_port + i` of `host`.
     pub(crate) fn set_address(&self, node: NodeId, host: String, peer_port: u16) {
+        if let Ok(address) = host.parse() {
+            self.arrivals.handshakes.borrow_mut().know(node, Source::Configured, address);
+        }
         self.registry.borrow_mut().set_address(node, host, peer_port);
         self.links.borrow_mut().readdress(node, |peer| self.shown_address(peer));
     }
@@ -225,14 +230,25 @@ impl<N: Net> Hub<N> {
         if matches!(ended, Ended::Dropped) {
             return;
         }
-        let (now, pause) = (self.now(), self.config.unidentified_log_beats);
+        let now = self.now();
         let why = ended.to_string();
-        match (self.links.borrow_mut().ended(direction, peer, &why, now, pause), peer) {
-            (false, _) => {}
-            (true, Some(peer)) => {
-                tracing::warn!(%peer, ?direction, "the connection has ended, or was not made: {why}");
-            }
-            (true, None) => tracing::warn!("a connection of an unknown peer was closed: {why}"),
+        let is_news = self.links.borrow_mut().ended(direction, peer, &why);
+        if let (true, Some(peer)) = (is_news, peer) {
+            tracing::warn!(%peer, ?direction, "the connection has ended, or was not made: {why}");
+        }
+        self.tell_unidentified(now);
+    }
+
+    /// Logs how many connections of nobody known have ended, once in a while.
+    fn tell_unidentified(&self, now: u64) {
+        let pause = self.config.unidentified_log_beats;
+        let told = self.links.borrow_mut().take_unidentified(now, pause);
+        if let Some((count, why)) = told {
+            tracing::warn!(
+                count,
+                "connections of unknown peers were closed, the last one because: {why}. Means: they keep no \
+                 member out. Do: if there are many, see who reaches the ports between nodes"
+            );
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     forward::{BatchReply, RequestBatch},
     frame::{Decoder, Frame, HEADER_BYTES, Kind},
     handshake::{Answer, Facts, HELLO_BYTES_MAX, Hello, common_version},
+    handshakes::Source,
     heartbeat::Heartbeat,
     hub::Hub,
     links::Direction,
@@ -24,6 +25,7 @@ use crate::{
     peer_shard::PeerShard,
     wire,
 };
+use futures_lite::future;
 use std::{future::poll_fn, rc::Rc};
 
 /// The task that accepts.
@@ -31,7 +33,12 @@ pub(crate) async fn accept<N: Net>(hub: Rc<Hub<N>>, mut listener: N::Listener) {
     let accepting = &hub.arrivals.accepting;
     while !accepting.is_dropped() {
         match accepting.guard(listener.accept()).await {
-            Ok(Ok((reader, writer))) => start_handshake(&hub, reader, writer),
+            Ok(Ok((reader, writer))) => {
+                start_handshake(&hub, reader, writer);
+                // A crowd at the port comes in one by one: each gets to say its name before its place is
+                // wanted.
+                future::yield_now().await;
+            }
             Ok(Err(error)) => {
                 hub.ended(Direction::Inbound, None, &error.into());
                 // Out of file descriptors, say: trying again at once would spin.
@@ -46,19 +53,13 @@ pub(crate) async fn accept<N: Net>(hub: Rc<Hub<N>>, mut listener: N::Listener) {
     }
 }
 
-/// Gives a new connection a task of its own, unless too many handshakes are unfinished already.
+/// Gives a new connection a task of its own, and a place until it has said whose it is.
 fn start_handshake<N: Net>(hub: &Rc<Hub<N>>, reader: N::Reader, writer: N::Writer) {
-    let handshakes = &hub.arrivals.handshakes;
-    if handshakes.get() >= hub.config.handshakes_max {
-        let too_many =
-            Malformed { what: "a handshake while as many others go on as may go on at a time" };
-        hub.ended(Direction::Inbound, None, &too_many.into());
-        return;
-    }
-    handshakes.set(handshakes.get() + 1);
     let token = Rc::new(CancelToken::default());
-    token.set_deadline(Some(hub.in_beats(hub.config.handshake_beats)));
+    token.set_deadline(Some(hub.in_beats(hub.config.hello_beats)));
     let id = hub.arrivals.open(&token);
+    let most = hub.config.handshakes_max;
+    hub.arrivals.handshakes.borrow_mut().enter(id, &token, reader.remote(), most);
     let connection = Connection { id, token, reader, decoder: Decoder::new(HELLO_BYTES_MAX) };
     hub.spawn(connection.run(hub.clone(), writer));
 }
@@ -77,8 +78,7 @@ impl<N: Net> Connection<N> {
         let mut peer = None;
         let token = self.token.clone();
         let admitted = token.guard(self.handshake(&hub, &mut writer, &mut peer)).await;
-        let handshakes = &hub.arrivals.handshakes;
-        handshakes.set(handshakes.get() - 1);
+        hub.arrivals.handshakes.borrow_mut().leave(self.id);
         let ended = match admitted.unwrap_or_else(|cancelled| Err(cancelled.into())) {
             Ok(facts) => match self.read(&hub, &facts).await {
                 Ok(never) => match never {},
@@ -111,6 +111,9 @@ impl<N: Net> Connection<N> {
             hub.judge(&hello.facts, durable, |ours| hello.check(ours))?;
             Ok((version, hello.facts))
         });
+        if let (Ok((_, facts)), Some(address)) = (&judged, self.reader.remote()) {
+            hub.arrivals.handshakes.borrow_mut().know(facts.node, Source::Met, address);
+        }
         let answer = match &judged {
             // With the table as it is now that the peer is in it.
             Ok((version, _)) => Answer::Accepted { version: *version, facts: hub.facts() },

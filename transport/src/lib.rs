@@ -34,6 +34,7 @@ mod signal;
 mod status;
 
 mod handshake;
+mod handshakes;
 mod peer_book;
 mod refusal;
 

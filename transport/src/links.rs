@@ -28,8 +28,19 @@ pub(crate) struct Links {
     known: BTreeMap<PeerShard, Link>,
     /// Why the last connection ended, for each name that belongs to no known peer.
     unknown: BTreeMap<PeerShard, Arc<str>>,
-    /// The beat of the last line about a connection of no name that is remembered.
-    shared_line: Option<u64>,
+    /// The connections of no name that is remembered.
+    unidentified: Unidentified,
+}
+
+/// Connections that share a line.
+#[derive(Default)]
+struct Unidentified {
+    /// How many have ended since the last line.
+    count: u64,
+    /// Why the last one has.
+    why: String,
+    /// The beat of the last line.
+    told_at: Option<u64>,
 }
 
 /// What is known of a peer.
@@ -121,45 +132,51 @@ impl Links {
         !matches!(link.said(direction).replace(Said::Up), Some(Said::Up))
     }
 
-    /// A connection ended, or could not be made, for this reason. Whether it is to be logged at beat
-    /// `now`. One line in `pause` beats is enough for all names that are not remembered.
+    /// A connection ended, or could not be made, for this reason. Whether that is news of this peer. What is
+    /// no news of a peer whose name is remembered is counted for [`Links::take_unidentified`].
     pub(crate) fn ended(
         &mut self,
         direction: Direction,
         peer: Option<PeerShard>,
         why: &str,
-        now: u64,
-        pause: u64,
     ) -> bool {
-        let Some(peer) = peer else { return self.is_time(now, pause) };
-        if let Some(link) = self.known.get_mut(&peer) {
+        if let Some(link) = peer.and_then(|peer| self.known.get_mut(&peer)) {
             if link.ended(direction).is_some_and(|last| **last == *why) {
                 return false;
             }
             *link.said(direction) = Some(Said::Ended(why.into()));
             return true;
         }
-        match self.unknown.get(&peer) {
-            Some(last) if **last == *why => return false,
-            None if self.unknown.len() >= UNKNOWN_PEERS_MAX => return self.is_time(now, pause),
-            Some(_) | None => {}
+        match peer.map(|peer| (peer, self.unknown.get(&peer))) {
+            Some((_, Some(last))) if **last == *why => return false,
+            None => {}
+            Some((_, None)) if self.unknown.len() >= UNKNOWN_PEERS_MAX => {}
+            Some((peer, _)) => {
+                self.unknown.insert(peer, why.into());
+                return true;
+            }
         }
-        self.unknown.insert(peer, why.into());
-        true
+        self.unidentified.count += 1;
+        why.clone_into(&mut self.unidentified.why);
+        false
+    }
+
+    /// At beat `now`: how many connections of no name that is remembered have ended since this was last told,
+    /// and why the last one has. One line in `pause` beats is enough.
+    pub(crate) fn take_unidentified(&mut self, now: u64, pause: u64) -> Option<(u64, String)> {
+        let all = &mut self.unidentified;
+        let is_time = all.told_at.is_none_or(|last| now - last >= pause);
+        if all.count == 0 || !is_time {
+            return None;
+        }
+        all.told_at = Some(now);
+        Some((std::mem::take(&mut all.count), std::mem::take(&mut all.why)))
     }
 
     /// An item for the peer is longer than a frame. Whether that is news since the connection is up.
     pub(crate) fn too_long(&mut self, peer: PeerShard) -> bool {
         let link = self.known.get_mut(&peer);
         link.is_some_and(|link| !std::mem::replace(&mut link.is_too_long_told, true))
-    }
-
-    fn is_time(&mut self, now: u64, pause: u64) -> bool {
-        let is_time = self.shared_line.is_none_or(|last| now - last >= pause);
-        if is_time {
-            self.shared_line = Some(now);
-        }
-        is_time
     }
 
     /// The entry of a peer that is known from now on.
@@ -199,9 +216,7 @@ mod tests {
     #[test]
     fn only_changes_are_news() {
         let mut links = dialled(1);
-        let ended = |links: &mut Links, direction| {
-            links.ended(direction, Some(peer(1)), "refused", 0, PAUSE)
-        };
+        let ended = |links: &mut Links, direction| links.ended(direction, Some(peer(1)), "refused");
         let said = [
             ended(&mut links, Direction::Outbound),
             ended(&mut links, Direction::Outbound),
@@ -229,24 +244,32 @@ mod tests {
     #[test]
     fn names_that_nobody_knows_are_bounded_and_take_no_reason_of_a_known_peer_away() {
         let mut links = dialled(1);
-        links.ended(Direction::Outbound, Some(peer(1)), "refused", 0, PAUSE);
-        let mut lines = 0;
+        links.ended(Direction::Outbound, Some(peer(1)), "refused");
+        let (mut lines, mut told) = (0, 0);
         for node in 2..10_000 {
-            let is_news = links.ended(Direction::Inbound, Some(peer(node)), "x", 7, PAUSE);
+            let is_news = links.ended(Direction::Inbound, Some(peer(node)), "x");
             lines += usize::from(is_news);
+            told += links.take_unidentified(7, PAUSE).map_or(0, |(count, _)| count);
         }
         assert_eq!(links.unknown.len(), UNKNOWN_PEERS_MAX);
-        assert_eq!(lines, UNKNOWN_PEERS_MAX + 1, "one line for all that are not remembered");
+        assert_eq!(
+            (lines, told),
+            (UNKNOWN_PEERS_MAX, 1),
+            "one line for all that are not remembered"
+        );
         let (_, link) = links.known().next().expect("it is dialled");
         assert_eq!(link.ended(Direction::Outbound).map(|why| &**why), Some("refused"));
-        assert!(!links.ended(Direction::Inbound, None, "x", 7 + PAUSE - 1, PAUSE), "too early");
-        assert!(links.ended(Direction::Inbound, None, "x", 7 + PAUSE, PAUSE));
+        links.ended(Direction::Inbound, None, "y");
+        assert_eq!(links.take_unidentified(7 + PAUSE - 1, PAUSE), None, "too early");
+        let rest = 9_998 - UNKNOWN_PEERS_MAX as u64;
+        assert_eq!(links.take_unidentified(7 + PAUSE, PAUSE), Some((rest, "y".into())));
+        assert_eq!(links.take_unidentified(7 + 2 * PAUSE, PAUSE), None, "none has come");
     }
 
     #[test]
     fn an_unknown_peer_that_becomes_known_keeps_its_reason() {
         let mut links = Links::default();
-        links.ended(Direction::Inbound, Some(peer(3)), "refused", 0, PAUSE);
+        links.ended(Direction::Inbound, Some(peer(3)), "refused");
         links.dialled(peer(3), None);
         let (_, link) = links.known().next().expect("it is dialled");
         assert_eq!(link.ended(Direction::Inbound).map(|why| &**why), Some("refused"));

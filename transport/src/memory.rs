@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
     io,
+    net::IpAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -253,6 +254,10 @@ pub(crate) struct MemoryReader {
 }
 
 impl Reader for MemoryReader {
+    fn remote(&self) -> Option<IpAddr> {
+        None
+    }
+
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         assert!(!buffer.is_empty(), "a read into no space looks like the end");
         poll_fn(|context| {

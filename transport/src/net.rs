@@ -3,7 +3,7 @@
 //! A connection has two halves, since one task reads while another writes. Dropping a writer closes
 //! that direction; dropping both halves closes the connection.
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 /// Between nodes, a dial that hears nothing ends after this time: the kernel itself asks again after 1, 3, 7
 /// and more seconds, so an attempt that began in a cut of the network would learn late of its end.
@@ -58,6 +58,8 @@ pub trait Listener: 'static {
 
 /// The inbound half of a connection.
 pub trait Reader: 'static {
+    /// The address of the other end, where there is one.
+    fn remote(&self) -> Option<IpAddr>;
     /// Reads some bytes into `buffer`. 0 means that the other side has closed the connection. A
     /// future that is dropped has read nothing.
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;

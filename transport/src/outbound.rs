@@ -13,6 +13,7 @@ use crate::{
     event::Event,
     frame::{Decoder, Kind},
     handshake::{self, Answer, Facts, HELLO_BYTES_MAX, Hello, VERSIONS},
+    handshakes::Source,
     hub::Hub,
     links::Direction,
     net::{Net, Reader, Writer},
@@ -72,6 +73,9 @@ async fn dial<N: Net>(hub: &Hub<N>, peer: &Peer) -> Result<(N::Reader, N::Writer
             let check = |ours: &Facts| handshake::check_answer(&facts, peer.id, ours);
             let judged = hub.judge(&facts, frame.durable, check);
             judged.map_err(|refusal| Ended::Refused { refusal, by_them: false })?;
+            if let Some(address) = reader.remote() {
+                hub.arrivals.handshakes.borrow_mut().know(peer.id.node, Source::Met, address);
+            }
             Ok((reader, writer, facts))
         }
     }

@@ -260,6 +260,10 @@ pub struct TcpReader {
 }
 
 impl Reader for TcpReader {
+    fn remote(&self) -> Option<IpAddr> {
+        self.stream.borrow().peer_addr().ok().map(|address| address.ip())
+    }
+
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         assert!(!buffer.is_empty(), "a read of nothing looks like the end of the stream");
         poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buffer)).await

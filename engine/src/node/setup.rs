@@ -381,12 +381,14 @@ impl<R: Runtime> ShardSetup<R> {
         let beats = |seconds: f64| {
             ((seconds / self.node.raft.heartbeat.as_secs_f64()).ceil() as u64).max(1)
         };
-        let longest = self.node.raft.election_timeout.end;
+        let silence_beats = beats(3.0 * self.node.raft.election_timeout.end.as_secs_f64());
         let config = ExchangerConfig {
+            // The first of them may be over at once.
+            hello_beats: beats(0.5).max(2),
             handshake_beats: beats(2.0),
             stall_beats: beats(5.0),
-            idle_beats: beats(30.0),
-            silence_beats: beats(3.0).max(beats(3.0 * longest.as_secs_f64())),
+            idle_beats: beats(30.0).max(silence_beats),
+            silence_beats,
             dial_pause_beats: beats(0.2),
             unidentified_log_beats: beats(5.0),
             seed: self.runtime.random(),

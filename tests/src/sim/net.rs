@@ -19,6 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     future::poll_fn,
     io::{self, ErrorKind},
+    net::IpAddr,
     ops::Range,
     rc::{Rc, Weak},
     task::{Poll, Waker},
@@ -483,6 +484,12 @@ impl Half {
 pub struct SimReader(Half);
 
 impl Reader for SimReader {
+    /// As node `n` has the host `10.0.<n / 256>.<n % 256>`.
+    fn remote(&self) -> Option<IpAddr> {
+        let NodeId(node) = self.0.connection.borrow().ends[1 - self.0.side].process.node;
+        Some(IpAddr::from([10, 0, (node >> 8) as u8, node as u8]))
+    }
+
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let core = self.0.core();
         poll_fn(|context| {

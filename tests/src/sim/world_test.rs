@@ -590,22 +590,34 @@ fn what_a_cut_loses_is_sent_again_as_linux_does_it() {
     let tries = [0.0, 0.3, 13.0, 60.0, 500.0]
         .map(|waited| connection::next_try(Duration::from_secs_f64(waited)).as_secs_f64());
     assert_eq!(tries, [0.2, 0.6, 25.4, 102.2, 564.6]);
-    for (is_bounded, least, most) in [(false, 41, 43), (true, 0, 2)] {
-        let world = world(4);
-        let (heard, _) = stream_over(&world, move |runtime| match is_bounded {
-            true => runtime.net().between_nodes(),
-            false => runtime.net(),
-        });
-        let _ = world.run_for(SECOND * 2);
-        world.cut_one_way(&[N1], &[N2]);
-        let _ = world.run_for(SECOND * 60);
-        heard.borrow_mut().clear();
-        world.heal();
-        let _ = world.run_for(SECOND * least);
-        assert_eq!(*heard.borrow(), [], "{least} s after the heal");
-        let _ = world.run_for(SECOND * (most - least));
-        assert!(!heard.borrow().is_empty(), "{most} s after the heal");
-    }
+    let world = world(4);
+    let (heard, errors) = stream_over(&world, |runtime| runtime.net());
+    let _ = world.run_for(SECOND * 2);
+    world.cut_one_way(&[N1], &[N2]);
+    let _ = world.run_for(SECOND * 60);
+    heard.borrow_mut().clear();
+    world.heal();
+    let _ = world.run_for(SECOND * 41);
+    assert!(heard.borrow().is_empty(), "41 s after the heal");
+    let _ = world.run_for(SECOND * 2);
+    assert!(!heard.borrow().is_empty(), "43 s after the heal");
+    assert_eq!(*errors.borrow(), []);
+}
+
+/// Between nodes the seam states it: what is not acknowledged for 2 seconds ends the connection.
+#[test]
+fn a_connection_between_nodes_ends_two_seconds_after_its_last_acknowledgement() {
+    let world = world(4);
+    let (_, errors) = stream(&world);
+    let _ = world.run_for(SECOND * 2);
+    world.cut_one_way(&[N1], &[N2]);
+    let _ = world.run_for(Duration::from_millis(1_990));
+    assert_eq!(*errors.borrow(), []);
+    let _ = world.run_for(Duration::from_millis(20));
+    assert_eq!(*errors.borrow(), [ErrorKind::TimedOut]);
+    // So does an attempt to connect, after 500 ms.
+    let _ = world.run_for(Duration::from_millis(510));
+    assert_eq!(*errors.borrow(), [ErrorKind::TimedOut; 2]);
 }
 
 #[test]

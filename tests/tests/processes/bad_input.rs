@@ -8,6 +8,7 @@ use purlin_transport::frame::{self, Kind};
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -161,6 +162,53 @@ fn unknown_peers_at_the_peer_ports_are_refused() {
 }
 
 /// Frames that are not what they say.
+/// Ends the crowd when the test does, also when it fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Each stranger connects, says nothing until its connection is closed, and connects again.
+#[test]
+fn silent_strangers_keep_no_restarted_node_out() {
+    const STRANGERS: usize = 200;
+    let mut cluster = Cluster::start("strangers", SHAPE);
+    let ends = AtomicBool::new(false);
+    let crowd = |port: u16| {
+        let connect = || TcpStream::connect(("127.0.0.1", port)).ok();
+        let mut crowd: Vec<_> = (0..STRANGERS).map(|_| connect()).collect();
+        while !ends.load(Ordering::Relaxed) {
+            for stranger in &mut crowd {
+                if let Some(stream) = stranger {
+                    stream.set_read_timeout(Some(SOON)).expect("a time");
+                    let _ = stream.read(&mut [0]);
+                }
+                *stranger = connect();
+            }
+        }
+    };
+    let ports: Vec<_> = cluster.nodes[..2].iter().map(|node| node.ports.peer()).collect();
+    std::thread::scope(|scope| {
+        let _ends = Ends(&ends);
+        for port in ports.into_iter().flat_map(|port| [port, port + 1]) {
+            scope.spawn(move || crowd(port));
+        }
+        for node in [2, 1] {
+            cluster.nodes[node].kill();
+            cluster.nodes[node].start();
+            cluster.wait_until_ready();
+            cluster.wait_until_equal();
+        }
+    });
+    let log = cluster.nodes[0].process().log();
+    let lines = log.matches("connections of unknown peers were closed").count();
+    assert!((1..60).contains(&lines), "{lines} lines:\n{log}");
+    cluster.assert_no_panic();
+}
+
 fn bad_frames() -> Vec<(&'static str, Vec<u8>)> {
     let good = framed(Kind::Hello, b"no hello");
     let changed = |at: usize, byte: u8| {

@@ -133,7 +133,7 @@ pub(crate) fn turmoil(s: &Scenario, duration: Duration) {
         if s.world.faults().chance(0.2) {
             s.world.reset_connections(NodeId(0), *s.world.faults().pick(&nodes));
         }
-        s.run_for(pause.min(end - s.world.now()));
+        s.run_for(pause.min(end.saturating_sub(s.world.now())));
     }
     nemesis.calm(&s.world);
 }
