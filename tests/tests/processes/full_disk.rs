@@ -1,7 +1,7 @@
 //! A node on a disk that is full, on a real file system.
 
-use super::support::{Cluster, SOON, Shape, number};
-use purlin_server::resp::Value;
+use super::support::{Cluster, Node, SOON, Shape, number, until};
+use purlin_server::resp::{RespClient, Value};
 use std::{
     fs::File,
     io::{ErrorKind, Write},
@@ -49,6 +49,15 @@ impl Drop for Small {
     }
 }
 
+/// How many groups a node leads; nothing when it does not answer.
+fn leads(node: &Node) -> Option<usize> {
+    let mut client = RespClient::connect(node.config.listen.gateway, SOON).ok()?;
+    let info = client.command(&["INFO"]).ok()?;
+    let info = String::from_utf8_lossy(info.bytes()?).into_owned();
+    let led = info.lines().find_map(|line| line.strip_prefix("purlin_leads:"))?;
+    Some(led.trim().split(',').filter(|group| !group.is_empty()).count())
+}
+
 #[test]
 fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
     let mut cluster = Cluster::make("full-disk", SHAPE);
@@ -56,7 +65,7 @@ fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
     cluster.nodes[0].config.node.data_dir = small.0.join("data");
     cluster.nodes[0].write_file();
     assert_eq!(cluster.nodes[0].init().code, Some(0));
-    cluster.nodes.iter_mut().for_each(super::support::Node::start);
+    cluster.nodes.iter_mut().for_each(Node::start);
     cluster.wait_until_ready();
     for counter in 0..12 {
         cluster.nodes[0].done(&["INCR", &format!("full:{counter}")]);
@@ -73,9 +82,13 @@ fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
         let found = cluster.nodes[0].done(&["GET", &format!("full:{counter}")]);
         assert_eq!(number(&found), 1);
     }
-    // Of three nodes one is gone: no group has a leader unless the full one votes.
+    // Of three nodes one is gone: its groups have a new leader only if the full one votes.
+    assert!(leads(&cluster.nodes[2]) > Some(0), "the node that goes leads no group");
     cluster.nodes[2].kill();
-    cluster.wait_until_ready();
+    until("the full node has voted", || {
+        let led = leads(&cluster.nodes[0])? + leads(&cluster.nodes[1])?;
+        (led == SHAPE.groups as usize).then_some(())
+    });
     cluster.nodes[2].start();
     cluster.wait_until_ready();
 
@@ -91,5 +104,5 @@ fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
     cluster.nodes[0].process().wait_for("there is space for segments", SOON);
     cluster.assert_no_panic();
     // Nothing has it open when it is unmounted.
-    cluster.nodes.iter_mut().for_each(super::support::Node::kill);
+    cluster.nodes.iter_mut().for_each(Node::kill);
 }
