@@ -353,6 +353,41 @@ mod tests {
         assert!(lines[1].starts_with("2 lines missing: the standard error could not be written"));
     }
 
+    /// Takes three bytes of the first write, and refuses the rest.
+    struct Torn(Vec<u8>, u32, Arc<Mutex<String>>);
+
+    impl Write for Torn {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1 += 1;
+            let taken = match self.1 {
+                1 => &bytes[..3],
+                2 => return Err(io::ErrorKind::StorageFull.into()),
+                _ => bytes,
+            };
+            self.0.extend_from_slice(taken);
+            *self.2.lock().expect("no panic") = String::from_utf8_lossy(&self.0).into_owned();
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_by_an_error_does_not_run_into_the_next() {
+        let written = Arc::<Mutex<String>>::default();
+        let sink = Torn(Vec::new(), 0, written.clone());
+        let queue = LogQueue::start(sink, notice).expect("a thread");
+        queue.add(b"first\n");
+        queue.add(b"second\n");
+        queue.flush(LONG);
+        let written = written.lock().expect("no panic").clone();
+        let lines: Vec<_> = written.lines().collect();
+        assert_eq!((lines[0], lines[2], lines.len()), ("fir", "second", 3), "{written}");
+        assert!(lines[1].starts_with("1 lines missing"), "{written}");
+    }
+
     #[test]
     fn a_pipe_whose_reader_is_gone_ends_nothing() {
         let (reader, writer) = io::pipe().expect("a pipe");

@@ -1,4 +1,5 @@
-//! What several commands ask of the machine: a file is read, a cluster id is drawn.
+//! What several commands ask of the machine: a file is read, a cluster id is drawn, what a
+//! command was asked for is printed.
 
 use crate::{
     config::{Config, FILE_BYTES_MAX},
@@ -6,9 +7,31 @@ use crate::{
 };
 use purlin::glommio::explain_access;
 use purlin::{ClusterId, ErrorKind};
-use std::{fs::File, io::Read, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    path::Path,
+};
 
 const RANDOM: &str = "/dev/urandom";
+
+/// Prints what a command was asked for, such as a configuration file.
+///
+/// # Errors
+/// It could not be written, and somebody may want it still: a reader that has left has seen enough.
+pub(crate) fn print(text: impl AsRef<str>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
+            ErrorKind::Environment,
+            format!("the output cannot be written: {error}"),
+            "the standard output",
+            "what was asked for is not there, or not all of it",
+            "free space on the disk of the file, or name another file, and try again",
+        )),
+        _ => Ok(()),
+    }
+}
 
 /// Reads and checks the configuration file at `path`.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {

@@ -77,3 +77,29 @@ impl Write for Sink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use std::{io::Read, os::fd::OwnedFd, thread};
+
+    #[test]
+    fn a_standard_error_that_does_not_block_is_waited_for() {
+        let (mut reader, mut writer) = io::pipe().expect("a pipe");
+        let flags = fcntl_getfl(&writer).expect("flags");
+        fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("flags");
+        let mut filled = 0;
+        while let Ok(count) = writer.write(&[b'x'; 4096]) {
+            filled += count;
+        }
+        let mut sink = Sink(File::from(OwnedFd::from(writer)));
+        let written = thread::spawn(move || sink.write_all(b"line\n"));
+        let mut bytes = vec![0; filled];
+        reader.read_exact(&mut bytes).expect("it was filled");
+        assert!(written.join().expect("no panic").is_ok(), "the line was not written");
+        let mut line = String::new();
+        reader.read_to_string(&mut line).expect("text");
+        assert_eq!(line, "line\n");
+    }
+}

@@ -20,6 +20,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::mpsc::{self, Receiver},
+    thread,
     time::Duration,
 };
 
@@ -76,7 +77,10 @@ pub fn run(config: Config) -> Result<(), Error> {
         }
     }
     open_admin(&host, config, admin);
-    stop_on_signal(&host, stops);
+    if let Err(error) = stop_on_signal(&host, stops) {
+        let _ = host.shutdown();
+        return Err(no_signals(&error));
+    }
     host.join()
 }
 
@@ -109,14 +113,16 @@ fn addresses(config: &Config, shards: u16) -> String {
 fn watch_signals() -> Result<Receiver<i32>, Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let (sender, stops) = mpsc::channel();
-    std::thread::spawn(move || {
+    let watch = move || {
         for signal in signals.forever() {
             // The receiver may have ended.
             if sender.send(signal).is_err() {
                 return;
             }
         }
-    });
+    };
+    let watched = thread::Builder::new().name("signals".into()).spawn(watch);
+    watched.map_err(|error| no_signals(&error))?;
     Ok(stops)
 }
 
@@ -262,14 +268,15 @@ impl Gateway {
 }
 
 /// Stops the host at the first signal.
-fn stop_on_signal(host: &Host, stops: Receiver<i32>) {
+fn stop_on_signal(host: &Host, stops: Receiver<i32>) -> io::Result<()> {
     let shared = host.shared();
-    std::thread::spawn(move || {
+    let stop = move || {
         if let Ok(signal) = stops.recv() {
             tracing::info!("the node stops, because it was sent signal {signal}");
             shared.stop();
         }
-    });
+    };
+    thread::Builder::new().name("stop".into()).spawn(stop).map(drop)
 }
 
 fn no_signals(error: &io::Error) -> Error {

@@ -3,7 +3,7 @@
 use crate::{
     config::{Config, GROUPS, example_members},
     error::Failure,
-    machine::{load, new_cluster_id},
+    machine::{load, new_cluster_id, print},
     output::say,
 };
 use purlin::{ClusterConfig, NodeId};
@@ -30,6 +30,5 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
 pub(super) fn print_default() -> Result<(), Failure> {
     let members = example_members();
     let cluster = ClusterConfig::new(new_cluster_id()?, GROUPS, members);
-    say(Config::new(NodeId(1), "/var/lib/purlin".into(), cluster).render().trim_end());
-    Ok(())
+    print(Config::new(NodeId(1), "/var/lib/purlin".into(), cluster).render().trim_end())
 }

@@ -4,7 +4,7 @@
 use crate::{
     config::{ByteSize, Config},
     error::Failure,
-    machine::{load, new_cluster_id},
+    machine::{load, new_cluster_id, print},
     output::say,
     serve,
 };
@@ -20,8 +20,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
 
 /// Prints a cluster id that no other cluster has.
 pub(super) fn print_new_id() -> Result<(), Failure> {
-    say(new_cluster_id()?.to_string());
-    Ok(())
+    print(new_cluster_id()?.to_string())
 }
 
 fn made(path: &Path, config: &Config) -> String {

@@ -114,6 +114,16 @@ fn a_command_whose_outputs_are_closed_keeps_its_exit_code() {
     }
 }
 
+/// A script that writes a file must learn that the file is not whole.
+#[test]
+fn what_was_asked_for_and_cannot_be_written_is_an_error() {
+    let asked: [&[&str]; 2] = [&["config", "default"], &["init", "--new"]];
+    for words in asked {
+        assert_eq!(code(purlin().args(words), full(), full()), Some(4), "{words:?}");
+        assert_eq!(code(purlin().args(words), broken(), full()), Some(0), "{words:?} | head -0");
+    }
+}
+
 #[test]
 fn a_cluster_to_try_out_needs_no_reader() {
     let cluster = super::support::Scratch::new("dev-outputs");
