@@ -89,6 +89,8 @@ pub const REQUIRED: &[&str] = &[
     "batch of another shard passed on",
     "batch bounced by another shard",
     "batch in doubt, its connection is lost",
+    "batch in doubt, another node leads",
+    "query asked again, nobody replies",
     "fresh directory has met all initial voters",
     "reply to a batch waits for room",
     "heartbeat withheld while the disk hangs",

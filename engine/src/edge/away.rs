@@ -5,7 +5,7 @@ use crate::edge::{
     caller::LaneRef,
     other_shard::{Origin, OtherShard},
 };
-use purlin_rsm::Tick;
+use purlin_rsm::{GroupId, RequestKind, Tick};
 use purlin_transport::PeerShard;
 use std::collections::BTreeMap;
 
@@ -13,8 +13,27 @@ use std::collections::BTreeMap;
 pub(crate) enum Waiter {
     /// A lane of this shard.
     Lane(LaneRef),
-    /// Another shard of this node, whose batch of so many requests this shard has passed on.
-    Shard(Origin, usize),
+    /// Another shard of this node, whose batch this shard has passed on.
+    Shard(PassedOn),
+}
+
+/// A batch of another shard of this node.
+pub(crate) struct PassedOn {
+    pub(crate) origin: Origin,
+    pub(crate) group: GroupId,
+    pub(crate) kind: RequestKind,
+    /// How many requests it has.
+    pub(crate) count: usize,
+}
+
+impl Waiter {
+    /// The group that the batch is for.
+    fn group(&self) -> GroupId {
+        match self {
+            Self::Lane(lane) => lane.group,
+            Self::Shard(batch) => batch.group,
+        }
+    }
 }
 
 /// See the module.
@@ -89,6 +108,21 @@ impl Away {
         lost.map(|(id, batch)| (id, batch.waiter)).collect()
     }
 
+    /// Batches that were sent before `limit`, and of which `leads` says that their destination does not lead
+    /// their group any more. Looks at the batches before `limit` alone, which are few while all is well.
+    pub(crate) fn superseded(
+        &mut self,
+        limit: Tick,
+        leads: impl Fn(GroupId, OtherShard) -> bool,
+    ) -> Vec<(u64, Waiter)> {
+        // The numbers ascend, so the oldest come first.
+        let old = self.batches.iter().take_while(|(_, batch)| batch.since < limit);
+        let superseded = old.filter(|(_, batch)| !leads(batch.waiter.group(), batch.to));
+        let superseded: Vec<u64> = superseded.map(|(id, _)| *id).collect();
+        let remove = |id| self.batches.remove(&id).map(|batch| (id, batch.waiter));
+        superseded.into_iter().filter_map(remove).collect()
+    }
+
     /// Whether `lane` waits for the batch `id`.
     pub(crate) fn is_awaited_by(&self, id: u64, lane: &LaneRef) -> bool {
         let waiter = self.batches.get(&id).map(|batch| &batch.waiter);
@@ -100,7 +134,7 @@ impl Away {
 mod tests {
     use super::*;
     use crate::edge::caller::Callers;
-    use purlin_rsm::{GroupId, NodeId, ShardId};
+    use purlin_rsm::{NodeId, ShardId};
 
     const PEER: OtherShard = OtherShard::OfPeer(PeerShard { node: NodeId(2), shard: ShardId(0) });
 
@@ -143,6 +177,22 @@ mod tests {
         let lost = away.lost(PeerShard::new(NodeId(2), ShardId(0)));
         assert_eq!(lost.iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [one]);
         assert!(away.replied(one, PEER).is_none());
+    }
+
+    #[test]
+    fn a_batch_is_superseded_when_its_destination_leads_no_more() {
+        let mut away = Away::new(0);
+        let (one, two, young) = (away.next_id(), away.next_id(), away.next_id());
+        away.sent(Tick(0), one, PEER, waiter());
+        away.sent(Tick(0), two, OtherShard::OfThisNode(ShardId(1)), waiter());
+        away.sent(Tick(9), young, PEER, waiter());
+        let superseded = away.superseded(Tick(9), |group, to| {
+            assert_eq!(group, GroupId(1));
+            to != PEER
+        });
+        assert_eq!(superseded.iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [one]);
+        assert!(away.replied(one, PEER).is_none(), "a late reply is ignored");
+        assert!(away.replied(young, PEER).is_some(), "its bounce may be on its way");
     }
 
     #[test]

@@ -402,6 +402,19 @@ impl LaneRef {
         self.with(|lane| lane.bounce(id));
     }
 
+    /// Nobody will reply to the batch `id`. Its proposals are in doubt. Its queries have no effect, so they
+    /// stand before all others again.
+    pub(crate) fn lose_batch(&self, id: u64) {
+        match self.with(|lane| lane.sent_kind()).flatten() {
+            Some(RequestKind::Query) => {
+                purlin_rsm::sometimes!("query asked again, nobody replies");
+                self.bounce(id);
+                self.go_on();
+            }
+            Some(RequestKind::Propose) | None => self.end_batch(id, Vec::new()),
+        }
+    }
+
     /// Ends what is not sent: no group takes it.
     pub(crate) fn refuse(&self, error: &RequestError) {
         for pending in self.with(Lane::drain_queued).unwrap_or_default() {

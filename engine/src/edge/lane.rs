@@ -194,6 +194,11 @@ impl Lane {
         (self.queue.len() + self.sent.len(), bytes(&self.queue) + bytes(&self.sent))
     }
 
+    /// The kind of its sent requests, if there are any.
+    pub(crate) fn sent_kind(&self) -> Option<RequestKind> {
+        self.sent.front().map(|pending| pending.request.kind())
+    }
+
     /// Where its sent requests are, and their tags.
     pub(crate) fn sent(&self) -> (Place, Vec<u64>) {
         (self.place, self.sent.iter().map(|pending| pending.tag).collect())

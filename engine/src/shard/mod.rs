@@ -158,6 +158,7 @@ impl<R: Runtime> Shard<R> {
             self.append.remember(self.others.exchanger.take_memories());
         }
         self.expire(now);
+        self.end_superseded_batches(self.timing.last_beat(self.timing.last_beat(now)));
         self.requests.retry_parked();
         self.tell_met();
     }

@@ -23,6 +23,36 @@ fn an_increment_by_each_node_counts_once() {
     s.assert_sound();
 }
 
+/// A leader whose process stands still keeps its connections, and what was sent to it gets no reply. As soon
+/// as another leader is known, a write ends as unknown and a read is asked again: nobody waits for the
+/// deadline of 10 s. It holds behind another shard of the node too.
+#[test]
+fn requests_at_a_leader_that_fell_silent_end_with_the_next_leader() {
+    for shards in [1, 2] {
+        let s =
+            Scenario::running_with(431, ClusterOptions { shards: vec![shards; 3], ..calm(3, 0) });
+        let leader = s.leader();
+        let other = s.others(leader)[0];
+        let home = ShardId((GROUP.0 % u32::from(shards)) as u16);
+        s.must_write(other, "key", "1", seconds(5));
+        s.world.pause(leader, home);
+        let (write, read) = {
+            let write = s.submit(other, GROUP, set("key", "2"));
+            let read = Scenario::submit(&s, other, GROUP, get("other"));
+            (write, read)
+        };
+        let ended = || write.answer().is_some() && read.answer().is_some();
+        s.must_reach("both have ended", seconds(3), ended);
+        assert_eq!(write.answer(), Some(Err(RequestError::UNKNOWN)), "{shards} shards");
+        assert_eq!(read.answer(), Some(Ok(None)), "{shards} shards");
+        s.must_write(other, "key", "3", seconds(1));
+        s.world.resume(leader, home);
+        s.run_for(seconds(3));
+        assert_eq!(s.must_read(leader, "key", seconds(5)).as_deref(), Some("3"));
+        s.assert_sound();
+    }
+}
+
 /// B96, safety A5: whatever leaders come and go, what was done counts once, what was not applied never,
 /// and what is unknown once at most.
 #[test]

@@ -3,14 +3,14 @@
 
 use crate::{
     edge::{
-        away::Waiter,
+        away::{PassedOn, Waiter},
         caller::LaneRef,
         deadlines::Holder,
         other_shard::{Origin, OtherShard},
         ticket::Ticket,
     },
     runtime::Runtime,
-    shard::{Shard, fetcher::Fetched, group::Group},
+    shard::{Shard, Site, fetcher::Fetched, group::Group, groups::Groups, others::OtherShards},
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupEpoch, GroupId, RequestError, RequestKind, Tick};
@@ -55,6 +55,27 @@ fn judge(here: Option<GroupEpoch>, epoch: GroupEpoch, way: Way, from: OtherShard
     }
 }
 
+/// Where the requests of `group` must go now.
+fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group: GroupId) -> Way {
+    let home = site.placement.shard_of(group);
+    if group.0 == 0 || group.0 > site.groups {
+        return Way::NoGroup;
+    }
+    if home != site.shard {
+        return Way::Away(OtherShard::OfThisNode(home));
+    }
+    let Some(standing) = groups.get(group).map(|group| group.known) else {
+        return Way::NoGroup;
+    };
+    match standing.leader {
+        _ if standing.leads => Way::Here,
+        leader => {
+            let home = leader.and_then(|leader| others.connected_home(leader, group));
+            home.map_or(Way::Nowhere, |pair| Way::Away(OtherShard::OfPeer(pair)))
+        }
+    }
+}
+
 impl<R: Runtime> Shard<R> {
     /// Sends the next batch of each lane that has one.
     pub(crate) fn send_requests(&mut self, now: Tick) {
@@ -71,23 +92,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn way(&self, group: GroupId) -> Way {
-        let home = self.site.placement.shard_of(group);
-        if group.0 == 0 || group.0 > self.site.groups {
-            return Way::NoGroup;
-        }
-        if home != self.site.shard {
-            return Way::Away(OtherShard::OfThisNode(home));
-        }
-        let Some(standing) = self.groups.get(group).map(|group| group.known) else {
-            return Way::NoGroup;
-        };
-        match standing.leader {
-            _ if standing.leads => Way::Here,
-            leader => {
-                let home = leader.and_then(|leader| self.others.connected_home(leader, group));
-                home.map_or(Way::Nowhere, |pair| Way::Away(OtherShard::OfPeer(pair)))
-            }
-        }
+        way(&self.site, &self.groups, &self.others, group)
     }
 
     fn send_here(&mut self, now: Tick, lane: &LaneRef, buffer: &mut Vec<(Bytes, u64)>) {
@@ -152,10 +157,12 @@ impl<R: Runtime> Shard<R> {
         match judge(here, batch.epoch, self.way(batch.group), from) {
             Fate::Accepted => self.accept(now, origin, batch),
             Fate::PassedOn(to) => {
-                let (id, count) = (self.requests.away.next_id(), batch.requests.len());
+                let (group, kind, count) = (batch.group, batch.kind, batch.requests.len());
+                let id = self.requests.away.next_id();
                 if self.others.send_batch(to, RequestBatch { id, ..batch }) {
                     purlin_rsm::sometimes!("batch of another shard passed on");
-                    self.requests.sent_away(now, id, to, Waiter::Shard(origin, count));
+                    let passed_on = PassedOn { origin, group, kind, count };
+                    self.requests.sent_away(now, id, to, Waiter::Shard(passed_on));
                 } else {
                     self.reply_to(origin, BatchOutcome::Bounced);
                 }
@@ -181,7 +188,7 @@ impl<R: Runtime> Shard<R> {
         let BatchReply { id, outcome } = reply;
         match (self.requests.away.replied(id, from), outcome) {
             (None, _) => {}
-            (Some(Waiter::Shard(origin, _)), outcome) => self.reply_to(origin, outcome),
+            (Some(Waiter::Shard(passed_on)), outcome) => self.reply_to(passed_on.origin, outcome),
             (Some(Waiter::Lane(lane)), BatchOutcome::Done(outcomes)) => {
                 lane.end_batch(id, outcomes);
             }
@@ -193,18 +200,44 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// A connection with a peer is lost: the requests that were sent there have an unknown outcome
+    /// A connection with a peer is lost: the outcome of the requests that were sent there is in doubt
     /// (safety E1).
     pub(crate) fn lose_batches(&mut self, peer: PeerShard) {
-        for (id, waiter) in self.requests.away.lost(peer) {
+        let lost = self.requests.away.lost(peer);
+        purlin_rsm::sometimes!(!lost.is_empty(), "batch in doubt, its connection is lost");
+        self.end_in_doubt(lost);
+    }
+
+    /// Ends the batches that were sent before `limit` to a shard which leads their group no more: another
+    /// leader is known. The old leader may be silent for long. What it has not committed in its term is
+    /// void, or comes before everything that the new leader appends; so what waits behind such a batch may
+    /// go on. A younger batch may still be bounced, which says more.
+    pub(crate) fn end_superseded_batches(&mut self, limit: Tick) {
+        let (site, groups, others) = (&self.site, &self.groups, &self.others);
+        // While no leader is known, the old one may still reply.
+        let superseded = self.requests.away.superseded(limit, |group, to| {
+            match way(site, groups, others, group) {
+                Way::Here => false,
+                Way::Away(leader) => leader == to,
+                Way::Nowhere | Way::NoGroup => true,
+            }
+        });
+        purlin_rsm::sometimes!(!superseded.is_empty(), "batch in doubt, another node leads");
+        self.end_in_doubt(superseded);
+    }
+
+    fn end_in_doubt(&mut self, batches: Vec<(u64, Waiter)>) {
+        for (id, waiter) in batches {
             match waiter {
-                Waiter::Shard(origin, count) => {
-                    let unknown = vec![Err(RequestError::UNKNOWN); count];
-                    self.reply_to(origin, BatchOutcome::Done(unknown));
-                }
-                Waiter::Lane(lane) => {
-                    purlin_rsm::sometimes!("batch in doubt, its connection is lost");
-                    lane.end_batch(id, Vec::new());
+                Waiter::Lane(lane) => lane.lose_batch(id),
+                Waiter::Shard(PassedOn { origin, kind, count, .. }) => {
+                    let outcome = match kind {
+                        RequestKind::Propose => {
+                            BatchOutcome::Done(vec![Err(RequestError::UNKNOWN); count])
+                        }
+                        RequestKind::Query => BatchOutcome::Bounced,
+                    };
+                    self.reply_to(origin, outcome);
                 }
             }
         }
