@@ -9,19 +9,32 @@ use purlin_rsm::{Outcome, RequestError, RequestKind};
 use purlin_transport::{BatchOutcome, BatchReply};
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    collections::BTreeMap,
+    rc::{Rc, Weak},
 };
 
 /// Accepted batches that are not replied to.
 pub(crate) struct Accepted {
-    batches: Vec<Rc<AcceptedBatch>>,
+    /// By the number that this shard gives them, in the order in which they came.
+    batches: BTreeMap<u64, Rc<AcceptedBatch>>,
+    newest: u64,
+    complete: Rc<Complete>,
     requests: usize,
     requests_max: usize,
 }
 
+/// The numbers of the batches whose outcomes are all there: so a turn looks at these and at no other.
+type Complete = RefCell<Vec<u64>>;
+
 impl Accepted {
     pub(crate) fn new(requests_max: usize) -> Self {
-        Self { batches: Vec::new(), requests: 0, requests_max }
+        Self {
+            batches: BTreeMap::new(),
+            newest: 0,
+            complete: Rc::default(),
+            requests: 0,
+            requests_max,
+        }
     }
 
     /// Accepts a batch of `count` requests, if there is room for it. A batch that is larger than the
@@ -35,16 +48,22 @@ impl Accepted {
         if self.requests > 0 && self.requests + count > self.requests_max {
             return None;
         }
-        let batch = AcceptedBatch::new(origin, kind, count);
+        self.newest += 1;
+        let complete = Rc::downgrade(&self.complete);
+        let batch = Rc::new(AcceptedBatch::with(origin, kind, count, self.newest, complete));
+        if count == 0 {
+            self.complete.borrow_mut().push(self.newest);
+        }
         self.requests += count;
-        self.batches.push(batch.clone());
+        self.batches.insert(self.newest, batch.clone());
         Some(batch)
     }
 
-    /// Moves out the batches whose outcomes are all there.
+    /// Moves out the batches whose outcomes are all there. The cost does not depend on how many are open.
     pub(crate) fn take_complete(&mut self) -> Vec<Rc<AcceptedBatch>> {
-        let complete =
-            self.batches.extract_if(.., |batch| batch.missing.get() == 0).collect::<Vec<_>>();
+        let numbers = self.complete.take();
+        let complete = numbers.iter().filter_map(|number| self.batches.remove(number));
+        let complete: Vec<_> = complete.collect();
         self.requests -= complete.iter().map(|batch| batch.count).sum::<usize>();
         complete
     }
@@ -56,12 +75,12 @@ impl Accepted {
 
     /// Requests of accepted batches whose outcome is open.
     pub(crate) fn missing(&self) -> usize {
-        self.batches.iter().map(|batch| batch.missing.get()).sum()
+        self.batches.values().map(|batch| batch.missing.get()).sum()
     }
 
     /// Whether the count of requests is the sum over the batches, and within its bound.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let requests: usize = self.batches.iter().map(|batch| batch.count).sum();
+        let requests: usize = self.batches.values().map(|batch| batch.count).sum();
         let is_within = requests <= self.requests_max || self.batches.len() == 1;
         if self.requests != requests || !is_within {
             return Err(format!(
@@ -69,6 +88,14 @@ impl Accepted {
                 self.batches.len(),
                 self.requests,
                 self.requests_max
+            ));
+        }
+        let is_complete = |batch: &&Rc<AcceptedBatch>| batch.missing.get() == 0;
+        let complete = self.batches.values().filter(is_complete).count();
+        if self.complete.borrow().len() != complete {
+            return Err(format!(
+                "accepted batches: {complete} are complete, and {} are listed",
+                self.complete.borrow().len()
             ));
         }
         Ok(())
@@ -98,11 +125,26 @@ pub(crate) struct AcceptedBatch {
     /// One for each request.
     outcomes: RefCell<Vec<Option<Outcome>>>,
     missing: Cell<usize>,
+    number: u64,
+    /// Where the number goes when no outcome is missing.
+    complete: Weak<Complete>,
 }
 
 impl AcceptedBatch {
+    /// One that no table has.
+    #[cfg(test)]
     pub(crate) fn new(origin: Origin, kind: RequestKind, count: usize) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new(Self::with(origin, kind, count, 0, Weak::new()))
+    }
+
+    fn with(
+        origin: Origin,
+        kind: RequestKind,
+        count: usize,
+        number: u64,
+        complete: Weak<Complete>,
+    ) -> Self {
+        Self {
             origin,
             kind,
             count,
@@ -110,7 +152,9 @@ impl AcceptedBatch {
             answered: Cell::new(count),
             outcomes: RefCell::new(vec![None; count]),
             missing: Cell::new(count),
-        })
+            number,
+            complete,
+        }
     }
 
     /// The reply of a complete batch, and which shard it is for. Of long outcomes it has only the first.
@@ -143,6 +187,11 @@ impl AcceptedBatch {
         let before = self.outcomes.borrow_mut()[position].replace(outcome);
         assert!(before.is_none(), "request {position} of a batch ended twice");
         self.missing.set(self.missing.get() - 1);
+        if self.missing.get() == 0
+            && let Some(complete) = self.complete.upgrade()
+        {
+            complete.borrow_mut().push(self.number);
+        }
     }
 
     fn rest_bytes_max(&self) -> usize {
@@ -223,6 +272,24 @@ mod tests {
             assert_eq!(accepted.take_complete().len(), 1);
         }
         assert_eq!((accepted.check(), accepted.level().now), (Ok(()), 0));
+    }
+
+    /// A turn looks at what is complete, and at no batch that is open.
+    #[test]
+    fn a_batch_is_listed_when_its_last_outcome_comes() {
+        let mut accepted = Accepted::new(99);
+        let open: Vec<_> =
+            (0..3).filter_map(|_| accepted.accept(SHARD, RequestKind::Query, 2)).collect();
+        open.iter().for_each(|batch| batch.end(1, Ok(Bytes::new())));
+        assert_eq!(accepted.take_complete().len(), 0);
+        [2, 0].iter().for_each(|at| open[*at].end(0, Ok(Bytes::new())));
+        assert_eq!(*accepted.complete.borrow(), [3, 1]);
+        assert_eq!(accepted.take_complete().len(), 2);
+        assert_eq!(accepted.level().now, 2);
+        accepted.accept(SHARD, RequestKind::Query, 0);
+        assert_eq!(accepted.take_complete().len(), 1, "an empty batch is complete at once");
+        accepted.complete.borrow_mut().push(2);
+        assert!(accepted.check().unwrap_err().contains("0 are complete, and 1 are listed"));
     }
 
     #[test]
