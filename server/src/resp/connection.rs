@@ -22,6 +22,7 @@ use super::{
     introspect::describe,
     local::Local,
     parser::{Arguments, Parser},
+    refused_multi,
     reply::Reply,
     ring::{Asked, Ring},
     route::group_of,
@@ -200,12 +201,22 @@ impl<B: Backend> Connection<B> {
             return false;
         }
         self.front.count_command();
+        if let Some(reply) = refused_multi::reply_behind(&self.client, arguments) {
+            match reply {
+                Ok(()) => self.answer(|local| local.reply().ok()),
+                Err(text) => self.answer(|local| local.reply().error(text)),
+            };
+            return false;
+        }
         match resolve(arguments) {
             Ok((container, command)) => {
                 self.client.command.set((container, command.name));
                 return self.run(command, arguments);
             }
-            Err(Unresolved::Text(text)) => self.refuse(text),
+            Err(Unresolved::Text(text)) => {
+                refused_multi::note_refusal(&self.client, &arguments[0]);
+                self.refuse(text);
+            }
             Err(Unresolved::Http) => {
                 if self.front.may_log(self.client.active_at.get()) {
                     info!(

@@ -169,6 +169,8 @@ pub(super) struct ClientState {
     pub(super) library_version: RefCell<String>,
     /// The latest command; a subcommand behind its container.
     pub(super) command: Cell<(Option<&'static str>, &'static str)>,
+    /// Its `MULTI` was refused, and neither `EXEC`, `DISCARD` nor `RESET` has come since.
+    pub(super) has_refused_multi: Cell<bool>,
     connected_at: Duration,
     pub(super) active_at: Cell<Duration>,
 }
@@ -182,6 +184,7 @@ impl ClientState {
             library: RefCell::default(),
             library_version: RefCell::default(),
             command: Cell::new((None, "NULL")),
+            has_refused_multi: Cell::new(false),
             connected_at: now,
             active_at: Cell::new(now),
         }
@@ -191,6 +194,7 @@ impl ClientState {
     pub(super) fn reset(&self) {
         self.protocol.set(Protocol::default());
         self.name.borrow_mut().clear();
+        self.has_refused_multi.set(false);
     }
 
     /// A line as `CLIENT LIST` has it, with its end. Addresses are not known here.

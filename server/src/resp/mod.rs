@@ -16,6 +16,7 @@ mod introspect;
 mod listener;
 mod local;
 mod parser;
+mod refused_multi;
 mod reply;
 mod ring;
 mod route;

@@ -25,6 +25,11 @@ pub(super) const BAD_CLIENT_NAME: &str =
     "ERR Client names cannot contain spaces, newlines or special characters.";
 pub(super) const CLIENT_NAME_TOO_LONG: &str = "ERR a name is longer than 256 bytes; nothing was \
     changed, use a shorter one";
+/// Client libraries know the kind of this error of Redis.
+pub(super) const EXEC_ABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
+pub(super) const NESTED_MULTI: &str = "ERR MULTI calls can not be nested";
+pub(super) const BEHIND_REFUSED_MULTI: &str = "ERR the command was not run, because the MULTI before \
+    it was refused; nothing was changed; send DISCARD, then the command again";
 pub(super) const KEY_TOO_LONG: &str =
     "ERR key is longer than 64 KiB; nothing was changed, use a shorter one";
 /// Client libraries compare the whole of this text of Redis. The number is in the log.

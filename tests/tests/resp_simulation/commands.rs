@@ -91,6 +91,38 @@ fn the_commands_on_keys_answer_as_redis_does() {
     expect(client, "GET k", Value::Nil);
 }
 
+/// A client that repeats a failed transaction repeats nothing that had an effect.
+#[test]
+fn nothing_behind_a_refused_multi_runs_until_exec_discard_or_reset() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    let behind = error(
+        "ERR the command was not run, because the MULTI before it was refused; nothing was changed; send \
+         DISCARD, then the command again",
+    );
+    let aborted = error("EXECABORT Transaction discarded because of previous errors.");
+    let ends = [("EXEC", aborted), ("discard", ok()), ("RESET", Value::Simple("RESET".into()))];
+    for (end, reply) in ends {
+        let lines = ["multi", "INCR n", "PING", "SET n", "NOPE", "MULTI", "EXEC 1", end, "INCR m"];
+        let commands = lines.map(|line| line.split(' ').collect::<Vec<_>>());
+        let replies = client.pipeline(&commands).expect("replies");
+        let Value::Error(text) = &replies[0] else { panic!("MULTI is refused: {replies:?}") };
+        assert!(text.starts_with("ERR MULTI is not offered: "), "{text}");
+        assert_eq!(replies[1..5], [(); 4].map(|()| behind.clone()), "{replies:?}");
+        assert_eq!(replies[5], error("ERR MULTI calls can not be nested"));
+        assert_eq!(replies[6..8], [behind.clone(), reply]);
+        assert!(matches!(replies[8], Value::Integer(_)), "it runs behind {end}: {replies:?}");
+    }
+    expect(client, "GET n", Value::Nil);
+    expect(client, "GET m", bulk("3"));
+    let refused = "ERR EXEC is not offered: ";
+    assert!(matches!(run(client, "EXEC"), Value::Error(text) if text.starts_with(refused)));
+    // The next connection knows nothing of it, and QUIT ends this one.
+    run(client, "MULTI");
+    expect(client, "QUIT", ok());
+    expect(&mut server.client(), "INCR m", Value::Integer(4));
+}
+
 #[test]
 fn keys_and_values_are_any_bytes() {
     let server = TestServer::start();

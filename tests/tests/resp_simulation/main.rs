@@ -258,8 +258,8 @@ fn what_is_not_offered_changes_nothing() {
         (replies(&mut wire, lines.len()).await, wire.reply().await)
     });
     assert!(matches!(answers[0], Value::Map(_)), "{answers:?}");
-    for refusal in &answers[1..4] {
-        assert!(matches!(refusal, Value::Error(text) if text.starts_with("ERR ")), "{answers:?}");
+    for (refusal, kind) in answers[1..4].iter().zip(["ERR ", "ERR ", "EXECABORT "]) {
+        assert!(matches!(refusal, Value::Error(text) if text.starts_with(kind)), "{answers:?}");
     }
     assert_eq!(answers[4..], [Value::Nil, ok()]);
     assert_eq!(end.expect_err("it is closed").kind(), ErrorKind::UnexpectedEof);

@@ -24,7 +24,11 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "a script could have a different result on each replica; use SET with IFEQ, INCR or MSET",
     ),
     (
-        &["multi", "exec", "discard", "watch", "unwatch"],
+        &["multi"],
+        "there are no transactions yet; the commands behind it are not run until EXEC, DISCARD or RESET; use MSET with one {hash tag}, or SET with IFEQ",
+    ),
+    (
+        &["exec", "discard", "watch", "unwatch"],
         "there are no transactions yet; use MSET with one {hash tag}, or SET with IFEQ",
     ),
     (
