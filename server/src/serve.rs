@@ -240,10 +240,7 @@ impl Gateway {
             shard: shard.0,
             shards,
             clients_max,
-            request: RequestLimits {
-                bulk_bytes_max: client.max_value as usize,
-                ..RequestLimits::default()
-            },
+            request: RequestLimits::new(client.max_value as usize, config.cluster.max_command),
             pipeline_max: client.max_pipeline,
             output_bytes_max: client.output_buffer,
             ..FrontEndOptions::new(config.cluster.groups, port.port())

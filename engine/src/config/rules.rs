@@ -203,6 +203,15 @@ impl Found {
                 self.add(&[field], "is 0, and must be 1 at least".into(), "");
             }
         }
+        if node.intake.request_bytes_max < cluster.max_command {
+            let text = format!(
+                "is {}, and with a longest command of {} it must be at least that",
+                ByteSize(node.intake.request_bytes_max as u64),
+                ByteSize(cluster.max_command as u64)
+            );
+            let remark = "a longer command would be refused as busy for ever";
+            self.add(&["intake.request_bytes_max", "cluster.max_command"], text, remark);
+        }
         // What is read from the log for a follower may end with one entry too many.
         if raft.append_bytes_max.saturating_add(cluster.max_command) > MESSAGE_BYTES {
             let text = format!(

@@ -2,7 +2,9 @@
 //! they get the keys and places of the file, and the rules that are the server's own are added: ports,
 //! addresses and what one client may ask for.
 
-use super::{COMMAND_OVERHEAD_BYTES, Config, mistake::Mistake, reader::Places};
+use super::{
+    COMMAND_OVERHEAD_BYTES, Config, mistake::Mistake, options::value_bytes_max, reader::Places,
+};
 use purlin::{ByteSize, Member};
 
 /// All contradictions of `config`, whose values stood at `places`.
@@ -136,8 +138,7 @@ impl Found<'_> {
 
     fn max_value(&mut self) {
         let command = self.config.cluster.max_command;
-        let (value, most) =
-            (self.config.client.max_value, (command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES));
+        let (value, most) = (self.config.client.max_value, value_bytes_max(&self.config.cluster));
         if value > most {
             let message = format!(
                 "`client.max_value` is {}, and with commands of {} at most it must be at most {}",

@@ -2,6 +2,7 @@
 
 use super::*;
 use purlin::{ClusterConfig, ClusterId, DurableBy, GroupId, NodeId, RaftOptions, WalOptions};
+use purlin_kv::VALUE_BYTES_MAX;
 use std::time::Duration;
 
 const ID: &str = "9f0c6f0e4d5b4a0fa1a2c3d4e5f60718";
@@ -256,7 +257,7 @@ fn numbers_out_of_range_are_named_with_the_range() {
             "[wal]\ndurable_by = \"never\"\n",
             "\"never\", and must be one of \"auto\", \"dsync\", \"fd",
         ),
-        ("[client]\nmax_value = \"0B\"\n", "`client.max_value` is 0B, and must be 1B to 1GiB"),
+        ("[client]\nmax_value = \"0B\"\n", "`client.max_value` is 0B, and must be 1B to 8MiB"),
         ("[client]\nmax_pipeline = 0\n", "`client.max_pipeline` is 0, and must be a whole number"),
         ("[client]\ndeadline = \"0s\"\n", "`client.deadline` is 0us, and must be 100ms to 60min"),
         (
@@ -477,10 +478,10 @@ fn the_file_and_the_engine_see_the_same_contradictions() {
 
 #[test]
 fn a_command_must_fit_a_segment_and_a_value_a_command() {
-    let said = with("[client]\nmax_value = \"16MiB\"\n");
+    let said = with("[client]\nmax_value = \"8MiB\"\n");
     assert!(
         said.contains(
-            "error: `client.max_value` is 16MiB, and with commands of 8MiB at most it must be at most \
+            "error: `client.max_value` is 8MiB, and with commands of 8MiB at most it must be at most \
              8064KiB\n"
         ),
         "{said}"
@@ -500,6 +501,17 @@ fn a_command_must_fit_a_segment_and_a_value_a_command() {
     assert_eq!(config.node_config().validate(&config.cluster), Ok(()), "the engine agrees");
     let text = minimal().replace("[cluster]\n", cluster) + "[wal]\nsegment = \"1MiB\"\n";
     assert_eq!(parse(&text).expect("it follows").client.max_value, 96 << 10);
+}
+
+/// The machine refuses a longer value, after it has gone through the log.
+#[test]
+fn no_client_may_send_a_value_that_no_key_can_have() {
+    let cluster = "[cluster]\nmax_command = \"12MiB\"\n";
+    let text = minimal().replace("[cluster]\n", cluster);
+    assert_eq!(parse(&text).expect("it follows").client.max_value, VALUE_BYTES_MAX as u64);
+    let said = parse(&(text + "[client]\nmax_value = \"9MiB\"\n")).expect_err("too long");
+    let error = "`client.max_value` is 9MiB, and must be 1B to 8MiB";
+    assert!(said.to_string().contains(error), "{said}");
 }
 
 #[test]

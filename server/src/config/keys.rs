@@ -4,6 +4,7 @@
 
 use super::{COMMAND_OVERHEAD_BYTES, Config, SHARDS_MAX, field::Field};
 use purlin::{ClusterConfig, Member, WalOptions};
+use purlin_kv::VALUE_BYTES_MAX;
 use std::time::Duration;
 
 /// A section of the file.
@@ -260,10 +261,10 @@ pub(super) static SECTIONS: [Section; 8] = [
         keys: &[
             key(
                 "max_value",
-                Derived("`cluster.max_command` less 128KiB"),
+                Derived("`cluster.max_command` less 128KiB, and 8MiB at most"),
                 "The longest value that a client may send. `cluster.max_command` must hold it, with 128KiB \
-                 beside it. A value has 8MiB at most, also where this is more.",
-                |c| Field::Size(&mut c.client.max_value, 1..=GIB, 1),
+                 beside it. A client that sends a longer one is told so, and its connection is closed.",
+                |c| Field::Size(&mut c.client.max_value, 1..=VALUE_BYTES_MAX as u64, 1),
             ),
             key(
                 "max_pipeline",

@@ -5,6 +5,7 @@ use purlin::{
     Advertised, ClusterConfig, ClusterId, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
     WalOptions,
 };
+use purlin_kv::VALUE_BYTES_MAX;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -205,9 +206,10 @@ fn admin_beside(gateway: SocketAddr) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The longest value whose command a cluster takes.
-fn value_bytes_max(cluster: &ClusterConfig) -> u64 {
-    (cluster.max_command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES)
+/// The longest value that a key may have and whose command a cluster takes.
+pub(super) fn value_bytes_max(cluster: &ClusterConfig) -> u64 {
+    let value = (cluster.max_command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES);
+    value.min(VALUE_BYTES_MAX as u64)
 }
 
 impl ListenOptions {

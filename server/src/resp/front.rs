@@ -153,6 +153,7 @@ impl FrontEnd {
             ("port", options.port.to_string()),
             ("proto-max-bulk-len", options.request.bulk_bytes_max.to_string()),
             ("purlin-groups", options.groups.to_string()),
+            ("purlin-max-command", options.request.max_command().to_string()),
             ("purlin-output-buffer", options.output_bytes_max.to_string()),
             ("purlin-pipeline-max", options.pipeline_max.to_string()),
             ("save", String::new()),

@@ -25,14 +25,31 @@ pub struct RequestLimits {
     pub request_bytes_max: usize,
 }
 
-impl Default for RequestLimits {
-    fn default() -> Self {
+/// What a request may have more than the longest command, in bytes: the lengths and line ends around its
+/// arguments, as many as a command may have.
+pub const FRAMING_BYTES_MAX: usize = 512 << 10;
+
+impl RequestLimits {
+    /// The limits where a value has `max_value` bytes at most, and a command that goes into the log
+    /// `max_command`.
+    pub fn new(max_value: usize, max_command: usize) -> Self {
         Self {
             arguments_max: 1 << 20,
-            bulk_bytes_max: 8 << 20,
+            bulk_bytes_max: max_value,
             inline_bytes_max: 64 << 10,
-            request_bytes_max: 64 << 20,
+            request_bytes_max: max_command + FRAMING_BYTES_MAX,
         }
+    }
+
+    /// The longest command that goes into the log, in bytes.
+    pub fn max_command(&self) -> usize {
+        self.request_bytes_max.saturating_sub(FRAMING_BYTES_MAX)
+    }
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self::new(8 << 20, 8 << 20)
     }
 }
 
