@@ -23,6 +23,9 @@ pub trait Runtime: Clone + 'static {
     fn now(&self) -> Duration;
     /// Returns after `duration`, not before.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+    /// Lets the other tasks of this core run, and takes in what the kernel has completed, before it returns. A
+    /// task that has more to do calls it after a bounded amount of work.
+    fn yield_now(&self) -> impl Future<Output = ()>;
     /// Runs a task on this core, until it ends or the runtime does.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
     /// A random number, for epochs, incarnations, boot ids and the seeds of timeouts.

@@ -19,6 +19,11 @@ impl Wake {
         }
     }
 
+    /// Whether a wake is kept.
+    pub(crate) fn is_set(&self) -> bool {
+        self.woken.load(Ordering::Acquire)
+    }
+
     /// Takes a wake that was kept.
     pub(crate) fn take(&self) -> bool {
         self.woken.swap(false, Ordering::AcqRel)

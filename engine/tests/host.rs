@@ -1,18 +1,24 @@
-//! A host and its shards as they start and end: nobody waits for a shard that is gone.
+//! A host and its shards as they start and end: nobody waits for a shard that is gone. And a busy shard: no
+//! thread and no group keeps it from its other work.
 #![expect(clippy::disallowed_methods, reason = "hosts are used from threads")]
 
 use bytes::Bytes;
 use purlin::{
     ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, ErrorKind, GroupId, Host,
-    HostBuilder, Member, NodeConfig, NodeId, Outcome, RequestError, StateMachine,
+    HostBuilder, Member, NodeConfig, NodeId, Outcome, Request, RequestError, Runtime, ShardId,
+    StateMachine,
 };
 use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const GROUP: GroupId = GroupId(1);
@@ -52,6 +58,13 @@ impl Place {
 
     /// A node of its own with two shards.
     fn host(&self, fatal: Option<GroupId>) -> HostBuilder {
+        let (cluster, node) = self.config();
+        Host::builder(cluster, node, move |group| Fragile::new(group, fatal))
+            .shards(2)
+            .init_if_missing()
+    }
+
+    fn config(&self) -> (ClusterConfig, NodeConfig) {
         let peer_port = free_ports();
         let members = vec![Member { node: NodeId(1), host: "127.0.0.1".into(), peer_port }];
         let mut node = NodeConfig::new(NodeId(1), &self.0);
@@ -59,8 +72,7 @@ impl Place {
         node.wal.segment_bytes = 1 << 20;
         let mut cluster = ClusterConfig::new(ClusterId(1), 4, members);
         cluster.max_command = 1 << 10;
-        let machine = move |group| Fragile::new(group, fatal);
-        Host::builder(cluster, node, machine).shards(2).init_if_missing()
+        (cluster, node)
     }
 }
 
@@ -132,4 +144,112 @@ fn a_shard_that_stays_down_takes_nothing_and_the_others_serve() {
     assert_eq!(awaited(client.propose(GroupId(2), "other")), Ok("other".into()));
     let error = within_patience(|| host.shutdown()).expect_err("a shard is down");
     assert_eq!(error.kind, ErrorKind::Damage, "{error}");
+}
+
+/// Counts the commands that it applies.
+struct Counter(Arc<AtomicU64>);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+        self.0.fetch_add(commands.len() as u64, Relaxed);
+        outcomes.extend(commands.iter().map(|command| command.data.clone()));
+    }
+
+    fn query(&self, _: &[u8]) -> Bytes {
+        Bytes::new()
+    }
+}
+
+/// Each of their requests wakes the loop. If the loop did not wait then, no write of the log would reach the
+/// kernel.
+#[test]
+fn threads_that_retry_on_busy_do_not_keep_others_from_committing() {
+    const COMMANDS: u64 = 1_000;
+    let place = Place::new("busy");
+    let (cluster, mut node) = place.config();
+    node.intake.requests_max = 4;
+    let applied = Arc::new(AtomicU64::new(0));
+    let counted = applied.clone();
+    let machine = move |_group| Counter(counted.clone());
+    let builder = Host::builder(cluster, node, machine).shards(1).init_if_missing();
+    let host = builder.start().expect("it starts");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let retry = || {
+        let (client, is_over) = (host.client(), is_over.clone());
+        thread::spawn(move || {
+            while !is_over.load(Relaxed) {
+                drop(client.propose(GROUP, "again"));
+            }
+        })
+    };
+    let threads = [retry(), retry()];
+    within_patience(move || {
+        while applied.load(Relaxed) < COMMANDS {
+            thread::yield_now();
+        }
+    });
+    is_over.store(true, Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
+    within_patience(|| host.shutdown()).expect("it stops");
+}
+
+/// Takes longer to apply a command than a turn steps groups, and notes how often the core's other task has run
+/// by then.
+struct Slow {
+    others: Arc<AtomicU64>,
+    seen: Arc<Mutex<Vec<u64>>>,
+}
+
+impl StateMachine for Slow {
+    fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+        self.seen.lock().expect("nobody has panicked").push(self.others.load(Relaxed));
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(3) {}
+        outcomes.extend(commands.iter().map(|command| command.data.clone()));
+    }
+
+    fn query(&self, _: &[u8]) -> Bytes {
+        Bytes::new()
+    }
+}
+
+#[test]
+fn other_tasks_run_between_the_applies_of_groups() {
+    let place = Place::new("turns");
+    let (cluster, node) = place.config();
+    let (others, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let machine = {
+        let (others, seen) = (others.clone(), seen.clone());
+        move |_group| Slow { others: others.clone(), seen: seen.clone() }
+    };
+    let builder = Host::builder(cluster, node, machine).shards(1).init_if_missing();
+    let host = builder.start().expect("it starts");
+    let client = host.client();
+    for group in (1..=4).map(GroupId) {
+        assert_eq!(awaited(client.propose(group, "first")), Ok("first".into()));
+    }
+    seen.lock().expect("nobody has panicked").clear();
+    let (sender, ended) = mpsc::channel();
+    // One write of the log has the commands of all four groups, so they are committed at the same moment.
+    assert!(host.on_shard(ShardId(0), move |local| {
+        let runtime = local.runtime().clone();
+        runtime.clone().spawn(async move {
+            let caller = local.caller();
+            for group in (1..=4).map(GroupId) {
+                caller.submit(group, Request::Propose("one".into()), 0);
+            }
+            let mut completions = Vec::new();
+            while completions.len() < 4 {
+                others.fetch_add(1, Relaxed);
+                caller.take_completions(&mut completions);
+                runtime.yield_now().await;
+            }
+            sender.send(()).expect("the test waits");
+        });
+    }));
+    ended.recv_timeout(PATIENCE).expect("it ends");
+    let seen = seen.lock().expect("nobody has panicked").clone();
+    assert_eq!(seen.len(), 4);
+    assert!(seen.is_sorted_by(|one, other| one < other), "the other task had to wait: {seen:?}");
+    within_patience(|| host.shutdown()).expect("it stops");
 }

@@ -35,7 +35,7 @@ pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 use self::waking::WakeQueue;
 use crate::{Runtime, wake::Wake};
 use ::glommio::{Task, executor, timer};
-use futures_lite::FutureExt;
+use futures_lite::{FutureExt, future};
 use std::{
     any::Any,
     cell::{Cell, RefCell},
@@ -43,6 +43,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     path::PathBuf,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -86,6 +87,18 @@ impl Runtime for Glommio {
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
         timer::sleep(duration)
+    }
+
+    /// glommio polls its rings when no task can run, or every 100 ms. So a plain yield of a task that is always
+    /// ready lets no I/O complete for so long. A task that waits for a timer cannot run until the rings are polled.
+    async fn yield_now(&self) {
+        // A timer that has run out when it is first polled lets nobody run.
+        for micros in 1.. {
+            let mut timer = pin!(timer::sleep(Duration::from_micros(micros)));
+            if future::poll_once(timer.as_mut()).await.is_none() {
+                return timer.await;
+            }
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

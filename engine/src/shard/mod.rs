@@ -33,6 +33,11 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 /// Peers' progress is written into the WAL this often, in beats (safety I4: lazily).
 const MEMORY_BEATS: u64 = 10;
 
+/// So long a turn steps groups and applies what they commit. Then it ends with the step that it is in, and the
+/// next turn goes on: in between, heartbeats leave and connections are served. A step applies
+/// `RaftOptions::apply_bytes_max` of one group, or one longer command, so a turn takes 20 ms at most.
+const STEPS_TIME_MAX: Duration = Duration::from_millis(2);
+
 /// One core's groups, and everything they need. Made by [`crate::ShardSetup::open`].
 pub struct Shard<R: Runtime> {
     pub(crate) runtime: R,
@@ -114,9 +119,13 @@ impl<R: Runtime> Shard<R> {
         // 1 intake, and of each group 2 step, 4 send, 5 apply. An outcome may let a lane go on, and its
         // requests give a group more to do.
         self.send_requests(now);
+        let steps_end = self.runtime.now() + STEPS_TIME_MAX;
         while self.groups.has_dirty() {
-            self.step(now);
+            self.step(now, steps_end);
             self.send_requests(now);
+            if self.runtime.now() >= steps_end {
+                break;
+            }
         }
         // 3 append, 6 reply, and 4 one write to each peer.
         self.append.submit(now, || self.runtime.now())?;
@@ -131,7 +140,8 @@ impl<R: Runtime> Shard<R> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Sleeps until something happens, or something is due.
+    /// Sleeps until something happens, or something is due. When something has happened already, the other
+    /// tasks of this core run first, and completed I/O is taken in: no caller can keep the loop from waiting.
     async fn wait(&mut self, began: Duration) {
         let ended = self.runtime.now();
         self.outside.turned(ended.saturating_sub(began));
@@ -140,6 +150,11 @@ impl<R: Runtime> Shard<R> {
         let beat = self.timing.next_beat();
         let next = deadline.map_or(beat, |deadline| deadline.min(beat));
         let after = self.timing.time_of(next).saturating_sub(ended);
+        if self.groups.has_dirty() || wake.is_set() || after.is_zero() {
+            self.runtime.yield_now().await;
+            wake.take();
+            return;
+        }
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
     }
 

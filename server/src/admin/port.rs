@@ -179,6 +179,8 @@ impl Open {
                 }
             };
             write_within(runtime, writer, &out).await?;
+            // An operator who sends without a pause, and reads, never lets this task wait.
+            runtime.yield_now().await;
             if next == Next::End {
                 return Ok(());
             }

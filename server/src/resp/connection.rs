@@ -8,9 +8,10 @@
 //!          writer task
 //! ```
 //!
-//! The reader takes in all requests that a read has brought before it wakes anybody; the writer
+//! The reader takes in the requests that a read has brought before it wakes anybody; the writer
 //! puts all completions that there are into the ring before it writes once. When the ring is full
-//! the reader stops reading, and with it, at some point, the client stops sending.
+//! the reader stops reading, and with it, at some point, the client stops sending. After [`WORK_MAX`] the
+//! reader lets others run, and after [`WRITE_PIECE_BYTES`] the writer does.
 
 use super::{
     backend::Backend,
@@ -82,6 +83,13 @@ pub(super) async fn refuse_client<R: Runtime>(
     let _ = writer.close().await;
 }
 
+/// What a reader does before it lets others run: bytes that it reads, requests' and local replies' bytes, and
+/// [`PART_WORK`] for each request to a group. That is about a millisecond. One command is done in one go.
+const WORK_MAX: usize = 64 << 10;
+
+/// What a request to a group counts as, in bytes.
+const PART_WORK: usize = 64;
+
 /// What the two tasks of a connection share.
 struct Connection<B> {
     front: Rc<FrontEnd>,
@@ -94,6 +102,8 @@ struct Connection<B> {
     room: Signal,
     /// To the reader: the writer has ended.
     end: Signal,
+    /// What the reader has done since others could run.
+    work: Cell<usize>,
     /// Whether no request will come any more.
     is_last: Cell<bool>,
     /// Whether the writer has ended: it has written all, or cannot.
@@ -107,6 +117,8 @@ enum Stop {
     Empty,
     /// The ring is full.
     Full,
+    /// Others must run first.
+    Busy,
     /// No request is to be taken any more.
     Last,
 }
@@ -122,6 +134,7 @@ impl<B: Backend> Connection<B> {
             news: Signal::default(),
             room: Signal::default(),
             end: Signal::default(),
+            work: Cell::new(0),
             is_last: Cell::new(false),
             has_ended: Cell::new(false),
         }
@@ -138,12 +151,20 @@ impl<B: Backend> Connection<B> {
                     self.room.wait().await;
                     continue;
                 }
+                Stop::Busy => {
+                    runtime.yield_now().await;
+                    self.work.set(0);
+                    continue;
+                }
                 Stop::Empty => {}
             }
             let space = inbox.space(parser.needs());
-            match future::or(reader.read(space), self.writer_ends()).await {
+            match self.read(reader, space).await {
                 Ok(0) => return,
-                Ok(len) => inbox.fill(len),
+                Ok(len) => {
+                    inbox.fill(len);
+                    self.add_work(len);
+                }
                 Err(error) => {
                     debug!(client = self.client.id, %error, "a client's connection was lost");
                     return;
@@ -151,6 +172,20 @@ impl<B: Backend> Connection<B> {
             }
             self.client.active_at.set(runtime.now());
         }
+    }
+
+    /// A read that ends when the writer does. Others run while it waits.
+    async fn read(&self, reader: &mut impl Reader, space: &mut [u8]) -> io::Result<usize> {
+        let mut read = pin!(future::or(reader.read(space), self.writer_ends()));
+        if let Some(read) = future::poll_once(read.as_mut()).await {
+            return read;
+        }
+        self.work.set(0);
+        read.await
+    }
+
+    fn add_work(&self, work: usize) {
+        self.work.set(self.work.get() + work);
     }
 
     /// A read that ends when the writer does.
@@ -174,11 +209,15 @@ impl<B: Backend> Connection<B> {
             if !self.ring.borrow().has_room() {
                 break Stop::Full;
             }
+            if self.work.get() >= WORK_MAX {
+                break Stop::Busy;
+            }
             match parser.parse(inbox.unread()) {
                 Ok(None) => break Stop::Empty,
                 Ok(Some(len)) => {
                     let is_last = self.execute(parser.arguments(inbox.unread()));
                     inbox.consume(len);
+                    self.add_work(len);
                     if is_last {
                         break Stop::Last;
                     }
@@ -247,6 +286,7 @@ impl<B: Backend> Connection<B> {
 
     fn answer(&self, run: impl FnOnce(&mut Local<'_>)) -> bool {
         self.ring.borrow_mut().answer(|out| {
+            let before = out.len();
             let mut local = Local {
                 out,
                 front: &self.front,
@@ -256,7 +296,9 @@ impl<B: Backend> Connection<B> {
                 is_last: false,
             };
             run(&mut local);
-            local.is_last
+            let is_last = local.is_last;
+            self.add_work(out.len() - before);
+            is_last
         })
     }
 
@@ -290,11 +332,13 @@ impl<B: Backend> Connection<B> {
         let is_read = matches!(request, Request::Query(_));
         let asked = Asked { group, is_read, protocol: self.client.protocol.get() };
         let tag = self.ring.borrow_mut().expect(asked);
+        self.add_work(PART_WORK);
         self.backend.submit(group, request, tag);
     }
 
     fn submit_all(&self, (gather, requests): (Gather, Vec<GroupRequest>)) {
         let tag = self.ring.borrow_mut().expect_all(gather, self.client.protocol.get());
+        self.add_work(requests.len() * PART_WORK);
         for (part, (group, request)) in requests.into_iter().enumerate() {
             self.backend.submit(group, request, tag + part as u64);
         }
@@ -363,18 +407,32 @@ fn resolve(arguments: Arguments<'_>) -> Result<Resolved, Unresolved> {
         return Err(Unresolved::Text(commands::refusal(name).unwrap_or_else(unknown)));
     };
     if command.subcommands.is_empty() || arguments.len() < 2 {
-        let wrong = || Unresolved::Text(words::wrong_arity(command.name));
-        return command.takes(arguments.len()).then_some((None, command)).ok_or_else(wrong);
+        return within_arity(command.name.into(), command, arguments).map(|()| (None, command));
     }
     let Some(subcommand) = command.subcommand(&arguments[1]) else {
         let known = command.subcommands.iter().map(|subcommand| subcommand.name);
         let text = words::unknown_subcommand(command.name, known, &arguments[1]);
         return Err(Unresolved::Text(text));
     };
-    let full_name = || format!("{}|{}", command.name, subcommand.name);
-    let wrong = || Unresolved::Text(words::wrong_arity(&full_name()));
-    let found = (Some(command.name), subcommand);
-    subcommand.takes(arguments.len()).then_some(found).ok_or_else(wrong)
+    let full_name = format!("{}|{}", command.name, subcommand.name);
+    within_arity(full_name, subcommand, arguments).map(|()| (Some(command.name), subcommand))
+}
+
+/// Whether a command takes so many arguments, or what the client is told.
+fn within_arity(
+    name: String,
+    command: &CommandSpec,
+    arguments: Arguments<'_>,
+) -> Result<(), Unresolved> {
+    if !command.takes(arguments.len()) {
+        return Err(Unresolved::Text(words::wrong_arity(&name)));
+    }
+    let most = command.arguments_max();
+    if arguments.len() > most {
+        let text = words::too_many_arguments(&name, command.keys_max(), most, arguments.len());
+        return Err(Unresolved::Text(text));
+    }
+    Ok(())
 }
 
 /// The group that has all keys of a command that must be atomic, or what to tell the client.
@@ -397,6 +455,10 @@ async fn write_within(
 ) -> io::Result<()> {
     for piece in bytes.chunks(WRITE_PIECE_BYTES) {
         write_piece(runtime, front, writer, piece).await?;
+        if piece.len() == WRITE_PIECE_BYTES {
+            // A client that takes all at once never lets this task wait.
+            runtime.yield_now().await;
+        }
     }
     Ok(())
 }

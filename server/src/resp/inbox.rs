@@ -5,13 +5,18 @@
 //!   0        start    end               bytes.len()
 //! ```
 //!
-//! It grows by what has arrived, never by what was announced, and gives a large buffer back.
+//! It grows by what has arrived, never by what was announced, and gives a large buffer back. A read brings
+//! [`READ_BYTES_MAX`] at most, and a full buffer grows by a quarter at least, so a request of any length takes few
+//! reads and few moves.
 
 /// What it begins with: some hundred small requests.
 const BYTES_MIN: usize = 16 << 10;
 
 /// What a busy connection may keep.
 const BYTES_KEPT: usize = 256 << 10;
+
+/// The most that one read brings.
+pub(crate) const READ_BYTES_MAX: usize = 64 << 10;
 
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
@@ -39,15 +44,18 @@ impl Inbox {
         self.compact();
         let is_full = self.end == self.bytes.len();
         if is_full {
-            // At most twice what has arrived. Beyond what a busy connection may keep, no more than
-            // what the request needs.
+            // At most twice what has arrived. Beyond what a busy connection may keep, no more than what the
+            // request needs; but what is known of that may be one byte, so a quarter at least.
             let double = 2 * self.bytes.len();
-            let len =
-                if double > BYTES_KEPT { double.min(needs.max(self.end + 1)) } else { double };
+            let len = match double > BYTES_KEPT {
+                true => double.min(needs.max(self.end + self.end / 4)),
+                false => double,
+            };
             self.bytes.reserve_exact(len - self.bytes.len());
             self.bytes.resize(len, 0);
         }
-        &mut self.bytes[self.end..]
+        let end = self.bytes.len().min(self.end + READ_BYTES_MAX);
+        &mut self.bytes[self.end..end]
     }
 
     /// So many bytes were read into the space.
@@ -94,6 +102,20 @@ mod tests {
         inbox.consume(NEEDS);
         assert_eq!(inbox.space(1).len(), BYTES_MIN);
         assert_eq!(inbox.bytes.capacity(), BYTES_MIN);
+    }
+
+    /// Between two arguments of a request one more byte is all that is known to be needed.
+    #[test]
+    fn a_long_request_of_short_arguments_takes_few_reads() {
+        const LEN: usize = 16 << 20;
+        let mut inbox = Inbox::new();
+        let mut reads = 0;
+        while inbox.unread().len() < LEN {
+            let needs = inbox.unread().len() + 1;
+            assert!(fill(&mut inbox, needs) <= READ_BYTES_MAX);
+            reads += 1;
+        }
+        assert!(reads <= LEN / READ_BYTES_MAX * 3 / 2, "{reads} reads");
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use super::{
     commands::{COMMANDS, CommandSpec, Description, find},
-    local::{Local, matches},
+    local::{Local, are_too_long, matches},
     parser::Arguments,
     reply::Reply,
     words,
 };
+
+/// The most names of one `COMMAND INFO` or `COMMAND DOCS`: their reply has 256 KiB at most.
+const NAMES_MAX: usize = 128;
 
 /// Replies to `COMMAND` or one of its subcommands.
 pub(super) fn describe(what: Description, local: &mut Local<'_>, arguments: Arguments<'_>) {
@@ -38,6 +41,9 @@ fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
     if names.is_empty() {
         return command(local, arguments);
     }
+    if names.len() > NAMES_MAX {
+        return local.reply().error(words::TOO_MANY_NAMES);
+    }
     let mut reply = local.reply();
     reply.array(names.len());
     for name in names.iter() {
@@ -50,6 +56,9 @@ fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
 
 fn docs(local: &mut Local<'_>, arguments: Arguments<'_>) {
     let names = arguments.from(2);
+    if names.len() > NAMES_MAX {
+        return local.reply().error(words::TOO_MANY_NAMES);
+    }
     let mut reply = local.reply();
     if names.is_empty() {
         reply.map(COMMANDS.len());
@@ -86,6 +95,9 @@ fn getkeys(local: &mut Local<'_>, arguments: Arguments<'_>) {
 }
 
 fn list(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    if arguments.len() > 2 && are_too_long(arguments.from(3)) {
+        return local.reply().error(words::PATTERNS_TOO_LONG);
+    }
     let Some(names) = listed(arguments.from(2)) else { return local.reply().error(words::SYNTAX) };
     let mut reply = local.reply();
     reply.array(names.len());
@@ -216,5 +228,23 @@ fn put_arguments(reply: &mut Reply<'_>, command: &CommandSpec) {
     {
         reply.bulk(name);
         reply.bulk(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+
+    #[test]
+    fn the_longest_reply_about_so_many_names_has_256_kib() {
+        assert!(words::TOO_MANY_NAMES.contains(&NAMES_MAX.to_string()));
+        for write in [put_docs, put_entry] {
+            for command in COMMANDS {
+                let mut out = BytesMut::new();
+                write(&mut Reply::new(&mut out, Default::default()), "", command);
+                assert!(out.len() * NAMES_MAX <= 256 << 10, "{}: {}", command.name, out.len());
+            }
+        }
     }
 }

@@ -212,7 +212,19 @@ fn client_name(name: &[u8]) -> Result<String, &'static str> {
     is_fine.then(|| String::from_utf8_lossy(name).into_owned()).ok_or(words::BAD_CLIENT_NAME)
 }
 
+/// The patterns of one command have so many bytes together. Each byte of a name costs a step for each byte of
+/// a pattern at most, so all settings cost 400,000 steps: less than a millisecond.
+pub(super) const PATTERN_BYTES_MAX: usize = 1024;
+
+/// Whether patterns are so long that nothing is compared with them.
+pub(super) fn are_too_long(patterns: Arguments<'_>) -> bool {
+    patterns.iter().map(<[u8]>::len).sum::<usize>() > PATTERN_BYTES_MAX
+}
+
 pub(super) fn config_get(local: &mut Local<'_>, arguments: Arguments<'_>) {
+    if are_too_long(arguments.from(2)) {
+        return local.reply().error(words::PATTERNS_TOO_LONG);
+    }
     let mut settings = local.front.settings();
     settings.retain(|(name, _)| {
         arguments.from(2).iter().any(|pattern| matches(pattern, name.as_bytes()))
@@ -392,5 +404,10 @@ mod tests {
         // No pattern costs more than its length times that of the text.
         let stars = [b"*a".repeat(5_000), b"b".to_vec()].concat();
         assert!(!matches(&stars, &b"a".repeat(5_000)));
+    }
+
+    #[test]
+    fn a_limit_on_patterns_is_named_with_its_number() {
+        assert!(words::PATTERNS_TOO_LONG.contains(&PATTERN_BYTES_MAX.to_string()));
     }
 }

@@ -30,6 +30,10 @@ pub(super) const EXEC_ABORT: &str = "EXECABORT Transaction discarded because of 
 pub(super) const NESTED_MULTI: &str = "ERR MULTI calls can not be nested";
 pub(super) const BEHIND_REFUSED_MULTI: &str = "ERR the command was not run, because the MULTI before \
     it was refused; nothing was changed; send DISCARD, then the command again";
+pub(super) const PATTERNS_TOO_LONG: &str = "ERR the patterns have more than 1024 bytes together; \
+    nothing was changed, use shorter patterns or fewer";
+pub(super) const TOO_MANY_NAMES: &str = "ERR the request names more than 128 commands; nothing was \
+    changed, ask for fewer at a time";
 pub(super) const KEY_TOO_LONG: &str =
     "ERR key is longer than 64 KiB; nothing was changed, use a shorter one";
 /// Client libraries compare the whole of this text of Redis. The number is in the log.
@@ -149,6 +153,24 @@ pub(super) fn unknown_subcommand(
         "ERR unknown subcommand '{name}'. {} has {}.",
         container.to_uppercase(),
         known.map(str::to_uppercase).collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// A command has more arguments than it takes, or more keys than a command may have.
+pub(super) fn too_many_arguments(
+    name: &str,
+    keys_max: Option<usize>,
+    most: usize,
+    arguments: usize,
+) -> String {
+    let name = name.replace('|', " ").to_uppercase();
+    let (what, fewer) = match keys_max {
+        Some(keys) => (format!("{keys} keys"), "keys"),
+        None => (format!("{most} arguments with its name"), "arguments"),
+    };
+    format!(
+        "ERR {name} takes {what} at most, and this request has {arguments} arguments; nothing was \
+         changed, use several commands with fewer {fewer} each"
     )
 }
 

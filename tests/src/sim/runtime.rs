@@ -110,6 +110,10 @@ impl Runtime for SimRuntime {
         Sleep::new(core, until)
     }
 
+    async fn yield_now(&self) {
+        futures_lite::future::yield_now().await;
+    }
+
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         // A destructor of a process that was just ended may still ask for a task: nobody runs it.
         let Some(core) = self.core.upgrade() else { return };

@@ -6,7 +6,7 @@ use crate::{
     ok,
 };
 use purlin::{GroupId, Index, Position, RequestError, Term};
-use purlin_server::resp::{Value, group_of};
+use purlin_server::resp::{RequestLimits, Value, group_of};
 use std::io::ErrorKind;
 
 fn error(text: &str) -> Value {
@@ -89,6 +89,71 @@ fn the_commands_on_keys_answer_as_redis_does() {
     let Value::Error(text) = run(client, "SET k v EX 10") else { panic!("EX is refused") };
     assert!(text.starts_with("ERR SET with an expiry is not offered"), "{text}");
     expect(client, "GET k", Value::Nil);
+}
+
+/// What `CONFIG GET` reports is what holds.
+#[test]
+fn the_limits_on_values_and_requests_are_those_that_are_reported() {
+    let server = TestServer::with(Behaviour::default(), |options| {
+        options.request = RequestLimits::new(1_000, 2_000);
+    });
+    let limit = |name: &str| {
+        let Value::Array(setting) = run(&mut server.client(), &format!("CONFIG GET {name}")) else {
+            panic!("an array");
+        };
+        let Value::Bulk(value) = &setting[1] else { panic!("{setting:?}") };
+        String::from_utf8_lossy(value).parse::<usize>().expect("a number")
+    };
+    let (value, command) = (limit("proto-max-bulk-len"), limit("purlin-max-command"));
+    let request = limit("client-query-buffer-limit");
+    assert_eq!((value, command, request), (1_000, 2_000, 2_000 + (512 << 10)));
+    expect(&mut server.client(), &format!("SET k {}", "v".repeat(value)), ok());
+    let long = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value + 1);
+    let refusal = "ERR Protocol error: invalid bulk length: an argument has 1000 bytes at most";
+    assert_eq!(replies_to(&mut server.client(), long.as_bytes()), [error(refusal)]);
+    let words = vec!["v".repeat(value); request / value + 1];
+    let client = &mut server.client();
+    client.queue(&words);
+    client.send().expect("the server reads");
+    let refusal = format!("ERR Protocol error: a request has {request} bytes at most");
+    // A server that closes with input unread may take its last words with it.
+    assert!(client.read_reply().map_or(true, |reply| reply == error(&refusal)));
+}
+
+#[test]
+fn a_command_has_limits_on_keys_arguments_names_and_patterns() {
+    let server = TestServer::start();
+    let client = &mut server.client();
+    let mut told = |name: &str, word: &str, count: usize| {
+        let words = [name.split(' ').collect(), vec![word; count]].concat();
+        match client.command(&words).expect("a reply") {
+            Value::Error(text) => Some(text),
+            _ => None,
+        }
+    };
+    for (name, word, most, text) in [
+        ("EXISTS", "k", 16_384, "EXISTS takes 16384 keys at most"),
+        ("DEL", "k", 16_384, "DEL takes 16384 keys at most"),
+        ("UNLINK", "k", 16_384, "UNLINK takes 16384 keys at most"),
+        ("MGET", "k", 16_384, "MGET takes 16384 keys at most"),
+        ("MSET", "k", 2 * 16_384, "MSET takes 16384 keys at most"),
+        ("INFO", "server", 1_023, "INFO takes 1024 arguments with its name at most"),
+        ("SET k v", "GET", 1_021, "SET takes 1024 arguments with its name at most"),
+        ("CONFIG GET", "*", 1_022, "CONFIG GET takes 1024 arguments with its name at most"),
+        ("COMMAND INFO", "command", 128, "the request names more than 128 commands"),
+        ("COMMAND DOCS", "command", 128, "the request names more than 128 commands"),
+    ] {
+        assert_eq!(told(name, word, most), None, "{name}");
+        let refusal = told(name, word, most + 2).unwrap_or_else(|| panic!("{name} takes more"));
+        assert!(refusal.starts_with(&format!("ERR {text}")), "{refusal}");
+        assert!(refusal.contains("; nothing was changed, "), "{refusal}");
+    }
+    for name in ["CONFIG GET", "COMMAND LIST FILTERBY PATTERN"] {
+        assert_eq!(told(name, &"*".repeat(1_024), 1), None, "{name}");
+        let refusal = told(name, &format!("*[{}", "!".repeat(1_023)), 1).expect("it is too long");
+        assert!(refusal.starts_with("ERR the patterns have more than 1024 bytes"), "{refusal}");
+    }
+    expect(client, "PING", Value::Simple("PONG".into()));
 }
 
 /// A client that repeats a failed transaction repeats nothing that had an effect.

@@ -6,6 +6,7 @@ mod admin;
 mod commands;
 mod memory;
 mod support;
+mod work;
 
 use bytes::Bytes;
 use purlin::{GroupId, NodeId, Runtime, ShardId};

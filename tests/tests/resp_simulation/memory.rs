@@ -63,6 +63,16 @@ impl TestServer {
         Self { world }
     }
 
+    /// What a task from outside runs on.
+    pub(crate) fn runtime(&self) -> SimRuntime {
+        self.world.outside()
+    }
+
+    /// Runs a task to its end.
+    pub(crate) fn run<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> T {
+        run_until_done(&self.world, task)
+    }
+
     pub(crate) fn client(&self) -> Client {
         let runtime = self.world.outside();
         let connected = run_until_done(&self.world, async move {
@@ -190,6 +200,11 @@ async fn serve(
     let groups = Groups::default();
     let backend = move || MemoryBackend::new(Rc::clone(&groups), behaviour.clone());
     serve_clients(runtime, front, listener, backend).await;
+}
+
+/// One connection's way to machines of its own.
+pub(crate) fn backend(behaviour: Behaviour) -> impl Backend {
+    MemoryBackend::new(Groups::default(), behaviour)
 }
 
 type Groups = Rc<RefCell<BTreeMap<GroupId, KvMachine>>>;

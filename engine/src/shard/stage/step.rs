@@ -5,13 +5,23 @@ use crate::{
     shard::{Shard, group::Standing, groups::GroupSlot, stage::send::is_of_a_leader},
 };
 use purlin_rsm::{Entry, Message, Tick, raft::Ready};
+use std::time::Duration;
 
 impl<R: Runtime> Shard<R> {
-    /// Steps groups that had inputs, until no group has any.
-    pub(crate) fn step(&mut self, now: Tick) {
-        while self.groups.has_dirty() {
+    /// Steps groups that had inputs, until no group has any, or until the time `end`: at least one group.
+    pub(crate) fn step(&mut self, now: Tick, end: Duration) {
+        let mut is_over = false;
+        while self.groups.has_dirty() && !is_over {
             let slots = self.groups.take_dirty();
-            slots.iter().for_each(|slot| self.step_group(now, *slot));
+            for slot in &slots {
+                if is_over {
+                    // It keeps its place before what is noted from now on.
+                    self.groups.touch(*slot);
+                    continue;
+                }
+                self.step_group(now, *slot);
+                is_over = self.runtime.now() >= end;
+            }
             self.groups.give_back(slots);
         }
     }

@@ -12,6 +12,13 @@ pub use table::COMMANDS;
 
 use super::{data::Planned, local::Local, parser::Arguments};
 
+/// The most keys that one command names. A command is done in one go, at each replica of a group: about 10 ms
+/// for so many keys.
+pub const KEYS_MAX: usize = 16 << 10;
+
+/// The most arguments of a command that does not name many keys, its name included.
+pub const ARGUMENTS_MAX: usize = 1 << 10;
+
 /// One command, or one subcommand.
 pub struct CommandSpec {
     /// Its name, in lower case; a subcommand's without its container's.
@@ -140,6 +147,19 @@ impl CommandSpec {
         match i64::from(self.arity) {
             exactly if exactly >= 0 => arguments == exactly,
             at_least => arguments >= -at_least,
+        }
+    }
+
+    /// The most keys that it takes, when it takes many.
+    pub fn keys_max(&self) -> Option<usize> {
+        self.keys.is_some_and(|keys| keys.last < 0).then_some(KEYS_MAX)
+    }
+
+    /// The most arguments that it takes, its name included.
+    pub fn arguments_max(&self) -> usize {
+        match (self.keys, self.keys_max()) {
+            (Some(keys), Some(max)) => 1 + max * keys.step as usize,
+            _ => ARGUMENTS_MAX,
         }
     }
 

@@ -1,0 +1,159 @@
+//! How much a connection does before it lets the other tasks of its core run. The client here sends without a
+//! pause and takes all replies at once, so nothing but a yield ever makes the connection's tasks wait.
+
+use crate::memory::{Behaviour, GROUPS, TestServer, backend};
+use purlin::{Reader, Runtime, Writer};
+use purlin_server::resp::{FrontEnd, FrontEndOptions, serve_client};
+use purlin_tests::{
+    resp::request_bytes,
+    sim::{SimDisk, SimMesh, SimNet, SimRuntime},
+};
+use std::{cell::Cell, io, rc::Rc, time::Duration};
+
+/// A connection's work between two yields: what it reads, and what it writes.
+const BYTES_MAX: usize = 128 << 10;
+
+/// The runtime of the simulator, which counts from yield to yield.
+#[derive(Clone)]
+struct Counting {
+    runtime: SimRuntime,
+    counts: Rc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    reads: Cell<usize>,
+    read: Count,
+    written: Count,
+}
+
+/// Bytes since the latest yield, the most that there were between two, and all.
+#[derive(Default)]
+struct Count {
+    since: Cell<usize>,
+    most: Cell<usize>,
+    all: Cell<usize>,
+}
+
+impl Count {
+    fn add(&self, bytes: usize) {
+        self.since.set(self.since.get() + bytes);
+        self.most.set(self.most.get().max(self.since.get()));
+        self.all.set(self.all.get() + bytes);
+    }
+}
+
+impl Runtime for Counting {
+    type Disk = SimDisk;
+    type Net = SimNet;
+    type Mesh<T: Send + 'static> = SimMesh<T>;
+
+    fn disk(&self) -> SimDisk {
+        self.runtime.disk()
+    }
+
+    fn net(&self) -> SimNet {
+        self.runtime.net()
+    }
+
+    fn now(&self) -> Duration {
+        self.runtime.now()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
+        self.runtime.sleep(duration)
+    }
+
+    async fn yield_now(&self) {
+        self.counts.read.since.set(0);
+        self.counts.written.since.set(0);
+        self.runtime.yield_now().await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.runtime.spawn(task);
+    }
+
+    fn random(&self) -> u64 {
+        self.runtime.random()
+    }
+}
+
+/// Input that is always there already.
+struct Flood {
+    bytes: Vec<u8>,
+    at: usize,
+    counts: Rc<Counts>,
+}
+
+impl Reader for Flood {
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = buffer.len().min(self.bytes.len() - self.at);
+        buffer[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
+        self.at += len;
+        self.counts.reads.set(self.counts.reads.get() + 1);
+        self.counts.read.add(len);
+        Ok(len)
+    }
+}
+
+/// A client that takes everything at once.
+struct Sink(Rc<Counts>);
+
+impl Writer for Sink {
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.written.add(bytes.len());
+        Ok(())
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Serves a client that sends `bytes`, to the end.
+fn flood(bytes: Vec<u8>) -> Rc<Counts> {
+    let server = TestServer::start();
+    let counts = Rc::new(Counts::default());
+    let runtime = Counting { runtime: server.runtime(), counts: Rc::clone(&counts) };
+    let reader = Flood { bytes, at: 0, counts: Rc::clone(&counts) };
+    let front = FrontEnd::new(FrontEndOptions::new(GROUPS, TestServer::PORT));
+    let backend = backend(Behaviour::default());
+    let writer = Sink(Rc::clone(&counts));
+    server.run(serve_client(runtime, front, backend, reader, writer));
+    counts
+}
+
+#[test]
+fn a_connection_that_never_waits_lets_others_run() {
+    let lines = |line: &str| line.repeat((4 << 20) / line.len()).into_bytes();
+    for bytes in [lines("\r\n"), lines("PING\r\n"), lines("COMMAND DOCS set\r\n"), lines("GET k\r\n")] {
+        let name = String::from_utf8_lossy(&bytes[..8]).into_owned();
+        let (len, counts) = (bytes.len(), flood(bytes));
+        assert_eq!(counts.read.all.get(), len, "{name:?} is read to its end");
+        let most = [counts.read.most.get(), counts.written.most.get()];
+        assert!(most.iter().all(|most| *most <= BYTES_MAX), "{name:?}: {most:?} bytes in one go");
+    }
+}
+
+/// A replies' bytes are written in pieces, and between these others run.
+#[test]
+fn a_long_reply_is_written_in_pieces() {
+    let value = "v".repeat(8_000_000);
+    let counts = flood(request_bytes(&["ECHO", &value]));
+    assert!(counts.written.all.get() > value.len(), "{} bytes", counts.written.all.get());
+    assert!(counts.written.most.get() <= BYTES_MAX, "{} bytes in one go", counts.written.most.get());
+}
+
+/// Whether the client is told that it is too much, or not: it takes few reads.
+#[test]
+fn a_request_of_many_short_arguments_is_read_in_large_pieces() {
+    for count in [16_000, 1_000_000] {
+        let words: Vec<String> = (0..count).map(|n| format!("key{n}")).collect();
+        let bytes = request_bytes(&["EXISTS".to_owned()].iter().chain(&words).collect::<Vec<_>>());
+        let (len, counts) = (bytes.len(), flood(bytes));
+        let (reads, enough) = (counts.reads.get(), 10 + len / (16 << 10));
+        assert!(reads <= enough, "{reads} reads of {len} bytes");
+        assert!(counts.read.most.get() <= BYTES_MAX, "{} bytes in one go", counts.read.most.get());
+    }
+}
