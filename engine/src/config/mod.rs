@@ -121,6 +121,9 @@ pub struct IntakeOptions {
     pub request_bytes_max: usize,
     /// After this time a request that was taken is answered as unknown, or not applied.
     pub deadline: Duration,
+    /// After this time a request that has found no leader is answered as not applied; after `deadline`, if that
+    /// is shorter. A client that is told so in time does not give up and ask again while the request waits here.
+    pub leader_deadline: Duration,
 }
 
 /// What a batch, its record and its entry add to a command on disk, at most.
@@ -245,6 +248,7 @@ impl Default for IntakeOptions {
             requests_max: 64 << 10,
             request_bytes_max: 64 << 20,
             deadline: Duration::from_secs(10),
+            leader_deadline: Duration::from_secs(2),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     config::IntakeOptions,
     control::status::{Level, RefusalCounts},
     edge::{
+        deadlines::Limit,
         lane::{Lane, Pending, Place, Removed},
         request::{Completion, Request},
     },
@@ -86,6 +87,7 @@ impl Callers {
             completions: RefCell::default(),
             is_answered: Cell::new(false),
             has_deadline: Cell::new(false),
+            has_left: Cell::new(false),
             wake: Wake::default(),
         })
     }
@@ -231,6 +233,8 @@ pub struct Caller {
     is_answered: Cell<bool>,
     /// It stands in the queue of deadlines.
     has_deadline: Cell<bool>,
+    /// Its client has gone.
+    has_left: Cell<bool>,
     wake: Wake,
 }
 
@@ -274,9 +278,24 @@ impl Caller {
         oldest
     }
 
+    /// Its client has gone, as far as anybody knows: no request waits for a leader any more. A request that has
+    /// found one goes on.
+    pub fn leave(&self) {
+        self.has_left.set(true);
+        let parked = |(group, lane): (&GroupId, &Lane)| lane.is_parked().then_some(*group);
+        let parked: Vec<GroupId> = self.lanes.borrow().iter().filter_map(parked).collect();
+        parked.into_iter().for_each(|group| self.lane(group).give_up());
+        self.callers.answer_soon();
+    }
+
+    /// Whether its client has gone.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.get()
+    }
+
     /// Ends requests that came before `limit`: one that was sent is in doubt, any other was not applied.
     /// It has left the queue of deadlines.
-    pub(crate) fn expire(&self, limit: Tick) {
+    pub(crate) fn expire(&self, limit: Limit) {
         self.has_deadline.set(false);
         let groups: Vec<GroupId> = self.lanes.borrow().keys().copied().collect();
         for lane in groups.into_iter().map(|group| self.lane(group)) {
@@ -287,9 +306,7 @@ impl Caller {
             }
             for pending in queued {
                 purlin_rsm::sometimes!("request without a leader ended by its deadline");
-                let waited = self.callers.now.get().0.saturating_sub(pending.since.0);
-                let waited_ms = waited * self.callers.tick.as_millis() as u64;
-                self.finish(&pending, Err(RequestError::NoLeader { waited_ms }));
+                self.give_up(&pending);
             }
             lane.go_on();
         }
@@ -327,6 +344,13 @@ impl Caller {
             self.callers.scheduled.borrow_mut().push(self.lane(group));
             self.callers.wake.notify();
         }
+    }
+
+    /// Ends a request that has found no leader.
+    fn give_up(&self, pending: &Pending) {
+        let waited = self.callers.now.get().0.saturating_sub(pending.since.0);
+        let waited_ms = waited * self.callers.tick.as_millis() as u64;
+        self.finish(pending, Err(RequestError::NoLeader { waited_ms }));
     }
 
     /// A request that was counted has ended.
@@ -423,6 +447,15 @@ impl LaneRef {
         self.go_on();
     }
 
+    /// Ends what is not sent: it has found no leader, and nobody waits for one any more.
+    pub(crate) fn give_up(&self) {
+        for pending in self.with(Lane::drain_queued).unwrap_or_default() {
+            purlin_rsm::sometimes!("request without a leader ended with its connection");
+            self.caller.give_up(&pending);
+        }
+        self.go_on();
+    }
+
     /// The request `tag` has ended.
     pub(crate) fn end(&self, tag: u64, outcome: Outcome) {
         // It may have ended before, by its deadline.
@@ -487,7 +520,7 @@ mod tests {
             caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
         }
         caller.lane(group).send_away(7).expect("a batch");
-        caller.expire(Tick(1));
+        caller.expire(Limit { any: Tick(1), leaderless: Tick(1) });
         let outcomes = ["0", "1", "2"].map(|text| Ok(Bytes::from_static(text.as_bytes())));
         caller.lane(group).end_batch(7, outcomes.to_vec());
         let mut completions = Vec::new();
@@ -607,7 +640,7 @@ mod tests {
             caller.submit(GroupId(tag as u32), Request::Query(Bytes::new()), tag);
         }
         assert_eq!((caller.watch(), caller.watch()), (Some(Tick(3)), None));
-        caller.expire(Tick(4));
+        caller.expire(Limit { any: Tick(4), leaderless: Tick(4) });
         assert_eq!((caller.watch(), callers.size().0), (Some(Tick(4)), 2));
     }
 

@@ -7,7 +7,7 @@
 //! before anything younger. A request that was once accepted is never sent again by us: it ends applied,
 //! not applied or unknown.
 
-use crate::edge::request::Request;
+use crate::edge::{deadlines::Limit, request::Request};
 use purlin_rsm::{RequestKind, Tick};
 use std::collections::VecDeque;
 
@@ -144,15 +144,21 @@ impl Lane {
         }
     }
 
+    /// Whether its requests wait for a leader, or for room on the way there, and for nothing else.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.sent.is_empty() && !self.queue.is_empty() && !self.is_scheduled
+    }
+
     /// Moves out the requests that came before `limit`: each has one deadline, from when it came.
-    pub(crate) fn expire(&mut self, limit: Tick) -> Removed {
-        let late = |queue: &mut VecDeque<Pending>| {
+    pub(crate) fn expire(&mut self, limit: Limit) -> Removed {
+        let late = |queue: &mut VecDeque<Pending>, limit: Tick| {
             let late = queue.partition_point(|pending| pending.since < limit);
             queue.drain(..late).collect()
         };
-        let sent: Vec<Pending> = late(&mut self.sent);
+        let sent: Vec<Pending> = late(&mut self.sent, limit.any);
         self.expired += sent.len();
-        Removed { sent, queued: late(&mut self.queue) }
+        let limit = if self.is_parked() { limit.leaderless } else { limit.any };
+        Removed { sent, queued: late(&mut self.queue, limit) }
     }
 
     /// Moves out the requests that are not sent.
@@ -178,7 +184,7 @@ impl Lane {
 
     /// Moves out everything.
     pub(crate) fn drain(&mut self) -> Removed {
-        self.expire(Tick(u64::MAX))
+        self.expire(Limit { any: Tick(u64::MAX), leaderless: Tick(u64::MAX) })
     }
 
     /// When its oldest request came.
@@ -279,7 +285,7 @@ mod tests {
         let mut lane = lane("wrw");
         assert_eq!(here(&mut lane), [0]);
         assert_eq!(lane.oldest(), Some(Tick(0)));
-        let removed = lane.expire(Tick(2));
+        let removed = lane.expire(Limit { any: Tick(2), leaderless: Tick(2) });
         assert_eq!((tags(&removed.sent), tags(&removed.queued)), (vec![0], vec![1]));
         assert_eq!((lane.oldest(), lane.size()), (Some(Tick(2)), (1, 1)));
         assert!(lane.end(0).is_none(), "its late outcome is nobody's");

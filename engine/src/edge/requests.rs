@@ -67,7 +67,10 @@ impl Requests {
             away: Away::new(random),
             accepted: Accepted::new(node.intake.requests_max),
             late: LateReplies::default(),
-            deadlines: Deadlines::new(node.raft.ticks(node.intake.deadline)),
+            deadlines: Deadlines::new(
+                node.raft.ticks(node.intake.deadline),
+                node.raft.ticks(node.intake.leader_deadline),
+            ),
             buffers: Buffers::default(),
         }
     }
@@ -104,9 +107,13 @@ impl Requests {
         self.buffers = buffers;
     }
 
-    /// Keeps a lane that cannot send now, until something changes.
+    /// Keeps a lane that cannot send now, until something changes. Nobody waits for the requests of a caller
+    /// whose client has gone: they end.
     pub(crate) fn park(&mut self, lane: LaneRef) {
-        self.parked.push(lane);
+        match lane.caller.has_left() {
+            true => lane.give_up(),
+            false => self.parked.push(lane),
+        }
     }
 
     /// Whether a lane is parked.
@@ -137,7 +144,7 @@ impl Requests {
     pub(crate) fn expire(&mut self, now: Tick) -> (Tick, Vec<GroupSlot>) {
         let limit = self.deadlines.limit(now);
         let mut groups = Vec::new();
-        for holder in self.deadlines.take_due(limit) {
+        for holder in self.deadlines.take_due(now) {
             match holder {
                 Holder::Caller(caller) => {
                     let Some(caller) = Weak::upgrade(&caller) else {
@@ -149,16 +156,16 @@ impl Requests {
                 }
                 Holder::Group(slot) => groups.push(slot),
                 Holder::Away => {
-                    self.away.expire(limit);
+                    self.away.expire(limit.any);
                     self.watch_away();
                 }
                 Holder::Late => {
-                    self.late.expire(limit);
+                    self.late.expire(limit.any);
                     self.watch_late();
                 }
             }
         }
-        (limit, groups)
+        (limit.any, groups)
     }
 
     /// Ends everything that waits on this shard, and takes nothing any more.

@@ -35,12 +35,12 @@ pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 use self::waking::WakeQueue;
 use crate::{Runtime, wake::Wake};
 use ::glommio::{Task, executor, timer};
-use futures_lite::{FutureExt, future};
+use futures_lite::FutureExt;
 use std::{
     any::Any,
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    future::Future,
+    future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     path::PathBuf,
     pin::pin,
@@ -92,11 +92,18 @@ impl Runtime for Glommio {
     /// glommio polls its rings when no task can run, or every 100 ms. So a plain yield of a task that is always
     /// ready lets no I/O complete for so long. A task that waits for a timer cannot run until the rings are polled.
     async fn yield_now(&self) {
-        // A timer that has run out when it is first polled lets nobody run.
+        let mut has_waited = false;
         for micros in 1.. {
             let mut timer = pin!(timer::sleep(Duration::from_micros(micros)));
-            if future::poll_once(timer.as_mut()).await.is_none() {
-                return timer.await;
+            poll_fn(|cx| {
+                let polled = timer.as_mut().poll(cx);
+                has_waited |= polled.is_pending();
+                polled
+            })
+            .await;
+            // A timer that has run out when it is first polled lets nobody run.
+            if has_waited {
+                return;
             }
         }
     }

@@ -292,6 +292,19 @@ pub(super) static SECTIONS: [Section; 8] = [
                     )
                 },
             ),
+            key(
+                "leader_deadline",
+                Default,
+                "After this time a command that has found no leader gets the error CLUSTERDOWN: it was not \
+                 applied. A time below the time-out of the clients keeps them from sending a command again \
+                 that still waits here. After `deadline`, where that is shorter.",
+                |c| {
+                    Field::Time(
+                        &mut c.client.leader_deadline,
+                        Duration::from_millis(100)..=MINUTE.saturating_mul(60),
+                    )
+                },
+            ),
         ],
     },
     Section {

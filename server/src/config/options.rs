@@ -85,6 +85,8 @@ pub struct ClientOptions {
     pub output_buffer: usize,
     /// After this time a command is answered, if need be as unknown.
     pub deadline: Duration,
+    /// After this time a command that has found no leader is answered.
+    pub leader_deadline: Duration,
 }
 
 /// What a shard takes of the machine.
@@ -178,7 +180,11 @@ impl Config {
             },
             raft: self.raft.clone(),
             wal: self.wal.clone(),
-            intake: IntakeOptions { deadline: self.client.deadline, ..IntakeOptions::default() },
+            intake: IntakeOptions {
+                deadline: self.client.deadline,
+                leader_deadline: self.client.leader_deadline,
+                ..IntakeOptions::default()
+            },
             peer_host: Some(self.listen.peer_host.clone()),
             io_memory: self.runtime.io_memory,
         }
@@ -251,6 +257,7 @@ impl Default for ClientOptions {
             max_pipeline: 1024,
             output_buffer: 16 << 20,
             deadline: IntakeOptions::default().deadline,
+            leader_deadline: IntakeOptions::default().leader_deadline,
         }
     }
 }

@@ -22,6 +22,9 @@ pub trait Backend: 'static {
     /// Resolves when there is at least one completion to take.
     fn completed(&self) -> impl Future<Output = ()>;
 
+    /// The client has gone, or will send nothing more: requests that wait for a leader end as not applied.
+    fn leave(&self);
+
     /// The facts that `INFO` tells.
     fn info(&self) -> ServerInfo;
 }
@@ -102,6 +105,10 @@ impl<R: Runtime> Backend for ShardBackend<R> {
 
     fn completed(&self) -> impl Future<Output = ()> {
         self.caller.completed()
+    }
+
+    fn leave(&self) {
+        self.caller.leave();
     }
 
     fn info(&self) -> ServerInfo {

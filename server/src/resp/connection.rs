@@ -160,14 +160,14 @@ impl<B: Backend> Connection<B> {
             }
             let space = inbox.space(parser.needs());
             match self.read(reader, space).await {
-                Ok(0) => return,
+                Ok(0) => return self.backend.leave(),
                 Ok(len) => {
                     inbox.fill(len);
                     self.add_work(len);
                 }
                 Err(error) => {
                     debug!(client = self.client.id, %error, "a client's connection was lost");
-                    return;
+                    return self.backend.leave();
                 }
             }
             self.client.active_at.set(runtime.now());

@@ -27,7 +27,7 @@ pub struct RequestLimits {
 
 /// What a request may have more than the longest command, in bytes: the lengths and line ends around its
 /// arguments, as many as a command may have.
-pub const FRAMING_BYTES_MAX: usize = 512 << 10;
+const FRAMING_BYTES_MAX: usize = 512 << 10;
 
 impl RequestLimits {
     /// The limits where a value has `max_value` bytes at most, and a command that goes into the log

@@ -291,6 +291,8 @@ impl Backend for MemoryBackend {
         }
     }
 
+    fn leave(&self) {}
+
     fn info(&self) -> ServerInfo {
         ServerInfo {
             process: 4_711,

@@ -127,7 +127,9 @@ fn flood(bytes: Vec<u8>) -> Rc<Counts> {
 #[test]
 fn a_connection_that_never_waits_lets_others_run() {
     let lines = |line: &str| line.repeat((4 << 20) / line.len()).into_bytes();
-    for bytes in [lines("\r\n"), lines("PING\r\n"), lines("COMMAND DOCS set\r\n"), lines("GET k\r\n")] {
+    for bytes in
+        [lines("\r\n"), lines("PING\r\n"), lines("COMMAND DOCS set\r\n"), lines("GET k\r\n")]
+    {
         let name = String::from_utf8_lossy(&bytes[..8]).into_owned();
         let (len, counts) = (bytes.len(), flood(bytes));
         assert_eq!(counts.read.all.get(), len, "{name:?} is read to its end");
@@ -142,7 +144,11 @@ fn a_long_reply_is_written_in_pieces() {
     let value = "v".repeat(8_000_000);
     let counts = flood(request_bytes(&["ECHO", &value]));
     assert!(counts.written.all.get() > value.len(), "{} bytes", counts.written.all.get());
-    assert!(counts.written.most.get() <= BYTES_MAX, "{} bytes in one go", counts.written.most.get());
+    assert!(
+        counts.written.most.get() <= BYTES_MAX,
+        "{} bytes in one go",
+        counts.written.most.get()
+    );
 }
 
 /// Whether the client is told that it is too much, or not: it takes few reads.
