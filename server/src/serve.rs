@@ -243,6 +243,8 @@ impl Gateway {
             request: RequestLimits::new(client.max_value as usize, config.cluster.max_command),
             pipeline_max: client.max_pipeline,
             output_bytes_max: client.output_buffer,
+            query_bytes_max: client.query_buffer,
+            memory_max: client.memory,
             ..FrontEndOptions::new(config.cluster.groups, port.port())
         };
         let facts = NodeFacts {

@@ -7,8 +7,7 @@ use crate::{
     config::IntakeOptions,
     control::status::{Level, RefusalCounts},
     edge::{
-        deadlines::Limit,
-        lane::{Lane, Pending, Place, Removed},
+        lane::{Lane, Limit, Pending, Place, Removed},
         request::{Completion, Request},
     },
     wake::Wake,
@@ -20,6 +19,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     mem,
+    ops::Range,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -29,6 +29,9 @@ use std::{
 const AWAY_COUNT_MAX: usize = 1024;
 const AWAY_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(AWAY_COUNT_MAX <= REQUESTS_MAX, "another node would refuse such a batch");
+
+/// A caller that has more than this part of what a shard takes has much.
+const MUCH: usize = 64;
 
 /// What all callers of a shard share with its loop.
 ///
@@ -88,6 +91,8 @@ impl Callers {
             is_answered: Cell::new(false),
             has_deadline: Cell::new(false),
             has_left: Cell::new(false),
+            room: Room::default(),
+            has: Cell::default(),
             wake: Wake::default(),
         })
     }
@@ -176,14 +181,19 @@ impl Callers {
         }
     }
 
-    fn refusal(&self, bytes: usize) -> Option<RequestError> {
+    /// Why a request of so many bytes is refused, if it is. `has` is what its caller has here already, in requests
+    /// and bytes. A caller that has much leaves a quarter of the room to others.
+    fn refusal(&self, bytes: usize, has: (usize, usize)) -> Option<RequestError> {
         let options = &self.options;
+        let has_much =
+            has.0 > options.requests_max / MUCH || has.1 > options.request_bytes_max / MUCH;
+        let left = |most: usize| if has_much { most - most / 4 } else { most };
         if self.is_stopped.get() {
             Some(RequestError::Stopping)
         } else if bytes > self.max_command {
             Some(RequestError::TooLarge { bytes, limit: self.max_command })
-        } else if self.requests.get() >= options.requests_max
-            || self.request_bytes.get() + bytes > options.request_bytes_max
+        } else if self.requests.get() >= left(options.requests_max)
+            || self.request_bytes.get() + bytes > left(options.request_bytes_max)
         {
             Some(RequestError::Busy)
         } else {
@@ -235,6 +245,9 @@ pub struct Caller {
     has_deadline: Cell<bool>,
     /// Its client has gone.
     has_left: Cell<bool>,
+    room: Room,
+    /// Its requests that have not ended, and their bytes: the sums over its lanes.
+    has: Cell<(usize, usize)>,
     wake: Wake,
 }
 
@@ -243,11 +256,13 @@ impl Caller {
     /// [`Caller::take_completions`].
     pub fn submit(&self, group: GroupId, request: Request, tag: u64) {
         let bytes = request.data().len();
-        if let Some(refusal) = self.callers.refusal(bytes) {
+        if let Some(refusal) = self.callers.refusal(bytes, self.has.get()) {
             self.complete(tag, Err(refusal));
             return self.callers.answer_soon();
         }
         self.callers.started(bytes);
+        let (requests, all) = self.has.get();
+        self.has.set((requests + 1, all + bytes));
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.entry(group).or_insert_with(|| self.spare.take());
         lane.push(Pending { tag, request, since: self.callers.now.get() });
@@ -257,6 +272,40 @@ impl Caller {
     /// Moves out the outcomes that are there, in the order they came about.
     pub fn take_completions(&self, into: &mut Vec<Completion>) {
         into.append(&mut self.completions.borrow_mut());
+        self.room.waiting.set(0);
+        self.look_for_room();
+    }
+
+    /// Bytes of the outcomes that wait to be taken, at any time.
+    pub fn waiting_bytes(&self) -> Rc<Cell<usize>> {
+        Rc::clone(&self.room.waiting)
+    }
+
+    /// From now on queries are answered while outcomes of less than `bytes` wait to be taken, and the others
+    /// later: the answers of a caller that takes none have a bound.
+    pub fn bound_answers(&self, bytes: usize) {
+        self.room.bytes_max.set(bytes);
+    }
+
+    /// From now on queries with these tags are answered, whatever waits to be taken, and all others later.
+    /// `None` ends that.
+    pub fn answer_only(&self, tags: Option<Range<u64>>) {
+        if self.room.only.replace(tags.clone()) != tags {
+            self.look_for_room();
+        }
+    }
+
+    /// Lets the lanes send that had no room.
+    fn look_for_room(&self) {
+        if !self.room.is_missed.replace(false) {
+            return;
+        }
+        for (group, lane) in self.lanes.borrow_mut().iter_mut() {
+            if lane.waits_for_room {
+                lane.stop_waiting_for_room(self.callers.now.get());
+                self.schedule(*group, lane);
+            }
+        }
     }
 
     /// Waits until there is an outcome to take. One task at a time.
@@ -355,7 +404,9 @@ impl Caller {
 
     /// A request that was counted has ended.
     fn finish(&self, pending: &Pending, outcome: Outcome) {
-        self.callers.ended(pending.request.data().len());
+        let (bytes, (requests, all)) = (pending.request.data().len(), self.has.get());
+        self.has.set((requests - 1, all - bytes));
+        self.callers.ended(bytes);
         self.complete(pending.tag, outcome);
     }
 
@@ -365,11 +416,47 @@ impl Caller {
             refusals.count(error);
             self.callers.refusals.set(refusals);
         }
+        let bytes = outcome.as_ref().map_or(0, Bytes::len);
+        self.room.waiting.set(self.room.waiting.get() + bytes);
         self.completions.borrow_mut().push(Completion { tag, outcome });
         if !self.is_answered.replace(true) {
             let me = self.me.upgrade().expect("the caller is borrowed");
             self.callers.answered.borrow_mut().push(me);
         }
+    }
+}
+
+/// What a caller can take of answers.
+struct Room {
+    /// Bytes of the outcomes that it has not taken.
+    waiting: Rc<Cell<usize>>,
+    /// The answers behind so many wait.
+    bytes_max: Cell<usize>,
+    /// Whose answers it wants, when not all.
+    only: RefCell<Option<Range<u64>>>,
+    /// Whether a lane waits for room.
+    is_missed: Cell<bool>,
+    /// Whether a query was ever left out.
+    has_left_out: Cell<bool>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        let (waiting, bytes_max) = (Rc::default(), Cell::new(usize::MAX));
+        let (is_missed, has_left_out) = Default::default();
+        Self { waiting, bytes_max, only: RefCell::new(None), is_missed, has_left_out }
+    }
+}
+
+impl Room {
+    /// Whether the query `tag` may be answered. If not, its lane is noted.
+    fn is_there(&self, tag: u64) -> bool {
+        let is_there = match &*self.only.borrow() {
+            Some(only) => only.contains(&tag),
+            None => self.waiting.get() < self.bytes_max.get(),
+        };
+        self.is_missed.set(self.is_missed.get() || !is_there);
+        is_there
     }
 }
 
@@ -403,6 +490,7 @@ impl LaneRef {
     /// and returns their kind.
     pub(crate) fn send_here(&self, into: &mut Vec<(Bytes, u64)>) -> Option<RequestKind> {
         let send = |lane: &mut Lane| {
+            self.has_room(lane)?;
             let (kind, sent) = lane.send(Place::Here, usize::MAX, usize::MAX)?;
             into.extend(sent.map(|pending| (pending.request.data().clone(), pending.tag)));
             Some(kind)
@@ -413,12 +501,34 @@ impl LaneRef {
     /// Sends what may go to another shard now.
     pub(crate) fn send_away(&self, id: u64) -> Option<RequestBatch> {
         let send = |lane: &mut Lane| {
+            self.has_room(lane)?;
             let (kind, sent) = lane.send(Place::Away(id), AWAY_COUNT_MAX, AWAY_BYTES_MAX)?;
             let requests = sent.map(|pending| pending.request.data().clone()).collect();
             let (group, epoch) = (self.group, GroupEpoch::FIRST);
             Some(RequestBatch { id, group, epoch, kind, requests })
         };
         self.with(send).flatten()
+    }
+
+    /// Nothing if the lane's next request is a query whose answer has no room.
+    fn has_room(&self, lane: &mut Lane) -> Option<()> {
+        let has_room = lane.next_query().is_none_or(|tag| self.caller.room.is_there(tag));
+        lane.waits_for_room = !has_room;
+        has_room.then_some(())
+    }
+
+    /// Whether the answer to the query `tag` has no room.
+    pub(crate) fn is_left_out(&self, tag: u64) -> bool {
+        let is_behind = || self.with(|lane| lane.leaves_out()).unwrap_or(false);
+        !self.caller.room.is_there(tag) || (self.caller.room.has_left_out.get() && is_behind())
+    }
+
+    /// The query `tag` is not answered, since its answer has no room: it is asked again when there is some.
+    pub(crate) fn leave_out(&self, tag: u64) {
+        purlin_rsm::sometimes!("query waits for its caller to take answers");
+        self.with(|lane| lane.leave_out(tag));
+        self.caller.room.is_missed.set(true);
+        self.caller.room.has_left_out.set(true);
     }
 
     /// The batch `id` was not accepted: its requests stand before all others again.
@@ -505,7 +615,7 @@ impl LaneRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::lane::KEPT_MAX;
+    use crate::edge::{lane::KEPT_MAX, ticket::Ticket};
 
     fn callers(options: IntakeOptions) -> Rc<Callers> {
         Callers::new(options, 1 << 20, Duration::from_millis(10), Arc::default())
@@ -642,6 +752,119 @@ mod tests {
         assert_eq!((caller.watch(), caller.watch()), (Some(Tick(3)), None));
         caller.expire(Limit { any: Tick(4), leaderless: Tick(4) });
         assert_eq!((caller.watch(), callers.size().0), (Some(Tick(4)), 2));
+    }
+
+    fn outcomes(caller: &Caller) -> Vec<(u64, Outcome)> {
+        let mut completions = Vec::new();
+        caller.take_completions(&mut completions);
+        completions.into_iter().map(|it| (it.tag, it.outcome)).collect()
+    }
+
+    fn ask(caller: &Caller, group: u32, tag: u64) {
+        caller.submit(GroupId(group), Request::Propose(Bytes::from_static(b"c")), tag);
+    }
+
+    /// A request that was sent, or that waits for one that was, has found a leader.
+    #[test]
+    fn a_request_that_finds_no_leader_has_a_deadline_of_its_own() {
+        let callers = callers(IntakeOptions::default());
+        let caller = callers.caller();
+        (1..=2).for_each(|group| ask(&caller, group, group.into()));
+        callers.take_scheduled(&mut Vec::new());
+        caller.lane(GroupId(2)).send_away(7).expect("a batch");
+        ask(&caller, 2, 3);
+        callers.take_scheduled(&mut Vec::new());
+        callers.set_now(Tick(201));
+        caller.expire(Limit { any: Tick(0), leaderless: Tick(1) });
+        let no_leader = Err(RequestError::NoLeader { waited_ms: 2010 });
+        assert_eq!(outcomes(&caller), [(1, no_leader.clone())]);
+        caller.lane(GroupId(2)).bounce(7);
+        callers.take_scheduled(&mut Vec::new());
+        caller.expire(Limit { any: Tick(0), leaderless: Tick(1) });
+        assert_eq!(outcomes(&caller), [(2, no_leader.clone()), (3, no_leader)]);
+    }
+
+    /// Its client would ask again, and the command would take effect twice.
+    #[test]
+    fn nothing_waits_for_a_leader_when_the_client_has_gone() {
+        let callers = callers(IntakeOptions::default());
+        let caller = callers.caller();
+        (1..=3).for_each(|group| ask(&caller, group, group.into()));
+        callers.take_scheduled(&mut Vec::new());
+        caller.lane(GroupId(2)).send_away(7).expect("a batch");
+        ask(&caller, 3, 4);
+        callers.take_scheduled(&mut Vec::new());
+        caller.leave();
+        let no_leader = Err(RequestError::NoLeader { waited_ms: 0 });
+        let gone = |tag| (tag, no_leader.clone());
+        assert_eq!(outcomes(&caller), [gone(1), gone(3), gone(4)]);
+        caller.lane(GroupId(2)).end_batch(7, vec![Ok(Bytes::new())]);
+        assert_eq!(outcomes(&caller), [(2, Ok(Bytes::new()))], "it had found a leader");
+        assert_eq!(callers.size(), (0, 0));
+    }
+
+    /// A query whose answer has no room is asked again, before anything younger, once there is room.
+    #[test]
+    fn a_caller_that_takes_nothing_has_a_bound_on_its_answers() {
+        let callers = callers(IntakeOptions::default());
+        let (caller, group) = (callers.caller(), GroupId(1));
+        caller.bound_answers(2_000);
+        let query = |tag| caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
+        (0..6).for_each(query);
+        ask(&caller, 1, 6);
+        let lane = caller.lane(group);
+        // As a group answers: in order, each whose answer has room.
+        let round = || {
+            callers.take_scheduled(&mut Vec::new());
+            let mut sent = Vec::new();
+            lane.send_here(&mut sent);
+            let tags: Vec<_> = sent.iter().map(|(_, tag)| *tag).collect();
+            for tag in &tags {
+                let ticket = Ticket::lane(&lane, *tag);
+                match ticket.is_left_out() {
+                    true => ticket.leave_out(),
+                    false => ticket.end(Ok(Bytes::from(vec![0; 1_000]))),
+                }
+            }
+            tags
+        };
+        assert_eq!((round(), round()), (vec![0, 1, 2, 3, 4, 5], vec![]), "two answers have room");
+        let far = Tick(u64::MAX);
+        caller.expire(Limit { any: far, leaderless: far });
+        let taken = || outcomes(&caller).into_iter().map(|(tag, _)| tag).collect::<Vec<_>>();
+        assert_eq!(taken(), [0, 1], "what waits for its own caller does not run out of time");
+        assert_eq!(round(), [2, 3, 4, 5]);
+        // Only the first is wanted now, and it has room whatever was not taken.
+        caller.answer_only(Some(4..5));
+        assert_eq!((round(), round()), (vec![4, 5], vec![]));
+        assert_eq!(taken(), [2, 3, 4]);
+        assert_eq!(round(), []);
+        caller.answer_only(None);
+        assert_eq!((round(), round()), (vec![5], vec![6]), "the proposal was behind the queries");
+        assert_eq!((taken(), callers.size()), (vec![5, 6], (0, 0)));
+    }
+
+    #[test]
+    fn a_caller_that_has_much_leaves_room_to_others() {
+        let options = IntakeOptions {
+            requests_max: 256,
+            request_bytes_max: 64 << 10,
+            ..IntakeOptions::default()
+        };
+        let callers = callers(options);
+        let submit = |caller: &Caller, bytes| {
+            caller.submit(GroupId(1), Request::Query(Bytes::from(vec![0; bytes])), 0);
+            outcomes(caller).is_empty()
+        };
+        for (bytes, most) in [(1, 256 * 3 / 4), (4 << 10, 16 * 3 / 4)] {
+            let (greedy, other) = (callers.caller(), callers.caller());
+            assert_eq!((0..256).take_while(|_| submit(&greedy, bytes)).count(), most);
+            assert!(submit(&other, bytes), "others find room");
+            drop((greedy, other));
+            callers.take_scheduled(&mut Vec::new());
+            callers.wake_answered();
+            assert_eq!(callers.size(), (0, 0));
+        }
     }
 
     #[test]

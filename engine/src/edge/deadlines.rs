@@ -7,7 +7,10 @@
 //! A request that has found no leader is due earlier than others. Only its lane knows whether it has found
 //! one, so a caller is asked as if its oldest request had not, and from then on at each beat.
 
-use crate::{edge::caller::Caller, shard::groups::GroupSlot};
+use crate::{
+    edge::{caller::Caller, lane::Limit},
+    shard::groups::GroupSlot,
+};
 use purlin_rsm::Tick;
 use std::{collections::BTreeMap, mem, rc::Weak};
 
@@ -19,15 +22,6 @@ pub(crate) enum Holder {
     Away,
     /// The late replies.
     Late,
-}
-
-/// Requests that came earlier have run out of time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Limit {
-    /// Each request.
-    pub(crate) any: Tick,
-    /// A request that has found no leader.
-    pub(crate) leaderless: Tick,
 }
 
 /// See the module.

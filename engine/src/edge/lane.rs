@@ -7,7 +7,7 @@
 //! before anything younger. A request that was once accepted is never sent again by us: it ends applied,
 //! not applied or unknown.
 
-use crate::edge::{deadlines::Limit, request::Request};
+use crate::edge::request::Request;
 use purlin_rsm::{RequestKind, Tick};
 use std::collections::VecDeque;
 
@@ -25,6 +25,11 @@ pub(crate) struct Lane {
     /// How many requests of the batch that is away have run out of time. They are its oldest, so its
     /// outcomes begin with theirs.
     expired: usize,
+    /// How many of those sent, its oldest, were left unanswered because their caller had no room: they stand
+    /// before all others again as soon as nothing else is sent.
+    left_out: usize,
+    /// It sends nothing before its caller has room for answers.
+    pub(crate) waits_for_room: bool,
     /// It stands in the list of lanes that have something to send.
     pub(crate) is_scheduled: bool,
 }
@@ -46,6 +51,15 @@ pub(crate) struct Pending {
     pub(crate) request: Request,
     /// When it came.
     pub(crate) since: Tick,
+}
+
+/// Requests that came earlier have run out of time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Limit {
+    /// Each request.
+    pub(crate) any: Tick,
+    /// A request that has found no leader.
+    pub(crate) leaderless: Tick,
 }
 
 /// Requests that were moved out of a lane before their outcome came.
@@ -83,6 +97,9 @@ impl Lane {
         bytes_max: usize,
     ) -> Option<(RequestKind, impl Iterator<Item = &Pending>)> {
         let kind = self.queue.front()?.request.kind();
+        if self.left_out > 0 {
+            return None;
+        }
         let may_follow = |sent: &Pending| {
             place == Place::Here && self.place == place && sent.request.kind() == kind
         };
@@ -127,10 +144,47 @@ impl Lane {
         }
     }
 
+    /// The tag of the next request to be sent, if that is a query.
+    pub(crate) fn next_query(&self) -> Option<u64> {
+        let next = self.queue.front()?;
+        (next.request.kind() == RequestKind::Query).then_some(next.tag)
+    }
+
+    /// Whether a query was left unanswered. Later ones must be too: they would see an earlier state.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.left_out > 0
+    }
+
+    /// The query `tag` was not answered, since its caller has no room for the answer.
+    pub(crate) fn leave_out(&mut self, tag: u64) {
+        let Some(at) = self.sent.iter().position(|pending| pending.tag == tag) else { return };
+        let pending = self.sent.remove(at).expect("it was just found");
+        assert!(pending.request.kind() == RequestKind::Query, "{pending:?} may have been applied");
+        self.sent.insert(self.left_out, pending);
+        self.left_out += 1;
+        self.put_left_out_back();
+    }
+
+    /// Its caller may have room. The deadline of its requests begins now: until now they waited for their caller.
+    pub(crate) fn stop_waiting_for_room(&mut self, now: Tick) {
+        self.waits_for_room = false;
+        self.queue.iter_mut().for_each(|pending| pending.since = now);
+    }
+
+    fn put_left_out_back(&mut self) {
+        if self.left_out > 0 && self.left_out == self.sent.len() {
+            let left_out = self.sent.drain(..).collect();
+            self.put_back(left_out);
+            (self.left_out, self.waits_for_room) = (0, true);
+        }
+    }
+
     /// The request `tag` has ended; `None` when it had ended before, by its deadline.
     pub(crate) fn end(&mut self, tag: u64) -> Option<Pending> {
         let at = self.sent.iter().position(|pending| pending.tag == tag)?;
-        self.sent.remove(at)
+        let ended = self.sent.remove(at);
+        self.put_left_out_back();
+        ended
     }
 
     /// Moves out the requests of `batch`, which has ended, and says how many before them have run out of
@@ -146,10 +200,11 @@ impl Lane {
 
     /// Whether its requests wait for a leader, or for room on the way there, and for nothing else.
     pub(crate) fn is_parked(&self) -> bool {
-        self.sent.is_empty() && !self.queue.is_empty() && !self.is_scheduled
+        self.sent.is_empty() && !self.queue.is_empty() && !self.is_scheduled && !self.waits_for_room
     }
 
-    /// Moves out the requests that came before `limit`: each has one deadline, from when it came.
+    /// Moves out the requests that came before `limit`: each has one deadline, from when it came. Those that
+    /// wait for their own caller stay.
     pub(crate) fn expire(&mut self, limit: Limit) -> Removed {
         let late = |queue: &mut VecDeque<Pending>, limit: Tick| {
             let late = queue.partition_point(|pending| pending.since < limit);
@@ -157,7 +212,13 @@ impl Lane {
         };
         let sent: Vec<Pending> = late(&mut self.sent, limit.any);
         self.expired += sent.len();
-        let limit = if self.is_parked() { limit.leaderless } else { limit.any };
+        self.left_out = self.left_out.saturating_sub(sent.len());
+        self.put_left_out_back();
+        let limit = match (self.waits_for_room, self.is_parked()) {
+            (true, _) => return Removed { sent, queued: Vec::new() },
+            (false, true) => limit.leaderless,
+            (false, false) => limit.any,
+        };
         Removed { sent, queued: late(&mut self.queue, limit) }
     }
 
@@ -184,7 +245,8 @@ impl Lane {
 
     /// Moves out everything.
     pub(crate) fn drain(&mut self) -> Removed {
-        self.expire(Limit { any: Tick(u64::MAX), leaderless: Tick(u64::MAX) })
+        self.left_out = 0;
+        Removed { sent: self.sent.drain(..).collect(), queued: self.queue.drain(..).collect() }
     }
 
     /// When its oldest request came.
@@ -205,9 +267,9 @@ impl Lane {
         self.sent.front().map(|pending| pending.request.kind())
     }
 
-    /// Where its sent requests are, and their tags.
+    /// Where its sent requests are, and the tags of those that are to be answered.
     pub(crate) fn sent(&self) -> (Place, Vec<u64>) {
-        (self.place, self.sent.iter().map(|pending| pending.tag).collect())
+        (self.place, self.sent.range(self.left_out..).map(|pending| pending.tag).collect())
     }
 }
 

@@ -37,7 +37,12 @@
 //!
 //! # Deadlines
 //!
-//! A request ends at the latest soon after [`IntakeOptions::deadline`](crate::IntakeOptions::deadline).
+//! A request ends at the latest soon after [`IntakeOptions::deadline`](crate::IntakeOptions::deadline), and one
+//! that has found no leader after [`IntakeOptions::leader_deadline`](crate::IntakeOptions::leader_deadline). When
+//! the client of a caller has gone, its requests that have found no leader end at once ([`Caller::leave`]). A
+//! query whose answer has no room with its caller waits for that caller, and has no deadline meanwhile.
+//!
+//! [`Caller::leave`]: crate::Caller::leave
 //! All deadlines are in one queue ([`deadlines`]): whoever holds requests (a caller, a group, the table of
 //! batches away, the late replies) stands there at most once, with its oldest. To expire costs what expires.
 //!
@@ -46,7 +51,8 @@
 //! | what | bound |
 //! | --- | --- |
 //! | requests of other threads before the shard takes them in | the inlet's capacity |
-//! | requests of this shard's callers, and their bytes | `IntakeOptions`; more are refused as busy |
+//! | requests of this shard's callers, and their bytes | `IntakeOptions`; more are refused as busy, and a caller that has much is refused at three quarters |
+//! | answers that a caller has not taken | `Caller::bound_answers` and one answer; more are made later |
 //! | requests accepted from other shards | as many again |
 //! | batches away | one for each lane, and one for each accepted by this node's other shards |
 //! | requests of one batch for another shard, and their bytes | constants of [`caller`]; a lane sends the rest later |

@@ -227,7 +227,7 @@ impl Drop for Requests {
 mod tests {
     use super::*;
     use crate::edge::{request::Request, ticket::Ticket};
-    use purlin_rsm::{GroupId, NodeId, ShardId};
+    use purlin_rsm::{GroupId, NodeId, RequestError, ShardId};
 
     const GROUP: GroupId = GroupId(1);
     const OTHER: OtherShard = OtherShard::OfThisNode(ShardId(1));
@@ -323,6 +323,21 @@ mod tests {
         }
         requests.expire(Tick(u64::MAX));
         assert_eq!((requests.callers.gone(), requests.deadlines.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_lane_of_a_client_that_has_gone_is_not_parked() {
+        let mut requests = requests();
+        let (caller, lane) = taken(&mut requests);
+        lane.send_away(9).expect("a batch");
+        caller.leave();
+        lane.bounce(9);
+        requests.park(lane);
+        let mut completions = Vec::new();
+        caller.take_completions(&mut completions);
+        let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
+        assert_eq!(outcomes, [Err(RequestError::NoLeader { waited_ms: 0 })]);
+        assert!(requests.parked.is_empty());
     }
 
     #[test]

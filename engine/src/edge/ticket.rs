@@ -25,11 +25,21 @@ impl Ticket {
         Self(Some(Waiter::Batch(batch.clone(), position)))
     }
 
-    /// Whether its outcome has no room in the reply to its batch.
+    /// Whether its outcome has no room: in the reply to its batch, or with its caller.
     pub(crate) fn is_left_out(&self) -> bool {
         match &self.0 {
             Some(Waiter::Batch(batch, position)) => batch.is_left_out(*position),
-            Some(Waiter::Lane(..)) | None => false,
+            Some(Waiter::Lane(lane, tag)) => lane.is_left_out(*tag),
+            None => false,
+        }
+    }
+
+    /// The query is not answered, since its outcome has no room: it is asked again when there is some.
+    pub(crate) fn leave_out(mut self) {
+        match self.0.take() {
+            Some(Waiter::Lane(lane, tag)) => lane.leave_out(tag),
+            Some(Waiter::Batch(batch, position)) => batch.end(position, Err(RequestError::Busy)),
+            None => {}
         }
     }
 

@@ -206,7 +206,7 @@ impl Group {
             let Some((_, query)) = self.queries.confirmed.pop_front() else { return };
             // Nobody would be told: a long answer would be made again and again, for each of many.
             if query.ticket.is_left_out() {
-                query.ticket.end(Err(RequestError::Busy));
+                query.ticket.leave_out();
                 continue;
             }
             let answer = self.machine.query(&query.data);

@@ -76,9 +76,10 @@ fn check_requests(requests: &Requests, groups: &Groups) -> Result<(), String> {
 }
 
 fn check_lane(requests: &Requests, groups: &Groups, lane: &LaneRef) -> Result<(), String> {
-    let Some((queued, is_scheduled, (place, sent))) =
-        lane.with(|lane| (lane.has_queued(), lane.is_scheduled, lane.sent()))
-    else {
+    let Some((queued, is_scheduled, (place, sent))) = lane.with(|lane| {
+        let is_scheduled = lane.is_scheduled || lane.waits_for_room || lane.leaves_out();
+        (lane.has_queued(), is_scheduled, lane.sent())
+    }) else {
         return Ok(());
     };
     let group = lane.group;

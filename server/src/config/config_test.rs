@@ -73,7 +73,7 @@ fn what_is_given_is_read() {
            inflight_bytes = \"1MiB\"\n\
            [wal]\nsegment = \"128MiB\"\ndurable_by = \"dsync\"\n\
            [client]\nmax_value = \"1MiB\"\nmax_pipeline = 7\noutput_buffer = \"2MiB\"\n\
-           deadline = \"3s\"\n\
+           deadline = \"3s\"\nleader_deadline = \"1s\"\n\
            [runtime]\nio_memory = \"1MiB\"\n\
            [log]\nlevel = \"debug\"\nformat = \"text\"\n";
     let config = parse(&text).expect("a good file");
@@ -97,7 +97,8 @@ fn what_is_given_is_read() {
     assert_eq!((node.wal.segment_bytes, node.wal.durable_by), (128 << 20, DurableBy::Dsync));
     assert_eq!((config.client.max_value, config.client.max_pipeline), (1 << 20, 7));
     assert_eq!(config.client.output_buffer, 2 << 20);
-    assert_eq!(node.intake.deadline, Duration::from_secs(3));
+    let deadlines = (node.intake.deadline, node.intake.leader_deadline);
+    assert_eq!(deadlines, (Duration::from_secs(3), Duration::from_secs(1)));
     assert_eq!(node.io_memory, 1 << 20);
     assert_eq!(config.log, LogOptions { level: LogLevel::Debug, format: LogFormat::Text });
 }

@@ -276,9 +276,25 @@ pub(super) static SECTIONS: [Section; 8] = [
             key(
                 "output_buffer",
                 Default,
-                "How much of the replies may wait until a client reads it. Meanwhile the node reads no more \
+                "How much of the replies may wait until a client reads it. Meanwhile the node runs no more \
                  commands of that client.",
                 |c| Field::Size(&mut c.client.output_buffer, 64 * KIB..=4 * GIB, 1),
+            ),
+            key(
+                "query_buffer",
+                Default,
+                "How much of a client's commands the node reads while it runs none of them, because replies \
+                 wait. Many client libraries send a whole pipeline before they read the first reply. The \
+                 longest command is read in any case.",
+                |c| Field::Size(&mut c.client.query_buffer, 64 * KIB..=4 * GIB, 1),
+            ),
+            key(
+                "memory",
+                Default,
+                "How much the clients of one shard may hold together: commands that were read, and replies \
+                 that wait. When it is more, the node closes the connection that holds the most, and logs \
+                 that.",
+                |c| Field::Size(&mut c.client.memory, 1024 * KIB..=1024 * GIB, 1),
             ),
             key(
                 "deadline",

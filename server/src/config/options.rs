@@ -83,6 +83,10 @@ pub struct ClientOptions {
     pub max_pipeline: usize,
     /// Bytes of replies that may wait for a client to take them.
     pub output_buffer: usize,
+    /// Bytes of commands that are read while replies wait.
+    pub query_buffer: usize,
+    /// Bytes that all clients of a shard may hold together.
+    pub memory: usize,
     /// After this time a command is answered, if need be as unknown.
     pub deadline: Duration,
     /// After this time a command that has found no leader is answered.
@@ -256,6 +260,8 @@ impl Default for ClientOptions {
             max_value: value_bytes_max(&ClusterConfig::new(ClusterId::default(), 1, Vec::new())),
             max_pipeline: 1024,
             output_buffer: 16 << 20,
+            query_buffer: 16 << 20,
+            memory: 256 << 20,
             deadline: IntakeOptions::default().deadline,
             leader_deadline: IntakeOptions::default().leader_deadline,
         }

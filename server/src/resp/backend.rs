@@ -5,7 +5,7 @@
 use purlin::{
     BoardEntry, Caller, Completion, GroupId, LocalShard, NodeId, NodeView, Request, Runtime,
 };
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, ops::Range, rc::Rc, time::Duration};
 
 /// One connection's way to the groups of the cluster, wherever they are led.
 ///
@@ -21,6 +21,12 @@ pub trait Backend: 'static {
 
     /// Resolves when there is at least one completion to take.
     fn completed(&self) -> impl Future<Output = ()>;
+
+    /// Bytes of the completions that wait to be taken, at any time.
+    fn waiting_bytes(&self) -> Rc<Cell<usize>>;
+
+    /// From now on only queries with these tags are answered, all others later; `None` ends that.
+    fn answer_only(&self, tags: Option<Range<u64>>);
 
     /// The client has gone, or will send nothing more: requests that wait for a leader end as not applied.
     fn leave(&self);
@@ -80,6 +86,9 @@ pub struct NodeFacts {
     pub started_at: Duration,
 }
 
+/// Answers that wait for one connection to take them, in bytes; one answer may exceed that.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
 /// The engine, from the core of one shard.
 pub struct ShardBackend<R: Runtime> {
     caller: Rc<Caller>,
@@ -90,7 +99,9 @@ pub struct ShardBackend<R: Runtime> {
 impl<R: Runtime> ShardBackend<R> {
     /// A way to the groups for one more connection.
     pub fn new(shard: &LocalShard<R>, facts: &Rc<NodeFacts>) -> Self {
-        Self { caller: shard.caller(), shard: shard.clone(), facts: Rc::clone(facts) }
+        let caller = shard.caller();
+        caller.bound_answers(ANSWER_BYTES_MAX);
+        Self { caller, shard: shard.clone(), facts: Rc::clone(facts) }
     }
 }
 
@@ -105,6 +116,14 @@ impl<R: Runtime> Backend for ShardBackend<R> {
 
     fn completed(&self) -> impl Future<Output = ()> {
         self.caller.completed()
+    }
+
+    fn waiting_bytes(&self) -> Rc<Cell<usize>> {
+        self.caller.waiting_bytes()
+    }
+
+    fn answer_only(&self, tags: Option<Range<u64>>) {
+        self.caller.answer_only(tags);
     }
 
     fn leave(&self) {

@@ -10,7 +10,9 @@
 //!
 //! The reader takes in the requests that a read has brought before it wakes anybody; the writer
 //! puts all completions that there are into the ring before it writes once. When the ring is full
-//! the reader stops reading, and with it, at some point, the client stops sending. After [`WORK_MAX`] the
+//! the reader takes no more requests, but reads on up to a limit: many client libraries send a whole
+//! pipeline before they read a reply. The writer takes the answers of groups as there is room for their
+//! replies. What all connections of a shard hold has a budget: see [`super::budget`]. After [`WORK_MAX`] the
 //! reader lets others run, and after [`WRITE_PIECE_BYTES`] the writer does.
 
 use super::{
@@ -50,7 +52,7 @@ pub async fn serve_client<R: Runtime, B: Backend>(
     mut reader: impl Reader,
     writer: impl Writer,
 ) {
-    let Some(client) = front.connect(runtime.now()) else {
+    let Some(client) = front.connect(runtime.now(), backend.waiting_bytes()) else {
         const WHY: &str = "this shard has as many clients as it takes";
         return refuse_client(runtime, front, writer, WHY).await;
     };
@@ -102,6 +104,9 @@ struct Connection<B> {
     room: Signal,
     /// To the reader: the writer has ended.
     end: Signal,
+    /// Bytes of the inbox, and of the replies that are being written.
+    input: Cell<usize>,
+    writing: Cell<usize>,
     /// What the reader has done since others could run.
     work: Cell<usize>,
     /// Whether no request will come any more.
@@ -134,6 +139,8 @@ impl<B: Backend> Connection<B> {
             news: Signal::default(),
             room: Signal::default(),
             end: Signal::default(),
+            input: Cell::new(0),
+            writing: Cell::new(0),
             work: Cell::new(0),
             is_last: Cell::new(false),
             has_ended: Cell::new(false),
@@ -144,10 +151,15 @@ impl<B: Backend> Connection<B> {
     async fn read_requests(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
         let mut inbox = Inbox::new();
         let mut parser = Parser::new(self.front.options().request);
+        // Whether the client has sent its last byte. What it has sent before is run all the same.
+        let mut is_whole = false;
         while !self.has_ended.get() {
-            match self.take_requests(&mut parser, &mut inbox) {
+            let stop = self.take_requests(&mut parser, &mut inbox);
+            self.count_input(inbox.capacity());
+            match stop {
                 Stop::Last => return,
-                Stop::Full => {
+                Stop::Empty if is_whole => return,
+                Stop::Full if is_whole || inbox.unread().len() >= self.front.query_bytes_max() => {
                     self.room.wait().await;
                     continue;
                 }
@@ -156,11 +168,16 @@ impl<B: Backend> Connection<B> {
                     self.work.set(0);
                     continue;
                 }
-                Stop::Empty => {}
+                Stop::Full | Stop::Empty => {}
             }
             let space = inbox.space(parser.needs());
-            match self.read(reader, space).await {
-                Ok(0) => return self.backend.leave(),
+            let read = future::or(self.read(reader, space), self.room_again(&stop)).await;
+            let Some(read) = read else { continue };
+            match read {
+                Ok(0) => {
+                    is_whole = true;
+                    self.backend.leave();
+                }
                 Ok(len) => {
                     inbox.fill(len);
                     self.add_work(len);
@@ -175,13 +192,33 @@ impl<B: Backend> Connection<B> {
     }
 
     /// A read that ends when the writer does. Others run while it waits.
-    async fn read(&self, reader: &mut impl Reader, space: &mut [u8]) -> io::Result<usize> {
+    async fn read(&self, reader: &mut impl Reader, space: &mut [u8]) -> Option<io::Result<usize>> {
         let mut read = pin!(future::or(reader.read(space), self.writer_ends()));
         if let Some(read) = future::poll_once(read.as_mut()).await {
-            return read;
+            return Some(read);
         }
         self.work.set(0);
-        read.await
+        Some(read.await)
+    }
+
+    /// Ends a read when there is room again for the requests that have been read.
+    async fn room_again(&self, stop: &Stop) -> Option<io::Result<usize>> {
+        match stop {
+            Stop::Full => self.room.wait().await,
+            _ => future::pending().await,
+        }
+        None
+    }
+
+    /// The inbox has so many bytes now.
+    fn count_input(&self, bytes: usize) {
+        self.input.set(bytes);
+        self.count_memory();
+    }
+
+    fn count_memory(&self) {
+        let replies = self.ring.borrow().memory() + self.writing.get();
+        self.front.budget().note(&self.client.holding, self.input.get(), replies);
     }
 
     fn add_work(&self, work: usize) {
@@ -206,11 +243,11 @@ impl<B: Backend> Connection<B> {
 
     fn take_requests(&self, parser: &mut Parser, inbox: &mut Inbox) -> Stop {
         let stop = loop {
-            if !self.ring.borrow().has_room() {
-                break Stop::Full;
-            }
             if self.work.get() >= WORK_MAX {
                 break Stop::Busy;
+            }
+            if !self.ring.borrow().has_room() {
+                break Stop::Full;
             }
             match parser.parse(inbox.unread()) {
                 Ok(None) => break Stop::Empty,
@@ -330,14 +367,20 @@ impl<B: Backend> Connection<B> {
 
     fn submit_one(&self, group: GroupId, request: Request) {
         let is_read = matches!(request, Request::Query(_));
-        let asked = Asked { group, is_read, protocol: self.client.protocol.get() };
+        let (Request::Query(data) | Request::Propose(data)) = &request;
+        let (bytes, protocol) = (data.len(), self.client.protocol.get());
+        let asked = Asked { group, is_read, bytes, protocol };
         let tag = self.ring.borrow_mut().expect(asked);
         self.add_work(PART_WORK);
         self.backend.submit(group, request, tag);
     }
 
     fn submit_all(&self, (gather, requests): (Gather, Vec<GroupRequest>)) {
-        let tag = self.ring.borrow_mut().expect_all(gather, self.client.protocol.get());
+        let bytes = requests.iter().map(|(_, request)| match request {
+            Request::Query(data) | Request::Propose(data) => data.len(),
+        });
+        let (bytes, protocol) = (bytes.sum(), self.client.protocol.get());
+        let tag = self.ring.borrow_mut().expect_all(gather, protocol, bytes);
         self.add_work(requests.len() * PART_WORK);
         for (part, (group, request)) in requests.into_iter().enumerate() {
             self.backend.submit(group, request, tag + part as u64);
@@ -354,11 +397,28 @@ impl<B: Backend> Connection<B> {
                 if self.is_last.get() && self.ring.borrow().is_empty() {
                     break;
                 }
-                future::or(self.backend.completed(), self.news.wait()).await;
-                continue;
+                let news = async {
+                    future::or(self.backend.completed(), self.news.wait()).await;
+                    true
+                };
+                let closes = async {
+                    self.is_too_large(&runtime).await;
+                    false
+                };
+                match future::or(news, closes).await {
+                    true => continue,
+                    false => break,
+                }
             }
             self.room.raise();
-            if let Err(error) = write_within(&runtime, &self.front, &mut writer, &output).await {
+            let write =
+                async { Some(write_within(&runtime, &self.front, &mut writer, &output).await) };
+            let closes = async {
+                self.is_too_large(&runtime).await;
+                None
+            };
+            let Some(written) = future::or(write, closes).await else { break };
+            if let Err(error) = written {
                 if self.front.may_log(runtime.now()) {
                     info!(client = self.client.id, %error, "replies could not be written to a client; its connection was closed");
                 }
@@ -366,6 +426,7 @@ impl<B: Backend> Connection<B> {
             }
             recycle(&mut output);
         }
+        self.front.budget().forget(&self.client.holding);
         // The client may have closed it already.
         let _ = writer.close().await;
         self.has_ended.set(true);
@@ -381,6 +442,26 @@ impl<B: Backend> Connection<B> {
             ring.complete(tag, outcome);
         }
         ring.take_output(output);
+        self.backend.answer_only(ring.wanted());
+        drop(ring);
+        self.writing.set(output.capacity());
+        self.count_memory();
+    }
+
+    /// Returns when the connection is to be closed, because it holds the most memory of all and that is too much.
+    async fn is_too_large(&self, runtime: &impl Runtime) {
+        self.client.holding.is_too_large().await;
+        let budget = self.front.budget();
+        let (client, held, max) = (self.client.id, self.client.holding.bytes(), budget.bytes_max());
+        if self.front.may_log(runtime.now()) {
+            warn!(
+                client,
+                "a client's connection was closed: the clients of this shard held more than {} bytes \
+                 (`client.memory`), and this one the most: {held} bytes of requests and unread replies; \
+                 what of its commands was under way goes on",
+                max
+            );
+        }
     }
 }
 

@@ -1,6 +1,11 @@
 //! What all client connections of a shard share: limits, settings, and who is connected.
 
-use super::{parser::RequestLimits, reply::Protocol, ring::RingLimits};
+use super::{
+    budget::{Budget, Holding},
+    parser::RequestLimits,
+    reply::Protocol,
+    ring::RingLimits,
+};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -28,6 +33,12 @@ pub struct FrontEndOptions {
     pub pipeline_max: usize,
     /// The same in bytes of replies that wait for the client to take them.
     pub output_bytes_max: usize,
+    /// Bytes of requests that are read though no more requests are taken in. A request that is longer is read
+    /// all the same.
+    pub query_bytes_max: usize,
+    /// What all connections of the shard hold together, in bytes. When it is more, the one that holds the most is
+    /// closed.
+    pub memory_max: usize,
     /// A client that takes less than [`WRITE_PIECE_BYTES`] of the replies that wait for it in this time
     /// is disconnected.
     pub write_deadline: Duration,
@@ -45,6 +56,8 @@ impl FrontEndOptions {
             request: RequestLimits::default(),
             pipeline_max: 1_024,
             output_bytes_max: 16 << 20,
+            query_bytes_max: 16 << 20,
+            memory_max: 256 << 20,
             write_deadline: Duration::from_secs(60),
         }
     }
@@ -60,6 +73,7 @@ pub struct FrontEnd {
     connections: Cell<u64>,
     commands: Cell<u64>,
     logged_at: Cell<Option<Duration>>,
+    budget: Budget,
 }
 
 impl FrontEnd {
@@ -69,6 +83,7 @@ impl FrontEnd {
         assert!(options.shard < options.shards, "{options:?}");
         assert!(options.pipeline_max > 0 && options.output_bytes_max > 0, "{options:?}");
         Rc::new(Self {
+            budget: Budget::new(options.memory_max),
             options,
             clients: RefCell::default(),
             connections: Cell::new(0),
@@ -80,6 +95,17 @@ impl FrontEnd {
     /// How it serves.
     pub fn options(&self) -> &FrontEndOptions {
         &self.options
+    }
+
+    /// What its connections may hold, and hold.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// How many bytes of requests a connection reads, before it stops because none of them can be taken in: a
+    /// whole request in any case.
+    pub(super) fn query_bytes_max(&self) -> usize {
+        self.options.query_bytes_max.max(self.options.request.request_bytes_max)
     }
 
     /// How many clients are connected now.
@@ -97,21 +123,26 @@ impl FrontEnd {
         self.commands.get()
     }
 
-    /// Takes in a connection that was made at `now`; nothing when there are too many.
-    pub(super) fn connect(&self, now: Duration) -> Option<Rc<ClientState>> {
+    /// Takes in a connection that was made at `now`, for which answers of so many bytes wait at any time; nothing when there are too many.
+    pub(super) fn connect(
+        &self,
+        now: Duration,
+        waiting: Rc<Cell<usize>>,
+    ) -> Option<Rc<ClientState>> {
         if self.clients() >= self.options.clients_max {
             return None;
         }
         let number = self.connections.get();
         self.connections.set(number + 1);
         let id = number * u64::from(self.options.shards) + u64::from(self.options.shard) + 1;
-        let client = Rc::new(ClientState::new(id, now));
+        let client = Rc::new(ClientState::new(id, now, self.budget.join(id, waiting)));
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         Some(client)
     }
 
     pub(super) fn disconnect(&self, client: &ClientState) {
         self.clients.borrow_mut().remove(&client.id);
+        self.budget.forget(&client.holding);
     }
 
     pub(super) fn count_command(&self) {
@@ -147,13 +178,15 @@ impl FrontEnd {
         let options = &self.options;
         vec![
             ("appendonly", String::new()),
-            ("client-query-buffer-limit", options.request.request_bytes_max.to_string()),
+            ("client-query-buffer-limit", self.query_bytes_max().to_string()),
             ("databases", "1".into()),
             ("maxclients", options.clients_max.to_string()),
+            ("maxmemory-clients", options.memory_max.to_string()),
             ("port", options.port.to_string()),
             ("proto-max-bulk-len", options.request.bulk_bytes_max.to_string()),
             ("purlin-groups", options.groups.to_string()),
             ("purlin-max-command", options.request.max_command().to_string()),
+            ("purlin-max-request", options.request.request_bytes_max.to_string()),
             ("purlin-output-buffer", options.output_bytes_max.to_string()),
             ("purlin-pipeline-max", options.pipeline_max.to_string()),
             ("save", String::new()),
@@ -174,10 +207,12 @@ pub(super) struct ClientState {
     pub(super) has_refused_multi: Cell<bool>,
     connected_at: Duration,
     pub(super) active_at: Cell<Duration>,
+    /// The memory that it holds.
+    pub(super) holding: Rc<Holding>,
 }
 
 impl ClientState {
-    fn new(id: u64, now: Duration) -> Self {
+    fn new(id: u64, now: Duration, holding: Rc<Holding>) -> Self {
         Self {
             id,
             protocol: Cell::default(),
@@ -188,6 +223,7 @@ impl ClientState {
             has_refused_multi: Cell::new(false),
             connected_at: now,
             active_at: Cell::new(now),
+            holding,
         }
     }
 
@@ -206,13 +242,15 @@ impl ClientState {
         };
         let (container, command) = self.command.get();
         let container = container.map(|name| format!("{name}|")).unwrap_or_default();
+        let (input, replies) = self.holding.parts();
         format!(
-            "id={} name={} age={} idle={} flags=N db=0 cmd={container}{command} user=default lib-name={} lib-ver={} \
-             resp={protocol}\n",
+            "id={} name={} age={} idle={} flags=N db=0 qbuf={input} omem={replies} tot-mem={} \
+             cmd={container}{command} user=default lib-name={} lib-ver={} resp={protocol}\n",
             self.id,
             self.name.borrow(),
             now.saturating_sub(self.connected_at).as_secs(),
             now.saturating_sub(self.active_at.get()).as_secs(),
+            input + replies,
             self.library.borrow(),
             self.library_version.borrow(),
         )

@@ -38,6 +38,11 @@ impl Inbox {
         self.start += len;
     }
 
+    /// What it takes in memory, in bytes.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Where to read into: never empty. There is room for a request of `needs` bytes as soon as half
     /// of it has arrived.
     pub(crate) fn space(&mut self, needs: usize) -> &mut [u8] {
@@ -46,7 +51,7 @@ impl Inbox {
         if is_full {
             // At most twice what has arrived. Beyond what a busy connection may keep, no more than what the
             // request needs; but what is known of that may be one byte, so a quarter at least.
-            let double = 2 * self.bytes.len();
+            let (double, needs) = (2 * self.bytes.len(), self.start + needs);
             let len = match double > BYTES_KEPT {
                 true => double.min(needs.max(self.end + self.end / 4)),
                 false => double,
@@ -64,9 +69,12 @@ impl Inbox {
         assert!(self.end <= self.bytes.len(), "{len} bytes were read into less space");
     }
 
-    /// Moves what is unread to the front.
+    /// Moves what is unread to the front, unless that is much and little would be gained: a byte is moved a few
+    /// times at most.
     fn compact(&mut self) {
-        if self.start > 0 {
+        let unread = self.end - self.start;
+        let is_full = self.end == self.bytes.len();
+        if self.start > 0 && (unread <= BYTES_MIN || (is_full && self.start >= unread)) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

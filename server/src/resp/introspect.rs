@@ -95,7 +95,7 @@ fn getkeys(local: &mut Local<'_>, arguments: Arguments<'_>) {
 }
 
 fn list(local: &mut Local<'_>, arguments: Arguments<'_>) {
-    if arguments.len() > 2 && are_too_long(arguments.from(3)) {
+    if are_too_long(arguments.from(4)) {
         return local.reply().error(words::PATTERNS_TOO_LONG);
     }
     let Some(names) = listed(arguments.from(2)) else { return local.reply().error(words::SYNTAX) };

@@ -336,6 +336,8 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
     let clients = vec![
         ("connected_clients", front.clients().to_string()),
         ("maxclients", front.options().clients_max.to_string()),
+        ("mem_clients_normal", front.budget().bytes().to_string()),
+        ("maxmemory_clients", front.options().memory_max.to_string()),
     ];
     let stats = vec![
         ("total_connections_received", front.connections().to_string()),

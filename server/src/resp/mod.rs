@@ -5,6 +5,7 @@
 //! over the runtime, so that the simulator can run it.
 
 mod backend;
+mod budget;
 mod client;
 pub mod commands;
 mod connection;

@@ -8,6 +8,9 @@
 //!
 //! A request's tag is its place since the connection began, and for a request that was split over
 //! groups the number of the part: `place << 16 | part`.
+//!
+//! What it holds has bounds: requests and parts in flight and their bytes, replies that wait. A bound may be
+//! exceeded by one request, or one reply.
 
 use super::{
     gather::Gather,
@@ -17,12 +20,24 @@ use super::{
 use bytes::{Bytes, BytesMut};
 use purlin::{GroupId, Outcome};
 use purlin_kv::KvOutcome;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 const PART_BITS: u32 = 16;
 
 /// Requests that a connection may have in flight before anything is known of the size of its answers.
 const UNKNOWN_MAX: usize = 64;
+
+/// Bytes of requests that a connection may have in flight: an eighth of what a shard takes by default.
+const REQUEST_BYTES_MAX: usize = 8 << 20;
+
+/// Parts that a connection may have in flight, for each request that it may have.
+const PARTS_EACH: usize = 4;
+
+/// What goes out at a time, in bytes; the last reply may be longer.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// About what a request or a part takes in memory beside its bytes.
+const PART_BYTES: usize = 128;
 
 /// What a connection may keep waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +58,8 @@ pub(super) struct Ring {
     held_bytes: usize,
     /// Requests, or parts of them, that are not answered yet.
     in_flight: usize,
+    /// Bytes of the requests that are not answered yet.
+    request_bytes: usize,
     /// About the longest of the latest answers: what each request in flight may bring.
     answer_bytes: usize,
 }
@@ -54,7 +71,7 @@ enum Slot {
     /// A group that has.
     Answered { asked: Asked, result: Outcome },
     /// Several groups.
-    Gather { gather: Box<Gather>, protocol: Protocol },
+    Gather { gather: Box<Gather>, protocol: Protocol, bytes: usize },
     /// This connection itself.
     Text(BytesMut),
 }
@@ -65,6 +82,8 @@ pub(super) struct Asked {
     pub(super) group: GroupId,
     /// Whether it changes nothing.
     pub(super) is_read: bool,
+    /// How long it is.
+    pub(super) bytes: usize,
     /// How the reply is written.
     pub(super) protocol: Protocol,
 }
@@ -78,15 +97,38 @@ impl Ring {
             output: BytesMut::new(),
             held_bytes: 0,
             in_flight: 0,
+            request_bytes: 0,
             answer_bytes: limits.bytes_max / UNKNOWN_MAX,
         }
     }
 
     /// Whether another request may be taken in.
     pub(super) fn has_room(&self) -> bool {
-        let bytes = self.output.len() + self.held_bytes + self.in_flight * self.answer_bytes;
+        let bytes = self.reply_bytes() + self.in_flight * self.answer_bytes;
         let is_idle = self.slots.is_empty() && self.output.is_empty();
-        is_idle || (self.slots.len() < self.limits.requests_max && bytes < self.limits.bytes_max)
+        is_idle
+            || (self.slots.len() < self.limits.requests_max
+                && self.in_flight < PARTS_EACH * self.limits.requests_max
+                && self.request_bytes < REQUEST_BYTES_MAX
+                && bytes < self.limits.bytes_max)
+    }
+
+    /// Bytes of replies that wait.
+    fn reply_bytes(&self) -> usize {
+        self.output.len() + self.held_bytes
+    }
+
+    /// About what it takes in memory, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let parts = self.slots.len() + self.in_flight;
+        self.output.capacity() + self.held_bytes + self.request_bytes + parts * PART_BYTES
+    }
+
+    /// Whose answers have room: `None` when all have. When as many bytes wait as may, only the first request's,
+    /// without which nothing can go out.
+    pub(super) fn wanted(&self) -> Option<Range<u64>> {
+        let is_full = self.reply_bytes() >= self.limits.bytes_max;
+        is_full.then(|| self.first << PART_BITS..(self.first + 1) << PART_BITS)
     }
 
     /// Takes in a request that this connection answers itself, by `write`.
@@ -104,14 +146,17 @@ impl Ring {
     /// Takes in a request to one group, and gives its tag.
     pub(super) fn expect(&mut self, asked: Asked) -> u64 {
         self.in_flight += 1;
+        self.request_bytes += asked.bytes;
         self.push(Slot::Waiting(asked))
     }
 
-    /// Takes in a request to several groups, and gives the tag of its first part; the others follow.
-    pub(super) fn expect_all(&mut self, gather: Gather, protocol: Protocol) -> u64 {
+    /// Takes in a request of so many bytes to several groups, and gives the tag of its first part; the others
+    /// follow.
+    pub(super) fn expect_all(&mut self, gather: Gather, protocol: Protocol, bytes: usize) -> u64 {
         assert!(gather.waiting() < 1 << PART_BITS, "{} parts", gather.waiting());
         self.in_flight += gather.waiting();
-        self.push(Slot::Gather { gather: Box::new(gather), protocol })
+        self.request_bytes += bytes;
+        self.push(Slot::Gather { gather: Box::new(gather), protocol, bytes })
     }
 
     /// A group has answered the request with this tag.
@@ -125,18 +170,25 @@ impl Ring {
         let part = tag as usize & ((1 << PART_BITS) - 1);
         let slot = place.and_then(|place| self.slots.get_mut(place));
         match slot {
-            Some(Slot::Gather { gather, .. }) => self.held_bytes -= gather.complete(part, result),
+            Some(Slot::Gather { gather, bytes, .. }) => {
+                self.held_bytes -= gather.complete(part, result);
+                if gather.waiting() == 0 {
+                    self.request_bytes -= *bytes;
+                }
+            }
             Some(slot) => {
                 let Slot::Waiting(asked) = *slot else {
                     panic!("the request with tag {tag} completed twice");
                 };
+                self.request_bytes -= asked.bytes;
                 *slot = Slot::Answered { asked, result };
             }
             None => panic!("no request with tag {tag} waits: completed twice, or never submitted"),
         }
     }
 
-    /// Exchanges `output`, which must be empty, for what is ready to go out.
+    /// Exchanges `output`, which must be empty, for what is ready to go out: [`PIECE_BYTES`] and a reply at
+    /// most, so that no reply is copied long before it is written.
     pub(super) fn take_output(&mut self, output: &mut BytesMut) {
         assert!(output.is_empty(), "{} bytes would be lost", output.len());
         self.drain();
@@ -145,7 +197,7 @@ impl Ring {
 
     /// Whether something is ready to go out.
     pub(super) fn has_output(&self) -> bool {
-        !self.output.is_empty()
+        !self.output.is_empty() || self.slots.front().is_some_and(Slot::is_complete)
     }
 
     /// Whether nothing waits any more, in slots or to go out.
@@ -160,7 +212,7 @@ impl Ring {
     }
 
     fn drain(&mut self) {
-        while self.slots.front().is_some_and(Slot::is_complete) {
+        while self.output.len() < PIECE_BYTES && self.slots.front().is_some_and(Slot::is_complete) {
             let slot = self.slots.pop_front().expect("it was just looked at");
             self.first += 1;
             self.held_bytes -= slot.held_bytes();
@@ -190,7 +242,9 @@ impl Slot {
     fn write(&self, output: &mut BytesMut) {
         match self {
             Self::Text(text) => output.extend_from_slice(text),
-            Self::Gather { gather, protocol } => gather.write(&mut Reply::new(output, *protocol)),
+            Self::Gather { gather, protocol, .. } => {
+                gather.write(&mut Reply::new(output, *protocol))
+            }
             Self::Answered { asked, result } => {
                 let mut reply = Reply::new(output, asked.protocol);
                 match result {
@@ -230,16 +284,65 @@ fn write_outcome(reply: &mut Reply<'_>, asked: Asked, outcome: &[u8]) {
 mod tests {
     use super::*;
 
+    use crate::resp::gather::Splittable;
+
     const LIMITS: RingLimits = RingLimits { requests_max: 1000, bytes_max: 64 << 10 };
 
     /// Takes in requests until there is no more room, and gives how many.
     fn fill(ring: &mut Ring) -> usize {
         let mut count = 0;
         while ring.has_room() {
-            ring.expect(Asked { group: GroupId(1), is_read: true, protocol: Protocol::default() });
+            ring.expect(asked(0));
             count += 1;
         }
         count
+    }
+
+    fn asked(bytes: usize) -> Asked {
+        Asked { group: GroupId(1), is_read: true, bytes, protocol: Protocol::default() }
+    }
+
+    #[test]
+    fn a_connection_has_a_bound_on_the_parts_and_bytes_in_flight() {
+        let limits = RingLimits { requests_max: 10, bytes_max: usize::MAX };
+        let mut ring = Ring::new(limits);
+        while ring.has_room() {
+            ring.expect_all(Gather::all(Splittable::Count, 16).0, Protocol::default(), 0);
+        }
+        assert!((40..40 + 16).contains(&ring.in_flight), "{} parts", ring.in_flight);
+        let mut ring = Ring::new(limits);
+        while ring.has_room() {
+            ring.expect(asked(3 << 20));
+        }
+        assert_eq!(ring.request_bytes, 9 << 20, "a command more than 8 MiB at most");
+        let memory = ring.memory();
+        for place in 0..3 {
+            ring.complete(place << PART_BITS, Ok(KvOutcome::Ok.encode()));
+        }
+        assert!(ring.has_room() && memory > 9 << 20 && ring.memory() < 1 << 10);
+    }
+
+    /// Behind a reply that is late no others pile up, and the late one is always wanted.
+    #[test]
+    fn when_as_many_replies_wait_as_may_only_the_first_is_wanted() {
+        let mut ring = Ring::new(LIMITS);
+        for _ in 0..6 {
+            ring.expect(asked(0));
+        }
+        let complete = |ring: &mut Ring, place: u64| {
+            let value = KvOutcome::Bytes(&[0; 40 << 10]).encode();
+            ring.complete(place << PART_BITS, Ok(value));
+        };
+        complete(&mut ring, 1);
+        assert_eq!(ring.wanted(), None);
+        complete(&mut ring, 2);
+        let first = |place: u64| Some(place << PART_BITS..(place + 1) << PART_BITS);
+        assert_eq!(ring.wanted(), first(0));
+        complete(&mut ring, 0);
+        let mut output = BytesMut::new();
+        ring.take_output(&mut output);
+        assert!(output.len() < PIECE_BYTES + (41 << 10), "a piece: {}", output.len());
+        assert_eq!(ring.wanted(), None);
     }
 
     #[test]

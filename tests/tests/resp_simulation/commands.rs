@@ -105,7 +105,7 @@ fn the_limits_on_values_and_requests_are_those_that_are_reported() {
         String::from_utf8_lossy(value).parse::<usize>().expect("a number")
     };
     let (value, command) = (limit("proto-max-bulk-len"), limit("purlin-max-command"));
-    let request = limit("client-query-buffer-limit");
+    let request = limit("purlin-max-request");
     assert_eq!((value, command, request), (1_000, 2_000, 2_000 + (512 << 10)));
     expect(&mut server.client(), &format!("SET k {}", "v".repeat(value)), ok());
     let long = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", value + 1);
@@ -449,6 +449,47 @@ fn a_pipeline_longer_than_the_ring_is_served_bit_by_bit() {
     let replies = client.pipeline(&commands).expect("replies");
     assert_eq!(replies[0], ok());
     assert!(replies[1..].iter().all(|reply| *reply == bulk(&value)));
+}
+
+/// Many client libraries write a whole pipeline before they read a reply.
+#[test]
+fn a_pipeline_is_read_to_its_end_before_a_reply_is_taken() {
+    let server = TestServer::with(Behaviour::default(), |options| {
+        options.output_bytes_max = 64 << 10;
+    });
+    let client = &mut server.client();
+    let value = "v".repeat(16 << 10);
+    // More than the sockets of both ways hold, and less than the query buffer in addition.
+    let commands = vec![vec!["ECHO", &value]; 1_000];
+    commands.iter().for_each(|words| client.queue(words));
+    client.send().expect("the server reads on");
+    // What was read is run, though no more will come.
+    client.finish();
+    for place in 0..1_000 {
+        assert_eq!(client.read_reply().expect("a reply"), bulk(&value), "reply {place}");
+    }
+}
+
+#[test]
+fn the_client_that_holds_the_most_memory_is_closed_when_all_hold_too_much() {
+    let server = TestServer::with(Behaviour::default(), |options| {
+        options.memory_max = 8 << 20;
+    });
+    let (greedy, modest) = (&mut server.client(), &mut server.client());
+    let value = "v".repeat(1 << 20);
+    assert_eq!(greedy.command(&["SET", "k", &value]).expect("a reply"), ok());
+    modest.queue(&["GET", "k"]);
+    modest.send().expect("the server reads");
+    for _ in 0..40 {
+        greedy.queue(&["GET", "k"]);
+    }
+    greedy.send().expect("the server reads");
+    let replies = (0..40).map_while(|_| greedy.read_reply().ok()).count();
+    assert!(replies < 40, "it held 40 MiB");
+    assert_eq!(modest.read_reply().expect("a reply"), bulk(&value));
+    let Value::Bulk(list) = run(modest, "CLIENT LIST") else { panic!("bytes in RESP2") };
+    assert_eq!(list.iter().filter(|&&byte| byte == b'\n').count(), 1, "the greedy one is gone");
+    expect(modest, "GET k", bulk(&value));
 }
 
 #[test]

@@ -197,6 +197,40 @@ fn a_node_without_a_majority_promises_nothing() {
     assert_sound(&s);
 }
 
+/// A client's own time-out is 1 to 5 s: it would ask again while its first request still waits.
+#[test]
+fn a_command_that_finds_no_leader_is_told_so_within_two_seconds() {
+    let s = serving(14, served(0));
+    [TWO, THREE].into_iter().for_each(|node| s.crash(node, Crash::PowerCut));
+    s.run_for(seconds(3));
+    let bytes = pipeline(&["INCR n"]);
+    let answer = talk(&s, ONE, ShardId(0), Duration::from_millis(2_500), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        wire.reply().await.expect("a reply")
+    });
+    let Value::Error(text) = answer else { panic!("nobody leads: {answer:?}") };
+    assert!(text.starts_with("CLUSTERDOWN "), "{text}");
+    assert_sound(&s);
+}
+
+#[test]
+fn a_command_that_waits_for_a_leader_ends_with_its_connection() {
+    let s = serving(15, served(0));
+    [TWO, THREE].into_iter().for_each(|node| s.crash(node, Crash::PowerCut));
+    s.run_for(seconds(3));
+    [TWO, THREE].into_iter().for_each(|node| s.world.restart(node));
+    let (bytes, runtime) = (pipeline(&["INCR n"]), s.world.outside());
+    talk(&s, ONE, ShardId(0), seconds(1), async move |mut wire| {
+        wire.write(&bytes).await.expect("it is sent");
+        runtime.sleep(Duration::from_millis(20)).await;
+    });
+    // There is a leader before the deadline of the command.
+    must_serve(&s, ONE);
+    s.run_for(seconds(3));
+    assert_eq!(read(&s, ONE, "GET n"), Value::Nil);
+    assert_sound(&s);
+}
+
 /// Sets keys at the first node, and waits for what it says, which is at most as long as it may take.
 fn set_lone_keys(s: &Scenario, numbers: Range<usize>) -> Vec<Value> {
     let lines: Vec<String> = numbers.map(|n| format!("SET lone-{n} {n}")).collect();
@@ -395,6 +429,82 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     s.run_for(seconds(70));
     assert_eq!(clients(&s, ONE), 0, "the sleeper was dropped after the deadline");
     assert_sound(&s);
+}
+
+/// The answers of groups are made when there is room for the replies, wherever the groups are led.
+#[test]
+fn a_client_that_does_not_read_has_a_bound_on_its_memory() {
+    [ONE, TWO].into_iter().for_each(a_client_that_does_not_read);
+}
+
+fn leader_of(s: &Scenario, group: GroupId) -> Option<NodeId> {
+    s.status(ONE, group)?.leader
+}
+
+/// A client of node 1, which asks for long values of a group that `leader` leads.
+fn a_client_that_does_not_read(leader: NodeId) {
+    const SHORT: usize = 1_000;
+    const LONG: usize = 1_000;
+    const OUTPUT: usize = 1 << 20;
+    // Answers that are under way when the last one has room: of this shard, and of another node's.
+    const UNDER_WAY: usize = 7 << 20;
+    let load = KeyValue::new(Random::new(16, "workload"), WorkloadOptions::default());
+    let small = load.with_front_end(|options| options.output_bytes_max = OUTPUT);
+    let s = Scenario::with_subject(16, small_pipes(), small).started();
+    s.nodes().for_each(|node| must_serve(&s, node));
+    let value = "v".repeat(60 << 10);
+    let leads = |node| (1..=GROUPS).map(GroupId).find(|group| leader_of(&s, *group) == Some(node));
+    let group = leads(leader).expect("each node leads one of them");
+    let mut names = (0..).map(|n| format!("key-{n}"));
+    let key = names.find(|key| resp::group_of(key.as_bytes(), GROUPS) == group).expect("a key");
+    // Short answers come first: so nothing is known of the long ones when many are asked for.
+    let set = pipeline(&[&format!("SET {key} {value}")]);
+    let short = pipeline(&[&format!("GET {{{key}}}none")]).repeat(SHORT);
+    let long = pipeline(&[&format!("GET {key}")]).repeat(LONG);
+    talk(&s, ONE, ShardId(0), seconds(30), async move |mut wire| {
+        wire.write(&set).await.expect("it is sent");
+        assert_eq!(wire.reply().await.expect("a reply"), ok());
+    });
+    let (runtime, told) = (s.world.outside(), Rc::new(RefCell::new(Vec::new())));
+    let (sleeper, answers) = (runtime.clone(), Rc::clone(&told));
+    runtime.spawn(async move {
+        let address = resp::address(ONE, ShardId(0));
+        let mut wire = Wire::connect(&sleeper, &address).await.expect("it is taken in");
+        wire.write(&short).await.expect("it is sent");
+        replies(&mut wire, SHORT).await;
+        wire.write(&long).await.expect("it is sent");
+        sleeper.sleep(seconds(15)).await;
+        for _ in 0..LONG {
+            let answer = wire.reply().await.expect("a reply");
+            answers.borrow_mut().push(answer);
+        }
+    });
+    let mut most = 0;
+    for _ in 0..60 {
+        s.run_for(Duration::from_millis(200));
+        most = most.max(memory_of_clients(&s, ONE));
+    }
+    // It reads now. What waited for room had all the time that it needed.
+    while told.borrow().len() < LONG {
+        s.run_for(Duration::from_millis(50));
+        most = most.max(memory_of_clients(&s, ONE));
+        assert!(s.world.now() < seconds(300), "{} replies", told.borrow().len());
+    }
+    assert!(most > OUTPUT && most < OUTPUT + UNDER_WAY, "it held {most} bytes");
+    let told = told.borrow();
+    let wrong = told.iter().find(|answer| **answer != bulk(&value));
+    assert!(wrong.is_none(), "{wrong:?}");
+    s.run_for(seconds(1));
+    assert!(memory_of_clients(&s, ONE) < 64 << 10, "it has given its memory back");
+    assert_sound(&s);
+}
+
+/// What all clients of a node's first shard hold.
+fn memory_of_clients(s: &Scenario, node: NodeId) -> usize {
+    let Value::Bulk(text) = read(s, node, "CLIENT LIST") else { panic!("it is text") };
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let held = text.split(' ').filter_map(|word| word.strip_prefix("tot-mem="));
+    held.map(|bytes| bytes.parse::<usize>().expect("a number")).sum()
 }
 
 /// A client may be slower than the deadline for the whole of its replies, as long as it takes some.

@@ -15,6 +15,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     io::{self, BufReader, Read},
+    ops::Range,
     rc::Rc,
     time::Duration,
 };
@@ -290,6 +291,12 @@ impl Backend for MemoryBackend {
             self.submitted.wait().await;
         }
     }
+
+    fn waiting_bytes(&self) -> Rc<Cell<usize>> {
+        Rc::default()
+    }
+
+    fn answer_only(&self, _: Option<Range<u64>>) {}
 
     fn leave(&self) {}
 

@@ -100,7 +100,7 @@ pub static COMMANDS: &[CommandSpec] = &[
                 arity: 3,
                 flags: &["admin", "noscript", "loading", "stale"],
                 categories: &["@admin", "@dangerous"],
-                summary: "Does nothing: no connection is closed to save memory",
+                summary: "Does nothing: when clients hold too much memory, the connection that holds the most is closed",
                 usage: "ON | OFF",
                 since: "7.0.0",
                 run: Run::Local(local::ok),
