@@ -8,7 +8,7 @@ use purlin_tests::{
     resp::request_bytes,
     sim::{SimDisk, SimMesh, SimNet, SimRuntime},
 };
-use std::{cell::Cell, io, rc::Rc, time::Duration};
+use std::{cell::Cell, io, net::IpAddr, rc::Rc, time::Duration};
 
 /// A connection's work between two yields: what it reads, and what it writes.
 const BYTES_MAX: usize = 128 << 10;
@@ -94,6 +94,10 @@ impl Reader for Flood {
         self.counts.reads.set(self.counts.reads.get() + 1);
         self.counts.read.add(len);
         Ok(len)
+    }
+
+    fn remote(&self) -> Option<IpAddr> {
+        None
     }
 }
 
