@@ -1,7 +1,7 @@
-//! The queue of the log: lines of any thread, written by a thread of its own.
+//! The queue of an output, such as the log: lines of any thread, written by a thread of its own.
 //!
 //! ```text
-//! any thread ── add ──► lines, bounded ──► the thread `log` ──► the sink, which may block, fail or be closed
+//! any thread ── add ──► lines, bounded ──► the thread `output` ──► the sink, which may block, fail or be closed
 //! ```
 //!
 //! A thread that adds a line waits for no write: a full queue drops the line and counts it. After a drop
@@ -72,7 +72,7 @@ impl LogQueue {
             idle: Condvar::new(),
         });
         let writer = Writer { shared: shared.clone(), sink, notice, failed: None, is_torn: false };
-        thread::Builder::new().name("log".into()).spawn(move || writer.run())?;
+        thread::Builder::new().name("output".into()).spawn(move || writer.run())?;
         Ok(Self { shared })
     }
 
@@ -198,7 +198,7 @@ impl<W: Write> Writer<W> {
             match self.shared.take() {
                 Piece::Line(line) => self.write_line(&line),
                 Piece::Gap(lines) => {
-                    let why = "the reader of the standard error did not take them in time";
+                    let why = "the reader of this output did not take them in time";
                     let notice = (self.notice)(lines, why);
                     self.write_or_count(notice.as_bytes(), lines);
                 }
@@ -218,7 +218,7 @@ impl<W: Write> Writer<W> {
     fn write_or_count(&mut self, bytes: &[u8], lines: u64) {
         if let Err(error) = self.write(bytes) {
             let (before, _) = self.failed.take().unwrap_or_default();
-            let why = format!("the standard error could not be written: {error}");
+            let why = format!("this output could not be written: {error}");
             self.failed = Some((before + lines, why));
         }
     }
@@ -350,7 +350,7 @@ mod tests {
         let lines: Vec<_> = written.lines().collect();
         assert_eq!(lines.len(), 3, "{written}");
         assert_eq!((lines[0], lines[2]), ("first", "last"));
-        assert!(lines[1].starts_with("2 lines missing: the standard error could not be written"));
+        assert!(lines[1].starts_with("2 lines missing: this output could not be written"));
     }
 
     /// Takes three bytes of the first write, and refuses the rest.

@@ -1,7 +1,8 @@
 //! Where the text of this program goes: its standard output, and its standard error with the log.
 //!
 //! No output ends the program or panics when it is closed or full. While a node runs, its standard error
-//! is written by the thread of the log alone, so a reader that stands stops nothing: see [`LogQueue`].
+//! is written by the thread of the log alone, so a reader that stands stops nothing: see [`LogQueue`]. The
+//! same holds for what `purlin dev` prints, since it must obey a signal.
 
 use crate::log_queue::{LogQueue, Notice};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,17 +14,38 @@ use std::{
     time::Duration,
 };
 
-/// How long a process that ends waits until its log is written.
+/// How long a process that ends waits until its log is written, and `purlin dev` for each message.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 
 /// The log of this process, once it was started.
 static LOG: OnceLock<LogQueue> = OnceLock::new();
+/// The standard output, where a reader that stands must stop nothing.
+static OUT: OnceLock<LogQueue> = OnceLock::new();
 
 /// Prints `text` and the end of a line, at once. When nobody reads any more, there is nobody to tell.
 pub(crate) fn say(text: impl AsRef<str>) {
+    if let Some(out) = OUT.get() {
+        out.add(format!("{}\n", text.as_ref()).as_bytes());
+        return out.flush(FLUSH_WAIT);
+    }
     let mut out = stdout().lock();
     // A closed pipe ends no cluster.
     let _ = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush());
+}
+
+/// From now on [`say`] waits for a reader that stands at most [`FLUSH_WAIT`].
+///
+/// # Errors
+/// The machine refuses a thread or a descriptor.
+pub(crate) fn say_in_background() -> io::Result<()> {
+    fn notice(lines: u64, why: &str) -> String {
+        format!("{lines} messages are missing here: {why}\n")
+    }
+    let sink = Sink(File::from(stdout().as_fd().try_clone_to_owned()?));
+    let out = LogQueue::start(sink, notice)?;
+    // A second start, in a process that embeds this one, leaves the first as it is.
+    let _ = OUT.set(out);
+    Ok(())
 }
 
 /// Writes `text` and the end of a line to the standard error: behind the lines of the log, where there
@@ -58,7 +80,7 @@ pub(crate) fn flush_log() {
     }
 }
 
-/// The standard error, which another process may have made non-blocking.
+/// An output, which another process may have made non-blocking.
 struct Sink<W>(W);
 
 impl<W: Write + AsFd> Write for Sink<W> {

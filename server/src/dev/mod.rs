@@ -26,12 +26,18 @@ use self::{
     folder::{Folder, Removed},
     plan::Plan,
 };
-use crate::{error::Failure, output::say, signals::Signals};
-use std::path::Path;
+use crate::{
+    error::Failure,
+    output::{say, say_in_background},
+    signals::Signals,
+};
+use purlin::ErrorKind;
+use std::{io, path::Path};
 
 /// Runs a cluster until SIGINT, SIGTERM or SIGHUP.
 pub(crate) fn run(options: &DevOptions) -> Result<(), Failure> {
     let signals = Signals::listen()?;
+    say_in_background().map_err(|error| no_output(&error))?;
     let folder = Folder::claim(Path::new("."), options.keep)?;
     let ended = live(&signals, &folder, options);
     let path = folder.path().display().to_string();
@@ -44,6 +50,16 @@ pub(crate) fn run(options: &DevOptions) -> Result<(), Failure> {
         ));
     }
     ended
+}
+
+fn no_output(error: &io::Error) -> Failure {
+    Failure::new(
+        ErrorKind::Environment,
+        format!("the thread that prints cannot be started: {error}"),
+        "this process",
+        "nothing was started",
+        "raise the limits on open files (ulimit -n) and threads (ulimit -u)",
+    )
 }
 
 fn live(signals: &Signals, folder: &Folder, options: &DevOptions) -> Result<(), Failure> {

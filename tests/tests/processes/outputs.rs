@@ -1,16 +1,16 @@
 //! Outputs that take nothing: a full one, one whose reader is gone, one whose reader stands. A node serves
 //! and stops as ever, and a command keeps its exit code.
 
-use super::support::{Cluster, Node, SOON, Shape, number, purlin, until};
+use super::support::{Cluster, Node, SOON, Scratch, Shape, number, purlin, until};
 use rustix::{
     fs::{OFlags, fcntl_getfl, fcntl_setfl},
     process::{Pid, Signal, kill_process},
 };
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, PipeReader, PipeWriter, Read, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
 };
 
@@ -124,18 +124,33 @@ fn what_was_asked_for_and_cannot_be_written_is_an_error() {
     }
 }
 
+/// A process that ends with the test.
+struct Guarded(Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
-fn a_cluster_to_try_out_needs_no_reader() {
-    let cluster = super::support::Scratch::new("dev-outputs");
-    let mut command = purlin();
-    command.args(["dev", "--groups", "6", "--segment", "2MiB"]).current_dir(cluster.path());
-    let (out, err) = (full(), full());
-    let mut dev = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("it runs");
-    let log = cluster.path().join(".purlin-dev/node-3/log.txt");
-    until("the third node serves", || {
-        std::fs::read_to_string(&log).ok()?.contains("serves clients at").then_some(())
-    });
-    kill_process(Pid::from_child(&dev), Signal::INT).expect("it runs");
-    assert_eq!(dev.wait().expect("it is our child").code(), Some(0));
-    assert!(cluster.names().is_empty(), "{:?} is left", cluster.names());
+fn a_cluster_to_try_out_needs_no_reader_and_obeys_a_signal() {
+    let (_reader, writer) = stuck();
+    for (out, err) in [(full(), full()), (broken(), broken()), (writer.into(), full())] {
+        let cluster = Scratch::new("dev-outputs");
+        let mut command = purlin();
+        command.args(["dev", "--groups", "6", "--segment", "2MiB"]).current_dir(cluster.path());
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let mut dev = Guarded(command.spawn().expect("the program runs"));
+        let log = cluster.path().join(".purlin-dev/node-3/log.txt");
+        until("the third node serves", || {
+            fs::read_to_string(&log).ok()?.contains("serves clients at").then_some(())
+        });
+        kill_process(Pid::from_child(&dev.0), Signal::INT).expect("it runs");
+        let code = until("dev has ended", || dev.0.try_wait().expect("it is our child"));
+        assert_eq!(code.code(), Some(0));
+        assert!(cluster.names().is_empty(), "{:?} is left", cluster.names());
+    }
 }
