@@ -88,6 +88,7 @@ pub const REQUIRED: &[&str] = &[
     "full channel hands a batch back",
     "batch of another shard passed on",
     "batch bounced by another shard",
+    "batch handed back by another shard without room",
     "batch in doubt, its connection is lost",
     "batch in doubt, another node leads",
     "query asked again, nobody replies",

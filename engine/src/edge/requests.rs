@@ -33,6 +33,11 @@ pub(crate) struct Requests {
     pub(crate) inlet_caller: InletCaller,
     /// Lanes that found no leader, or whose batch bounced: they try again with the next change.
     parked: Vec<LaneRef>,
+    /// Lanes whose batch found no room on its way, or at the other shard: they try again when any batch has been
+    /// replied to, since then there may be room.
+    without_room: Vec<LaneRef>,
+    /// A batch has been replied to since the lanes without room tried last.
+    has_room: bool,
     pub(crate) away: Away,
     pub(crate) accepted: Accepted,
     pub(crate) late: LateReplies,
@@ -64,6 +69,8 @@ impl Requests {
             inlet_caller: InletCaller::new(&callers),
             callers,
             parked: Vec::new(),
+            without_room: Vec::new(),
+            has_room: false,
             away: Away::new(random),
             accepted: Accepted::new(node.intake.requests_max),
             late: LateReplies::default(),
@@ -81,7 +88,7 @@ impl Requests {
         QueueStatus {
             requests,
             request_bytes,
-            parked: self.parked.len(),
+            parked: self.parked.len() + self.without_room.len(),
             away: self.away.len(),
             accepted: self.accepted.level(),
             late_replies: self.late.level(),
@@ -116,14 +123,32 @@ impl Requests {
         }
     }
 
+    /// Keeps a lane that finds no room now.
+    pub(crate) fn park_without_room(&mut self, lane: LaneRef) {
+        self.without_room.push(lane);
+    }
+
+    /// Another shard has replied to a batch: it may have room.
+    pub(crate) fn note_room(&mut self) {
+        self.has_room = true;
+    }
+
     /// Whether a lane is parked.
     pub(crate) fn is_parked(&self, lane: &LaneRef) -> bool {
-        self.parked.iter().any(|parked| parked.is(lane))
+        self.parked.iter().chain(&self.without_room).any(|parked| parked.is(lane))
     }
 
     /// Lets the parked lanes try again.
     pub(crate) fn retry_parked(&mut self) {
         mem::take(&mut self.parked).iter().for_each(LaneRef::go_on);
+        self.note_room();
+    }
+
+    /// Lets the lanes without room try again, if there may be room.
+    pub(crate) fn retry_without_room(&mut self) {
+        if mem::take(&mut self.has_room) {
+            mem::take(&mut self.without_room).iter().for_each(LaneRef::go_on);
+        }
     }
 
     /// A batch is on its way to another shard.
@@ -175,6 +200,7 @@ impl Requests {
         self.inlet_caller.tell_outcomes();
         self.callers.wake_answered();
         self.parked.clear();
+        self.without_room.clear();
         self.callers.forget();
     }
 

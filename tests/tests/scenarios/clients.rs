@@ -1,11 +1,11 @@
 //! What clients are told, and in which order what they ask takes effect (safety E1, E2, E4; A5).
 
-use crate::support::{ELECTION, agree, all, millis, number, one_leader, seconds};
+use crate::support::{ELECTION, ONE, agree, all, millis, number, one_leader, seconds};
 use bytes::Bytes;
 use purlin::{Caller, Completion, GroupId, NodeId, Request, RequestError, ShardId};
 use purlin_tests::{
     cluster::{
-        ClusterOptions,
+        ClusterOptions, Limits,
         scenario::{GROUP, Pending, Scenario, calm, get, increment, set, value_in},
     },
     sim::{Crash, Random},
@@ -51,6 +51,25 @@ fn requests_at_a_leader_that_fell_silent_end_with_the_next_leader() {
         assert_eq!(s.must_read(leader, "key", seconds(5)).as_deref(), Some("3"));
         s.assert_sound();
     }
+}
+
+/// A batch that finds a full channel to another shard goes out when there is room, and not with the next
+/// heartbeat.
+#[test]
+fn requests_that_found_a_full_channel_wait_for_room_and_for_no_heartbeat() {
+    let limits = Limits { mesh: 4, ..Limits::default() };
+    let options = ClusterOptions { shards: vec![2], groups: 2, limits, ..calm(1, 0) };
+    let s = Scenario::running_with(432, options);
+    let groups = [GroupId(1), GroupId(2)];
+    s.run_for(seconds(2));
+    let ask = |n: usize| s.submit(ONE, groups[n % 2], set(&format!("key-{n}"), "1"));
+    let began = s.world.now();
+    let asked: Vec<Pending> = (0..200).map(ask).collect();
+    s.must_reach("all are done", seconds(5), || asked.iter().all(Pending::is_done));
+    let took = s.world.now() - began;
+    // A heartbeat comes every 100 ms; 100 requests at 4 a time would need 25 of them, beside the writes.
+    assert!(took < seconds(1), "it took {took:?}");
+    s.assert_sound();
 }
 
 /// B96, safety A5: whatever leaders come and go, what was done counts once, what was not applied never,

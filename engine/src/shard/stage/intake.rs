@@ -79,6 +79,7 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
 impl<R: Runtime> Shard<R> {
     /// Sends the next batch of each lane that has one.
     pub(crate) fn send_requests(&mut self, now: Tick) {
+        self.requests.retry_without_room();
         let mut buffers = self.requests.take_scheduled();
         for lane in buffers.lanes.drain(..) {
             match self.way(lane.group) {
@@ -146,7 +147,7 @@ impl<R: Runtime> Shard<R> {
             );
             // The batch was certainly not sent.
             lane.bounce(id);
-            self.requests.park(lane);
+            self.requests.park_without_room(lane);
         }
     }
 
@@ -191,11 +192,17 @@ impl<R: Runtime> Shard<R> {
             (Some(Waiter::Shard(passed_on)), outcome) => self.reply_to(passed_on.origin, outcome),
             (Some(Waiter::Lane(lane)), BatchOutcome::Done(outcomes)) => {
                 lane.end_batch(id, outcomes);
+                self.requests.note_room();
             }
-            (Some(Waiter::Lane(lane)), BatchOutcome::Bounced | BatchOutcome::Busy) => {
+            (Some(Waiter::Lane(lane)), BatchOutcome::Bounced) => {
                 purlin_rsm::sometimes!("batch bounced by another shard");
                 lane.bounce(id);
                 self.requests.park(lane);
+            }
+            (Some(Waiter::Lane(lane)), BatchOutcome::Busy) => {
+                purlin_rsm::sometimes!("batch handed back by another shard without room");
+                lane.bounce(id);
+                self.requests.park_without_room(lane);
             }
         }
     }
