@@ -30,28 +30,28 @@ impl<S: Subject> Cluster<S> {
         }
     }
 
-    /// Whether a shard takes in all that it may.
+    /// Whether a shard takes in all that it may. Each request has a caller of its own: one that has many leaves
+    /// room to others.
     async fn has_room(&self, runtime: &SimRuntime, at: (NodeId, ShardId)) -> bool {
         let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
             return false;
         };
-        let caller = local.caller();
         let most = self.options.limits.requests_max;
         let [_, query] = self.subject.probe("room");
         let filled = async {
-            for tag in 0..most as u64 {
-                let group = GroupId(1 + (tag % u64::from(self.options.groups)) as u32);
-                caller.submit(group, query.clone(), tag);
-            }
-            let (mut completions, mut ended, mut refused) = (Vec::new(), 0, false);
-            while ended < most {
+            let groups = (0..self.options.groups).cycle().map(|group| GroupId(1 + group));
+            let callers = groups.take(most).map(|group| {
+                let caller = local.caller();
+                caller.submit(group, query.clone(), 0);
+                caller
+            });
+            let mut completions = Vec::new();
+            for caller in callers.collect::<Vec<_>>() {
                 caller.completed().await;
                 caller.take_completions(&mut completions);
-                ended += completions.len();
-                let is_refused = |it: Completion| matches!(it.outcome, Err(RequestError::Busy));
-                refused |= completions.drain(..).any(is_refused);
             }
-            !refused
+            let is_refused = |it: &Completion| matches!(it.outcome, Err(RequestError::Busy));
+            !completions.iter().any(is_refused)
         };
         let given_up = async {
             self.lose_patience(runtime).await;
