@@ -9,7 +9,7 @@ use crate::{
     placement::Placement,
     shard::{group::Standing, groups::Groups},
 };
-use purlin_rsm::{BootId, Envelope, EpochTerm, GroupId, Message, NodeId, Tick};
+use purlin_rsm::{BootId, Envelope, EpochTerm, GroupId, Message, NodeId, Term, Tick};
 use purlin_transport::{Facts, Following, Heartbeat, Leading, PeerShard};
 use std::collections::BTreeMap;
 
@@ -156,16 +156,12 @@ impl Pairs {
                     groups.input(*id).expect("a group of this shard").raft.campaign_if_fresh(now);
                 }
             }
-            if std::mem::take(&mut state.is_rearmed) {
-                state.vouch(now, pair.node, state.groups.clone(), groups);
-            } else {
-                state.vouch(
-                    now,
-                    pair.node,
-                    changes.vouched.iter().map(|(group, _)| *group).collect(),
-                    groups,
-                );
-            }
+            // After a silence the heartbeat is for all groups that it names, else for those that are new in it.
+            let ids: Vec<GroupId> = match std::mem::take(&mut state.is_rearmed) {
+                true => state.following.vouched().map(|(group, _)| group).collect(),
+                false => changes.vouched.iter().map(|(group, _)| *group).collect(),
+            };
+            state.vouch(now, pair.node, ids, groups);
         }
         if let Some(answer) = &heartbeat.answer {
             let refused = state.leading.read(answer);
@@ -271,7 +267,10 @@ impl State {
     /// The peer vouches for those of `ids` that its heartbeat names.
     fn vouch(&mut self, now: Tick, node: NodeId, ids: Vec<GroupId>, groups: &mut Groups) {
         for id in ids {
-            let (Some(said), Some(group)) = (self.following.vouches(id), groups.input(id)) else {
+            let Some(said) = self.following.vouches(id) else { continue };
+            let Some(group) = groups.input(id) else {
+                // Nobody here follows: the peer must not count this shard among its followers.
+                self.following.refuse(id, EpochTerm::new(said.epoch, Term(0)));
                 continue;
             };
             // Safety M10: a term of another epoch of the group is not compared with ours.
@@ -410,6 +409,22 @@ mod tests {
         ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups);
         assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), same);
         assert_eq!(ours.beat(pair).expect("a pair").answer.expect("it came").refused, []);
+    }
+
+    /// Safety R4: a peer that leads a group of which this shard has no replica is not confirmed as its leader.
+    #[test]
+    fn a_group_that_is_not_here_is_refused() {
+        let mut groups = one_group();
+        let (mut ours, pair) = (Pairs::new(NodeId(1), BootId(1), 50), facts(0, 1).pair());
+        ours.inbound_up(Tick(0), &facts(0, 1), &mut groups);
+        let mut theirs = Leading::new(BootId(9));
+        let said = EpochTerm::new(GroupEpoch::FIRST, Term(3));
+        theirs.lead(GroupId(77), said);
+        assert!(!ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups));
+        let answer = ours.beat(pair).expect("a pair").answer.expect("a heartbeat came");
+        assert_eq!(answer.refused, [(GroupId(77), EpochTerm::new(said.epoch, Term(0)))]);
+        theirs.read(&answer);
+        assert_eq!(theirs.confirmed(GroupId(77)), None);
     }
 
     #[test]
