@@ -68,7 +68,7 @@ impl<D: Disk> Wal<D> {
             let location = self.disk.location();
             tracing::info!(
                 location,
-                "there is space for segments of the write-ahead log again: writes are taken"
+                "segments of the write-ahead log can be made again: writes are taken"
             );
         }
         self.changed();

@@ -11,15 +11,19 @@ use std::{
 
 const SHAPE: Shape = Shape { shards: 1, groups: 6 };
 
-/// A small file system in memory, gone with this.
+/// Shell commands that mount a small file system at `$0`.
+const IN_MEMORY: &str = "mount -t tmpfs -o size=48m tmpfs \"$0\"";
+const EXT4: &str = "truncate -s 96M \"$0.image\" && mkfs.ext4 -qF \"$0.image\" && mount -o loop \"$0.image\" \"$0\"";
+
+/// A small file system, gone with this.
 struct Small(PathBuf);
 
 impl Small {
     /// Nothing where none can be mounted.
-    fn mount(at: &Path) -> Option<Self> {
+    fn mount(by: &str, at: &Path) -> Option<Self> {
         std::fs::create_dir(at).expect("a new directory");
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=48m", "tmpfs"]).arg(at).stderr(Stdio::null());
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(by).arg(at).stderr(Stdio::null());
         if !command.status().is_ok_and(|status| status.success()) {
             println!("skipped: a small file system can only be mounted with privileges");
             return None;
@@ -60,8 +64,17 @@ fn leads(node: &Node) -> Option<usize> {
 
 #[test]
 fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
+    start_on_a_full_disk(EXT4);
+}
+
+#[test]
+fn a_node_starts_on_a_full_file_system_in_memory() {
+    start_on_a_full_disk(IN_MEMORY);
+}
+
+fn start_on_a_full_disk(by: &str) {
     let mut cluster = Cluster::make("full-disk", SHAPE);
-    let Some(small) = Small::mount(&cluster.scratch.path().join("small")) else { return };
+    let Some(small) = Small::mount(by, &cluster.scratch.path().join("small")) else { return };
     cluster.nodes[0].config.node.data_dir = small.0.join("data");
     cluster.nodes[0].write_file();
     assert_eq!(cluster.nodes[0].init().code, Some(0));
@@ -76,7 +89,7 @@ fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
 
     cluster.nodes[0].start();
     cluster.nodes[0].process().wait_for("serves clients", SOON);
-    cluster.nodes[0].process().wait_for("no space for a segment", SOON);
+    cluster.nodes[0].process().wait_for("no space on the disk for another segment", SOON);
     cluster.wait_until_ready();
     for counter in 0..12 {
         let found = cluster.nodes[0].done(&["GET", &format!("full:{counter}")]);
@@ -94,14 +107,18 @@ fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
 
     // At each of many beats it has tried for room again.
     let log = cluster.nodes[0].process().log();
-    assert_eq!(log.matches("no space for a segment").count(), 1, "one line for a change:\n{log}");
+    assert_eq!(
+        log.matches("no space on the disk for another segment").count(),
+        1,
+        "one line for a change:\n{log}"
+    );
 
     std::fs::remove_file(small.0.join("filler")).expect("it is there");
     for counter in 0..12 {
         let found = cluster.nodes[0].done(&["INCR", &format!("full:{counter}")]);
         assert!(matches!(found, Value::Integer(2)), "{found}");
     }
-    cluster.nodes[0].process().wait_for("there is space for segments", SOON);
+    cluster.nodes[0].process().wait_for("can be made again: writes are taken", SOON);
     cluster.assert_no_panic();
     // Nothing has it open when it is unmounted.
     cluster.nodes.iter_mut().for_each(Node::kill);
