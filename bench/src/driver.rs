@@ -40,6 +40,7 @@ use crate::chance::Chance;
 use crate::connection::Connection;
 use crate::cpu::CpuMeter;
 use crate::exchange::Operation;
+use crate::give_up::GiveUp;
 use crate::open_loop::OpenLoop;
 use crate::poller::{Poller, allow_open_files, wake_on_time};
 use crate::recorder::{Recorder, Second};
@@ -90,7 +91,8 @@ pub struct DriverConfig {
     pub timeout: Duration,
     /// How long to try to reach a server before the run.
     pub reach: Duration,
-    /// A run of a number of operations ends early when no operation has succeeded for this time.
+    /// A run of a number of operations ends early when operations wait and none has succeeded for this time, or
+    /// for `timeout` if that is longer. The pauses of a slow schedule do not count.
     pub give_up: Duration,
     /// The seed of the arrivals.
     pub seed: u64,
@@ -151,6 +153,7 @@ pub struct Driver<'a> {
     open: Option<OpenLoop>,
     /// How many measured operations may still be sent, when the run has a number of operations.
     requests_left: u64,
+    give_up: GiveUp,
     cpu: Option<CpuMeter>,
 }
 
@@ -195,6 +198,7 @@ impl<'a> Driver<'a> {
             recorder: Recorder::new(nanos(config.warmup), is_open),
             chance: Chance::new(config.seed ^ 0x5eed),
             open: None,
+            give_up: GiveUp::new(nanos(config.give_up), nanos(config.timeout)),
             clock: Clock::new(),
             stage: Stage::Reaching,
             cpu: None,
@@ -312,9 +316,11 @@ impl<'a> Driver<'a> {
     /// never comes back, or that takes connections and answers nothing: the kernel of a stopped
     /// process takes them too, so a connection that is up says nothing.
     fn has_given_up(&self) -> bool {
-        let since = self.recorder.last_success().max(nanos(self.config.warmup));
+        let last_success = self.recorder.last_success().max(nanos(self.config.warmup));
+        // In a closed loop an operation is due at any time.
+        let next_at = self.open.as_ref().map_or(0, OpenLoop::next_at);
         matches!(self.config.extent, Extent::Requests(_))
-            && self.clock.now.saturating_sub(since) > nanos(self.config.give_up)
+            && self.give_up.is_due(self.clock.now, last_success, next_at)
     }
 
     /// Records the operations that were due before `end` and were never sent, with the time that
@@ -413,6 +419,7 @@ impl<'a> Driver<'a> {
         if intended >= nanos(self.config.warmup) {
             self.requests_left -= 1;
         }
+        self.give_up.sent(sent);
         let workload = &mut self.workload;
         self.connections[index].exchange.push(|out| {
             let is_write = workload.append_request(out);
@@ -488,12 +495,14 @@ impl<'a> Driver<'a> {
             Err(error) => return self.lose(index, &error),
         };
         let now = self.clock.look();
-        let recorder = &mut self.recorder;
+        let (recorder, give_up) = (&mut self.recorder, &mut self.give_up);
         let understood = connection.exchange.receive(
             &self.poller.buffer[..count],
             |operation, reply| match reply {
-                Reply::Value => recorder.success(operation, now, true),
-                Reply::Nil => recorder.success(operation, now, false),
+                Reply::Value | Reply::Nil => {
+                    recorder.success(operation, now, reply == Reply::Value);
+                    give_up.succeeded();
+                }
                 Reply::Error(text) => recorder.refused(operation, text),
             },
         );

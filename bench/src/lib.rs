@@ -15,6 +15,7 @@
 pub mod options;
 
 pub mod driver;
+pub mod give_up;
 pub mod poller;
 
 pub mod open_loop;

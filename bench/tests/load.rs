@@ -162,6 +162,19 @@ fn a_run_of_a_number_of_operations_is_given_up_without_a_success() {
     assert!(totals.timed_out > 0 && server.commands() < 60, "{totals:?}");
 }
 
+/// The second operation is sent after 2 s, and the first one has succeeded long before.
+#[test]
+fn a_slow_schedule_is_not_given_up_between_two_operations() {
+    let server = TinyServer::start(|_| OK);
+    let summary = run(DriverConfig {
+        pace: Pace::Open { rate: 0.5, arrivals: Arrivals::Uniform },
+        timeout: Duration::from_secs(1),
+        give_up: Duration::from_secs(1),
+        ..driver(&[server.address], 2)
+    });
+    assert_eq!((summary.recorder.totals().succeeded, summary.has_given_up), (2, false));
+}
+
 #[test]
 fn what_an_open_loop_could_not_send_counts_with_the_time_it_waited() {
     let server = TinyServer::start(|_| Answer::Nothing);
