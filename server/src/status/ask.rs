@@ -14,6 +14,7 @@ use crate::{
 };
 use serde::de::DeserializeOwned;
 use std::{
+    io,
     sync::mpsc::{self, Receiver, Sender},
     thread,
     time::{Duration, Instant},
@@ -30,6 +31,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const PAGES_MAX: usize = 64;
 /// The most addresses that are asked, and nodes without an address that are told of.
 const ADDRESSES_MAX: usize = 256;
+/// The most threads that ask at one time: one for each address, and as many to ask again.
+const THREADS_MAX: usize = 2 * ADDRESSES_MAX;
+/// The stack of each of these threads; the standard library has the same default.
+const STACK_BYTES: usize = 2 << 20;
 
 /// One node, and what it said.
 pub(super) struct Asked {
@@ -96,6 +101,10 @@ struct Round {
     sender: Sender<Attempted>,
     receiver: Receiver<Attempted>,
     targets: Vec<Target>,
+    /// The attempts that have not told yet what came of them. Invariant: with one for each address that may still
+    /// be asked, these are at most [`THREADS_MAX`].
+    attempts: usize,
+    stack_bytes: usize,
 }
 
 /// What came of an attempt to ask the target with this number.
@@ -114,7 +123,17 @@ impl Round {
         let (sender, receiver) = mpsc::channel();
         let now = Instant::now();
         let (deadline, again_at) = (now + patience, now + ask_again);
-        Self { patience, ask_again, deadline, again_at, sender, receiver, targets: Vec::new() }
+        Self {
+            patience,
+            ask_again,
+            deadline,
+            again_at,
+            sender,
+            receiver,
+            targets: Vec::new(),
+            attempts: 0,
+            stack_bytes: STACK_BYTES,
+        }
     }
 
     /// Whether an answer is missing.
@@ -127,39 +146,59 @@ impl Round {
     }
 
     /// The next answer; nothing when it is time to ask again, or when the round is over.
-    fn next_answer(&self) -> Option<Attempted> {
+    fn next_answer(&mut self) -> Option<Attempted> {
         let until = self.again_at.min(self.deadline + GRACE);
         // The round has a sender itself: the channel is never closed.
-        self.receiver.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+        let wait = until.saturating_duration_since(Instant::now());
+        let attempted = self.receiver.recv_timeout(wait).ok()?;
+        self.attempts -= 1;
+        Some(attempted)
     }
 
-    /// Asks at an address.
+    /// Asks at an address. A thread that this machine refuses is the answer.
     fn ask(&mut self, node: Option<u32>, address: String) {
         let at = self.targets.len();
         self.targets.push(Target { node, address: Some(address), answer: None });
-        self.attempt(at);
+        if let Err(error) = self.attempt(at) {
+            self.targets[at].answer = Some(Err(format!(
+                "it was not asked, because this machine refused a thread ({error}); raise the limit on threads \
+                 (ulimit -u)"
+            )));
+        }
     }
 
     /// Asks a target over a connection of its own. The thread ends at the deadline, or soon after: looking up
     /// a name has its own time.
-    fn attempt(&self, at: usize) {
+    fn attempt(&mut self, at: usize) -> io::Result<()> {
         let (sender, deadline) = (self.sender.clone(), self.deadline);
-        let Some(address) = self.targets[at].address.clone() else { return };
-        thread::spawn(move || {
+        let Some(address) = self.targets[at].address.clone() else { return Ok(()) };
+        let ask = move || {
             let answer = ask_node(&address, deadline);
             // Nobody listens any more when the round is over.
             let _over = sender.send((at, answer));
-        });
+        };
+        thread::Builder::new().name("ask".into()).stack_size(self.stack_bytes).spawn(ask)?;
+        self.attempts += 1;
+        Ok(())
     }
 
+    /// Asks again those that have not answered, as far as there are threads. Each has an attempt that goes on, so
+    /// a thread that is refused changes nothing.
     fn ask_again(&mut self) {
         self.again_at += self.ask_again;
         if self.again_at > self.deadline {
             // The round only waits for its end.
             self.again_at = self.deadline + GRACE;
         }
-        let open = (0..self.targets.len()).filter(|at| self.targets[*at].answer.is_none());
-        open.for_each(|at| self.attempt(at));
+        for at in 0..self.targets.len() {
+            let kept = ADDRESSES_MAX - self.targets.len();
+            if self.attempts + kept >= THREADS_MAX {
+                return;
+            }
+            if self.targets[at].answer.is_none() && self.attempt(at).is_err() {
+                return;
+            }
+        }
     }
 
     /// Takes an answer, and asks the members that it names. The first answer of a target counts.

@@ -143,6 +143,38 @@ fn groups_are_read_page_by_page_up_to_a_bound_and_only_if_one_has_no_leader() {
     }
 }
 
+/// No machine has so large a stack.
+const NO_STACK: usize = 1 << 60;
+
+#[test]
+fn a_thread_that_is_refused_is_the_answer_and_does_not_end_an_attempt_that_goes_on() {
+    let silent = listen(|_, stream| hang(stream));
+    let mut round = Round::begin(LONG, LONG);
+    round.ask(None, silent);
+    round.stack_bytes = NO_STACK;
+    round.ask_again();
+    assert!(round.is_open(), "the first attempt goes on");
+    round.ask(Some(2), "127.0.0.1:1".into());
+    assert_eq!(round.attempts, 1);
+    let asked = round.end();
+    let why = asked[0].answer.as_ref().err().expect("no thread asks it");
+    assert!(why.starts_with("it was not asked, because this machine refused a thread ("), "{why}");
+}
+
+/// What has no port costs no connection. An attempt counts until the round hears of it.
+#[test]
+fn the_threads_that_ask_are_bounded_and_each_address_finds_one() {
+    let mut round = Round::begin(LONG, LONG);
+    round.ask(None, "no-port".into());
+    (0..2 * THREADS_MAX).for_each(|_| round.ask_again());
+    assert_eq!(round.attempts, THREADS_MAX - (ADDRESSES_MAX - 1), "those not asked yet find room");
+    (1..ADDRESSES_MAX).for_each(|_| round.ask(None, "no-port".into()));
+    assert!(round.targets.iter().all(|target| target.answer.is_none()), "each has a thread");
+    assert_eq!(round.attempts, THREADS_MAX);
+    round.ask_again();
+    assert_eq!(round.attempts, THREADS_MAX);
+}
+
 /// Each node that answers names all members.
 #[test]
 fn a_member_that_cannot_be_asked_is_told_of_once_and_members_are_bounded() {
