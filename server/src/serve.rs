@@ -19,7 +19,7 @@ use signal_hook::{
 use std::{
     io,
     net::SocketAddr,
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, Sender},
     thread,
     time::Duration,
 };
@@ -58,6 +58,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     let client_files = ClientFiles::keeping(kept_files(members, shards.into()), files);
     let clients_max = clients_max(client_files, shards);
     tell_files(files, client_files, clients_max);
+    // From here on the thread that stops the host is there: a machine that refuses it has no node running.
+    let stopper = stop_on_signal(stops).map_err(|error| no_signals(&error))?;
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
         .shards(shards)
         .start()?;
@@ -77,10 +79,9 @@ pub fn run(config: Config) -> Result<(), Error> {
         }
     }
     open_admin(&host, config, admin);
-    if let Err(error) = stop_on_signal(&host, stops) {
-        let _ = host.shutdown();
-        return Err(no_signals(&error));
-    }
+    let shared = host.shared();
+    // The thread ends only after a signal, or when it is sent nothing.
+    let _sent = stopper.send(Box::new(move || shared.stop()));
     host.join()
 }
 
@@ -266,16 +267,22 @@ impl Gateway {
     }
 }
 
-/// Stops the host at the first signal.
-fn stop_on_signal(host: &Host, stops: Receiver<i32>) -> io::Result<()> {
-    let shared = host.shared();
-    let stop = move || {
+/// Stops the host.
+type Stop = Box<dyn FnOnce() + Send>;
+
+/// Starts the thread that waits for a host, and stops it at the first signal, which may have come before. If it
+/// is sent no host, the thread ends.
+fn stop_on_signal(stops: Receiver<i32>) -> io::Result<Sender<Stop>> {
+    let (sender, hosts) = mpsc::channel::<Stop>();
+    let wait = move || {
+        let Ok(stop) = hosts.recv() else { return };
         if let Ok(signal) = stops.recv() {
             tracing::info!("the node stops, because it was sent signal {signal}");
-            shared.stop();
+            stop();
         }
     };
-    thread::Builder::new().name("stop".into()).spawn(stop).map(drop)
+    thread::Builder::new().name("stop".into()).spawn(wait)?;
+    Ok(sender)
 }
 
 fn no_signals(error: &io::Error) -> Error {
@@ -293,6 +300,28 @@ mod tests {
     use super::*;
     use crate::config::example_members;
     use purlin::{ClusterConfig, ClusterId, NodeId};
+
+    /// The thread is there before the host, so a machine that refuses the thread has no node running.
+    #[test]
+    fn a_signal_that_came_before_the_host_runs_stops_it() {
+        let (signals, stops) = mpsc::channel();
+        let stopper = stop_on_signal(stops).expect("a thread");
+        signals.send(SIGTERM).expect("the thread has the receiver");
+        let (stopped, heard) = mpsc::channel();
+        let stop = move || stopped.send(()).expect("the test listens");
+        stopper.send(Box::new(stop)).expect("the thread waits for the host");
+        assert_eq!(heard.recv(), Ok(()));
+    }
+
+    #[test]
+    fn without_a_host_the_thread_that_stops_it_ends() {
+        let (signals, stops) = mpsc::channel();
+        drop(stop_on_signal(stops).expect("a thread"));
+        // The thread lets go of the receiver when it ends.
+        while signals.send(SIGTERM).is_ok() {
+            thread::yield_now();
+        }
+    }
 
     #[test]
     fn one_line_has_every_address() {
