@@ -82,6 +82,10 @@ pub(crate) struct Network {
     troubles: BTreeMap<(NodeId, NodeId), LinkTrouble>,
     /// By dialler and dialled node: the node that is reached instead.
     crossed: BTreeMap<(NodeId, NodeId), NodeId>,
+    /// The nodes whose name server does not answer.
+    nameless: BTreeSet<NodeId>,
+    /// The nodes that a process has found by name: what it found last stays known to it.
+    found: BTreeSet<(Process, NodeId)>,
     /// Bytes that have arrived, by sender and receiver.
     delivered: BTreeMap<[NodeId; 2], u64>,
 }
@@ -135,6 +139,15 @@ impl Network {
             Some(instead) => self.crossed.insert((from, to), instead),
             None => self.crossed.remove(&(from, to)),
         };
+    }
+
+    /// Whether the names that `node` looks up stand still.
+    pub(crate) fn silence_names(&mut self, node: NodeId, is_silent: bool) {
+        if is_silent {
+            self.nameless.insert(node);
+        } else {
+            self.nameless.remove(&node);
+        }
     }
 
     /// Cuts what goes `from` one node `to` another.
@@ -231,6 +244,7 @@ pub(crate) fn process_ended(core: &Rc<Core>, process: Process, has_power: bool) 
             .collect();
         let backlogs: Vec<_> = ports.iter().map(|key| network.listeners.remove(key)).collect();
         let concerned = |it: &Connection| it.ends.iter().any(|end| end.process == process);
+        network.found.retain(|(other, _)| *other != process);
         (backlogs, network.between(concerned))
     };
     for connection in connections {
@@ -273,6 +287,20 @@ impl SimNet {
             "localhost" | "127.0.0.1" | "0.0.0.0" => Some(self.process.node),
             _ => node_of_host(host),
         }
+    }
+
+    /// Looks a name up, unless it is known. A look-up stands still for as long as the name server does.
+    async fn look_up(&self, host: &str, to: NodeId) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let core = self.core();
+        let node = self.process.node;
+        while host == format!("n{to}")
+            && core.network.borrow().nameless.contains(&node)
+            && !core.network.borrow().found.contains(&(self.process, to))
+        {
+            Sleep::new(core.clone(), core.clock.now() + PAUSE).await;
+        }
+        core.network.borrow_mut().found.insert((self.process, to));
     }
 
     /// One way of the handshake: false when it did not come through in time.
@@ -382,6 +410,7 @@ impl Net for SimNet {
         let to = self.resolve(host).ok_or_else(|| {
             io::Error::new(ErrorKind::NotFound, format!("{host} is no host of this world"))
         })?;
+        self.look_up(host, to).await;
         let from = self.process.node;
         self.core().disk(from).take_descriptor()?;
         let crossed = self.core().network.borrow().crossed.get(&(from, to)).copied();

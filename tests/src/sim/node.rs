@@ -125,6 +125,11 @@ impl<'a> NodeHandle<'a> {
         self.disk().set_descriptors(left);
     }
 
+    /// From now on the names that it looks up stand still, or are answered again.
+    pub fn silence_names(&self, is_silent: bool) {
+        self.core.network.borrow_mut().silence_names(self.node, is_silent);
+    }
+
     /// Nothing that the disk is asked from now on is done before `duration` has passed.
     pub fn hang_disk(&self, duration: Duration) {
         self.disk().hang_until(self.core.clock.now() + duration);

@@ -4,7 +4,7 @@ use crate::support::{agree, millis, seconds, shake, shaky};
 use purlin::NodeId;
 use purlin_tests::{
     cluster::{ClusterOptions, scenario::Scenario},
-    sim::Random,
+    sim::{Crash, Random},
 };
 
 /// TCP's checksum misses some: the frame's must not.
@@ -39,6 +39,25 @@ fn connections_that_break_all_the_time_lose_and_mix_up_nothing() {
     agree(&s, &s.nodes().collect::<Vec<_>>(), "end", "1");
     let (done, _, _) = s.judge();
     assert!(done >= 100, "{done} requests were done");
+    s.must_converge(seconds(20));
+    s.assert_sound();
+}
+
+/// Names that do not resolve harm no connection that was made before, and no node that others find.
+#[test]
+fn a_name_server_that_does_not_answer_stops_no_write() {
+    let s = Scenario::running_with(503, shaky(3, 0));
+    s.nodes().for_each(|node| s.world.node(node).silence_names(true));
+    for n in 0..10 {
+        let (one, other) = (NodeId(1 + n % 3), NodeId(1 + (n + 1) % 3));
+        s.world.reset_connections(one, other);
+        s.must_write(one, &format!("key-{n}"), "1", seconds(5));
+    }
+    // One that starts knows no address. The two others find it, and write on.
+    s.crash(NodeId(3), Crash::Kill);
+    s.world.restart(NodeId(3));
+    s.must_write(NodeId(1), "without", "1", seconds(10));
+    s.world.node(NodeId(3)).silence_names(false);
     s.must_converge(seconds(20));
     s.assert_sound();
 }

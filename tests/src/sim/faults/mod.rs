@@ -88,6 +88,8 @@ faults! {
     FlipBits = "flip-bits",
     /// A node that dials another one reaches a third one.
     CrossWire = "cross-wire",
+    /// A node's name server does not answer.
+    Names = "names",
     /// A disk stands still.
     HangDisk = "hang-disk",
     /// A disk fails a write.

@@ -85,6 +85,7 @@ pub(super) enum Step {
     Uncross(NodeId, NodeId),
     MakeRoom(NodeId),
     GiveDescriptors(NodeId),
+    AnswerNames(NodeId),
 }
 
 /// A node comes to lag behind, slowly, and nobody hears it then.
@@ -279,6 +280,7 @@ impl Nemesis {
             Step::MakeRoom(node) => {
                 world.node(node).set_quota(None);
             }
+            Step::AnswerNames(node) => world.node(node).silence_names(false),
             Step::GiveDescriptors(node) => {
                 world.node(node).set_descriptors(Descriptors::Enough);
             }
@@ -359,6 +361,7 @@ impl Nemesis {
             world.node(node).disarm();
             world.node(node).set_quota(None);
             world.node(node).set_descriptors(Descriptors::Enough);
+            world.node(node).silence_names(false);
             world.node(node).hang_disk(Duration::ZERO);
         }
     }

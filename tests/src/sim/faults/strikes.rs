@@ -83,6 +83,12 @@ impl Nemesis {
                 self.arm(world, fault, node, DiskOperation::Read, DiskError::Elsewhere)
             }
             Fault::FullDisk => self.fill_disk(world, stream, node),
+            Fault::Names => {
+                let length = stream.length();
+                self.tell(world, fault, &format!("n{node} for {length:.3?}"));
+                world.node(node).silence_names(true);
+                self.later(world, length, Step::AnswerNames(node));
+            }
             Fault::Descriptors => self.take_descriptors(world, stream, node),
             _ => self.damage(world, fault, stream, node),
         }
