@@ -18,7 +18,8 @@ pub struct ExchangerConfig {
     /// Inbound connections whose handshake is not finished: so many from addresses of members, and so many
     /// from others. For one more the oldest is closed. Default 64.
     pub handshakes_max: usize,
-    /// An inbound connection has this long to say whose it is. Default 5 beats.
+    /// An inbound connection has this long to say whose it is, and this long again to take the answer. The
+    /// wait for room in our inbox does not count. Default 5 beats.
     pub hello_beats: u64,
     /// A dial with its handshake may take this long. Default 20 beats.
     pub handshake_beats: u64,
@@ -33,8 +34,9 @@ pub struct ExchangerConfig {
     /// The pause before the next dial is drawn from 1 to this many beats. It does not grow: how soon a peer is
     /// dialled again bounds how long a cut of the network lasts on. Default 2 beats.
     pub dial_pause_beats: u64,
-    /// Connections that never said whose they are, and those of too many names, are counted, and share one log
-    /// line in this time. Default 50 beats.
+    /// A connection that is not admitted has a log line of its own at most once in this time for each known
+    /// peer whose name it gives, and once for each other name that is remembered. All the others are counted,
+    /// and share one line in this time. Default 50 beats.
     pub unidentified_log_beats: u64,
     /// The seed of the random part of the pauses. Equal seeds give equal pauses.
     pub seed: u64,

@@ -26,7 +26,7 @@ pub(crate) enum Ended {
     Late,
     /// We dropped the connection.
     Dropped,
-    /// It had not said whose it is when a newer connection wanted its place.
+    /// Its handshake was not finished when a newer connection wanted its place.
     Crowded,
     /// The address is not known or not valid.
     Nowhere(&'static str),
@@ -68,9 +68,9 @@ impl fmt::Display for Ended {
             }
             Self::Late => f.write_str("the peer neither sent nor read anything for too long"),
             Self::Dropped => f.write_str("no longer needed"),
-            Self::Crowded => {
-                f.write_str("it had not said whose it is when a newer connection wanted its place")
-            }
+            Self::Crowded => f.write_str(
+                "its handshake was not finished when a newer connection wanted its place",
+            ),
             Self::Nowhere(what) => f.write_str(what),
         }
     }

@@ -7,6 +7,7 @@ use crate::{
     frame::{self, Decoder, Kind},
     handshake::{Answer as HelloAnswer, Hello, VERSIONS},
     heartbeat::Heartbeat,
+    links::Direction,
     memory::{Executor, MemoryNet},
     net::{Reader, Writer},
     outbox::Outbox,
@@ -723,6 +724,58 @@ fn a_half_hello_is_waited_for_and_then_closed() {
         assert!(!world.net.is_open(connection));
     }
     assert_eq!(world.poll(at(2)), []);
+}
+
+/// The wait for room in our own inbox is no silence of the peer.
+#[test]
+fn a_peer_whose_hello_waits_for_room_is_admitted_when_there_is_room() {
+    let mut world = World::new();
+    let inbox_bytes_max = size_of::<Event>();
+    world.start(facts(at(2), 1), ExchangerConfig { inbox_bytes_max, ..config() });
+    let own = Refusal::OwnNode { node: NodeId(2) };
+    assert_eq!(world.greet(&hello(facts(at(2), 1))), Err(own), "its event fills the inbox");
+    world.start(facts(at(1), 1), config());
+    world.want(1, 2);
+    world.run();
+    world.beat(3 * config().hello_beats);
+    assert_eq!(world.net.connections(), 2, "the peer was not closed, and has not dialled again");
+    world.poll(at(2));
+    assert_eq!(world.connected(at(1), at(2)), (true, false));
+    assert_eq!(world.connected(at(2), at(1)), (false, true));
+}
+
+#[test]
+fn a_hello_that_waited_for_room_until_its_dialler_gave_up_is_not_answered() {
+    let mut world = World::new();
+    let inbox_bytes_max = size_of::<Event>();
+    world.start(facts(at(2), 1), ExchangerConfig { inbox_bytes_max, ..config() });
+    assert!(world.greet(&hello(facts(at(2), 1))).is_err(), "its event fills the inbox");
+    let (net, bytes) = (world.net.clone(), hello_frame(&hello(facts(at(1), 1))));
+    world.executor.spawn(async move {
+        let (mut reader, mut writer) = net.connect("host:2000").await.unwrap();
+        writer.write_all(&bytes).await.unwrap();
+        assert_eq!(reader.read(&mut [0; 1]).await.unwrap(), 0);
+    });
+    world.run();
+    world.beat(config().handshake_beats);
+    let events = world.poll(at(2));
+    assert!(matches!(events[..], [Event::Refused { .. }]), "{events:?}");
+    assert!(!world.net.is_open(1));
+    assert_eq!(world.nodes[&at(2)].take_memories(), [], "it was not admitted");
+}
+
+/// The name of a member may be claimed by anybody.
+#[test]
+fn who_claims_the_name_of_a_connected_peer_says_nothing_of_it() {
+    let mut world = World::pair();
+    for other in 2..5 {
+        let stranger = Facts { cluster: ClusterId(other), ..facts(at(1), 1) };
+        assert!(world.greet(&hello(stranger)).is_err());
+        let links = world.nodes[&at(2)].hub.links.borrow();
+        let (peer, link) = links.known().next().expect("it is dialled");
+        assert_eq!((peer, link.ended(Direction::Inbound)), (at(1), None));
+    }
+    assert_eq!(world.connected(at(2), at(1)), (true, true));
 }
 
 /// Whoever reaches the port may connect and say nothing, again and again.

@@ -3,7 +3,7 @@
 //! Anybody who reaches the port can open connections and say nothing. So a new connection always gets a
 //! place: when all are taken, the oldest connection gives its place up, for a peer says its name at once.
 //! Addresses at which a member was met or is configured have places of their own, which no other address can
-//! take. Connections that were admitted need no place.
+//! take: an IPv4 address is the same when a socket of both families shows it as an IPv6 one. Connections that were admitted need no place.
 
 use crate::cancel::CancelToken;
 use purlin_rsm::NodeId;
@@ -38,7 +38,7 @@ pub(crate) enum Source {
 impl Handshakes {
     /// The member `node` has this address.
     pub(crate) fn know(&mut self, node: NodeId, source: Source, address: IpAddr) {
-        self.members.insert((node, source), address);
+        self.members.insert((node, source), address.to_canonical());
     }
 
     /// Gives connection `id`, from an address, a place among `most` of its kind.
@@ -49,6 +49,7 @@ impl Handshakes {
         from: Option<IpAddr>,
         most: usize,
     ) {
+        let from = from.map(|from| from.to_canonical());
         let is_known = from.is_some_and(|from| self.members.values().any(|known| *known == from));
         let places = if is_known { &mut self.known } else { &mut self.strangers };
         if places.len() >= most
@@ -71,6 +72,19 @@ impl Handshakes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A socket of both families shows an IPv4 address as an IPv6 one.
+    #[test]
+    fn an_ipv4_address_of_a_member_is_known_in_both_forms() {
+        let plain: IpAddr = "10.0.0.1".parse().unwrap();
+        let mapped: IpAddr = "::ffff:10.0.0.1".parse().unwrap();
+        for (member, from) in [(plain, mapped), (mapped, plain)] {
+            let mut handshakes = Handshakes::default();
+            handshakes.know(NodeId(1), Source::Configured, member);
+            handshakes.enter(1, &Rc::default(), Some(from), 1);
+            assert_eq!((handshakes.known.len(), handshakes.strangers.len()), (1, 0), "{from}");
+        }
+    }
 
     #[test]
     fn strangers_take_no_place_of_a_member_and_the_oldest_gives_way() {

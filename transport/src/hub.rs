@@ -216,9 +216,32 @@ impl<N: Net> Hub<N> {
         self.emit(Event::InboundUp(facts), 0);
     }
 
-    /// Logs why a connection ended, if that is news. `peer` is `None` for a connection that never said
-    /// whose it is.
-    pub(crate) fn ended(&self, direction: Direction, peer: Option<PeerShard>, ended: &Ended) {
+    /// Logs why a connection ended that we dialled, or that was admitted, if that is news.
+    pub(crate) fn ended(&self, direction: Direction, peer: PeerShard, ended: &Ended) {
+        self.note_ended(direction, Some(peer), ended, |links, why| {
+            links.ended(direction, peer, why)
+        });
+    }
+
+    /// Logs why an inbound connection was not admitted, if that is news, once in a while. `peer` is the name
+    /// that it gave, which may be another's: `None` if it never said whose it is.
+    pub(crate) fn not_admitted(&self, peer: Option<PeerShard>, ended: &Ended) {
+        let is_up = peer.is_some_and(|peer| self.arrivals.is_connected(peer));
+        let (now, pause) = (self.now(), self.config.unidentified_log_beats);
+        self.note_ended(Direction::Inbound, peer, ended, |links, why| {
+            links.not_admitted(peer, is_up, why, now, pause)
+        });
+        self.tell_unidentified(now);
+    }
+
+    /// Tells the engine of a refusal, and logs the end of a connection if `is_news`.
+    fn note_ended(
+        &self,
+        direction: Direction,
+        peer: Option<PeerShard>,
+        ended: &Ended,
+        is_news: impl FnOnce(&mut Links, &str) -> bool,
+    ) {
         if let (Some(peer), Ended::Refused { refusal, by_them }) = (peer, ended) {
             // Safety I2: a node that has not met the others yet may learn from a peer's table that it
             // is not the node they know. A node that acts was known to all, so such a table is old.
@@ -230,24 +253,22 @@ impl<N: Net> Hub<N> {
         if matches!(ended, Ended::Dropped) {
             return;
         }
-        let now = self.now();
         let why = ended.to_string();
-        let is_news = self.links.borrow_mut().ended(direction, peer, &why);
+        let is_news = is_news(&mut self.links.borrow_mut(), &why);
         if let (true, Some(peer)) = (is_news, peer) {
             tracing::warn!(%peer, ?direction, "the connection has ended, or was not made: {why}");
         }
-        self.tell_unidentified(now);
     }
 
-    /// Logs how many connections of nobody known have ended, once in a while.
+    /// Logs how many connections were not admitted and have no line of their own, once in a while.
     fn tell_unidentified(&self, now: u64) {
         let pause = self.config.unidentified_log_beats;
         let told = self.links.borrow_mut().take_unidentified(now, pause);
         if let Some((count, why)) = told {
             tracing::warn!(
                 count,
-                "connections of unknown peers were closed, the last one because: {why}. Means: they keep no \
-                 member out. Do: if there are many, see who reaches the ports between nodes"
+                "connections that were not admitted were closed, the last one because: {why}. Means: they keep \
+                 no member out. Do: if there are many, see who reaches the ports between nodes"
             );
         }
     }

@@ -1,8 +1,8 @@
 //! The tasks of the connections that other nodes have dialled. On these connections we only read.
 //!
 //! ```text
-//! accept ──► hello within its time? ──► known, and not another's? ──► answer ──► frames ──► lost
-//!                   └─ no: closed              └─ no: refusal, closed
+//! accept ──► hello within its time? ──► room ──► known, and not another's? ──► answer ──► frames ──► lost
+//!                   └─ no: closed                       └─ no: refusal, closed
 //! ```
 //!
 //! One task accepts, and one reads each connection. A newer connection of a peer replaces the older
@@ -40,7 +40,7 @@ pub(crate) async fn accept<N: Net>(hub: Rc<Hub<N>>, mut listener: N::Listener) {
                 future::yield_now().await;
             }
             Ok(Err(error)) => {
-                hub.ended(Direction::Inbound, None, &error.into());
+                hub.not_admitted(None, &error.into());
                 // Out of file descriptors, say: trying again at once would spin.
                 accepting.set_deadline(Some(hub.in_beats(1)));
                 let _ = accepting.guard(std::future::pending::<()>()).await;
@@ -79,17 +79,19 @@ impl<N: Net> Connection<N> {
         let token = self.token.clone();
         let admitted = token.guard(self.handshake(&hub, &mut writer, &mut peer)).await;
         hub.arrivals.handshakes.borrow_mut().leave(self.id);
-        let ended = match admitted.unwrap_or_else(|cancelled| Err(cancelled.into())) {
-            Ok(facts) => match self.read(&hub, &facts).await {
-                Ok(never) => match never {},
-                Err(ended) => ended,
-            },
-            Err(ended) => ended,
-        };
-        if hub.arrivals.close(self.id, peer) {
-            hub.emit(Event::InboundLost(peer.expect("only a named one was current")), 0);
+        match admitted.unwrap_or_else(|cancelled| Err(cancelled.into())) {
+            Ok(facts) => {
+                let Err(ended) = self.read(&hub, &facts).await;
+                if hub.arrivals.close(self.id, peer) {
+                    hub.emit(Event::InboundLost(facts.pair()), 0);
+                }
+                hub.ended(Direction::Inbound, facts.pair(), &ended);
+            }
+            Err(ended) => {
+                hub.arrivals.close(self.id, peer);
+                hub.not_admitted(peer, &ended);
+            }
         }
-        hub.ended(Direction::Inbound, peer, &ended);
         let _ = writer.close().await;
     }
 
@@ -100,9 +102,8 @@ impl<N: Net> Connection<N> {
         writer: &mut N::Writer,
         peer: &mut Option<PeerShard>,
     ) -> Result<Facts, Ended> {
-        // The result is an event, and the inbox must not fill with events of unfinished handshakes.
-        wait_for_room(hub).await;
         let frame = connection::read_frame(&mut self.reader, &mut self.decoder).await?;
+        self.wait_for_its_turn(hub).await?;
         connection::expect(&frame, Kind::Hello)?;
         let durable = frame.durable;
         let judged = Hello::decode(frame.body)?.and_then(|hello| {
@@ -124,6 +125,21 @@ impl<N: Net> Connection<N> {
             .await?;
         let (_, facts) = judged.map_err(|refusal| Ended::Refused { refusal, by_them: false })?;
         Ok(facts)
+    }
+
+    /// Waits for room in the inbox: the result of a handshake is an event, and the inbox must not fill with
+    /// events of unfinished handshakes. This wait is ours, and counts as no silence of the peer. But when it
+    /// was longer than a dial may take, the dialler has given up, and its hello is old.
+    async fn wait_for_its_turn(&self, hub: &Hub<N>) -> Result<(), Ended> {
+        let since = hub.now();
+        self.token.set_deadline(None);
+        wait_for_room(hub).await;
+        if hub.now() - since >= hub.config.handshake_beats {
+            purlin_rsm::sometimes!("hello waited for room for too long");
+            return Err(Ended::Dropped);
+        }
+        self.token.set_deadline(Some(hub.in_beats(hub.config.hello_beats)));
+        Ok(())
     }
 
     /// Delivers frames to the inbox until the connection ends.

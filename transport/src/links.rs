@@ -2,13 +2,20 @@
 //! something happens; the status copies it, and the log tells what is new in it.
 //!
 //! A *known* peer is dialled, or was admitted: there are at most as many as the members have shards, and
-//! the entry of a known peer stays whatever other connections say. A connection may give any name: of the
-//! other names only so many are remembered, and connections of more names share one line in a while with
-//! those that never said whose they are. The caller logs.
+//! the entry of a known peer stays whatever other connections say.
+//!
+//! A connection may give any name, and choose what it is refused for. So one that was not admitted says
+//! nothing of a peer that is connected, and has a line of its own only now and then: for the name of a known
+//! peer once in a pause, for any other name once, and only so many of those names are remembered. The rest
+//! shares one line in a pause with the connections that never said whose they are. The caller logs.
+//! How often a peer is dialled bounds the lines of the outbound connections.
 
 use crate::{handshake::Facts, peer_shard::PeerShard};
 use purlin_rsm::{NodeId, ShardId};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 /// The direction of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,16 +26,16 @@ pub(crate) enum Direction {
     Inbound,
 }
 
-/// The most peers that are not known and whose last reason is remembered.
+/// The most peers that are not known and whose first reason is remembered.
 const UNKNOWN_PEERS_MAX: usize = 1024;
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Links {
     known: BTreeMap<PeerShard, Link>,
-    /// Why the last connection ended, for each name that belongs to no known peer.
+    /// Why the first connection ended, for each name that belongs to no known peer.
     unknown: BTreeMap<PeerShard, Arc<str>>,
-    /// The connections of no name that is remembered.
+    /// The connections that have no line of their own.
     unidentified: Unidentified,
 }
 
@@ -37,7 +44,7 @@ pub(crate) struct Links {
 struct Unidentified {
     /// How many have ended since the last line.
     count: u64,
-    /// Why the last one has.
+    /// Why the last one has, after the name that it gave.
     why: String,
     /// The beat of the last line.
     told_at: Option<u64>,
@@ -51,9 +58,18 @@ pub(crate) struct Link {
     pub(crate) address: Option<Arc<str>>,
     outbound: Option<Said>,
     inbound: Option<Said>,
+    /// The last line of a connection that gave this name and was not admitted, since one was admitted.
+    not_admitted: Option<Line>,
     /// What it last told of itself, if it was admitted since our own start.
     pub(crate) facts: Option<Arc<Facts>>,
     is_too_long_told: bool,
+}
+
+/// A line of the log.
+struct Line {
+    why: Arc<str>,
+    /// The beat at which it was written, if that is known.
+    at: Option<u64>,
 }
 
 /// What was last said of one direction.
@@ -128,40 +144,67 @@ impl Links {
     /// The connection is up. Whether that is news.
     pub(crate) fn up(&mut self, direction: Direction, peer: PeerShard) -> bool {
         let Some(link) = self.known.get_mut(&peer) else { return false };
-        link.is_too_long_told &= direction != Direction::Outbound;
+        match direction {
+            Direction::Outbound => link.is_too_long_told = false,
+            Direction::Inbound => link.not_admitted = None,
+        }
         !matches!(link.said(direction).replace(Said::Up), Some(Said::Up))
     }
 
-    /// A connection ended, or could not be made, for this reason. Whether that is news of this peer. What is
-    /// no news of a peer whose name is remembered is counted for [`Links::take_unidentified`].
-    pub(crate) fn ended(
+    /// A connection ended that we dialled or that was admitted, or it could not be made, for this reason. Whether
+    /// that is news of this peer.
+    pub(crate) fn ended(&mut self, direction: Direction, peer: PeerShard, why: &str) -> bool {
+        let Some(link) = self.known.get_mut(&peer) else { return false };
+        if link.ended(direction).is_some_and(|last| **last == *why) {
+            return false;
+        }
+        *link.said(direction) = Some(Said::Ended(why.into()));
+        true
+    }
+
+    /// An inbound connection was not admitted at beat `now`, for this reason. It gave the name `peer`, if any;
+    /// `is_up` says whether that peer is connected. Whether the connection has a line of its own. If it has
+    /// none, and is not the same as the last line, it is counted for [`Links::take_unidentified`].
+    pub(crate) fn not_admitted(
         &mut self,
-        direction: Direction,
         peer: Option<PeerShard>,
+        is_up: bool,
         why: &str,
+        now: u64,
+        pause: u64,
     ) -> bool {
         if let Some(link) = peer.and_then(|peer| self.known.get_mut(&peer)) {
-            if link.ended(direction).is_some_and(|last| **last == *why) {
+            if !is_up {
+                link.inbound = Some(Said::Ended(why.into()));
+            }
+            let last = link.not_admitted.as_ref();
+            if last.is_some_and(|last| *last.why == *why) {
                 return false;
             }
-            *link.said(direction) = Some(Said::Ended(why.into()));
-            return true;
-        }
-        match peer.map(|peer| (peer, self.unknown.get(&peer))) {
-            Some((_, Some(last))) if **last == *why => return false,
-            None => {}
-            Some((_, None)) if self.unknown.len() >= UNKNOWN_PEERS_MAX => {}
-            Some((peer, _)) => {
-                self.unknown.insert(peer, why.into());
+            if last.and_then(|last| last.at).is_none_or(|at| now - at >= pause) {
+                link.not_admitted = Some(Line { why: why.into(), at: Some(now) });
                 return true;
+            }
+        } else if let Some(peer) = peer {
+            let has_room = self.unknown.len() < UNKNOWN_PEERS_MAX;
+            match self.unknown.entry(peer) {
+                Entry::Occupied(first) if **first.get() == *why => return false,
+                Entry::Vacant(entry) if has_room => {
+                    entry.insert(why.into());
+                    return true;
+                }
+                _ => {}
             }
         }
         self.unidentified.count += 1;
-        why.clone_into(&mut self.unidentified.why);
+        self.unidentified.why = match peer {
+            Some(peer) => format!("{peer}: {why}"),
+            None => why.to_owned(),
+        };
         false
     }
 
-    /// At beat `now`: how many connections of no name that is remembered have ended since this was last told,
+    /// At beat `now`: how many connections without a line of their own have ended since this was last told,
     /// and why the last one has. One line in `pause` beats is enough.
     pub(crate) fn take_unidentified(&mut self, now: u64, pause: u64) -> Option<(u64, String)> {
         let all = &mut self.unidentified;
@@ -182,10 +225,14 @@ impl Links {
     /// The entry of a peer that is known from now on.
     fn know(&mut self, peer: PeerShard, address: Option<Arc<str>>) -> &mut Link {
         let Self { known, unknown, .. } = self;
-        known.entry(peer).or_insert_with(|| Link {
-            address,
-            inbound: unknown.remove(&peer).map(Said::Ended),
-            ..Link::default()
+        known.entry(peer).or_insert_with(|| {
+            let why = unknown.remove(&peer);
+            Link {
+                address,
+                inbound: why.clone().map(Said::Ended),
+                not_admitted: why.map(|why| Line { why, at: None }),
+                ..Link::default()
+            }
         })
     }
 
@@ -216,7 +263,7 @@ mod tests {
     #[test]
     fn only_changes_are_news() {
         let mut links = dialled(1);
-        let ended = |links: &mut Links, direction| links.ended(direction, Some(peer(1)), "refused");
+        let ended = |links: &mut Links, direction| links.ended(direction, peer(1), "refused");
         let said = [
             ended(&mut links, Direction::Outbound),
             ended(&mut links, Direction::Outbound),
@@ -244,10 +291,10 @@ mod tests {
     #[test]
     fn names_that_nobody_knows_are_bounded_and_take_no_reason_of_a_known_peer_away() {
         let mut links = dialled(1);
-        links.ended(Direction::Outbound, Some(peer(1)), "refused");
+        links.ended(Direction::Outbound, peer(1), "refused");
         let (mut lines, mut told) = (0, 0);
         for node in 2..10_000 {
-            let is_news = links.ended(Direction::Inbound, Some(peer(node)), "x");
+            let is_news = links.not_admitted(Some(peer(node)), false, "x", 7, PAUSE);
             lines += usize::from(is_news);
             told += links.take_unidentified(7, PAUSE).map_or(0, |(count, _)| count);
         }
@@ -259,17 +306,54 @@ mod tests {
         );
         let (_, link) = links.known().next().expect("it is dialled");
         assert_eq!(link.ended(Direction::Outbound).map(|why| &**why), Some("refused"));
-        links.ended(Direction::Inbound, None, "y");
+        links.not_admitted(None, false, "y", 7, PAUSE);
         assert_eq!(links.take_unidentified(7 + PAUSE - 1, PAUSE), None, "too early");
         let rest = 9_998 - UNKNOWN_PEERS_MAX as u64;
         assert_eq!(links.take_unidentified(7 + PAUSE, PAUSE), Some((rest, "y".into())));
         assert_eq!(links.take_unidentified(7 + 2 * PAUSE, PAUSE), None, "none has come");
     }
 
+    /// Each connection that claims a name may be refused for another reason.
+    #[test]
+    fn a_name_that_is_claimed_for_ever_new_reasons_has_one_line_in_a_pause() {
+        let mut links = dialled(1);
+        links.up(Direction::Inbound, peer(1));
+        let (mut lines, mut told, mut count) = ([0, 0], 0, 0);
+        for now in 0..10 * PAUSE {
+            for (name, lines) in [1, 2].into_iter().zip(&mut lines) {
+                let why = format!("other cluster {now}");
+                let is_up = name == 1;
+                let has_line = links.not_admitted(Some(peer(name)), is_up, &why, now, PAUSE);
+                *lines += u64::from(has_line);
+            }
+            if let Some((others, why)) = links.take_unidentified(now, PAUSE) {
+                (told, count) = (told + 1, count + others);
+                assert_eq!(why, format!("node 2 shard 0: other cluster {now}"));
+            }
+        }
+        assert_eq!(lines, [10, 1], "a known peer in each pause, a name that nobody knows once");
+        assert_eq!(told, 10, "one line for all the others");
+        assert_eq!(count + links.unidentified.count, 2 * 10 * PAUSE - 11, "all are counted");
+        let (_, link) = links.known().next().expect("it is dialled");
+        assert_eq!(link.ended(Direction::Inbound), None, "the peer is connected");
+    }
+
+    #[test]
+    fn a_peer_that_is_refused_for_another_reason_is_told_of_once_the_pause_is_over() {
+        let mut links = dialled(1);
+        let mut refuse = |why, now| links.not_admitted(Some(peer(1)), false, why, now, PAUSE);
+        assert_eq!([refuse("a", 0), refuse("a", 1), refuse("b", 2)], [true, false, false]);
+        assert_eq!([refuse("b", PAUSE), refuse("b", PAUSE + 1)], [true, false]);
+        let (_, link) = links.known().next().expect("it is dialled");
+        assert_eq!(link.ended(Direction::Inbound).map(|why| &**why), Some("b"));
+        links.up(Direction::Inbound, peer(1));
+        assert!(links.not_admitted(Some(peer(1)), false, "b", PAUSE + 2, PAUSE), "it was up");
+    }
+
     #[test]
     fn an_unknown_peer_that_becomes_known_keeps_its_reason() {
         let mut links = Links::default();
-        links.ended(Direction::Inbound, Some(peer(3)), "refused");
+        links.not_admitted(Some(peer(3)), false, "refused", 7, PAUSE);
         links.dialled(peer(3), None);
         let (_, link) = links.known().next().expect("it is dialled");
         assert_eq!(link.ended(Direction::Inbound).map(|why| &**why), Some("refused"));

@@ -30,7 +30,7 @@ pub(crate) async fn run<N: Net>(hub: Rc<Hub<N>>, peer: Rc<Peer>) {
     while peer.want.get() != Want::Nothing {
         peer.cancel.reset();
         let Err(ended) = attempt(&hub, &peer).await;
-        hub.ended(Direction::Outbound, Some(peer.id), &ended);
+        hub.ended(Direction::Outbound, peer.id, &ended);
         pause(&hub, &peer).await;
     }
     hub.forget(&peer);

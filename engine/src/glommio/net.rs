@@ -261,7 +261,7 @@ pub struct TcpReader {
 
 impl Reader for TcpReader {
     fn remote(&self) -> Option<IpAddr> {
-        self.stream.borrow().peer_addr().ok().map(|address| address.ip())
+        self.stream.borrow().peer_addr().ok().map(|address| address.ip().to_canonical())
     }
 
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -410,6 +410,20 @@ mod tests {
         std::fs::remove_dir_all(&folder).ok();
         // The first one, one more of that name, and one of the other name.
         assert!(ended.unwrap() <= 3);
+    }
+
+    /// A socket of both families shows an IPv4 address as an IPv6 one.
+    #[test]
+    fn an_ipv4_address_is_one_at_a_socket_of_both_families() {
+        let remote = run_once(std::env::temp_dir(), |runtime| async move {
+            let net = runtime.net();
+            let mut listener = net.listen("[::]:0").await.unwrap();
+            let address = format!("127.0.0.1:{}", listener.port());
+            let (dialled, accepted) = future::zip(net.connect(&address), listener.accept()).await;
+            dialled.unwrap();
+            accepted.unwrap().0.remote()
+        });
+        assert_eq!(remote.unwrap(), Some(IpAddr::from([127, 0, 0, 1])));
     }
 
     /// A name whose old address takes no connection is dialled where it is now.
