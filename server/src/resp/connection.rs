@@ -40,6 +40,7 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
+    time::Duration,
 };
 use tracing::{debug, info, warn};
 
@@ -92,6 +93,11 @@ const WORK_MAX: usize = 64 << 10;
 /// What a request to a group counts as, in bytes.
 const PART_WORK: usize = 64;
 
+/// What is read behind a mistake of a client, at most: in bytes, in time, and at once.
+const DISCARDED_MAX: usize = 64 << 20;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+const DISCARD_READ: usize = 16 << 10;
+
 /// What the two tasks of a connection share.
 struct Connection<B> {
     front: Rc<FrontEnd>,
@@ -126,6 +132,8 @@ enum Stop {
     Busy,
     /// No request is to be taken any more.
     Last,
+    /// What comes is no request, and no more is to be taken.
+    Broken,
 }
 
 impl<B: Backend> Connection<B> {
@@ -158,6 +166,7 @@ impl<B: Backend> Connection<B> {
             self.count_input(inbox.capacity());
             match stop {
                 Stop::Last => return,
+                Stop::Broken => return self.discard(runtime, reader).await,
                 Stop::Empty if is_whole => return,
                 Stop::Full if is_whole || inbox.unread().len() >= self.front.query_bytes_max() => {
                     self.room.wait().await;
@@ -189,6 +198,22 @@ impl<B: Backend> Connection<B> {
             }
             self.client.active_at.set(runtime.now());
         }
+    }
+
+    /// Reads what comes behind a mistake, and forgets it, up to [`DISCARDED_MAX`] and for [`DISCARD_TIME`]. The end
+    /// of a connection with unread input would take the error away before the client has read it.
+    async fn discard(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
+        let mut bytes = vec![0; DISCARD_READ];
+        let all = async {
+            let mut left = DISCARDED_MAX;
+            while left > 0 {
+                let Ok(len @ 1..) = reader.read(&mut bytes).await else { return };
+                left = left.saturating_sub(len);
+                runtime.yield_now().await;
+            }
+        };
+        let too_late = future::or(runtime.sleep(DISCARD_TIME), self.end.wait());
+        future::or(all, too_late).await;
     }
 
     /// A read that ends when the writer does. Others run while it waits.
@@ -261,7 +286,7 @@ impl<B: Backend> Connection<B> {
                 }
                 Err(error) => {
                     self.refuse(format!("ERR {error}"));
-                    break Stop::Last;
+                    break Stop::Broken;
                 }
             }
         };
