@@ -63,7 +63,8 @@ mod tests {
     fn the_soft_limit_becomes_the_hard_one_and_clients_take_no_descriptor_of_the_reserve() {
         let files = raise_open_files();
         let limit = getrlimit(Resource::Nofile);
-        assert_eq!(limit.current, limit.maximum.map(|most| most.min(FILES_MAX).max(files.found)));
+        let hard = limit.maximum.unwrap_or(FILES_MAX).min(FILES_MAX);
+        assert_eq!(limit.current, Some(hard.max(files.found)));
         let files = OpenFiles { found: 1_024, limit: 1_024 };
         let clients = ClientFiles::keeping(244, files);
         assert_eq!([clients.has(779), clients.has(780)], [true, false]);

@@ -112,6 +112,9 @@ impl HostBuilder {
     /// Starts the shards, and returns when they are open and listening. Afterwards the members of a fresh
     /// cluster meet, and the groups elect their leaders.
     ///
+    /// It changes no limit of the process. Each segment of a log takes a file descriptor, so a program that
+    /// embeds a host may want [`crate::glommio::raise_open_files`] first.
+    ///
     /// # Errors
     /// The configuration, the machine or the data directory does not allow a start; the error
     /// says what to do.
