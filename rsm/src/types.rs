@@ -142,7 +142,7 @@ pub struct EpochTerm {
 
 impl EpochTerm {
     /// `term` in `epoch`.
-    pub fn new(epoch: GroupEpoch, term: Term) -> Self {
+    pub const fn new(epoch: GroupEpoch, term: Term) -> Self {
         Self { epoch, term }
     }
 }

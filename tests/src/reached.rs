@@ -91,6 +91,7 @@ pub const REQUIRED: &[&str] = &[
     "batch handed back by another shard without room",
     "batch in doubt, its connection is lost",
     "batch in doubt, another node leads",
+    "batch for another term of its leader bounced",
     "query asked again, nobody replies",
     "fresh directory has met all initial voters",
     "reply to a batch waits for room",

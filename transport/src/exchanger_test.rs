@@ -337,8 +337,14 @@ fn commands_are_forwarded_and_answered() {
     let mut world = World::pair();
     let kind = RequestKind::Query;
     let requests = vec![Bytes::from_static(b"get a")];
-    let forward =
-        RequestBatch { id: 5, group: GroupId(1), epoch: GroupEpoch::FIRST, kind, requests };
+    let forward = RequestBatch {
+        id: 5,
+        group: GroupId(1),
+        epoch: GroupEpoch::FIRST,
+        term: Term(3),
+        kind,
+        requests,
+    };
     world.send(1, 2, Outbound::Forward(forward.clone())).unwrap();
     world.flush(1, 0);
     assert_eq!(world.poll(at(2)), [Event::Forward(at(1), forward)]);

@@ -5,7 +5,7 @@
 //! either connection is; then the outcomes are unknown.
 //!
 //! ```text
-//! forward        id  group  epoch  kind:byte (1 propose, 2 query)  count  count × bytes
+//! forward        id  group  epoch  term  kind:byte (1 propose, 2 query)  count  count × bytes
 //! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
 //! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
 //! ```
@@ -19,7 +19,7 @@ use crate::{
     frame::FRAME_BYTES,
 };
 use bytes::Bytes;
-use purlin_rsm::{EntryId, GroupEpoch, GroupId, Outcome, RequestError, RequestKind};
+use purlin_rsm::{EntryId, GroupEpoch, GroupId, Outcome, RequestError, RequestKind, Term};
 
 /// The most requests of one batch, and outcomes of one reply: 2 MiB of slices beside the frame.
 pub const REQUESTS_MAX: usize = 64 << 10;
@@ -36,6 +36,10 @@ pub struct RequestBatch {
     /// The epoch of the group that they are for: a group in another epoch bounces them (safety M10). The reply
     /// needs no epoch, since its number names this batch alone.
     pub epoch: GroupEpoch,
+    /// The term in which the receiver leads the group, as the sender knows; 0 between shards of one node. A
+    /// leader of another term bounces the batch: its sender may have ended it since, and let younger requests
+    /// go to the leader of a term between (safety E1).
+    pub term: Term,
     /// Whether they are proposals or queries: all are of one kind.
     pub kind: RequestKind,
     /// Commands or queries, in order.
@@ -73,6 +77,7 @@ impl RequestBatch {
         put_varint(out, self.id);
         put_varint(out, u64::from(self.group.0));
         put_varint(out, u64::from(self.epoch.0));
+        put_varint(out, self.term.0);
         out.push(match self.kind {
             RequestKind::Propose => 1,
             RequestKind::Query => 2,
@@ -88,6 +93,7 @@ impl RequestBatch {
     pub(crate) fn decode(body: Bytes) -> Result<Vec<Self>, Malformed> {
         items(body, |fields| {
             let (id, group, epoch) = (fields.varint()?, fields.group()?, fields.epoch()?);
+            let term = fields.term()?;
             let kind = match fields.byte()? {
                 1 => RequestKind::Propose,
                 2 => RequestKind::Query,
@@ -98,7 +104,7 @@ impl RequestBatch {
             ensure(count > 0, "a batch without a request")?;
             ensure(count <= REQUESTS_MAX, "a batch of more than 65,536 requests")?;
             let requests = (0..count).map(|_| fields.bytes()).collect::<Result<_, _>>()?;
-            Ok(Self { id, group, epoch, kind, requests })
+            Ok(Self { id, group, epoch, term, kind, requests })
         })
     }
 }
@@ -209,7 +215,7 @@ fn items<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{Index, Position, Term};
+    use purlin_rsm::{Index, Position};
 
     fn forwards() -> Vec<RequestBatch> {
         vec![
@@ -217,6 +223,7 @@ mod tests {
                 id: 1,
                 group: GroupId(3),
                 epoch: GroupEpoch::FIRST,
+                term: Term(0),
                 kind: RequestKind::Propose,
                 requests: vec![Bytes::new()],
             },
@@ -224,6 +231,7 @@ mod tests {
                 id: u64::MAX,
                 group: GroupId(u32::MAX),
                 epoch: GroupEpoch(u32::MAX),
+                term: Term((1 << 62) - 1),
                 kind: RequestKind::Query,
                 requests: vec![Bytes::from_static(b"get"), Bytes::new(), Bytes::from(vec![1; 400])],
             },

@@ -55,7 +55,8 @@ fn items() -> Vec<(&'static str, Outbound)> {
     ];
     let reply = |outcome| Outbound::ForwardReply(BatchReply { id: 77, outcome });
     let (group, kind) = (GroupId(4), RequestKind::Propose);
-    let forward = RequestBatch { id: 77, group, epoch: GroupEpoch(6), kind, requests };
+    let forward =
+        RequestBatch { id: 77, group, epoch: GroupEpoch(6), term: Term(500), kind, requests };
     vec![
         ("heartbeat", Outbound::Heartbeat(heartbeat(None, None))),
         ("heartbeat-list", Outbound::Heartbeat(heartbeat(Some(list), Some(answer)))),

@@ -137,13 +137,14 @@ mod tests {
         frame::{Decoder, Frame},
     };
     use bytes::Bytes;
-    use purlin_rsm::{GroupEpoch, GroupId, RequestKind};
+    use purlin_rsm::{GroupEpoch, GroupId, RequestKind, Term};
 
     fn command(length: usize) -> Outbound {
         Outbound::Forward(RequestBatch {
             id: 1,
             group: GroupId(1),
             epoch: GroupEpoch::FIRST,
+            term: Term(0),
             kind: RequestKind::Propose,
             requests: vec![Bytes::from(vec![7; length])],
         })

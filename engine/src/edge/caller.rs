@@ -13,7 +13,7 @@ use crate::{
     wake::Wake,
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupEpoch, GroupId, Outcome, RequestError, RequestKind, Tick};
+use purlin_rsm::{GroupEpoch, GroupId, Outcome, RequestError, RequestKind, Term, Tick};
 use purlin_transport::{REQUESTS_MAX, RequestBatch};
 use std::{
     cell::{Cell, RefCell},
@@ -498,14 +498,14 @@ impl LaneRef {
         self.with(send).flatten()
     }
 
-    /// Sends what may go to another shard now.
+    /// Sends what may go to another shard now, in term 0: the shard knows the term of the leader.
     pub(crate) fn send_away(&self, id: u64) -> Option<RequestBatch> {
         let send = |lane: &mut Lane| {
             self.has_room(lane)?;
             let (kind, sent) = lane.send(Place::Away(id), AWAY_COUNT_MAX, AWAY_BYTES_MAX)?;
             let requests = sent.map(|pending| pending.request.data().clone()).collect();
-            let (group, epoch) = (self.group, GroupEpoch::FIRST);
-            Some(RequestBatch { id, group, epoch, kind, requests })
+            let (group, epoch, term) = (self.group, GroupEpoch::FIRST, Term(0));
+            Some(RequestBatch { id, group, epoch, term, kind, requests })
         };
         self.with(send).flatten()
     }

@@ -62,4 +62,9 @@ impl Timing {
     pub(crate) fn hangs_since(&self, now: Tick) -> Tick {
         Tick(now.0.saturating_sub(2 * self.election_ticks.start))
     }
+
+    /// Twenty election timeouts before `now`: a disk that has not written an older batch hangs too.
+    pub(crate) fn too_slow_since(&self, now: Tick) -> Tick {
+        Tick(now.0.saturating_sub(20 * self.election_ticks.start))
+    }
 }

@@ -24,8 +24,8 @@ pub struct Ready {
     pub failed_reads: Vec<u64>,
 }
 
-/// One write of one group to the WAL. All of it lies in one batch, so a hard state is never durable later than
-/// the entries that came with it (safety A2).
+/// One write of one group to the WAL. The hard state goes out before the entries or with the first of them, so it is
+/// never durable later than an entry that came with it (safety A2).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Append {
     /// The name of the write, for its completion.

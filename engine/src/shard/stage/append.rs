@@ -49,6 +49,7 @@ struct InFlight {
     sequence: Sequence,
     /// The writes that are durable when the batch is.
     writes: Vec<(GroupId, WriteId)>,
+    since: Tick,
     submitted_at: Duration,
 }
 
@@ -97,7 +98,7 @@ impl<D: Disk> AppendStage<D> {
     /// Adds a write of a group to the next batch.
     pub(crate) fn push(&mut self, group: GroupId, append: Append) {
         self.pending_bytes += cost(&append);
-        self.pending.push_back(QueuedWrite { group, append, is_last: true });
+        self.pending.extend(QueuedWrite::pieces(group, append, self.batch_bytes_max));
     }
 
     /// Adds what is newly known of peers to the next batch.
@@ -171,7 +172,12 @@ impl<D: Disk> AppendStage<D> {
                 self.pending_bytes -= taken.iter().map(|it| cost(&it.append)).sum::<usize>();
                 let durable = taken.iter().filter(|it| it.is_last);
                 let writes = durable.map(|it| (it.group, it.append.write)).collect();
-                self.in_flight.push_back(InFlight { sequence, writes, submitted_at: clock() });
+                self.in_flight.push_back(InFlight {
+                    sequence,
+                    writes,
+                    since: now,
+                    submitted_at: clock(),
+                });
                 (self.is_full, self.written_at) = (!with_entries, now);
                 Ok(true)
             }
@@ -188,21 +194,15 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
-    /// Fills a batch with what waits, in order, up to `batch_bytes_max`; a write that is longer is cut
-    /// between entries. Returns what is in the batch. The cost does not depend on how much waits behind it.
+    /// Fills a batch with what waits, in order, up to `batch_bytes_max`: with one write at least, and with no more
+    /// than fits. Returns what is in the batch. The cost does not depend on how much waits behind it.
     fn fill(&mut self, batch: &mut Batch) -> Writes {
         let mut taken = Writes::new();
-        while batch.bytes() < self.batch_bytes_max
-            && let Some(next) = self.pending.pop_front()
+        while let Some(next) = self.pending.front()
+            && (taken.is_empty() || batch.bytes() + cost(&next.append) <= self.batch_bytes_max)
         {
-            let room = self.batch_bytes_max - batch.bytes();
-            let (beginning, rest) = next.cut(room, batch.is_empty());
-            if let Some(rest) = rest {
-                self.pending.push_front(rest);
-            }
-            let Some(beginning) = beginning else { break };
-            put(batch, &beginning);
-            taken.push_back(beginning);
+            put(batch, next);
+            taken.extend(self.pending.pop_front());
         }
         taken
     }
@@ -254,9 +254,11 @@ impl<D: Disk> AppendStage<D> {
         (!self.in_flight.is_empty()).then_some(self.progress.at)
     }
 
-    /// Whether nothing that is in flight has become durable since `limit`: then the disk hangs.
-    pub(crate) fn is_stalled(&self, limit: Tick) -> bool {
+    /// Whether the disk hangs: nothing that is in flight has become durable since `limit`. Or the oldest batch was
+    /// submitted before `oldest`: a disk that takes so long for one batch is of no use, whatever its progress.
+    pub(crate) fn is_stalled(&self, limit: Tick, oldest: Tick) -> bool {
         self.without_progress_since().is_some_and(|since| since < limit)
+            || self.in_flight.front().is_some_and(|batch| batch.since < oldest)
     }
 
     /// Why new proposals are refused, or `None` if they are accepted.
@@ -356,7 +358,7 @@ impl Memories {
 
 type Writes = VecDeque<QueuedWrite>;
 
-/// A write of a group that waits for a batch, or the rest of one whose beginning is in a batch already.
+/// A write of a group that waits for a batch, or a piece of it.
 struct QueuedWrite {
     group: GroupId,
     append: Append,
@@ -365,31 +367,30 @@ struct QueuedWrite {
 }
 
 impl QueuedWrite {
-    /// Cuts the write behind the entries that cost at most `room`; if `at_least_one`, behind the first
-    /// entry at the earliest. Returns the beginning, if any of it fits, and the rest.
-    fn cut(mut self, room: usize, at_least_one: bool) -> (Option<Self>, Option<Self>) {
-        let entries = &self.append.entries;
-        let mut cost = 0;
-        let fits = |entry: &&Entry| {
-            cost += entry.cost();
-            cost <= room
+    /// Cuts a write between entries, so that each piece costs at most `bytes_max` or has one entry. The hard state is
+    /// in the first.
+    fn pieces(group: GroupId, append: Append, bytes_max: usize) -> Vec<Self> {
+        let Append { write, entries, hard_state } = append;
+        let piece = |hard_state, entries| Self {
+            group,
+            append: Append { write, entries, hard_state },
+            is_last: false,
         };
-        let count = entries.iter().take_while(fits).count().max(usize::from(at_least_one));
-        if count >= entries.len() {
-            return (Some(self), None);
+        let mut pieces = vec![piece(hard_state, Vec::new())];
+        let mut bytes = 0;
+        for entry in entries {
+            bytes += entry.cost();
+            let last = pieces.last_mut().expect("there is a first one");
+            if bytes <= bytes_max || last.append.entries.is_empty() {
+                last.append.entries.push(entry);
+            } else {
+                purlin_rsm::sometimes!("write of a group cut over two batches");
+                bytes = entry.cost();
+                pieces.push(piece(None, vec![entry]));
+            }
         }
-        if count == 0 {
-            return (None, Some(self));
-        }
-        purlin_rsm::sometimes!("write of a group cut over two batches");
-        let append = Append {
-            write: self.append.write,
-            entries: self.append.entries.split_off(count),
-            hard_state: None,
-        };
-        let rest = Self { group: self.group, append, is_last: self.is_last };
-        self.is_last = false;
-        (Some(self), Some(rest))
+        pieces.last_mut().expect("there is a first one").is_last = true;
+        pieces
     }
 }
 
@@ -448,25 +449,27 @@ mod tests {
             entries: (1..=5).map(entry).collect(),
             hard_state: Some(state),
         };
-        let whole = QueuedWrite { group: GroupId(1), append, is_last: true };
-        let (none, whole) = whole.cut(999, false);
-        assert!(none.is_none(), "no room for one entry");
-        let (first, rest) = whole.unwrap().cut(2999, false);
-        let (second, rest) = rest.unwrap().cut(10, true);
-        let (third, rest) = rest.unwrap().cut(2000, false);
-        assert!(rest.is_none());
-        let pieces = [first, second, third].map(Option::unwrap).map(|piece| {
-            let indexes: Vec<_> = piece.append.entries.iter().map(|entry| entry.index.0).collect();
-            (indexes, piece.append.hard_state.is_some(), piece.is_last, piece.append.write)
-        });
+        let pieces = |bytes_max| -> Vec<_> {
+            let pieces = QueuedWrite::pieces(GroupId(1), append.clone(), bytes_max);
+            assert!(pieces.iter().all(|piece| piece.append.write == WriteId(7)));
+            let indexes = |piece: &QueuedWrite| {
+                let indexes: Vec<_> = piece.append.entries.iter().map(|it| it.index.0).collect();
+                (indexes, piece.append.hard_state.is_some(), piece.is_last)
+            };
+            pieces.iter().map(indexes).collect()
+        };
         assert_eq!(
-            pieces,
-            [
-                (vec![1, 2], true, false, WriteId(7)),
-                (vec![3], false, false, WriteId(7)),
-                (vec![4, 5], false, true, WriteId(7)),
-            ]
+            pieces(2999),
+            [(vec![1, 2], true, false), (vec![3, 4], false, false), (vec![5], false, true)]
         );
+        assert_eq!(pieces(5000), [(vec![1, 2, 3, 4, 5], true, true)]);
+        let single = pieces(10);
+        assert_eq!(
+            (single.len(), &single[0], &single[4]),
+            (5, &(vec![1], true, false), &(vec![5], false, true))
+        );
+        let empty = Append { entries: Vec::new(), ..append.clone() };
+        assert_eq!(QueuedWrite::pieces(GroupId(1), empty, 10).len(), 1, "a hard state alone");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     shard::{Shard, Site, fetcher::Fetched, group::Group, groups::Groups, others::OtherShards},
 };
 use bytes::Bytes;
-use purlin_rsm::{GroupEpoch, GroupId, RequestError, RequestKind, Tick};
+use purlin_rsm::{EpochTerm, GroupId, RequestError, RequestKind, Term, Tick};
 use purlin_storage::StorageError;
 use purlin_transport::{BatchOutcome, BatchReply, PeerShard, RequestBatch};
 
@@ -42,10 +42,16 @@ enum Fate {
 /// the epoch `here` on this shard; `way` says where the leader is. A batch is accepted if the leader is
 /// here. If the leader is at another node, a batch of this node is passed on to it. Every other batch is
 /// bounced: a shard that does not lead the group never passes on a batch of another node (safety E1).
-fn judge(here: Option<GroupEpoch>, epoch: GroupEpoch, way: Way, from: OtherShard) -> Fate {
+fn judge(here: Option<EpochTerm>, batch: EpochTerm, way: Way, from: OtherShard) -> Fate {
     // Safety M10: requests for another epoch are not for the group that is here.
-    if here.is_some_and(|here| here != epoch) {
+    if here.is_some_and(|here| here.epoch != batch.epoch) {
         purlin_rsm::sometimes!("batch for another epoch of its group bounced");
+        return Fate::Bounced;
+    }
+    // Safety E1: the batch came late, and its sender may have let younger requests go to another leader.
+    let is_of_peer = matches!(from, OtherShard::OfPeer(_));
+    if is_of_peer && here.is_some_and(|here| here.term != batch.term) {
+        purlin_rsm::sometimes!("batch for another term of its leader bounced");
         return Fate::Bounced;
     }
     match (way, from) {
@@ -96,6 +102,12 @@ impl<R: Runtime> Shard<R> {
         way(&self.site, &self.groups, &self.others, group)
     }
 
+    /// The term in which the leader of the group leads, as far as it is known here; 0 if the group is on another
+    /// shard.
+    fn known_term(&self, group: GroupId) -> Term {
+        self.groups.get(group).map(|group| group.known.term).unwrap_or_default()
+    }
+
     fn send_here(&mut self, now: Tick, lane: &LaneRef, buffer: &mut Vec<(Bytes, u64)>) {
         let Some(kind) = lane.send_here(buffer) else { return };
         let requests = buffer.drain(..).map(|(data, tag)| (data, Ticket::lane(lane, tag)));
@@ -137,6 +149,7 @@ impl<R: Runtime> Shard<R> {
         let id = self.requests.away.next_id();
         // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
         let Some(batch) = lane.send_away(id) else { return };
+        let batch = RequestBatch { term: self.known_term(batch.group), ..batch };
         if self.others.send_batch(to, batch) {
             purlin_rsm::sometimes!(matches!(to, OtherShard::OfPeer(_)), "forwarded to the leader");
             self.requests.sent_away(now, id, to, Waiter::Lane(lane));
@@ -154,13 +167,15 @@ impl<R: Runtime> Shard<R> {
     /// Accepts, passes on or bounces a batch from another shard, always the whole batch.
     pub(crate) fn on_batch(&mut self, now: Tick, from: OtherShard, batch: RequestBatch) {
         let origin = Origin { shard: from, id: batch.id };
-        let here = self.groups.get(batch.group).map(|group| group.raft.epoch());
-        match judge(here, batch.epoch, self.way(batch.group), from) {
+        let here = self.groups.get(batch.group).map(|group| group.raft.epoch_term());
+        let named = EpochTerm::new(batch.epoch, batch.term);
+        match judge(here, named, self.way(batch.group), from) {
             Fate::Accepted => self.accept(now, origin, batch),
             Fate::PassedOn(to) => {
                 let (group, kind, count) = (batch.group, batch.kind, batch.requests.len());
                 let id = self.requests.away.next_id();
-                if self.others.send_batch(to, RequestBatch { id, ..batch }) {
+                let term = self.known_term(group);
+                if self.others.send_batch(to, RequestBatch { id, term, ..batch }) {
                     purlin_rsm::sometimes!("batch of another shard passed on");
                     let passed_on = PassedOn { origin, group, kind, count };
                     self.requests.sent_away(now, id, to, Waiter::Shard(passed_on));
@@ -267,34 +282,43 @@ impl<R: Runtime> Shard<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{NodeId, ShardId};
+    use purlin_rsm::{GroupEpoch, NodeId, ShardId};
 
     const PEER: OtherShard = OtherShard::OfPeer(PeerShard { node: NodeId(2), shard: ShardId(0) });
     const SIBLING: OtherShard = OtherShard::OfThisNode(ShardId(1));
-    const HERE: Option<GroupEpoch> = Some(GroupEpoch(7));
+    const HERE: Option<EpochTerm> = Some(EpochTerm::new(GroupEpoch(7), Term(4)));
 
     /// Safety M10: this holds for every sender, and whether the leader is here or not.
     #[test]
     fn a_batch_for_another_epoch_of_its_group_is_bounced() {
         for from in [PEER, SIBLING] {
-            for epoch in [6, 8].map(GroupEpoch) {
+            for epoch in [6, 8].map(|epoch| EpochTerm::new(GroupEpoch(epoch), Term(4))) {
                 assert_eq!(judge(HERE, epoch, Way::Here, from), Fate::Bounced);
                 assert_eq!(judge(HERE, epoch, Way::Away(PEER), from), Fate::Bounced);
             }
-            assert_eq!(judge(HERE, GroupEpoch(7), Way::Here, from), Fate::Accepted);
+            assert_eq!(judge(HERE, HERE.unwrap(), Way::Here, from), Fate::Accepted);
+        }
+    }
+
+    /// Safety E1: a batch of another node that comes when its receiver leads again, in a later term.
+    #[test]
+    fn a_batch_for_another_term_of_its_leader_is_bounced() {
+        for term in [0, 3, 5].map(|term| EpochTerm::new(GroupEpoch(7), Term(term))) {
+            assert_eq!(judge(HERE, term, Way::Here, PEER), Fate::Bounced);
+            assert_eq!(judge(HERE, term, Way::Here, SIBLING), Fate::Accepted, "no term is named");
         }
     }
 
     /// Safety E1.
     #[test]
     fn only_a_batch_of_this_node_is_passed_on_and_only_to_another_node() {
-        let fate = |way, from| judge(HERE, GroupEpoch(7), way, from);
+        let fate = |way, from| judge(HERE, HERE.unwrap(), way, from);
         assert_eq!(fate(Way::Away(PEER), SIBLING), Fate::PassedOn(PEER));
         assert_eq!(fate(Way::Away(PEER), PEER), Fate::Bounced);
         assert_eq!(fate(Way::Away(SIBLING), SIBLING), Fate::Bounced);
         for from in [PEER, SIBLING] {
             assert_eq!(fate(Way::Nowhere, from), Fate::Bounced);
-            assert_eq!(judge(None, GroupEpoch(7), Way::NoGroup, from), Fate::Bounced);
+            assert_eq!(judge(None, HERE.unwrap(), Way::NoGroup, from), Fate::Bounced);
         }
     }
 }

@@ -17,9 +17,10 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Whether the disk hangs: writes are in flight, and none has become durable for two election timeouts.
+    /// Whether the disk hangs: writes are in flight, and none has become durable for two election timeouts, or the
+    /// oldest not for twenty.
     pub(crate) fn is_hanging(&self, now: Tick) -> bool {
-        self.append.is_stalled(self.timing.hangs_since(now))
+        self.append.is_stalled(self.timing.hangs_since(now), self.timing.too_slow_since(now))
     }
 
     /// Sends a heartbeat, unless this shard has not met the others (safety I2) or its disk hangs. A shard
