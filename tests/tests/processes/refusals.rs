@@ -19,6 +19,8 @@ const ENVIRONMENT: i32 = 4;
 const DATA_DIRECTORY: i32 = 5;
 /// Who owns nothing.
 const NOBODY: &str = "65534";
+/// Another one: locked memory is counted for a user, and the tests of its limit need a user of their own.
+const STRANGER: &str = "65533";
 
 fn run(command: &mut Command) -> End {
     Process::run("purlin", command, SOON)
@@ -31,10 +33,14 @@ fn node(name: &str) -> (Cluster, usize) {
 
 /// `program`, as a user without privileges and with at most `memlock` bytes of locked memory.
 fn without_privileges(program: &Command, memlock: &str) -> Option<Command> {
+    as_user(NOBODY, program, memlock)
+}
+
+fn as_user(user: &str, program: &Command, memlock: &str) -> Option<Command> {
     let mut command = match is_root() {
         true => {
             let mut command = tool("setpriv")?;
-            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg("prlimit");
+            command.args(["--reuid", user, "--regid", user, "--clear-groups"]).arg("prlimit");
             command
         }
         false => tool("prlimit")?,
@@ -139,18 +145,18 @@ fn a_file_of_another_user_is_called_that() {
     command.arg("server").arg("--config").arg(&node.file);
     let segment = "shard-0/000000000001.wal";
     for path in ["", "identity", "shard-0", "shard-0/LOCK", segment] {
-        open_to_all(node);
+        give(STRANGER, node);
         let theirs = data.join(path);
         fs::write(data.join("shard-0/LOCK"), "").expect("a file");
         let mode = if theirs.is_dir() { 0o700 } else { 0o600 };
         fs::set_permissions(&theirs, fs::Permissions::from_mode(mode)).expect("it is there");
         std::os::unix::fs::chown(&theirs, Some(0), Some(0)).expect("root may");
-        let Some(mut command) = without_privileges(&command, "8388608") else { return };
+        let Some(mut command) = as_user(STRANGER, &command, "8388608") else { return };
         let end = run(&mut command);
         let theirs = theirs.display().to_string();
         let said = format!(
             "Permission denied (os error 13): {} belongs to user 0 with mode {mode:04o}, and this program \
-             runs as user {NOBODY}",
+             runs as user {STRANGER}",
             theirs.trim_end_matches('/')
         );
         end.assert_refused(ENVIRONMENT, &said);
@@ -164,7 +170,7 @@ fn a_file_of_another_user_is_called_that() {
     command.arg("init").arg("--config").arg(&node.file);
     let folder = data.parent().expect("it lies in one");
     std::os::unix::fs::chown(folder, Some(0), Some(0)).expect("root may");
-    let Some(mut command) = without_privileges(&command, "8388608") else { return };
+    let Some(mut command) = as_user(STRANGER, &command, "8388608") else { return };
     let said = format!("{} belongs to user 0 with mode 0755", folder.display());
     run(&mut command).assert_refused(ENVIRONMENT, &said);
 }
@@ -183,7 +189,7 @@ fn a_directory_that_cannot_be_written_is_refused() {
     mode(0o555);
     let mut command = purlin();
     command.arg("server").arg("--config").arg(&node.file);
-    let command = without_privileges(&command, "8388608");
+    let command = as_user(STRANGER, &command, "8388608");
     let end = command.map(|mut command| run(&mut command));
     mode(0o755);
     if let Some(end) = end {
@@ -243,10 +249,10 @@ fn a_port_that_needs_a_privilege_is_refused_with_the_advice_for_it() {
     let node = &mut cluster.nodes[first];
     node.config.listen.gateway.set_port(80);
     node.write_file();
-    open_to_all(node);
+    give(STRANGER, node);
     let mut command = purlin();
     command.arg("server").arg("--config").arg(&node.file);
-    let Some(mut command) = without_privileges(&command, "8388608") else { return };
+    let Some(mut command) = as_user(STRANGER, &command, "8388608") else { return };
     let end = run(&mut command);
     end.assert_refused(ENVIRONMENT, "cannot listen for clients: Permission denied");
     assert!(end.err.contains("ports below 1024 need a privilege"), "{}", end.err);
@@ -300,10 +306,14 @@ fn a_low_locked_memory_limit_is_enough() {
 
 /// Gives the node's files to the user who owns nothing else.
 fn open_to_all(node: &Node) {
+    give(NOBODY, node);
+}
+
+fn give(user: &str, node: &Node) {
     if is_root() {
         let directory = node.config.node.data_dir.parent().expect("it lies in one");
         let mut command = Command::new("chown");
-        command.args(["-R", NOBODY]).arg(directory);
+        command.args(["-R", user]).arg(directory);
         assert_eq!(run(&mut command).code, Some(0));
     }
 }
