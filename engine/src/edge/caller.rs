@@ -529,6 +529,12 @@ impl LaneRef {
         self.with(|lane| lane.leave_out(tag));
         self.caller.room.is_missed.set(true);
         self.caller.room.has_left_out.set(true);
+        // The caller may have taken answers since the first query was left out, and will not look again.
+        let room = |tag| self.caller.room.is_there(tag);
+        let may_go_on = |lane: &mut Lane| lane.waits_for_room && lane.next_query().is_none_or(room);
+        if self.with(may_go_on) == Some(true) {
+            self.caller.look_for_room();
+        }
     }
 
     /// The batch `id` was not accepted: its requests stand before all others again.
@@ -842,6 +848,36 @@ mod tests {
         caller.answer_only(None);
         assert_eq!((round(), round()), (vec![5], vec![6]), "the proposal was behind the queries");
         assert_eq!((taken(), callers.size()), (vec![5, 6], (0, 0)));
+    }
+
+    /// Queries that are confirmed in two rounds: the caller takes what the first has answered, and the second leaves
+    /// the rest out although there is room by then.
+    #[test]
+    fn queries_that_are_left_out_after_their_caller_made_room_are_asked_again() {
+        let callers = callers(IntakeOptions::default());
+        let (caller, group) = (callers.caller(), GroupId(1));
+        caller.bound_answers(2_000);
+        (0..6).for_each(|tag| caller.submit(group, Request::Query(Bytes::new()), tag));
+        let lane = caller.lane(group);
+        let send = || {
+            callers.take_scheduled(&mut Vec::new());
+            let mut sent = Vec::new();
+            lane.send_here(&mut sent);
+            sent.into_iter().map(|(_, tag)| tag).collect::<Vec<_>>()
+        };
+        let confirm = |tag| {
+            let ticket = Ticket::lane(&lane, tag);
+            match ticket.is_left_out() {
+                true => ticket.leave_out(),
+                false => ticket.end(Ok(Bytes::from(vec![0; 1_000]))),
+            }
+        };
+        assert_eq!(send(), [0, 1, 2, 3, 4, 5]);
+        (0..3).for_each(confirm);
+        assert_eq!(outcomes(&caller).len(), 2);
+        (3..6).for_each(confirm);
+        assert!(lane.with(|lane| lane.is_scheduled).unwrap(), "nobody else lets it go on");
+        assert_eq!(send(), [2, 3, 4, 5]);
     }
 
     #[test]
