@@ -107,6 +107,9 @@ pub const FAULT: &str = "replica stopped by a fault";
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
+    "hello waited for room for too long",
+    "query waits for its caller to take answers",
+    "request without a leader ended with its connection",
     // Where nobody's bytes were corrupted it is a violation.
     FAULT,
     // No group of a seed has a floor before there are snapshots.
