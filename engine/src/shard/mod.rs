@@ -141,7 +141,8 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Sleeps until something happens, or something is due. When something has happened already, the other
-    /// tasks of this core run first, and completed I/O is taken in: no caller can keep the loop from waiting.
+    /// tasks of this core run first, and once a millisecond completed I/O is taken in: no caller can keep the loop from
+    /// waiting.
     async fn wait(&mut self, began: Duration) {
         let ended = self.runtime.now();
         self.outside.turned(ended.saturating_sub(began));
@@ -151,11 +152,17 @@ impl<R: Runtime> Shard<R> {
         let next = deadline.map_or(beat, |deadline| deadline.min(beat));
         let after = self.timing.time_of(next).saturating_sub(ended);
         if self.groups.has_dirty() || wake.is_set() || after.is_zero() {
-            self.runtime.yield_now().await;
+            if self.timing.is_io_due(ended) {
+                self.runtime.yield_now().await;
+                self.timing.io_taken(self.runtime.now());
+            } else {
+                futures_lite::future::yield_now().await;
+            }
             wake.take();
             return;
         }
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
+        self.timing.io_taken(self.runtime.now());
     }
 
     pub(crate) fn now(&self) -> Tick {

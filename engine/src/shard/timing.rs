@@ -11,7 +11,13 @@ pub(crate) struct Timing {
     pub(crate) beat_ticks: u64,
     next_beat: Tick,
     beats: u64,
+    /// When the loop last let completed I/O in.
+    io_at: Duration,
 }
+
+/// How long a loop that always has something to do lets no completed I/O in: each time costs a pass over the rings of
+/// the kernel.
+const IO_PAUSE: Duration = Duration::from_millis(1);
 
 impl Timing {
     /// The first beat is due at once.
@@ -24,6 +30,7 @@ impl Timing {
             beat_ticks: ticks(node.raft.heartbeat),
             next_beat: Tick(0),
             beats: 0,
+            io_at: Duration::ZERO,
         }
     }
 
@@ -35,6 +42,16 @@ impl Timing {
     /// The time of the runtime's clock at which a tick begins.
     pub(crate) fn time_of(&self, tick: Tick) -> Duration {
         Duration::from_nanos((self.tick.as_nanos() as u64).saturating_mul(tick.0))
+    }
+
+    /// Whether completed I/O must be let in at `now`.
+    pub(crate) fn is_io_due(&self, now: Duration) -> bool {
+        now.saturating_sub(self.io_at) >= IO_PAUSE
+    }
+
+    /// Completed I/O was let in at `now`.
+    pub(crate) fn io_taken(&mut self, now: Duration) {
+        self.io_at = now;
     }
 
     /// When the next beat is due.
@@ -66,5 +83,21 @@ impl Timing {
     /// Twenty election timeouts before `now`: a disk that has not written an older batch hangs too.
     pub(crate) fn too_slow_since(&self, now: Tick) -> Tick {
         Tick(now.0.saturating_sub(20 * self.election_ticks.start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::NodeId;
+
+    /// A loop that always has something to do lets completed I/O in once a millisecond, and not in each turn.
+    #[test]
+    fn io_is_due_a_millisecond_after_it_was_let_in() {
+        let mut timing = Timing::new(&NodeConfig::new(NodeId(1), "unused"));
+        let micros = Duration::from_micros;
+        timing.io_taken(micros(5_000));
+        assert!(!timing.is_io_due(micros(5_999)));
+        assert!(timing.is_io_due(micros(6_000)));
     }
 }
