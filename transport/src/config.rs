@@ -34,9 +34,10 @@ pub struct ExchangerConfig {
     /// The pause before the next dial is drawn from 1 to this many beats. It does not grow: how soon a peer is
     /// dialled again bounds how long a cut of the network lasts on. Default 2 beats.
     pub dial_pause_beats: u64,
-    /// A connection that is not admitted has a log line of its own at most once in this time for each known
-    /// peer whose name it gives, and once for each other name that is remembered. All the others are counted,
-    /// and share one line in this time. Default 50 beats.
+    /// The pause between log lines about connections that are not admitted. One that gives the name of a known
+    /// peer has a line of its own, at most once in this time for each peer. One that gives another name has a
+    /// line once for each name that is remembered. All the others are counted, and share one line in this time.
+    /// Default 50 beats.
     pub unidentified_log_beats: u64,
     /// The seed of the random part of the pauses. Equal seeds give equal pauses.
     pub seed: u64,

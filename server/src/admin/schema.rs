@@ -35,6 +35,26 @@ pub struct NodeAnswer {
     pub shards: Vec<Shard>,
 }
 
+#[cfg(test)]
+impl NodeAnswer {
+    /// The answer of a node for tests: three replicas of each group, and no shard.
+    pub(crate) fn sample(node: u32, groups: Groups) -> Self {
+        Self {
+            schema: SCHEMA,
+            node,
+            cluster: "c".into(),
+            version: "0.1.0".into(),
+            process: 1,
+            uptime_seconds: 1,
+            gateway: String::new(),
+            admin: String::new(),
+            replicas: 3,
+            groups,
+            shards: Vec::new(),
+        }
+    }
+}
+
 /// The groups of a node, counted by its shards at their last beats.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Groups {

@@ -14,22 +14,6 @@ use std::{
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn node(number: u32, groups: Groups) -> NodeAnswer {
-    NodeAnswer {
-        schema: SCHEMA,
-        node: number,
-        cluster: "c".into(),
-        version: "0.1.0".into(),
-        process: 1,
-        uptime_seconds: 1,
-        gateway: String::new(),
-        admin: String::new(),
-        replicas: 3,
-        groups,
-        shards: Vec::new(),
-    }
-}
-
 fn member(number: u32, admin: &str) -> Member {
     let (host, admin) = (String::from("host"), Some(admin.to_owned()));
     Member { node: number, host, peer_port: 7050, admin, admin_is_local: false }
@@ -91,7 +75,12 @@ fn all_nodes_are_asked_at_once() {
             let barrier = barrier.clone();
             listen(move |_, stream| {
                 barrier.wait();
-                answer(stream, &node(number, Groups::default()), &[], &AtomicUsize::new(0));
+                answer(
+                    stream,
+                    &NodeAnswer::sample(number, Groups::default()),
+                    &[],
+                    &AtomicUsize::new(0),
+                );
             })
         })
         .collect();
@@ -103,12 +92,12 @@ fn all_nodes_are_asked_at_once() {
 #[test]
 fn a_node_that_hangs_keeps_no_other_from_being_asked() {
     let third = listen(|_, stream| {
-        answer(stream, &node(3, Groups::default()), &[], &AtomicUsize::new(0));
+        answer(stream, &NodeAnswer::sample(3, Groups::default()), &[], &AtomicUsize::new(0));
     });
     let silent = listen(|_, stream| hang(stream));
     let members = [member(2, &silent), member(3, &third)];
     let first = listen(move |_, stream| {
-        answer(stream, &node(1, Groups::default()), &members, &AtomicUsize::new(0));
+        answer(stream, &NodeAnswer::sample(1, Groups::default()), &members, &AtomicUsize::new(0));
     });
     let asked = ask_within(&[silent.clone(), first], Duration::from_secs(2), LONG);
     assert_eq!(answered(&asked), [(Some(1), true), (Some(2), false), (Some(3), true)]);
@@ -122,7 +111,7 @@ fn a_node_that_hangs_keeps_no_other_from_being_asked() {
 fn while_one_shard_hangs_another_one_answers() {
     let address = listen(|number, stream| match number {
         0 => hang(stream),
-        _ => answer(stream, &node(1, Groups::default()), &[], &AtomicUsize::new(0)),
+        _ => answer(stream, &NodeAnswer::sample(1, Groups::default()), &[], &AtomicUsize::new(0)),
     });
     let asked = ask_within(&[address], LONG, Duration::from_millis(10));
     assert_eq!(answered(&asked), [(Some(1), true)]);
@@ -134,8 +123,9 @@ fn groups_are_read_page_by_page_up_to_a_bound_and_only_if_one_has_no_leader() {
         let asked_for = Arc::new(AtomicUsize::new(0));
         let counted = asked_for.clone();
         let groups = Groups { all, without_leader, ..Groups::default() };
-        let address =
-            listen(move |_, stream| answer(stream, &node(1, groups.clone()), &[], &counted));
+        let address = listen(move |_, stream| {
+            answer(stream, &NodeAnswer::sample(1, groups.clone()), &[], &counted)
+        });
         let asked = ask_within(&[address], LONG, LONG);
         let answer = asked[0].answer.as_ref().unwrap_or_else(|why| panic!("{why}"));
         assert_eq!(asked_for.load(Ordering::SeqCst), pages, "of {all}");
@@ -189,13 +179,13 @@ fn a_member_that_cannot_be_asked_is_told_of_once_and_members_are_bounded() {
 #[test]
 fn a_port_of_another_node_and_a_port_of_nobody_say_so() {
     let first = listen(|_, stream| {
-        answer(stream, &node(1, Groups::default()), &[], &AtomicUsize::new(0));
+        answer(stream, &NodeAnswer::sample(1, Groups::default()), &[], &AtomicUsize::new(0));
     });
     let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
     let wrong = first.clone();
     let second = listen(move |_, stream| {
         let members = [member(4, &wrong), member(5, &free.to_string())];
-        answer(stream, &node(2, Groups::default()), &members, &AtomicUsize::new(0));
+        answer(stream, &NodeAnswer::sample(2, Groups::default()), &members, &AtomicUsize::new(0));
     });
     let asked = ask_within(&[second], LONG, LONG);
     assert_eq!(answered(&asked), [(Some(2), true), (Some(4), false), (Some(5), false)]);

@@ -158,7 +158,7 @@ fn of_node(node: &NodeAnswer, asked: &[Asked], problems: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::schema::{GroupLine, Groups, Link, Peer, SCHEMA, Shard};
+    use crate::admin::schema::{GroupLine, Groups, Link, Peer, Shard};
 
     fn shard() -> Shard {
         Shard { state: "serving".into(), ..Shard::default() }
@@ -167,19 +167,9 @@ mod tests {
     fn asked(node: u32, applied: u64, leader: Option<u32>, shard: Shard) -> Asked {
         let without_leader = u32::from(leader.is_none());
         let line = GroupLine { group: 1, term: 1, leader, applied };
-        let answer = NodeAnswer {
-            schema: SCHEMA,
-            node,
-            cluster: "c".into(),
-            version: "0.1.0".into(),
-            process: 1,
-            uptime_seconds: 1,
-            gateway: String::new(),
-            admin: String::new(),
-            replicas: 2,
-            groups: Groups { all: 1, leads: 0, without_leader, applied },
-            shards: vec![shard],
-        };
+        let groups = Groups { all: 1, leads: 0, without_leader, applied };
+        let answer =
+            NodeAnswer { replicas: 2, shards: vec![shard], ..NodeAnswer::sample(node, groups) };
         let answer = Answer::new(answer, vec![line]);
         Asked { node: Some(node), address: Some(format!("a:{node}")), answer: Ok(answer) }
     }
