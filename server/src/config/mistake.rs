@@ -13,10 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Mistakes beyond this many are counted, not shown.
+/// Mistakes beyond this many are counted, not shown. To draw one takes as long as the text is.
 const SHOWN_MAX: usize = 20;
 /// The part of a line that is drawn, in characters.
 const DRAWN_MAX: usize = 120;
+/// The longest message and the longest remark, in characters: a name of the file may stand in them.
+const TEXT_MAX: usize = 400;
 
 /// One mistake.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,7 +47,9 @@ impl Mistake {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mistakes {
     path: PathBuf,
+    /// Of the first ones.
     drawings: Vec<String>,
+    count: usize,
 }
 
 impl Mistakes {
@@ -53,8 +57,9 @@ impl Mistakes {
     pub(super) fn new(path: &Path, text: &str, mut mistakes: Vec<Mistake>) -> Self {
         assert!(!mistakes.is_empty(), "no mistake in {}", path.display());
         mistakes.sort_by_key(|mistake| mistake.span.as_ref().map_or(usize::MAX, |span| span.start));
-        let drawings = mistakes.iter().map(|mistake| draw(path, text, mistake)).collect();
-        Self { path: path.to_owned(), drawings }
+        let shown = mistakes.iter().take(SHOWN_MAX);
+        let drawings = shown.map(|mistake| draw(path, text, mistake)).collect();
+        Self { path: path.to_owned(), drawings, count: mistakes.len() }
     }
 
     /// The file.
@@ -64,15 +69,14 @@ impl Mistakes {
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.drawings.len()
+        self.count
     }
 }
 
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = self.drawings.iter().take(SHOWN_MAX);
-        write!(f, "{}", shown.map(String::as_str).collect::<Vec<_>>().join("\n"))?;
-        match self.count().saturating_sub(SHOWN_MAX) {
+        write!(f, "{}", self.drawings.join("\n"))?;
+        match self.count - self.drawings.len() {
             0 => Ok(()),
             more => write!(f, "\nand {more} more mistakes"),
         }
@@ -82,15 +86,15 @@ impl fmt::Display for Mistakes {
 impl std::error::Error for Mistakes {}
 
 fn draw(path: &Path, text: &str, mistake: &Mistake) -> String {
-    let head = format!("error: {}\n  --> {}", mistake.message, path.display());
+    let head = format!("error: {}\n  --> {}", shortened(&mistake.message), path.display());
+    let label = shortened(&mistake.label);
     let Some(span) = &mistake.span else {
-        let label = &mistake.label;
         return if label.is_empty() { head } else { format!("{head}\n   = {label}") };
     };
     let place = Place::of(text, span);
     let (number, margin) = (place.line, " ".repeat(place.line.to_string().len()));
     let carets = " ".repeat(place.before) + &"^".repeat(place.width);
-    let below = format!("{carets} {}", mistake.label);
+    let below = format!("{carets} {label}");
     format!(
         "{head}:{number}:{}\n{number} | {}\n{margin} | {}",
         place.column,
@@ -138,6 +142,12 @@ impl Place {
 /// The start of the character that `at` points into.
 fn floor_char(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+}
+
+/// The text, as far as a reader wants it, and in one line.
+fn shortened(text: &str) -> String {
+    let more = if text.chars().nth(TEXT_MAX).is_some() { "…" } else { "" };
+    text.chars().take(TEXT_MAX).map(printable).chain(more.chars()).collect()
 }
 
 /// One column wide, and nothing that a terminal would obey.
@@ -202,12 +212,26 @@ mod tests {
     #[test]
     fn nothing_that_a_terminal_would_obey_is_drawn() {
         assert!(drawn("a\x1b[2J = 1", 0..1).contains("a\u{fffd}[2J = 1"));
+        let named = Mistake::new("unknown key `\x1b[2J`", None).label("did you mean \x07?");
+        let drawing = draw(Path::new("f"), "", &named);
+        assert!(!drawing.contains(|letter: char| letter.is_control() && letter != '\n'));
+    }
+
+    #[test]
+    fn a_long_name_makes_no_long_message() {
+        let name = "ä".repeat(100_000);
+        let mistake = Mistake::new(format!("unknown key `{name}`"), Some(0..1)).label(name);
+        let drawing = draw(Path::new("f"), "x", &mistake);
+        assert!(drawing.chars().count() < 2 * TEXT_MAX + 100, "{}", drawing.chars().count());
+        assert!(drawing.starts_with("error: unknown key `ä") && drawing.ends_with('…'));
     }
 
     #[test]
     fn many_mistakes_are_counted_not_shown() {
         let mistakes = (0..25).map(|at| Mistake::new(format!("m{at}"), Some(0..1))).collect();
-        let text = Mistakes::new(Path::new("f"), "x", mistakes).to_string();
+        let mistakes = Mistakes::new(Path::new("f"), "x", mistakes);
+        assert_eq!((mistakes.count(), mistakes.drawings.len()), (25, SHOWN_MAX));
+        let text = mistakes.to_string();
         assert!(text.contains("m19") && !text.contains("m20"), "{text}");
         assert!(text.ends_with("and 5 more mistakes"), "{text}");
     }
