@@ -1,11 +1,11 @@
-//! Reading the bytes of one write to a segment, from outside of a WAL. Pure, read-only.
+//! Reading the bytes of one write to a segment from outside of a WAL, and writing them again. Pure.
 //!
 //! This module is for tools that print a log, and for checkers that follow the writes of a disk. A write
 //! is either a segment's first block or one batch, and [`header`] and [`batch`] tell which. Only recovery
 //! decides which batches are the log.
 
 use crate::{
-    batch::{self, HEADER_BYTES, Kind, Seed},
+    batch::{self, HEADER_BYTES, Kind, Seed, Stamp},
     record::{self, Records},
     segment::{self, FirstBlock},
 };
@@ -92,6 +92,42 @@ pub fn batch(bytes: &[u8], identity: &Identity) -> Option<WrittenBatch> {
     })
 }
 
+/// The bytes of records, as a batch carries them.
+///
+/// # Panics
+/// A run of entries has none, or its entries do not continue each other.
+pub fn records(records: &[Record]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for record in records {
+        match record {
+            Record::HardState { group, state, relocated } => {
+                record::put_hard_state(&mut out, *group, *state, *relocated);
+            }
+            Record::Entries { group, entries } => record::put_entries(&mut out, *group, entries),
+            Record::Floor { group, floor, position } => {
+                record::put_floor(&mut out, *group, *floor, *position);
+            }
+            Record::Peer { memory, relocated } => record::put_peer(&mut out, memory, *relocated),
+        }
+    }
+    out
+}
+
+/// A batch with the right checksums around `records`, which may be any bytes. Of `like`, the records and the
+/// checksum do not count.
+pub fn sealed(like: &WrittenBatch, identity: &Identity, records: &[u8]) -> Vec<u8> {
+    let stamp = Stamp {
+        epoch: like.epoch,
+        sequence: like.sequence,
+        watermark: like.watermark,
+        oldest: 0,
+        kind: Kind::Records,
+    };
+    let mut block = vec![0; batch::written_bytes(records.len())];
+    batch::seal(&mut block, Seed::new(identity), &stamp, records);
+    block
+}
+
 impl From<record::Record<'_>> for Record {
     fn from(record: record::Record<'_>) -> Self {
         match record {
@@ -112,7 +148,7 @@ impl From<record::Record<'_>> for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Batch, align::BLOCK, batch::Stamp};
+    use crate::{Batch, align::BLOCK};
     use bytes::Bytes;
     use purlin_rsm::{ClusterId, Incarnation, Index, NodeId, Payload, ShardId, Term};
 
@@ -144,12 +180,15 @@ mod tests {
         let mut block = vec![0; BLOCK];
         let checksum = batch::seal(&mut block, Seed::new(&identity(1)), &stamp, &put.into_bytes());
         let seen = batch(&block, &identity(1)).expect("a sound batch");
-        let records = vec![
+        let written = vec![
             Record::HardState { group, state, relocated: false },
             Record::Entries { group, entries },
         ];
+        let again = sealed(&seen, &identity(1), &records(&written));
+        assert_eq!(batch(&again, &identity(1)).expect("a sound batch").records, written);
         let (sequence, watermark) = (stamp.sequence, stamp.watermark);
-        assert_eq!(seen, WrittenBatch { epoch: 6, sequence, watermark, checksum, records });
+        let expected = WrittenBatch { epoch: 6, sequence, watermark, checksum, records: written };
+        assert_eq!(seen, expected);
         assert_eq!(batch(&block, &identity(2)), None, "another log's");
         block[100] ^= 1;
         assert_eq!(batch(&block, &identity(1)), None, "a damaged one");

@@ -1,4 +1,4 @@
-//! Reads the items of a frame from outside. Pure, read-only.
+//! Reads the items of a frame from outside, and writes them again. Pure.
 //!
 //! It is for tools that print a capture, and for checkers that see every message.
 
@@ -42,6 +42,39 @@ pub fn content(frame: Frame, from: NodeId, to: NodeId) -> Result<Content, Malfor
     })
 }
 
+/// The kind of the frame and the body that carry `content`. Nothing for a hello of a version that we do not
+/// know.
+pub fn body(content: &Content) -> Option<(Kind, Vec<u8>)> {
+    let mut out = Vec::new();
+    let kind = match content {
+        Content::Hello(hello) => {
+            hello.as_ref()?.encode(&mut out);
+            Kind::Hello
+        }
+        Content::HelloAnswer(answer) => {
+            answer.encode(&mut out);
+            Kind::HelloAnswer
+        }
+        Content::Messages(envelopes) => {
+            envelopes.iter().for_each(|envelope| wire::encode(&mut out, envelope));
+            Kind::Messages
+        }
+        Content::Heartbeats(heartbeats) => {
+            heartbeats.iter().for_each(|heartbeat| heartbeat.encode(&mut out));
+            Kind::Heartbeat
+        }
+        Content::Forwards(batches) => {
+            batches.iter().for_each(|batch| batch.encode(&mut out));
+            Kind::Forward
+        }
+        Content::ForwardReplies(replies) => {
+            replies.iter().for_each(|reply| reply.encode(&mut out));
+            Kind::ForwardReply
+        }
+    };
+    Some((kind, out))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,7 +100,10 @@ mod tests {
             body: bytes::Bytes::copy_from_slice(body),
         };
         let seen = content(frame(Kind::Messages, &body), from, to);
-        assert_eq!(seen, Ok(Content::Messages(vec![envelope])));
+        let messages = Content::Messages(vec![envelope]);
+        assert_eq!(seen.as_ref(), Ok(&messages));
+        assert_eq!(super::body(&messages), Some((Kind::Messages, body.clone())));
+        assert_eq!(super::body(&Content::Hello(None)), None);
         assert!(content(frame(Kind::Messages, &body[1..]), from, to).is_err());
         assert!(content(frame(Kind::HelloAnswer, &[7]), from, to).is_err());
     }
