@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod explore;
+pub mod fuzz;
 pub mod sim;
 
 pub mod audit;

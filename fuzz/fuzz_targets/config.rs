@@ -1,0 +1,9 @@
+//! Configuration files, under libFuzzer.
+#![no_main]
+
+use purlin_tests::fuzz::{self, Counting};
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::config(data));
