@@ -16,4 +16,5 @@ mod outputs;
 mod redis_tools;
 mod refusals;
 mod shards;
+mod soak;
 mod support;

@@ -74,12 +74,23 @@ pub(crate) struct History {
 impl Load {
     /// Starts `clients` clients, spread over all nodes. Their keys begin with `name`.
     pub(crate) fn start(cluster: &Cluster, name: &str, clients: usize) -> Self {
+        Self::start_paced(cluster, name, clients, Duration::ZERO)
+    }
+
+    /// The same, where each client rests for `pause` after each two writes.
+    pub(crate) fn start_paced(
+        cluster: &Cluster,
+        name: &str,
+        clients: usize,
+        pause: Duration,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let start = |number: usize| {
             let client = Client {
                 name: format!("{name}:{number}"),
                 gateways: cluster.gateways(),
                 at: number,
+                pause,
                 connection: None,
                 shared: Arc::clone(&shared),
                 history: History::default(),
@@ -108,6 +119,13 @@ impl Load {
         });
         times.sort();
         (times[times.len() / 2], times[times.len() - 1])
+    }
+
+    /// When the increments behind the first `known` were answered, and how long each had taken.
+    pub(crate) fn answered(&self, known: usize) -> Vec<(Instant, Duration)> {
+        let state = self.shared.lock();
+        let new = state.acknowledged[known..].iter();
+        new.map(|it| (it.answered, it.answered - it.sent)).collect()
     }
 
     /// Stops all clients, and gives what they did.
@@ -149,6 +167,8 @@ struct Client {
     gateways: Vec<SocketAddr>,
     /// Which gateway it uses; the next one after a failure.
     at: usize,
+    /// How long it rests after each round.
+    pause: Duration,
     connection: Option<RespClient>,
     shared: Arc<Shared>,
     history: History,
@@ -162,6 +182,9 @@ impl Client {
             }
             self.write(round);
             self.count((round + self.at * 7) % COUNTERS);
+            if !self.pause.is_zero() {
+                self.shared.wait_for_stop(self.pause);
+            }
         }
         self.history
     }
