@@ -36,7 +36,7 @@ pub fn resp(data: &[u8]) {
     assert_eq!(whole.1, error);
     assert_eq!(requests(1 + usize::from(how >> 1)), whole, "cut in pieces");
 
-    let written: Vec<u8> = whole.0.iter().flat_map(|request| write(request)).collect();
+    let written: Vec<u8> = whole.0.iter().flat_map(write).collect();
     let mut again = Vec::new();
     let error = read(&written, written.len(), RequestLimits::default(), |parser, bytes| {
         again.push(parser.arguments(bytes).iter().map(<[u8]>::to_vec).collect::<Request>());

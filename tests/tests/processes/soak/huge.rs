@@ -72,7 +72,7 @@ impl Left {
             _ => (["DEL".into()].into_iter().chain(keys()).collect(), None),
         };
         let possible =
-            if round % 3 == 0 { &mut self.values[round % VALUES] } else { &mut self.keys };
+            if round.is_multiple_of(3) { &mut self.values[round % VALUES] } else { &mut self.keys };
         if client.is_done(&words) {
             possible.clear();
             self.done += 1;
