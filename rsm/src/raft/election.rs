@@ -243,6 +243,8 @@ impl Raft {
         let heard = leader.map(|_| self.now);
         self.role = Role::Follower(Follower { leader, vouched: false, heard });
         self.timer.arm(self.now);
+        // What a leader keeps for its followers.
+        self.evict();
     }
 
     /// Gives up what only a leader has: its reads fail.

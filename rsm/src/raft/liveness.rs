@@ -87,6 +87,7 @@ impl Raft {
         if let Some(progress) = self.follower_mut(peer) {
             progress.connected = false;
             progress.restart();
+            self.evict();
         }
     }
 

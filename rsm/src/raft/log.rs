@@ -26,6 +26,9 @@ use crate::{
 };
 use std::collections::VecDeque;
 
+/// Places for so many entries stay allocated when the cache falls empty: 16 KiB of them.
+const CAPACITY_KEPT: usize = 256;
+
 /// A group's log. The module explains its pointers.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -410,6 +413,11 @@ impl Log {
         self.cache.range(start..end).take_while(fits).cloned().collect()
     }
 
+    /// Whether the cache holds an entry that is applied and durable.
+    pub(super) fn has_evictable(&self) -> bool {
+        self.cached_from() <= self.applied.min(self.writes.durable)
+    }
+
     /// Drops cached entries that are applied, durable and either below `unsent` or too many. From now on they
     /// are read from the WAL.
     pub(super) fn evict(&mut self, unsent: Index, bytes_max: usize) {
@@ -417,11 +425,35 @@ impl Log {
         while let Some(entry) = self.cache.front() {
             let wanted = entry.index >= unsent && self.cache_bytes <= bytes_max;
             if entry.index > done || wanted {
-                return;
+                break;
             }
             self.cache_bytes -= entry.cost();
             self.cache.pop_front();
         }
+        let (len, capacity) = (self.cache.len(), self.cache.capacity());
+        if capacity > CAPACITY_KEPT && len < capacity / 4 {
+            self.cache.shrink_to(CAPACITY_KEPT.max(2 * len));
+        }
+    }
+
+    /// Drops all cached entries that are durable, whether they are applied and sent or not, and gives the
+    /// memory back. From now on they are read from the WAL.
+    pub(super) fn evict_durable(&mut self) {
+        let durable = self.writes.durable;
+        while let Some(entry) = self.cache.pop_front_if(|entry| entry.index <= durable) {
+            self.cache_bytes -= entry.cost();
+        }
+        self.cache.shrink_to_fit();
+    }
+
+    /// What the cache takes in memory: the places of its list, and of each entry the bytes of its commands, the
+    /// allocation around them and the copy of the entry in the write that waits for the disk. This is at least
+    /// the real size, provided that commands hold no larger buffer.
+    pub(super) fn held_bytes(&self) -> usize {
+        const ALLOCATION_AND_COPY: usize = 96;
+        self.cache.capacity() * size_of::<Entry>()
+            + self.cache.len() * ALLOCATION_AND_COPY
+            + self.cache_bytes
     }
 }
 

@@ -191,13 +191,14 @@ impl History {
 
     /// Tells a node something about its connections, which may be untrue by now.
     fn notice(&mut self, id: NodeId) {
-        let (other, what) = (self.node(), self.random.below(7));
+        let (other, what) = (self.node(), self.random.below(8));
         self.cluster.input(id, |raft, now| match what {
             0 | 1 => raft.unvouch(now, other),
             2 => raft.confirm(now, other),
             3 => raft.unconfirm(now, other),
             4 => raft.connected(now, other),
             5 => raft.disconnected(now, other),
+            6 => raft.evict_durable(),
             _ => raft.trust(),
         });
     }

@@ -172,16 +172,41 @@ impl Raft {
         self.redeem(kept);
         self.go_on();
         self.advance_commit();
+        self.evict();
     }
 
     /// The state machine has applied everything up to `index`.
     pub fn applied(&mut self, index: Index) {
         self.log.apply(index);
+        self.evict();
+    }
+
+    /// Drops entries from memory that nobody is about to need. A follower without a connection needs none: it
+    /// is served from the WAL when it is back. So a node that is down costs no memory.
+    pub(super) fn evict(&mut self) {
+        if !self.log.has_evictable() {
+            return;
+        }
         let unsent = match &self.role {
-            Role::Leader(leader) => leader.followers.values().map(|progress| progress.next).min(),
+            Role::Leader(leader) => {
+                let connected = leader.followers.values().filter(|progress| progress.connected);
+                connected.map(|progress| progress.next).min()
+            }
             Role::Follower(_) | Role::Candidate(_) => None,
         };
         self.log.evict(unsent.unwrap_or(Index(u64::MAX)), self.config.cache_bytes_max);
+    }
+
+    /// Drops every entry from memory that can be read from the WAL again. The shard asks for this when the
+    /// entries of its groups take more memory than they may together.
+    pub fn evict_durable(&mut self) {
+        self.log.evict_durable();
+    }
+
+    /// What its entries take in memory, those that wait to become durable included. The cost of the call does
+    /// not depend on how many there are.
+    pub fn held_bytes(&self) -> usize {
+        self.log.held_bytes()
     }
 
     pub(super) fn fail(&mut self, fault: Fault) {
@@ -190,6 +215,7 @@ impl Raft {
         self.role = Role::Follower(Follower::default());
         self.timer.stop();
         self.gate.clear();
+        self.log.evict_durable();
         self.fault = Some(fault);
     }
 
@@ -301,5 +327,98 @@ impl Raft {
             || self.gate.has_fresh()
             || (self.log.to_apply().is_some() && self.fetch_to_apply == FetchToApply::None)
             || !self.ready.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        message::{Envelope, Message},
+        raft::{
+            FetchPurpose,
+            harness::{Cluster, Options},
+        },
+    };
+
+    const NOW: Tick = Tick(100);
+
+    /// Node 1 of three, which leads, keeps up to a mebibyte for followers, and has 1,000 entries to send. Each
+    /// follower gets one append at a time.
+    fn leader() -> Raft {
+        let window = Window { messages: 1, bytes: 1 };
+        let options = Options { window, append_bytes_max: 1000, ..Options::default() };
+        let mut raft = Cluster::led_by(NodeId(1), options).take(NodeId(1));
+        for _ in 0..1000 {
+            raft.propose(Bytes::from(vec![7; 100])).expect("it leads");
+        }
+        raft
+    }
+
+    fn answer(raft: &mut Raft, from: u32) {
+        let (term, matched) = (raft.term(), raft.last().index);
+        let (group, epoch, message) =
+            (raft.config.group, raft.config.epoch, Message::AppendReply { matched });
+        let (from, to) = (NodeId(from), NodeId(1));
+        raft.step(NOW, Envelope { from, to, group, epoch, term, message });
+    }
+
+    /// All that is handed out is durable at once, node 2 has it too, and what is in memory is applied.
+    fn settle(raft: &mut Raft) {
+        loop {
+            let ready = raft.ready();
+            if let Some(append) = &ready.append {
+                raft.appended(NOW, append.write);
+                answer(raft, 2);
+            }
+            match ready.committed.last() {
+                Some(last) => raft.applied(last.index),
+                None if ready.append.is_none() => return,
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_down_costs_its_leaders_no_memory() {
+        let mut raft = leader();
+        settle(&mut raft);
+        let kept = raft.held_bytes();
+        assert!(kept > 100_000, "{kept} bytes: node 3 is connected and lacks the entries");
+        raft.disconnected(NOW, NodeId(3));
+        assert!(raft.held_bytes() < 20_000, "{} bytes of {kept}", raft.held_bytes());
+        raft.propose(Bytes::from(vec![7; 1 << 20])).expect("it leads");
+        settle(&mut raft);
+        assert!(raft.held_bytes() < 20_000, "{} bytes after one more", raft.held_bytes());
+        // It comes back, and what it lacks is read from the log.
+        raft.connected(NOW, NodeId(3));
+        let fetches = raft.ready().fetches;
+        assert_eq!(fetches[0].purpose, FetchPurpose::Send(NodeId(3)), "{fetches:?}");
+    }
+
+    #[test]
+    fn a_leader_that_is_deposed_keeps_nothing_for_followers() {
+        let mut raft = leader();
+        settle(&mut raft);
+        assert!(raft.held_bytes() > 100_000);
+        raft.follow(Term(raft.term().0 + 1), None);
+        assert!(raft.held_bytes() < 20_000, "{} bytes", raft.held_bytes());
+    }
+
+    /// A machine that is behind must not keep all that comes meanwhile in memory.
+    #[test]
+    fn entries_that_wait_to_be_applied_leave_the_memory_and_come_from_the_log() {
+        let mut raft = leader();
+        let write = raft.ready().append.expect("1,000 entries").write;
+        raft.evict_durable();
+        assert!(raft.held_bytes() > 100_000, "none is durable yet");
+        raft.appended(NOW, write);
+        answer(&mut raft, 2);
+        raft.evict_durable();
+        assert_eq!(raft.held_bytes(), 0);
+        let ready = raft.ready();
+        assert!(ready.committed.is_empty() && raft.has_unapplied());
+        let purposes: Vec<_> = ready.fetches.iter().map(|fetch| fetch.purpose).collect();
+        assert!(purposes.contains(&FetchPurpose::Apply), "{purposes:?}");
     }
 }
