@@ -427,6 +427,23 @@ mod tests {
         assert_eq!(theirs.confirmed(GroupId(77)), None);
     }
 
+    /// Safety R4: a leader of a lower term learns that this replica does not follow it, and of the higher term.
+    #[test]
+    fn a_group_that_follows_a_later_term_is_refused() {
+        let mut groups = one_group();
+        let (mut ours, pair) = (Pairs::new(NodeId(1), BootId(1), 50), facts(0, 1).pair());
+        ours.inbound_up(Tick(0), &facts(0, 1), &mut groups);
+        let later = EpochTerm::new(GroupEpoch::FIRST, Term(5));
+        tell_terms(Tick(1), NodeId(1), NodeId(3), &[(GroupId(1), later)], &mut groups);
+        let mut theirs = Leading::new(BootId(9));
+        theirs.lead(GroupId(1), EpochTerm::new(GroupEpoch::FIRST, Term(3)));
+        assert!(!ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups));
+        let answer = ours.beat(pair).expect("a pair").answer.expect("a heartbeat came");
+        assert_eq!(answer.refused, [(GroupId(1), later)]);
+        theirs.read(&answer);
+        assert_eq!(theirs.confirmed(GroupId(1)), None);
+    }
+
     #[test]
     fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
         let mut groups = one_group();
