@@ -30,6 +30,9 @@ const AWAY_COUNT_MAX: usize = 1024;
 const AWAY_BYTES_MAX: usize = 1 << 20;
 const _: () = assert!(AWAY_COUNT_MAX <= REQUESTS_MAX, "another node would refuse such a batch");
 
+/// A caller keeps memory for so many outcomes.
+const COMPLETIONS_KEPT: usize = 1024;
+
 /// A caller that has more than this part of what a shard takes has much.
 const MUCH: usize = 64;
 
@@ -145,6 +148,7 @@ impl Callers {
     pub(crate) fn wake_answered(&self) {
         for caller in self.answered.take() {
             caller.is_answered.set(false);
+            caller.tell_answers();
             caller.wake.notify();
         }
     }
@@ -271,14 +275,26 @@ impl Caller {
 
     /// Moves out the outcomes that are there, in the order they came about.
     pub fn take_completions(&self, into: &mut Vec<Completion>) {
-        into.append(&mut self.completions.borrow_mut());
+        let mut completions = self.completions.borrow_mut();
+        into.append(&mut completions);
+        completions.shrink_to(COMPLETIONS_KEPT);
+        drop(completions);
         self.room.waiting.set(0);
+        self.tell_answers();
         self.look_for_room();
     }
 
-    /// Bytes of the outcomes that wait to be taken, at any time.
-    pub fn waiting_bytes(&self) -> Rc<Cell<usize>> {
-        Rc::clone(&self.room.waiting)
+    /// From now on `tell` gets the bytes of the outcomes that wait to be taken: after each turn that has brought
+    /// some, before the caller is woken, and when they are taken. So whoever counts memory knows of answers that
+    /// their caller does not come to take.
+    pub fn watch_answers(&self, tell: impl Fn(usize) + 'static) {
+        self.room.watcher.replace(Some(Box::new(tell)));
+    }
+
+    fn tell_answers(&self) {
+        if let Some(tell) = &*self.room.watcher.borrow() {
+            tell(self.room.waiting.get());
+        }
     }
 
     /// From now on queries are answered while outcomes of less than `bytes` wait to be taken, and the others
@@ -426,10 +442,15 @@ impl Caller {
     }
 }
 
+/// Is told of the bytes that wait.
+type Watcher = Box<dyn Fn(usize)>;
+
 /// What a caller can take of answers.
 struct Room {
     /// Bytes of the outcomes that it has not taken.
-    waiting: Rc<Cell<usize>>,
+    waiting: Cell<usize>,
+    /// Who is told of those bytes.
+    watcher: RefCell<Option<Watcher>>,
     /// The answers behind so many wait.
     bytes_max: Cell<usize>,
     /// Whose answers it wants, when not all.
@@ -442,9 +463,9 @@ struct Room {
 
 impl Default for Room {
     fn default() -> Self {
-        let (waiting, bytes_max) = (Rc::default(), Cell::new(usize::MAX));
-        let (is_missed, has_left_out) = Default::default();
-        Self { waiting, bytes_max, only: RefCell::new(None), is_missed, has_left_out }
+        let (waiting, watcher, bytes_max) = (Cell::new(0), RefCell::new(None), usize::MAX.into());
+        let (only, is_missed, has_left_out) = Default::default();
+        Self { waiting, watcher, bytes_max, only, is_missed, has_left_out }
     }
 }
 
@@ -848,6 +869,25 @@ mod tests {
         caller.answer_only(None);
         assert_eq!((round(), round()), (vec![5], vec![6]), "the proposal was behind the queries");
         assert_eq!((taken(), callers.size()), (vec![5, 6], (0, 0)));
+    }
+
+    /// Nobody else would count what a caller holds that does not come to take it.
+    #[test]
+    fn who_watches_a_caller_knows_the_bytes_of_its_answers_whether_it_takes_them_or_not() {
+        let callers = callers(IntakeOptions::default());
+        let (caller, told) = (callers.caller(), Rc::new(Cell::new(None)));
+        let told_of = Rc::clone(&told);
+        caller.watch_answers(move |bytes| told_of.set(Some(bytes)));
+        for tag in 0..2 {
+            caller.submit(GroupId(1), Request::Query(Bytes::from_static(b"q")), tag);
+        }
+        let lane = caller.lane(GroupId(1));
+        lane.send_away(7).expect("a batch");
+        lane.end_batch(7, vec![Ok(Bytes::from(vec![0; 1_000])); 2]);
+        callers.wake_answered();
+        assert_eq!(told.take(), Some(2_000));
+        assert_eq!(outcomes(&caller).len(), 2);
+        assert_eq!(told.take(), Some(0));
     }
 
     /// Queries that are confirmed in two rounds: the caller takes what the first has answered, and the second leaves

@@ -40,6 +40,7 @@ const LOG_PAUSE: Duration = Duration::from_secs(10);
 /// No request of this port is longer.
 const LIMITS: RequestLimits = RequestLimits {
     arguments_max: 16,
+    arguments_kept: 16,
     bulk_bytes_max: 1 << 10,
     inline_bytes_max: 1 << 10,
     request_bytes_max: 8 << 10,
@@ -160,7 +161,8 @@ impl Open {
                         runtime.sleep((asked_at + IDLE_MAX).saturating_sub(runtime.now())).await;
                         Ok(0)
                     };
-                    match future::or(reader.read(inbox.space(parser.needs())), idle).await? {
+                    inbox.reserve(parser.needs());
+                    match future::or(reader.read(inbox.space()), idle).await? {
                         0 => return Ok(()),
                         len => inbox.fill(len),
                     }

@@ -5,7 +5,7 @@
 use purlin::{
     BoardEntry, Caller, Completion, GroupId, LocalShard, NodeId, NodeView, Request, Runtime,
 };
-use std::{cell::Cell, ops::Range, rc::Rc, time::Duration};
+use std::{ops::Range, rc::Rc, time::Duration};
 
 /// One connection's way to the groups of the cluster, wherever they are led.
 ///
@@ -22,8 +22,8 @@ pub trait Backend: 'static {
     /// Resolves when there is at least one completion to take.
     fn completed(&self) -> impl Future<Output = ()>;
 
-    /// Bytes of the completions that wait to be taken, at any time.
-    fn waiting_bytes(&self) -> Rc<Cell<usize>>;
+    /// From now on `tell` gets the bytes of the completions that wait to be taken, whenever they change.
+    fn watch_answers(&self, tell: impl Fn(usize) + 'static);
 
     /// From now on only queries with these tags are answered, all others later; `None` ends that.
     fn answer_only(&self, tags: Option<Range<u64>>);
@@ -118,8 +118,8 @@ impl<R: Runtime> Backend for ShardBackend<R> {
         self.caller.completed()
     }
 
-    fn waiting_bytes(&self) -> Rc<Cell<usize>> {
-        self.caller.waiting_bytes()
+    fn watch_answers(&self, tell: impl Fn(usize) + 'static) {
+        self.caller.watch_answers(tell);
     }
 
     fn answer_only(&self, tags: Option<Range<u64>>) {

@@ -1,9 +1,16 @@
 //! The memory that the connections of a shard hold together: requests that have been read, requests in
 //! flight, and replies that wait. When it is more than the budget, the connection that holds the most is
 //! closed. So clients that send without reading cannot take the memory of the node.
+//!
+//! Whoever holds the bytes counts them: the reader its requests, the writer its replies, and the shard the
+//! answers that a connection does not come to take, because its writer waits for the client.
 
 use purlin::Signal;
-use std::{cell::Cell, cell::RefCell, collections::BTreeMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 /// The budget of a shard.
 pub(super) struct Budget {
@@ -19,7 +26,7 @@ pub(super) struct Holding {
     input: Cell<usize>,
     replies: Cell<usize>,
     /// Answers that the connection has not taken yet.
-    waiting: Rc<Cell<usize>>,
+    answers: Cell<usize>,
     /// What the budget counts for it: all of it, as of the last time that it was noted.
     counted: Cell<usize>,
     /// The connection is to be closed.
@@ -43,12 +50,12 @@ impl Budget {
     }
 
     /// A connection that holds nothing yet.
-    pub(super) fn join(&self, id: u64, waiting: Rc<Cell<usize>>) -> Rc<Holding> {
+    pub(super) fn join(&self, id: u64) -> Rc<Holding> {
         let holding = Rc::new(Holding {
             id,
             input: Cell::new(0),
             replies: Cell::new(0),
-            waiting,
+            answers: Cell::new(0),
             counted: Cell::new(0),
             is_too_large: Cell::new(false),
             closing: Signal::default(),
@@ -57,15 +64,27 @@ impl Budget {
         holding
     }
 
-    /// The connection holds so much now. One that is being closed does not count: it lets go of all at once.
+    /// The connection holds so much of requests and replies now.
     pub(super) fn note(&self, holding: &Holding, input: usize, replies: usize) {
+        holding.input.set(input);
+        holding.replies.set(replies);
+        self.count(holding);
+    }
+
+    /// So many bytes of answers wait until the connection takes them.
+    pub(super) fn note_answers(&self, holding: &Holding, answers: usize) {
+        holding.answers.set(answers);
+        self.count(holding);
+    }
+
+    /// A connection that is being closed does not count: it lets go of all at once.
+    fn count(&self, holding: &Holding) {
         if holding.is_too_large.get() {
             return;
         }
-        holding.input.set(input);
-        holding.replies.set(replies);
-        let before = holding.counted.replace(holding.bytes());
-        self.bytes.set(self.bytes.get() - before + holding.bytes());
+        let bytes = holding.bytes();
+        let before = holding.counted.replace(bytes);
+        self.bytes.set(self.bytes.get() - before + bytes);
         if self.bytes.get() > self.bytes_max {
             self.close_largest();
         }
@@ -92,12 +111,12 @@ impl Budget {
 impl Holding {
     /// How much it holds, or held when its connection was chosen to be closed.
     pub(super) fn bytes(&self) -> usize {
-        self.input.get() + self.replies.get() + self.waiting.get()
+        self.input.get() + self.replies.get() + self.answers.get()
     }
 
     /// Requests that have been read, and replies that wait.
     pub(super) fn parts(&self) -> (usize, usize) {
-        (self.input.get(), self.replies.get() + self.waiting.get())
+        (self.input.get(), self.replies.get() + self.answers.get())
     }
 
     /// Returns when the connection is to be closed.
@@ -114,7 +133,7 @@ mod tests {
     #[test]
     fn the_connection_that_holds_the_most_is_closed_and_the_sum_stays_within_the_budget() {
         let budget = Budget::new(100);
-        let all: Vec<_> = (0..3).map(|id| budget.join(id, Rc::default())).collect();
+        let all: Vec<_> = (0..3).map(|id| budget.join(id)).collect();
         let closed = || {
             let is_closed = |it: &&Rc<Holding>| block_on(poll_once(it.is_too_large())).is_some();
             all.iter().filter(is_closed).map(|it| it.id).collect::<Vec<_>>()
@@ -126,9 +145,14 @@ mod tests {
         budget.note(&all[0], 10, 21);
         assert_eq!((budget.bytes(), closed()), (51, vec![1]));
         budget.note(&all[1], 500, 500);
+        budget.note_answers(&all[1], 500);
         assert_eq!(budget.bytes(), 51, "it is on its way out");
-        budget.note(&all[2], 0, 90);
-        assert_eq!((budget.bytes(), closed()), (31, vec![2]));
+        budget.note_answers(&all[2], 70);
+        assert_eq!(
+            (budget.bytes(), closed()),
+            (31, vec![2]),
+            "20 bytes of replies, and the answers"
+        );
         all.iter().for_each(|it| budget.forget(it));
         budget.forget(&all[0]);
         assert_eq!((budget.bytes(), budget.holdings.borrow().len()), (0, 0));

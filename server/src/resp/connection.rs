@@ -13,23 +13,29 @@
 //! the reader takes no more requests, but reads on up to a limit: many client libraries send a whole
 //! pipeline before they read a reply. The writer takes the answers of groups as there is room for their
 //! replies. What all connections of a shard hold has a budget: see [`super::budget`]. After [`WORK_MAX`] the
-//! reader lets others run, and after [`WRITE_PIECE_BYTES`] the writer does.
+//! reader lets others run, and the writer does after each piece.
+//!
+//! When the client has gone, or takes no replies any more, its requests that wait for a leader end: the client may
+//! ask again elsewhere, and they must not take effect beside that.
 
 use super::{
     backend::Backend,
-    commands::{self, CommandSpec, Run},
-    data::Plan,
-    front::{ClientState, FrontEnd, WRITE_PIECE_BYTES},
+    commands::{CommandSpec, Run},
+    data::{Plan, atomic_group},
+    front::{ClientState, FrontEnd},
     gather::{Gather, GroupRequest},
     inbox::Inbox,
     introspect::describe,
+    lean::{IDLE_BYTES_MAX, SmallUses, is_idle},
     local::Local,
     parser::{Arguments, Parser},
     refused_multi,
     reply::Reply,
+    resolve::{Unresolved, resolve},
     ring::{Asked, Ring},
     route::group_of,
     words,
+    writing::write_within,
 };
 use bytes::BytesMut;
 use futures_lite::future;
@@ -53,14 +59,16 @@ pub async fn serve_client<R: Runtime, B: Backend>(
     mut reader: impl Reader,
     writer: impl Writer,
 ) {
-    let Some(client) = front.connect(runtime.now(), backend.waiting_bytes()) else {
+    let Some(client) = front.connect(runtime.now()) else {
         const WHY: &str = "this shard has as many clients as it takes";
         return refuse_client(runtime, front, writer, WHY).await;
     };
+    let (budget, holding) = (Rc::clone(&front), Rc::clone(&client.holding));
+    backend.watch_answers(move |bytes| budget.budget().note_answers(&holding, bytes));
     let connection = Rc::new(Connection::new(front, client, backend));
     runtime.spawn(Rc::clone(&connection).write_replies(runtime.clone(), writer));
     connection.read_requests(&runtime, &mut reader).await;
-    connection.finish().await;
+    connection.finish(&runtime, &mut reader).await;
 }
 
 /// Tells a client that it is one too many, and closes its connection.
@@ -98,6 +106,9 @@ const DISCARDED_MAX: usize = 64 << 20;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 const DISCARD_READ: usize = 16 << 10;
 
+/// What a busy connection may keep of the buffer for replies.
+const OUTPUT_BYTES_KEPT: usize = 256 << 10;
+
 /// What the two tasks of a connection share.
 struct Connection<B> {
     front: Rc<FrontEnd>,
@@ -110,7 +121,7 @@ struct Connection<B> {
     room: Signal,
     /// To the reader: the writer has ended.
     end: Signal,
-    /// Bytes of the inbox, and of the replies that are being written.
+    /// Bytes of the reader's buffers, and of the writer's.
     input: Cell<usize>,
     writing: Cell<usize>,
     /// What the reader has done since others could run.
@@ -134,6 +145,24 @@ enum Stop {
     Last,
     /// What comes is no request, and no more is to be taken.
     Broken,
+}
+
+/// What ends a read.
+enum Input {
+    /// Bytes of the client, or its end.
+    Read(io::Result<usize>),
+    /// Requests that have been read have room again.
+    Room,
+    /// The connection is idle.
+    Idle,
+}
+
+/// What ends the writer's wait.
+enum Wait {
+    News,
+    Idle,
+    /// The connection is to be closed.
+    TooLarge,
 }
 
 impl<B: Backend> Connection<B> {
@@ -163,7 +192,7 @@ impl<B: Backend> Connection<B> {
         let mut is_whole = false;
         while !self.has_ended.get() {
             let stop = self.take_requests(&mut parser, &mut inbox);
-            self.count_input(inbox.capacity());
+            self.count_input(&inbox, &parser);
             match stop {
                 Stop::Last => return,
                 Stop::Broken => return self.discard(runtime, reader).await,
@@ -179,19 +208,14 @@ impl<B: Backend> Connection<B> {
                 }
                 Stop::Full | Stop::Empty => {}
             }
-            let space = inbox.space(parser.needs());
-            let read = future::or(self.read(reader, space), self.room_again(&stop)).await;
-            let Some(read) = read else { continue };
-            match read {
-                Ok(0) => {
+            match self.read_more(runtime, reader, &mut inbox, &mut parser, stop).await {
+                Input::Room | Input::Idle => continue,
+                Input::Read(Ok(0)) => {
                     is_whole = true;
                     self.backend.leave();
                 }
-                Ok(len) => {
-                    inbox.fill(len);
-                    self.add_work(len);
-                }
-                Err(error) => {
+                Input::Read(Ok(len)) => self.add_work(len),
+                Input::Read(Err(error)) => {
                     debug!(client = self.client.id, %error, "a client's connection was lost");
                     return self.backend.leave();
                 }
@@ -200,44 +224,87 @@ impl<B: Backend> Connection<B> {
         }
     }
 
-    /// Reads what comes behind a mistake, and forgets it, up to [`DISCARDED_MAX`] and for [`DISCARD_TIME`]. The end
-    /// of a connection with unread input would take the error away before the client has read it.
-    async fn discard(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
-        let mut bytes = vec![0; DISCARD_READ];
-        let all = async {
-            let mut left = DISCARDED_MAX;
-            while left > 0 {
-                let Ok(len @ 1..) = reader.read(&mut bytes).await else { return };
-                left = left.saturating_sub(len);
-                runtime.yield_now().await;
-            }
+    /// Reads into the inbox, until something else is to be done.
+    async fn read_more(
+        &self,
+        runtime: &impl Runtime,
+        reader: &mut impl Reader,
+        inbox: &mut Inbox,
+        parser: &mut Parser,
+        stop: Stop,
+    ) -> Input {
+        let is_between = inbox.unread().is_empty();
+        if is_between {
+            inbox.rest();
+        }
+        inbox.reserve(parser.needs());
+        self.count_input(inbox, parser);
+        let gives_back = is_between && inbox.capacity() + parser.memory() > IDLE_BYTES_MAX;
+        let read = self.read(reader, inbox.space());
+        let input = future::or(read, self.room_again(stop));
+        let idle = async {
+            is_idle(runtime, gives_back).await;
+            Input::Idle
         };
-        let too_late = future::or(runtime.sleep(DISCARD_TIME), self.end.wait());
-        future::or(all, too_late).await;
+        let input = future::or(input, idle).await;
+        match input {
+            Input::Read(Ok(len)) => inbox.fill(len),
+            Input::Idle => {
+                inbox.give_back();
+                parser.give_back();
+            }
+            _ => {}
+        }
+        input
     }
 
     /// A read that ends when the writer does. Others run while it waits.
-    async fn read(&self, reader: &mut impl Reader, space: &mut [u8]) -> Option<io::Result<usize>> {
+    async fn read(&self, reader: &mut impl Reader, space: &mut [u8]) -> Input {
         let mut read = pin!(future::or(reader.read(space), self.writer_ends()));
         if let Some(read) = future::poll_once(read.as_mut()).await {
-            return Some(read);
+            return Input::Read(read);
         }
         self.work.set(0);
-        Some(read.await)
+        Input::Read(read.await)
+    }
+
+    /// Ends a read when the writer has ended.
+    async fn writer_ends(&self) -> io::Result<usize> {
+        self.end.wait().await;
+        Ok(0)
     }
 
     /// Ends a read when there is room again for the requests that have been read.
-    async fn room_again(&self, stop: &Stop) -> Option<io::Result<usize>> {
+    async fn room_again(&self, stop: Stop) -> Input {
         match stop {
             Stop::Full => self.room.wait().await,
             _ => future::pending().await,
         }
-        None
+        Input::Room
     }
 
-    /// The inbox has so many bytes now.
-    fn count_input(&self, bytes: usize) {
-        self.input.set(bytes);
+    /// Reads what comes behind a mistake, and forgets it, for [`DISCARD_TIME`]. The end of a connection with unread
+    /// input would take the error away before the client has read it.
+    async fn discard(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
+        let all = async { _ = self.skip(runtime, reader).await };
+        let too_late = future::or(runtime.sleep(DISCARD_TIME), self.end.wait());
+        future::or(all, too_late).await;
+    }
+
+    /// Reads and forgets what comes, [`DISCARDED_MAX`] at most. Tells whether the client has gone.
+    async fn skip(&self, runtime: &impl Runtime, reader: &mut impl Reader) -> bool {
+        let mut bytes = vec![0; DISCARD_READ];
+        let mut left = DISCARDED_MAX;
+        while left > 0 {
+            let Ok(len @ 1..) = reader.read(&mut bytes).await else { return true };
+            left = left.saturating_sub(len);
+            runtime.yield_now().await;
+        }
+        false
+    }
+
+    fn count_input(&self, inbox: &Inbox, parser: &Parser) {
+        self.input.set(inbox.capacity() + parser.memory());
         self.count_memory();
     }
 
@@ -250,19 +317,25 @@ impl<B: Backend> Connection<B> {
         self.work.set(self.work.get() + work);
     }
 
-    /// A read that ends when the writer does.
-    async fn writer_ends(&self) -> io::Result<usize> {
-        self.end.wait().await;
-        Ok(0)
-    }
-
-    /// Waits until the replies that are due are written, or cannot be.
-    async fn finish(&self) {
+    /// Waits until the replies that are due are written, or cannot be. When the client goes meanwhile, its requests
+    /// that wait for a leader end.
+    async fn finish(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
+        self.input.set(DISCARD_READ);
+        self.count_memory();
         self.is_last.set(true);
         self.news.raise();
-        while !self.has_ended.get() {
-            self.end.wait().await;
-        }
+        let ended = async {
+            while !self.has_ended.get() {
+                self.end.wait().await;
+            }
+        };
+        let gone = async {
+            if self.skip(runtime, reader).await {
+                self.backend.leave();
+            }
+            future::pending().await
+        };
+        future::or(ended, gone).await;
         self.front.disconnect(&self.client);
     }
 
@@ -416,24 +489,22 @@ impl<B: Backend> Connection<B> {
     async fn write_replies<R: Runtime>(self: Rc<Self>, runtime: R, mut writer: impl Writer) {
         let mut completions = Vec::new();
         let mut output = BytesMut::new();
+        let mut small = SmallUses::default();
         loop {
             self.collect(&mut completions, &mut output);
             if output.is_empty() {
                 if self.is_last.get() && self.ring.borrow().is_empty() {
                     break;
                 }
-                let news = async {
-                    future::or(self.backend.completed(), self.news.wait()).await;
-                    true
-                };
-                let closes = async {
-                    self.is_too_large(&runtime).await;
-                    false
-                };
-                match future::or(news, closes).await {
-                    true => continue,
-                    false => break,
+                match self.wait(&runtime).await {
+                    Wait::News => {}
+                    Wait::Idle => {
+                        (completions, output) = Default::default();
+                        self.ring.borrow_mut().give_back();
+                    }
+                    Wait::TooLarge => break,
                 }
+                continue;
             }
             self.room.raise();
             let write =
@@ -449,14 +520,38 @@ impl<B: Backend> Connection<B> {
                 }
                 break;
             }
-            recycle(&mut output);
+            let is_huge = output.capacity() > OUTPUT_BYTES_KEPT;
+            if is_huge || small.is_too_large(output.len(), output.capacity()) {
+                output = BytesMut::new();
+            }
+            output.clear();
         }
         self.front.budget().forget(&self.client.holding);
+        // Nobody takes replies any more.
+        self.backend.leave();
         // The client may have closed it already.
         let _ = writer.close().await;
         self.has_ended.set(true);
         self.end.raise();
         self.room.raise();
+    }
+
+    /// Waits until the writer has something to do.
+    async fn wait(&self, runtime: &impl Runtime) -> Wait {
+        let news = async {
+            future::or(self.backend.completed(), self.news.wait()).await;
+            Wait::News
+        };
+        let too_large = async {
+            self.is_too_large(runtime).await;
+            Wait::TooLarge
+        };
+        let spare = self.writing.get() + self.ring.borrow().spare_bytes();
+        let idle = async {
+            is_idle(runtime, spare > IDLE_BYTES_MAX).await;
+            Wait::Idle
+        };
+        future::or(future::or(news, too_large), idle).await
     }
 
     /// Puts completions into the ring, and takes out what is ready to be written.
@@ -469,7 +564,7 @@ impl<B: Backend> Connection<B> {
         ring.take_output(output);
         self.backend.answer_only(ring.wanted());
         drop(ring);
-        self.writing.set(output.capacity());
+        self.writing.set(output.capacity() + completions.capacity() * size_of::<Completion>());
         self.count_memory();
     }
 
@@ -488,110 +583,4 @@ impl<B: Backend> Connection<B> {
             );
         }
     }
-}
-
-/// Why a request has no command.
-enum Unresolved {
-    /// The client is told.
-    Text(String),
-    /// The client is a browser, perhaps one that somebody has tricked into coming here: it is told
-    /// nothing, as Redis does it.
-    Http,
-}
-
-/// A command, behind the name of its container if it is a subcommand.
-type Resolved = (Option<&'static str>, &'static CommandSpec);
-
-/// The command that a request names, with a number of arguments that it takes.
-fn resolve(arguments: Arguments<'_>) -> Result<Resolved, Unresolved> {
-    let name = &arguments[0];
-    let Some(command) = commands::find(name) else {
-        if name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:") {
-            return Err(Unresolved::Http);
-        }
-        let unknown = || words::unknown_command(arguments);
-        return Err(Unresolved::Text(commands::refusal(name).unwrap_or_else(unknown)));
-    };
-    if command.subcommands.is_empty() || arguments.len() < 2 {
-        return within_arity(command.name.into(), command, arguments).map(|()| (None, command));
-    }
-    let Some(subcommand) = command.subcommand(&arguments[1]) else {
-        let known = command.subcommands.iter().map(|subcommand| subcommand.name);
-        let text = words::unknown_subcommand(command.name, known, &arguments[1]);
-        return Err(Unresolved::Text(text));
-    };
-    let full_name = format!("{}|{}", command.name, subcommand.name);
-    within_arity(full_name, subcommand, arguments).map(|()| (Some(command.name), subcommand))
-}
-
-/// Whether a command takes so many arguments, or what the client is told.
-fn within_arity(
-    name: String,
-    command: &CommandSpec,
-    arguments: Arguments<'_>,
-) -> Result<(), Unresolved> {
-    if !command.takes(arguments.len()) {
-        return Err(Unresolved::Text(words::wrong_arity(&name)));
-    }
-    let most = command.arguments_max();
-    if arguments.len() > most {
-        let text = words::too_many_arguments(&name, command.keys_max(), most, arguments.len());
-        return Err(Unresolved::Text(text));
-    }
-    Ok(())
-}
-
-/// The group that has all keys of a command that must be atomic, or what to tell the client.
-fn atomic_group(name: &str, pairs: Arguments<'_>, groups: u32) -> Result<GroupId, String> {
-    let mut keys = pairs.iter().step_by(2);
-    let first = group_of(keys.next().expect("the arity was checked"), groups);
-    match keys.map(|key| group_of(key, groups)).find(|&group| group != first) {
-        Some(other) => Err(words::not_atomic(name, first, other)),
-        None => Ok(first),
-    }
-}
-
-/// Writes all of `bytes`, unless the client takes too long. How long that is counts anew for each piece:
-/// a client that is slow, and does take its replies, is not dropped.
-async fn write_within(
-    runtime: &impl Runtime,
-    front: &FrontEnd,
-    writer: &mut impl Writer,
-    bytes: &[u8],
-) -> io::Result<()> {
-    for piece in bytes.chunks(WRITE_PIECE_BYTES) {
-        write_piece(runtime, front, writer, piece).await?;
-        if piece.len() == WRITE_PIECE_BYTES {
-            // A client that takes all at once never lets this task wait.
-            runtime.yield_now().await;
-        }
-    }
-    Ok(())
-}
-
-async fn write_piece(
-    runtime: &impl Runtime,
-    front: &FrontEnd,
-    writer: &mut impl Writer,
-    piece: &[u8],
-) -> io::Result<()> {
-    let mut write = pin!(writer.write_all(piece));
-    // Nearly always there is room in the socket: then no timer is made.
-    if let Some(written) = future::poll_once(write.as_mut()).await {
-        return written;
-    }
-    let deadline = async {
-        runtime.sleep(front.options().write_deadline).await;
-        Err(io::ErrorKind::TimedOut.into())
-    };
-    future::or(write, deadline).await
-}
-
-/// Empties a buffer for the next replies; a huge one is given back.
-fn recycle(output: &mut BytesMut) {
-    const BYTES_KEPT: usize = 256 << 10;
-    if output.capacity() > BYTES_KEPT {
-        *output = BytesMut::new();
-    }
-    output.clear();
 }

@@ -1,7 +1,7 @@
 //! The commands that work on keys: from their arguments to what is asked of the groups.
 
-use super::{gather::Splittable, parser::Arguments, words};
-use purlin::Request;
+use super::{gather::Splittable, parser::Arguments, route::group_of, words};
+use purlin::{GroupId, Request};
 use purlin_kv::{KvCommand, KvQuery, SetCondition, parse_integer};
 use std::borrow::Cow;
 
@@ -119,4 +119,18 @@ fn key(arguments: Arguments<'_>) -> &[u8] {
 /// An argument that the table's arity promises.
 fn argument(arguments: Arguments<'_>, place: usize) -> &[u8] {
     arguments.get(place).expect("the arity was checked")
+}
+
+/// The group that has all keys of a command that must be atomic, or what to tell the client.
+pub(super) fn atomic_group(
+    name: &str,
+    pairs: Arguments<'_>,
+    groups: u32,
+) -> Result<GroupId, String> {
+    let mut keys = pairs.iter().step_by(2);
+    let first = group_of(keys.next().expect("the arity was checked"), groups);
+    match keys.map(|key| group_of(key, groups)).find(|&group| group != first) {
+        Some(other) => Err(words::not_atomic(name, first, other)),
+        None => Ok(first),
+    }
 }

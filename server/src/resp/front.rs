@@ -123,19 +123,15 @@ impl FrontEnd {
         self.commands.get()
     }
 
-    /// Takes in a connection that was made at `now`, for which answers of so many bytes wait at any time; nothing when there are too many.
-    pub(super) fn connect(
-        &self,
-        now: Duration,
-        waiting: Rc<Cell<usize>>,
-    ) -> Option<Rc<ClientState>> {
+    /// Takes in a connection that was made at `now`; nothing when there are too many.
+    pub(super) fn connect(&self, now: Duration) -> Option<Rc<ClientState>> {
         if self.clients() >= self.options.clients_max {
             return None;
         }
         let number = self.connections.get();
         self.connections.set(number + 1);
         let id = number * u64::from(self.options.shards) + u64::from(self.options.shard) + 1;
-        let client = Rc::new(ClientState::new(id, now, self.budget.join(id, waiting)));
+        let client = Rc::new(ClientState::new(id, now, self.budget.join(id)));
         self.clients.borrow_mut().insert(id, Rc::clone(&client));
         Some(client)
     }

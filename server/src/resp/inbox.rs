@@ -5,12 +5,14 @@
 //!   0        start    end               bytes.len()
 //! ```
 //!
-//! It grows by what has arrived, never by what was announced, and gives a large buffer back. A read brings
-//! [`READ_BYTES_MAX`] at most, and a full buffer grows by a quarter at least, so a request of any length takes few
-//! reads and few moves.
+//! It grows by what has arrived, never by what was announced, and gives a large buffer back: a huge one at once,
+//! others as [`super::lean`] has it. A read brings [`READ_BYTES_MAX`] at most, and a full buffer grows by a quarter
+//! at least, so a request of any length takes few reads and few moves.
+
+use super::lean::{IDLE_BYTES_MAX, SmallUses};
 
 /// What it begins with: some hundred small requests.
-const BYTES_MIN: usize = 16 << 10;
+const BYTES_MIN: usize = IDLE_BYTES_MAX;
 
 /// What a busy connection may keep.
 const BYTES_KEPT: usize = 256 << 10;
@@ -22,11 +24,15 @@ pub(crate) struct Inbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// The most bytes that were used since the connection waited.
+    used: usize,
+    small: SmallUses,
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; BYTES_MIN], start: 0, end: 0 }
+        let small = SmallUses::default();
+        Self { bytes: vec![0; BYTES_MIN], start: 0, end: 0, used: 0, small }
     }
 
     pub(crate) fn unread(&self) -> &[u8] {
@@ -43,9 +49,25 @@ impl Inbox {
         self.bytes.capacity()
     }
 
-    /// Where to read into: never empty. There is room for a request of `needs` bytes as soon as half
-    /// of it has arrived.
-    pub(crate) fn space(&mut self, needs: usize) -> &mut [u8] {
+    /// The connection waits for its client.
+    pub(crate) fn rest(&mut self) {
+        let used = std::mem::take(&mut self.used);
+        if self.small.is_too_large(used, self.capacity()) {
+            self.give_back();
+        }
+    }
+
+    /// Gives back what an idle connection does not need: nothing while a part of a request is there.
+    pub(crate) fn give_back(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            self.bytes.truncate(BYTES_MIN);
+            self.bytes.shrink_to_fit();
+        }
+    }
+
+    /// Makes space to read into. There is room for a request of `needs` bytes as soon as half of it has arrived.
+    pub(crate) fn reserve(&mut self, needs: usize) {
         self.compact();
         let is_full = self.end == self.bytes.len();
         if is_full {
@@ -59,6 +81,10 @@ impl Inbox {
             self.bytes.reserve_exact(len - self.bytes.len());
             self.bytes.resize(len, 0);
         }
+    }
+
+    /// The space to read into: never empty when it was just made.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
         let end = self.bytes.len().min(self.end + READ_BYTES_MAX);
         &mut self.bytes[self.end..end]
     }
@@ -66,6 +92,7 @@ impl Inbox {
     /// So many bytes were read into the space.
     pub(crate) fn fill(&mut self, len: usize) {
         self.end += len;
+        self.used = self.used.max(self.end);
         assert!(self.end <= self.bytes.len(), "{len} bytes were read into less space");
     }
 
@@ -90,8 +117,13 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    fn space(inbox: &mut Inbox, needs: usize) -> &mut [u8] {
+        inbox.reserve(needs);
+        inbox.space()
+    }
+
     fn fill(inbox: &mut Inbox, needs: usize) -> usize {
-        let len = inbox.space(needs).len();
+        let len = space(inbox, needs).len();
         inbox.fill(len);
         len
     }
@@ -100,7 +132,7 @@ mod tests {
     fn it_grows_by_what_has_arrived_and_shrinks_again() {
         const NEEDS: usize = 8 << 20;
         let mut inbox = Inbox::new();
-        assert_eq!(inbox.space(NEEDS).len(), BYTES_MIN, "an announcement costs nothing");
+        assert_eq!(space(&mut inbox, NEEDS).len(), BYTES_MIN, "an announcement costs nothing");
         while inbox.unread().len() < NEEDS {
             let before = inbox.unread().len();
             let read = fill(&mut inbox, NEEDS);
@@ -108,7 +140,7 @@ mod tests {
         }
         assert_eq!(inbox.unread().len(), NEEDS);
         inbox.consume(NEEDS);
-        assert_eq!(inbox.space(1).len(), BYTES_MIN);
+        assert_eq!(space(&mut inbox, 1).len(), BYTES_MIN);
         assert_eq!(inbox.bytes.capacity(), BYTES_MIN);
     }
 
@@ -127,12 +159,43 @@ mod tests {
     }
 
     #[test]
+    fn an_idle_connection_keeps_a_small_buffer_and_whatever_is_unread() {
+        let mut inbox = Inbox::new();
+        while inbox.unread().len() < 200 << 10 {
+            fill(&mut inbox, 200 << 10);
+        }
+        inbox.give_back();
+        assert!(inbox.capacity() >= 200 << 10, "a part of a request is there");
+        inbox.consume(inbox.unread().len());
+        inbox.give_back();
+        assert_eq!((inbox.capacity(), space(&mut inbox, 1).len()), (BYTES_MIN, BYTES_MIN));
+    }
+
+    #[test]
+    fn a_busy_connection_that_needs_little_keeps_a_small_buffer() {
+        let mut inbox = Inbox::new();
+        let mut run = |len: usize| {
+            while inbox.unread().len() < len {
+                let missing = len - inbox.unread().len();
+                let read = space(&mut inbox, len).len().min(missing);
+                inbox.fill(read);
+            }
+            inbox.consume(inbox.unread().len());
+            inbox.rest();
+            inbox.capacity()
+        };
+        let large = run(200 << 10);
+        assert!(large > 200 << 10 && run(200 << 10) == large, "no buffer for each request");
+        assert_eq!((0..100).map(|_| run(1)).last(), Some(BYTES_MIN));
+    }
+
+    #[test]
     fn what_is_unread_stays() {
         let mut inbox = Inbox::new();
-        inbox.space(1)[..5].copy_from_slice(b"abcde");
+        space(&mut inbox, 1)[..5].copy_from_slice(b"abcde");
         inbox.fill(5);
         inbox.consume(2);
-        assert_eq!(inbox.space(1).len(), BYTES_MIN - 3);
+        assert_eq!(space(&mut inbox, 1).len(), BYTES_MIN - 3);
         assert_eq!(inbox.unread(), b"cde");
     }
 }

@@ -14,15 +14,18 @@ mod front;
 mod gather;
 mod inbox;
 mod introspect;
+mod lean;
 mod listener;
 mod local;
 mod parser;
 mod refused_multi;
 mod reply;
+mod resolve;
 mod ring;
 mod route;
 mod value;
 mod words;
+mod writing;
 
 #[cfg(test)]
 mod parser_test;

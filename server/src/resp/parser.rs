@@ -17,6 +17,8 @@ use thiserror::Error;
 pub struct RequestLimits {
     /// How many arguments it has, its name included.
     pub arguments_max: usize,
+    /// How many of them are kept; those behind are read, and counted. No command takes more.
+    pub arguments_kept: usize,
     /// The longest argument, in bytes.
     pub bulk_bytes_max: usize,
     /// The longest line, in bytes.
@@ -24,6 +26,9 @@ pub struct RequestLimits {
     /// The whole of it, in bytes.
     pub request_bytes_max: usize,
 }
+
+/// The arguments of a command that sets as many keys as one command may: no command takes more.
+const ARGUMENTS_KEPT: usize = 1 + 2 * (16 << 10);
 
 /// What a request may have more than the longest command, in bytes: the lengths and line ends around its
 /// arguments, as many as a command may have.
@@ -35,6 +40,7 @@ impl RequestLimits {
     pub fn new(max_value: usize, max_command: usize) -> Self {
         Self {
             arguments_max: 1 << 20,
+            arguments_kept: ARGUMENTS_KEPT,
             bulk_bytes_max: max_value,
             inline_bytes_max: 64 << 10,
             request_bytes_max: max_command + FRAMING_BYTES_MAX,
@@ -73,6 +79,8 @@ pub struct Parser {
     stage: Stage,
     /// Where the arguments read so far lie: in the request, or in `unquoted` for a line.
     arguments: Vec<Range<u32>>,
+    /// How many arguments were read, also those that are not kept.
+    count: usize,
     /// The arguments of a line, without their quotes.
     unquoted: Vec<u8>,
 }
@@ -101,6 +109,7 @@ impl Parser {
             position: 0,
             stage: Stage::Start,
             arguments: Vec::new(),
+            count: 0,
             unquoted: Vec::new(),
         }
     }
@@ -134,7 +143,20 @@ impl Parser {
     /// empty. `bytes` are those that it was given.
     pub fn arguments<'a>(&'a self, bytes: &'a [u8]) -> Arguments<'a> {
         let is_line = !bytes.starts_with(b"*");
-        Arguments { bytes: if is_line { &self.unquoted } else { bytes }, places: &self.arguments }
+        let bytes = if is_line { &self.unquoted } else { bytes };
+        Arguments { bytes, places: &self.arguments, len: self.count }
+    }
+
+    /// What it takes in memory, in bytes.
+    pub fn memory(&self) -> usize {
+        self.arguments.capacity() * size_of::<Range<u32>>() + self.unquoted.capacity()
+    }
+
+    /// Gives back what an idle connection does not need: nothing while a part of a request is there.
+    pub fn give_back(&mut self) {
+        if self.stage == Stage::Start {
+            (self.arguments, self.unquoted) = Default::default();
+        }
     }
 
     /// How many bytes the present request needs in all, as far as is known: never more than the
@@ -149,6 +171,7 @@ impl Parser {
     fn restart(&mut self) {
         self.position = 0;
         self.stage = Stage::Start;
+        self.count = 0;
         self.arguments.clear();
         self.unquoted.clear();
         // One huge request should not cost its memory for ever.
@@ -217,7 +240,7 @@ impl Parser {
             [] | [b'\r'] => return Ok(None),
             _ => return Err(ProtocolError::new("expected CRLF after a bulk string")),
         }
-        self.arguments.push(self.position as u32..(self.position + len) as u32);
+        self.push(self.position as u32..(self.position + len) as u32);
         self.position += len + 2;
         Ok(Some(match missing - 1 {
             0 => Stage::End,
@@ -248,9 +271,16 @@ impl Parser {
         while !rest.is_empty() {
             let start = self.unquoted.len() as u32;
             rest = self.word(rest)?.trim_ascii_start();
-            self.arguments.push(start..self.unquoted.len() as u32);
+            self.push(start..self.unquoted.len() as u32);
         }
         Ok(())
+    }
+
+    fn push(&mut self, place: Range<u32>) {
+        self.count += 1;
+        if self.arguments.len() < self.limits.arguments_kept {
+            self.arguments.push(place);
+        }
     }
 
     /// Takes one word off the front of `rest`, and gives what is behind it.
@@ -303,7 +333,7 @@ impl Parser {
 pub fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
     let mut parser = Parser::new(RequestLimits::default());
     parser.split(line)?;
-    let words = Arguments { bytes: &parser.unquoted, places: &parser.arguments };
+    let words = Arguments { bytes: &parser.unquoted, places: &parser.arguments, len: parser.count };
     Ok(words.iter().map(<[u8]>::to_vec).collect())
 }
 
@@ -312,26 +342,28 @@ pub fn split_line(line: &[u8]) -> Result<Vec<Vec<u8>>, ProtocolError> {
 pub struct Arguments<'a> {
     bytes: &'a [u8],
     places: &'a [Range<u32>],
+    /// More than there are places when some were not kept.
+    len: usize,
 }
 
 impl<'a> Arguments<'a> {
-    /// How many there are.
+    /// How many the request has, also those that were not kept.
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.len
     }
 
     /// Whether the request was empty.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.len == 0
     }
 
-    /// The argument at `place`, if there is one.
+    /// The argument at `place`, if there is one, and it was kept.
     pub fn get(&self, place: usize) -> Option<&'a [u8]> {
         let range = self.places.get(place)?;
         Some(&self.bytes[range.start as usize..range.end as usize])
     }
 
-    /// The arguments, in order.
+    /// The arguments that were kept, in order: all of them for a command that takes so many.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let bytes = self.bytes;
         self.places.iter().map(move |range| &bytes[range.start as usize..range.end as usize])
@@ -339,7 +371,8 @@ impl<'a> Arguments<'a> {
 
     /// The arguments from `place` on.
     pub fn from(&self, place: usize) -> Self {
-        Self { bytes: self.bytes, places: self.places.get(place..).unwrap_or_default() }
+        let places = self.places.get(place..).unwrap_or_default();
+        Self { bytes: self.bytes, places, len: self.len.saturating_sub(place) }
     }
 }
 

@@ -4,6 +4,7 @@ use super::parser::*;
 
 const SMALL: RequestLimits = RequestLimits {
     arguments_max: 8,
+    arguments_kept: 8,
     bulk_bytes_max: 32,
     inline_bytes_max: 64,
     request_bytes_max: 128,

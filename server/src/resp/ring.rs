@@ -36,7 +36,7 @@ const PARTS_EACH: usize = 4;
 /// What goes out at a time, in bytes; the last reply may be longer.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// About what a request or a part takes in memory beside its bytes.
+/// About what a part of a request takes in memory beside its bytes and its slot.
 const PART_BYTES: usize = 128;
 
 /// What a connection may keep waiting.
@@ -120,8 +120,28 @@ impl Ring {
 
     /// About what it takes in memory, in bytes.
     pub(super) fn memory(&self) -> usize {
-        let parts = self.slots.len() + self.in_flight;
-        self.output.capacity() + self.held_bytes + self.request_bytes + parts * PART_BYTES
+        let parts = self.in_flight * PART_BYTES;
+        self.output.capacity() + self.slot_bytes() + self.held_bytes + self.request_bytes + parts
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>()
+    }
+
+    /// What it would give back, in bytes.
+    pub(super) fn spare_bytes(&self) -> usize {
+        let output = if self.output.is_empty() { self.output.capacity() } else { 0 };
+        output + if self.slots.is_empty() { self.slot_bytes() } else { 0 }
+    }
+
+    /// Gives back what nothing is in.
+    pub(super) fn give_back(&mut self) {
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+        if self.slots.is_empty() {
+            self.slots = VecDeque::new();
+        }
     }
 
     /// Whose answers have room: `None` when all have. When as many bytes wait as may, only the first request's,
@@ -320,6 +340,26 @@ mod tests {
             ring.complete(place << PART_BITS, Ok(KvOutcome::Ok.encode()));
         }
         assert!(ring.has_room() && memory > 9 << 20 && ring.memory() < 1 << 10);
+    }
+
+    /// What a pipeline or a long reply took goes with it; what is under way stays.
+    #[test]
+    fn an_idle_connection_holds_no_memory_for_replies() {
+        let mut ring = Ring::new(LIMITS);
+        let count = fill(&mut ring) as u64;
+        assert_eq!(ring.spare_bytes(), 0, "requests wait");
+        for place in 0..count {
+            ring.complete(place << PART_BITS, Ok(KvOutcome::Bytes(&[0; 200]).encode()));
+        }
+        let mut output = BytesMut::new();
+        ring.take_output(&mut output);
+        ring.answer(|out| out.extend_from_slice(&[0; 100 << 10]));
+        ring.give_back();
+        let mut next = BytesMut::new();
+        ring.take_output(&mut next);
+        assert_eq!(next.len(), 100 << 10, "a reply that was not taken");
+        ring.give_back();
+        assert_eq!((ring.spare_bytes(), ring.memory()), (0, 0));
     }
 
     /// Behind a reply that is late no others pile up, and the late one is always wanted.

@@ -6,6 +6,7 @@ use purlin_server::resp::{Parser, RequestLimits};
 /// Limits that short inputs reach.
 const SMALL: RequestLimits = RequestLimits {
     arguments_max: 8,
+    arguments_kept: 8,
     bulk_bytes_max: 32,
     inline_bytes_max: 64,
     request_bytes_max: 128,

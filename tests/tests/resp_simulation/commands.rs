@@ -354,7 +354,7 @@ fn what_groups_cannot_do_is_told_in_words_that_clients_know() {
         (large, RequestError::TooLarge { bytes: 9, limit: 8 }),
         (stopping, RequestError::Stopping),
     ];
-    let behaviour = Behaviour { failing: failing.into(), seed: 1 };
+    let behaviour = Behaviour { failing: failing.into(), seed: 1, ..Behaviour::default() };
     assert_eq!(behaviour.failing.len(), keys.len(), "each key has a group of its own");
     let server = TestServer::with(behaviour, |_| {});
     let client = &mut server.client();

@@ -1,6 +1,10 @@
 //! A front end alone, before a backend without raft: each group is a machine in memory, and groups
 //! answer in any order. A client of it is blocking: while it waits, the world runs.
+//!
+//! The backend shows what a shard would hold for the connection, and for how long: requests that wait for a
+//! leader ([`Seen`]), and answers that the connection does not take.
 
+use bytes::Bytes;
 use purlin::{
     ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Net, NodeId, Position, Reader,
     Request, RequestError, Runtime, ShardId, Signal, StateMachine, Writer,
@@ -13,7 +17,7 @@ use purlin_tests::{
 };
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufReader, Read},
     ops::Range,
     rc::Rc,
@@ -33,8 +37,23 @@ pub(crate) const GROUPS: u32 = 48;
 pub(crate) struct Behaviour {
     /// Groups that answer nothing but this.
     pub(crate) failing: BTreeMap<GroupId, RequestError>,
+    /// Groups that have no leader: their requests wait until the connection leaves.
+    pub(crate) leaderless: BTreeSet<GroupId>,
+    /// When it is not zero, the n-th request of a connection is answered after n times this, whether the
+    /// connection takes its answers or not.
+    pub(crate) pace: Duration,
     /// Draws the order in which groups answer.
     pub(crate) seed: u64,
+    pub(crate) seen: Rc<Seen>,
+}
+
+/// What the backends of all connections hold.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Requests that wait for a leader.
+    pub(crate) leaderless: Cell<usize>,
+    /// The longest that the answers were together which one connection did not take, in bytes.
+    pub(crate) answers_max: Cell<usize>,
 }
 
 /// A world with nothing but a front end.
@@ -198,36 +217,66 @@ async fn serve(
     let mut options = FrontEndOptions::new(GROUPS, TestServer::PORT);
     change(&mut options);
     let front = FrontEnd::new(options);
-    let groups = Groups::default();
-    let backend = move || MemoryBackend::new(Rc::clone(&groups), behaviour.clone());
+    let (groups, on) = (Groups::default(), runtime.clone());
+    let backend = move || MemoryBackend::new(on.clone(), Rc::clone(&groups), behaviour.clone());
     serve_clients(runtime, front, listener, backend).await;
 }
 
 /// One connection's way to machines of its own.
-pub(crate) fn backend(behaviour: Behaviour) -> impl Backend {
-    MemoryBackend::new(Groups::default(), behaviour)
+pub(crate) fn backend(runtime: SimRuntime, behaviour: Behaviour) -> impl Backend {
+    MemoryBackend::new(runtime, Groups::default(), behaviour)
 }
 
 type Groups = Rc<RefCell<BTreeMap<GroupId, KvMachine>>>;
 
 /// One connection's way to machines in memory. Requests to one group take effect in order; those to
 /// different groups in any.
-struct MemoryBackend {
+struct MemoryBackend(Rc<Held>);
+
+/// What a shard has of one connection. It stays when the connection goes, as in a shard.
+struct Held {
+    runtime: SimRuntime,
     groups: Groups,
     behaviour: Behaviour,
     random: Cell<u64>,
+    /// How many requests came.
+    requests: Cell<u32>,
     /// Requests that were submitted and not executed, by group.
     queues: RefCell<BTreeMap<GroupId, Vec<(Request, u64)>>>,
-    submitted: Signal,
+    /// Requests that wait for a leader.
+    leaderless: RefCell<Vec<u64>>,
+    has_left: Cell<bool>,
+    /// Queries that are due, and whose answers the connection does not want now.
+    unwanted: RefCell<Vec<(GroupId, Request, u64)>>,
+    wanted: RefCell<Option<Range<u64>>>,
+    done: RefCell<Vec<Completion>>,
+    done_bytes: Cell<usize>,
+    watcher: RefCell<Option<Box<dyn Fn(usize)>>>,
+    news: Signal,
 }
 
 impl MemoryBackend {
-    fn new(groups: Groups, behaviour: Behaviour) -> Self {
-        let random = Cell::new(behaviour.seed);
-        let (queues, submitted) = Default::default();
-        Self { groups, behaviour, random, queues, submitted }
+    fn new(runtime: SimRuntime, groups: Groups, behaviour: Behaviour) -> Self {
+        Self(Rc::new(Held {
+            runtime,
+            groups,
+            random: Cell::new(behaviour.seed),
+            behaviour,
+            requests: Cell::default(),
+            queues: RefCell::default(),
+            leaderless: RefCell::default(),
+            has_left: Cell::default(),
+            unwanted: RefCell::default(),
+            wanted: RefCell::default(),
+            done: RefCell::default(),
+            done_bytes: Cell::default(),
+            watcher: RefCell::default(),
+            news: Signal::default(),
+        }))
     }
+}
 
+impl Held {
     fn execute(&self, group: GroupId, request: &Request) -> purlin::Outcome {
         if let Some(error) = self.behaviour.failing.get(&group) {
             return Err(error.clone());
@@ -253,6 +302,37 @@ impl MemoryBackend {
         }
     }
 
+    /// A request is due whose answer does not wait for the connection, unless it is a query that the connection
+    /// does not want to be answered now.
+    fn answer(&self, group: GroupId, request: Request, tag: u64) {
+        let is_wanted = self.wanted.borrow().as_ref().is_none_or(|wanted| wanted.contains(&tag));
+        if !is_wanted && matches!(request, Request::Query(_)) {
+            return self.unwanted.borrow_mut().push((group, request, tag));
+        }
+        self.complete(tag, self.execute(group, &request));
+    }
+
+    fn complete(&self, tag: u64, outcome: purlin::Outcome) {
+        let bytes = self.done_bytes.get() + outcome.as_ref().map_or(0, Bytes::len);
+        self.done.borrow_mut().push(Completion { tag, outcome });
+        self.note_done(bytes);
+        self.news.raise();
+    }
+
+    fn note_done(&self, bytes: usize) {
+        self.done_bytes.set(bytes);
+        let most = &self.behaviour.seen.answers_max;
+        most.set(most.get().max(bytes));
+        if let Some(tell) = &*self.watcher.borrow() {
+            tell(bytes);
+        }
+    }
+
+    fn note_leaderless(&self, more: usize, fewer: usize) {
+        let all = &self.behaviour.seen.leaderless;
+        all.set(all.get() + more - fewer);
+    }
+
     /// One of `len`, as the seed wants it.
     fn draw(&self, len: usize) -> usize {
         let next = self.random.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -263,22 +343,42 @@ impl MemoryBackend {
 
 impl Backend for MemoryBackend {
     fn submit(&self, group: GroupId, request: Request, tag: u64) {
-        self.queues.borrow_mut().entry(group).or_default().push((request, tag));
-        self.submitted.raise();
+        let held = &self.0;
+        if held.behaviour.leaderless.contains(&group) {
+            if held.has_left.get() {
+                return held.complete(tag, Err(RequestError::NoLeader { waited_ms: 0 }));
+            }
+            held.note_leaderless(1, 0);
+            return held.leaderless.borrow_mut().push(tag);
+        }
+        if held.behaviour.pace.is_zero() {
+            held.queues.borrow_mut().entry(group).or_default().push((request, tag));
+            return held.news.raise();
+        }
+        held.requests.set(held.requests.get() + 1);
+        let after = held.behaviour.pace * held.requests.get();
+        let held = Rc::clone(held);
+        self.0.runtime.spawn(async move {
+            held.runtime.sleep(after).await;
+            held.answer(group, request, tag);
+        });
     }
 
     /// All that one group has, and the first of another.
     fn take_completions(&self, into: &mut Vec<Completion>) {
+        let held = &self.0;
+        into.append(&mut held.done.borrow_mut());
+        held.note_done(0);
         for takes_all in [true, false] {
-            let mut queues = self.queues.borrow_mut();
+            let mut queues = held.queues.borrow_mut();
             if queues.is_empty() {
                 return;
             }
-            let group = *queues.keys().nth(self.draw(queues.len())).expect("one of them");
+            let group = *queues.keys().nth(held.draw(queues.len())).expect("one of them");
             let queue = queues.get_mut(&group).expect("it was just there");
             let end = if takes_all { queue.len() } else { 1 };
             for (request, tag) in queue.drain(..end) {
-                into.push(Completion { tag, outcome: self.execute(group, &request) });
+                into.push(Completion { tag, outcome: held.execute(group, &request) });
             }
             if queue.is_empty() {
                 queues.remove(&group);
@@ -287,18 +387,32 @@ impl Backend for MemoryBackend {
     }
 
     async fn completed(&self) {
-        while self.queues.borrow().is_empty() {
-            self.submitted.wait().await;
+        let held = &self.0;
+        while held.queues.borrow().is_empty() && held.done.borrow().is_empty() {
+            held.news.wait().await;
         }
     }
 
-    fn waiting_bytes(&self) -> Rc<Cell<usize>> {
-        Rc::default()
+    fn watch_answers(&self, tell: impl Fn(usize) + 'static) {
+        self.0.watcher.replace(Some(Box::new(tell)));
     }
 
-    fn answer_only(&self, _: Option<Range<u64>>) {}
+    fn answer_only(&self, tags: Option<Range<u64>>) {
+        self.0.wanted.replace(tags);
+        for (group, request, tag) in self.0.unwanted.take() {
+            self.0.answer(group, request, tag);
+        }
+    }
 
-    fn leave(&self) {}
+    fn leave(&self) {
+        let held = &self.0;
+        held.has_left.set(true);
+        let waiting = held.leaderless.take();
+        held.note_leaderless(0, waiting.len());
+        for tag in waiting {
+            held.complete(tag, Err(RequestError::NoLeader { waited_ms: 0 }));
+        }
+    }
 
     fn info(&self) -> ServerInfo {
         ServerInfo {

@@ -122,7 +122,7 @@ fn flood(bytes: Vec<u8>) -> Rc<Counts> {
     let runtime = Counting { runtime: server.runtime(), counts: Rc::clone(&counts) };
     let reader = Flood { bytes, at: 0, counts: Rc::clone(&counts) };
     let front = FrontEnd::new(FrontEndOptions::new(GROUPS, TestServer::PORT));
-    let backend = backend(Behaviour::default());
+    let backend = backend(server.runtime(), Behaviour::default());
     let writer = Sink(Rc::clone(&counts));
     server.run(serve_client(runtime, front, backend, reader, writer));
     counts
