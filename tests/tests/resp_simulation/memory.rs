@@ -233,6 +233,9 @@ type Groups = Rc<RefCell<BTreeMap<GroupId, KvMachine>>>;
 /// different groups in any.
 struct MemoryBackend(Rc<Held>);
 
+/// Is told of the bytes of the answers that wait.
+type Watcher = Box<dyn Fn(usize)>;
+
 /// What a shard has of one connection. It stays when the connection goes, as in a shard.
 struct Held {
     runtime: SimRuntime,
@@ -251,7 +254,7 @@ struct Held {
     wanted: RefCell<Option<Range<u64>>>,
     done: RefCell<Vec<Completion>>,
     done_bytes: Cell<usize>,
-    watcher: RefCell<Option<Box<dyn Fn(usize)>>>,
+    watcher: RefCell<Option<Watcher>>,
     news: Signal,
 }
 
