@@ -1,8 +1,8 @@
 //! How much a connection does before it lets the other tasks of its core run. The client here sends without a
 //! pause and takes all replies at once, so nothing but a yield ever makes the connection's tasks wait.
 
-use crate::memory::{Behaviour, GROUPS, TestServer, backend};
-use purlin::{Reader, Runtime, Writer};
+use crate::memory::{Behaviour, GROUPS, Seen, TestServer, backend};
+use purlin::{GroupId, Reader, Runtime, Writer};
 use purlin_server::resp::{FrontEnd, FrontEndOptions, serve_client};
 use purlin_tests::{
     resp::request_bytes,
@@ -166,4 +166,46 @@ fn a_request_of_many_short_arguments_is_read_in_large_pieces() {
         assert!(reads <= enough, "{reads} reads of {len} bytes");
         assert!(counts.read.most.get() <= BYTES_MAX, "{} bytes in one go", counts.read.most.get());
     }
+}
+
+/// A server none of whose groups has a leader, and what it has seen.
+fn leaderless() -> (TestServer, Rc<Seen>) {
+    let behaviour =
+        Behaviour { leaderless: (0..=64).map(GroupId).collect(), ..Behaviour::default() };
+    let seen = Rc::clone(&behaviour.seen);
+    (TestServer::with(behaviour, |_| {}), seen)
+}
+
+/// Runs a server until what was sent to it has been handled.
+fn settle(server: &TestServer) {
+    let runtime = server.runtime();
+    server.run(async move { runtime.sleep(Duration::from_millis(500)).await });
+}
+
+/// The client has said that it is done, so nothing reads its requests any more when it goes.
+#[test]
+fn requests_without_a_leader_end_when_their_client_goes_after_quit() {
+    let (server, seen) = leaderless();
+    let mut client = server.client();
+    client.queue(&["INCR", "visits"]);
+    client.queue(&["QUIT"]);
+    client.send().expect("it is sent");
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 1, "it waits for a leader");
+    drop(client);
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 0);
+}
+
+#[test]
+fn requests_without_a_leader_end_when_their_client_goes() {
+    let (server, seen) = leaderless();
+    let mut client = server.client();
+    client.queue(&["INCR", "visits"]);
+    client.send().expect("it is sent");
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 1, "it waits for a leader");
+    drop(client);
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 0);
 }
