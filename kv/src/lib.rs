@@ -62,6 +62,12 @@ impl KvMachine {
         self.len() == 0
     }
 
+    /// The memory that keys and values take, in bytes, with the free places of the tables, and without the
+    /// allocator's own share.
+    pub fn memory(&self) -> usize {
+        self.store.memory()
+    }
+
     /// A digest of all keys and values: equal contents have equal ones.
     pub fn digest(&self) -> u64 {
         self.store.digest()

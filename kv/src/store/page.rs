@@ -1,0 +1,172 @@
+//! The records whose keys have their hashes in one range.
+
+use super::record::{Record, hash};
+use hashbrown::HashTable;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// How many records a table has at most. It is what a table of 1,024 places takes before it grows.
+pub(super) const RECORDS_MAX: usize = 896;
+
+/// The records of one range of hashes.
+#[derive(Clone, Debug)]
+pub(super) enum Page {
+    /// At most [`RECORDS_MAX`] records. The longest search and the longest move are those of a table of
+    /// this size, whatever keys a client chooses.
+    Table(HashTable<Record>),
+    /// Any number of records, after [`RECORDS_MAX`] of them had one hash. Only keys that a client chose for
+    /// their hash come to this.
+    Tree(Tree),
+}
+
+/// Records in the order of their hashes and keys.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Tree {
+    by_hash: BTreeMap<u64, BTreeMap<Box<[u8]>, Record>>,
+    /// The sum of [`cost`](Self::cost) over all records.
+    bytes: usize,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self::Table(HashTable::new())
+    }
+}
+
+impl Page {
+    pub(super) fn record(&self, hash: u64, key: &[u8]) -> Option<&Record> {
+        match self {
+            Self::Table(table) => table.find(spread(hash), |record| record.key() == key),
+            Self::Tree(tree) => tree.by_hash.get(&hash)?.get(key),
+        }
+    }
+
+    pub(super) fn record_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Record> {
+        match self {
+            Self::Table(table) => table.find_mut(spread(hash), |record| record.key() == key),
+            Self::Tree(tree) => tree.by_hash.get_mut(&hash)?.get_mut(key),
+        }
+    }
+
+    /// Adds a record whose key has this hash and is not here.
+    pub(super) fn insert(&mut self, hash: u64, record: Record) {
+        match self {
+            Self::Table(table) => {
+                assert!(
+                    table.len() < RECORDS_MAX,
+                    "a page of {} records takes no more",
+                    table.len()
+                );
+                table.insert_unique(spread(hash), record, spread_of);
+            }
+            Self::Tree(tree) => tree.insert(hash, record),
+        }
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Record> {
+        match self {
+            Self::Table(table) => {
+                let entry = table.find_entry(spread(hash), |record| record.key() == key).ok()?;
+                let (record, _) = entry.remove();
+                // A table that has lost most of its records gives their memory back.
+                if table.len() <= table.capacity() / 8 {
+                    table.shrink_to(2 * table.len(), spread_of);
+                }
+                Some(record)
+            }
+            Self::Tree(tree) => tree.remove(hash, key),
+        }
+    }
+
+    /// Whether the page must be split before it takes another record.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self, Self::Table(table) if table.len() >= RECORDS_MAX)
+    }
+
+    /// Moves the records with the higher hashes, about half of all, to a page of their own. Returns that
+    /// page and the lowest hash that belongs to it.
+    ///
+    /// If all records have one hash, no page can be made of them: this page becomes a tree, and takes any
+    /// number of records from then on.
+    pub(super) fn split(&mut self) -> Option<(u64, Self)> {
+        let Self::Table(table) = self else { return None };
+        let mut hashes: Vec<_> = table.iter().map(hash_of).collect();
+        hashes.sort_unstable();
+        let middle = hashes[hashes.len() / 2];
+        let least = hashes[0];
+        let border = if middle > least {
+            Some(middle)
+        } else {
+            hashes.iter().copied().find(|&hash| hash > least)
+        };
+        let Some(border) = border else {
+            let mut tree = Tree::default();
+            table.drain().for_each(|record| tree.insert(hash_of(&record), record));
+            *self = Self::Tree(tree);
+            return None;
+        };
+        let mut upper = HashTable::with_capacity(table.len() / 2);
+        for record in table.extract_if(|record| hash_of(record) >= border) {
+            upper.insert_unique(spread_of(&record), record, spread_of);
+        }
+        table.shrink_to(table.len(), spread_of);
+        Some((border, Self::Table(upper)))
+    }
+
+    /// All records, in no order.
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        let (table, tree) = match self {
+            Self::Table(table) => (Some(table), None),
+            Self::Tree(tree) => (None, Some(tree)),
+        };
+        let of_table = table.into_iter().flat_map(HashTable::iter);
+        of_table.chain(
+            tree.into_iter().flat_map(|tree| tree.by_hash.values()).flat_map(BTreeMap::values),
+        )
+    }
+
+    /// The memory of the places for records, in bytes, without what the records have outside of
+    /// themselves. For a tree this is an estimate.
+    pub(super) fn allocated(&self) -> usize {
+        match self {
+            Self::Table(table) => table.allocation_size(),
+            Self::Tree(tree) => tree.bytes,
+        }
+    }
+}
+
+impl Tree {
+    /// About what a record costs here: its place, its key once more, and its share of the nodes.
+    fn cost(record: &Record) -> usize {
+        2 * size_of::<Record>() + record.key().len()
+    }
+
+    fn insert(&mut self, hash: u64, record: Record) {
+        self.bytes += Self::cost(&record);
+        self.by_hash.entry(hash).or_default().insert(record.key().into(), record);
+    }
+
+    fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Record> {
+        let Entry::Occupied(mut same) = self.by_hash.entry(hash) else { return None };
+        let record = same.get_mut().remove(key)?;
+        if same.get().is_empty() {
+            same.remove();
+        }
+        self.bytes -= Self::cost(&record);
+        Some(record)
+    }
+}
+
+fn hash_of(record: &Record) -> u64 {
+    hash(record.key())
+}
+
+/// What the table makes a place of. The hashes of a page agree in their highest bits, of which the table
+/// would make its tags, so the halves change places.
+fn spread(hash: u64) -> u64 {
+    hash.rotate_left(32)
+}
+
+fn spread_of(record: &Record) -> u64 {
+    spread(hash_of(record))
+}
