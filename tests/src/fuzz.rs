@@ -18,6 +18,6 @@ mod wal;
 pub use command::command;
 pub use config::config;
 pub use cost::Counting;
-pub use frames::frames;
+pub use frames::{framed, frames};
 pub use resp::resp;
 pub use wal::wal;

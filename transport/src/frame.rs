@@ -207,7 +207,7 @@ fn check(header: &Header, body_bytes_max: usize) -> Result<Kind, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn frame(kind: Kind, durable: u64, body: &[u8]) -> Vec<u8> {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     /// Feeds `pieces` and collects frames until the end or an error.
-    fn decode<'a>(
+    pub(crate) fn decode<'a>(
         max: usize,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Vec<Frame>, Malformed> {

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::{
         forward::{BatchOutcome, BatchReply, RequestBatch},
-        frame::{Decoder, Frame},
+        frame::Frame,
     };
     use bytes::Bytes;
     use purlin_rsm::{GroupEpoch, GroupId, RequestKind, Term};
@@ -155,20 +155,7 @@ mod tests {
     }
 
     fn frames(bytes: &[u8]) -> Vec<Frame> {
-        let mut decoder = Decoder::new(16 << 20);
-        let mut rest = bytes;
-        let mut frames = Vec::new();
-        while !rest.is_empty() {
-            let space = decoder.space();
-            let count = space.len().min(rest.len());
-            space[..count].copy_from_slice(&rest[..count]);
-            decoder.filled(count);
-            rest = &rest[count..];
-            while let Some(frame) = decoder.next().unwrap() {
-                frames.push(frame);
-            }
-        }
-        frames
+        frame::tests::decode(16 << 20, [bytes]).expect("frames")
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! The store against a map, against its own invariants, and against keys that a client chose for their hash.
+
 use super::page::RECORDS_MAX;
 use super::*;
 use purlin_rsm::random::SplitMix;

@@ -42,7 +42,7 @@ fn stream(input: &[u8]) {
 }
 
 fn body(kind: Kind, body: &[u8]) {
-    let frame = framed(kind, body);
+    let frame = framed(kind, Sequence(7), body);
     let (mut frames, error) = decode(&frame, frame.len());
     assert_eq!((frames.len(), error), (1, None));
     let frame = frames.remove(0);
@@ -50,11 +50,12 @@ fn body(kind: Kind, body: &[u8]) {
     read(frame);
 }
 
-fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {
+/// A frame as a peer sends it.
+pub fn framed(kind: Kind, durable: Sequence, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let start = frame::open(&mut out);
     out.extend_from_slice(body);
-    frame::close(&mut out, start, kind, Sequence(7));
+    frame::close(&mut out, start, kind, durable);
     out
 }
 

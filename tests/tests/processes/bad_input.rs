@@ -4,6 +4,7 @@
 use super::support::{Cluster, Node, SOON, Shape, number};
 use purlin_rsm::Sequence;
 use purlin_server::resp::RespClient;
+use purlin_tests::fuzz;
 use purlin_transport::frame::{self, Kind};
 use std::{
     io::{self, Read, Write},
@@ -284,11 +285,7 @@ impl UnknownPeer {
 }
 
 fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let start = frame::open(&mut bytes);
-    bytes.extend_from_slice(body);
-    frame::close(&mut bytes, start, kind, Sequence(0));
-    bytes
+    fuzz::framed(kind, Sequence(0), body)
 }
 
 #[test]
