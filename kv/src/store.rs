@@ -1,26 +1,26 @@
 //! Keys and values, with a digest of the whole.
 //!
-//! The store is a row of pages. Each page has the keys whose hashes lie in one range, and a page that is
-//! full is split in two. So a key is found with one search for its page and one look into a hash table;
-//! no command moves more than the records of one page; and pages can be walked in the order of hashes, as
+//! The store is a row of buckets. Each bucket has the keys whose hashes lie in one range, and a bucket that is
+//! full is split in two. So a key is found with one search for its bucket and one look into a hash table;
+//! no command moves more than the records of one bucket; and buckets can be walked in the order of hashes, as
 //! snapshots and stateless cursors need it. No client makes a table slow by the keys that it chooses,
 //! since a table is small, and keys of one hash that do not fit into a table go to a tree.
 
-mod page;
+mod bucket;
 mod record;
 
-use page::Page;
+use bucket::Bucket;
 use record::{Record, hash};
 
 /// Keys and values.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
-    /// The lowest hash of each page. The first is 0, and they rise.
+    /// The lowest hash of each bucket. The first is 0, and they rise.
     starts: Vec<u64>,
     /// As many as `starts`.
-    pages: Vec<Page>,
+    buckets: Vec<Bucket>,
     len: usize,
-    /// The memory of all pages and records, in bytes.
+    /// The memory of all buckets and records, in bytes.
     memory: usize,
     /// The wrapping sum, over all keys, of a hash of key and value. The sum does not depend on the order
     /// in which the keys came.
@@ -29,14 +29,14 @@ pub(super) struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { starts: vec![0], pages: vec![Page::default()], len: 0, memory: 0, digest: 0 }
+        Self { starts: vec![0], buckets: vec![Bucket::default()], len: 0, memory: 0, digest: 0 }
     }
 }
 
 impl Store {
     pub(super) fn value(&self, key: &[u8]) -> Option<&[u8]> {
         let hash = hash(key);
-        self.pages[self.page_of(hash)].record(hash, key).map(Record::value)
+        self.buckets[self.bucket_of(hash)].record(hash, key).map(Record::value)
     }
 
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
@@ -49,10 +49,10 @@ impl Store {
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
         let hash = hash(key);
-        let at = self.page_of(hash);
-        let before = self.pages[at].allocated();
-        let Some(record) = self.pages[at].remove(hash, key) else { return false };
-        self.memory += self.pages[at].allocated();
+        let at = self.bucket_of(hash);
+        let before = self.buckets[at].allocated();
+        let Some(record) = self.buckets[at].remove(hash, key) else { return false };
+        self.memory += self.buckets[at].allocated();
         self.memory -= before + record.heap_bytes();
         self.digest = self.digest.wrapping_sub(record.digest(hash));
         self.len -= 1;
@@ -79,8 +79,8 @@ impl Store {
     /// Changes the value of `key`. The value is empty when the key was absent.
     fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Record)) {
         let hash = hash(key);
-        let at = self.page_of(hash);
-        let Some(record) = self.pages[at].record_mut(hash, key) else {
+        let at = self.bucket_of(hash);
+        let Some(record) = self.buckets[at].record_mut(hash, key) else {
             let mut record = Record::new(key);
             change(&mut record);
             return self.insert(at, hash, record);
@@ -91,32 +91,32 @@ impl Store {
         self.memory = self.memory + record.heap_bytes() - bytes;
     }
 
-    /// Adds a record of a key that is not here. Its page is `at`.
+    /// Adds a record of a key that is not here. Its bucket is `at`.
     fn insert(&mut self, mut at: usize, hash: u64, record: Record) {
-        while self.pages[at].is_full() {
+        while self.buckets[at].is_full() {
             self.split(at);
-            at = self.page_of(hash);
+            at = self.bucket_of(hash);
         }
         self.digest = self.digest.wrapping_add(record.digest(hash));
         self.memory += record.heap_bytes();
         self.len += 1;
-        let before = self.pages[at].allocated();
-        self.pages[at].insert(hash, record);
-        self.memory = self.memory + self.pages[at].allocated() - before;
+        let before = self.buckets[at].allocated();
+        self.buckets[at].insert(hash, record);
+        self.memory = self.memory + self.buckets[at].allocated() - before;
     }
 
     fn split(&mut self, at: usize) {
-        let before = self.pages[at].allocated();
-        if let Some((start, upper)) = self.pages[at].split() {
+        let before = self.buckets[at].allocated();
+        if let Some((start, upper)) = self.buckets[at].split() {
             self.memory += upper.allocated();
             self.starts.insert(at + 1, start);
-            self.pages.insert(at + 1, upper);
+            self.buckets.insert(at + 1, upper);
         }
-        self.memory = self.memory + self.pages[at].allocated() - before;
+        self.memory = self.memory + self.buckets[at].allocated() - before;
     }
 
-    /// The page that has the keys of this hash.
-    fn page_of(&self, hash: u64) -> usize {
+    /// The bucket that has the keys of this hash.
+    fn bucket_of(&self, hash: u64) -> usize {
         self.starts.partition_point(|&start| start <= hash) - 1
     }
 }
@@ -124,7 +124,7 @@ impl Store {
 impl PartialEq for Store {
     /// Two stores are equal whatever the order in which their keys came.
     fn eq(&self, other: &Self) -> bool {
-        let mut records = self.pages.iter().flat_map(Page::records);
+        let mut records = self.buckets.iter().flat_map(Bucket::records);
         self.len == other.len && records.all(|it| other.value(it.key()) == Some(it.value()))
     }
 }

@@ -1,6 +1,6 @@
 //! The store against a map, against its own invariants, and against keys that a client chose for their hash.
 
-use super::page::RECORDS_MAX;
+use super::bucket::RECORDS_MAX;
 use super::*;
 use purlin_rsm::random::SplitMix;
 use std::collections::BTreeMap;
@@ -12,20 +12,20 @@ fn key(number: u64) -> Vec<u8> {
 impl Store {
     /// What must hold after each change.
     fn check(&self) {
-        assert_eq!(self.starts.len(), self.pages.len());
+        assert_eq!(self.starts.len(), self.buckets.len());
         assert!(self.starts[0] == 0 && self.starts.is_sorted_by(|a, b| a < b), "the starts rise");
         let (mut len, mut memory, mut digest) = (0, 0, 0u64);
-        for (at, page) in self.pages.iter().enumerate() {
-            memory += page.allocated();
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            memory += bucket.allocated();
             let before = len;
-            for record in page.records() {
+            for record in bucket.records() {
                 let hash = hash(record.key());
-                assert_eq!(self.page_of(hash), at, "each record is in the page of its hash");
+                assert_eq!(self.bucket_of(hash), at, "each record is in the bucket of its hash");
                 len += 1;
                 memory += record.heap_bytes();
                 digest = digest.wrapping_add(record.digest(hash));
             }
-            let is_table = matches!(page, Page::Table(_));
+            let is_table = matches!(bucket, Bucket::Table(_));
             assert!(
                 !is_table || len - before <= RECORDS_MAX,
                 "no table has more than {RECORDS_MAX}"
@@ -81,16 +81,16 @@ fn a_store_is_what_a_map_is() {
 }
 
 #[test]
-fn a_full_page_is_split_where_half_of_its_hashes_are() {
+fn a_full_bucket_is_split_where_half_of_its_hashes_are() {
     let mut store = Store::default();
     for number in 0..100_000 {
         store.set(&key(number), b"0123456789abcdef");
     }
     store.check();
-    let pages = store.pages.len();
+    let buckets = store.buckets.len();
     assert!(
-        (100_000 / RECORDS_MAX..=100_000 / (RECORDS_MAX / 3)).contains(&pages),
-        "{pages} pages"
+        (100_000 / RECORDS_MAX..=100_000 / (RECORDS_MAX / 3)).contains(&buckets),
+        "{buckets} buckets"
     );
     // A key of 16 bytes with a value of 16 bytes.
     assert!(
@@ -115,7 +115,7 @@ fn any_number_of_keys_with_one_hash_is_taken() {
     }
     let hashes: Vec<_> = (0..KEYS).map(|number| hash(&record::key_of_one_hash(number))).collect();
     assert!(hashes.iter().all(|&hash| hash == hashes[0]));
-    let trees = store.pages.iter().filter(|page| matches!(page, Page::Tree(_))).count();
+    let trees = store.buckets.iter().filter(|bucket| matches!(bucket, Bucket::Tree(_))).count();
     assert_eq!((trees, store.len() as u64), (1, 2 * KEYS));
     store.check();
     for number in 0..KEYS {

@@ -10,7 +10,7 @@ pub(super) const RECORDS_MAX: usize = 896;
 
 /// The records of one range of hashes.
 #[derive(Clone, Debug)]
-pub(super) enum Page {
+pub(super) enum Bucket {
     /// At most [`RECORDS_MAX`] records. The longest search and the longest move are those of a table of
     /// this size, whatever keys a client chooses.
     Table(HashTable<Record>),
@@ -27,13 +27,13 @@ pub(super) struct Tree {
     bytes: usize,
 }
 
-impl Default for Page {
+impl Default for Bucket {
     fn default() -> Self {
         Self::Table(HashTable::new())
     }
 }
 
-impl Page {
+impl Bucket {
     pub(super) fn record(&self, hash: u64, key: &[u8]) -> Option<&Record> {
         match self {
             Self::Table(table) => table.find(spread(hash), |record| record.key() == key),
@@ -54,7 +54,7 @@ impl Page {
             Self::Table(table) => {
                 assert!(
                     table.len() < RECORDS_MAX,
-                    "a page of {} records takes no more",
+                    "a bucket of {} records takes no more",
                     table.len()
                 );
                 table.insert_unique(spread(hash), record, spread_of);
@@ -78,16 +78,16 @@ impl Page {
         }
     }
 
-    /// Whether the page must be split before it takes another record.
+    /// Whether the bucket must be split before it takes another record.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Table(table) if table.len() >= RECORDS_MAX)
     }
 
-    /// Moves the records with the higher hashes, about half of all, to a page of their own. Returns that
-    /// page and the lowest hash that belongs to it.
+    /// Moves the records with the higher hashes, about half of all, to a bucket of their own. Returns that
+    /// bucket and the lowest hash that belongs to it.
     ///
-    /// If all records have one hash, no page can be made of them: this page becomes a tree, and takes any
-    /// number of records from then on.
+    /// If all records have one hash, they cannot be parted: this bucket becomes a tree, and takes any number of
+    /// records from then on.
     pub(super) fn split(&mut self) -> Option<(u64, Self)> {
         let Self::Table(table) = self else { return None };
         let mut hashes: Vec<_> = table.iter().map(hash_of).collect();
@@ -161,7 +161,7 @@ fn hash_of(record: &Record) -> u64 {
     hash(record.key())
 }
 
-/// What the table makes a place of. The hashes of a page agree in their highest bits, of which the table
+/// What the table makes a place of. The hashes of a bucket agree in their highest bits, of which the table
 /// would make its tags, so the halves change places.
 fn spread(hash: u64) -> u64 {
     hash.rotate_left(32)
