@@ -365,6 +365,24 @@ fn what_a_corrupted_leader_commits_is_known_only_when_it_can_be_one_thing() {
     lab.is_caught("replaces 4@2, which is committed");
 }
 
+/// A follower applies a commit before its write of it is submitted. With two of three nodes corrupted, the only
+/// log that is known is its own, which still has other entries there: they say nothing of what is committed.
+#[test]
+fn what_is_committed_is_not_read_from_a_log_that_does_not_hold_it() {
+    let lab = Lab::agreed();
+    (1..=2).for_each(|node| Watcher::corrupted(&*lab.audit, Duration::ZERO, NodeId(node)));
+    lab.submit(3, Some(voted(2, 3)), &entries(2, 4..7));
+    lab.settle();
+    (1..=2).for_each(|node| lab.tell(node, 3, 3, reply(6)));
+    lab.audit.applied(NodeId(3), GROUP, &carried(EntryId::new(Term(3), Index(5)), 5));
+    lab.submit(3, Some(voted(3, 1)), &entries(3, 4..7));
+    lab.is_true();
+    lab.settle();
+    lab.audit.applied(NodeId(3), GROUP, &carried(EntryId::new(Term(3), Index(6)), 6));
+    lab.submit(3, Some(voted(4, 1)), &entries(4, 4..7));
+    lab.is_caught("replaces 4@3, which is committed");
+}
+
 #[test]
 fn two_entries_of_one_name() {
     let lab = Lab::agreed();

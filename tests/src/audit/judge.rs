@@ -262,9 +262,13 @@ impl State {
         let meant = known.or_else(|| holders.certain(majority));
         let Some((term, holder)) = meant else { return };
         let committed = self.groups.entry(group).or_default().committed().index;
-        let runs = self.replica(holder, group).map(|it| it.runs(committed.next(), index));
+        // A follower applies what is committed before it writes it. If nobody else is known to hold the entry,
+        // what lies there in its log is what the commit replaces.
+        let holds = |it: &&Replica| it.term_at(index) == Some(term);
+        let runs = self.replica(holder, group).filter(holds);
+        let Some(runs) = runs.map(|it| it.runs(committed.next(), index)) else { return };
         let ledger = self.groups.entry(group).or_default();
-        ledger.commit(EntryId::new(term, index), leader, runs.unwrap_or_default());
+        ledger.commit(EntryId::new(term, index), leader, runs);
     }
 
     fn holders(&mut self, group: GroupId, index: Index) -> Holders {
