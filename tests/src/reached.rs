@@ -124,6 +124,7 @@ pub const RARE: &[&str] = &[
     "read of entries waits until they are durable",
     // Outboxes are larger than what the load of a seed can fill.
     "outbox full",
+    "heartbeat passes data that waits",
     // Nobody in a seed crowds the ports between nodes.
     "oldest handshake gave its place up",
     // A directory that was made anew is let in nowhere before it has met the others (safety I2).

@@ -29,7 +29,9 @@ pub struct ExchangerConfig {
     /// heartbeat interval. Default 300 beats.
     pub idle_beats: u64,
     /// A peer that was heard on a connection and then not for this long is silent: the connection is dropped,
-    /// and the peer is dialled again. It must be longer than an election timeout. Default 30 beats.
+    /// and the peer is dialled again. This is how a cut of the network is noticed: the kernel itself sends again
+    /// after pauses that double up to 120 seconds, so a connection that outlives a cut would stay dead for up to as
+    /// long again. It must be longer than an election timeout. Default 15 beats.
     pub silence_beats: u64,
     /// The pause before the next dial is drawn from 1 to this many beats. It does not grow: how soon a peer is
     /// dialled again bounds how long a cut of the network lasts on. Default 2 beats.
@@ -54,7 +56,7 @@ impl Default for ExchangerConfig {
             handshake_beats: 20,
             stall_beats: 50,
             idle_beats: 300,
-            silence_beats: 30,
+            silence_beats: 15,
             dial_pause_beats: 2,
             unidentified_log_beats: 50,
             seed: 0,

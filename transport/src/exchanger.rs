@@ -108,10 +108,14 @@ impl<N: Net> Exchanger<N> {
                 return Err(item);
             }
         }
+        self.note_dirty(peer);
+        Ok(())
+    }
+
+    fn note_dirty(&self, peer: &Rc<Peer>) {
         if !peer.is_dirty.replace(true) {
             self.dirty.borrow_mut().push(peer.clone());
         }
-        Ok(())
     }
 
     /// Ends a turn: each peer to which something was sent writes all of it at once. `durable` is what
@@ -132,9 +136,16 @@ impl<N: Net> Exchanger<N> {
         Some(event)
     }
 
-    /// One beat has passed.
+    /// One beat has passed. A peer to which nothing was sent since the last one is sent a frame without items, so
+    /// that the peer can tell a pair that has nothing to say from one that is cut.
     pub fn beat(&self) {
         self.hub.beat();
+        let durable = self.hub.durable.get();
+        for peer in self.hub.peers.borrow().values().filter(|peer| peer.is_up.get()) {
+            if peer.outbox.borrow_mut().keep_alive(durable) {
+                self.note_dirty(peer);
+            }
+        }
     }
 
     /// Whether there is a connection on which we write to the peer: whether `send` reaches it.

@@ -95,7 +95,7 @@ fn generated() -> String {
     for (name, item) in messages.chain(items()) {
         let mut outbox = Outbox::new(1 << 20, 1 << 20);
         outbox.push(&item, Sequence(7)).unwrap();
-        line(name, &item, &outbox.take(Sequence(0x0102_0304)));
+        line(name, &item, &outbox.take(Sequence(0x0102_0304)).expect("it waits"));
     }
     text
 }

@@ -9,9 +9,11 @@ use std::{io, net::IpAddr, time::Duration};
 /// and more seconds, so an attempt that began in a cut of the network would learn late of its end.
 pub const CONNECT_MAX: Duration = Duration::from_millis(500);
 /// Between nodes, a connection ends when what was sent on it is not acknowledged for this time. The kernel
-/// itself sends again after pauses that double up to 120 seconds, and gives up after 15 minutes: a connection
-/// that outlives a cut stays dead for up to as long again.
-pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(2);
+/// counts a reader that takes nothing for as long too, so this time is longer than `ExchangerConfig::stall_beats`:
+/// a slow peer slows its sender down, and ends nothing. A cut of the network is noticed sooner, by silence
+/// (`ExchangerConfig::silence_beats`). This bound is for connections on which nobody listens: the kernel itself
+/// gives up after 15 minutes.
+pub const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 /// Between nodes, a connection on which nothing is sent is probed after this time.
 pub const PROBE_AFTER: Duration = Duration::from_secs(1);
 /// A client's connection on which nothing comes is probed after this time, and after a third of it again. It

@@ -97,12 +97,15 @@ async fn write<N: Net>(
     loop {
         peer.cancel.set_deadline(None);
         peer.cancel.guard(peer.ready.wait()).await?;
-        let bytes = peer.outbox.borrow_mut().take(hub.durable.get());
-        for piece in bytes.chunks(WRITE_BYTES) {
-            peer.cancel.set_deadline(Some(hub.in_beats(hub.config.stall_beats)));
-            peer.cancel.guard(writer.write_all(piece)).await??;
+        loop {
+            let piece = peer.outbox.borrow_mut().take(hub.durable.get());
+            let Some(piece) = piece else { break };
+            for bytes in piece.chunks(WRITE_BYTES) {
+                peer.cancel.set_deadline(Some(hub.in_beats(hub.config.stall_beats)));
+                peer.cancel.guard(writer.write_all(bytes)).await??;
+            }
+            peer.outbox.borrow_mut().written(piece);
         }
-        peer.outbox.borrow_mut().written(bytes);
     }
 }
 

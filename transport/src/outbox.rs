@@ -1,5 +1,8 @@
-//! What waits to be written to one peer: frames, built in place, so that one write carries all of
+//! What waits to be written to one peer: frames, built in place, so that one write carries many of
 //! them. The outbox is bounded.
+//!
+//! Heartbeats have a place of their own, with a bound of its own, and go out first: data that waits
+//! neither delays them by more than one piece nor takes their room.
 
 use crate::{
     event::Outbound,
@@ -8,19 +11,18 @@ use crate::{
     wire,
 };
 use purlin_rsm::Sequence;
+use std::collections::VecDeque;
 
 /// The frames of one peer that are not yet given to its connection.
 pub(crate) struct Outbox {
-    /// Closed frames, and after them perhaps an open one.
-    bytes: Vec<u8>,
-    /// Where the open frame starts, and of which kind its items are.
-    open: Option<(usize, Kind)>,
-    /// Bytes that the connection is writing.
+    heartbeats: Frames,
+    data: Frames,
+    /// Bytes of data that the connection is writing.
     in_flight: usize,
-    /// The last buffer that was written. Its memory is used again.
-    spare: Vec<u8>,
     bytes_max: usize,
     frame_bytes_max: usize,
+    /// Something was pushed since the last beat.
+    has_spoken: bool,
 }
 
 /// Why an outbox did not accept an item.
@@ -32,13 +34,18 @@ pub(crate) enum Full {
     Always,
 }
 
+/// A piece ends with the frame that makes it longer than this. So a piece has at most this and one frame.
+const PIECE_BYTES: usize = 1 << 20;
 /// A buffer that a burst made larger than this is not kept.
 const SPARE_BYTES_MAX: usize = 1 << 20;
+/// The heartbeats that wait have at most so many bytes, unless a single one is longer: those of many seconds, where a
+/// list of groups is not among them. A heartbeat beyond it is lost, and so is no more than its news.
+const HEARTBEATS_BYTES_MAX: usize = 64 << 10;
 
 impl Outbox {
     pub(crate) fn new(bytes_max: usize, frame_bytes_max: usize) -> Self {
-        let (bytes, spare) = (Vec::new(), Vec::new());
-        Self { bytes, open: None, in_flight: 0, spare, bytes_max, frame_bytes_max }
+        let (heartbeats, data) = (Frames::default(), Frames::default());
+        Self { heartbeats, data, in_flight: 0, bytes_max, frame_bytes_max, has_spoken: false }
     }
 
     /// Appends `item` to the open frame, if that frame holds items of the same kind and is short
@@ -48,40 +55,104 @@ impl Outbox {
         if most > self.frame_bytes_max {
             return Err(Full::Always);
         }
-        let waiting = self.in_flight + self.bytes.len();
+        let kind = kind(item);
+        let is_data = kind != Kind::Heartbeat;
+        let (waiting, bytes_max) = if is_data {
+            (self.in_flight + self.data.waiting(), self.bytes_max)
+        } else {
+            (self.heartbeats.waiting(), HEARTBEATS_BYTES_MAX)
+        };
         // An item that is longer than the bound is accepted when nothing else waits: otherwise it
         // could never be sent.
-        if waiting > 0 && waiting + frame::HEADER_BYTES + most > self.bytes_max {
+        if waiting > 0 && waiting + frame::HEADER_BYTES + most > bytes_max {
             purlin_rsm::sometimes!("outbox full");
             return Err(Full::Now);
         }
-        self.open_frame(kind(item), most, durable);
-        let before = self.bytes.len();
-        encode(&mut self.bytes, item);
-        let taken = self.bytes.len() - before;
-        assert!(taken <= most, "an item took {taken} bytes where {most} were expected");
+        let frames = if is_data { &mut self.data } else { &mut self.heartbeats };
+        frames.push(item, kind, most, durable);
+        self.has_spoken = true;
         Ok(())
     }
 
-    /// Takes all that waits, in closed frames. `written` must follow.
-    pub(crate) fn take(&mut self, durable: Sequence) -> Vec<u8> {
-        self.close_frame(durable);
-        self.in_flight = self.bytes.len();
-        std::mem::replace(&mut self.bytes, std::mem::take(&mut self.spare))
+    /// Says nothing, in a frame of its own, unless something was said since the last call: once in a beat, so that
+    /// only a cut or a stopped process is silent.
+    pub(crate) fn keep_alive(&mut self, durable: Sequence) -> bool {
+        let is_silent = !std::mem::replace(&mut self.has_spoken, false);
+        if is_silent && self.heartbeats.waiting() == 0 {
+            self.heartbeats.open_frame(Kind::Heartbeat, 0, durable);
+            return true;
+        }
+        false
     }
 
-    /// The bytes that `take` gave are written.
-    pub(crate) fn written(&mut self, mut bytes: Vec<u8>) {
+    /// Takes the next piece of what waits, in closed frames: heartbeats first. `written` must follow.
+    pub(crate) fn take(&mut self, durable: Sequence) -> Option<Vec<u8>> {
+        purlin_rsm::sometimes!(
+            self.heartbeats.waiting() > 0 && self.data.waiting() > PIECE_BYTES,
+            "heartbeat passes data that waits"
+        );
+        let (heartbeats, data) = (self.heartbeats.take(durable), self.data.take(durable));
+        self.in_flight = data.as_ref().map_or(0, Vec::len);
+        let (mut first, rest) = match (heartbeats, data) {
+            (Some(first), Some(rest)) => (first, rest),
+            (one, other) => return one.or(other),
+        };
+        first.extend_from_slice(&rest);
+        Some(first)
+    }
+
+    /// The piece that `take` gave is written.
+    pub(crate) fn written(&mut self, mut piece: Vec<u8>) {
         self.in_flight = 0;
-        bytes.clear();
-        if bytes.capacity() <= SPARE_BYTES_MAX {
-            self.spare = bytes;
+        piece.clear();
+        if piece.capacity() <= SPARE_BYTES_MAX {
+            self.data.spare = piece;
         }
     }
 
     /// Drops all that waits: the connection is lost.
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.bytes_max, self.frame_bytes_max);
+    }
+}
+
+/// Frames in the order in which they go out.
+#[derive(Default)]
+struct Frames {
+    /// Pieces of closed frames, oldest first.
+    pieces: VecDeque<Vec<u8>>,
+    /// Their bytes.
+    pieces_bytes: usize,
+    /// The piece behind them: closed frames, and after them perhaps an open one.
+    bytes: Vec<u8>,
+    /// Where the open frame starts, and of which kind its items are.
+    open: Option<(usize, Kind)>,
+    /// The last buffer that was written. Its memory is used again.
+    spare: Vec<u8>,
+}
+
+impl Frames {
+    fn waiting(&self) -> usize {
+        self.pieces_bytes + self.bytes.len()
+    }
+
+    fn push(&mut self, item: &Outbound, kind: Kind, most: usize, durable: Sequence) {
+        self.open_frame(kind, most, durable);
+        let before = self.bytes.len();
+        encode(&mut self.bytes, item);
+        let taken = self.bytes.len() - before;
+        assert!(taken <= most, "an item took {taken} bytes where {most} were expected");
+    }
+
+    fn take(&mut self, durable: Sequence) -> Option<Vec<u8>> {
+        if let Some(piece) = self.pieces.pop_front() {
+            self.pieces_bytes -= piece.len();
+            return Some(piece);
+        }
+        self.close_frame(durable);
+        let spare = std::mem::take(&mut self.spare);
+        let bytes = std::mem::replace(&mut self.bytes, spare);
+        (!bytes.is_empty()).then_some(bytes)
     }
 
     fn open_frame(&mut self, kind: Kind, more: usize, durable: Sequence) {
@@ -91,6 +162,11 @@ impl Outbox {
                 return;
             }
             self.close_frame(durable);
+        }
+        if self.bytes.len() >= PIECE_BYTES {
+            let piece = std::mem::take(&mut self.bytes);
+            self.pieces_bytes += piece.len();
+            self.pieces.push_back(piece);
         }
         self.open = Some((frame::open(&mut self.bytes), kind));
     }
@@ -132,12 +208,13 @@ fn encode(out: &mut Vec<u8>, item: &Outbound) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::Heartbeat;
     use crate::{
         forward::{BatchOutcome, BatchReply, RequestBatch},
         frame::Frame,
     };
     use bytes::Bytes;
-    use purlin_rsm::{GroupEpoch, GroupId, RequestKind, Term};
+    use purlin_rsm::{EpochTerm, GroupEpoch, GroupId, RequestKind, Term};
 
     fn command(length: usize) -> Outbound {
         Outbound::Forward(RequestBatch {
@@ -154,6 +231,16 @@ mod tests {
         Outbound::ForwardReply(BatchReply { id: 1, outcome: BatchOutcome::Busy })
     }
 
+    fn heartbeat(groups: u32) -> Outbound {
+        let pair = |group| (GroupId(group), EpochTerm::new(GroupEpoch::FIRST, Term(1)));
+        let list = Some((1..=groups).map(pair).collect());
+        Outbound::Heartbeat(Heartbeat { number: 1, fingerprint: 0, list, answer: None })
+    }
+
+    fn kinds(bytes: &[u8]) -> Vec<Kind> {
+        frames(bytes).iter().map(|frame| frame.kind).collect()
+    }
+
     fn frames(bytes: &[u8]) -> Vec<Frame> {
         frame::tests::decode(16 << 20, [bytes]).expect("frames")
     }
@@ -164,12 +251,12 @@ mod tests {
         for item in [command(1), command(2), busy(), busy(), command(3)] {
             outbox.push(&item, Sequence(4)).unwrap();
         }
-        let frames = frames(&outbox.take(Sequence(5)));
+        let frames = frames(&outbox.take(Sequence(5)).unwrap());
         let kinds: Vec<_> = frames.iter().map(|frame| frame.kind).collect();
         assert_eq!(kinds, [Kind::Forward, Kind::ForwardReply, Kind::Forward]);
         assert_eq!(RequestBatch::decode(frames[0].body.clone()).unwrap().len(), 2);
         assert_eq!(frames[2].durable, Sequence(5));
-        assert!(outbox.bytes.is_empty());
+        assert!(outbox.take(Sequence(5)).is_none());
     }
 
     #[test]
@@ -177,9 +264,55 @@ mod tests {
         let mut outbox = Outbox::new(16 << 20, 2 << 20);
         (0..100).for_each(|_| outbox.push(&command(10_000), Sequence(0)).unwrap());
         outbox.push(&command(1 << 20), Sequence(0)).unwrap();
-        let frames = frames(&outbox.take(Sequence(0)));
+        let mut frames = frames(&outbox.take(Sequence(0)).unwrap());
+        while let Some(piece) = outbox.take(Sequence(0)) {
+            frames.extend(self::frames(&piece));
+        }
         assert!(frames.len() > 4 && frames.len() < 10, "{}", frames.len());
         assert!(frames.iter().rev().skip(1).all(|frame| frame.body.len() <= FRAME_BYTES));
+    }
+
+    /// Data that waits delays a heartbeat by the piece that is being written, and does not take its room.
+    #[test]
+    fn a_heartbeat_goes_out_before_data_that_waits_and_a_full_outbox_takes_it() {
+        let mut outbox = Outbox::new(4 << 20, 2 << 20);
+        while outbox.push(&command(600_000), Sequence(0)).is_ok() {}
+        let piece = outbox.take(Sequence(0)).unwrap();
+        assert_eq!(kinds(&piece), [Kind::Forward; 2]);
+        assert_eq!(outbox.push(&command(600_000), Sequence(0)), Err(Full::Now));
+        outbox.push(&heartbeat(1), Sequence(0)).unwrap();
+        outbox.push(&heartbeat(2), Sequence(0)).unwrap();
+        outbox.written(piece);
+        let next = outbox.take(Sequence(0)).unwrap();
+        assert_eq!(kinds(&next), [Kind::Heartbeat, Kind::Forward, Kind::Forward]);
+        assert_eq!(Heartbeat::decode(frames(&next)[0].body.clone()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn heartbeats_that_wait_have_a_bound_of_their_own() {
+        let mut outbox = Outbox::new(1000, 1 << 20);
+        let many = (0..100_000).take_while(|_| outbox.push(&heartbeat(1), Sequence(0)).is_ok());
+        let (many, bytes) = (many.count(), outbox.heartbeats.waiting());
+        assert!(bytes <= HEARTBEATS_BYTES_MAX, "{bytes}");
+        assert!(many > 600, "{many} heartbeats are those of a minute");
+        outbox.push(&command(600), Sequence(0)).expect("they take no room of the data");
+        outbox.clear();
+        outbox.push(&heartbeat(50_000), Sequence(0)).expect("a long one, alone");
+        assert_eq!(outbox.push(&heartbeat(1), Sequence(0)), Err(Full::Now));
+    }
+
+    #[test]
+    fn in_a_beat_without_items_one_frame_without_items_goes_out() {
+        let mut outbox = Outbox::new(1000, 1 << 20);
+        outbox.push(&command(1), Sequence(0)).unwrap();
+        assert!(!outbox.keep_alive(Sequence(0)), "something was said");
+        outbox.take(Sequence(0)).unwrap();
+        assert!(outbox.keep_alive(Sequence(0)));
+        assert!(!outbox.keep_alive(Sequence(0)), "one waits already");
+        let frames = frames(&outbox.take(Sequence(7)).unwrap());
+        assert_eq!(frames.len(), 1);
+        assert_eq!((frames[0].kind, frames[0].durable), (Kind::Heartbeat, Sequence(7)));
+        assert_eq!(Heartbeat::decode(frames[0].body.clone()).unwrap(), []);
     }
 
     #[test]
@@ -187,9 +320,9 @@ mod tests {
         let mut outbox = Outbox::new(1000, 1 << 20);
         outbox.push(&command(600), Sequence(0)).unwrap();
         assert_eq!(outbox.push(&command(600), Sequence(0)), Err(Full::Now));
-        let bytes = outbox.take(Sequence(0));
+        let piece = outbox.take(Sequence(0)).unwrap();
         assert_eq!(outbox.push(&command(600), Sequence(0)), Err(Full::Now));
-        outbox.written(bytes);
+        outbox.written(piece);
         outbox.push(&command(600), Sequence(0)).unwrap();
         outbox.clear();
         outbox.push(&command(5000), Sequence(0)).unwrap();

@@ -43,7 +43,11 @@ use purlin_rsm::{
 };
 use purlin_storage::{Disk, Durability, Recovered, RecoveredGroup, Wal, WalConfig, remedy};
 use purlin_transport::{Exchanger, ExchangerConfig, Facts, PeerBook};
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+
+/// A connection to a peer that takes nothing for this long is dropped. The kernel's own bound,
+/// `UNACKNOWLEDGED_MAX`, is longer: it must not end what is only slow.
+const STALL: Duration = Duration::from_secs(5);
 
 /// Makes the state machine of a group, on the core of its shard.
 pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
@@ -381,12 +385,12 @@ impl<R: Runtime> ShardSetup<R> {
         let beats = |seconds: f64| {
             ((seconds / self.node.raft.heartbeat.as_secs_f64()).ceil() as u64).max(1)
         };
-        let silence_beats = beats(3.0 * self.node.raft.election_timeout.end.as_secs_f64());
+        let silence_beats = beats(1.5 * self.node.raft.election_timeout.end.as_secs_f64());
         let config = ExchangerConfig {
             // The first of them may be over at once.
             hello_beats: beats(0.5).max(2),
             handshake_beats: beats(2.0),
-            stall_beats: beats(5.0),
+            stall_beats: beats(STALL.as_secs_f64()),
             idle_beats: beats(30.0).max(silence_beats),
             silence_beats,
             dial_pause_beats: beats(0.2),
@@ -540,6 +544,14 @@ fn io_failed<D: Disk>(disk: &D, action: &str, error: &std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    /// A reader whose window is closed is given up by us, after the time that we state, and not by the kernel.
+    #[test]
+    fn the_kernel_ends_no_connection_that_is_only_slow() {
+        assert!(STALL < purlin_transport::UNACKNOWLEDGED_MAX);
+        let millis = ExchangerConfig::default().stall_beats * 100;
+        assert_eq!(STALL.as_millis(), u128::from(millis), "the default suits a beat of 100 ms");
+    }
+
     use super::*;
     use purlin_rsm::{HardState, Index, Term};
 

@@ -182,6 +182,9 @@ impl Connection {
         }
         if acknowledged {
             pipe.occupied -= count;
+            if !pipe.is_lossy {
+                pipe.stuck_since = None;
+            }
             if let Some(waker) = other.writing.take() {
                 waker.wake();
             }
@@ -230,6 +233,9 @@ pub(crate) fn send(
     let room = core.options.net.pipe_bytes.saturating_sub(end.outbound.occupied);
     if room == 0 {
         end.writing = Some(waker.clone());
+        drop(guard);
+        // Linux counts a window that stays closed as it counts what is not acknowledged.
+        stall(core, connection, side);
         return None;
     }
     let count = partial(core, bytes.len().min(room));
@@ -415,7 +421,17 @@ fn deliver(core: &Rc<Core>, connection: &Shared, side: Side) {
         (true, true) => send_reset(core, connection, side),
         (true, false) => stall(core, connection, side),
         (false, _) if cut_back => stall(core, connection, side),
-        (false, _) => connection.borrow_mut().ends[side].outbound.stuck_since = None,
+        (false, _) => {
+            let is_waiting = {
+                let end = &mut connection.borrow_mut().ends[side];
+                end.outbound.stuck_since = None;
+                end.writing.is_some()
+            };
+            // A writer waits for room: from now on the window is closed.
+            if is_waiting {
+                stall(core, connection, side);
+            }
+        }
     }
 }
 

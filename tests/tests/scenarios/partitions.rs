@@ -45,21 +45,25 @@ fn a_minority_acknowledges_nothing() {
     s.assert_sound();
 }
 
-/// What a cut leaves behind is bounded: an attempt to connect ends after 500 ms, the next one begins at most
-/// 200 ms later, and an election takes at most 1 s and the time of its messages.
+/// What a cut leaves behind is bounded. A cut of less than 1.5 s ends with TCP's next try, or with the silence of the
+/// pair. After a longer one an attempt to connect ends after 500 ms, the next one begins at most 200 ms later, and an
+/// election takes at most 1 s and the time of its messages.
 #[test]
 fn after_a_cut_of_any_length_a_write_is_acknowledged_within_two_seconds() {
-    const SEEDS: u64 = 8;
-    for (seed, cut) in (40..).zip([5, 10, 14, 20, 60, 120].repeat(SEEDS as usize)) {
+    const SEEDS: u64 = 4;
+    const MILLIS: [u64; 14] = [
+        300, 500, 600, 700, 800, 1_000, 1_400, 1_500, 1_600, 2_000, 5_000, 14_000, 60_000, 120_000,
+    ];
+    for (seed, cut) in (40..).zip(MILLIS.repeat(SEEDS as usize)) {
         for way in ["both", "out", "in"] {
-            let gap = gap_after_a_cut(seed, cut, way);
-            assert!(gap <= millis(2_000), "{gap:?} after a cut of {cut} s, {way}, seed {seed}");
+            let gap = gap_after_a_cut(seed, millis(cut), way);
+            assert!(gap <= millis(2_000), "{gap:?} after a cut of {cut} ms, {way}, seed {seed}");
         }
     }
 }
 
-/// Cuts all nodes from each other for so many seconds, and gives the time from the heal to the first write.
-fn gap_after_a_cut(seed: u64, cut: u64, way: &str) -> Duration {
+/// Cuts all nodes from each other for so long, and gives the time from the heal to the first write.
+fn gap_after_a_cut(seed: u64, cut: Duration, way: &str) -> Duration {
     let s = Scenario::running(seed, 3, 0);
     s.must_write(ONE, "key", "before", seconds(5));
     let nodes: Vec<NodeId> = s.nodes().collect();
@@ -70,7 +74,7 @@ fn gap_after_a_cut(seed: u64, cut: u64, way: &str) -> Duration {
             _ => s.world.cut_one_way(&[*node], &nodes[..at]),
         }
     }
-    s.run_for(seconds(cut));
+    s.run_for(cut);
     s.world.heal();
     let healed = s.world.now();
     s.must_write(ONE, "key", "after", seconds(30));
