@@ -50,7 +50,7 @@ impl Raft {
         self.config.voters.is_voter(self.config.node)
     }
 
-    /// A campaign led to no leader. Only a failed campaign for votes doubles the timeout. A pre-vote disturbs
+    /// A campaign led to no leader. Only failed campaigns for votes double the timeout. A pre-vote disturbs
     /// nobody and waits for no disk, so a replica that was cut off for long campaigns as soon as ever when its
     /// network is back.
     fn back_off(&mut self, campaign: Campaign) {

@@ -13,16 +13,17 @@ pub(super) struct ElectionTimer {
     deadline: Option<Tick>,
     /// The timer was due while a promise waited for the disk; see [`ElectionTimer::stand_still`].
     standing: bool,
-    /// How many campaigns for votes in a row led to no leader. Each doubles the timeout, until it is eight
-    /// times as long. If a disk takes longer than a timeout, votes would otherwise always be stale before they
-    /// leave (safety A1).
+    /// How many campaigns for votes in a row led to no leader. Each but the first doubles the timeout, until it is
+    /// eight times as long. If a disk takes longer than a timeout, votes would otherwise always be stale before they
+    /// leave (safety A1). The first costs nothing yet: when a network is back after a cut, the late grants of all
+    /// pre-votes arrive at once, all ask for votes at once, and nobody wins.
     failures: u32,
     /// Until this tick nothing is due, and no vote is given. `None` once the replica may vote.
     abstains_until: Option<Tick>,
     random: SplitMix,
 }
 
-const DOUBLINGS_MAX: u32 = 3;
+const FAILURES_MAX: u32 = 4;
 
 impl ElectionTimer {
     /// A timer that is not armed. `seed` must differ from node to node and from group to group.
@@ -44,8 +45,8 @@ impl ElectionTimer {
     /// What is always true of the timer. Names what is not.
     pub(super) fn check(&self) -> Checked {
         ensure!(
-            self.failures <= DOUBLINGS_MAX,
-            "timer: {} doublings of the timeout, {DOUBLINGS_MAX} at most",
+            self.failures <= FAILURES_MAX,
+            "timer: {} failed campaigns are counted, {FAILURES_MAX} at most",
             self.failures
         );
         ensure!(
@@ -94,8 +95,8 @@ impl ElectionTimer {
 
     /// Starts over with a random timeout.
     pub(super) fn arm(&mut self, now: Tick) {
-        let (shortest, longest) =
-            (self.timeout.start << self.failures, self.timeout.end << self.failures);
+        let doublings = self.failures.saturating_sub(1);
+        let (shortest, longest) = (self.timeout.start << doublings, self.timeout.end << doublings);
         let after = shortest + self.random.draw() % (longest - shortest);
         self.set(now.0 + after);
     }
@@ -135,7 +136,7 @@ impl ElectionTimer {
 
     /// A campaign for votes led to no leader.
     pub(super) fn failed(&mut self) {
-        self.failures = (self.failures + 1).min(DOUBLINGS_MAX);
+        self.failures = (self.failures + 1).min(FAILURES_MAX);
     }
 
     /// There is a leader.
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn timeouts_are_in_range_and_back_off_within_a_bound() {
         let mut timer = ElectionTimer::new(50..100, None, 1);
-        for doublings in [0, 1, 2, 3, 3, 3] {
+        for doublings in [0, 0, 1, 2, 3, 3, 3] {
             for _ in 0..100 {
                 timer.arm(Tick(1000));
                 let after = timer.deadline().expect("armed").0 - 1000;
@@ -190,8 +191,8 @@ mod tests {
         let timer = || ElectionTimer::new(50..100, None, 1);
         assert_eq!(timer().check(), Ok(()));
         let broken = |timer: ElectionTimer| timer.check().expect_err("it is broken");
-        let violation = broken(ElectionTimer { failures: 4, ..timer() });
-        assert!(violation.starts_with("timer: 4 doublings"), "{violation}");
+        let violation = broken(ElectionTimer { failures: 5, ..timer() });
+        assert!(violation.starts_with("timer: 5 failed campaigns"), "{violation}");
         let deadline = Some(Tick(7));
         let violation = broken(ElectionTimer { standing: true, deadline, ..timer() });
         assert!(violation.starts_with("timer: it stands still, and is due at Some(7)"));
