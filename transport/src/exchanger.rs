@@ -118,11 +118,18 @@ impl<N: Net> Exchanger<N> {
         }
     }
 
-    /// Ends a turn: each peer to which something was sent writes all of it at once. `durable` is what
-    /// the WAL has made durable, and is never less than before.
-    pub fn flush(&self, durable: Sequence) {
+    /// The WAL has made all up to `durable` durable, which is never less than before. Each frame says so of the time
+    /// when it is closed, so this comes before what rests on it is sent: the peer that counts an acknowledgement
+    /// remembers the sequence that it rests on (safety I4).
+    pub fn note_durable(&self, durable: Sequence) {
         let before = self.hub.durable.replace(durable);
         assert!(before <= durable, "what is durable went back from {before} to {durable}");
+    }
+
+    /// Ends a turn: each peer to which something was sent writes all of it at once. `durable` is what
+    /// the WAL has made durable by now.
+    pub fn flush(&self, durable: Sequence) {
+        self.note_durable(durable);
         for peer in self.dirty.borrow_mut().drain(..) {
             peer.is_dirty.set(false);
             peer.ready.raise();

@@ -313,6 +313,28 @@ fn the_status_has_no_more_shards_of_a_node_than_it_says() {
     assert_eq!(peers.iter().map(|peer| peer.peer).collect::<Vec<_>>(), [at(2)]);
 }
 
+/// A frame that is closed in the middle of a turn carries the sequence on which its acknowledgements rest.
+#[test]
+fn every_frame_of_a_turn_says_what_is_durable_as_the_turn_begins() {
+    let mut world = World::pair();
+    world.flush(1, 3);
+    world.nodes[&at(1)].note_durable(Sequence(9));
+    world.send(1, 2, message(1, 2, 1, 50)).unwrap();
+    world.send(1, 2, message(1, 2, 2, 600_000)).unwrap();
+    let peer = world.nodes[&at(1)].hub.peers.borrow()[&at(2)].clone();
+    let bytes = peer.outbox.borrow_mut().take(Sequence(9)).expect("two frames");
+    let mut decoder = Decoder::new(1 << 20);
+    let mut durable = Vec::new();
+    for piece in bytes.chunks(1000) {
+        decoder.space()[..piece.len()].copy_from_slice(piece);
+        decoder.filled(piece.len());
+        while let Some(frame) = decoder.next().unwrap() {
+            durable.push(frame.durable);
+        }
+    }
+    assert_eq!(durable, [Sequence(9); 2]);
+}
+
 #[test]
 fn everything_sent_in_a_turn_is_one_write() {
     let mut world = World::pair();

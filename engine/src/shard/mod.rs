@@ -30,9 +30,6 @@ use crate::{
 use purlin_rsm::{NodeId, ShardId, Tick};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-/// Peers' progress is written into the WAL this often, in beats (safety I4: lazily).
-const MEMORY_BEATS: u64 = 10;
-
 /// So long a turn steps groups and applies what they commit. Then it ends with the step that it is in, and the
 /// next turn goes on: in between, heartbeats leave and connections are served. A step applies
 /// `RaftOptions::apply_bytes_max` of one group, or one longer command, so a turn takes 20 ms at most.
@@ -103,6 +100,8 @@ impl<R: Runtime> Shard<R> {
         self.requests.callers.set_now(now);
         // 1 intake.
         self.append.complete(now, began, &mut self.groups);
+        // Before anything that rests on it is sent (safety I4).
+        self.others.exchanger.note_durable(self.append.durable());
         self.drain_fetched().map_err(|error| Error::disk_failed(&error))?;
         self.adopt_recorded()?;
         self.drain_events(now);
@@ -128,6 +127,7 @@ impl<R: Runtime> Shard<R> {
             }
         }
         // 3 append, 6 reply, and 4 one write to each peer.
+        self.remember_peers();
         self.append.submit(now, || self.runtime.now())?;
         self.reply();
         self.flush();
@@ -176,13 +176,18 @@ impl<R: Runtime> Shard<R> {
         self.others.pairs.check_silence(now, &mut self.groups);
         self.send_heartbeats(now);
         self.append.beat(self.timing.last_beat(now));
-        if self.timing.beats().is_multiple_of(MEMORY_BEATS) {
-            self.append.remember(self.others.exchanger.take_memories());
-        }
         self.expire(now);
         self.end_superseded_batches(self.timing.last_beat(self.timing.last_beat(now)));
         self.requests.retry_parked();
         self.tell_met();
+    }
+
+    /// What is newly known of peers joins each batch: it costs no write of its own, and a peer whose disk loses what
+    /// it acknowledged before our last batch is noticed even if all nodes have lost their power meanwhile (safety I4).
+    fn remember_peers(&mut self) {
+        if self.append.has_writes() {
+            self.append.remember(self.others.exchanger.take_memories());
+        }
     }
 
     /// Ends requests whose deadline has passed, wherever they are.

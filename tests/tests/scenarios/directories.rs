@@ -332,6 +332,28 @@ fn an_older_copy_is_refused_by_peers_that_have_restarted() {
 
 /// Safety I2: the power of the node failed before it had recorded the meeting. A member that acts knows
 /// the node.
+/// All nodes lose their power right after a write, and one disk has lost what it acknowledged within the last second.
+/// What its peers remember came with the batch of each write, so they notice.
+#[test]
+fn a_disk_that_lost_its_last_writes_is_noticed_after_all_have_lost_their_power() {
+    let s = Scenario::running(817, 3, 0);
+    let leader = s.leader();
+    let lost = s.others(leader)[0];
+    s.run_for(seconds(15));
+    let began = s.world.now();
+    s.must_write(leader, "key-1", "1", seconds(5));
+    let old = s.world.node(lost).readable_image();
+    (2..10).for_each(|n| s.must_write(leader, &format!("key-{n}"), "1", seconds(5)));
+    let took = s.world.now() - began;
+    assert!(took < seconds(1), "{took:?}");
+    s.nodes().for_each(|node| s.crash(node, Crash::PowerCut));
+    s.world.node(lost).restore(&old);
+    s.nodes().for_each(|node| s.world.restart(node));
+    s.must_stop(lost, ErrorKind::Refused, seconds(20));
+    s.must_write(leader, "without", "3", seconds(10));
+    s.assert_sound();
+}
+
 #[test]
 fn a_node_without_a_record_of_the_meeting_is_let_in_by_a_member_that_acts() {
     for seed in 820..830 {

@@ -244,6 +244,11 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
+    /// Whether writes of groups wait for a batch.
+    pub(crate) fn has_writes(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// Whether nothing waits to be written or to become durable.
     pub(crate) fn is_idle(&self) -> bool {
         self.pending.is_empty() && self.in_flight.is_empty()
