@@ -124,6 +124,20 @@ pub fn encoded_bytes(entries: &[Entry]) -> usize {
     of_one_term(entries).map(run).sum()
 }
 
+/// The same entries, with all their commands in one buffer that holds nothing else. For entries that are slices of
+/// much more than themselves.
+pub fn compacted(entries: &[Entry]) -> Vec<Entry> {
+    let mut out = Vec::with_capacity(encoded_bytes(entries));
+    of_one_term(entries).for_each(|run| put(&mut out, run));
+    let bytes = Bytes::from(out);
+    let (mut rest, mut compacted) = (&bytes[..], Vec::with_capacity(entries.len()));
+    while !rest.is_empty() {
+        let run = Run::take(&mut rest).expect("a run that was written here");
+        compacted.extend(run.entries(&bytes));
+    }
+    compacted
+}
+
 impl<'a> Run<'a> {
     /// Takes and checks a run at the start of `rest`.
     ///
@@ -361,6 +375,18 @@ mod tests {
                 assert_eq!(out.len(), encoded_bytes(&all), "from {number}, terms by {step}");
             }
         }
+    }
+
+    #[test]
+    fn compacted_entries_are_equal_and_lie_in_a_buffer_of_their_own() {
+        let bytes = Bytes::from(encoded(&sample()));
+        let run = Run::take(&mut &bytes[..]).expect("what was written");
+        let part: Vec<_> = run.entries(&bytes).skip(1).take(3).collect();
+        let alone = compacted(&part);
+        assert_eq!(alone, part);
+        let commands = alone.iter().flat_map(Entry::commands);
+        assert!(commands.into_iter().all(|(_, it)| !bytes.as_ptr_range().contains(&it.as_ptr())));
+        assert_eq!(compacted(&[]), []);
     }
 
     #[test]

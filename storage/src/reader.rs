@@ -15,7 +15,7 @@ use crate::{
     scan::{READ_CHUNK, Scanner},
     wal::Wal,
 };
-use purlin_rsm::{Entry, GroupId, Index, Sequence, run::Run};
+use purlin_rsm::{Entry, GroupId, Index, Sequence, run, run::Run};
 use std::{io, ops::Range, sync::Arc};
 
 /// Entries that are being collected.
@@ -30,18 +30,25 @@ impl Collected {
         self.bytes_left == 0 && !self.entries.is_empty()
     }
 
-    /// Adds the part of a run that continues it below `end`.
+    /// Adds the part of a run that continues it below `end`. A part that is less than half of its run does not keep
+    /// the copy of the whole run in memory.
     fn add(&mut self, run: &Run<'_>, end: Index) {
         if run.last() < self.next {
             return;
         }
+        let (first, left) = (self.entries.len(), self.bytes_left);
         for entry in run.copied().skip((self.next.0 - run.first.0) as usize) {
             if self.next >= end || self.is_enough() {
-                return;
+                break;
             }
             self.bytes_left = self.bytes_left.saturating_sub(entry.cost());
             self.next = self.next.next();
             self.entries.push(entry);
+        }
+        if 2 * (left - self.bytes_left) < run.bytes.len() {
+            let part = run::compacted(&self.entries[first..]);
+            self.entries.truncate(first);
+            self.entries.extend(part);
         }
     }
 }

@@ -108,6 +108,20 @@ fn a_large_batch_spans_segments() {
     assert_eq!(h.read(1, 1..200), entries(1, 1..200, 1000));
 }
 
+/// Pages for followers and machines wait in memory: a short one must not keep the whole batch there.
+#[test]
+fn a_short_read_of_a_long_run_keeps_only_what_was_read() {
+    let mut h = Harness::new(small(), 3);
+    h.write(append(1, 1, 1..100, 100));
+    for index in [1, 50] {
+        let mut read = h.read(1, index..index + 1);
+        let (_, command) = read[0].commands().next().expect("one command");
+        read.clear();
+        let alone = command.try_into_mut().expect("nothing else refers to it");
+        assert!(alone.capacity() <= 200, "{} bytes for a command of 100", alone.capacity());
+    }
+}
+
 #[test]
 fn a_record_beyond_a_quarter_of_a_segment_is_refused_and_comes_back() {
     let mut h = Harness::new(small(), 4);

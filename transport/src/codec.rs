@@ -1,8 +1,9 @@
 //! Numbers and byte strings to bytes and back: the alphabet of `wire`, `forward`, `heartbeat` and
 //! `handshake`.
 //!
-//! Reading never panics, never allocates by a length that it was told, and never copies a byte
-//! string: it hands out slices of the frame. A slice costs 32 bytes, also of one byte, and an entry up to 64
+//! Reading never panics, never allocates by a length that it was told, and hands out slices of the frame. A run
+//! of entries, a batch or a reply that takes less than half of its frame is copied first: so what is kept of it
+//! keeps no frame alive that is twice as long. A slice costs 32 bytes, also of one byte, and an entry up to 64
 //! times its bytes. So the items of a frame are bounded in number: the entries of an append and the messages of
 //! a frame (see `wire`), and the requests of a batch, the outcomes of a reply and the batches and replies of a
 //! frame (see `forward`). They take 20 MiB beside the frame at most.
@@ -69,11 +70,23 @@ pub(crate) fn put_bool(out: &mut Vec<u8>, value: bool) {
 pub(crate) struct Fields {
     /// What is not yet taken.
     rest: Bytes,
+    /// The length of the whole, which a slice keeps alive.
+    whole: usize,
 }
 
 impl Fields {
     pub(crate) fn new(body: Bytes) -> Self {
-        Self { rest: body }
+        Self { whole: body.len(), rest: body }
+    }
+
+    /// What is not yet taken.
+    pub(crate) fn rest(&self) -> &Bytes {
+        &self.rest
+    }
+
+    /// Whether slices of `bytes` bytes would keep a frame alive that is more than twice as long.
+    pub(crate) fn is_small(&self, bytes: usize) -> bool {
+        2 * bytes < self.whole
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -98,10 +111,14 @@ impl Fields {
         Ok(number)
     }
 
-    /// A run of entries, whose commands are slices of the frame.
+    /// A run of entries, whose commands are slices of the frame or of a copy of the run.
     pub(crate) fn run(&mut self) -> Result<Entries, Malformed> {
         let mut rest = &self.rest[..];
-        let entries = Run::take(&mut rest)?.entries(&self.rest);
+        let run = Run::take(&mut rest)?;
+        let entries = match self.is_small(run.bytes.len()) {
+            true => run.copied(),
+            false => run.entries(&self.rest),
+        };
         self.skip(self.rest.len() - rest.len());
         Ok(entries)
     }

@@ -197,7 +197,7 @@ fn outcome(fields: &mut Fields) -> Result<Outcome, Malformed> {
 const NUMBER: usize = 11;
 const NUMBERS: usize = 48;
 
-fn items<T>(
+fn items<T: Slices>(
     body: Bytes,
     item: impl Fn(&mut Fields) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Malformed> {
@@ -207,9 +207,46 @@ fn items<T>(
     while !fields.is_empty() {
         // The length of a frame that is shared bounds what many items cost in memory.
         ensure(!is_long || items.is_empty(), "a long frame of more than one batch or reply")?;
-        items.push(item(&mut fields)?);
+        let before = fields.rest().clone();
+        let mut next = item(&mut fields)?;
+        let taken = before.len() - fields.rest().len();
+        if fields.is_small(taken) {
+            let copy = Bytes::copy_from_slice(&before[..taken]);
+            next.slices().for_each(|slice| *slice = moved(slice, &before, &copy));
+        }
+        items.push(next);
     }
     Ok(items)
+}
+
+/// What has slices of a frame.
+trait Slices {
+    fn slices(&mut self) -> impl Iterator<Item = &mut Bytes>;
+}
+
+impl Slices for RequestBatch {
+    fn slices(&mut self) -> impl Iterator<Item = &mut Bytes> {
+        self.requests.iter_mut()
+    }
+}
+
+impl Slices for BatchReply {
+    fn slices(&mut self) -> impl Iterator<Item = &mut Bytes> {
+        let outcomes = match &mut self.outcome {
+            BatchOutcome::Done(outcomes) => &mut outcomes[..],
+            BatchOutcome::Bounced | BatchOutcome::Busy => &mut [],
+        };
+        outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().ok())
+    }
+}
+
+/// The slice of `to` that lies where `slice` lies in `from`. Both have the same bytes there.
+fn moved(slice: &Bytes, from: &Bytes, to: &Bytes) -> Bytes {
+    if slice.is_empty() {
+        return Bytes::new();
+    }
+    let at = slice.as_ptr() as usize - from.as_ptr() as usize;
+    to.slice(at..at + slice.len())
 }
 
 #[cfg(test)]
@@ -374,6 +411,33 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert_ne!(RequestBatch::decode(bad.into()), Ok(vec![forwards()[1].clone()]));
         }
+    }
+
+    /// A command waits in the log's cache, and a reply until its client reads it: neither may keep a whole frame.
+    #[test]
+    fn a_batch_or_reply_that_is_small_in_its_frame_does_not_keep_the_frame() {
+        let batch = |id, requests| RequestBatch { id, requests, ..forwards()[1].clone() };
+        let small = vec![Bytes::new(), Bytes::from_static(b"set"), Bytes::from(vec![3; 16])];
+        let large: Vec<_> = vec![Bytes::from(vec![9; 100_000])];
+        let batches = vec![batch(1, small.clone()), batch(2, large.clone()), batch(3, small.clone())];
+        let replies = vec![
+            BatchReply { id: 1, outcome: BatchOutcome::Done(small.into_iter().map(Ok).collect()) },
+            BatchReply { id: 2, outcome: BatchOutcome::Done(large.into_iter().map(Ok).collect()) },
+            BatchReply { id: 3, outcome: BatchOutcome::Bounced },
+        ];
+        let (mut forward, mut reply) = (Vec::new(), Vec::new());
+        batches.iter().for_each(|batch| batch.encode(&mut forward));
+        replies.iter().for_each(|batch| batch.encode(&mut reply));
+        let (forward, reply) = (Bytes::from(forward), Bytes::from(reply));
+        let read = RequestBatch::decode(forward.clone()).expect("what was encoded");
+        assert_eq!(read, batches);
+        let answers = BatchReply::decode(reply.clone()).expect("what was encoded");
+        assert_eq!(answers, replies);
+        let lies_in = |frame: &Bytes, slice: &Bytes| frame.as_ptr_range().contains(&slice.as_ptr());
+        let kept = |batch: &RequestBatch| batch.requests.iter().any(|it| lies_in(&forward, it));
+        assert_eq!(read.iter().map(kept).collect::<Vec<_>>(), [false, true, false]);
+        let BatchOutcome::Done(outcomes) = &answers[0].outcome else { panic!("{answers:?}") };
+        assert!(outcomes.iter().flatten().all(|it| !lies_in(&reply, it)), "the frame is kept");
     }
 
     #[test]

@@ -21,6 +21,7 @@
 use crate::codec::{Malformed, ensure};
 use bytes::{Bytes, BytesMut};
 use purlin_rsm::Sequence;
+use std::ops::Range;
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     little_endian::{U16, U32, U64},
@@ -98,7 +99,8 @@ pub struct Frame {
     pub kind: Kind,
     /// What the sender's WAL had made durable when the frame was closed.
     pub durable: Sequence,
-    /// The items, as a slice of the read buffer. The buffer lives as long as any slice of it.
+    /// The items. They keep at most twice their length alive: a frame that takes less than half of the read
+    /// buffer is copied out of it, and a longer one is a slice of it.
     pub body: Bytes,
 }
 
@@ -136,9 +138,13 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
 /// `space` gives the place to read into, `filled` says how many bytes were read, `next` gives the
 /// frames that are complete. After an error the rest of the stream has no meaning.
 pub struct Decoder {
-    /// All of it is initialised, so that a read can fill it. Its first `filled` bytes have arrived.
+    /// All of it is initialised, so that a read can fill it. Of its bytes, `start` to `filled` have arrived and were
+    /// not handed out.
     buffer: BytesMut,
+    start: usize,
     filled: usize,
+    /// The bytes that were allocated for `buffer`: a slice of it keeps them alive.
+    allocated: usize,
     /// The longest body that is accepted.
     body_bytes_max: usize,
 }
@@ -146,7 +152,7 @@ pub struct Decoder {
 impl Decoder {
     /// Accepts bodies of up to `body_bytes_max` bytes.
     pub fn new(body_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), filled: 0, body_bytes_max }
+        Self { buffer: BytesMut::new(), start: 0, filled: 0, allocated: 0, body_bytes_max }
     }
 
     /// Accepts bodies of up to `body_bytes_max` bytes from now on: more than before the handshake.
@@ -156,15 +162,27 @@ impl Decoder {
 
     /// The place for the next bytes of the stream. It is never empty.
     pub fn space(&mut self) -> &mut [u8] {
-        if self.buffer.len() - self.filled < READ_BYTES_MIN {
-            // Frames that were handed out share the old buffer, so the start of the next frame
-            // moves to a new one. Doubling the size bounds both the copies and the memory that a
-            // peer can claim.
-            let mut next = BytesMut::zeroed(READ_BYTES.max(2 * self.filled));
-            next[..self.filled].copy_from_slice(&self.buffer[..self.filled]);
-            self.buffer = next;
+        let rest = self.start..self.filled;
+        // Doubling the size bounds both the copies and the memory that a peer can claim.
+        let wanted = READ_BYTES.max(2 * rest.len());
+        // A long frame leaves a large buffer, which the connection does not keep.
+        if self.buffer.len() - self.filled < READ_BYTES_MIN || self.buffer.len() > 4 * wanted {
+            self.make_space(rest, wanted);
         }
         &mut self.buffer[self.filled..]
+    }
+
+    /// Moves the start of the next frame to the front: of the same buffer if that is large enough and not much
+    /// larger, else of a new one.
+    fn make_space(&mut self, rest: Range<usize>, wanted: usize) {
+        if (wanted..=2 * wanted).contains(&self.buffer.len()) {
+            self.buffer.copy_within(rest.clone(), 0);
+        } else {
+            let mut next = BytesMut::zeroed(wanted);
+            next[..rest.len()].copy_from_slice(&self.buffer[rest.clone()]);
+            (self.buffer, self.allocated) = (next, wanted);
+        }
+        (self.start, self.filled) = (0, rest.len());
     }
 
     /// `count` bytes were read into the front of `space`.
@@ -176,20 +194,34 @@ impl Decoder {
     /// The next complete frame.
     #[expect(clippy::should_implement_trait, reason = "an error and an end that may be no end")]
     pub fn next(&mut self) -> Result<Option<Frame>, Malformed> {
-        let Some(header) = self.buffer[..self.filled].get(..HEADER_BYTES) else { return Ok(None) };
+        let arrived = &self.buffer[self.start..self.filled];
+        let Some(header) = arrived.get(..HEADER_BYTES) else { return Ok(None) };
         let header = *Header::ref_from_bytes(header).expect("any 24 bytes are a header");
         let length = header.length.get() as usize;
         let kind = check(&header, self.body_bytes_max)?;
-        if self.filled < HEADER_BYTES + length {
+        if arrived.len() < HEADER_BYTES + length {
             return Ok(None);
         }
-        let mut frame = self.buffer.split_to(HEADER_BYTES + length).freeze();
-        self.filled -= HEADER_BYTES + length;
+        let mut frame = self.take(HEADER_BYTES + length);
         let body = frame.split_off(HEADER_BYTES);
         let is_sound = checksum(&frame, &body) == header.crc.get();
         purlin_rsm::sometimes!(!is_sound, "frame with a wrong checksum");
         ensure(is_sound, "a frame whose checksum is wrong")?;
         Ok(Some(Frame { kind, durable: Sequence(header.durable.get()), body }))
+    }
+
+    /// Takes `count` bytes that have arrived, as a slice of the buffer or as a copy. What is cached of a frame
+    /// would else keep a whole read buffer alive.
+    fn take(&mut self, count: usize) -> Bytes {
+        if 2 * count < self.allocated {
+            let copy = Bytes::copy_from_slice(&self.buffer[self.start..self.start + count]);
+            self.start += count;
+            return copy;
+        }
+        let before = std::mem::take(&mut self.start);
+        drop(self.buffer.split_to(before));
+        self.filled -= before + count;
+        self.buffer.split_to(count).freeze()
     }
 }
 
@@ -296,6 +328,35 @@ pub(crate) mod tests {
         decoder.filled(HEADER_BYTES);
         assert_eq!(decoder.next(), Ok(None));
         assert!(decoder.space().len() <= READ_BYTES);
+    }
+
+    /// Whatever is kept of a frame keeps at most twice the frame in memory.
+    #[test]
+    fn a_frame_keeps_no_read_buffer_alive_that_is_twice_as_long() {
+        let lengths = [0, 16, 1000, READ_BYTES / 3, READ_BYTES, 3 * READ_BYTES, 16, 9 << 20, 16];
+        let mut stream = Vec::new();
+        lengths.iter().for_each(|length| stream.extend(frame(Kind::Messages, 1, &vec![7; *length])));
+        let mut decoder = Decoder::new(16 << 20);
+        let (mut rest, mut found) = (&stream[..], Vec::new());
+        while !rest.is_empty() {
+            let count = decoder.space().len().min(rest.len());
+            decoder.space()[..count].copy_from_slice(&rest[..count]);
+            decoder.filled(count);
+            rest = &rest[count..];
+            let buffer = decoder.buffer.as_ptr_range();
+            let (first, end) = (buffer.start as usize, buffer.end as usize);
+            let allocated = decoder.allocated;
+            while let Some(frame) = decoder.next().expect("sound frames") {
+                let at = frame.body.as_ptr() as usize;
+                let is_slice = (first..end).contains(&at);
+                let pinned = if is_slice { allocated } else { HEADER_BYTES + frame.body.len() };
+                let length = frame.body.len();
+                assert!(pinned <= 2 * (HEADER_BYTES + length), "{pinned} bytes for {length}");
+                found.push(length);
+            }
+        }
+        assert_eq!(found, lengths);
+        assert!(decoder.space().len() <= 4 * READ_BYTES, "the connection keeps a small buffer");
     }
 
     #[test]
