@@ -168,27 +168,32 @@ impl Requests {
     /// back, and with them the time before which a request must have come to be ended.
     pub(crate) fn expire(&mut self, now: Tick) -> (Tick, Vec<GroupSlot>) {
         let limit = self.deadlines.limit(now);
-        let mut groups = Vec::new();
+        let (mut callers, mut groups, mut gone) = (Vec::new(), Vec::new(), 0);
+        let (mut is_away_due, mut is_late_due) = (false, false);
         for holder in self.deadlines.take_due(now) {
             match holder {
-                Holder::Caller(caller) => {
-                    let Some(caller) = Weak::upgrade(&caller) else {
-                        self.callers.gone_left(1);
-                        continue;
-                    };
-                    caller.expire(limit);
-                    self.watch_caller(&caller);
-                }
+                Holder::Caller(caller) => match caller.upgrade() {
+                    Some(caller) => callers.push(caller),
+                    None => gone += 1,
+                },
                 Holder::Group(slot) => groups.push(slot),
-                Holder::Away => {
-                    self.away.expire(limit.any);
-                    self.watch_away();
-                }
-                Holder::Late => {
-                    self.late.expire(limit.any);
-                    self.watch_late();
-                }
+                Holder::Away => is_away_due = true,
+                Holder::Late => is_late_due = true,
             }
+        }
+        // They have left the queue all at once, before anybody compares its length with their number.
+        self.callers.gone_left(gone);
+        for caller in callers {
+            caller.expire(limit);
+            self.watch_caller(&caller);
+        }
+        if is_away_due {
+            self.away.expire(limit.any);
+            self.watch_away();
+        }
+        if is_late_due {
+            self.late.expire(limit.any);
+            self.watch_late();
         }
         (limit.any, groups)
     }
@@ -254,6 +259,7 @@ mod tests {
     use super::*;
     use crate::edge::{request::Request, ticket::Ticket};
     use purlin_rsm::{GroupId, NodeId, RequestError, ShardId};
+    use std::time::Duration;
 
     const GROUP: GroupId = GroupId(1);
     const OTHER: OtherShard = OtherShard::OfThisNode(ShardId(1));
@@ -349,6 +355,24 @@ mod tests {
         }
         requests.expire(Tick(u64::MAX));
         assert_eq!((requests.callers.gone(), requests.deadlines.len()), (0, 0));
+    }
+
+    #[test]
+    fn callers_that_are_gone_leave_the_queue_of_deadlines_with_the_others_that_are_due() {
+        let mut requests = requests();
+        let (stays, lane) = taken(&mut requests);
+        lane.send_here(&mut Vec::new()).expect("a query, which has found its leader");
+        let mut others: Vec<_> = (0..2 * GONE_MAX).map(|_| taken(&mut requests)).collect();
+        // All are due at once, and the one that stays comes up first.
+        others.iter().for_each(|(_, lane)| lane.give_up());
+        others.clear();
+        requests.callers.wake_answered();
+        assert_eq!(requests.callers.gone(), 2 * GONE_MAX);
+        let due = requests.deadlines.limit(Tick(0));
+        let ticks = NodeConfig::new(NodeId(1), "unused").raft.ticks(Duration::from_secs(3));
+        requests.expire(Tick(due.any.0 + ticks));
+        assert_eq!((requests.callers.gone(), requests.deadlines.len()), (0, 1));
+        drop((lane, stays));
     }
 
     #[test]
