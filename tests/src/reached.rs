@@ -99,6 +99,10 @@ pub const REQUIRED: &[&str] = &[
     "append withheld while the disk hangs",
     "leader deposed with requests open",
     "entries to apply come from the WAL",
+    "entries of a group leave the memory for those of others",
+    "page of the log waits for room in memory",
+    "append dropped, entries take too much memory",
+    "proposal refused, entries take too much memory",
 ];
 
 /// A replica has been shown what cannot be, by another or by its own disk.

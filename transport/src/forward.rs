@@ -419,7 +419,8 @@ mod tests {
         let batch = |id, requests| RequestBatch { id, requests, ..forwards()[1].clone() };
         let small = vec![Bytes::new(), Bytes::from_static(b"set"), Bytes::from(vec![3; 16])];
         let large: Vec<_> = vec![Bytes::from(vec![9; 100_000])];
-        let batches = vec![batch(1, small.clone()), batch(2, large.clone()), batch(3, small.clone())];
+        let batches =
+            vec![batch(1, small.clone()), batch(2, large.clone()), batch(3, small.clone())];
         let replies = vec![
             BatchReply { id: 1, outcome: BatchOutcome::Done(small.into_iter().map(Ok).collect()) },
             BatchReply { id: 2, outcome: BatchOutcome::Done(large.into_iter().map(Ok).collect()) },

@@ -335,7 +335,9 @@ pub(crate) mod tests {
     fn a_frame_keeps_no_read_buffer_alive_that_is_twice_as_long() {
         let lengths = [0, 16, 1000, READ_BYTES / 3, READ_BYTES, 3 * READ_BYTES, 16, 9 << 20, 16];
         let mut stream = Vec::new();
-        lengths.iter().for_each(|length| stream.extend(frame(Kind::Messages, 1, &vec![7; *length])));
+        lengths
+            .iter()
+            .for_each(|length| stream.extend(frame(Kind::Messages, 1, &vec![7; *length])));
         let mut decoder = Decoder::new(16 << 20);
         let (mut rest, mut found) = (&stream[..], Vec::new());
         while !rest.is_empty() {

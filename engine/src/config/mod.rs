@@ -83,6 +83,10 @@ pub struct RaftOptions {
     /// Applied entries that each group keeps in memory for followers that lag, in bytes. What is not there
     /// is read from the write-ahead log.
     pub cache_bytes_max: usize,
+    /// Entries of all groups of a shard in memory, in bytes: for followers that lag, for the disk, and for machines
+    /// that are behind. Beyond it, they are read from the write-ahead log; what is not durable yet, and is too much
+    /// alone, makes the shard refuse proposals as busy. What one batch or one message brings comes on top.
+    pub memory_bytes_max: usize,
 }
 
 /// The write-ahead logs of a node, one for each shard.
@@ -225,6 +229,7 @@ impl Default for RaftOptions {
             append_bytes_max: 256 << 10,
             apply_bytes_max: 1 << 20,
             cache_bytes_max: 4 << 20,
+            memory_bytes_max: 128 << 20,
         }
     }
 }

@@ -197,6 +197,7 @@ impl Found {
             ("raft.inflight_bytes_max", raft.inflight_bytes_max),
             ("raft.append_bytes_max", raft.append_bytes_max),
             ("raft.apply_bytes_max", raft.apply_bytes_max),
+            ("raft.memory_bytes_max", raft.memory_bytes_max),
             ("intake.requests_max", node.intake.requests_max),
         ] {
             if value == 0 {
@@ -342,6 +343,7 @@ mod tests {
         assert!(node(|node| node.advertised.host = "n".repeat(256)).is_err());
         assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 0).is_err());
+        assert!(node(|node| node.raft.memory_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 7 << 20).is_ok());
         assert!(node(|node| node.raft.append_bytes_max = 8 << 20).is_err());
         assert!(node(|node| node.wal.batch_bytes_max = 17 << 20).is_err());

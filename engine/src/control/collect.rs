@@ -104,6 +104,7 @@ impl<R: Runtime> Shard<R> {
     fn queues(&self) -> QueueStatus {
         QueueStatus {
             inlet: self.inlet.level(),
+            entry_bytes: self.groups.memory().level(),
             control: Level { now: self.outside.requests(), max: CONTROL_CAPACITY },
             ..self.requests.queues()
         }

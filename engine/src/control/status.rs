@@ -186,6 +186,15 @@ pub struct Level {
     pub max: usize,
 }
 
+impl Sum for Level {
+    fn sum<I: Iterator<Item = Self>>(levels: I) -> Self {
+        levels.fold(Self::default(), |sum, other| Self {
+            now: sum.now.saturating_add(other.now),
+            max: sum.max.saturating_add(other.max),
+        })
+    }
+}
+
 /// How full the queues of a shard are.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct QueueStatus {
@@ -193,6 +202,8 @@ pub struct QueueStatus {
     pub requests: Level,
     /// Their bytes.
     pub request_bytes: Level,
+    /// What the log entries of all groups take in memory.
+    pub entry_bytes: Level,
     /// Requests and tasks of other threads that the shard has not taken in.
     pub inlet: Level,
     /// Operators' requests that the shard has not taken in.

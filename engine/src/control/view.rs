@@ -3,7 +3,7 @@
 use crate::{
     control::{
         port::ShardControl,
-        status::{GroupCounts, ShardStatus},
+        status::{GroupCounts, Level, ShardStatus},
     },
     node::board::{Board, BoardEntry},
     placement::Placement,
@@ -54,6 +54,11 @@ impl NodeView {
     /// number of groups.
     pub fn counts(&self) -> GroupCounts {
         self.shards.iter().map(|shard| shard.latest().groups).sum()
+    }
+
+    /// What the log entries of all groups take in memory, by the shards' last beats.
+    pub fn entry_bytes(&self) -> Level {
+        self.shards.iter().map(|shard| shard.latest().queues.entry_bytes).sum()
     }
 
     /// How the groups from `first` on stand, in the order of their ids. A group whose shard does not run has

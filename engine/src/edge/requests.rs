@@ -18,11 +18,7 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::Tick;
-use std::{
-    mem,
-    rc::{Rc, Weak},
-    sync::Arc,
-};
+use std::{mem, rc::Rc, sync::Arc};
 
 /// See the module.
 ///
@@ -259,7 +255,7 @@ mod tests {
     use super::*;
     use crate::edge::{request::Request, ticket::Ticket};
     use purlin_rsm::{GroupId, NodeId, RequestError, ShardId};
-    use std::time::Duration;
+    use std::{rc::Weak, time::Duration};
 
     const GROUP: GroupId = GroupId(1);
     const OTHER: OtherShard = OtherShard::OfThisNode(ShardId(1));

@@ -26,6 +26,7 @@ use crate::{
     runtime::Runtime,
     shard::{
         Shard, Site,
+        entry_memory::EntryMemory,
         fetcher::{Fetcher, READERS},
         group::Group,
         groups::Groups,
@@ -48,6 +49,9 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 /// A connection to a peer that takes nothing for this long is dropped. The kernel's own bound,
 /// `UNACKNOWLEDGED_MAX`, is longer: it must not end what is only slow.
 const STALL: Duration = Duration::from_secs(5);
+
+/// Pages that were read from the log take at most this part of the memory for entries.
+const FETCHED_PART: usize = 4;
 
 /// Makes the state machine of a group, on the core of its shard.
 pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
@@ -211,7 +215,8 @@ impl<R: Runtime> ShardSetup<R> {
         let outside = Outside::new(self.shared.view.clone(), self.shard);
         let inlet = LiveInlet(self.shared.inlets[usize::from(self.shard.0)].clone());
         let identity = self.load_identity().await?;
-        let config = self.node.wal.config(self.durability);
+        let mut config = self.node.wal.config(self.durability);
+        config.tail_bytes_max = config.tail_bytes_max.min(self.node.raft.memory_bytes_max / 2);
         let (wal, recovered) = self.open_wal(&identity, &config).await?;
         let (wake, timing) = (inlet.wake().clone(), Timing::new(&self.node));
         let fetcher = self.start_fetcher(&wal, &wake);
@@ -290,7 +295,8 @@ impl<R: Runtime> ShardSetup<R> {
     }
 
     fn start_fetcher(&self, wal: &Rc<Wal<R::Disk>>, wake: &Arc<Wake>) -> Rc<Fetcher> {
-        let fetcher = Fetcher::new(wake.clone());
+        let bytes_max = self.node.raft.memory_bytes_max / FETCHED_PART;
+        let fetcher = Fetcher::new(bytes_max, wake.clone());
         for reader in 0..READERS {
             self.runtime.spawn(fetcher.clone().read_loop(reader, wal.clone()));
         }
@@ -443,7 +449,13 @@ impl<R: Runtime> ShardSetup<R> {
         now: Tick,
     ) -> Groups {
         let placement = Placement::new(identity.shards);
-        let mut groups = Groups::default();
+        let raft = &self.node.raft;
+        let memory = EntryMemory::new(
+            raft.memory_bytes_max,
+            self.cluster.max_command,
+            raft.append_bytes_max,
+        );
+        let mut groups = Groups::new(memory);
         for id in placement.groups_of(self.shard, identity.all_groups()) {
             let config = self.raft_config(identity, id, timing, now);
             let replica = recovered.remove(&id).map(replica).unwrap_or_default();

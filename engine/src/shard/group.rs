@@ -329,6 +329,17 @@ pub(crate) mod tests {
         Group::new(id, raft, Box::new(Counter(0)))
     }
 
+    /// A group with this replica alone, which leads.
+    pub(crate) fn leading_group(id: GroupId) -> Group {
+        let config = RaftConfig::new(id, NodeId(1), Voters::new([NodeId(1)]));
+        let raft = Raft::new(config, Recovered::default(), NOW);
+        let mut group = Group::new(id, raft, Box::new(Counter(0)));
+        group.raft.tick(group.raft.deadline().expect("a timer runs"));
+        settle(&mut group, NOW);
+        assert!(group.leads(), "{:?}", group.raft);
+        group
+    }
+
     /// Everything that is handed out is durable and applied at once; messages are lost.
     fn settle(group: &mut Group, now: Tick) {
         loop {

@@ -7,7 +7,10 @@
 
 use crate::{
     control::status::GroupCounts,
-    shard::group::{Group, Standing},
+    shard::{
+        entry_memory::EntryMemory,
+        group::{Group, Standing},
+    },
 };
 use purlin_rsm::{GroupId, Tick};
 use std::{
@@ -15,6 +18,9 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
     mem,
 };
+
+/// So many groups give up entries at once: each of them may hold many.
+const EVICTED_AT_ONCE: usize = 4;
 
 /// See the module.
 #[derive(Default)]
@@ -32,6 +38,7 @@ pub(crate) struct Groups {
     /// is asked for its deadline when it comes up.
     timers: BinaryHeap<Reverse<(Tick, GroupSlot)>>,
     counts: GroupCounts,
+    memory: EntryMemory<GroupSlot>,
 }
 
 /// Names a group of a shard until the group is removed.
@@ -53,9 +60,18 @@ struct Held {
     is_dirty: bool,
     /// The earliest timer of the group that is in the heap.
     armed: Option<Tick>,
+    /// What its entries took in memory when they were counted last.
+    entry_bytes: usize,
+    /// It stands in the list of groups that hold entries.
+    is_holder: bool,
 }
 
 impl Groups {
+    /// No group yet.
+    pub(crate) fn new(memory: EntryMemory<GroupSlot>) -> Self {
+        Self { memory, ..Self::default() }
+    }
+
     /// Adds a group, which is to be worked on in the next turn.
     pub(crate) fn insert(&mut self, group: Group) -> GroupSlot {
         let place = self.free.pop().unwrap_or_else(|| {
@@ -66,11 +82,13 @@ impl Groups {
         let before = self.by_id.insert(id, place);
         assert!(before.is_none(), "group {id} is on this shard already");
         let free = &mut self.places[place as usize];
-        free.held = Some(Held { group, is_dirty: false, armed: None });
+        free.held =
+            Some(Held { group, is_dirty: false, armed: None, entry_bytes: 0, is_holder: false });
         let slot = GroupSlot { place, generation: free.generation };
         self.counts.groups += 1;
         self.counts.applied += applied.0;
         *count_of(&mut self.counts, known) += 1;
+        self.count_entries(slot);
         self.touch(slot);
         slot
     }
@@ -81,10 +99,12 @@ impl Groups {
         let place = self.by_id.remove(&id)?;
         let emptied = &mut self.places[place as usize];
         let slot = GroupSlot { place, generation: emptied.generation };
-        let Held { group, .. } = emptied.held.take().expect("a place that an id names");
+        let Held { group, entry_bytes, .. } =
+            emptied.held.take().expect("a place that an id names");
         emptied.generation = emptied.generation.wrapping_add(1);
         self.free.push(place);
         self.timers.retain(|Reverse((_, other))| *other != slot);
+        self.memory.forget(slot, entry_bytes);
         self.counts.groups -= 1;
         self.counts.applied -= group.raft.applied_index().0;
         self.counts.stopped -= u32::from(group.known.is_stopped);
@@ -186,6 +206,37 @@ impl Groups {
         self.counts.applied += entries;
     }
 
+    /// Counts anew what the entries of a group take in memory. When those of all groups take too much, a few groups
+    /// give up what is durable and can be read again. So the cost does not depend on how many groups there are.
+    pub(crate) fn count_entries(&mut self, slot: GroupSlot) {
+        self.recount(slot);
+        for _ in 0..EVICTED_AT_ONCE {
+            let Some(holder) = self.memory.next_to_evict() else { return };
+            let Some(held) = self.held_mut(holder) else { continue };
+            purlin_rsm::sometimes!("entries of a group leave the memory for those of others");
+            held.is_holder = false;
+            held.group.raft.evict_durable();
+            self.recount(holder);
+        }
+    }
+
+    /// What the entries of all groups take in memory.
+    pub(crate) fn memory(&self) -> &EntryMemory<GroupSlot> {
+        &self.memory
+    }
+
+    fn recount(&mut self, slot: GroupSlot) {
+        let Some(held) = self.held_mut(slot) else { return };
+        let now = held.group.raft.held_bytes();
+        let before = mem::replace(&mut held.entry_bytes, now);
+        let is_new = now > 0 && !held.is_holder;
+        held.is_holder |= is_new;
+        self.memory.changed(before, now);
+        if is_new {
+            self.memory.holds(slot);
+        }
+    }
+
     /// Notes the deadline of a group whose inputs have been worked on.
     pub(crate) fn rearm(&mut self, slot: GroupSlot) {
         let Some(held) = self.held_mut(slot) else { return };
@@ -258,7 +309,10 @@ impl Groups {
             let counted = self.counts.applied;
             return Err(format!("groups: {applied} entries are applied, counted as {counted}"));
         }
-        Ok(())
+        let bytes: usize = all().map(|held| held.entry_bytes).sum();
+        let holders = all().filter(|held| held.is_holder).count();
+        let is_listed = all().all(|held| held.is_holder || held.entry_bytes == 0);
+        self.memory.check(bytes, holders, is_listed)
     }
 
     /// What is in a slot, unless its group was removed.
@@ -280,8 +334,8 @@ fn count_of(counts: &mut GroupCounts, standing: Standing) -> &mut u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::group::tests::fresh_group;
-    use purlin_rsm::NodeId;
+    use crate::shard::group::tests::{fresh_group, leading_group};
+    use purlin_rsm::{NodeId, WriteId};
 
     fn groups(ids: impl IntoIterator<Item = u32>) -> Groups {
         let mut groups = Groups::default();
@@ -364,6 +418,61 @@ mod tests {
         let touched = groups.take_dirty();
         assert!(!touched.contains(&slot), "the timer of group 1 is not that of group 3");
         assert_eq!(touched, [groups.slot(GroupId(2)).expect("it is there")]);
+    }
+
+    /// Lets a group propose a command of 10,000 bytes, and write it. What is durable can be read again.
+    fn write(groups: &mut Groups, id: u32, is_durable: bool) -> WriteId {
+        let slot = groups.slot(GroupId(id)).expect("it is there");
+        let group = groups.peek_mut(slot).expect("it is there");
+        group.raft.propose(vec![7; 10_000].into()).expect("it leads");
+        let append = group.raft.ready().append.expect("an entry");
+        if is_durable {
+            group.raft.appended(Tick(0), append.write);
+        }
+        groups.count_entries(slot);
+        append.write
+    }
+
+    fn leading(ids: impl IntoIterator<Item = u32>, bytes_max: usize) -> Groups {
+        let mut groups = Groups::new(EntryMemory::new(bytes_max, 10_000, 1000));
+        for id in ids {
+            groups.insert(leading_group(GroupId(id)));
+        }
+        groups
+    }
+
+    /// Followers have acknowledged nothing, and nothing is applied: each group alone would keep all of it.
+    #[test]
+    fn the_entries_of_many_groups_take_no_more_memory_than_one_budget() {
+        let mut groups = leading(1..=100, 1 << 20);
+        let mut most = 0;
+        for round in 0..2000 {
+            let _ = write(&mut groups, 1 + round % 100, true);
+            most = most.max(groups.memory().level().now);
+            assert_eq!(groups.memory().check_bound(), Ok(()), "in round {round}");
+            assert_eq!(groups.check(), Ok(()), "in round {round}");
+        }
+        assert!(most > 1 << 19, "the budget is used: {most}");
+        let holding = groups.iter().filter(|group| group.raft.held_bytes() > 10_000).count();
+        assert!((50..100).contains(&holding), "groups take turns, and {holding} hold an entry");
+    }
+
+    #[test]
+    fn what_is_not_durable_stays_and_takes_room_from_the_others_until_it_is() {
+        let mut groups = leading(1..=4, 50_000);
+        let writes: Vec<_> = (0..8).map(|round| write(&mut groups, 1 + round % 4, false)).collect();
+        assert!(groups.memory().is_full() && groups.memory().room() == 0);
+        assert!(groups.memory().level().now > 80_000, "nothing can be read again");
+        // The disk has caught up: what comes up next frees it, though nothing is added.
+        for (id, write) in (1..=4).zip(&writes[4..]) {
+            let slot = groups.slot(GroupId(id)).expect("it is there");
+            let group = groups.peek_mut(slot).expect("it is there");
+            group.raft.appended(Tick(0), *write);
+            groups.count_entries(slot);
+        }
+        assert!(!groups.memory().is_full(), "{:?}", groups.memory().level());
+        groups.remove(GroupId(2)).expect("it is there");
+        assert_eq!(groups.check(), Ok(()));
     }
 
     #[test]

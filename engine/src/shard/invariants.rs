@@ -32,6 +32,9 @@ impl<R: Runtime> Shard<R> {
     fn check_deeply(&self) -> Result<(), String> {
         self.append.check()?;
         self.append.check_deeply()?;
+        if reach::is_recording() {
+            self.groups.memory().check_bound()?;
+        }
         check_requests_and_groups(&self.requests, &self.groups)
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod stage;
 
+pub(crate) mod entry_memory;
 pub(crate) mod fetcher;
 pub(crate) mod group;
 pub(crate) mod groups;

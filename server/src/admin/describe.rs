@@ -153,6 +153,7 @@ fn shard(status: &ShardStatus, now: Duration) -> Shard {
         queues: Queues {
             requests: level(queues.requests),
             request_bytes: level(queues.request_bytes),
+            entry_bytes: level(queues.entry_bytes),
             inlet: level(queues.inlet),
             control: level(queues.control),
             away: queues.away as u64,

@@ -146,6 +146,9 @@ pub struct Queues {
     pub requests: Level,
     /// Their bytes.
     pub request_bytes: Level,
+    /// What the log entries of all groups take in memory.
+    #[serde(default)]
+    pub entry_bytes: Level,
     /// Requests and tasks of other threads.
     pub inlet: Level,
     /// Requests of operators.

@@ -160,6 +160,7 @@ impl Found<'_> {
 fn key_of(field: &str) -> &str {
     match field {
         "raft.inflight_bytes_max" => "raft.inflight_bytes",
+        "raft.memory_bytes_max" => "raft.memory",
         "wal.segment_bytes" => "wal.segment",
         field => field,
     }

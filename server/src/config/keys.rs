@@ -227,6 +227,15 @@ pub(super) static SECTIONS: [Section; 8] = [
                  it.",
                 |c| Field::Size(&mut c.raft.inflight_bytes_max, 64 * KIB..=GIB, 1),
             ),
+            key(
+                "memory",
+                Default,
+                "How much memory the log entries of all groups of one shard may take: those that other nodes \
+                 or the disk have not taken yet, and those that are not applied. When it is more, entries are \
+                 read from the log again. When the disk is so far behind that they are not in the log yet, \
+                 writes are refused as busy.",
+                |c| Field::Size(&mut c.raft.memory_bytes_max, 1024 * KIB..=1024 * GIB, 1),
+            ),
         ],
     },
     Section {

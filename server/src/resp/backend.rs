@@ -3,7 +3,7 @@
 //! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
 use purlin::{
-    BoardEntry, Caller, Completion, GroupId, LocalShard, NodeId, NodeView, Request, Runtime,
+    BoardEntry, Caller, Completion, GroupId, Level, LocalShard, NodeId, NodeView, Request, Runtime,
 };
 use std::{ops::Range, rc::Rc, time::Duration};
 
@@ -63,6 +63,8 @@ pub struct ServerInfo {
     pub groups_without_leader: u32,
     /// How many entries of all groups, since the cluster was made, are applied here.
     pub entries_applied: u64,
+    /// What the log entries of all groups take in memory here, and how much they may take, in bytes.
+    pub entry_bytes: Level,
     /// How long it has run.
     pub uptime: Duration,
 }
@@ -146,6 +148,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             groups_led: counts.leading,
             groups_without_leader: counts.without_leader,
             entries_applied: counts.applied,
+            entry_bytes: view.entry_bytes(),
             uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),
         }
     }

@@ -356,6 +356,8 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("purlin_groups_led", info.groups_led.to_string()),
         ("purlin_groups_without_leader", info.groups_without_leader.to_string()),
         ("purlin_entries_applied", info.entries_applied.to_string()),
+        ("purlin_entry_bytes", info.entry_bytes.now.to_string()),
+        ("purlin_entry_bytes_max", info.entry_bytes.max.to_string()),
     ];
     vec![
         ("Server", server),

@@ -197,6 +197,7 @@ fn draw_raft(random: &Random) -> RaftOptions {
         append_bytes_max: random.magnitude(1e3, default.append_bytes_max as f64) as usize,
         apply_bytes_max: random.magnitude(1e3, default.apply_bytes_max as f64) as usize,
         cache_bytes_max: random.magnitude(1.0, default.cache_bytes_max as f64) as usize,
+        memory_bytes_max: random.magnitude(1e3, 1e6) as usize,
         ..default
     }
 }

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Net, NodeId, Position, Reader,
-    Request, RequestError, Runtime, ShardId, Signal, StateMachine, Writer,
+    ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Level, Net, NodeId, Position,
+    Reader, Request, RequestError, Runtime, ShardId, Signal, StateMachine, Writer,
 };
 use purlin_kv::KvMachine;
 use purlin_server::resp::{Backend, FrontEnd, FrontEndOptions, ServerInfo, Value, serve_clients};
@@ -430,6 +430,7 @@ impl Backend for MemoryBackend {
             groups_led: GROUPS,
             groups_without_leader: 0,
             entries_applied: 0,
+            entry_bytes: Level::default(),
             uptime: Duration::from_secs(90_000),
         }
     }

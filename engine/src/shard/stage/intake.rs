@@ -10,7 +10,10 @@ use crate::{
         ticket::Ticket,
     },
     runtime::Runtime,
-    shard::{Shard, Site, fetcher::Fetched, group::Group, groups::Groups, others::OtherShards},
+    shard::{
+        Shard, Site, entry_memory::ENTRY_BYTES, fetcher::Fetched, group::Group, groups::Groups,
+        others::OtherShards,
+    },
 };
 use bytes::Bytes;
 use purlin_rsm::{EpochTerm, GroupId, RequestError, RequestKind, Term, Tick};
@@ -123,9 +126,9 @@ impl<R: Runtime> Shard<R> {
         requests: impl Iterator<Item = (Bytes, Ticket)>,
     ) {
         let limit = self.requests.callers.max_command();
-        let refusal = match kind {
-            RequestKind::Propose => self.append.refusal(),
-            RequestKind::Query => None,
+        let (refusal, mut room) = match kind {
+            RequestKind::Propose => (self.append.refusal(), self.groups.memory().room()),
+            RequestKind::Query => (None, usize::MAX),
         };
         let slot = self.groups.slot(id);
         let mut group = self.groups.input(id);
@@ -136,13 +139,22 @@ impl<R: Runtime> Shard<R> {
                 // anything.
                 _ if bytes > limit => ticket.end(Err(RequestError::TooLarge { bytes, limit })),
                 (_, Some(refusal)) => ticket.end(Err(refusal.clone())),
-                (Some(group), None) => group.propose_or_query(now, kind, data, ticket),
+                // The disk has to catch up first: what is not durable cannot leave the memory.
+                (Some(_), None) if room == 0 => {
+                    purlin_rsm::sometimes!("proposal refused, entries take too much memory");
+                    ticket.end(Err(RequestError::Busy));
+                }
+                (Some(group), None) => {
+                    room = room.saturating_sub(bytes + ENTRY_BYTES);
+                    group.propose_or_query(now, kind, data, ticket);
+                }
                 (None, None) => ticket.end(Err(RequestError::NoSuchGroup)),
             }
         }
         if let (Some(slot), Some(oldest)) = (slot, group.and_then(Group::watch)) {
             self.requests.deadlines.push(oldest, Holder::Group(slot));
         }
+        slot.into_iter().for_each(|slot| self.groups.count_entries(slot));
     }
 
     fn send_away(&mut self, now: Tick, lane: LaneRef, to: OtherShard) {

@@ -9,7 +9,7 @@ use crate::{
     runtime::Runtime,
     shard::Shard,
 };
-use purlin_rsm::{Envelope, NodeId, ShardId, Tick};
+use purlin_rsm::{Envelope, Message, NodeId, ShardId, Tick};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
 impl<R: Runtime> Shard<R> {
@@ -79,8 +79,19 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         for envelope in envelopes {
-            if let Some(group) = self.groups.input(envelope.group) {
+            let brings_entries = has_entries(&envelope.message);
+            // It counts as lost, and is sent again: the disk has to catch up first.
+            if brings_entries && self.groups.memory().is_full() {
+                purlin_rsm::sometimes!("append dropped, entries take too much memory");
+                continue;
+            }
+            let Some(slot) = self.groups.slot(envelope.group) else { continue };
+            self.groups.touch(slot);
+            if let Some(group) = self.groups.peek_mut(slot) {
                 group.raft.step(now, envelope);
+            }
+            if brings_entries {
+                self.groups.count_entries(slot);
             }
         }
     }
@@ -188,6 +199,10 @@ impl<R: Runtime> Shard<R> {
         self.others.exchanger.set_acting(true);
         self.groups.input_each(|_| {});
     }
+}
+
+fn has_entries(message: &Message) -> bool {
+    matches!(message, Message::Append { entries, .. } if !entries.is_empty())
 }
 
 /// The error with which a fenced directory does not start.

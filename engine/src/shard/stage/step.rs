@@ -33,6 +33,7 @@ impl<R: Runtime> Shard<R> {
         let committed = self.hand_on(now, slot);
         self.apply(slot, committed);
         self.note_standing(now, slot);
+        self.groups.count_entries(slot);
         self.groups.rearm(slot);
     }
 

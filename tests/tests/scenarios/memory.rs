@@ -1,0 +1,106 @@
+//! What a shard keeps in memory is bounded, whatever its disk, its followers and its clients do. In the
+//! simulator each shard checks after each turn that the entries of its groups are within their budget; these
+//! tests drive them into it.
+
+use crate::support::{ONE, THREE, TWO, seconds};
+use purlin::{GroupId, NodeId, RaftOptions, RequestError};
+use purlin_rsm::reach::Recorder;
+use purlin_tests::{
+    cluster::{
+        ClusterOptions,
+        scenario::{Answer, Scenario, calm, set},
+    },
+    sim::Crash,
+};
+
+const GROUPS: u32 = 24;
+const BUDGET: usize = 1 << 20;
+
+/// Many groups on one shard of each node, with small windows, room for much in each cache, and a small budget for
+/// all.
+fn many_groups() -> ClusterOptions {
+    let mut options = ClusterOptions { groups: GROUPS, ..calm(3, 0) };
+    options.limits.raft = RaftOptions {
+        inflight_bytes_max: 64 << 10,
+        append_bytes_max: 32 << 10,
+        memory_bytes_max: BUDGET,
+        ..RaftOptions::default()
+    };
+    options
+}
+
+/// What the entries of all groups of a node take in memory.
+fn held(s: &Scenario, node: NodeId) -> usize {
+    s.control(node).latest().queues.entry_bytes.now
+}
+
+/// Writes 20,000 bytes to each group so often, and returns the greatest sum that the status of one of these nodes
+/// has shown, and how many writes were done.
+fn write_to_all(s: &Scenario, nodes: &[NodeId], rounds: usize) -> (usize, usize) {
+    let value = "v".repeat(20_000);
+    let (mut most, mut done) = (0, 0);
+    for round in 0..rounds {
+        let write = |group| s.submit(ONE, GroupId(group), set(&format!("{group}-{round}"), &value));
+        let writes: Vec<_> = (1..=GROUPS).map(write).collect();
+        s.run_for(seconds(1));
+        done += writes.iter().filter(|write| write.is_done()).count();
+        most = nodes.iter().map(|node| held(s, *node)).fold(most, usize::max);
+    }
+    (most, done)
+}
+
+/// Its connection lives, so each leader keeps what it has to send: a window and a cache for each group.
+#[test]
+fn a_follower_that_is_slow_for_many_groups_costs_its_leaders_one_budget() {
+    let reached = Recorder::install();
+    let s = Scenario::running_with(31, many_groups());
+    s.world.node(THREE).hang_disk(seconds(30));
+    let (most, done) = write_to_all(&s, &[ONE, TWO, THREE], 25);
+    assert!(most <= BUDGET + BUDGET / 2, "{most} bytes with a budget of {BUDGET}");
+    assert_eq!(done, 25 * GROUPS as usize, "the other two go on");
+    for name in [
+        "entries of a group leave the memory for those of others",
+        "append dropped, entries take too much memory",
+    ] {
+        assert!(reached.counts().contains_key(name), "never: {name}");
+    }
+    s.run_for(seconds(20));
+    s.must_converge(seconds(60));
+    s.assert_sound();
+}
+
+/// What the disk has not taken yet cannot leave the memory. So proposals are refused, and not taken into memory
+/// without end.
+#[test]
+fn entries_that_wait_for_a_disk_take_one_budget_and_then_writes_are_refused_as_busy() {
+    let s =
+        Scenario::running_with(32, ClusterOptions { nodes: 1, shards: vec![1], ..many_groups() });
+    s.world.node(ONE).hang_disk(seconds(5));
+    let value = "v".repeat(20_000);
+    let write = |n: u32| s.submit(ONE, GroupId(1 + n % GROUPS), set(&format!("key-{n}"), &value));
+    let writes: Vec<_> = (0..200).map(write).collect();
+    s.run_for(seconds(2));
+    let is_busy = |answer: Answer| matches!(answer, Some(Err(RequestError::Busy)));
+    let refused = writes.iter().filter(|write| is_busy(write.answer())).count();
+    assert!((100..160).contains(&refused), "{refused} of 200 were refused: 52 have room");
+    assert!(held(&s, ONE) <= BUDGET + BUDGET / 2, "{} bytes", held(&s, ONE));
+    s.must_write(ONE, "resumed", "1", seconds(20));
+    s.run_for(seconds(2));
+    assert_eq!(writes.iter().filter(|write| write.is_done()).count(), 200 - refused);
+    assert!(held(&s, ONE) < BUDGET, "{} bytes", held(&s, ONE));
+    s.assert_sound();
+}
+
+#[test]
+fn many_groups_with_a_node_that_is_down_stay_within_one_budget() {
+    let s = Scenario::running_with(33, many_groups());
+    let (most, done) = write_to_all(&s, &[ONE, TWO, THREE], 5);
+    assert_eq!(done, 5 * GROUPS as usize);
+    assert!(most <= BUDGET, "{most} bytes");
+    s.crash(THREE, Crash::PowerCut);
+    let (most, _) = write_to_all(&s, &[ONE, TWO], 10);
+    assert!(most <= BUDGET, "{most} bytes for a node that is down");
+    s.world.restart(THREE);
+    s.must_converge(seconds(60));
+    s.assert_sound();
+}
