@@ -80,6 +80,44 @@ fn append(machine: &mut KvMachine, key: &str, value: &str) -> Answer {
     apply(machine, KvCommand::Append { key: key.as_bytes(), value: value.as_bytes() })
 }
 
+/// Safety of the memory: what is admitted when there is none must not need any.
+#[test]
+fn without_memory_a_machine_admits_what_makes_no_key_longer() {
+    let mut machine = KvMachine::new();
+    assert_eq!(machine.held_bytes(), 0);
+    apply(&mut machine, set("key", "value", SetCondition::Always, false));
+    apply(&mut machine, set("number", "7", SetCondition::Always, false));
+    let held = machine.held_bytes();
+    assert!((30..1000).contains(&held), "{held}");
+    let pairs = |pairs: &[&str]| pairs.iter().collect::<StringsBuf>();
+    let (shorter, longer) = (pairs(&["key", "a", "number", "1"]), pairs(&["key", "a", "new", ""]));
+    let key = b"key";
+    let admitted = [
+        KvCommand::Delete { keys: shorter.strings() },
+        set("key", "other", SetCondition::Always, true),
+        KvCommand::Append { key, value: b"" },
+        KvCommand::Add { key: b"number", delta: 1 },
+        KvCommand::SetMany { pairs: shorter.strings() },
+    ];
+    let refused = [
+        set("key", "longer", SetCondition::Always, false),
+        set("new", "", SetCondition::Absent, false),
+        KvCommand::Append { key, value: b"x" },
+        KvCommand::Append { key: b"new", value: b"" },
+        KvCommand::Add { key: b"new", delta: 1 },
+        KvCommand::SetMany { pairs: longer.strings() },
+    ];
+    for command in admitted {
+        assert!(machine.admits_when_full(&command.encode()), "{command:?}");
+    }
+    for command in refused {
+        assert!(!machine.admits_when_full(&command.encode()), "{command:?}");
+    }
+    assert!(machine.admits_when_full(b"no command"), "the machine answers with an error");
+    apply(&mut machine, KvCommand::Delete { keys: pairs(&["key", "number"]).strings() });
+    assert_eq!(machine.held_bytes(), 0);
+}
+
 #[test]
 fn set_obeys_its_condition() {
     use SetCondition::{Absent, Always, Equal, Present};

@@ -68,6 +68,30 @@ impl KvMachine {
         self.store.memory()
     }
 
+    /// Whether a command needs no more memory than the machine holds: it deletes keys, or changes keys that are
+    /// there and makes none of them longer.
+    fn fits(&self, command: &KvCommand<'_>) -> bool {
+        let fits = |key: &[u8], value: &[u8]| {
+            self.store.value(key).is_some_and(|old| value.len() <= old.len())
+        };
+        match *command {
+            KvCommand::Delete { .. } => true,
+            KvCommand::Set { key, value, .. } => fits(key, value),
+            KvCommand::Append { key, value } => value.is_empty() && fits(key, value),
+            // A number has twenty digits at most.
+            KvCommand::Add { key, .. } => self.store.value(key).is_some(),
+            KvCommand::SetMany { pairs } => {
+                let mut strings = pairs.iter();
+                while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
+                    if !fits(key, value) {
+                        return false;
+                    }
+                }
+                true
+            }
+        }
+    }
+
     /// A digest of all keys and values: equal contents have equal ones.
     pub fn digest(&self) -> u64 {
         self.store.digest()
@@ -176,6 +200,15 @@ impl StateMachine for KvMachine {
             KvQuery::GetMany { keys } => self.values(keys),
             KvQuery::Count => integer(self.len()),
         }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.memory()
+    }
+
+    fn admits_when_full(&self, command: &[u8]) -> bool {
+        // The machine answers what it does not know with an error, and does not grow.
+        KvCommand::decode(command).map_or(true, |command| self.fits(&command))
     }
 }
 

@@ -14,6 +14,19 @@ pub trait StateMachine: 'static {
 
     /// Answers a query. The engine calls this only when the outcome is linearizable (safety R1).
     fn query(&self, query: &[u8]) -> Bytes;
+
+    /// The memory that it holds, in bytes. The engine adds up the machines of a shard.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Whether the leader may take a command although the machines of its shard hold as much memory as they may.
+    /// A command that makes the machine larger should be refused. The engine asks only at the leader and before
+    /// the command goes into the log: what is in the log is applied everywhere, so replicas cannot differ.
+    fn admits_when_full(&self, command: &[u8]) -> bool {
+        let _ = command;
+        true
+    }
 }
 
 /// A committed command.

@@ -55,6 +55,11 @@ pub enum RequestError {
     /// The disk of the group's leader is full: it takes proposals again when there is room.
     #[error("the disk of the group's leader is full: the request was not applied")]
     NoSpace,
+    /// The data at the group's leader takes as much memory as it may: the leader takes requests that free memory.
+    #[error(
+        "the data of the group's leader takes as much memory as it may: the request was not applied"
+    )]
+    NoMemory,
     /// There is no such group.
     #[error("there is no such group: the request was not applied")]
     NoSuchGroup,

@@ -24,6 +24,7 @@ pub mod dev;
 pub mod error;
 mod log_queue;
 mod machine;
+mod memory;
 mod output;
 pub mod resp;
 pub mod serve;

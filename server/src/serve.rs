@@ -3,6 +3,7 @@
 use crate::{
     admin::{AdminFacts, CONNECTIONS_MAX, Connections, serve_admin},
     config::{Config, Shards},
+    memory,
     resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use futures_lite::future::block_on;
@@ -41,12 +42,16 @@ pub fn init(config: &Config) -> Result<Incarnation, Error> {
 /// Why it did not start, or why it stopped.
 pub fn run(config: Config) -> Result<(), Error> {
     let config = &config;
-    let node = config.node_config();
+    let mut node = config.node_config();
     let shards = match config.node.shards {
         Shards::Number(count) => count,
         // A directory has as many shards as it was made with, on however many cores.
         Shards::Auto => purlin::recorded_shards(&node.data_dir)?,
     };
+    let data_max = data_bytes_max(config, shards);
+    if data_max != usize::MAX {
+        node.intake.machine_bytes_max = data_max / usize::from(shards);
+    }
     let files = raise_open_files();
     let stops = watch_signals()?;
     // A port that is taken is noticed before anything of the node runs.
@@ -58,6 +63,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let client_files = ClientFiles::keeping(kept_files(members, shards.into()), files);
     let clients_max = clients_max(client_files, shards);
     tell_files(files, client_files, clients_max);
+    tell_memory(data_max, shards);
     // From here on the thread that stops the host is there: a machine that refuses it has no node running.
     let stopper = stop_on_signal(stops).map_err(|error| no_signals(&error))?;
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
@@ -167,6 +173,29 @@ fn clients_max(files: ClientFiles, shards: u16) -> usize {
     let most = FrontEndOptions::new(1, 0).clients_max;
     let each = files.count() / u64::from(shards);
     usize::try_from(each).unwrap_or(most).clamp(CLIENTS_MIN, most)
+}
+
+/// What all keys and values of the node may take in memory.
+fn data_bytes_max(config: &Config, shards: u16) -> usize {
+    let of_machine = || memory::of_this_process().map(|all| memory::of_data(config, shards, all));
+    let bytes = config.kv.max_memory.or_else(of_machine);
+    bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+/// Says how much memory keys and values may take.
+fn tell_memory(data_max: usize, shards: u16) {
+    const MIB: usize = 1 << 20;
+    if data_max == usize::MAX {
+        return tracing::warn!(
+            "the memory of the machine cannot be read (/proc/meminfo). Means: nothing bounds the memory of keys and \
+             values. Do: set `kv.max_memory`"
+        );
+    }
+    tracing::info!(
+        "keys and values may take {} MiB of memory on this node, {} MiB on each shard (`kv.max_memory`)",
+        data_max / MIB,
+        data_max / usize::from(shards) / MIB
+    );
 }
 
 /// Says how many files this process may open, and warns when these are few.

@@ -17,7 +17,7 @@ mod wal;
 
 pub use command::command;
 pub use config::config;
-pub use cost::Counting;
+pub use cost::{Counting, held_by};
 pub use frames::{framed, frames};
 pub use resp::resp;
 pub use wal::wal;

@@ -8,6 +8,7 @@
 //! forward        id  group  epoch  term  kind:byte (1 propose, 2 query)  count  count × bytes
 //! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
 //! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
+//!                3: not applied, for want of memory
 //! ```
 //!
 //! A request of one byte costs 32 bytes in memory, as a slice of its frame. So a batch has at most
@@ -165,7 +166,7 @@ impl BatchOutcome {
 }
 
 /// The one place where an outcome becomes bytes. Another node tells its caller only what the caller
-/// decides by: applied, certainly not applied, or unknown.
+/// decides by: applied, certainly not applied, or unknown; and whether to free memory before it tries again.
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Err(RequestError::Unknown { term, index, position }) => {
@@ -173,6 +174,7 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             put_entry_id(out, EntryId::new(*term, *index));
             put_varint(out, position.0);
         }
+        Err(RequestError::NoMemory) => out.push(3),
         Err(_) => out.push(0),
         Ok(result) => {
             out.push(2);
@@ -189,6 +191,7 @@ fn outcome(fields: &mut Fields) -> Result<Outcome, Malformed> {
             Ok(Err(RequestError::Unknown { term, index, position }))
         }
         2 => Ok(Ok(fields.bytes()?)),
+        3 => Ok(Err(RequestError::NoMemory)),
         _ => Err(Malformed { what: "an outcome of an unknown kind" }),
     }
 }
@@ -442,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_told_whether_a_request_was_applied_and_not_why_it_was_refused() {
+    fn a_peer_is_told_whether_a_request_was_applied_and_whether_memory_was_missing() {
         let told = |error| {
             let outcome = BatchOutcome::Done(vec![Err(error)]);
             let mut out = Vec::new();
@@ -452,5 +455,6 @@ mod tests {
         let done = |error| BatchOutcome::Done(vec![Err(error)]);
         assert_eq!(told(RequestError::NoSpace), done(RequestError::NotApplied));
         assert_eq!(told(RequestError::UNKNOWN), done(RequestError::UNKNOWN));
+        assert_eq!(told(RequestError::NoMemory), done(RequestError::NoMemory));
     }
 }

@@ -51,6 +51,7 @@ fn items() -> Vec<(&'static str, Outbound)> {
     let outcomes = vec![
         Ok(Bytes::from_static(b"OK")),
         Err(RequestError::NotApplied),
+        Err(RequestError::NoMemory),
         Err(RequestError::Unknown { term: Term(5), index: Index(900), position: Position(4000) }),
     ];
     let reply = |outcome| Outbound::ForwardReply(BatchReply { id: 77, outcome });

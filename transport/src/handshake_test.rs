@@ -47,7 +47,7 @@ fn hellos_and_answers_round_trip_and_cut_ones_are_refused() {
         assert!(Hello::decode(bytes.slice(..at)).is_err(), "at {at}");
     }
     for answer in [
-        Answer::Accepted { version: 2, facts: facts(2) },
+        Answer::Accepted { version: VERSIONS.1, facts: facts(2) },
         Answer::Refused(Refusal::OwnNode { node: NodeId(1) }),
     ] {
         let bytes = bytes_of(|out| answer.encode(out));
@@ -102,8 +102,8 @@ fn facts_that_no_shard_can_have_are_refused() {
 
 #[test]
 fn versions_are_a_range_and_the_highest_common_one_wins() {
-    assert_eq!(common_version((1, 9)), Some(2));
-    assert_eq!(common_version((3, 9)), None);
+    assert_eq!(common_version((1, 9)), Some(3));
+    assert_eq!(common_version((4, 9)), None);
     assert_eq!(common_version((0, 0)), None);
     assert_eq!(common_version((9, 2)), None);
     // A version of which we know nothing else: only the range is read.
@@ -114,7 +114,7 @@ fn versions_are_a_range_and_the_highest_common_one_wins() {
     });
     let refusal = Refusal::Version { theirs: (5, 6), ours: VERSIONS };
     assert_eq!(Hello::decode(later), Ok(Err(refusal)));
-    let answer = Answer::Accepted { version: 3, facts: facts(2) };
+    let answer = Answer::Accepted { version: 4, facts: facts(2) };
     assert!(Answer::decode(bytes_of(|out| answer.encode(out))).is_err(), "never offered");
 }
 

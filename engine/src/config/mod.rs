@@ -123,6 +123,9 @@ pub struct IntakeOptions {
     pub requests_max: usize,
     /// Their bytes.
     pub request_bytes_max: usize,
+    /// Memory that the state machines of a shard may hold together, in bytes. Beyond it, a leader refuses the
+    /// commands that a machine does not admit then. What is under way comes on top, at most `request_bytes_max`.
+    pub machine_bytes_max: usize,
     /// After this time a request that was taken is answered as unknown, or not applied.
     pub deadline: Duration,
     /// After this time a request that has found no leader is answered as not applied; after `deadline`, if that
@@ -252,6 +255,7 @@ impl Default for IntakeOptions {
         Self {
             requests_max: 64 << 10,
             request_bytes_max: 64 << 20,
+            machine_bytes_max: usize::MAX,
             deadline: Duration::from_secs(10),
             leader_deadline: Duration::from_secs(2),
         }

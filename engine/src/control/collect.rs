@@ -87,6 +87,10 @@ impl<R: Runtime> Shard<R> {
         if self.append.is_full() {
             problems.push(Problem::DiskFull);
         }
+        let data = self.groups.machines();
+        if data.now >= data.max {
+            problems.push(Problem::DataFull);
+        }
         if self.is_hanging(now)
             && let Some(since) = self.append.without_progress_since()
         {
@@ -105,6 +109,7 @@ impl<R: Runtime> Shard<R> {
         QueueStatus {
             inlet: self.inlet.level(),
             entry_bytes: self.groups.memory().level(),
+            machine_bytes: self.groups.machines(),
             control: Level { now: self.outside.requests(), max: CONTROL_CAPACITY },
             ..self.requests.queues()
         }

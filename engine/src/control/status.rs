@@ -78,6 +78,8 @@ impl ShardState {
 pub enum Problem {
     /// The disk is full: proposals are refused until there is room.
     DiskFull,
+    /// The state machines hold as much memory as they may: leaders refuse what makes them larger.
+    DataFull,
     /// The oldest write to the disk has not ended for so long: this shard's groups are led elsewhere.
     DiskHangs(Duration),
     /// The data directory has gone back behind what it told its peers (safety I4).
@@ -93,6 +95,11 @@ impl fmt::Display for Problem {
                 f,
                 "the disk is full, or no file descriptor is left for the log; reads go on, writes are refused until \
                  there is room: free space on it, or close connections"
+            ),
+            Self::DataFull => write!(
+                f,
+                "the data takes as much memory as it may (`kv.max_memory`); reads and deletes go on, writes that \
+                 need more are refused: delete keys, or give the node more memory"
             ),
             Self::DiskHangs(time) => write!(
                 f,
@@ -204,6 +211,8 @@ pub struct QueueStatus {
     pub request_bytes: Level,
     /// What the log entries of all groups take in memory.
     pub entry_bytes: Level,
+    /// What the state machines of all groups hold in memory.
+    pub machine_bytes: Level,
     /// Requests and tasks of other threads that the shard has not taken in.
     pub inlet: Level,
     /// Operators' requests that the shard has not taken in.
@@ -233,6 +242,8 @@ pub struct RefusalCounts {
     pub too_large: u64,
     /// The disk of the group's leader was full.
     pub no_space: u64,
+    /// The data at the group's leader took as much memory as it may.
+    pub no_memory: u64,
     /// There is no such group.
     pub no_such_group: u64,
     /// The host was stopping.
@@ -250,6 +261,7 @@ impl RefusalCounts {
             RequestError::Unknown { .. } => &mut self.unknown,
             RequestError::TooLarge { .. } => &mut self.too_large,
             RequestError::NoSpace => &mut self.no_space,
+            RequestError::NoMemory => &mut self.no_memory,
             RequestError::NoSuchGroup => &mut self.no_such_group,
             RequestError::Stopping => &mut self.stopping,
             _ => &mut self.other,

@@ -61,6 +61,11 @@ impl NodeView {
         self.shards.iter().map(|shard| shard.latest().queues.entry_bytes).sum()
     }
 
+    /// What the state machines of all groups hold in memory, by the shards' last beats.
+    pub fn machine_bytes(&self) -> Level {
+        self.shards.iter().map(|shard| shard.latest().queues.machine_bytes).sum()
+    }
+
     /// How the groups from `first` on stand, in the order of their ids. A group whose shard does not run has
     /// no leader that this node knows. A step costs the same wherever it is, and there may be a million
     /// groups: take a bounded number of them at a time.

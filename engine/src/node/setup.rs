@@ -455,7 +455,7 @@ impl<R: Runtime> ShardSetup<R> {
             self.cluster.max_command,
             raft.append_bytes_max,
         );
-        let mut groups = Groups::new(memory);
+        let mut groups = Groups::new(memory, self.node.intake.machine_bytes_max);
         for id in placement.groups_of(self.shard, identity.all_groups()) {
             let config = self.raft_config(identity, id, timing, now);
             let replica = recovered.remove(&id).map(replica).unwrap_or_default();

@@ -112,6 +112,16 @@ impl Group {
         }
     }
 
+    /// What its machine holds in memory.
+    pub(crate) fn machine_bytes(&self) -> usize {
+        self.machine.held_bytes()
+    }
+
+    /// Whether its machine admits a command although the machines of the shard hold all that they may.
+    pub(crate) fn admits_when_full(&self, command: &[u8]) -> bool {
+        self.machine.admits_when_full(command)
+    }
+
     /// Gives a request to raft; this replica must lead.
     pub(crate) fn propose_or_query(
         &mut self,

@@ -6,7 +6,7 @@
 //! another generation: a slot that was kept for too long finds nothing.
 
 use crate::{
-    control::status::GroupCounts,
+    control::status::{GroupCounts, Level},
     shard::{
         entry_memory::EntryMemory,
         group::{Group, Standing},
@@ -39,6 +39,8 @@ pub(crate) struct Groups {
     timers: BinaryHeap<Reverse<(Tick, GroupSlot)>>,
     counts: GroupCounts,
     memory: EntryMemory<GroupSlot>,
+    /// What the machines of all groups hold in memory, and may hold.
+    machines: Level,
 }
 
 /// Names a group of a shard until the group is removed.
@@ -64,12 +66,15 @@ struct Held {
     entry_bytes: usize,
     /// It stands in the list of groups that hold entries.
     is_holder: bool,
+    /// What its machine held when it was counted last.
+    machine_bytes: usize,
 }
 
 impl Groups {
-    /// No group yet.
-    pub(crate) fn new(memory: EntryMemory<GroupSlot>) -> Self {
-        Self { memory, ..Self::default() }
+    /// No group yet. The machines of all groups may hold `machine_bytes_max` bytes.
+    pub(crate) fn new(memory: EntryMemory<GroupSlot>, machine_bytes_max: usize) -> Self {
+        let machines = Level { now: 0, max: machine_bytes_max };
+        Self { memory, machines, ..Self::default() }
     }
 
     /// Adds a group, which is to be worked on in the next turn.
@@ -82,13 +87,20 @@ impl Groups {
         let before = self.by_id.insert(id, place);
         assert!(before.is_none(), "group {id} is on this shard already");
         let free = &mut self.places[place as usize];
-        free.held =
-            Some(Held { group, is_dirty: false, armed: None, entry_bytes: 0, is_holder: false });
+        free.held = Some(Held {
+            group,
+            is_dirty: false,
+            armed: None,
+            entry_bytes: 0,
+            is_holder: false,
+            machine_bytes: 0,
+        });
         let slot = GroupSlot { place, generation: free.generation };
         self.counts.groups += 1;
         self.counts.applied += applied.0;
         *count_of(&mut self.counts, known) += 1;
         self.count_entries(slot);
+        self.count_machine(slot);
         self.touch(slot);
         slot
     }
@@ -99,12 +111,13 @@ impl Groups {
         let place = self.by_id.remove(&id)?;
         let emptied = &mut self.places[place as usize];
         let slot = GroupSlot { place, generation: emptied.generation };
-        let Held { group, entry_bytes, .. } =
+        let Held { group, entry_bytes, machine_bytes, .. } =
             emptied.held.take().expect("a place that an id names");
         emptied.generation = emptied.generation.wrapping_add(1);
         self.free.push(place);
         self.timers.retain(|Reverse((_, other))| *other != slot);
         self.memory.forget(slot, entry_bytes);
+        self.machines.now -= machine_bytes;
         self.counts.groups -= 1;
         self.counts.applied -= group.raft.applied_index().0;
         self.counts.stopped -= u32::from(group.known.is_stopped);
@@ -220,6 +233,19 @@ impl Groups {
         }
     }
 
+    /// Counts anew what the machine of a group holds.
+    pub(crate) fn count_machine(&mut self, slot: GroupSlot) {
+        let Some(held) = self.held_mut(slot) else { return };
+        let now = held.group.machine_bytes();
+        let before = mem::replace(&mut held.machine_bytes, now);
+        self.machines.now = self.machines.now - before + now;
+    }
+
+    /// What the machines of all groups hold in memory, and may hold, in bytes.
+    pub(crate) fn machines(&self) -> Level {
+        self.machines
+    }
+
     /// What the entries of all groups take in memory.
     pub(crate) fn memory(&self) -> &EntryMemory<GroupSlot> {
         &self.memory
@@ -308,6 +334,13 @@ impl Groups {
         if applied != self.counts.applied {
             let counted = self.counts.applied;
             return Err(format!("groups: {applied} entries are applied, counted as {counted}"));
+        }
+        let machines: usize = all().map(|held| held.group.machine_bytes()).sum();
+        if machines != self.machines.now {
+            let counted = self.machines.now;
+            return Err(format!(
+                "groups: the machines hold {machines} bytes, counted as {counted}"
+            ));
         }
         let bytes: usize = all().map(|held| held.entry_bytes).sum();
         let holders = all().filter(|held| held.is_holder).count();
@@ -434,7 +467,7 @@ mod tests {
     }
 
     fn leading(ids: impl IntoIterator<Item = u32>, bytes_max: usize) -> Groups {
-        let mut groups = Groups::new(EntryMemory::new(bytes_max, 10_000, 1000));
+        let mut groups = Groups::new(EntryMemory::new(bytes_max, 10_000, 1000), usize::MAX);
         for id in ids {
             groups.insert(leading_group(GroupId(id)));
         }

@@ -149,6 +149,9 @@ pub struct Queues {
     /// What the log entries of all groups take in memory.
     #[serde(default)]
     pub entry_bytes: Level,
+    /// What keys and values take in memory.
+    #[serde(default)]
+    pub machine_bytes: Level,
     /// Requests and tasks of other threads.
     pub inlet: Level,
     /// Requests of operators.
@@ -174,6 +177,9 @@ pub struct Refusals {
     pub too_large: u64,
     /// The leader's disk was full.
     pub no_space: u64,
+    /// The data at the leader took as much memory as it may.
+    #[serde(default)]
+    pub no_memory: u64,
 }
 
 /// A shard of another node.

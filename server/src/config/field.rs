@@ -21,6 +21,8 @@ pub(super) enum Field<'c> {
     Number(&'c mut dyn Number, RangeInclusive<u64>),
     /// A size in bytes, in a range, and a multiple of the last number.
     Size(&'c mut dyn Number, RangeInclusive<u64>, u64),
+    /// The same with any number of bytes, or `"auto"`.
+    SizeOrAuto(&'c mut Option<u64>, RangeInclusive<u64>),
     /// A time in a range.
     Time(&'c mut Duration, RangeInclusive<Duration>),
     /// A range of times. What the range may be is judged with the other times.
@@ -59,13 +61,12 @@ impl Field<'_> {
                     _ => Shards::Number(number(value, &(1..=most.into()), &kind)? as u16),
                 }
             }
-            Self::Size(field, range, step) => {
-                let text = text()?;
-                let size = ByteSize::parse(text).ok_or_else(|| not(format!("{text:?}")))?;
-                if !range.contains(&size.0) || !size.0.is_multiple_of(step) {
-                    return Err(format!("is {size}, and must be {}", sizes(&range, step)));
+            Self::Size(field, range, step) => field.set(size(text()?, &range, step, &kind)?),
+            Self::SizeOrAuto(field, range) => {
+                *field = match text()? {
+                    "auto" => None,
+                    text => Some(size(text, &range, 1, &kind)?),
                 }
-                field.set(size.0);
             }
             Self::Time(field, range) => {
                 let text = text()?;
@@ -117,6 +118,8 @@ impl Field<'_> {
         match self {
             Self::Number(field, _) => field.get().to_string(),
             Self::Size(field, ..) => quoted(&ByteSize(field.get()).to_string()),
+            Self::SizeOrAuto(None, _) => quoted("auto"),
+            Self::SizeOrAuto(Some(bytes), _) => quoted(&ByteSize(*bytes).to_string()),
             Self::Time(field, _) => quoted(&Period(**field).to_string()),
             Self::Times(field) => {
                 quoted(&format!("{}..{}", Period(field.start), Period(field.end)))
@@ -151,6 +154,9 @@ impl Field<'_> {
             }
             Self::Shards(_, most) => format!("a whole number from 1 to {most}, or \"auto\""),
             Self::Size(..) => "a size such as \"64MiB\" (units: B, KiB, MiB, GiB)".into(),
+            Self::SizeOrAuto(..) => {
+                "a size such as \"64MiB\" (units: B, KiB, MiB, GiB), or \"auto\"".into()
+            }
             Self::Time(..) => "a time such as \"10ms\" (units: us, ms, s, min)".into(),
             Self::Times(_) => "a range of times such as \"500ms..1s\"".into(),
             Self::Flag(_) => "true or false".into(),
@@ -170,6 +176,7 @@ impl Field<'_> {
     pub(super) fn range(&self) -> Option<String> {
         match self {
             Self::Size(_, range, step) => Some(sizes(range, *step)),
+            Self::SizeOrAuto(_, range) => Some(sizes(range, 1)),
             Self::Time(_, range) => Some(times(range)),
             _ => None,
         }
@@ -183,6 +190,14 @@ fn number(value: &DeValue<'_>, range: &RangeInclusive<u64>, kind: &str) -> Resul
     inside
         .filter(|number| range.contains(number))
         .ok_or_else(|| format!("is {}, and must be {kind}", integer.as_str()))
+}
+
+fn size(text: &str, range: &RangeInclusive<u64>, step: u64, kind: &str) -> Result<u64, Refusal> {
+    let size = ByteSize::parse(text).ok_or_else(|| format!("is {text:?}, and must be {kind}"))?;
+    if !range.contains(&size.0) || !size.0.is_multiple_of(step) {
+        return Err(format!("is {size}, and must be {}", sizes(range, step)));
+    }
+    Ok(size.0)
 }
 
 fn sizes(range: &RangeInclusive<u64>, step: u64) -> String {

@@ -53,7 +53,7 @@ const fn key<C>(
 }
 
 /// All sections, in the order in which a file is written.
-pub(super) static SECTIONS: [Section; 8] = [
+pub(super) static SECTIONS: [Section; 9] = [
     Section {
         name: "node",
         help: "This node.",
@@ -263,6 +263,19 @@ pub(super) static SECTIONS: [Section; 8] = [
                 |c| Field::Word(&mut c.wal.durable_by),
             ),
         ],
+    },
+    Section {
+        name: "kv",
+        help: "The keys and their values.",
+        keys: &[key(
+            "max_memory",
+            Default,
+            "How much memory all keys and values of this node may take, with all that is around them. Its shards \
+             have equal parts of it. When a part is used up, writes that need more get the error OOM; reads, \
+             deletes and writes that need no more go on. \"auto\" means 70 % of the memory of the machine, or of \
+             the control group of the process; less where the other budgets need more than the rest.",
+            |c| Field::SizeOrAuto(&mut c.kv.max_memory, 1024 * KIB..=64 * 1024 * GIB),
+        )],
     },
     Section {
         name: "client",

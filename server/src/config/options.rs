@@ -36,6 +36,8 @@ pub struct Config {
     pub raft: RaftOptions,
     /// Section `[wal]`.
     pub wal: WalOptions,
+    /// Section `[kv]`.
+    pub kv: KvOptions,
     /// Section `[client]`.
     pub client: ClientOptions,
     /// Section `[runtime]`.
@@ -72,6 +74,13 @@ pub struct ListenOptions {
     pub advertise_host: String,
     /// The address of the port for operators.
     pub admin: SocketAddr,
+}
+
+/// The keys and their values.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct KvOptions {
+    /// Memory that all keys and values of the node may take; a part of the machine's when it is not said.
+    pub max_memory: Option<u64>,
 }
 
 /// What a client may ask for.
@@ -118,6 +127,7 @@ impl Config {
             listen: ListenOptions::default(),
             raft: RaftOptions::default(),
             wal: WalOptions::default(),
+            kv: KvOptions::default(),
             client: ClientOptions::default(),
             runtime: RuntimeOptions::default(),
             log: LogOptions::default(),

@@ -9,6 +9,7 @@ use crate::{
     config::{ADMIN_OFFSET, Config, PEER_OFFSET, Shards},
     error::Failure,
     machine::{load, new_cluster_id},
+    memory,
     output::say,
 };
 use purlin::{ClusterConfig, ErrorKind, Member, NodeId, WalOptions};
@@ -19,6 +20,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The least that `kv.max_memory` may be.
+const KV_BYTES_MIN: u64 = 1 << 20;
 /// The name of a node's configuration file.
 const FILE: &str = "purlin.toml";
 
@@ -163,6 +166,10 @@ fn config(number: u32, cluster: &ClusterConfig, options: &DevOptions, block: &Bl
     config.node.shards = Shards::Number(options.shards);
     config.listen.move_to(gateway(block));
     config.wal.segment_bytes = options.segment;
+    // The nodes share the memory of one machine.
+    config.kv.max_memory = memory::of_this_process()
+        .map(|memory| memory::of_data(&config, options.shards, memory / u64::from(options.nodes)))
+        .map(|bytes| bytes.max(KV_BYTES_MIN) >> 20 << 20);
     config
 }
 

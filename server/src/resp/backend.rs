@@ -65,6 +65,8 @@ pub struct ServerInfo {
     pub entries_applied: u64,
     /// What the log entries of all groups take in memory here, and how much they may take, in bytes.
     pub entry_bytes: Level,
+    /// What keys and values take in memory here, and how much they may take, in bytes.
+    pub data_bytes: Level,
     /// How long it has run.
     pub uptime: Duration,
 }
@@ -149,6 +151,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             groups_without_leader: counts.without_leader,
             entries_applied: counts.applied,
             entry_bytes: view.entry_bytes(),
+            data_bytes: view.machine_bytes(),
             uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),
         }
     }

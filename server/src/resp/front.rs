@@ -177,7 +177,10 @@ impl FrontEnd {
             ("client-query-buffer-limit", self.query_bytes_max().to_string()),
             ("databases", "1".into()),
             ("maxclients", options.clients_max.to_string()),
+            // Of the whole node: asked of it when it is wanted.
+            ("maxmemory", String::new()),
             ("maxmemory-clients", options.memory_max.to_string()),
+            ("maxmemory-policy", "noeviction".into()),
             ("port", options.port.to_string()),
             ("proto-max-bulk-len", options.request.bulk_bytes_max.to_string()),
             ("purlin-groups", options.groups.to_string()),

@@ -229,6 +229,9 @@ pub(super) fn config_get(local: &mut Local<'_>, arguments: Arguments<'_>) {
     settings.retain(|(name, _)| {
         arguments.from(2).iter().any(|pattern| matches(pattern, name.as_bytes()))
     });
+    for (_, value) in settings.iter_mut().filter(|(name, _)| *name == "maxmemory") {
+        *value = maxmemory((local.info)().data_bytes.max);
+    }
     let mut reply = local.reply();
     reply.map(settings.len());
     for (name, value) in settings {
@@ -320,6 +323,11 @@ pub(super) fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
     local.reply().text(&text);
 }
 
+/// A bound on the memory of keys and values, as Redis tells it: 0 when there is none.
+fn maxmemory(bytes: usize) -> String {
+    if bytes >= usize::MAX / 2 { "0".into() } else { bytes.to_string() }
+}
+
 type Section = (&'static str, Vec<(&'static str, String)>);
 
 fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
@@ -338,6 +346,13 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("maxclients", front.options().clients_max.to_string()),
         ("mem_clients_normal", front.budget().bytes().to_string()),
         ("maxmemory_clients", front.options().memory_max.to_string()),
+    ];
+    let used = info.data_bytes.now + info.entry_bytes.now + front.budget().bytes();
+    let memory = vec![
+        ("used_memory", used.to_string()),
+        ("used_memory_dataset", info.data_bytes.now.to_string()),
+        ("maxmemory", maxmemory(info.data_bytes.max)),
+        ("maxmemory_policy", "noeviction".into()),
     ];
     let stats = vec![
         ("total_connections_received", front.connections().to_string()),
@@ -362,6 +377,7 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
     vec![
         ("Server", server),
         ("Clients", clients),
+        ("Memory", memory),
         ("Persistence", vec![("loading", "0".into())]),
         ("Stats", stats),
         ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),

@@ -85,6 +85,10 @@ pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError)
             "TRYAGAIN the leader of group {group} has no room for its log: its disk is full, or it has no \
              file descriptor left; not applied, try again when there is room"
         ),
+        RequestError::NoMemory => format!(
+            "OOM command not allowed when used memory > 'maxmemory'. The leader of group {group} has no memory \
+             for more data (`kv.max_memory`); not applied: delete keys, or give the nodes more memory"
+        ),
         RequestError::NoSuchGroup => format!(
             "ERR this node has no group {group}; not applied, compare `cluster.groups` in the \
              configuration files of all nodes"
@@ -193,6 +197,7 @@ mod tests {
             RequestError::UNKNOWN,
             RequestError::TooLarge { bytes: 2, limit: 1 },
             RequestError::NoSpace,
+            RequestError::NoMemory,
             RequestError::NoSuchGroup,
             RequestError::Stopping,
         ] {

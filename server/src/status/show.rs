@@ -7,8 +7,9 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-const HEADS: [&str; 9] =
-    ["node", "state", "leads", "no leader", "behind", "log", "shards", "gateway", "admin"];
+const COLUMNS: usize = 10;
+const HEADS: [&str; COLUMNS] =
+    ["node", "state", "leads", "no leader", "behind", "log", "data", "shards", "gateway", "admin"];
 
 /// For people.
 pub(super) fn table(report: &Report) -> String {
@@ -17,7 +18,7 @@ pub(super) fn table(report: &Report) -> String {
     let widths: Vec<_> = (0..HEADS.len())
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
         .collect();
-    let line = |cells: &[String; 9]| {
+    let line = |cells: &[String; COLUMNS]| {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("  {}", padded.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
     };
@@ -61,13 +62,14 @@ fn title(report: &Report) -> String {
     }
 }
 
-fn cells(row: &Row) -> [String; 9] {
-    let none = String::new;
+fn cells(row: &Row) -> [String; COLUMNS] {
     let node = row.node.map_or("?".into(), |node| node.to_string());
     let address = row.address.clone().unwrap_or_default();
     match &row.answer {
         Err(_) => {
-            [node, "no answer".into(), none(), none(), none(), none(), none(), none(), address]
+            let mut cells = [const { String::new() }; COLUMNS];
+            (cells[0], cells[1], cells[COLUMNS - 1]) = (node, "no answer".into(), address);
+            cells
         }
         Ok(answer) => [
             node,
@@ -76,6 +78,7 @@ fn cells(row: &Row) -> [String; 9] {
             answer.groups.without_leader.to_string(),
             row.behind.to_string(),
             log(answer),
+            data(answer),
             answer.shards.len().to_string(),
             answer.gateway.clone(),
             answer.admin.clone(),
@@ -91,9 +94,21 @@ fn state(node: &NodeAnswer) -> String {
     states.join("+")
 }
 
-/// What the logs of all shards take on the disk, in whole MiB.
+/// What the logs of all shards take on the disk.
 fn log(node: &NodeAnswer) -> String {
+    mib(node.shards.iter().map(|shard| shard.wal.bytes).sum())
+}
+
+/// What keys and values take in memory, of what they may take.
+fn data(node: &NodeAnswer) -> String {
+    let levels = || node.shards.iter().map(|shard| shard.queues.machine_bytes);
+    let now = mib(levels().map(|level| level.now).sum());
+    let most = levels().fold(0_u64, |most, level| most.saturating_add(level.max));
+    if most == 0 || most >= u64::MAX / 2 { now } else { format!("{now} of {}", mib(most)) }
+}
+
+/// In whole MiB.
+fn mib(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
-    let bytes: u64 = node.shards.iter().map(|shard| shard.wal.bytes).sum();
     ByteSize(bytes.div_ceil(MIB) * MIB).to_string()
 }

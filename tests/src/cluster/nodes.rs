@@ -62,6 +62,7 @@ impl<S: Subject> Cluster<S> {
             intake: IntakeOptions {
                 requests_max: self.options.limits.requests_max,
                 request_bytes_max: self.options.limits.request_bytes_max,
+                machine_bytes_max: self.options.limits.machine_bytes_max,
                 ..IntakeOptions::default()
             },
             peer_host: None,
@@ -192,5 +193,13 @@ impl<S: Subject> StateMachine for Observed<S> {
             ));
         }
         self.machine.query(query)
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.machine.held_bytes()
+    }
+
+    fn admits_when_full(&self, command: &[u8]) -> bool {
+        self.machine.admits_when_full(command)
     }
 }

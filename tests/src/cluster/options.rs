@@ -108,6 +108,8 @@ pub struct Limits {
     pub requests_max: usize,
     /// See there.
     pub request_bytes_max: usize,
+    /// Memory that the machines of a shard may hold.
+    pub machine_bytes_max: usize,
     /// Items in a channel from one shard to another.
     pub mesh: usize,
     /// Windows of raft, and what each group keeps in memory.
@@ -122,6 +124,7 @@ impl Default for Limits {
         Self {
             requests_max: intake.requests_max,
             request_bytes_max: intake.request_bytes_max,
+            machine_bytes_max: intake.machine_bytes_max,
             mesh: 256,
             raft: RaftOptions::default(),
             wal: WalOptions { segment_bytes: 1 << 20, ..WalOptions::default() },
@@ -151,6 +154,8 @@ impl Limits {
         Self {
             requests_max: random.magnitude(1.0, Self::SMALL as f64) as usize,
             request_bytes_max: Self::MAX_COMMAND + random.magnitude(1.0, 1e6) as usize,
+            // No key may be refused in the end: scenarios fill the memory.
+            machine_bytes_max: usize::MAX,
             mesh: random.magnitude(1.0, 100.0) as usize,
             raft,
             wal,

@@ -10,7 +10,7 @@ use purlin::{
     BoardEntry, Caller, ControlAnswer, ControlError, ErrorKind, GroupId, Index, LocalShard, NodeId,
     Request, RequestError, ShardControl, ShardId, ShardSetup, Term,
 };
-use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition};
+use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition, StringsBuf};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -395,6 +395,12 @@ pub fn set(key: &str, value: &str) -> Request {
     let (key, value) = (key.as_bytes(), value.as_bytes());
     let condition = SetCondition::Always;
     Request::Propose(KvCommand::Set { key, value, condition, get: false }.encode())
+}
+
+/// To delete a key.
+pub fn delete(key: &str) -> Request {
+    let keys = StringsBuf::from_iter([key.as_bytes()]);
+    Request::Propose(KvCommand::Delete { keys: keys.strings() }.encode())
 }
 
 /// To read a key.

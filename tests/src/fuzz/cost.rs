@@ -52,6 +52,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// The bytes that `work` has allocated and still holds through what it returns.
+pub fn held_by<T>(work: impl FnOnce() -> T) -> (usize, T) {
+    let before = COUNTS.get().live;
+    let done = work();
+    ((COUNTS.get().live - before) as usize, done)
+}
+
 /// Does `work`, which may hold at most `per_byte` bytes for each byte of an input of `len` bytes, and `fixed`
 /// bytes beside them. Over its whole time it may allocate four times as much.
 ///

@@ -4,6 +4,7 @@
 
 mod admin;
 mod commands;
+mod full;
 mod memory;
 mod support;
 mod work;

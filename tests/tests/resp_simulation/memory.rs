@@ -431,6 +431,7 @@ impl Backend for MemoryBackend {
             groups_without_leader: 0,
             entries_applied: 0,
             entry_bytes: Level::default(),
+            data_bytes: Level::default(),
             uptime: Duration::from_secs(90_000),
         }
     }

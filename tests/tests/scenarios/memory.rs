@@ -3,15 +3,48 @@
 //! tests drive them into it.
 
 use crate::support::{ONE, THREE, TWO, seconds};
-use purlin::{GroupId, NodeId, RaftOptions, RequestError};
+use purlin::{GroupId, Level, NodeId, Problem, RaftOptions, RequestError};
 use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{Answer, Scenario, calm, set},
+        scenario::{Answer, GROUP, Scenario, calm, delete, set},
     },
     sim::Crash,
 };
+
+/// What grows is refused by the leader, wherever it is asked; reads, deletes and what needs no more go on, and a
+/// delete makes room. The other nodes apply all that is in the log.
+#[test]
+fn a_leader_without_memory_for_data_refuses_what_grows_until_keys_are_deleted() {
+    let mut options = calm(3, 0);
+    options.limits.machine_bytes_max = 1 << 20;
+    let s = Scenario::running_with(34, options);
+    let (leader, value) = (s.leader(), "v".repeat(20_000));
+    let write = |n: usize| s.write(leader, &format!("key-{n}"), &value, seconds(2));
+    let no_memory = Some(Err(RequestError::NoMemory));
+    let full = (0..100).find(|n| write(*n) == no_memory).expect("2 MB are too much");
+    assert!((51..=53).contains(&full), "{full} values of 20,000 bytes and what is around them");
+    for node in s.nodes() {
+        let answer = s.write(node, "another", "1", seconds(2));
+        assert_eq!(answer, no_memory, "asked at node {node}");
+        assert_eq!(s.must_read(node, "key-0", seconds(2)).as_deref(), Some(value.as_str()));
+    }
+    s.must_write(TWO, "key-0", &"w".repeat(20_000), seconds(2));
+    s.run_for(seconds(1));
+    let level = s.control(leader).latest();
+    assert_eq!(level.problems, [Problem::DataFull], "{:?}", level.queues.machine_bytes);
+    let delete = |key: &str| s.ask(TWO, GROUP, delete(key), seconds(2));
+    assert!(matches!(delete("key-1"), Some(Ok(_))) && matches!(delete("key-2"), Some(Ok(_))));
+    s.must_write(THREE, "another", "1", seconds(2));
+    s.run_for(seconds(1));
+    for node in s.nodes() {
+        let Level { now, max } = s.control(node).latest().queues.machine_bytes;
+        assert!(max == 1 << 20 && (900_000..max).contains(&now), "node {node} holds {now}");
+    }
+    s.must_converge(seconds(20));
+    s.assert_sound();
+}
 
 const GROUPS: u32 = 24;
 const BUDGET: usize = 1 << 20;

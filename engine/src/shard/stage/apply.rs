@@ -18,6 +18,7 @@ impl<R: Runtime> Shard<R> {
         let (applied, has_more) = (group.raft.applied_index(), group.raft.has_unapplied());
         self.outside.board.note_applied(group.id, applied);
         self.groups.count_applied(applied.0 - before.0);
+        self.groups.count_machine(slot);
         if has_more {
             self.groups.touch(slot);
         }

@@ -126,6 +126,7 @@ impl<R: Runtime> Shard<R> {
         requests: impl Iterator<Item = (Bytes, Ticket)>,
     ) {
         let limit = self.requests.callers.max_command();
+        let is_full = kind == RequestKind::Propose && self.is_full_of_data();
         let (refusal, mut room) = match kind {
             RequestKind::Propose => (self.append.refusal(), self.groups.memory().room()),
             RequestKind::Query => (None, usize::MAX),
@@ -144,6 +145,10 @@ impl<R: Runtime> Shard<R> {
                     purlin_rsm::sometimes!("proposal refused, entries take too much memory");
                     ticket.end(Err(RequestError::Busy));
                 }
+                (Some(group), None) if is_full && !group.admits_when_full(&data) => {
+                    purlin_rsm::sometimes!("proposal refused, the data takes too much memory");
+                    ticket.end(Err(RequestError::NoMemory));
+                }
                 (Some(group), None) => {
                     room = room.saturating_sub(bytes + ENTRY_BYTES);
                     group.propose_or_query(now, kind, data, ticket);
@@ -155,6 +160,13 @@ impl<R: Runtime> Shard<R> {
             self.requests.deadlines.push(oldest, Holder::Group(slot));
         }
         slot.into_iter().for_each(|slot| self.groups.count_entries(slot));
+    }
+
+    /// Whether the machines hold as much memory as they may. Only leaders ask: what is in the log is applied
+    /// whatever it takes, so that replicas do not differ.
+    fn is_full_of_data(&self) -> bool {
+        let machines = self.groups.machines();
+        machines.now >= machines.max
     }
 
     fn send_away(&mut self, now: Tick, lane: LaneRef, to: OtherShard) {
