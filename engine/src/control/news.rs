@@ -10,9 +10,13 @@ use std::mem::discriminant;
 #[derive(Default)]
 pub(crate) struct News {
     waits_for: Vec<NodeId>,
-    problems: Vec<Problem>,
+    /// What is wrong, and the beat at which each was seen last.
+    problems: Vec<(Problem, u64)>,
     groups: GroupCounts,
 }
+
+/// A problem is over when it was not seen for so many beats, 2 s: one that comes and goes makes no line each time.
+const OVER_BEATS: u64 = 20;
 
 /// One line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,20 +61,34 @@ impl News {
                 lines.push(Line::WaitsFor(self.waits_for.clone()));
             }
         }
-        // How long a disk hangs changes at each beat, and is no news.
-        let is_in = |all: &[Problem], one: &Problem| {
-            all.iter().any(|other| discriminant(other) == discriminant(one))
-        };
-        let (before, now) = (&self.problems, &status.problems);
-        lines.extend(now.iter().filter(|it| !is_in(before, it)).cloned().map(Line::Wrong));
-        lines.extend(before.iter().filter(|it| !is_in(now, it)).cloned().map(Line::Over));
-        self.problems.clone_from(now);
+        self.note_problems(status, &mut lines);
         let led = |counts: &GroupCounts| (counts.leading, counts.without_leader);
         if led(&self.groups) != led(&status.groups) {
             lines.push(Line::Groups(status.groups));
         }
         self.groups = status.groups;
         lines
+    }
+
+    /// A problem has one line when it begins, and one when it is over.
+    fn note_problems(&mut self, status: &ShardStatus, lines: &mut Vec<Line>) {
+        for problem in &status.problems {
+            // How long a disk hangs changes at each beat, and is no news.
+            let is_same =
+                |(other, _): &&mut (Problem, u64)| discriminant(other) == discriminant(problem);
+            match self.problems.iter_mut().find(is_same) {
+                Some(known) => *known = (problem.clone(), status.beat),
+                None => {
+                    lines.push(Line::Wrong(problem.clone()));
+                    self.problems.push((problem.clone(), status.beat));
+                }
+            }
+        }
+        self.problems.retain(|(problem, seen)| {
+            let is_over = status.beat.saturating_sub(*seen) >= OVER_BEATS;
+            lines.extend(is_over.then(|| Line::Over(problem.clone())));
+            !is_over
+        });
     }
 }
 
@@ -96,7 +114,22 @@ mod tests {
         let wrong = |seconds| ShardStatus { problems: vec![hangs(seconds)], ..led.clone() };
         assert_eq!(news.lines(&wrong(1)), [Line::Wrong(hangs(1))]);
         assert_eq!(news.lines(&wrong(2)), [], "it hangs on");
-        assert_eq!(news.lines(&led), [Line::Over(hangs(2))]);
+        let later = |beat| ShardStatus { beat, ..led.clone() };
+        assert_eq!(news.lines(&later(OVER_BEATS - 1)), [], "it may come again");
+        assert_eq!(news.lines(&later(OVER_BEATS)), [Line::Over(hangs(2))]);
+    }
+
+    /// A disk or a memory that is full takes one write now and then: each beat may find it otherwise.
+    #[test]
+    fn a_problem_that_comes_and_goes_for_minutes_has_one_line() {
+        let mut news = News::default();
+        let status = |beat| ShardStatus {
+            beat,
+            problems: if beat % 3 == 0 { vec![Problem::DiskFull] } else { Vec::new() },
+            ..ShardStatus::default()
+        };
+        let lines: Vec<_> = (0..900).flat_map(|beat| news.lines(&status(beat))).collect();
+        assert_eq!(lines, [Line::Wrong(Problem::DiskFull)], "in 90 s");
     }
 
     #[test]
