@@ -83,6 +83,11 @@
 //! order of a hash map. It needs not be `Send`. There are no snapshots yet: after a start it is given
 //! its whole log again, so it must begin empty and must not act on the outside.
 //!
+//! A machine should not panic. One that panics at a command, or owes an outcome, stops its group and not the shard:
+//! [`GroupStatus::machine`] and the log name the command, and the group refuses its requests with
+//! [`RequestError::GroupStopped`] when all its replicas have come to that command. A query that panics ends as
+//! [`RequestError::QueryFailed`], and the machine goes on: a query must leave nothing half done behind it.
+//!
 //! # Inside
 //!
 //! Requests and peers' messages pass the six numbered stages of `stage`: intake, step, append, send,
@@ -119,8 +124,8 @@ pub use control::collect::GROUPS_PER_PAGE;
 pub use control::histogram::Histogram;
 pub use control::port::ShardControl;
 pub use control::status::{
-    GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, ShardState, ShardStatus,
-    WalStatus,
+    GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, STOPPED_NAMED_MAX,
+    ShardState, ShardStatus, WalStatus,
 };
 pub use control::view::NodeView;
 pub use edge::caller::Caller;
@@ -145,4 +150,4 @@ pub use purlin_transport::{
     Advertised, Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Signal, Writer,
 };
 pub use runtime::{Mesh, Runtime};
-pub use shard::Shard;
+pub use shard::{Shard, machine::MachineStop};

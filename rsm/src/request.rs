@@ -63,6 +63,15 @@ pub enum RequestError {
     /// There is no such group.
     #[error("there is no such group: the request was not applied")]
     NoSuchGroup,
+    /// The state machine of the group failed at an earlier command, here and wherever it applied that command. No
+    /// replica can lead the group before the machine is corrected and the nodes are started again.
+    #[error(
+        "the state machine of the group has stopped at an earlier command: the request was not applied"
+    )]
+    GroupStopped,
+    /// The state machine panicked at this query. The query was not answered, and changed nothing.
+    #[error("the state machine of the group panicked at the query: it was not answered")]
+    QueryFailed,
     /// The host is shutting down, and had not taken the request.
     #[error("the host is stopping: the request was not applied")]
     Stopping,

@@ -32,9 +32,10 @@ pub use subject::{Answers, InputOf, NoVisitor, OutputOf, Subject, Visitor};
 use crate::{
     audit::Audit,
     checker::{history::History, order::Order, states::States},
-    reached::FAULT,
+    reached::{FAULT, MACHINE_FAILED},
     sim::World,
 };
+use bytes::Bytes;
 use nodes::Processes;
 use purlin::{NodeId, ShardId};
 use purlin_rsm::reach::Recorder;
@@ -61,6 +62,9 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     if reached.contains_key(FAULT) && nemesis.corrupted().is_empty() {
         cluster.violation("a replica stopped by a fault, and nobody's bytes were corrupted");
     }
+    if reached.contains_key(MACHINE_FAILED) {
+        cluster.violation("a state machine failed");
+    }
     Report { reached, faults, ..cluster.judge(&world) }
 }
 
@@ -78,6 +82,21 @@ struct Cluster<S: Subject> {
     visiting: Rc<()>,
     /// Clients ask nothing new.
     is_over: Cell<bool>,
+    poison: RefCell<Option<Poison>>,
+}
+
+/// At these nodes the machines panic at a command or a query that holds these bytes.
+struct Poison {
+    bytes: Bytes,
+    nodes: Vec<NodeId>,
+}
+
+impl Poison {
+    /// Panics if `bytes` poisons the machine at `node`.
+    fn strike(&self, node: NodeId, bytes: &[u8]) {
+        let is_here = bytes.windows(self.bytes.len()).any(|part| part == self.bytes);
+        assert!(!(is_here && self.nodes.contains(&node)), "poisoned");
+    }
 }
 
 /// Who writes down what happens, and judges it.
@@ -112,6 +131,7 @@ impl<S: Subject> Cluster<S> {
             asking: Rc::default(),
             visiting: Rc::default(),
             is_over: Cell::new(false),
+            poison: RefCell::default(),
         })
     }
 

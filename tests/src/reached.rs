@@ -108,6 +108,9 @@ pub const REQUIRED: &[&str] = &[
 /// A replica has been shown what cannot be, by another or by its own disk.
 pub const FAULT: &str = "replica stopped by a fault";
 
+/// The machine of a group has panicked, or owed an outcome.
+pub const MACHINE_FAILED: &str = "state machine failed, its group stops here";
+
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
@@ -118,6 +121,9 @@ pub const RARE: &[&str] = &[
     "request without a leader ended with its connection",
     // Where nobody's bytes were corrupted it is a violation.
     FAULT,
+    // It is a violation, unless a scenario has asked for it.
+    MACHINE_FAILED,
+    "leader or candidate resigns, its state machine has stopped",
     // No group of a seed has a floor before there are snapshots.
     "append begins below the floor",
     "follower needs entries below the floor",

@@ -3,7 +3,7 @@
 use crate::{
     control::{
         port::{CONTROL_CAPACITY, ControlRequest},
-        status::{Level, Problem, QueueStatus, ShardState, ShardStatus},
+        status::{Level, Problem, QueueStatus, STOPPED_NAMED_MAX, ShardState, ShardStatus},
     },
     error::Error,
     runtime::Runtime,
@@ -100,8 +100,14 @@ impl<R: Runtime> Shard<R> {
         if self.meeting.is_fenced() {
             problems.push(Problem::Fenced);
         }
-        if self.groups.counts().stopped > 0 {
-            problems.push(Problem::ReplicasStopped(self.groups.counts().stopped));
+        let machines = self.groups.stopped_machines();
+        let faults = self.groups.counts().stopped - machines.len() as u32;
+        if faults > 0 {
+            problems.push(Problem::ReplicasStopped(faults));
+        }
+        if !machines.is_empty() {
+            let first = machines.iter().copied().take(STOPPED_NAMED_MAX).collect();
+            problems.push(Problem::MachinesStopped { count: machines.len(), first });
         }
     }
 

@@ -5,7 +5,7 @@
 //! groups a line for each would cost more per beat than the rest of an idle shard. A [`GroupStatus`] is
 //! made on request.
 
-use crate::{control::histogram::Histogram, error::Error};
+use crate::{control::histogram::Histogram, error::Error, shard::machine::MachineStop};
 use purlin_rsm::{GroupId, NodeId, RequestError, ShardId, raft::RaftStatus};
 use purlin_storage::WalStats;
 use purlin_transport::PeerStatus;
@@ -86,7 +86,17 @@ pub enum Problem {
     Fenced,
     /// So many replicas have stopped, since what their group had committed was lost.
     ReplicasStopped(u32),
+    /// The state machines of these groups have stopped: their replicas follow, and apply nothing (safety E6).
+    MachinesStopped {
+        /// How many.
+        count: usize,
+        /// The first of them, [`STOPPED_NAMED_MAX`] at most.
+        first: Vec<GroupId>,
+    },
 }
+
+/// The most groups that [`Problem::MachinesStopped`] names.
+pub const STOPPED_NAMED_MAX: usize = 8;
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,6 +126,18 @@ impl fmt::Display for Problem {
                 "{count} replicas have stopped, because committed entries were lost; the other replicas of \
                  their groups go on; the log says which replicas: check the disk"
             ),
+            Self::MachinesStopped { count, first } => {
+                let named: Vec<_> = first.iter().map(ToString::to_string).collect();
+                let rest = if first.len() < *count { ", …" } else { "" };
+                write!(
+                    f,
+                    "the state machines of {count} groups failed at a command and have stopped here: {}{rest}; their \
+                     replicas here keep the log and vote, and cannot lead; a group whose machine has stopped at \
+                     all its replicas refuses its requests: `RAFT GROUP` and the log name the command; correct the \
+                     machine, and start the node again",
+                    named.join(", ")
+                )
+            }
         }
     }
 }
@@ -132,7 +154,7 @@ pub struct GroupCounts {
     pub following: u32,
     /// The replica here knows no leader.
     pub without_leader: u32,
-    /// The replica here has stopped by a fault; it counts above too.
+    /// The replica here has stopped by a fault, or its state machine has; it counts above too.
     pub stopped: u32,
     /// The entries that all replicas here have applied, since the cluster was made.
     pub applied: u64,
@@ -246,6 +268,10 @@ pub struct RefusalCounts {
     pub no_memory: u64,
     /// There is no such group.
     pub no_such_group: u64,
+    /// The state machine of the group had stopped.
+    pub group_stopped: u64,
+    /// The state machine of the group panicked at the query.
+    pub query_failed: u64,
     /// The host was stopping.
     pub stopping: u64,
     /// Any other cause.
@@ -263,6 +289,8 @@ impl RefusalCounts {
             RequestError::NoSpace => &mut self.no_space,
             RequestError::NoMemory => &mut self.no_memory,
             RequestError::NoSuchGroup => &mut self.no_such_group,
+            RequestError::GroupStopped => &mut self.group_stopped,
+            RequestError::QueryFailed => &mut self.query_failed,
             RequestError::Stopping => &mut self.stopping,
             _ => &mut self.other,
         };
@@ -281,4 +309,8 @@ pub struct GroupStatus {
     pub proposals: usize,
     /// Queries that are not answered.
     pub queries: usize,
+    /// Queries that the state machine has panicked at, since the shard was opened.
+    pub failed_queries: u64,
+    /// Why the state machine has stopped, if it has: the replica follows and applies nothing (safety E6).
+    pub machine: Option<MachineStop>,
 }

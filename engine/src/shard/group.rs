@@ -1,7 +1,10 @@
 //! One group on this shard: its replica, its state machine, and the requests it has taken.
 
-use crate::control::status::GroupStatus;
-use crate::edge::ticket::Ticket;
+use crate::{
+    control::status::GroupStatus,
+    edge::ticket::Ticket,
+    shard::machine::{Machine, MachineStop},
+};
 use bytes::Bytes;
 use purlin_rsm::{
     ApplyContext, Command, Entry, EntryId, GroupId, Index, NodeId, RequestError, RequestKind,
@@ -14,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub(crate) struct Group {
     pub(crate) id: GroupId,
     pub(crate) raft: Raft,
-    machine: Box<dyn StateMachine>,
+    machine: Machine,
     proposals: Proposals,
     queries: Queries,
     /// It stands in the queue of deadlines.
@@ -33,6 +36,15 @@ pub(crate) struct Standing {
     pub(crate) leads: bool,
     /// The replica has stopped by a fault.
     pub(crate) is_stopped: bool,
+    /// Its state machine has stopped: the replica follows, and applies nothing (safety E6).
+    pub(crate) is_machine_stopped: bool,
+}
+
+impl Standing {
+    /// Whether the replica or its state machine has stopped.
+    pub(crate) fn serves_nothing(&self) -> bool {
+        self.is_stopped || self.is_machine_stopped
+    }
 }
 
 /// Requests that were put into the log and whose outcome is open.
@@ -64,6 +76,23 @@ struct Queries {
     unconfirmed: BTreeMap<u64, Query>,
     /// By the index that must be applied first.
     confirmed: VecDeque<(Index, Query)>,
+    /// How many queries the state machine has failed at.
+    failed: u64,
+    /// What the log is to be told of the last of these.
+    untold: Option<String>,
+}
+
+impl Queries {
+    /// The state machine has failed at a query of so many bytes. Clients may repeat such queries without end, so the
+    /// log is told of the first, the second, the fourth, and so on.
+    fn note_failure(&mut self, bytes: usize, what: &str) {
+        self.failed += 1;
+        if self.failed.is_power_of_two() {
+            let count = self.failed;
+            self.untold =
+                Some(format!("query of {bytes} bytes: {what} ({count} such queries so far)"));
+        }
+    }
 }
 
 struct Query {
@@ -77,7 +106,7 @@ impl Group {
         Self {
             id,
             raft,
-            machine,
+            machine: Machine::new(machine),
             proposals: Proposals::default(),
             queries: Queries::default(),
             has_deadline: false,
@@ -99,6 +128,7 @@ impl Group {
             leader: self.raft.leader(),
             leads: self.leads(),
             is_stopped: self.raft.fault().is_some(),
+            is_machine_stopped: self.machine.stopped().is_some(),
         }
     }
 
@@ -109,6 +139,8 @@ impl Group {
             raft: self.raft.status(),
             proposals: self.proposals.waiting.len(),
             queries: self.queries.unconfirmed.len() + self.queries.confirmed.len(),
+            failed_queries: self.queries.failed,
+            machine: self.machine.stopped().cloned(),
         }
     }
 
@@ -148,8 +180,9 @@ impl Group {
         }
     }
 
-    /// Applies committed entries and ends what waited for them.
-    pub(crate) fn apply(&mut self, entries: Vec<Entry>) {
+    /// Applies committed entries and ends what waited for them. If the state machine stops at one of them, everything
+    /// that waits in the group ends.
+    pub(crate) fn apply(&mut self, now: Tick, entries: Vec<Entry>) {
         let Some(last) = entries.last().map(Entry::id) else { return };
         self.commands.clear();
         self.outcomes.clear();
@@ -160,16 +193,37 @@ impl Group {
         }
         if !self.commands.is_empty() {
             let context = ApplyContext { group: self.id, epoch: self.raft.epoch() };
-            self.machine.apply(&context, &self.commands, &mut self.outcomes);
-            assert_eq!(
-                self.outcomes.len(),
-                self.commands.len(),
-                "a machine owes one outcome for each command"
-            );
+            if self.machine.apply(&context, &self.commands, &mut self.outcomes).is_err() {
+                return self.stop(now);
+            }
         }
         self.end_proposals(last.index);
         self.raft.applied(last.index);
         self.answer_queries();
+    }
+
+    /// The state machine has stopped: nothing is applied any more (safety E6). Proposals are in doubt: they may be
+    /// committed, and the machine of another replica may have applied them. Queries have no effect.
+    fn stop(&mut self, now: Tick) {
+        self.raft.stop_applying(now);
+        for (Proposed { id, position }, _, ticket) in std::mem::take(&mut self.proposals.waiting) {
+            let in_doubt = RequestError::Unknown { term: id.term, index: id.index, position };
+            ticket.end(Err(in_doubt));
+        }
+        let unconfirmed = std::mem::take(&mut self.queries.unconfirmed).into_values();
+        let confirmed = std::mem::take(&mut self.queries.confirmed).into_iter();
+        let queries = unconfirmed.chain(confirmed.map(|(_, query)| query));
+        queries.for_each(|query| query.ticket.end(Err(RequestError::GroupStopped)));
+    }
+
+    /// What the log is to be told of queries that the state machine failed at: each text once.
+    pub(crate) fn take_failed_query(&mut self) -> Option<String> {
+        self.queries.untold.take()
+    }
+
+    /// Why its state machine has stopped, if it has.
+    pub(crate) fn machine_stop(&self) -> Option<&MachineStop> {
+        self.machine.stopped()
     }
 
     /// Ends the proposals up to `applied`. What was committed in another term at its place is another
@@ -220,7 +274,10 @@ impl Group {
                 continue;
             }
             let answer = self.machine.query(&query.data);
-            query.ticket.end(Ok(answer));
+            if let Err(what) = &answer {
+                self.queries.note_failure(query.data.len(), what);
+            }
+            query.ticket.end(answer.map_err(|_| RequestError::QueryFailed));
         }
     }
 
@@ -360,7 +417,7 @@ pub(crate) mod tests {
             if let Some(append) = ready.append {
                 group.raft.appended(now, append.write);
             }
-            group.apply(ready.committed);
+            group.apply(now, ready.committed);
         }
     }
 
@@ -418,7 +475,7 @@ pub(crate) mod tests {
     fn queries_whose_answers_have_no_room_are_not_answered() {
         let mut group = fresh();
         let asked = Rc::new(Cell::new(0));
-        group.machine = Box::new(Wordy(asked.clone()));
+        group.machine = Machine::new(Box::new(Wordy(asked.clone())));
         let batch = AcceptedBatch::new(ORIGIN, RequestKind::Query, 100);
         for position in 0..100 {
             let ticket = Ticket::batch(&batch, position);

@@ -15,7 +15,7 @@ use crate::{
 use purlin_rsm::{GroupId, Tick};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     mem,
 };
 
@@ -41,6 +41,8 @@ pub(crate) struct Groups {
     memory: EntryMemory<GroupSlot>,
     /// What the machines of all groups hold in memory, and may hold.
     machines: Level,
+    /// The groups whose state machine has stopped.
+    stopped_machines: BTreeSet<GroupId>,
 }
 
 /// Names a group of a shard until the group is removed.
@@ -120,7 +122,8 @@ impl Groups {
         self.machines.now -= machine_bytes;
         self.counts.groups -= 1;
         self.counts.applied -= group.raft.applied_index().0;
-        self.counts.stopped -= u32::from(group.known.is_stopped);
+        self.counts.stopped -= u32::from(group.known.serves_nothing());
+        self.stopped_machines.remove(&id);
         *count_of(&mut self.counts, group.known) -= 1;
         Some(group)
     }
@@ -207,11 +210,19 @@ impl Groups {
     /// The rest of the shard is told how a group stands.
     pub(crate) fn set_known(&mut self, slot: GroupSlot, standing: Standing) {
         let Some(group) = self.peek_mut(slot) else { return };
-        let before = mem::replace(&mut group.known, standing);
+        let (id, before) = (group.id, mem::replace(&mut group.known, standing));
         *count_of(&mut self.counts, before) -= 1;
         *count_of(&mut self.counts, standing) += 1;
-        self.counts.stopped -= u32::from(before.is_stopped);
-        self.counts.stopped += u32::from(standing.is_stopped);
+        self.counts.stopped -= u32::from(before.serves_nothing());
+        self.counts.stopped += u32::from(standing.serves_nothing());
+        if standing.is_machine_stopped {
+            self.stopped_machines.insert(id);
+        }
+    }
+
+    /// The groups whose state machine has stopped, in the order of their ids.
+    pub(crate) fn stopped_machines(&self) -> &BTreeSet<GroupId> {
+        &self.stopped_machines
     }
 
     /// A group has applied so many entries more.

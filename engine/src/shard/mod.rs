@@ -7,6 +7,7 @@ pub(crate) mod fetcher;
 pub(crate) mod group;
 pub(crate) mod groups;
 mod invariants;
+pub(crate) mod machine;
 pub(crate) mod others;
 pub(crate) mod pairs;
 pub(crate) mod timing;

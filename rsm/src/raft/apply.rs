@@ -1,7 +1,7 @@
 //! Committed entries are handed out to be applied: in order, a page at a time, from memory or from the WAL.
 //! Raft does not look at what the state machine does with them.
 
-use super::{Fault, Fetch, FetchPurpose, Raft, fetch::FetchToApply};
+use super::{Fault, Fetch, FetchPurpose, Raft, fetch::FetchToApply, role::Role};
 use crate::{
     entry::Entry,
     types::{EntryId, Index, Tick},
@@ -57,6 +57,9 @@ impl Raft {
         let Some(first) = entries.first().map(|entry| entry.index) else {
             return self.fetch_failed(purpose);
         };
+        if self.has_stopped_applying() && purpose == FetchPurpose::Apply {
+            return;
+        }
         let wrong = entries.iter().enumerate().find(|(i, entry)| {
             entry.index != Index(first.0 + *i as u64) || !self.log.has(entry.id())
         });
@@ -78,10 +81,29 @@ impl Raft {
         }
     }
 
+    /// The state machine has failed at an entry that was handed out, and applies nothing any more. The replica goes on
+    /// to follow, to vote and to acknowledge entries, so the log of the group stays durable. It never leads: a leader
+    /// that does not apply would answer nobody (safety E6).
+    pub fn stop_applying(&mut self, now: Tick) {
+        self.now = now;
+        self.fetch_to_apply = FetchToApply::Never;
+        if !matches!(self.role, Role::Follower(_)) {
+            crate::sometimes!("leader or candidate resigns, its state machine has stopped");
+            self.follow(self.term, None);
+        }
+        self.evict();
+    }
+
+    /// Whether [`Raft::stop_applying`] was called.
+    pub fn has_stopped_applying(&self) -> bool {
+        self.fetch_to_apply == FetchToApply::Never
+    }
+
     /// The read is tried again after a while, not at once: the disk may need that long to recover.
     pub(super) fn fetch_failed(&mut self, purpose: FetchPurpose) {
         let now = self.now;
         match purpose {
+            FetchPurpose::Apply if self.has_stopped_applying() => {}
             FetchPurpose::Apply => {
                 let at = Tick(now.0 + self.retry_ticks());
                 self.fetch_to_apply = FetchToApply::RetryAt(at);
@@ -93,5 +115,108 @@ impl Raft {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        entry::Payload,
+        message::{Envelope, Message},
+        raft::{
+            RoleKind,
+            harness::{Cluster, Options},
+        },
+        types::{NodeId, Position, Term},
+    };
+    use bytes::Bytes;
+
+    const NOW: Tick = Tick(1000);
+
+    /// Node 1 of three, which leads, has committed an entry and has not applied it when its machine stops.
+    fn stopped() -> Raft {
+        let mut raft = Cluster::led_by(NodeId(1), Options::default()).take(NodeId(1));
+        raft.propose(Bytes::from_static(b"command")).expect("it leads");
+        let write = raft.ready().append.expect("an entry").write;
+        raft.appended(NOW, write);
+        let matched = raft.last().index;
+        let term = raft.term();
+        hear(&mut raft, 2, term, Message::AppendReply { matched });
+        assert_eq!(raft.ready().committed.len(), 1);
+        raft.stop_applying(NOW);
+        raft
+    }
+
+    fn hear(raft: &mut Raft, from: u32, term: Term, message: Message) {
+        let (from, to) = (NodeId(from), NodeId(1));
+        let (group, epoch) = (raft.config.group, raft.epoch());
+        raft.step(NOW, Envelope { from, to, group, epoch, term, message });
+    }
+
+    /// All that is handed out is durable at once. Returns what leaves.
+    fn settle(raft: &mut Raft) -> Vec<Message> {
+        let mut messages = Vec::new();
+        loop {
+            let ready = raft.ready();
+            assert!(ready.committed.is_empty(), "its machine has stopped: {:?}", ready.committed);
+            messages.extend(ready.messages.into_iter().map(|envelope| envelope.message));
+            match ready.append {
+                Some(append) => raft.appended(NOW, append.write),
+                None => return messages,
+            }
+        }
+    }
+
+    /// Safety E6.
+    #[test]
+    fn a_replica_whose_machine_has_stopped_resigns_and_never_campaigns() {
+        let mut raft = stopped();
+        assert_eq!((raft.role(), raft.leader()), (RoleKind::Follower, None));
+        assert!(raft.propose(Bytes::new()).is_err() && raft.read(1).is_err());
+        for _ in 0..3 {
+            let Some(deadline) = raft.deadline() else { break };
+            raft.tick(deadline);
+            assert_eq!((settle(&mut raft).len(), raft.role()), (0, RoleKind::Follower));
+        }
+        assert_eq!(raft.deadline(), None, "it waits for a leader");
+        raft.campaign_if_fresh(NOW);
+        let term = Term(raft.term().0 + 1);
+        hear(&mut raft, 2, term, Message::TimeoutNow);
+        assert_eq!((settle(&mut raft).len(), raft.role()), (0, RoleKind::Follower));
+    }
+
+    /// Its log counts for the commit of the group, and its vote for the election of a replica that works.
+    #[test]
+    fn a_replica_whose_machine_has_stopped_votes_and_acknowledges_and_keeps_nothing_in_memory() {
+        let mut raft = stopped();
+        let (term, last) = (Term(raft.term().0 + 1), raft.last());
+        hear(&mut raft, 2, term, Message::Vote { last, forced: true });
+        assert_eq!(settle(&mut raft), [Message::VoteReply { granted: true }]);
+        let applied = raft.applied_index();
+        for index in last.index.0 + 1..last.index.0 + 100 {
+            let (index, payload) = (Index(index), Payload::command(Bytes::from(vec![7; 1000])));
+            let before = Position(raft.end().0);
+            let entry = Entry { term, index, before, payload };
+            let prev =
+                EntryId::new(raft.term_of(index.previous()).expect("it has it"), index.previous());
+            hear(
+                &mut raft,
+                2,
+                term,
+                Message::Append { prev, entries: vec![entry], committed: index },
+            );
+            assert_eq!(settle(&mut raft), [Message::AppendReply { matched: index }]);
+            assert_eq!((raft.committed(), raft.applied_index()), (index, applied));
+            assert_eq!((raft.held_bytes(), raft.has_unapplied()), (0, false));
+        }
+        raft.fetched(FetchPurpose::Apply, Vec::new());
+        assert_eq!(raft.leader(), Some(NodeId(2)));
+        let empty = Message::Append { prev: raft.last(), entries: vec![], committed: Index(1) };
+        hear(&mut raft, 2, term, empty);
+        raft.unvouch(NOW, NodeId(2));
+        let deadline = raft.deadline().expect("it waits for its leader");
+        raft.tick(deadline);
+        assert_eq!((raft.leader(), raft.deadline()), (None, None), "requests do not go there");
     }
 }

@@ -30,6 +30,10 @@ impl Raft {
             return;
         }
         if !self.may_campaign() {
+            if self.has_stopped_applying() {
+                // Requests would go on to a leader that is gone.
+                self.role = Role::Follower(Follower::default());
+            }
             return self.timer.stop();
         }
         if self.gate.is_waiting() {
@@ -45,9 +49,9 @@ impl Raft {
     }
 
     /// Only a voter may lead. A learner waits for the leader that the voters elect, and needs no timer for
-    /// that.
+    /// that. A replica whose state machine has stopped waits too (safety E6).
     pub(super) fn may_campaign(&self) -> bool {
-        self.config.voters.is_voter(self.config.node)
+        self.config.voters.is_voter(self.config.node) && !self.has_stopped_applying()
     }
 
     /// A campaign led to no leader. Only failed campaigns for votes double the timeout. A pre-vote disturbs

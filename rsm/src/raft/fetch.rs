@@ -32,6 +32,8 @@ pub(super) enum FetchToApply {
     Asked,
     /// The WAL could not give them. They are asked for again at this tick.
     RetryAt(Tick),
+    /// Nothing is applied any more: the state machine has stopped.
+    Never,
 }
 
 impl FetchToApply {
@@ -39,7 +41,7 @@ impl FetchToApply {
     pub(super) fn retry(self) -> Option<Tick> {
         match self {
             Self::RetryAt(at) => Some(at),
-            Self::None | Self::Asked => None,
+            Self::None | Self::Asked | Self::Never => None,
         }
     }
 

@@ -184,6 +184,10 @@ impl Raft {
     /// Drops entries from memory that nobody is about to need. A follower without a connection needs none: it
     /// is served from the WAL when it is back. So a node that is down costs no memory.
     pub(super) fn evict(&mut self) {
+        if self.has_stopped_applying() {
+            // Nothing that is durable is needed: this replica neither applies nor leads.
+            return self.log.evict_durable();
+        }
         if !self.log.has_evictable() {
             return;
         }

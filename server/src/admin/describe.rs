@@ -81,9 +81,16 @@ pub(super) fn group(node: NodeId, status: &GroupStatus) -> GroupAnswer {
         applied: raft.applied.0,
         proposals: status.proposals as u64,
         queries: status.queries as u64,
-        fault: raft.fault.as_ref().map(ToString::to_string),
+        failed_queries: status.failed_queries,
+        fault: fault(status),
         followers: followers.collect(),
     }
+}
+
+/// Why the replica or its state machine has stopped.
+fn fault(status: &GroupStatus) -> Option<String> {
+    let of_raft = status.raft.fault.as_ref().map(ToString::to_string);
+    of_raft.or_else(|| status.machine.as_ref().map(ToString::to_string))
 }
 
 /// `RAFT MEMBERS`: each member as the configuration names it, and where operators find it as it has told.

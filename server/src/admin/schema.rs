@@ -84,7 +84,7 @@ pub struct Shard {
     pub waits_for: Vec<u32>,
     /// What is wrong, in sentences.
     pub problems: Vec<String>,
-    /// Replicas that have stopped by a fault.
+    /// Replicas that have stopped by a fault, or whose state machine has stopped.
     pub stopped_replicas: u32,
     /// Its write-ahead log.
     pub wal: Wal,
@@ -261,7 +261,10 @@ pub struct GroupAnswer {
     pub proposals: u64,
     /// Queries that are not answered.
     pub queries: u64,
-    /// Why the replica has stopped.
+    /// Queries that the state machine has panicked at, since the shard was opened.
+    #[serde(default)]
+    pub failed_queries: u64,
+    /// Why the replica, or its state machine, has stopped.
     pub fault: Option<String>,
     /// The other voters, when the replica leads.
     pub followers: Vec<Follower>,

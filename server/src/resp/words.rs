@@ -93,6 +93,14 @@ pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError)
             "ERR this node has no group {group}; not applied, compare `cluster.groups` in the \
              configuration files of all nodes"
         ),
+        RequestError::GroupStopped => format!(
+            "ERR the state machine of group {group} has stopped at an earlier command; not applied; \
+             `RAFT GROUP {group}` at the admin port and the logs of the nodes name that command"
+        ),
+        RequestError::QueryFailed => format!(
+            "ERR the state machine of group {group} failed at this read, which was not answered; a read \
+             changes nothing; the log of the leader's node says more"
+        ),
         RequestError::Stopping => {
             "LOADING this node is stopping; not applied, use another node".into()
         }
@@ -199,6 +207,8 @@ mod tests {
             RequestError::NoSpace,
             RequestError::NoMemory,
             RequestError::NoSuchGroup,
+            RequestError::GroupStopped,
+            RequestError::QueryFailed,
             RequestError::Stopping,
         ] {
             let text = request_error(GroupId(1), false, &error);

@@ -167,10 +167,20 @@ struct Observed<S: Subject> {
     cluster: Rc<Cluster<S>>,
 }
 
+impl<S: Subject> Observed<S> {
+    /// Panics if a scenario wants the machine to fail here.
+    fn strike(&self, bytes: &[u8]) {
+        if let Some(poison) = &*self.cluster.poison.borrow() {
+            poison.strike(self.node, bytes);
+        }
+    }
+}
+
 impl<S: Subject> StateMachine for Observed<S> {
     fn apply(&mut self, context: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
         let judges = &self.cluster.judges;
         for command in commands {
+            self.strike(&command.data);
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
             let (group, position) = (context.group, command.position);
             self.applied = command.id.index;
@@ -185,6 +195,7 @@ impl<S: Subject> StateMachine for Observed<S> {
     }
 
     fn query(&self, query: &[u8]) -> Bytes {
+        self.strike(query);
         let (floor, query) = floor::unmarked(query);
         if self.applied < floor {
             let Self { node, group, applied, .. } = self;

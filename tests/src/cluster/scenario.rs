@@ -1,7 +1,7 @@
 //! A cluster that a test controls step by step: the same nodes as those of a seed, without faults
 //! unless the test causes them. Every wait is bounded in simulated time.
 
-use super::{Cluster, ClusterOptions, KeyValue, clients::ask};
+use super::{Cluster, ClusterOptions, KeyValue, Poison, clients::ask};
 use crate::sim::{Crash, Outcome, Random, SimRuntime, World};
 use crate::workload::WorkloadOptions;
 use bytes::Bytes;
@@ -149,6 +149,12 @@ impl Scenario {
                 }
             }
         });
+    }
+
+    /// From now on the machines at `nodes` panic at a command or a query that holds `bytes`.
+    pub fn poison(&self, bytes: &'static str, nodes: &[NodeId]) {
+        let poison = Poison { bytes: Bytes::from_static(bytes.as_bytes()), nodes: nodes.to_vec() };
+        self.cluster.poison.replace(Some(poison));
     }
 
     /// Lets time pass.

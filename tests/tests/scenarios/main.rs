@@ -7,6 +7,7 @@ mod disks;
 mod elections;
 mod idleness;
 mod links;
+mod machines;
 mod memory;
 mod mit_kvraft;
 mod mit_raft;

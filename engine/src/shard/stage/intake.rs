@@ -28,6 +28,8 @@ enum Way {
     Away(OtherShard),
     /// Nowhere now: no leader is known, or its shard is not connected.
     Nowhere,
+    /// Nowhere before its state machine is corrected: the machine has stopped here, and no leader is known.
+    Stopped,
     /// There is no such group.
     NoGroup,
 }
@@ -38,6 +40,8 @@ enum Fate {
     Accepted,
     /// This shard passes it on to the leader's node.
     PassedOn(OtherShard),
+    /// This node has the group, and its state machine has stopped.
+    Refused,
     Bounced,
 }
 
@@ -60,6 +64,7 @@ fn judge(here: Option<EpochTerm>, batch: EpochTerm, way: Way, from: OtherShard) 
     match (way, from) {
         (Way::Here, _) => Fate::Accepted,
         (Way::Away(to @ OtherShard::OfPeer(_)), OtherShard::OfThisNode(_)) => Fate::PassedOn(to),
+        (Way::Stopped, OtherShard::OfThisNode(_)) => Fate::Refused,
         _ => Fate::Bounced,
     }
 }
@@ -78,6 +83,7 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
     };
     match standing.leader {
         _ if standing.leads => Way::Here,
+        None if standing.is_machine_stopped => Way::Stopped,
         leader => {
             let home = leader.and_then(|leader| others.connected_home(leader, group));
             home.map_or(Way::Nowhere, |pair| Way::Away(OtherShard::OfPeer(pair)))
@@ -95,6 +101,7 @@ impl<R: Runtime> Shard<R> {
                 Way::Here => self.send_here(now, &lane, &mut buffers.requests),
                 Way::Away(to) => self.send_away(now, lane, to),
                 Way::Nowhere => self.requests.park(lane),
+                Way::Stopped => lane.refuse(&RequestError::GroupStopped),
                 Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
             }
         }
@@ -207,6 +214,10 @@ impl<R: Runtime> Shard<R> {
                     self.reply_to(origin, BatchOutcome::Bounced);
                 }
             }
+            Fate::Refused => {
+                let outcomes = vec![Err(RequestError::GroupStopped); batch.requests.len()];
+                self.reply_to(origin, BatchOutcome::Done(outcomes));
+            }
             Fate::Bounced => self.reply_to(origin, BatchOutcome::Bounced),
         }
     }
@@ -265,7 +276,7 @@ impl<R: Runtime> Shard<R> {
             match way(site, groups, others, group) {
                 Way::Here => false,
                 Way::Away(leader) => leader == to,
-                Way::Nowhere | Way::NoGroup => true,
+                Way::Nowhere | Way::Stopped | Way::NoGroup => true,
             }
         });
         purlin_rsm::sometimes!(!superseded.is_empty(), "batch in doubt, another node leads");

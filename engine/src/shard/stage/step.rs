@@ -31,7 +31,8 @@ impl<R: Runtime> Shard<R> {
             return self.groups.rearm(slot);
         }
         let committed = self.hand_on(now, slot);
-        self.apply(slot, committed);
+        self.apply(now, slot, committed);
+        self.note_failed_query(slot);
         self.note_standing(now, slot);
         self.groups.count_entries(slot);
         self.groups.rearm(slot);
@@ -64,6 +65,17 @@ impl<R: Runtime> Shard<R> {
         }
         fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
         committed
+    }
+
+    fn note_failed_query(&mut self, slot: GroupSlot) {
+        let Some(group) = self.groups.peek_mut(slot) else { return };
+        if let Some(text) = group.take_failed_query() {
+            tracing::error!(
+                "{} g{} machine: it failed at a {text}; the query ends without an answer, and the group goes on",
+                self.site.name,
+                group.id
+            );
+        }
     }
 
     /// Tells the rest of the shard if the term, the leader or the role of a group has changed.
