@@ -47,6 +47,7 @@ impl<S: Subject> Cluster<S> {
     }
 
     fn node_config(&self, node: NodeId) -> NodeConfig {
+        let limits = self.options.limits_of(node);
         NodeConfig {
             node,
             data_dir: PathBuf::new(),
@@ -57,12 +58,12 @@ impl<S: Subject> Cluster<S> {
                 shard_port_base: 0,
                 admin_port: 6998 + 100 * node.0 as u16,
             },
-            raft: self.options.limits.raft.clone(),
-            wal: self.options.limits.wal.clone(),
+            raft: limits.raft.clone(),
+            wal: limits.wal.clone(),
             intake: IntakeOptions {
-                requests_max: self.options.limits.requests_max,
-                request_bytes_max: self.options.limits.request_bytes_max,
-                machine_bytes_max: self.options.limits.machine_bytes_max,
+                requests_max: limits.requests_max,
+                request_bytes_max: limits.request_bytes_max,
+                machine_bytes_max: limits.machine_bytes_max,
                 ..IntakeOptions::default()
             },
             peer_host: None,
@@ -134,7 +135,7 @@ impl<S: Subject> Cluster<S> {
             .entry((node, runtime.boot()))
             .or_insert_with(|| Shared::new(node, runtime.shards(), &self.cluster_config()));
         ShardSetup {
-            mesh: runtime.mesh(self.options.limits.mesh),
+            mesh: runtime.mesh(self.options.limits_of(node).mesh),
             runtime: runtime.clone(),
             shard: runtime.shard(),
             cluster: self.cluster_config(),

@@ -38,8 +38,8 @@ pub struct ClusterOptions {
     pub forsaken: Vec<(NodeId, Fate)>,
     /// How writes become durable.
     pub durability: Durability,
-    /// What a shard takes in, and holds.
-    pub limits: Limits,
+    /// What a shard of each node takes in, and holds. Nodes without an entry have the last one.
+    pub limits: Vec<Limits>,
 }
 
 impl ClusterOptions {
@@ -66,7 +66,7 @@ impl ClusterOptions {
             faults: FaultOptions::draw_all(&random, &ids, shards_max),
             forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
-            limits: Limits::draw(seed, *random.pick(&[1 << 20, 4 << 20]), size.groups),
+            limits: draw_limits(seed, *random.pick(&[1 << 20, 4 << 20]), &size),
             shards,
         }
     }
@@ -95,8 +95,18 @@ impl ClusterOptions {
                 beyond: false,
             },
             durability: Durability::EachWrite,
-            limits: Limits::default(),
+            limits: vec![Limits::default()],
         }
+    }
+
+    /// The limits of a node.
+    pub(super) fn limits_of(&self, node: NodeId) -> &Limits {
+        &self.limits[(node.0 as usize - 1).min(self.limits.len() - 1)]
+    }
+
+    /// Whether a few clients fill the limits of some node.
+    pub(super) fn limits_are_small(&self) -> bool {
+        self.limits.iter().any(Limits::are_small)
     }
 }
 
@@ -138,7 +148,7 @@ impl Limits {
     const SMALL: usize = 100;
 
     /// Whether a few clients fill them.
-    pub(super) fn are_small(&self) -> bool {
+    fn are_small(&self) -> bool {
         self.requests_max <= Self::SMALL
     }
 
@@ -161,6 +171,19 @@ impl Limits {
             wal,
         }
     }
+}
+
+/// In half of all runs the nodes have limits of their own: a node with large ones sends to one with small ones.
+fn draw_limits(seed: u64, segment_bytes: u64, size: &Size) -> Vec<Limits> {
+    let random = Random::new(seed, "limits differ");
+    let mut limits = vec![Limits::draw(seed, segment_bytes, size.groups)];
+    if random.chance(0.5) {
+        for _ in 1..size.nodes {
+            let segment_bytes = *random.pick(&[1 << 20, 4 << 20]);
+            limits.push(Limits::draw(random.bits(), segment_bytes, size.groups));
+        }
+    }
+    limits
 }
 
 /// Clients of all nodes together, if each shard has one at least.

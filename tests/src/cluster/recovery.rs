@@ -89,7 +89,7 @@ impl<S: Subject> Cluster<S> {
         *self.processes.given_up.borrow_mut() = corrupted.clone();
         self.expect_leaders(world, &core);
         // Clients would leave no room for anything else.
-        self.is_over.set(self.options.limits.are_small());
+        self.is_over.set(self.options.limits_are_small());
         if !self.expect_answers(world, &core) {
             return;
         }
@@ -108,7 +108,7 @@ impl<S: Subject> Cluster<S> {
         }
         if self.is_steady() {
             self.expect_peace(world, &core);
-            if corrupted.is_empty() && !self.options.limits.are_small() {
+            if corrupted.is_empty() && !self.options.limits_are_small() {
                 self.expect_prompt(world, &core);
             }
         }

@@ -9,7 +9,7 @@ use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 impl<S: Subject> Cluster<S> {
     /// Each shard of these nodes must take in all that it may, at last.
     pub(super) fn expect_room(self: &Rc<Self>, world: &World, core: &[NodeId]) {
-        if !self.options.limits.are_small() {
+        if !self.options.limits_are_small() {
             return;
         }
         let full: Rc<RefCell<BTreeSet<(NodeId, ShardId)>>> = Rc::default();
@@ -36,7 +36,7 @@ impl<S: Subject> Cluster<S> {
         let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
             return false;
         };
-        let most = self.options.limits.requests_max;
+        let most = self.options.limits_of(at.0).requests_max;
         let [_, query] = self.subject.probe("room");
         let filled = async {
             let groups = (0..self.options.groups).cycle().map(|group| GroupId(1 + group));

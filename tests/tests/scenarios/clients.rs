@@ -57,7 +57,7 @@ fn requests_at_a_leader_that_fell_silent_end_with_the_next_leader() {
 /// heartbeat.
 #[test]
 fn requests_that_found_a_full_channel_wait_for_room_and_for_no_heartbeat() {
-    let limits = Limits { mesh: 4, ..Limits::default() };
+    let limits = vec![Limits { mesh: 4, ..Limits::default() }];
     let options = ClusterOptions { shards: vec![2], groups: 2, limits, ..calm(1, 0) };
     let s = Scenario::running_with(432, options);
     let groups = [GroupId(1), GroupId(2)];
