@@ -74,7 +74,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         config.node.id,
         listen.gateway,
         listen.admin,
-        if host.is_pinned() { "each on a core of its own" } else { "not pinned to cores" }
+        host.pinning()
     );
     for (shard, port) in (0..shards).map(ShardId).zip(ports) {
         let gateway = Gateway::new(config, shard, shards, (clients_max, client_files), port);

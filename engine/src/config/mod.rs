@@ -47,7 +47,7 @@ pub struct NodeConfig {
     pub node: NodeId,
     /// Its data directory, made by `init` (safety I1).
     pub data_dir: PathBuf,
-    /// Whether each shard gets a core of its own, where there are enough of them.
+    /// Whether each shard gets a core of its own, where there are enough that no other node on this machine has.
     pub pin: bool,
     /// Where clients and operators find it: the engine tells it to the other nodes.
     pub advertised: Advertised,

@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod cores;
 mod disk;
 mod files;
 mod mesh;
@@ -25,6 +26,7 @@ mod shards;
 mod waking;
 
 pub use access::explain_access;
+pub use cores::Pinning;
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
 pub use files::{ClientFiles, OpenFiles, raise_open_files};
 pub use mesh::{ShardMesh, mesh};

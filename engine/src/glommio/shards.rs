@@ -1,17 +1,20 @@
 //! A thread and an executor for each shard.
 //!
-//! A shard gets a core of its own where the process may use as many cores as it has shards; otherwise
-//! none does, and the kernel shares the cores among them. A shard that panics ends alone; its end is
+//! A shard gets a core of its own where the process may use as many cores as it has shards and no other
+//! node has them; otherwise none does, and the kernel shares the cores among them. A shard that panics ends alone; its end is
 //! reported, and what to do about it is the host's to decide.
 
-use super::{Glommio, Panic, waking::WakeQueue};
+use super::{
+    Glommio, Panic,
+    cores::{CLAIM, Cores, Pinning},
+    waking::WakeQueue,
+};
 use crate::ShardId;
 use ::glommio::{
     Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, Task, TaskQueueHandle,
     executor, timer,
 };
 use futures_lite::FutureExt;
-use rustix::thread::{CpuSet, sched_getaffinity};
 use std::{
     any::Any,
     future::Future,
@@ -50,13 +53,13 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let cores = if pin { cores_for(starts.len())? } else { None };
+    let cores = if pin { Cores::claim(CLAIM, starts.len())? } else { Err(Pinning::NotAsked) };
     let (sender, ends) = mpsc::channel();
     let mut threads = Vec::new();
     for (shard, start) in starts.into_iter().enumerate() {
         let placement = match &cores {
-            Some(cores) => Placement::Fixed(cores[shard]),
-            None => Placement::Unbound,
+            Ok(cores) => Placement::Fixed(cores.of(shard)),
+            Err(_) => Placement::Unbound,
         };
         let (data_dir, sender) = (data_dir.clone(), sender.clone());
         let run = move || {
@@ -66,7 +69,7 @@ where
         };
         threads.push(thread::Builder::new().name(format!("shard-{shard}")).spawn(run)?);
     }
-    Ok(ShardThreads { is_pinned: cores.is_some(), ends, threads })
+    Ok(ShardThreads { cores, ends, threads })
 }
 
 /// Runs one future to its end on an executor of its own, over the directory `data_dir`: for `init` and
@@ -88,7 +91,8 @@ where
 
 /// The threads of a node's shards.
 pub struct ShardThreads<T> {
-    is_pinned: bool,
+    /// The claims end with the threads.
+    cores: Result<Cores, Pinning>,
     ends: Receiver<(ShardId, ShardEnd<T>)>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -105,9 +109,9 @@ pub enum ShardEnd<T> {
 }
 
 impl<T> ShardThreads<T> {
-    /// Whether each shard has a core of its own.
-    pub fn is_pinned(&self) -> bool {
-        self.is_pinned
+    /// Whether each shard has a core of its own, or why not.
+    pub fn pinning(&self) -> Pinning {
+        self.cores.as_ref().err().copied().unwrap_or(Pinning::Pinned)
     }
 
     /// Waits until the next shard has ended; `None` once all have.
@@ -123,13 +127,6 @@ impl<T> ShardThreads<T> {
         }
         ends
     }
-}
-
-/// As many of the cores that this process may use, or `None` if they are fewer.
-fn cores_for(shards: usize) -> io::Result<Option<Vec<usize>>> {
-    let allowed = sched_getaffinity(None)?;
-    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
-    Ok((cores.len() >= shards).then_some(cores))
 }
 
 fn run_shard<S, F, T>(

@@ -5,8 +5,8 @@
 //! that embeds it.
 
 use crate::glommio::{
-    Glommio, ShardEnd, ShardMesh, ShardThreads, check, explain_access, faster_durability, mesh,
-    run_once, run_shards,
+    Glommio, Pinning, ShardEnd, ShardMesh, ShardThreads, check, explain_access, faster_durability,
+    mesh, run_once, run_shards,
 };
 use crate::{
     config::{ClusterConfig, DurableBy, NodeConfig, rules::validate_shards},
@@ -254,9 +254,9 @@ impl Host {
         self.shared.control(shard)
     }
 
-    /// Whether each shard has a core of its own.
-    pub fn is_pinned(&self) -> bool {
-        self.threads.is_pinned()
+    /// Whether each shard has a core of its own, or why not.
+    pub fn pinning(&self) -> Pinning {
+        self.threads.pinning()
     }
 
     /// Asks all shards to stop, and waits for them. Acknowledged writes stay. Open requests end as

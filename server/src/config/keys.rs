@@ -82,7 +82,7 @@ pub(super) static SECTIONS: [Section; 9] = [
             key(
                 "pin",
                 Default,
-                "Whether each shard gets a core of its own, where there are enough cores.",
+                "Whether each shard gets a core of its own, where there are enough cores that no other node on this machine has.",
                 |c| Field::Flag(&mut c.node.pin),
             ),
         ],

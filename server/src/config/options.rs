@@ -55,7 +55,7 @@ pub struct NodeOptions {
     pub data_dir: PathBuf,
     /// How many shards it has. Fixed when the data directory is made.
     pub shards: Shards,
-    /// Whether each shard gets a core of its own, where there are enough of them.
+    /// Whether each shard gets a core of its own, where there are enough that no other node on this machine has.
     pub pin: bool,
 }
 
