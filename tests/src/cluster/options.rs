@@ -148,7 +148,7 @@ impl Limits {
     const SMALL: usize = 100;
 
     /// Whether a few clients fill them.
-    fn are_small(&self) -> bool {
+    pub(super) fn are_small(&self) -> bool {
         self.requests_max <= Self::SMALL
     }
 

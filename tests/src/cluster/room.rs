@@ -7,13 +7,12 @@ use purlin::{Completion, GroupId, NodeId, RequestError, Runtime as _, ShardId};
 use std::{cell::RefCell, collections::BTreeSet, rc::Rc};
 
 impl<S: Subject> Cluster<S> {
-    /// Each shard of these nodes must take in all that it may, at last.
+    /// Each shard of these nodes that has small limits must take in all that it may, at last.
     pub(super) fn expect_room(self: &Rc<Self>, world: &World, core: &[NodeId]) {
-        if !self.options.limits_are_small() {
-            return;
-        }
         let full: Rc<RefCell<BTreeSet<(NodeId, ShardId)>>> = Rc::default();
-        for at in self.shards_of(core) {
+        // To fill large limits takes long.
+        let is_small = |at: &(NodeId, ShardId)| self.options.limits_of(at.0).are_small();
+        for at in self.shards_of(core).into_iter().filter(is_small) {
             let (cluster, full, runtime) = (self.clone(), full.clone(), world.outside());
             full.borrow_mut().insert(at);
             world.outside().spawn(async move {

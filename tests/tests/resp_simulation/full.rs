@@ -10,7 +10,7 @@ use purlin_tests::{cluster::ClusterOptions, cluster::scenario::Scenario};
 /// One group, so that all keys meet at one leader, and 300,000 bytes for its data.
 fn small() -> Scenario {
     let mut options = ClusterOptions { shards: vec![1, 1, 1], groups: 1, ..served(0) };
-    options.limits.machine_bytes_max = 300_000;
+    options.limits[0].machine_bytes_max = 300_000;
     serving(41, options)
 }
 

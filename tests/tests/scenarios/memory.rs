@@ -18,7 +18,7 @@ use purlin_tests::{
 #[test]
 fn a_leader_without_memory_for_data_refuses_what_grows_until_keys_are_deleted() {
     let mut options = calm(3, 0);
-    options.limits.machine_bytes_max = 1 << 20;
+    options.limits[0].machine_bytes_max = 1 << 20;
     let s = Scenario::running_with(34, options);
     let (leader, value) = (s.leader(), "v".repeat(20_000));
     let write = |n: usize| s.write(leader, &format!("key-{n}"), &value, seconds(2));
@@ -53,7 +53,7 @@ const BUDGET: usize = 1 << 20;
 /// all.
 fn many_groups() -> ClusterOptions {
     let mut options = ClusterOptions { groups: GROUPS, ..calm(3, 0) };
-    options.limits.raft = RaftOptions {
+    options.limits[0].raft = RaftOptions {
         inflight_bytes_max: 64 << 10,
         append_bytes_max: 32 << 10,
         memory_bytes_max: BUDGET,
