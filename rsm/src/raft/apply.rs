@@ -60,18 +60,17 @@ impl Raft {
         if self.has_stopped_applying() && purpose == FetchPurpose::Apply {
             return;
         }
-        let wrong = entries.iter().enumerate().find(|(i, entry)| {
-            entry.index != Index(first.0 + *i as u64) || !self.log.has(entry.id())
-        });
+        let wrong = (first.0..)
+            .map(Index)
+            .zip(&entries)
+            .find(|(index, entry)| entry.index != *index || !self.log.has(entry.id()));
         match (purpose, wrong) {
             // A committed entry is never cut off, so another entry here is damage.
-            (FetchPurpose::Apply, Some((i, entry))) => self.fail(Fault::WrongEntry {
-                found: entry.id(),
-                expected: EntryId::new(
-                    self.log.term(Index(first.0 + i as u64)).unwrap_or_default(),
-                    entry.index,
-                ),
-            }),
+            (FetchPurpose::Apply, Some((index, entry))) => {
+                let term = self.log.term(index).unwrap_or_default();
+                let (found, expected) = (entry.id(), EntryId::new(term, index));
+                self.fail(Fault::WrongEntry { found, expected });
+            }
             (FetchPurpose::Apply, None) => self.fetched_to_apply(entries),
             // The entries were cut off in the meantime, or the leadership is over.
             (FetchPurpose::Send(follower), Some(_)) => {
@@ -218,5 +217,45 @@ mod tests {
         let deadline = raft.deadline().expect("it waits for its leader");
         raft.tick(deadline);
         assert_eq!((raft.leader(), raft.deadline()), (None, None), "requests do not go there");
+    }
+
+    /// Node 1 leads, and has asked the WAL for the entries from 2@1 to 4@1 to apply them.
+    fn that_asks_the_wal() -> Raft {
+        let mut raft = Cluster::led_by(NodeId(1), Options::default()).take(NodeId(1));
+        (0..3).for_each(|_| _ = raft.propose(Bytes::new()).expect("it leads"));
+        let write = raft.ready().append.expect("three entries").write;
+        raft.appended(Tick(0), write);
+        raft.evict_durable();
+        let (last, term) = (raft.last().index, raft.term());
+        raft.on_append_reply(NodeId(2), last);
+        let fetches = raft.ready().fetches;
+        assert!(fetches.iter().any(|it| it.purpose == FetchPurpose::Apply), "{fetches:?}");
+        assert_eq!((last, term), (Index(4), Term(1)));
+        raft
+    }
+
+    fn entry(term: u64, index: u64) -> Entry {
+        let payload = Payload::Noop;
+        let (term, index) = (Term(term), Index(index));
+        Entry { term, index, before: Position(0), payload }
+    }
+
+    #[test]
+    fn a_fault_of_the_wal_names_the_place_that_was_read_and_what_it_holds() {
+        let faults = [
+            // Another term in the third place, and an entry of another place in the second.
+            (vec![entry(1, 2), entry(1, 3), entry(7, 4)], (7, 4), (1, 4)),
+            (vec![entry(1, 2), entry(1, 9)], (1, 9), (1, 3)),
+            (vec![entry(1, 2), entry(1, 2)], (1, 2), (1, 3)),
+            // More than the log has.
+            (vec![entry(1, 2), entry(1, 3), entry(1, 4), entry(1, 5)], (1, 5), (0, 5)),
+        ];
+        for (given, found, expected) in faults {
+            let mut raft = that_asks_the_wal();
+            raft.fetched(FetchPurpose::Apply, given);
+            let id = |(term, index)| EntryId::new(Term(term), Index(index));
+            let (found, expected) = (id(found), id(expected));
+            assert_eq!(raft.fault(), Some(Fault::WrongEntry { found, expected }));
+        }
     }
 }

@@ -263,3 +263,46 @@ impl Raft {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        raft::{
+            Fault,
+            harness::{Cluster, Options},
+        },
+        types::Index,
+    };
+
+    /// Three new replicas, of which the one of node 1 is to campaign first.
+    fn fresh() -> Cluster {
+        Cluster::new(Options { campaigns_first: Some(NodeId(1)), ..Options::default() })
+    }
+
+    fn after_news_of_a_peer(mut raft: Raft) -> RoleKind {
+        raft.campaign_if_fresh(Tick(0));
+        raft.role()
+    }
+
+    #[test]
+    fn news_of_a_peer_lets_only_a_fresh_chosen_and_healthy_replica_campaign() {
+        assert_eq!(after_news_of_a_peer(fresh().take(NodeId(1))), RoleKind::PreCandidate);
+        let other = fresh().take(NodeId(2));
+        assert_eq!(after_news_of_a_peer(other), RoleKind::Follower, "another is to lead");
+
+        let mut abstaining = fresh();
+        abstaining.crash(NodeId(1), 0);
+        abstaining.restart(NodeId(1), 5);
+        let abstaining = abstaining.take(NodeId(1));
+        assert_eq!(after_news_of_a_peer(abstaining), RoleKind::Follower, "safety I4");
+
+        let mut failed = fresh().take(NodeId(1));
+        let (found, expected) = (EntryId::new(Term(2), Index(1)), EntryId::new(Term(1), Index(1)));
+        failed.fail(Fault::WrongEntry { found, expected });
+        assert_eq!(after_news_of_a_peer(failed), RoleKind::Follower, "it has stopped for good");
+
+        let leader = Cluster::led_by(NodeId(1), Options::default()).take(NodeId(1));
+        assert_eq!(after_news_of_a_peer(leader), RoleKind::Leader, "the group is not fresh");
+    }
+}

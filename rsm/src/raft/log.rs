@@ -644,6 +644,10 @@ mod tests {
             |log| log.writes.outstanding.push_front((WriteId(3), Index(103))),
             "log: writes under way out of order",
         );
+        broken(
+            |log| log.writes.outstanding.push_front((WriteId(2), Index(103))),
+            "log: writes under way out of order",
+        );
         broken(|log| log.cache_bytes += 1, "log: 128 bytes are cached, and 129 are counted");
         broken(|log| _ = log.cache.pop_back(), "log: 96 bytes are cached");
         broken(|log| log.cache[1].term = Term(5), "log: the cache has 102@5 in the place of 102");
@@ -652,6 +656,21 @@ mod tests {
             log.cache_bytes -= entry.cost();
         };
         broken(lacks_its_end, "log: 3 entries are cached from 101 on, and 104@5 is the last");
+    }
+
+    /// The budget of a shard is spent by what this says.
+    #[test]
+    fn what_is_held_grows_by_the_bytes_and_the_place_of_each_entry() {
+        let mut log = empty();
+        for index in 1..=1000 {
+            let payload = Payload::command(bytes::Bytes::from(vec![7; 100]));
+            let before = log.end();
+            log.push(Entry { term: Term(1), index: Index(index), before, payload });
+            let (held, count) = (log.held_bytes(), index as usize);
+            let places = 2 * count.max(CAPACITY_KEPT) * size_of::<Entry>();
+            assert!(held >= count * (100 + size_of::<Entry>()), "{held} for {count} entries");
+            assert!(held <= count * (100 + 200) + places, "{held} for {count} entries");
+        }
     }
 
     #[test]

@@ -366,6 +366,23 @@ mod tests {
         assert_eq!(counts.collect::<Vec<_>>(), [APPEND_ENTRIES_MAX, 1]);
     }
 
+    /// What was streamed to the follower is lost, and an append behind all of it arrives.
+    #[test]
+    fn a_reject_at_the_end_of_the_log_is_answered_at_once() {
+        let mut raft = led_by(NodeId(1), NodeId(1));
+        let (noop, end) = (raft.log.last(), raft.append_own(Payload::Noop));
+        raft.replicate();
+        raft.ready.messages.clear();
+        raft.on_append_reject(NodeId(2), end.index, noop);
+        raft.replicate();
+        let [envelope] = &raft.ready.messages[..] else { panic!("{:?}", raft.ready.messages) };
+        let Message::Append { prev, entries, .. } = &envelope.message else {
+            panic!("{envelope:?}")
+        };
+        assert_eq!((envelope.to, *prev), (NodeId(2), noop));
+        assert_eq!(entries.iter().map(Entry::id).collect::<Vec<_>>(), [end]);
+    }
+
     #[test]
     fn a_follower_with_another_position_than_its_leader_stops_with_a_fault() {
         let mut follower = led_by(NodeId(1), NodeId(2));
