@@ -463,6 +463,39 @@ fn the_first_shard_is_asked_even_if_another_has_said_how_many_there_are() {
     assert!(matches!(&events[..], [Event::Learned(facts)] if facts.pair() == at(2)), "{events:?}");
 }
 
+/// The first shard is asked, and its answer tells more. What it has said is not changed by another.
+#[test]
+fn a_dialler_says_how_many_shards_there_are_only_while_that_is_not_known_and_for_the_first_shard() {
+    let (mut world, second) = (World::new(), PeerShard::new(NodeId(2), ShardId(1)));
+    world.start(facts(at(1), 1), config());
+    world.nodes[&at(1)].want(NodeId(2), |shards| (0..shards).map(ShardId).collect());
+    let hub = &world.nodes[&at(1)].hub;
+    let wanted = || hub.registry.borrow().wanted(NodeId(2)).map(|shards| shards.len());
+    hub.told_by_dialler(&facts(at(2), 2));
+    assert_eq!(wanted(), None, "the first shard dials: it is still to be asked");
+    hub.told_by_dialler(&facts(second, 2));
+    assert_eq!(wanted(), Some(2));
+    hub.told_by_dialler(&facts(second, 3));
+    assert_eq!(wanted(), Some(2), "it is known already");
+}
+
+/// Out of file descriptors, say. The connection waits in the backlog meanwhile.
+#[test]
+fn a_listener_that_failed_to_accept_accepts_again_a_beat_later() {
+    let mut world = World::new();
+    world.start(facts(at(1), 1), config());
+    world.start(facts(at(2), 1), config());
+    world.net.fail_accepts(2);
+    world.want(1, 2);
+    world.run();
+    assert!(!world.nodes[&at(1)].is_outbound_up(at(2)));
+    world.beat(1);
+    assert!(!world.nodes[&at(1)].is_outbound_up(at(2)), "it failed twice");
+    world.beat(1);
+    assert!(world.nodes[&at(1)].is_outbound_up(at(2)));
+    assert_eq!(world.net.dials(), 1);
+}
+
 #[test]
 fn a_peer_that_is_not_there_is_dialled_again_after_pauses_that_do_not_grow() {
     let mut world = World::new();

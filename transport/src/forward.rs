@@ -313,6 +313,35 @@ mod tests {
         assert_eq!(BatchReply::decode(out.into()), Ok(replies()));
     }
 
+    /// An item whose bound is too low stops the sender, and one whose bound is too high is never sent.
+    #[test]
+    fn the_bound_of_an_encoding_is_kept_and_is_close() {
+        let close = |bytes: usize, bound: usize, items: usize| {
+            assert!(bytes <= bound, "{bytes} bytes, {bound} were announced");
+            assert!(bound <= bytes + 100 + 40 * items, "{bound} announced for {bytes} bytes");
+        };
+        let unknown = |value| RequestError::Unknown {
+            term: Term(value),
+            index: Index(value),
+            position: Position(value),
+        };
+        for outcomes in [
+            vec![],
+            vec![Ok(Bytes::new())],
+            vec![Ok(Bytes::from(vec![1; 100_000])); 3],
+            vec![Err(unknown((1 << 62) - 1)); 1000],
+            vec![Err(unknown(0)), Err(RequestError::NotApplied), Ok(Bytes::from_static(b"1"))],
+        ] {
+            let count = outcomes.len();
+            let reply = BatchReply { id: u64::MAX, outcome: BatchOutcome::Done(outcomes) };
+            close(encoded(|out| reply.encode(out)).len(), reply.encoded_bytes_max(), count);
+        }
+        for count in [1, 1000] {
+            let batch = small_requests(count);
+            close(encoded(|out| batch.encode(out)).len(), batch.encoded_bytes_max(), count);
+        }
+    }
+
     #[test]
     fn a_batch_without_a_request_is_refused() {
         let mut empty = forwards().remove(0);

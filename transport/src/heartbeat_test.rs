@@ -191,6 +191,58 @@ fn a_refused_group_is_not_confirmed_and_its_term_comes_back() {
     assert_eq!(confirmed(&leading), [1, 2, 3]);
 }
 
+/// Each beat of the peer answers our last heartbeat, so one heartbeat may be answered twice.
+#[test]
+fn a_second_answer_to_a_heartbeat_counts_for_what_it_refuses_now() {
+    let (mut leading, mut following) = connected(&[(1, 2), (2, 2)]);
+    interval(&mut leading, &mut following);
+    assert_eq!(confirmed(&leading), [1, 2]);
+    following.refuse(GroupId(2), at(9));
+    let again = following.answer().expect("a heartbeat was received");
+    assert_eq!(leading.read(&again), pairs_of(&[(2, 9)]));
+    assert_eq!(confirmed(&leading), [1], "safety R4: the follower has left us");
+    following.accept(GroupId(2));
+    assert_eq!(leading.read(&following.answer().expect("it was received")), []);
+    assert_eq!(confirmed(&leading), [1, 2]);
+}
+
+#[test]
+fn a_leading_side_is_empty_until_it_leads_and_after_it_has_resigned_all() {
+    let mut leading = Leading::new(BOOT);
+    assert!(leading.is_empty());
+    leading.lead(GroupId(1), at(2));
+    leading.lead(GroupId(2), at(2));
+    leading.resign(GroupId(1));
+    assert!(!leading.is_empty());
+    leading.resign(GroupId(2));
+    assert!(leading.is_empty());
+}
+
+/// A heartbeat whose bound is too low stops the sender, and one whose bound is too high is never sent.
+#[test]
+fn the_bound_of_an_encoding_is_kept_and_is_close() {
+    let widest = EpochTerm::new(GroupEpoch(u32::MAX), Term(crate::codec::NUMBER_LIMIT - 1));
+    let pairs = |count: usize| -> Vec<_> {
+        let step = u32::MAX / count.max(1) as u32;
+        (1..=count as u32).map(|place| (GroupId(place * step), widest)).collect()
+    };
+    for (listed, refused) in [(0, 0), (1, 0), (0, 1), (1, 1), (10, 10), (10, 0), (0, 10)] {
+        let answer = Answer {
+            number: u64::MAX,
+            fingerprint: u64::MAX,
+            wants_list: true,
+            refused: pairs(refused),
+        };
+        let list = Some(pairs(listed));
+        let heartbeat = Heartbeat { number: u64::MAX, fingerprint: 1, list, answer: Some(answer) };
+        let mut out = Vec::new();
+        heartbeat.encode(&mut out);
+        let bound = heartbeat.encoded_bytes_max();
+        assert!(out.len() <= bound, "{} bytes for {listed} and {refused}", out.len());
+        assert!(bound <= out.len() + 80, "{bound} announced for {} bytes", out.len());
+    }
+}
+
 /// Safety M10: group 7 is removed and made again, and is led in an equal term.
 #[test]
 fn another_epoch_of_a_group_in_an_equal_term_is_another_set() {

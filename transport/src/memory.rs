@@ -78,6 +78,8 @@ struct State {
     is_silent: bool,
     /// A reader gets at most so many bytes at once; 0 for all.
     read_bytes_max: usize,
+    /// So many times more, a listener with a connection waiting fails to accept it.
+    failing_accepts: usize,
 }
 
 #[derive(Default)]
@@ -120,6 +122,11 @@ impl MemoryNet {
 
     pub(crate) fn set_read_bytes_max(&self, bytes: usize) {
         self.state.borrow_mut().read_bytes_max = bytes;
+    }
+
+    /// The next `count` times a listener has a connection to accept, it fails and leaves it waiting.
+    pub(crate) fn fail_accepts(&self, count: usize) {
+        self.state.borrow_mut().failing_accepts = count;
     }
 
     /// Connection `at` in the order of dials: how often its dialler wrote.
@@ -226,6 +233,11 @@ impl Listener for MemoryListener {
     async fn accept(&mut self) -> io::Result<(MemoryReader, MemoryWriter)> {
         poll_fn(|context| {
             let mut backlog = self.backlog.borrow_mut();
+            let failing = &mut self.net.state.borrow_mut().failing_accepts;
+            if !backlog.waiting.is_empty() && *failing > 0 {
+                *failing -= 1;
+                return Poll::Ready(Err(io::Error::other("too many open files")));
+            }
             match backlog.waiting.pop_front() {
                 Some(halves) => Poll::Ready(Ok(halves)),
                 None => {

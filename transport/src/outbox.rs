@@ -316,6 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_is_filled_to_its_last_byte() {
+        for (over, count) in [(0, 1), (1, 2)] {
+            let mut outbox = Outbox::new(1 << 20, 1 << 20);
+            outbox.push(&command(1000), Sequence(0)).unwrap();
+            let body = outbox.bytes.len() - frame::HEADER_BYTES;
+            let rest = FRAME_BYTES - body - encoded_bytes_max(&command(0));
+            outbox.push(&command(rest + over), Sequence(0)).unwrap();
+            assert_eq!(frames(&outbox.take(Sequence(0))).len(), count);
+        }
+    }
+
+    #[test]
+    fn an_outbox_is_filled_to_its_last_byte() {
+        let item = command(600);
+        let mut measured = Outbox::new(1 << 20, 1 << 20);
+        measured.push(&item, Sequence(0)).unwrap();
+        let bound = measured.bytes.len() + frame::HEADER_BYTES + encoded_bytes_max(&item);
+        for (bytes_max, expected) in [(bound, Ok(())), (bound - 1, Err(Full::Now))] {
+            let mut outbox = Outbox::new(bytes_max, 1 << 20);
+            outbox.push(&item, Sequence(0)).unwrap();
+            assert_eq!(outbox.push(&item, Sequence(0)), expected);
+        }
+    }
+
+    #[test]
     fn what_waits_and_what_is_being_written_is_bounded() {
         let mut outbox = Outbox::new(1000, 1 << 20);
         outbox.push(&command(600), Sequence(0)).unwrap();
