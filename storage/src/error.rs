@@ -281,6 +281,11 @@ mod tests {
     use super::*;
     use purlin_rsm::{ClusterId, Incarnation, NodeId, ShardId};
 
+    fn errors_of_another_log(found: Box<Identity>, expected: Box<Identity>) -> String {
+        let (location, segment) = ("data/shard-1".into(), "000000000007.wal".into());
+        StorageError::Foreign { location, segment, found, expected }.trouble().what
+    }
+
     #[test]
     fn each_error_has_four_parts() {
         let location = || "data/shard-1".to_owned();
@@ -345,6 +350,21 @@ mod tests {
             let action = remedy(&io::Error::from_raw_os_error(errno));
             assert!(action.contains(advice), "{errno}: {action}");
         }
+        let foreign = errors_of_another_log(identity(2), identity(3));
+        assert!(foreign.contains("belongs to shard 1 of node 2 ("), "{foreign}");
+        assert!(foreign.contains("and shard 1 of node 3 ("), "{foreign}");
+        for (errno, lacks, advice) in [
+            (28, "space", "free space"),
+            (122, "space", "free space"),
+            (23, "file descriptor", "ulimit -n"),
+            (24, "file descriptor", "ulimit -n"),
+            (12, "memory", "free memory"),
+        ] {
+            let shortage = Shortage::of(&io::Error::from_raw_os_error(errno)).expect("a shortage");
+            let (what, action) = shortage.texts();
+            assert!(what.contains(lacks) && action.contains(advice), "{errno}: {what}, {action}");
+        }
+        assert_eq!(Shortage::of(&io::Error::from_raw_os_error(5)), None);
         assert!(format(4).trouble().action.contains("older version"));
         assert!(format(6).trouble().action.contains("newer version"));
     }

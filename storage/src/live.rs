@@ -565,6 +565,25 @@ mod tests {
         _ = with_positions(&run(10, 99, 102), Some(pending));
     }
 
+    /// A read of entries waits for the write that holds them, not for an earlier or a later one.
+    #[test]
+    fn each_entry_is_durable_with_the_write_that_holds_it() {
+        let mut group = Group::default();
+        for (first, sequence) in [(1, 5), (4, 6), (7, 7)] {
+            let pending = Pending { sequence: Sequence(sequence), durable: Sequence(4) };
+            let run = run(first, first - 1, first + 2);
+            group.append(&run, Location::first(1), 0, 1, Some(pending)).unwrap();
+        }
+        let mut pending = |durable, index| {
+            let pending = group.pending(Sequence(durable), Index(index));
+            pending.map(|(from, sequence)| (from.0, sequence.0))
+        };
+        let waits = [1, 3, 4, 6, 7, 9].map(|index| pending(4, index));
+        assert_eq!(waits, [5, 5, 6, 6, 7, 7].map(|sequence| Some((1, sequence))));
+        assert_eq!([4, 9].map(|index| pending(5, index)), [Some((4, 6)), Some((4, 7))]);
+        assert_eq!(pending(7, 9), None);
+    }
+
     #[test]
     #[should_panic(expected = "forgets 101 commands up to 7")]
     fn a_floor_with_a_wrong_position_panics() {

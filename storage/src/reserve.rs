@@ -220,6 +220,8 @@ mod tests {
         disk::Durability,
         testing::{Harness, MemoryFile, small},
     };
+    use purlin_rsm::Sequence;
+    use std::cell::Cell;
 
     fn broken(change: impl FnOnce(&mut Harness, &mut Reserve<MemoryFile>)) -> &'static str {
         let mut h = Harness::new(small(), 1);
@@ -235,6 +237,67 @@ mod tests {
         other.stop();
         change(&mut other, reserve);
         reserve.check(active).unwrap_err().invariant
+    }
+
+    const BYTES: u64 = 4096;
+
+    fn file(h: &mut Harness, number: u64) -> MemoryFile {
+        let disk = h.disk.clone();
+        h.block_on(directory::create(&disk, number, BYTES, Durability::OnSync)).unwrap()
+    }
+
+    fn unused(h: &mut Harness, number: u64, bytes: u64) -> Rc<Segment<MemoryFile>> {
+        let (name, end) = (crate::segment::name(number), Cell::new(0));
+        let (sequence, file) = (Sequence(0), file(h, number));
+        Rc::new(Segment { number, name, epoch: 1, sequence, bytes, end, file })
+    }
+
+    /// A reserve with all the segments that it wants ready, and these files besides.
+    fn with_free(h: &mut Harness, sizes: &[u64]) -> Reserve<MemoryFile> {
+        let free = (1000..).zip(sizes).map(|(number, bytes)| unused(h, number, *bytes)).collect();
+        let mut reserve = Reserve::new(2000, free);
+        for number in (2000..).take(PREPARED) {
+            reserve.add(Prepared { number, file: file(h, number) });
+        }
+        reserve
+    }
+
+    /// The numbers of the files that it discards until there is nothing more to be done.
+    fn discarded(reserve: &mut Reserve<MemoryFile>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        loop {
+            match reserve.next_task(BYTES) {
+                Task::Discard(segment) => numbers.push(segment.number),
+                Task::Wait => return numbers,
+                Task::Recycle(..) | Task::Create(_) => panic!("all segments are ready"),
+            }
+        }
+    }
+
+    #[test]
+    fn so_many_free_files_are_kept_and_none_of_another_size() {
+        let reserve = |sizes: &[u64]| {
+            let mut h = Harness::new(small(), 2);
+            h.stop();
+            with_free(&mut h, sizes)
+        };
+        for count in 0..FREE + 3 {
+            let mut reserve = reserve(&vec![BYTES; count]);
+            assert_eq!(discarded(&mut reserve).len(), count.saturating_sub(FREE));
+            assert_eq!(reserve.free_bytes(), BYTES * count.min(FREE) as u64);
+        }
+        assert_eq!(discarded(&mut reserve(&[BYTES, 2 * BYTES, BYTES])), [1001]);
+    }
+
+    #[test]
+    fn a_file_that_a_read_still_uses_is_kept_until_the_read_ends() {
+        let mut h = Harness::new(small(), 2);
+        h.stop();
+        let mut reserve = with_free(&mut h, &[2 * BYTES]);
+        let read = reserve.free[0].clone();
+        assert_eq!(discarded(&mut reserve), []);
+        drop(read);
+        assert_eq!(discarded(&mut reserve), [1000]);
     }
 
     #[test]

@@ -123,6 +123,37 @@ fn a_short_read_of_a_long_run_keeps_only_what_was_read() {
 }
 
 #[test]
+fn the_figures_count_each_block_of_batches_and_headers() {
+    let mut h = Harness::new(small(), 3);
+    let mut before = h.wal().stats();
+    for term in 1..40 {
+        h.write(hard_state(1, term, 1));
+        let after = h.wal().stats();
+        let blocks = 1 + after.rotations - before.rotations;
+        assert_eq!(after.written_bytes - before.written_bytes, blocks * BLOCK as u64);
+        assert_eq!(after.batches - before.batches, 1);
+        before = after;
+    }
+    assert!(before.rotations >= 2, "{} rotations", before.rotations);
+}
+
+/// On a full disk a batch that needs no more segments is still taken.
+#[test]
+fn a_batch_that_fills_the_segment_to_its_last_byte_needs_no_other() {
+    let mut h = Harness::new(small(), 3);
+    h.write(hard_state(1, 1, 1));
+    let wal = h.wal();
+    let state = wal.state.borrow();
+    let segments = state.segments();
+    let blocks = (1..).find(|blocks| !segments.fits(blocks * BLOCK)).expect("a segment ends");
+    let fits = (blocks - 1) * BLOCK;
+    assert_eq!(segments.rotations([fits]), 0);
+    assert_eq!(segments.rotations([fits, BLOCK]), 1);
+    assert_eq!(segments.rotations([fits + BLOCK]), 1);
+    assert_eq!(segments.rotations([BLOCK, fits, BLOCK]), 1);
+}
+
+#[test]
 fn a_record_beyond_a_quarter_of_a_segment_is_refused_and_comes_back() {
     let mut h = Harness::new(small(), 4);
     h.write(append(1, 1, 1..2, 15_000));
@@ -713,8 +744,12 @@ fn w6_a_relocated_floor_never_truncates_and_never_falls() {
     let floor = |index| EntryId::new(Term(1), Index(index));
     apply(&mut live, 2, |out| record::put_floor(out, group, floor(12), Position(12)));
     apply(&mut live, 3, |out| record::put_floor(out, group, floor(10), Position(10)));
+    let kept = live.group(group).unwrap().floor();
+    assert_eq!((kept.value, kept.segment), (floor(12), 2));
+    // The floor itself is relocated: it no longer needs the segment from which it comes.
+    apply(&mut live, 4, |out| record::put_floor(out, group, floor(12), Position(12)));
     let group = live.group(group).unwrap();
-    assert_eq!((group.floor().value, group.floor().segment), (floor(12), 2));
+    assert_eq!((group.floor().value, group.floor().segment), (floor(12), 4));
     assert_eq!((group.first(), group.last()), (Index(13), Index(20)));
 }
 
