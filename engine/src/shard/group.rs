@@ -360,8 +360,8 @@ pub(crate) mod tests {
         other_shard::{Origin, OtherShard},
     };
     use purlin_rsm::{
-        Commands, Envelope, GroupEpoch, Message, Outcome, Payload, Position, ShardId,
-        raft::{RaftConfig, Recovered, Voters},
+        Commands, Envelope, GroupEpoch, HardState, Message, Outcome, Payload, Position, ShardId,
+        raft::{RaftConfig, Recovered, Terms, Voters},
     };
     use purlin_transport::BatchOutcome;
     use std::{cell::Cell, rc::Rc};
@@ -405,6 +405,15 @@ pub(crate) mod tests {
         settle(&mut group, NOW);
         assert!(group.leads(), "{:?}", group.raft);
         group
+    }
+
+    /// A group whose log begins behind `floor`: all up to there is applied.
+    pub(crate) fn group_at(id: GroupId, floor: Index) -> Group {
+        let config = RaftConfig::new(id, NodeId(1), Voters::new([1, 2, 3].map(NodeId)));
+        let hard_state = HardState { term: Term(1), ..HardState::default() };
+        let terms = Terms::new(EntryId::new(Term(1), floor), Vec::new(), floor);
+        let recovered = Recovered { hard_state, terms, ..Recovered::default() };
+        Group::new(id, Raft::new(config, recovered, NOW), Box::new(Counter(0)))
     }
 
     /// Everything that is handed out is durable and applied at once; messages are lost.
@@ -467,6 +476,81 @@ pub(crate) mod tests {
             self.0.set(self.0.get() + 1);
             Bytes::from(vec![0; 3 << 19])
         }
+    }
+
+    fn query(group: &mut Group, now: Tick) -> Rc<AcceptedBatch> {
+        let batch = AcceptedBatch::new(ORIGIN, RequestKind::Query, 1);
+        let ticket = Ticket::batch(&batch, 0);
+        group.propose_or_query(now, RequestKind::Query, Bytes::new(), ticket);
+        batch
+    }
+
+    /// Whether a ticket still holds the batch.
+    fn is_open(batch: &Rc<AcceptedBatch>) -> bool {
+        Rc::strong_count(batch) > 1
+    }
+
+    /// A group that leads, and has applied its first entry.
+    fn leading() -> (Group, Tick) {
+        let mut group = fresh();
+        let now = win(&mut group, 1, 2);
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
+        (group, now)
+    }
+
+    #[test]
+    fn requests_expire_when_they_are_older_than_the_limit_and_not_before() {
+        let (mut group, start) = leading();
+        let at = |ticks| Tick(start.0 + ticks);
+        // Two of each kind: one that came at 5 and one that came at 10.
+        let confirmed = [5, 10].map(|ticks| query(&mut group, at(ticks)));
+        let reads = [1, 2].map(|read| ConfirmedRead { read, index: Index(2) });
+        group.confirmed(reads.into());
+        let unconfirmed = [5, 10].map(|ticks| query(&mut group, at(ticks)));
+        let proposed = [5, 10].map(|ticks| propose(&mut group, at(ticks)));
+        assert_eq!(group.tickets().count(), 6);
+        group.expire(at(5));
+        assert_eq!(group.tickets().count(), 6, "none is older than that");
+        group.expire(at(10));
+        assert_eq!(outcomes(&confirmed[0]), [Err(RequestError::NotApplied)]);
+        assert_eq!(outcomes(&unconfirmed[0]), [Err(RequestError::NotApplied)]);
+        let (term, index, position) = (Term(1), Index(2), Position(1));
+        let unknown = Err(RequestError::Unknown { term, index, position });
+        assert_eq!(outcomes(&proposed[0]), [unknown], "it may still be committed");
+        for young in [&confirmed[1], &unconfirmed[1], &proposed[1]] {
+            assert!(is_open(young));
+        }
+        group.expire(at(11));
+        assert_eq!((group.tickets().count(), group.has_waiting()), (0, false));
+    }
+
+    #[test]
+    fn a_group_with_requests_has_one_deadline_which_is_that_of_the_oldest() {
+        let (mut group, start) = leading();
+        let at = |ticks| Tick(start.0 + ticks);
+        assert_eq!((group.watch(), group.has_waiting()), (None, false), "nothing waits");
+        assert_eq!(group.check_deadline(), Ok(()));
+        let _queries = [9, 7].map(|ticks| query(&mut group, at(ticks)));
+        let _proposed = propose(&mut group, at(8));
+        assert!(group.has_waiting() && group.check_deadline().is_err());
+        assert_eq!(group.watch(), Some(at(7)));
+        assert_eq!(group.watch(), None, "it stands in the queue of deadlines");
+        assert_eq!(group.check_deadline(), Ok(()));
+        group.expire(at(8));
+        assert_eq!(group.watch(), Some(at(8)));
+    }
+
+    #[test]
+    fn each_query_is_answered_by_its_own_confirmation() {
+        let (mut group, now) = leading();
+        let queries = [(); 3].map(|()| query(&mut group, now));
+        assert_eq!(group.status().queries, 3);
+        group.confirmed(vec![ConfirmedRead { read: 2, index: Index(1) }]);
+        assert_eq!(queries.each_ref().map(is_open), [true, false, true]);
+        group.failed(vec![1]);
+        assert_eq!(outcomes(&queries[0]), [Err(RequestError::NotApplied)]);
+        assert!(is_open(&queries[2]));
+        assert_eq!(group.status().queries, 1);
     }
 
     /// They are asked again: were each of them answered each time, the work would be the square of their

@@ -378,8 +378,8 @@ fn count_of(counts: &mut GroupCounts, standing: Standing) -> &mut u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::group::tests::{fresh_group, leading_group};
-    use purlin_rsm::{NodeId, WriteId};
+    use crate::shard::group::tests::{fresh_group, group_at, leading_group};
+    use purlin_rsm::{Index, NodeId, WriteId};
 
     fn groups(ids: impl IntoIterator<Item = u32>) -> Groups {
         let mut groups = Groups::default();
@@ -438,6 +438,7 @@ mod tests {
         let mut groups = groups([1, 2]);
         groups.remove(GroupId(1)).expect("it is there");
         groups.insert(fresh_group(GroupId(3)));
+        assert_eq!(groups.check(), Ok(()), "the inputs of group 1 are those of no other group");
         let work: Vec<u32> = groups
             .take_dirty()
             .into_iter()
@@ -517,6 +518,40 @@ mod tests {
         assert!(!groups.memory().is_full(), "{:?}", groups.memory().level());
         groups.remove(GroupId(2)).expect("it is there");
         assert_eq!(groups.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_group_is_told_the_time_at_its_deadline_or_later_and_never_before() {
+        for late in [0, 1, 1000] {
+            let mut groups = groups([1]);
+            let [slot] = groups.take_dirty()[..] else { panic!("one group") };
+            groups.rearm(slot);
+            let due = groups.deadline().expect("it waits for its election");
+            groups.tick(Tick(due.0 - 1));
+            assert_eq!((groups.has_dirty(), groups.deadline()), (false, Some(due)));
+            groups.tick(Tick(due.0 + late));
+            assert_eq!(groups.take_dirty(), [slot], "{late} ticks late");
+        }
+    }
+
+    #[test]
+    fn an_input_for_each_group_reaches_each_once_in_the_order_of_their_ids() {
+        let mut groups = groups([7, 3, 9]);
+        groups.take_dirty();
+        let reached = std::cell::RefCell::new(Vec::new());
+        groups.input_each(|group| reached.borrow_mut().push(group.id.0));
+        assert_eq!(reached.take(), [3, 7, 9]);
+        assert_eq!(groups.take_dirty().len(), 3, "each is worked on");
+    }
+
+    #[test]
+    fn what_a_group_has_applied_before_it_comes_is_counted() {
+        let mut groups = groups([1]);
+        groups.insert(group_at(GroupId(2), Index(5)));
+        groups.insert(group_at(GroupId(3), Index(7)));
+        assert_eq!((groups.counts().applied, groups.check()), (12, Ok(())));
+        groups.remove(GroupId(2)).expect("it is there");
+        assert_eq!((groups.counts().applied, groups.check()), (7, Ok(())));
     }
 
     #[test]

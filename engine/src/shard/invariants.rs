@@ -118,6 +118,7 @@ mod tests {
             caller::Caller,
             other_shard::{Origin, OtherShard},
             request::Request,
+            ticket::Ticket,
         },
         shard::group::tests::fresh,
     };
@@ -184,6 +185,17 @@ mod tests {
             violation(&requests, &groups)
                 .contains("request 5 to group 1 is sent and has no ticket")
         );
+    }
+
+    #[test]
+    fn a_ticket_is_of_one_request_in_one_lane() {
+        let ((mut requests, _, _caller), (mut others, _, _other)) = (world(), world());
+        let lane = requests.take_scheduled().lanes.remove(0);
+        let other = others.take_scheduled().lanes.remove(0);
+        lane.send_here(&mut Vec::new()).expect("a query");
+        let ticket = Ticket::lane(&lane, 5);
+        assert!(ticket.is_of_lane(&lane, 5) && !ticket.is_of_batch());
+        assert!(!ticket.is_of_lane(&lane, 6) && !ticket.is_of_lane(&other, 5));
     }
 
     #[test]

@@ -444,6 +444,49 @@ mod tests {
         assert_eq!(theirs.confirmed(GroupId(1)), None);
     }
 
+    /// Safety R4: the peer counts this shard among its followers only while the replica here follows it.
+    #[test]
+    fn a_peer_is_refused_as_soon_as_the_replica_follows_it_no_more() {
+        let mut groups = one_group();
+        let (mut ours, pair) = (Pairs::new(NodeId(1), BootId(1), 50), facts(0, 1).pair());
+        ours.inbound_up(Tick(0), &facts(0, 1), &mut groups);
+        let (own, mut theirs) =
+            (EpochTerm::new(GroupEpoch::FIRST, Term(3)), Leading::new(BootId(9)));
+        theirs.lead(GroupId(1), own);
+        ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups);
+        let mut refused = |term, leader, groups: &mut Groups| {
+            let standing = Standing { term: Term(term), leader, ..Standing::default() };
+            ours.standing_changed(Tick(1), GroupId(1), standing, groups);
+            ours.beat(pair).expect("a pair").answer.expect("a heartbeat came").refused
+        };
+        assert_eq!(refused(3, Some(NodeId(2)), &mut groups), []);
+        assert_eq!(refused(3, None, &mut groups), [(GroupId(1), own)], "it campaigns");
+        let later = EpochTerm::new(GroupEpoch::FIRST, Term(4));
+        assert_eq!(refused(4, Some(NodeId(3)), &mut groups), [(GroupId(1), later)]);
+        assert_eq!(
+            refused(4, Some(NodeId(2)), &mut groups),
+            [(GroupId(1), later)],
+            "not told of 4"
+        );
+        assert_eq!(refused(3, Some(NodeId(2)), &mut groups), []);
+    }
+
+    #[test]
+    fn heartbeats_go_to_the_shards_that_can_be_written_to() {
+        let mut groups = one_group();
+        let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
+        let of = |node| Facts { node, ..facts(0, 1) };
+        let [two, three] = [2, 3].map(|node| of(NodeId(node)).pair());
+        assert_eq!(pairs.home(NodeId(2), GroupId(1)), None, "its number of shards is not known");
+        pairs.inbound_up(Tick(0), &of(NodeId(2)), &mut groups);
+        assert_eq!((pairs.home(NodeId(2), GroupId(1)), pairs.reached()), (Some(two), vec![]));
+        pairs.outbound_up(Tick(0), &of(NodeId(3)), &mut groups);
+        pairs.outbound_up(Tick(0), &of(NodeId(2)), &mut groups);
+        assert_eq!(pairs.reached(), [two, three]);
+        pairs.outbound_lost(Tick(1), two, &mut groups);
+        assert_eq!((pairs.home(NodeId(2), GroupId(1)), pairs.reached()), (Some(two), vec![three]));
+    }
+
     #[test]
     fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
         let mut groups = one_group();

@@ -91,10 +91,48 @@ mod tests {
     use super::*;
     use purlin_rsm::NodeId;
 
+    fn timing() -> Timing {
+        Timing::new(&NodeConfig::new(NodeId(1), "unused"))
+    }
+
+    #[test]
+    fn a_tick_lasts_from_its_time_to_that_of_the_next() {
+        let timing = timing();
+        for tick in [Tick(0), Tick(1), Tick(1_000_003)] {
+            let begins = timing.time_of(tick);
+            assert_eq!(timing.tick_at(begins), tick);
+            assert_eq!(timing.tick_at(begins + timing.tick - Duration::from_nanos(1)), tick);
+            assert_eq!(timing.tick_at(begins + timing.tick), Tick(tick.0 + 1));
+        }
+    }
+
+    #[test]
+    fn beats_are_counted_and_come_at_their_distance() {
+        let mut timing = timing();
+        assert_eq!((timing.next_beat(), timing.beats()), (Tick(0), 0));
+        for (beats, now) in [(1, Tick(7)), (2, Tick(100)), (3, Tick(101))] {
+            timing.beat(now);
+            assert_eq!(timing.next_beat(), Tick(now.0 + timing.beat_ticks));
+            assert_eq!(timing.beats(), beats);
+        }
+    }
+
+    #[test]
+    fn a_disk_hangs_after_two_timeouts_without_progress_and_twenty_for_one_batch() {
+        let timing = timing();
+        let (timeout, now) = (timing.election_ticks.start, Tick(1_000_000));
+        assert!(timeout > 1, "{timeout}");
+        assert_eq!(timing.hangs_since(now), Tick(now.0 - 2 * timeout));
+        assert_eq!(timing.too_slow_since(now), Tick(now.0 - 20 * timeout));
+        assert_eq!(timing.last_beat(now), Tick(now.0 - timing.beat_ticks));
+        let early = [timing.hangs_since(Tick(1)), timing.too_slow_since(Tick(1))];
+        assert_eq!(early, [Tick(0), Tick(0)], "nothing is older than the start");
+    }
+
     /// A loop that always has something to do lets completed I/O in once a millisecond, and not in each turn.
     #[test]
     fn io_is_due_a_millisecond_after_it_was_let_in() {
-        let mut timing = Timing::new(&NodeConfig::new(NodeId(1), "unused"));
+        let mut timing = timing();
         let micros = Duration::from_micros;
         timing.io_taken(micros(5_000));
         assert!(!timing.is_io_due(micros(5_999)));
