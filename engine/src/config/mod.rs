@@ -134,7 +134,7 @@ pub struct IntakeOptions {
 }
 
 /// What a batch, its record and its entry add to a command on disk, at most.
-const COMMAND_OVERHEAD: usize = 32 << 10;
+pub(crate) const COMMAND_OVERHEAD: usize = 32 << 10;
 
 impl ClusterConfig {
     /// The most groups that own slots: as many as there are slots.

@@ -248,6 +248,7 @@ impl<R: Runtime> ShardSetup<R> {
                 pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
                 exchanger,
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
+                told_too_long: false,
             },
             append: AppendStage::new(
                 wal,

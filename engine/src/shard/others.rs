@@ -17,6 +17,8 @@ pub(crate) struct OtherShards<R: Runtime> {
     pub(crate) pairs: Pairs,
     pub(crate) exchanger: Rc<Exchanger<R::Net>>,
     pub(crate) mesh: MeshPort<R>,
+    /// The log has been told of a peer's entry that is too long.
+    pub(crate) told_too_long: bool,
 }
 
 impl<R: Runtime> OtherShards<R> {

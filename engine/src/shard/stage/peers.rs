@@ -2,6 +2,7 @@
 //! refusals.
 
 use crate::{
+    config::COMMAND_OVERHEAD,
     edge::other_shard::OtherShard,
     error::{Error, ErrorKind},
     mesh::MeshItem,
@@ -9,7 +10,7 @@ use crate::{
     runtime::Runtime,
     shard::Shard,
 };
-use purlin_rsm::{Envelope, Message, NodeId, ShardId, Tick};
+use purlin_rsm::{Entry, Envelope, Message, NodeId, ShardId, Tick, run};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
 impl<R: Runtime> Shard<R> {
@@ -78,7 +79,12 @@ impl<R: Runtime> Shard<R> {
         if !self.meeting.is_acting() {
             return;
         }
+        let max_command = self.requests.callers.max_command();
         for envelope in envelopes {
+            if !fits(&envelope.message, max_command) {
+                self.tell_too_long(&envelope);
+                continue;
+            }
             let brings_entries = has_entries(&envelope.message);
             // It counts as lost, and is sent again: the disk has to catch up first.
             if brings_entries && self.groups.memory().is_full() {
@@ -93,6 +99,21 @@ impl<R: Runtime> Shard<R> {
             if brings_entries {
                 self.groups.count_entries(slot);
             }
+        }
+    }
+
+    /// All nodes of a cluster have one limit on commands, and keep it before the log. So a longer entry is of a
+    /// faulty node: it is dropped, and stops nothing here.
+    fn tell_too_long(&mut self, envelope: &Envelope) {
+        let Envelope { from, group, .. } = envelope;
+        purlin_rsm::sometimes!("append with an entry beyond the cluster's limit dropped");
+        if !std::mem::replace(&mut self.others.told_too_long, true) {
+            tracing::error!(
+                "{} g{group}: node {from} sends an entry that is longer than `cluster.max_command` allows. Means: the \
+                 node is faulty; the entry is dropped, and this replica of the group does not follow it. Do: stop \
+                 node {from}, and report this",
+                self.site.name
+            );
         }
     }
 
@@ -205,6 +226,17 @@ fn has_entries(message: &Message) -> bool {
     matches!(message, Message::Append { entries, .. } if !entries.is_empty())
 }
 
+/// Whether the log of every node of the cluster can hold the entries of a message.
+fn fits(message: &Message, max_command: usize) -> bool {
+    let Message::Append { entries, .. } = message else { return true };
+    let most = max_command + COMMAND_OVERHEAD;
+    // The cost counts more for each command than its bytes, so it is only the first look.
+    let fits = |entry: &Entry| {
+        entry.cost() <= most || run::encoded_bytes(std::slice::from_ref(entry)) <= most
+    };
+    entries.iter().all(fits)
+}
+
 /// The error with which a fenced directory does not start.
 pub(crate) fn fenced(node: NodeId) -> Error {
     Error::new(
@@ -217,4 +249,27 @@ pub(crate) fn fenced(node: NodeId) -> Error {
          takes part in nothing; the other members go on as long as they are a majority",
         "keep the directory, and leave the node stopped: this version cannot bring it back",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use purlin_rsm::{Commands, EntryId, Index, Payload, Position, Term};
+
+    /// A longer entry would stop the shard: its log cannot hold it.
+    #[test]
+    fn an_entry_of_a_peer_beyond_the_limit_of_the_cluster_is_noticed() {
+        let append = |payload| {
+            let entry = Entry { term: Term(1), index: Index(1), before: Position(0), payload };
+            Message::Append { prev: EntryId::default(), entries: vec![entry], committed: Index(0) }
+        };
+        let one = |bytes: usize| append(Payload::command(vec![0; bytes].into()));
+        let limit = 1 << 20;
+        assert!(fits(&one(limit), limit), "as long as any node takes it");
+        assert!(!fits(&one(limit + COMMAND_OVERHEAD), limit));
+        // Many short commands cost much in memory, and take little in the log.
+        let many: Commands = std::iter::repeat_n(bytes::Bytes::from_static(b"x"), 60_000).collect();
+        assert!(fits(&append(Payload::Commands(many)), limit));
+        assert!(fits(&Message::AppendReply { matched: Index(1) }, 0));
+    }
 }
