@@ -145,7 +145,7 @@ pub use purlin_rsm::{
     Trouble,
     raft::{Fault, FollowerState, FollowerStatus, RaftStatus, RoleKind},
 };
-pub use purlin_storage::{Block, Disk, Durability, File, WalStats};
+pub use purlin_storage::{Block, Disk, Durability, FILL_BYTES, File, Pace, WalStats};
 pub use purlin_transport::{
     Advertised, Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Signal, Writer,
 };

@@ -1,6 +1,6 @@
 //! The configuration of one shard's WAL: sizes and bounds. Durability itself cannot be switched off.
 
-use crate::{align::BLOCK, disk::Durability};
+use crate::{align::BLOCK, batch::HEADER_BYTES, disk::Durability};
 use std::ops::RangeInclusive;
 
 /// Sizes and bounds of one WAL.
@@ -59,6 +59,18 @@ impl WalConfig {
             found.push(("batch_bytes_max", text));
         }
         found
+    }
+
+    /// The records that one batch takes, in bytes. A longer batch is cut into several writes.
+    pub fn records_bytes_max(&self) -> usize {
+        self.batch_bytes_max.min(Self::write_bytes_max(self.segment_bytes)) - HEADER_BYTES
+    }
+
+    /// The size of the segment that a start begins: small, since each start behind a write keeps one more
+    /// segment, and a process that ends again and again must not fill its disk.
+    pub(crate) fn first_segment_bytes(&self) -> u64 {
+        let least = *Self::SEGMENT_BYTES.start();
+        crate::align::align_down(self.segment_bytes / 16).max(least)
     }
 
     /// The longest write in a segment of `segment_bytes`, header and padding included: a quarter of

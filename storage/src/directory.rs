@@ -2,6 +2,7 @@
 
 use crate::{
     disk::{Disk, Durability},
+    pace::Pace,
     segment,
 };
 use std::io;
@@ -15,12 +16,13 @@ pub(crate) async fn create<D: Disk>(
     number: u64,
     bytes: u64,
     durability: Durability,
+    pace: &Pace,
 ) -> io::Result<D::File> {
     let unfinished = segment::unfinished_name(number);
-    let file = match disk.create(&unfinished, bytes, durability).await {
+    let file = match disk.create_paced(&unfinished, bytes, durability, pace).await {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             disk.remove(&unfinished).await?;
-            disk.create(&unfinished, bytes, durability).await
+            disk.create_paced(&unfinished, bytes, durability, pace).await
         }
         created => created,
     };

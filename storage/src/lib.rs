@@ -18,12 +18,14 @@
 mod config;
 mod disk;
 mod error;
+mod pace;
 
 mod align;
 mod batch;
 mod record;
 mod segment;
 
+mod demand;
 mod index;
 mod invariant;
 mod live;
@@ -64,6 +66,7 @@ pub use config::WalConfig;
 pub use disk::{Block, Disk, Durability, File};
 pub use error::{StorageError, SubmitError, remedy};
 pub use invariant::Violation;
+pub use pace::{FILL_BYTES, Pace};
 pub use recovery::{Cut, Recovered, RecoveredGroup};
 pub use state::WalStats;
 pub use wal::Wal;

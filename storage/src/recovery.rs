@@ -27,7 +27,7 @@ use crate::{
     config::WalConfig,
     directory,
     disk::{Disk, File},
-    error::StorageError,
+    error::{Shortage, StorageError},
     index::Location,
     live::Live,
     recent::Recent,
@@ -190,15 +190,12 @@ impl<D: Disk> Site<'_, D> {
             chain.into_iter().partition(|kept| kept.end > FIRST_BATCH);
         let oldest = chain.first().map_or(next_number, |kept| kept.header.number);
         let mut header = template.header(next_number, sequence, end.carry.proven, oldest);
-        // The carried batches fit into a segment of the size that they come from.
-        if !carried.is_empty() {
-            header.bytes = header.bytes.max(newest.bytes);
-        }
+        header.bytes = self.first_bytes(&carried, newest.bytes);
         // The batch that released a segment may itself be lost until the new header is durable, and then
         // the segment is needed (safety W7).
         let (released, mut void): (Vec<_>, Vec<_>) =
             void.into_iter().partition(|file| file.is_in(proven_oldest..end.oldest));
-        let begun = self.begin_segment(&header, &carried, &mut void).await?;
+        let begun = self.begin_segment(&mut header, &carried, &mut void).await?;
 
         let free = void.into_iter().chain(released).map(Found::into_segment);
         let free = free.chain(empty.into_iter().map(Kept::into_segment)).map(Rc::new).collect();
@@ -230,7 +227,7 @@ impl<D: Disk> Site<'_, D> {
     /// of it is durable, so that a crash on the way leaves the log as it was.
     async fn begin_segment(
         &self,
-        header: &Header,
+        header: &mut Header,
         carried: &[Carried],
         void: &mut Vec<Found<D::File>>,
     ) -> Result<Begun<D::File>, StorageError> {
@@ -240,7 +237,8 @@ impl<D: Disk> Site<'_, D> {
         let synced = self.disk.sync_dir().await;
         synced.map_err(|error| self.io("a sync of the directory", error))?;
         self.remove_unfinished().await?;
-        let file = self.segment_file(void, header.number, header.bytes).await?;
+        let (file, bytes) = self.segment_file(void, header.number, header.bytes).await?;
+        header.bytes = bytes;
         let planned = Location::first(header.number);
         let mut begun = Begun { file, planned, last: header.previous };
         for batch in carried {
@@ -258,26 +256,51 @@ impl<D: Disk> Site<'_, D> {
         Ok(begun)
     }
 
-    /// A file for the new segment, under its unfinished name: a void one, so that a crash loop needs
-    /// no space (safety W7), or a new one.
+    /// The size of the new segment: the small one of a start, if the carried batches fit into it. They fit
+    /// into a segment of the size that they come from.
+    fn first_bytes(&self, carried: &[Carried], newest: u64) -> u64 {
+        let small = self.config.first_segment_bytes();
+        let write_bytes_max = WalConfig::write_bytes_max(small);
+        let are_short = carried.iter().all(|batch| batch.written_bytes() <= write_bytes_max);
+        let end = carried.last().map_or(FIRST_BATCH, |last| last.behind().position());
+        if are_short && end <= small { small } else { self.config.segment_bytes.max(newest) }
+    }
+
+    /// A file for the new segment, under its unfinished name, and its size: a void one, or a new one. If no
+    /// file can be made, a void one that is larger, so that a crash loop needs no space (safety W7).
     async fn segment_file(
         &self,
         void: &mut Vec<Found<D::File>>,
         number: u64,
         bytes: u64,
-    ) -> Result<D::File, StorageError> {
+    ) -> Result<(D::File, u64), StorageError> {
         let unfinished = segment::unfinished_name(number);
         if let Some(at) = void.iter().position(|file| file.bytes == bytes) {
-            purlin_rsm::sometimes!("void segment used again by a start");
-            let file = void.swap_remove(at);
-            // The old name must be gone for good before the content changes: under the old name, the
-            // carried batches would look like damage.
-            let renamed = directory::rename(self.disk, &file.name, &unfinished).await;
-            renamed.map_err(|error| self.io("renaming a segment", error))?;
-            return Ok(file.file);
+            return self.void_file(void.swap_remove(at), &unfinished).await;
         }
-        let created = self.disk.create(&unfinished, bytes, self.config.durability).await;
-        created.map_err(|error| self.io("making a segment", error))
+        match self.disk.create(&unfinished, bytes, self.config.durability).await {
+            Ok(file) => Ok((file, bytes)),
+            Err(error) if Shortage::of(&error).is_some() => {
+                let larger = void.iter().position(|file| file.bytes > bytes);
+                let at = larger.ok_or_else(|| self.io("making a segment", error))?;
+                purlin_rsm::sometimes!("larger void segment used by a start without room");
+                self.void_file(void.swap_remove(at), &unfinished).await
+            }
+            Err(error) => Err(self.io("making a segment", error)),
+        }
+    }
+
+    async fn void_file(
+        &self,
+        void: Found<D::File>,
+        unfinished: &str,
+    ) -> Result<(D::File, u64), StorageError> {
+        purlin_rsm::sometimes!("void segment used again by a start");
+        // The old name must be gone for good before the content changes: under the old name, the carried
+        // batches would look like damage.
+        let renamed = directory::rename(self.disk, &void.name, unfinished).await;
+        renamed.map_err(|error| self.io("renaming a segment", error))?;
+        Ok((void.file, void.bytes))
     }
 
     async fn remove_unfinished(&self) -> Result<(), StorageError> {

@@ -3,7 +3,8 @@
 //!
 //! Two of the prepared segments are kept for hard states and relocation (safety W8), so that a full disk
 //! stops new entries, and not the elections and the release of space that end the shortage. Entries use
-//! the third.
+//! the others: as many are prepared as the log fills in two seconds at its present rate, within
+//! [`AHEAD_MAX`] and [`AHEAD_BYTES_MAX`].
 //!
 //! A recycled file is renamed; its batches are void by their epoch. Names are durable before a file is
 //! offered (safety W7).
@@ -17,8 +18,10 @@ use std::{collections::VecDeque, rc::Rc};
 
 /// Segments that only hard states and relocations may take.
 const RESERVE: usize = 2;
-/// Segments to have ready.
-const PREPARED: usize = RESERVE + 1;
+/// Segments to have ready beside the reserve, at most.
+const AHEAD_MAX: usize = 16;
+/// The size of these, together and at most; one is ready, whatever its size.
+const AHEAD_BYTES_MAX: u64 = 1 << 30;
 /// Files to keep for recycling, which is cheaper than filling new ones. More are removed.
 const FREE: usize = 4;
 /// An attempt to find space waits for at most 2 to the power of this many calls of [`Reserve::kick`].
@@ -33,7 +36,11 @@ pub(crate) struct Reserve<F: File> {
     free_bytes: u64,
     /// The number of the next segment to prepare.
     next_number: u64,
+    /// How many segments to have ready beside the reserve.
+    ahead: usize,
     space: Space,
+    /// Whether it was said that there is no room for entries.
+    is_told: bool,
 }
 
 /// A segment that waits to become active.
@@ -69,7 +76,24 @@ impl<F: File> Reserve<F> {
     /// Prepares segments from `next_number` on, from `free` files first.
     pub(crate) fn new(next_number: u64, free: Vec<Rc<Segment<F>>>) -> Self {
         let free_bytes = free.iter().map(|segment| segment.bytes).sum();
-        Self { prepared: VecDeque::new(), free, free_bytes, next_number, space: Space::Enough }
+        Self {
+            prepared: VecDeque::new(),
+            free,
+            free_bytes,
+            next_number,
+            ahead: 1,
+            space: Space::Enough,
+            is_told: false,
+        }
+    }
+
+    /// The log is expected to fill `bytes` bytes of segments of `segment_bytes` bytes soon. What is prepared
+    /// already stays.
+    pub(crate) fn expect(&mut self, bytes: u64, segment_bytes: u64) {
+        let bound = AHEAD_MAX.min((AHEAD_BYTES_MAX / segment_bytes) as usize).max(1);
+        // Behind a rotation one of them is not ready, and the segment that has begun is empty.
+        let wanted = 1 + bytes / segment_bytes;
+        self.ahead = usize::try_from(wanted).unwrap_or(bound).min(bound);
     }
 
     /// The next segment. `urgent`: also one of the last two.
@@ -89,12 +113,23 @@ impl<F: File> Reserve<F> {
     /// Whether entries that need `rotations` more segments, behind `queued` ones, may be accepted. Once
     /// the reserve is used, its segments are for hard states alone, also the segment that is active.
     pub(crate) fn has_room(&self, rotations: usize, queued: usize) -> bool {
-        !self.is_full() || self.prepared.len() >= RESERVE + queued + rotations
+        !self.has_failed() || self.prepared.len() >= RESERVE + queued + rotations
     }
 
-    /// Whether the disk had no room for another segment.
+    /// Whether there was no room for another segment, and none is left for entries.
     pub(crate) fn is_full(&self) -> bool {
+        self.has_failed() && self.prepared.len() <= RESERVE
+    }
+
+    /// Whether there was no room for another segment when that was last tried.
+    fn has_failed(&self) -> bool {
         matches!(self.space, Space::Full { .. })
+    }
+
+    /// Whether it is news that there is no room for entries, or that there is again. `None`: no news.
+    pub(crate) fn news(&mut self) -> Option<bool> {
+        let is_full = self.is_full();
+        (std::mem::replace(&mut self.is_told, is_full) != is_full).then_some(is_full)
     }
 
     /// How many segments are ready.
@@ -143,8 +178,8 @@ impl<F: File> Reserve<F> {
         assert_eq!(prepared.number, self.next_number, "a segment out of order");
         self.next_number += 1;
         self.prepared.push_back(prepared);
-        if self.prepared.len() >= PREPARED {
-            purlin_rsm::sometimes!(self.is_full(), "space for another segment found again");
+        if self.prepared.len() > RESERVE {
+            purlin_rsm::sometimes!(self.has_failed(), "space for another segment found again");
             self.space = Space::Enough;
         }
     }
@@ -152,7 +187,7 @@ impl<F: File> Reserve<F> {
     /// Whether another segment is to be prepared now.
     pub(crate) fn is_short(&self) -> bool {
         let may_try = !matches!(self.space, Space::Full { kicks: 1.., .. });
-        self.prepared.len() < PREPARED && may_try
+        self.prepared.len() < RESERVE + self.ahead && may_try
     }
 
     /// What is to be done next, when all segments are to have `segment_bytes` bytes.
@@ -192,9 +227,9 @@ impl<F: File> Reserve<F> {
             },
         )?;
         holds(
-            self.prepared.len() <= PREPARED,
-            "no more segments are prepared than wanted",
-            || format!("{} prepared, {PREPARED} wanted", self.prepared.len()),
+            self.prepared.len() <= RESERVE + AHEAD_MAX,
+            "no more segments are prepared than may be",
+            || format!("{} prepared, {} may be", self.prepared.len(), RESERVE + AHEAD_MAX),
         )?;
         holds(
             !matches!(self.space, Space::Full { failures, kicks }
@@ -218,6 +253,7 @@ mod tests {
     use crate::{
         directory,
         disk::Durability,
+        pace::Pace,
         testing::{Harness, MemoryFile, small},
     };
     use purlin_rsm::Sequence;
@@ -231,7 +267,7 @@ mod tests {
         let active = state.segments().active();
         let reserve = state.reserve_mut();
         assert_eq!(reserve.check(active), Ok(()));
-        assert_eq!(reserve.prepared(), PREPARED);
+        assert_eq!(reserve.prepared(), RESERVE + 1);
         // No loop of the WAL may run while its state is borrowed.
         let mut other = Harness::new(small(), 2);
         other.stop();
@@ -308,11 +344,14 @@ mod tests {
         );
         assert_eq!(
             broken(|h, reserve| {
-                let (disk, number) = (h.disk.clone(), reserve.next_number);
-                let made = directory::create(&disk, 99, 4096, Durability::OnSync);
-                reserve.add(Prepared { number, file: h.block_on(made).unwrap() });
+                for at in 0..AHEAD_MAX as u64 {
+                    let (disk, pace) = (h.disk.clone(), Pace::default());
+                    let made = directory::create(&disk, 99 + at, 4096, Durability::OnSync, &pace);
+                    let file = h.block_on(made).unwrap();
+                    reserve.add(Prepared { number: reserve.next_number, file });
+                }
             }),
-            "no more segments are prepared than wanted"
+            "no more segments are prepared than may be"
         );
         assert_eq!(
             broken(|_, reserve| reserve.space = Space::Full { failures: 2, kicks: 5 }),

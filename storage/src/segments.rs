@@ -15,6 +15,7 @@
 use crate::{
     align::BLOCK,
     batch::{self, Kind, Seed, Stamp},
+    config::WalConfig,
     disk::File,
     index::Location,
     invariant::{Violation, holds},
@@ -114,16 +115,24 @@ impl<F: File> Segments<F> {
 
     /// Whether a batch of `written` bytes fits behind what is planned.
     pub(crate) fn fits(&self, written: usize) -> bool {
-        self.planned.position() + written as u64 <= self.template.bytes
+        self.fits_at(self.planned.segment, self.planned.position(), written)
+    }
+
+    /// Whether a batch of `written` bytes fits into a segment at `position`. Segments differ in size.
+    fn fits_at(&self, segment: u64, position: u64, written: usize) -> bool {
+        let is_active = segment == self.active.number;
+        let bytes = if is_active { self.active.bytes } else { self.template.bytes };
+        position + written as u64 <= bytes && written <= WalConfig::write_bytes_max(bytes)
     }
 
     /// The number of new segments that batches of these lengths on disk need.
     pub(crate) fn rotations(&self, written: impl IntoIterator<Item = usize>) -> usize {
-        let mut position = self.planned.position();
+        let (mut segment, mut position) = (self.planned.segment, self.planned.position());
         let mut rotations = 0;
         for written in written {
-            if position + written as u64 > self.template.bytes {
+            if !self.fits_at(segment, position, written) {
                 rotations += 1;
+                segment += 1;
                 position = FIRST_BATCH;
             }
             position += written as u64;

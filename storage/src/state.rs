@@ -7,8 +7,9 @@
 
 use crate::{
     align::BLOCK,
-    batch::{self, Batch, HEADER_BYTES, Kind},
+    batch::{self, Batch, Kind},
     config::WalConfig,
+    demand::Demand,
     disk::File,
     error::{StorageError, SubmitError},
     invariant::{Violation, holds},
@@ -20,7 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupId, Index, Position, Sequence};
-use std::{collections::VecDeque, ops::Range, rc::Rc};
+use std::{collections::VecDeque, ops::Range, rc::Rc, time::Duration};
 
 /// The state of one WAL.
 pub(crate) struct State<F: File> {
@@ -29,6 +30,7 @@ pub(crate) struct State<F: File> {
     live: Live,
     segments: Segments<F>,
     reserve: Reserve<F>,
+    demand: Demand,
     /// Sealed, and not yet taken by a write loop.
     writes: VecDeque<Write<F>>,
     /// Why it has stopped. Set once, and never taken back.
@@ -108,6 +110,7 @@ impl<F: File> State<F> {
             live,
             segments,
             reserve,
+            demand: Demand::default(),
             writes: VecDeque::new(),
             failure: None,
             is_releasing: false,
@@ -185,8 +188,7 @@ impl<F: File> State<F> {
             return Ok(self.pipeline.submitted());
         }
         let write_bytes_max = WalConfig::write_bytes_max(self.config.segment_bytes);
-        let records_max = self.config.batch_bytes_max.min(write_bytes_max) - HEADER_BYTES;
-        let mut cuts = batch.cuts(records_max);
+        let mut cuts = batch.cuts(self.config.records_bytes_max());
         if cuts.iter().any(|cut| batch::written_bytes(cut.len()) > write_bytes_max) {
             return Err(SubmitError::TooLarge(batch));
         }
@@ -293,6 +295,11 @@ impl<F: File> State<F> {
 
     // ---- For the loops that write
 
+    /// Whether writes are in flight.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.failure.is_none() && self.pipeline.in_flight() > 0
+    }
+
     /// How many writes wait for a loop.
     pub(crate) fn waiting_writes(&self) -> usize {
         self.writes.len()
@@ -354,27 +361,31 @@ impl<F: File> State<F> {
     /// Another segment is ready.
     /// Whether there is room again after there was none.
     pub(crate) fn add_prepared(&mut self, prepared: Prepared<F>) -> bool {
-        let was_full = self.reserve.is_full();
         self.reserve.add(prepared);
         self.start_writes();
         self.assert_invariants();
-        was_full && !self.reserve.is_full()
+        self.reserve.news() == Some(false)
     }
 
-    /// There was no room for another segment; a file that was to become it is free again. Whether there
-    /// was room before: that is news.
+    /// There was no room for another segment; a file that was to become it is free again. Whether it is
+    /// news that entries find no room.
     pub(crate) fn no_space(&mut self, unused: Option<Rc<Segment<F>>>) -> bool {
-        let was_full = self.reserve.is_full();
         self.reserve.free(unused);
         self.reserve.failed();
         self.start_writes();
         self.assert_invariants();
-        !was_full
+        self.reserve.news() == Some(true)
     }
 
     /// A caller wants space after there was none. Whether it is to be tried now.
     pub(crate) fn seek_space(&mut self) -> bool {
         self.reserve.kick()
+    }
+
+    /// `elapsed` has passed since this was last called: sees how much is to be prepared.
+    pub(crate) fn note_time(&mut self, elapsed: Duration) {
+        let bytes = self.demand.note(self.counts.written_bytes, elapsed);
+        self.reserve.expect(bytes, self.config.segment_bytes);
     }
 
     // ---- For releasing segments

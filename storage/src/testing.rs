@@ -12,7 +12,9 @@ pub(crate) mod world;
 pub(crate) use self::faults::{Event, Faults};
 
 use self::node::{Loose, Node};
-use crate::{Batch, Disk, Durability, File, Recovered, StorageError, Wal, WalConfig, align::BLOCK};
+use crate::{
+    Batch, Disk, Durability, File, Pace, Recovered, StorageError, Wal, WalConfig, align::BLOCK,
+};
 use purlin_rsm::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Position,
     Sequence, ShardId, Term, random::SplitMix,
@@ -73,6 +75,8 @@ struct Shared {
     /// Bytes that may still be allocated.
     space: Option<u64>,
     log: Vec<Event>,
+    /// Bytes that were asked for in reads.
+    read_bytes: u64,
 }
 
 pub(crate) struct MemoryFile {
@@ -100,6 +104,11 @@ impl Drop for MemoryLock {
 }
 
 impl MemoryDisk {
+    /// The bytes that were asked for in reads since this was last called.
+    pub(crate) fn take_read_bytes(&self) -> u64 {
+        std::mem::take(&mut self.shared.borrow_mut().read_bytes)
+    }
+
     /// From now on operations complete by [`Self::step`] only.
     pub(crate) fn hold(&self) {
         self.shared.borrow_mut().waiting.get_or_insert_default();
@@ -289,7 +298,13 @@ impl Disk for MemoryDisk {
         Ok(MemoryLock(self.clone()))
     }
 
-    async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<MemoryFile> {
+    async fn create_paced(
+        &self,
+        name: &str,
+        len: u64,
+        durability: Durability,
+        _: &Pace,
+    ) -> io::Result<MemoryFile> {
         self.turn().await;
         self.shared.borrow().faults.opens()?;
         let id = {
@@ -385,6 +400,7 @@ impl File for MemoryFile {
         self.disk.turn().await;
         let mut shared = self.disk.shared.borrow_mut();
         shared.faults.reads(&(position..position + len as u64))?;
+        shared.read_bytes += len as u64;
         let is_cut = shared.faults.is_reading_short && len > BLOCK;
         let len = if is_cut { len - BLOCK } else { len };
         let elsewhere = shared.faults.read_elsewhere.take_if(|(left, _)| *left == 0);

@@ -12,11 +12,12 @@ use crate::{
     disk::Disk,
     error::{StorageError, SubmitError},
     invariant::Violation,
+    pace::Pace,
     state::{State, WalStats},
 };
 use event_listener::Event;
 use purlin_rsm::Sequence;
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 /// The write-ahead log of one shard.
 pub struct Wal<D: Disk> {
@@ -24,6 +25,7 @@ pub struct Wal<D: Disk> {
     pub(crate) config: WalConfig,
     pub(crate) seed: Seed,
     pub(crate) signals: Signals,
+    pub(crate) pace: Pace,
     /// Never borrowed across an await, nor while [`Signals::changed`] calls out.
     pub(crate) state: RefCell<State<D::File>>,
     _lock: D::Lock,
@@ -61,8 +63,8 @@ impl<D: Disk> Wal<D> {
         seed: Seed,
         state: State<D::File>,
     ) -> Self {
-        let (signals, state) = (Signals::default(), RefCell::new(state));
-        Self { disk, config, seed, signals, state, _lock: lock }
+        let (signals, pace, state) = (Signals::default(), Pace::default(), RefCell::new(state));
+        Self { disk, config, seed, signals, pace, state, _lock: lock }
     }
 
     /// Calls `notify` whenever [`Self::durable`], [`Self::is_ready`], [`Self::has_space`] or
@@ -120,6 +122,18 @@ impl<D: Disk> Wal<D> {
         self.wake_loops();
     }
 
+    /// Call in each tick, with the time since the last call. The rate of the writes decides how many segments
+    /// are prepared.
+    pub fn note_time(&self, elapsed: Duration) {
+        self.state.borrow_mut().note_time(elapsed);
+        self.wake_loops();
+    }
+
+    /// The records that one write takes, in bytes. See [`WalConfig::records_bytes_max`].
+    pub fn records_bytes_max(&self) -> usize {
+        self.config.records_bytes_max()
+    }
+
     /// Tries for space again after there was none; [`Self::quiet_tick`] does it too. Each failure makes the
     /// next attempt wait for more of these calls.
     pub fn seek_space(&self) {
@@ -165,10 +179,11 @@ impl<D: Disk> Wal<D> {
 
     /// Wakes as many write loops as there are writes to take, and the prepare loop if it has to act.
     fn wake_loops(&self) {
-        let (writes, is_short) = {
+        let (writes, is_short, is_busy) = {
             let state = self.state.borrow();
-            (state.waiting_writes(), state.is_short())
+            (state.waiting_writes(), state.is_short(), state.is_writing())
         };
+        self.pace.set_busy(is_busy);
         self.signals.work.notify(writes);
         if is_short {
             self.signals.preparing.notify(usize::MAX);

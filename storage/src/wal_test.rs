@@ -7,6 +7,7 @@ use crate::{
     directory,
     index::Location,
     live::Live,
+    pace::Pace,
     record,
     reserve::{Prepared, Reserve},
     segment::{self, FirstBlock},
@@ -19,7 +20,7 @@ use purlin_rsm::{
     BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position,
     Sequence, ShardId, Term,
 };
-use std::io::ErrorKind;
+use std::{io::ErrorKind, time::Duration};
 
 fn on_sync() -> WalConfig {
     WalConfig { durability: Durability::OnSync, ..small() }
@@ -693,6 +694,23 @@ fn w4_a_lost_header_is_noticed_by_the_batches_behind_it() {
     assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
 }
 
+/// A segment whose header became zeroes is no prepared one: the batches behind show that.
+#[test]
+fn w4_a_segment_that_lost_its_header_is_not_taken_for_a_prepared_one() {
+    let mut h = Harness::new(WalConfig { segment_bytes: 4 << 20, ..small() }, 21);
+    for index in 1..60 {
+        h.write(append(1, 1, index..index + 1, 7000));
+    }
+    let (name, header) = newest(&h.disk);
+    assert_eq!(header.bytes, 4 << 20);
+    h.stop();
+    let mut bytes = h.disk.bytes(&name);
+    bytes[..BLOCK].fill(0);
+    h.disk.delete(&name);
+    h.disk.put(&name, bytes);
+    assert!(matches!(h.open().unwrap_err(), StorageError::Damaged { .. }));
+}
+
 // ---- W5
 
 #[test]
@@ -1001,6 +1019,39 @@ fn w7_a_crash_loop_needs_no_space() {
     }
 }
 
+/// Prepared segments are most of the files of a young log. A start that reads them all would take as long as
+/// with a log of their size.
+#[test]
+fn a_start_reads_little_of_prepared_segments() {
+    let mut h = Harness::new(WalConfig { segment_bytes: 4 << 20, ..small() }, 27);
+    h.write(append(1, 1, 1..4, 100));
+    assert_eq!(h.wal().stats().prepared, 3);
+    h.disk.take_read_bytes();
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 3);
+    let read = h.disk.take_read_bytes();
+    assert!(read <= 3 * (2 << 20) + (2 << 20), "{read} bytes read, with 12 MiB prepared");
+}
+
+/// Whatever the size of segments, a start behind a write keeps a small one.
+#[test]
+fn restarts_behind_writes_keep_small_segments() {
+    let mut h = Harness::new(WalConfig { segment_bytes: 16 << 20, ..small() }, 27);
+    let before = h.wal().stats().bytes;
+    for index in 1..11 {
+        h.write(append(1, 1, index..index + 1, 100));
+        assert_eq!(last_index(&h.reopen().unwrap(), 1), index);
+        h.run();
+    }
+    let grown = h.wal().stats().bytes - before;
+    assert!(grown <= 10 << 20, "{grown} bytes: ten starts, a sixteenth of a segment each at most");
+    // A batch that is too long for the small segment goes to the next one.
+    h.write(append(1, 1, 11..12, 2 << 20));
+    assert_eq!(h.wal().stats().rotations, 1);
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 11);
+    h.run();
+    assert_eq!(h.read(1, 1..12).len(), 11);
+}
+
 #[test]
 fn w7_file_names_are_durable_before_the_first_batch() {
     let mut h = Harness::new(small(), 28);
@@ -1064,6 +1115,49 @@ fn w8_a_full_disk_refuses_entries_takes_hard_states_reads_and_resumes() {
     assert_eq!(h.read(1, next..next + 1).len(), 1);
 }
 
+/// Two seconds of the present rate are prepared, within a bound.
+#[test]
+fn segments_are_prepared_ahead_of_the_present_rate() {
+    let mut h = Harness::new(small(), 29);
+    let mut last = 0;
+    let mut prepared_at = |count: u64| {
+        for index in last + 1..=last + count {
+            h.write(append(1, 1, index..index + 1, 7000));
+        }
+        last += count;
+        h.wal().note_time(Duration::from_millis(100));
+        h.run();
+        h.wal().stats().prepared
+    };
+    // A batch of 8 KiB in a tenth of a second is 160 KiB in two: two segments and a half, and the reserve.
+    assert_eq!(prepared_at(1), 2 + 1 + 2);
+    assert_eq!(prepared_at(2), 2 + 1 + 5);
+    assert_eq!(prepared_at(200), 2 + 16, "the bound");
+}
+
+/// There is room as long as segments are prepared: nothing is refused because a further one was not made.
+#[test]
+fn w8_prepared_segments_take_entries_although_no_further_one_can_be_made() {
+    let mut h = Harness::new(small(), 29);
+    h.write(append(1, 1, 1..2, 7000));
+    h.write(append(1, 1, 2..3, 7000));
+    h.wal().note_time(Duration::from_millis(100));
+    h.run();
+    assert_eq!(h.wal().stats().prepared, 8);
+    h.disk.set_space(Some(0));
+    let mut index = 3;
+    while h.wal().stats().prepared > 3 {
+        h.write(append(1, 1, index..index + 1, 7000));
+        assert!(h.wal().has_space(), "{} segments are prepared", h.wal().stats().prepared);
+        index += 1;
+    }
+    while h.wal().submit(append(1, 1, index..index + 1, 7000)).is_ok() {
+        h.run();
+        index += 1;
+    }
+    assert_eq!((h.wal().stats().prepared, h.wal().has_space()), (2, false));
+}
+
 #[test]
 fn w8_releasing_segments_gives_space_back_without_new_space() {
     let mut h = Harness::new(small(), 30);
@@ -1100,8 +1194,8 @@ fn w8_entries_do_not_take_the_reserve_while_it_is_being_filled() {
     let mut reserve = Reserve::new(1, Vec::new());
     for number in 1..=3 {
         assert!(reserve.take(false).is_none());
-        let disk = disk.clone();
-        let made = directory::create(&disk, number, BLOCK as u64, Durability::OnSync);
+        let (disk, pace) = (disk.clone(), Pace::default());
+        let made = directory::create(&disk, number, BLOCK as u64, Durability::OnSync, &pace);
         reserve.add(Prepared { number, file: h.block_on(made).unwrap() });
     }
     assert_eq!(reserve.take(false).unwrap().number, 1);

@@ -38,10 +38,12 @@ impl<D: Disk> Wal<D> {
         let Write { sequence, segment, position, block } = write;
         // W8: also when the error says that the disk is full. The place was filled before, so the file
         // system broke its word, and what it holds now is unknown.
+        let bytes = block.as_ref().len();
         if let Err(error) = segment.file.write_at(block, position).await {
             purlin_rsm::sometimes!("WAL poisoned by a failed write");
             return self.poison("writing", &segment.name, error);
         }
+        self.pace.wrote(bytes);
         match self.config.durability {
             Durability::EachWrite => self.complete(|state| state.is_durable(sequence)),
             Durability::OnSync => {

@@ -43,6 +43,7 @@ pub const REQUIRED: &[&str] = &[
     "written while a sync runs",
     "unproven tail carried into the new segment",
     "void segment used again by a start",
+    "filling of a segment waits for a write of the log",
     "unfinished segment removed",
     "torn tail cut",
     "torn tail had readable batches behind it",
@@ -119,6 +120,9 @@ pub const RARE: &[&str] = &[
     // The data of a seed has no bound: every key must be written in the end.
     "proposal refused, the data takes too much memory",
     "hello waited for room for too long",
+    // Segments of a seed are no longer than what a start reads of a prepared one.
+    "prepared segment found blank",
+    "larger void segment used by a start without room",
     "query waits for its caller to take answers",
     "request without a leader ended with its connection",
     // Where nobody's bytes were corrupted it is a violation.

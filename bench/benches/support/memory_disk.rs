@@ -1,7 +1,7 @@
 //! The storage crate's seam to a disk over files in memory: nothing waits, nothing fails, nothing is
 //! left behind.
 
-use purlin_storage::{Disk, Durability, File};
+use purlin_storage::{Disk, Durability, File, Pace};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -43,7 +43,13 @@ impl Disk for MemoryDisk {
     async fn lock(&self) -> io::Result<()> {
         Ok(())
     }
-    async fn create(&self, name: &str, len: u64, _: Durability) -> io::Result<MemoryFile> {
+    async fn create_paced(
+        &self,
+        name: &str,
+        len: u64,
+        _: Durability,
+        _: &Pace,
+    ) -> io::Result<MemoryFile> {
         let file = MemoryFile { bytes: Rc::new(RefCell::new(vec![0; len as usize])) };
         match self.files.borrow_mut().insert(name.into(), file.clone()) {
             None => Ok(file),

@@ -8,7 +8,7 @@
 //! still works on keeps it open after its process is gone (safety W3).
 
 use super::access::explain_access;
-use crate::{Disk, Durability, File};
+use crate::{Disk, Durability, FILL_BYTES, File, Pace};
 use ::glommio::{
     GlommioError,
     io::{self as dma, DmaBuffer, DmaFile, OpenOptions},
@@ -32,8 +32,6 @@ use std::{
 
 /// Positions and lengths are multiples of this.
 const BLOCK_BYTES: u64 = 4096;
-/// A new file is filled in pieces of this many bytes.
-const FILL_BYTES: usize = 1 << 20;
 /// How long an open waits for a file's lock, and how often it tries.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
@@ -186,11 +184,17 @@ impl Disk for Directory {
         Ok(DirectoryLock { _file: file })
     }
 
-    async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<DirectFile> {
+    async fn create_paced(
+        &self,
+        name: &str,
+        len: u64,
+        durability: Durability,
+        pace: &Pace,
+    ) -> io::Result<DirectFile> {
         assert!(len.is_multiple_of(BLOCK_BYTES), "{name} of {len} bytes is no whole blocks");
         // Filled without a sync for each piece, then opened as it is to be used.
         let file = self.open_with(name, Durability::OnSync, true).await?;
-        if let Err(error) = file.fill(len).await {
+        if let Err(error) = file.fill(len, pace).await {
             file.close().await?;
             self.remove(name).await?;
             return Err(error);
@@ -291,14 +295,16 @@ impl DirectFile {
 
     /// Makes the empty file one of `len` zero bytes that are really written: the first write to
     /// blocks that are only allocated would wait for the file system's journal.
-    async fn fill(&self, len: u64) -> io::Result<()> {
+    async fn fill(&self, len: u64, pace: &Pace) -> io::Result<()> {
         match self.dma().pre_allocate(len, false).await.map_err(io_error) {
             Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
             _ => {}
         }
         let mut position = 0;
         while position < len {
-            let mut piece = self.block(FILL_BYTES.min((len - position) as usize));
+            let bytes = FILL_BYTES.min((len - position) as usize);
+            pace.piece(bytes).await;
+            let mut piece = self.block(bytes);
             piece.as_mut().fill(0);
             let written = piece.as_ref().len() as u64;
             self.write_at(piece, position).await?;

@@ -250,12 +250,7 @@ impl<R: Runtime> ShardSetup<R> {
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
                 told_too_long: false,
             },
-            append: AppendStage::new(
-                wal,
-                config.batch_bytes_max,
-                self.node.intake.request_bytes_max,
-                wake,
-            ),
+            append: AppendStage::new(wal, self.node.intake.request_bytes_max, wake),
             runtime: self.runtime,
             timing,
             meeting,

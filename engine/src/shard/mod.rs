@@ -177,7 +177,7 @@ impl<R: Runtime> Shard<R> {
         self.others.exchanger.beat();
         self.others.pairs.check_silence(now, &mut self.groups);
         self.send_heartbeats(now);
-        self.append.beat(self.timing.last_beat(now));
+        self.append.beat(self.timing.last_beat(now), self.runtime.now());
         self.expire(now);
         self.end_superseded_batches(self.timing.last_beat(self.timing.last_beat(now)));
         self.requests.retry_parked();

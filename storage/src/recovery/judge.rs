@@ -378,6 +378,10 @@ impl<D: Disk> Site<'_, D> {
         seed: Seed,
         end: &mut End,
     ) -> Result<(), StorageError> {
+        if self.is_blank(file).await? {
+            purlin_rsm::sometimes!("prepared segment found blank");
+            return Ok(());
+        }
         purlin_rsm::sometimes!(file.header.is_none(), "segment without a readable header searched");
         if let Some(header) = &file.header {
             end.readable = end.readable.max(header.sequence);
@@ -396,6 +400,23 @@ impl<D: Disk> Site<'_, D> {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file was prepared and never begun: its first MiB are zeroes, which two reads say. Batches
+    /// follow the header of a segment without a gap, so each file that was begun has something else there.
+    /// To look like a prepared one, it would have to lose its header and all of this, and nothing behind it.
+    async fn is_blank(&self, file: &Found<D::File>) -> Result<bool, StorageError> {
+        if file.header.is_some() || file.bytes <= RECOVERY_CHUNK as u64 {
+            return Ok(false);
+        }
+        for _ in 0..2 {
+            let read = read_twice(&file.file, 0, RECOVERY_CHUNK).await;
+            let read = read.map_err(|error| self.unreadable(&file.name, error))?;
+            if read.as_ref().iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes in a segment up to the batch `until`, which was durable: a bad one is damage (safety W2).

@@ -2,7 +2,7 @@
 //! held after each thing that happened to it.
 
 use super::device::{Device, Page, page};
-use crate::{Disk, Durability, File, align::BLOCK};
+use crate::{Disk, Durability, File, Pace, align::BLOCK};
 use std::{cell::RefCell, future::poll_fn, io, rc::Rc, task::Poll};
 
 /// One directory in memory. Clones share it.
@@ -158,11 +158,12 @@ impl<P: Clone + 'static> Disk for World<P> {
         Ok(())
     }
 
-    async fn create(
+    async fn create_paced(
         &self,
         name: &str,
         len: u64,
         durability: Durability,
+        _: &Pace,
     ) -> io::Result<WorldFile<P>> {
         if self.shared.borrow().device.find(name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());

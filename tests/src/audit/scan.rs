@@ -5,7 +5,7 @@ use super::State;
 use crate::sim::DirectoryImage;
 use purlin_rsm::{GroupId, HardState, Index, NodeId, Term};
 use purlin_storage::{
-    Disk, Durability, File, Recovered, RecoveredGroup, StorageError, Wal, WalConfig,
+    Disk, Durability, File, Pace, Recovered, RecoveredGroup, StorageError, Wal, WalConfig,
 };
 use std::{io, rc::Rc};
 
@@ -152,7 +152,13 @@ impl Disk for ImageDisk {
         Ok(())
     }
 
-    async fn create(&self, name: &str, _: u64, durability: Durability) -> io::Result<ImageFile> {
+    async fn create_paced(
+        &self,
+        name: &str,
+        _: u64,
+        durability: Durability,
+        _: &Pace,
+    ) -> io::Result<ImageFile> {
         self.open(name, durability).await
     }
 

@@ -14,7 +14,7 @@ use super::{
     watch::SeenWrite,
     world::{Core, Event},
 };
-use purlin_storage::{Disk, Durability, File};
+use purlin_storage::{Disk, Durability, FILL_BYTES, File, Pace};
 use std::{
     fmt, io,
     rc::{Rc, Weak},
@@ -82,6 +82,19 @@ impl SimDisk {
         self.wait(latency).await;
     }
 
+    /// Filling a file takes its time, if the device has a rate.
+    async fn fill(&self, len: u64, pace: &Pace) {
+        for position in (0..len).step_by(FILL_BYTES) {
+            let (core, bytes) = (self.core(), FILL_BYTES.min((len - position) as usize));
+            pace.piece(bytes).await;
+            let now = core.clock.now();
+            let transfer = self.disk.transfer(now, bytes, core.options.disk.bytes_per_second);
+            if !transfer.is_zero() {
+                Sleep::new(core, now + transfer).await;
+            }
+        }
+    }
+
     fn directory(&self) -> io::Result<DirectoryNode> {
         self.disk.directory(&self.path)
     }
@@ -147,7 +160,13 @@ impl Disk for SimDisk {
         Ok(SimLock { directory, holder })
     }
 
-    async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<SimFile> {
+    async fn create_paced(
+        &self,
+        name: &str,
+        len: u64,
+        durability: Durability,
+        pace: &Pace,
+    ) -> io::Result<SimFile> {
         let directory = self.directory()?;
         self.disk.take_descriptor()?;
         if self.disk.refuses_space(len) {
@@ -160,6 +179,7 @@ impl Disk for SimDisk {
         let file = FileNode::new(Content::durable(Image::zeroed(part)));
         directory.borrow_mut().add(name, Node::File(file.clone()))?;
         let handle = self.open_file(name, file, durability);
+        self.fill(len, pace).await;
         let latency = self.core().options.disk.sync;
         self.wait(latency).await;
         if let Some(error) = self.disk.loud_fault(DiskOperation::Write, &handle.path) {

@@ -414,7 +414,7 @@ fn damage_under_a_read_for_a_follower_stops_the_shard_as_damage() {
     let [leader, other, behind] = one_lags(&s, &value);
     s.world
         .node(leader)
-        .rot(&Random::new(741, "rot"), Rot::Bit)
+        .rot(&Random::new(742, "rot"), Rot::Bit)
         .expect("its log has durable batches");
     s.plug_in(behind);
     let told = s.must_stop(leader, ErrorKind::Damage, seconds(15));
@@ -532,13 +532,16 @@ fn fault(operation: DiskOperation, error: DiskError) -> DiskFault {
     DiskFault { operation, path_contains: "shard-0".to_owned(), times: 1, error }
 }
 
-/// Turns a byte in the middle of the oldest segment of a shard.
+/// Turns a byte in the middle of the oldest segment of a shard that is long enough: a start begins a short one.
 fn damage(s: &Scenario, node: NodeId, shard: &str) {
     let image = s.world.node(node).readable_image();
     let files = image.files();
-    let is_log = |name: &str| name.starts_with(shard) && name.ends_with(".wal");
-    let (path, _) = files.iter().find(|(name, _)| is_log(name)).expect("it has a log");
     let position = 300 << 10;
+    let is_long = |name: &str| {
+        image.read(name, position, 64).is_some_and(|it| it.iter().any(|byte| *byte != 0))
+    };
+    let is_log = |name: &str| name.starts_with(shard) && name.ends_with(".wal") && is_long(name);
+    let (path, _) = files.iter().find(|(name, _)| is_log(name)).expect("it has a log");
     let byte = image.read(path, position, 1).expect("it is as long")[0];
     s.world.node(node).overwrite(path, position, &[byte ^ 4]).expect("it is there");
 }

@@ -36,11 +36,14 @@ pub(crate) struct AppendStage<D: Disk> {
     /// fenced (safety I4). A write is progress that peers learn of. If their progress caused a write
     /// here, two idle shards would keep each other writing.
     memories: Memories,
+    /// The records that the WAL writes at once: a batch that is full is one write.
     batch_bytes_max: usize,
     /// The last attempt found no room for entries.
     is_full: bool,
     /// When a batch was last submitted. The WAL is told of a beat without one.
     written_at: Tick,
+    /// When the WAL was last told of the time.
+    beat_at: Duration,
     /// The time from the submit of each batch until this shard noticed that it is durable.
     latency: Histogram,
 }
@@ -73,13 +76,9 @@ impl Progress {
 }
 
 impl<D: Disk> AppendStage<D> {
-    pub(crate) fn new(
-        wal: Rc<Wal<D>>,
-        batch_bytes_max: usize,
-        pending_bytes_max: usize,
-        wake: Arc<Wake>,
-    ) -> Self {
+    pub(crate) fn new(wal: Rc<Wal<D>>, pending_bytes_max: usize, wake: Arc<Wake>) -> Self {
         wal.set_notify(Rc::new(move || wake.notify()));
+        let batch_bytes_max = wal.records_bytes_max();
         Self {
             wal,
             pending: Writes::new(),
@@ -91,6 +90,7 @@ impl<D: Disk> AppendStage<D> {
             batch_bytes_max,
             is_full: false,
             written_at: Tick(0),
+            beat_at: Duration::ZERO,
             latency: Histogram::default(),
         }
     }
@@ -98,7 +98,8 @@ impl<D: Disk> AppendStage<D> {
     /// Adds a write of a group to the next batch.
     pub(crate) fn push(&mut self, group: GroupId, append: Append) {
         self.pending_bytes += cost(&append);
-        self.pending.extend(QueuedWrite::pieces(group, append, self.batch_bytes_max));
+        let piece_bytes_max = self.batch_bytes_max - overhead(self.batch_bytes_max);
+        self.pending.extend(QueuedWrite::pieces(group, append, piece_bytes_max));
     }
 
     /// Adds what is newly known of peers to the next batch.
@@ -199,7 +200,7 @@ impl<D: Disk> AppendStage<D> {
     fn fill(&mut self, batch: &mut Batch) -> Writes {
         let mut taken = Writes::new();
         while let Some(next) = self.pending.front()
-            && (taken.is_empty() || batch.bytes() + cost(&next.append) <= self.batch_bytes_max)
+            && (taken.is_empty() || batch.bytes() + longest(&next.append) <= self.batch_bytes_max)
         {
             put(batch, next);
             taken.extend(self.pending.pop_front());
@@ -235,11 +236,14 @@ impl<D: Disk> AppendStage<D> {
     }
 
     /// Tells the WAL of a quiet beat, so that it may write a closing batch (safety W9). Lets the WAL look
-    /// for space when it has none: batches may wait in the WAL for a segment while nothing waits here.
-    pub(crate) fn beat(&mut self, now: Tick) {
-        if self.written_at < now && (self.is_idle() || self.is_full) {
+    /// for space when it has none: batches may wait in the WAL for a segment while nothing waits here. And the WAL
+    /// learns how much time has passed, since it prepares segments for the present rate.
+    pub(crate) fn beat(&mut self, last: Tick, at: Duration) {
+        self.wal.note_time(at.saturating_sub(self.beat_at));
+        self.beat_at = at;
+        if self.written_at < last && (self.is_idle() || self.is_full) {
             self.wal.quiet_tick();
-        } else if !self.wal.has_space() {
+        } else {
             self.wal.seek_space();
         }
     }
@@ -407,6 +411,20 @@ fn put(batch: &mut Batch, write: &QueuedWrite) {
     batch.entries(write.group, &write.append.entries);
 }
 
+/// The records of a write take no more bytes than this, unless its entries are of many terms.
+fn longest(append: &Append) -> usize {
+    let cost = cost(append);
+    cost + overhead(cost)
+}
+
+/// What records take in addition to entries that cost `cost`: a hard state, and a head for each run.
+fn overhead(cost: usize) -> usize {
+    const HARD_STATE: usize = 64;
+    const RUN_HEAD: usize = 64;
+    const RUN_COST_LEAST: usize = 4 << 10;
+    HARD_STATE + RUN_HEAD * (1 + cost / RUN_COST_LEAST)
+}
+
 /// About the memory that a write takes.
 fn cost(append: &Append) -> usize {
     append.entries.iter().map(Entry::cost).sum()
@@ -436,6 +454,35 @@ mod tests {
         let pending = Writes::from([QueuedWrite { group: GroupId(1), append, is_last: true }]);
         assert_eq!(check_pending(&pending, 0), Ok(()));
         assert!(check_pending(&pending, 1).unwrap_err().contains("0 bytes wait, counted as 1"));
+    }
+
+    /// A full batch is one write and no crumb behind it.
+    #[test]
+    fn what_fits_into_a_batch_fits_into_one_write() {
+        let records_max = 256 * 1024 - 56;
+        for value in [0, 1, 100, 1000, 2015, 4000, 8000, 20_000, 100_000] {
+            let entry = |index| Entry {
+                term: Term(1),
+                index: Index(index),
+                before: Position(index - 1),
+                payload: Payload::command(vec![0; value].into()),
+            };
+            let count = 3 * records_max as u64 / (value as u64 + 32) + 3;
+            let state = HardState { term: Term(1), vote: None, committed: Index(0) };
+            let append = Append {
+                write: WriteId(7),
+                entries: (1..=count).map(entry).collect(),
+                hard_state: Some(state),
+            };
+            let piece_bytes_max = records_max - overhead(records_max);
+            for piece in QueuedWrite::pieces(GroupId(1), append, piece_bytes_max) {
+                let mut batch = Batch::default();
+                put(&mut batch, &piece);
+                let (bytes, bound) = (batch.bytes(), longest(&piece.append));
+                assert!(bytes <= bound, "values of {value}: {bytes} bytes, and not {bound}");
+                assert!(bound <= records_max, "values of {value}: {bound} bytes");
+            }
+        }
     }
 
     /// A long write goes out in pieces, each within the bound of a batch, and is durable with its last one.
