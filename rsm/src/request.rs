@@ -60,6 +60,9 @@ pub enum RequestError {
         "the data of the group's leader takes as much memory as it may: the request was not applied"
     )]
     NoMemory,
+    /// The group's leader still applies what its log held when it started.
+    #[error("the group's leader is loading its data: the request was not applied")]
+    Loading,
     /// There is no such group.
     #[error("there is no such group: the request was not applied")]
     NoSuchGroup,

@@ -7,9 +7,11 @@ pub(crate) mod device;
 mod faults;
 mod node;
 pub(crate) mod open_wal;
+mod random;
 pub(crate) mod world;
 
 pub(crate) use self::faults::{Event, Faults};
+pub(crate) use self::random::Random;
 
 use self::node::{Loose, Node};
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
 };
 use purlin_rsm::{
     ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Position,
-    Sequence, ShardId, Term, random::SplitMix,
+    Sequence, ShardId, Term,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -28,27 +30,6 @@ use std::{
     rc::Rc,
     task::{Context, Poll, Waker},
 };
-
-#[derive(Clone)]
-pub(crate) struct Random(SplitMix);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(SplitMix::new(seed))
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0.draw()
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
 
 const SECTOR: usize = 512;
 

@@ -13,6 +13,11 @@ pub const REQUIRED: &[&str] = &[
     "vote refused, the candidate's log is behind",
     "vote refused, another candidate has it",
     "campaign lost",
+    "campaign that the leader asked for",
+    "leader hands its group over",
+    "leader goes on, its group was not taken over",
+    "leader that misses a voter hands its groups over",
+    "leader without room hands its groups over",
     "leader steps down without a quorum",
     "promise waits for a younger write",
     "promises of an older term are void",
@@ -123,6 +128,9 @@ pub const RARE: &[&str] = &[
     // Segments of a seed are no longer than what a start reads of a prepared one.
     "prepared segment found blank",
     "larger void segment used by a start without room",
+    // Logs of a seed are short, and soon applied.
+    "request refused, the group is loading",
+    "replica waits for a fitter one to campaign",
     "query waits for its caller to take answers",
     "request without a leader ended with its connection",
     // Where nobody's bytes were corrupted it is a violation.
@@ -133,8 +141,7 @@ pub const RARE: &[&str] = &[
     // No group of a seed has a floor before there are snapshots.
     "append begins below the floor",
     "follower needs entries below the floor",
-    // No leader asks for a campaign before there is a transfer of leadership.
-    "campaign that the leader asked for",
+    "campaign that the leader asked for withheld, unfit to lead",
     "campaign that the leader asked for withheld after a restart",
     // Every group is in its first epoch before groups are made at run time.
     "batch for another epoch of its group bounced",

@@ -6,7 +6,7 @@ use crate::{
     forward::{BatchOutcome, BatchReply, RequestBatch},
     frame::{self, Decoder, Kind},
     handshake::{Answer as HelloAnswer, Hello, VERSIONS},
-    heartbeat::Heartbeat,
+    heartbeat::{Condition, Heartbeat},
     links::Direction,
     memory::{Executor, MemoryNet},
     net::{Reader, Writer},
@@ -229,7 +229,13 @@ fn envelope(item: &Outbound) -> Envelope {
 }
 
 fn heartbeat(number: u64) -> Heartbeat {
-    Heartbeat { number, fingerprint: number, list: None, answer: None }
+    Heartbeat {
+        number,
+        fingerprint: number,
+        list: None,
+        answer: None,
+        condition: Condition::default(),
+    }
 }
 
 #[test]

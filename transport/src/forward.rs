@@ -8,7 +8,7 @@
 //! forward        id  group  epoch  term  kind:byte (1 propose, 2 query)  count  count × bytes
 //! forward-reply  id  then 1: bounced | 2: busy | 3: done, count, count × outcome
 //! outcome        0: not applied | 1: unknown, term, index, position | 2: applied, bytes
-//!                3: not applied, for want of memory
+//!                3: not applied, for want of memory | 4: not applied, disk full | 5: not applied, loading
 //! ```
 //!
 //! A request of one byte costs 32 bytes in memory, as a slice of its frame. So a batch has at most
@@ -165,8 +165,8 @@ impl BatchOutcome {
     }
 }
 
-/// The one place where an outcome becomes bytes. Another node tells its caller only what the caller
-/// decides by: applied, certainly not applied, or unknown; and whether to free memory before it tries again.
+/// The one place where an outcome becomes bytes. Another node tells its caller what the caller decides by:
+/// applied, certainly not applied, or unknown; and the reasons for a refusal that may last.
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
         Err(RequestError::Unknown { term, index, position }) => {
@@ -175,6 +175,8 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             put_varint(out, position.0);
         }
         Err(RequestError::NoMemory) => out.push(3),
+        Err(RequestError::NoSpace) => out.push(4),
+        Err(RequestError::Loading) => out.push(5),
         Err(_) => out.push(0),
         Ok(result) => {
             out.push(2);
@@ -192,6 +194,8 @@ fn outcome(fields: &mut Fields) -> Result<Outcome, Malformed> {
         }
         2 => Ok(Ok(fields.bytes()?)),
         3 => Ok(Err(RequestError::NoMemory)),
+        4 => Ok(Err(RequestError::NoSpace)),
+        5 => Ok(Err(RequestError::Loading)),
         _ => Err(Malformed { what: "an outcome of an unknown kind" }),
     }
 }
@@ -474,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_is_told_whether_a_request_was_applied_and_whether_memory_was_missing() {
+    fn a_peer_is_told_whether_a_request_was_applied_and_why_if_that_lasts() {
         let told = |error| {
             let outcome = BatchOutcome::Done(vec![Err(error)]);
             let mut out = Vec::new();
@@ -482,7 +486,9 @@ mod tests {
             BatchReply::decode(out.into()).expect("a reply").remove(0).outcome
         };
         let done = |error| BatchOutcome::Done(vec![Err(error)]);
-        assert_eq!(told(RequestError::NoSpace), done(RequestError::NotApplied));
+        assert_eq!(told(RequestError::Busy), done(RequestError::NotApplied));
+        assert_eq!(told(RequestError::NoSpace), done(RequestError::NoSpace));
+        assert_eq!(told(RequestError::Loading), done(RequestError::Loading));
         assert_eq!(told(RequestError::UNKNOWN), done(RequestError::UNKNOWN));
         assert_eq!(told(RequestError::NoMemory), done(RequestError::NoMemory));
     }

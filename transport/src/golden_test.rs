@@ -2,8 +2,8 @@
 //! read. A change needs a new version of the protocol and, until 1.0, a new golden file.
 
 use crate::{
-    Advertised, Answer, BatchOutcome, BatchReply, Facts, Heartbeat, Hello, HelloAnswer, Outbound,
-    PeerShard, Refusal, RequestBatch, VERSIONS,
+    Advertised, Answer, BatchOutcome, BatchReply, Condition, Facts, Heartbeat, Hello, HelloAnswer,
+    Outbound, PeerShard, Refusal, RequestBatch, VERSIONS,
     frame::{self, Kind},
     outbox::Outbox,
     wire,
@@ -45,13 +45,22 @@ fn items() -> Vec<(&'static str, Outbound)> {
         wants_list: true,
         refused: vec![at(3, 2, 8), at(70_000, 1, 1)],
     };
-    let heartbeat = |list, answer| Heartbeat { number: 300, fingerprint: 1, list, answer };
+    let condition = Condition {
+        is_disk_full: true,
+        is_loading: true,
+        hears: vec![NodeId(2), NodeId(3), NodeId(900)],
+    };
+    let heartbeat = |list, answer, condition| {
+        Outbound::Heartbeat(Heartbeat { number: 300, fingerprint: 1, list, answer, condition })
+    };
     let list = vec![at(1, 1, 4), at(48, 3, 200)];
     let requests = vec![Bytes::from_static(b"set a 1"), Bytes::new()];
     let outcomes = vec![
         Ok(Bytes::from_static(b"OK")),
         Err(RequestError::NotApplied),
         Err(RequestError::NoMemory),
+        Err(RequestError::NoSpace),
+        Err(RequestError::Loading),
         Err(RequestError::Unknown { term: Term(5), index: Index(900), position: Position(4000) }),
     ];
     let reply = |outcome| Outbound::ForwardReply(BatchReply { id: 77, outcome });
@@ -59,8 +68,8 @@ fn items() -> Vec<(&'static str, Outbound)> {
     let forward =
         RequestBatch { id: 77, group, epoch: GroupEpoch(6), term: Term(500), kind, requests };
     vec![
-        ("heartbeat", Outbound::Heartbeat(heartbeat(None, None))),
-        ("heartbeat-list", Outbound::Heartbeat(heartbeat(Some(list), Some(answer)))),
+        ("heartbeat", heartbeat(None, None, Condition::default())),
+        ("heartbeat-list", heartbeat(Some(list), Some(answer), condition)),
         ("forward", Outbound::Forward(forward)),
         ("reply-bounced", reply(BatchOutcome::Bounced)),
         ("reply-busy", reply(BatchOutcome::Busy)),

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use purlin_rsm::{BootId, ClusterId, Fork, Incarnation, NodeId, Sequence, ShardId, Start};
 
 /// The lowest and the highest version of the protocol that this build speaks.
-pub const VERSIONS: (u16, u16) = (3, 3);
+pub const VERSIONS: (u16, u16) = (4, 4);
 
 /// The longest hello or answer, in bytes: a peer that is not identified yet may send no more.
 pub(crate) const HELLO_BYTES_MAX: usize = 64 << 10;

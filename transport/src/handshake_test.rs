@@ -102,10 +102,10 @@ fn facts_that_no_shard_can_have_are_refused() {
 
 #[test]
 fn versions_are_a_range_and_the_highest_common_one_wins() {
-    assert_eq!(common_version((1, 9)), Some(3));
-    assert_eq!(common_version((4, 9)), None);
+    assert_eq!(common_version((1, 9)), Some(4));
+    assert_eq!(common_version((5, 9)), None);
     assert_eq!(common_version((0, 0)), None);
-    assert_eq!(common_version((9, 2)), None);
+    assert_eq!(common_version((9, 4)), None);
     // A version of which we know nothing else: only the range is read.
     let later = bytes_of(|out| {
         put_varint(out, 5);
@@ -114,7 +114,7 @@ fn versions_are_a_range_and_the_highest_common_one_wins() {
     });
     let refusal = Refusal::Version { theirs: (5, 6), ours: VERSIONS };
     assert_eq!(Hello::decode(later), Ok(Err(refusal)));
-    let answer = Answer::Accepted { version: 4, facts: facts(2) };
+    let answer = Answer::Accepted { version: 5, facts: facts(2) };
     assert!(Answer::decode(bytes_of(|out| answer.encode(out))).is_err(), "never offered");
 }
 

@@ -9,11 +9,13 @@
 //! have the same fingerprint knows nothing, and asks for the list.
 //!
 //! ```text
-//! heartbeat   number  fingerprint:fixed  list  answer  digest
+//! heartbeat   number  fingerprint:fixed  list  answer  condition  digest
 //! list        0: none | 1 + count, then count × (group-step  epoch  term), groups ascending
 //! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count,
 //!             count × (group-step  epoch  term)
+//! condition   flags:byte (1 disk full, 2 loading; no others)  count, count × node-step, nodes ascending
 //! digest      tag:byte, 0 for none; other tags are reserved for digests of groups, and refused
+//! node-step   the node's distance from the node before it, from 0 for the first
 //! group-step  the group's distance from the group before it, from 0 for the first
 //! ```
 //!
@@ -23,7 +25,7 @@
 
 use crate::codec::{Fields, Malformed, ensure, put_bool, put_fixed, put_varint};
 use bytes::Bytes;
-use purlin_rsm::{BootId, EpochTerm, GroupId, random::hash};
+use purlin_rsm::{BootId, EpochTerm, GroupId, NodeId, random::hash};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What one shard tells another of the groups that it leads there.
@@ -37,7 +39,23 @@ pub struct Heartbeat {
     pub list: Option<Vec<(GroupId, EpochTerm)>>,
     /// To the receiver's last heartbeat; `None` before the first.
     pub answer: Option<Answer>,
+    /// How the sender's shard is.
+    pub condition: Condition,
 }
+
+/// What a shard tells of itself to those who may want it to lead.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Condition {
+    /// Its disk takes no entries.
+    pub is_disk_full: bool,
+    /// Machines of its groups still apply what their logs held at the start.
+    pub is_loading: bool,
+    /// The nodes that it hears and that it reaches, ascending; [`HEARS_MAX`] at most.
+    pub hears: Vec<NodeId>,
+}
+
+/// A condition names no more nodes than these.
+pub const HEARS_MAX: usize = 64;
 
 /// What the receiver of a heartbeat makes of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,14 +142,15 @@ impl Leading {
         self.groups.is_empty()
     }
 
-    /// The next heartbeat, with `answer` to the peer's last.
+    /// The next heartbeat, with `answer` to the peer's last. The caller adds its condition.
     pub fn beat(&mut self, answer: Option<Answer>) -> Heartbeat {
         self.number += 1;
         if self.sent.len() == SENT_MAX {
             self.sent.pop_front();
         }
         self.sent.push_back((self.number, self.fingerprint));
-        Heartbeat { number: self.number, fingerprint: self.fingerprint, list: self.list(), answer }
+        let (number, fingerprint, list) = (self.number, self.fingerprint, self.list());
+        Heartbeat { number, fingerprint, list, answer, condition: Condition::default() }
     }
 
     /// Takes in the peer's answer. Returns the groups that it refuses, with its terms, and that we
@@ -331,13 +350,16 @@ impl Heartbeat {
             put_varint(out, answer.refused.len() as u64);
             put_pairs(out, &answer.refused);
         }
+        self.condition.encode(out);
         out.push(NO_DIGEST);
     }
 
     pub(crate) fn encoded_bytes_max(&self) -> usize {
         const PAIR: usize = 20;
         let refused = self.answer.as_ref().map_or(0, |answer| answer.refused.len());
-        80 + PAIR * (self.list.as_ref().map_or(0, Vec::len) + refused)
+        const NODE: usize = 5;
+        80 + NODE * self.condition.hears.len()
+            + PAIR * (self.list.as_ref().map_or(0, Vec::len) + refused)
     }
 
     pub(crate) fn decode(body: Bytes) -> Result<Vec<Self>, Malformed> {
@@ -358,8 +380,45 @@ impl Heartbeat {
             count => Some(pairs(fields, count - 1)?),
         };
         let answer = if fields.boolean()? { Some(Answer::decode(fields)?) } else { None };
+        let condition = Condition::decode(fields)?;
         ensure(fields.byte()? == NO_DIGEST, "a digest in a heartbeat, which a later version has")?;
-        Ok(Self { number, fingerprint, list, answer })
+        Ok(Self { number, fingerprint, list, answer, condition })
+    }
+}
+
+const DISK_FULL: u8 = 1;
+const LOADING: u8 = 2;
+
+impl Condition {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let count = self.hears.len();
+        assert!(count <= HEARS_MAX, "a condition that names {count} nodes, {HEARS_MAX} at most");
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        out.push(flag(self.is_disk_full, DISK_FULL) | flag(self.is_loading, LOADING));
+        put_varint(out, count as u64);
+        let mut before = 0;
+        for node in &self.hears {
+            assert!(node.0 >= before, "node {node} is named behind {before}");
+            put_varint(out, u64::from(node.0 - before));
+            before = node.0;
+        }
+    }
+
+    fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
+        let flags = fields.byte()?;
+        ensure(flags & !(DISK_FULL | LOADING) == 0, "a condition that this version does not know")?;
+        let count = fields.count(1)?;
+        ensure(count <= HEARS_MAX, "a condition that names more than 64 nodes")?;
+        let mut hears: Vec<NodeId> = Vec::with_capacity(count);
+        for at in 0..count {
+            let step: u32 = fields.narrow("a node number over 32 bits")?;
+            ensure(step > 0 || at == 0, "a condition that names a node twice")?;
+            let before = hears.last().map_or(0, |node| node.0);
+            let node = before.checked_add(step);
+            hears.push(NodeId(node.ok_or(Malformed { what: "a node over 32 bits" })?));
+        }
+        let (is_disk_full, is_loading) = (flags & DISK_FULL != 0, flags & LOADING != 0);
+        Ok(Self { is_disk_full, is_loading, hears })
     }
 }
 

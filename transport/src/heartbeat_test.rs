@@ -327,15 +327,38 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
     let answer = |refused| Answer { number: 5, fingerprint: 6, wants_list: true, refused };
     let last = crate::codec::NUMBER_LIMIT - 1;
     let all = vec![
-        Heartbeat { number: 1, fingerprint: u64::MAX, list: None, answer: None },
-        Heartbeat { number: u64::MAX, fingerprint: 0, list: Some(vec![]), answer: None },
+        Heartbeat {
+            number: 1,
+            fingerprint: u64::MAX,
+            list: None,
+            answer: None,
+            condition: Condition::default(),
+        },
+        Heartbeat {
+            number: u64::MAX,
+            fingerprint: 0,
+            list: Some(vec![]),
+            answer: None,
+            condition: Condition::default(),
+        },
         Heartbeat {
             number: 2,
             fingerprint: 1,
             list: Some(pairs_of(&[(0, 1), (7, last), (u32::MAX, 2)])),
             answer: Some(answer(pairs_of(&[(9, 0)]))),
+            condition: Condition {
+                is_disk_full: true,
+                is_loading: false,
+                hears: vec![NodeId(0), NodeId(1), NodeId(u32::MAX)],
+            },
         },
-        Heartbeat { number: 3, fingerprint: 1, list: None, answer: Some(answer(vec![])) },
+        Heartbeat {
+            number: 3,
+            fingerprint: 1,
+            list: None,
+            answer: Some(answer(vec![])),
+            condition: Condition::default(),
+        },
     ];
     let mut out = Vec::new();
     for heartbeat in &all {
@@ -358,7 +381,7 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
             assert_eq!(same, byte == one[at]);
         }
     }
-    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 1, 0, 1, 1, 0, 0];
+    let mut twice = vec![1, 0, 0, 0, 0, 0, 0, 0, 0, 3, 5, 1, 1, 0, 1, 1, 0, 0, 0, 0];
     assert!(Heartbeat::decode(twice.clone().into()).is_err(), "group 5 is named twice");
     twice[13] = 1;
     assert!(Heartbeat::decode(twice.clone().into()).is_ok());
@@ -369,11 +392,43 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
     assert!(Heartbeat::decode(twice.into()).is_err(), "heartbeats count from 1");
 }
 
+/// What is beyond the bounds is refused before it is stored.
+#[test]
+fn a_condition_has_known_flags_and_a_bounded_list_of_nodes() {
+    let encoded = |condition| {
+        let mut bytes = Vec::new();
+        Heartbeat { number: 1, fingerprint: 2, list: None, answer: None, condition }
+            .encode(&mut bytes);
+        bytes
+    };
+    let hears = (1..=HEARS_MAX as u32).map(NodeId).collect();
+    let full = encoded(Condition { hears, ..Condition::default() });
+    assert!(Heartbeat::decode(full.clone().into()).is_ok());
+    let (flags, count) = (11, 12);
+    assert_eq!((full[flags], usize::from(full[count])), (0, HEARS_MAX));
+    let mut more = full.clone();
+    more[count] += 1;
+    more.insert(count + 1, 1);
+    let what = "a condition that names more than 64 nodes";
+    assert_eq!(Heartbeat::decode(more.into()), Err(Malformed { what }));
+    let mut strange = full;
+    strange[flags] = 4;
+    let what = "a condition that this version does not know";
+    assert_eq!(Heartbeat::decode(strange.into()), Err(Malformed { what }));
+}
+
 /// What is reserved is refused and not skipped: a later version gives it a meaning.
 #[test]
 fn a_heartbeat_with_a_digest_is_refused() {
     let mut bytes = Vec::new();
-    Heartbeat { number: 1, fingerprint: 2, list: None, answer: None }.encode(&mut bytes);
+    Heartbeat {
+        number: 1,
+        fingerprint: 2,
+        list: None,
+        answer: None,
+        condition: Condition::default(),
+    }
+    .encode(&mut bytes);
     assert!(Heartbeat::decode(bytes.clone().into()).is_ok());
     *bytes.last_mut().unwrap() = 1;
     let what = "a digest in a heartbeat, which a later version has";

@@ -208,7 +208,7 @@ fn encode(out: &mut Vec<u8>, item: &Outbound) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heartbeat::Heartbeat;
+    use crate::heartbeat::{Condition, Heartbeat};
     use crate::{
         forward::{BatchOutcome, BatchReply, RequestBatch},
         frame::Frame,
@@ -234,7 +234,8 @@ mod tests {
     fn heartbeat(groups: u32) -> Outbound {
         let pair = |group| (GroupId(group), EpochTerm::new(GroupEpoch::FIRST, Term(1)));
         let list = Some((1..=groups).map(pair).collect());
-        Outbound::Heartbeat(Heartbeat { number: 1, fingerprint: 0, list, answer: None })
+        let condition = Condition::default();
+        Outbound::Heartbeat(Heartbeat { number: 1, fingerprint: 0, list, answer: None, condition })
     }
 
     fn kinds(bytes: &[u8]) -> Vec<Kind> {

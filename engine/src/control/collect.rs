@@ -100,6 +100,9 @@ impl<R: Runtime> Shard<R> {
         if self.meeting.is_fenced() {
             problems.push(Problem::Fenced);
         }
+        if self.groups.counts().loading > 0 {
+            problems.push(Problem::Loading(self.groups.counts().loading));
+        }
         let machines = self.groups.stopped_machines();
         let faults = self.groups.counts().stopped - machines.len() as u32;
         if faults > 0 {

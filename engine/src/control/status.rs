@@ -84,6 +84,8 @@ pub enum Problem {
     DiskHangs(Duration),
     /// The data directory has gone back behind what it told its peers (safety I4).
     Fenced,
+    /// So many groups are loading: their machines apply what their logs held at the start.
+    Loading(u32),
     /// So many replicas have stopped, since what their group had committed was lost.
     ReplicasStopped(u32),
     /// The state machines of these groups have stopped: their replicas follow, and apply nothing (safety E6).
@@ -121,6 +123,11 @@ impl fmt::Display for Problem {
                 "the data directory is older than what it once told its peers; the node takes part in nothing, \
                  and this version cannot bring it back: keep the directory, and leave the node stopped"
             ),
+            Self::Loading(count) => write!(
+                f,
+                "{count} groups are loading: they apply what their logs held at the start; other nodes lead them if \
+                 they can, else their requests are answered LOADING: wait"
+            ),
             Self::ReplicasStopped(count) => write!(
                 f,
                 "{count} replicas have stopped, because committed entries were lost; the other replicas of \
@@ -156,6 +163,8 @@ pub struct GroupCounts {
     pub without_leader: u32,
     /// The replica here has stopped by a fault, or its state machine has; it counts above too.
     pub stopped: u32,
+    /// The machine here still applies what its log held at the start; it counts above too.
+    pub loading: u32,
     /// The entries that all replicas here have applied, since the cluster was made.
     pub applied: u64,
 }
@@ -181,6 +190,7 @@ impl Sum for GroupCounts {
             following: sum.following + other.following,
             without_leader: sum.without_leader + other.without_leader,
             stopped: sum.stopped + other.stopped,
+            loading: sum.loading + other.loading,
             applied: sum.applied + other.applied,
         })
     }
@@ -266,6 +276,8 @@ pub struct RefusalCounts {
     pub no_space: u64,
     /// The data at the group's leader took as much memory as it may.
     pub no_memory: u64,
+    /// The group's leader was loading.
+    pub loading: u64,
     /// There is no such group.
     pub no_such_group: u64,
     /// The state machine of the group had stopped.
@@ -288,6 +300,7 @@ impl RefusalCounts {
             RequestError::TooLarge { .. } => &mut self.too_large,
             RequestError::NoSpace => &mut self.no_space,
             RequestError::NoMemory => &mut self.no_memory,
+            RequestError::Loading => &mut self.loading,
             RequestError::NoSuchGroup => &mut self.no_such_group,
             RequestError::GroupStopped => &mut self.group_stopped,
             RequestError::QueryFailed => &mut self.query_failed,

@@ -30,6 +30,7 @@ use crate::{
         fetcher::{Fetcher, READERS},
         group::Group,
         groups::Groups,
+        hand_over::HandOver,
         others::OtherShards,
         pairs::Pairs,
         stage::{append::AppendStage, peers::fenced},
@@ -52,6 +53,9 @@ const STALL: Duration = Duration::from_secs(5);
 
 /// Pages that were read from the log take at most this part of the memory for entries.
 const FETCHED_PART: usize = 4;
+
+/// So long a replica that is unfit to lead gives fitter ones before it campaigns.
+const UNFIT_TIME: Duration = Duration::from_secs(2);
 
 /// Makes the state machine of a group, on the core of its shard.
 pub type MachineFactory = Rc<dyn Fn(GroupId) -> Box<dyn StateMachine>>;
@@ -257,6 +261,7 @@ impl<R: Runtime> ShardSetup<R> {
             fetcher,
             inlet,
             outside,
+            hand_over: HandOver::new(self.node.raft.leaders_return),
             failure: None,
         };
         // The only member of a cluster has nobody to meet.
@@ -489,6 +494,7 @@ impl<R: Runtime> ShardSetup<R> {
             append_bytes_max: self.node.raft.append_bytes_max,
             apply_bytes_max: self.node.raft.apply_bytes_max,
             cache_bytes_max: self.node.raft.cache_bytes_max,
+            unfit_ticks: self.node.raft.ticks(UNFIT_TIME),
             seed: self.runtime.random(),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Standing {
     pub(crate) is_stopped: bool,
     /// Its state machine has stopped: the replica follows, and applies nothing (safety E6).
     pub(crate) is_machine_stopped: bool,
+    /// The machine still applies what the log held at the start.
+    pub(crate) is_loading: bool,
 }
 
 impl Standing {
@@ -129,6 +131,7 @@ impl Group {
             leads: self.leads(),
             is_stopped: self.raft.fault().is_some(),
             is_machine_stopped: self.machine.stopped().is_some(),
+            is_loading: self.raft.is_loading(),
         }
     }
 

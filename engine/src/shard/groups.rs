@@ -124,6 +124,7 @@ impl Groups {
         self.counts.applied -= group.raft.applied_index().0;
         self.counts.stopped -= u32::from(group.known.serves_nothing());
         self.stopped_machines.remove(&id);
+        self.counts.loading -= u32::from(group.known.is_loading);
         *count_of(&mut self.counts, group.known) -= 1;
         Some(group)
     }
@@ -215,6 +216,8 @@ impl Groups {
         *count_of(&mut self.counts, standing) += 1;
         self.counts.stopped -= u32::from(before.serves_nothing());
         self.counts.stopped += u32::from(standing.serves_nothing());
+        self.counts.loading -= u32::from(before.is_loading);
+        self.counts.loading += u32::from(standing.is_loading);
         if standing.is_machine_stopped {
             self.stopped_machines.insert(id);
         }
@@ -584,13 +587,15 @@ mod tests {
         let (one, two) = (slot(&groups, 1), slot(&groups, 2));
         groups.set_known(one, leads);
         groups.set_known(two, Standing { leader: Some(NodeId(2)), is_stopped: true, ..leads });
-        groups.set_known(two, Standing { leads: false, is_stopped: true, ..leads });
+        let (is_stopped, is_loading) = (true, true);
+        groups.set_known(two, Standing { leads: false, is_stopped, is_loading, ..leads });
         let expected = GroupCounts {
             groups: 3,
             leading: 1,
             following: 1,
             without_leader: 1,
             stopped: 1,
+            loading: 1,
             applied: 0,
         };
         assert_eq!(groups.counts(), expected);

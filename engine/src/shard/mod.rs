@@ -6,6 +6,7 @@ pub(crate) mod entry_memory;
 pub(crate) mod fetcher;
 pub(crate) mod group;
 pub(crate) mod groups;
+pub(crate) mod hand_over;
 mod invariants;
 pub(crate) mod machine;
 pub(crate) mod others;
@@ -24,8 +25,8 @@ use crate::{
     placement::Placement,
     runtime::Runtime,
     shard::{
-        fetcher::Fetcher, groups::Groups, others::OtherShards, stage::append::AppendStage,
-        timing::Timing,
+        fetcher::Fetcher, groups::Groups, hand_over::HandOver, others::OtherShards,
+        stage::append::AppendStage, timing::Timing,
     },
     wake::Wake,
 };
@@ -50,6 +51,7 @@ pub struct Shard<R: Runtime> {
     pub(crate) fetcher: Rc<Fetcher>,
     pub(crate) inlet: LiveInlet<R>,
     pub(crate) outside: Outside,
+    pub(crate) hand_over: HandOver,
     /// Why it must stop: found in the middle of a turn, acted upon at its end.
     pub(crate) failure: Option<Error>,
 }
@@ -176,6 +178,7 @@ impl<R: Runtime> Shard<R> {
         self.timing.beat(now);
         self.others.exchanger.beat();
         self.others.pairs.check_silence(now, &mut self.groups);
+        self.hand_over(now);
         self.send_heartbeats(now);
         self.append.beat(self.timing.last_beat(now), self.runtime.now());
         self.expire(now);

@@ -5,12 +5,16 @@
 //! One heartbeat per pair and direction serves all groups. Only changes reach the groups: a heartbeat
 //! that names the same groups as the last one costs the same for ten groups and for a hundred thousand.
 
+mod candidates;
+mod fitness;
+
+use self::fitness::Fitness;
 use crate::{
     placement::Placement,
     shard::{group::Standing, groups::Groups},
 };
 use purlin_rsm::{BootId, Envelope, EpochTerm, GroupId, Message, NodeId, Term, Tick};
-use purlin_transport::{Facts, Following, Heartbeat, Leading, PeerShard};
+use purlin_transport::{Condition, Facts, Following, Heartbeat, Leading, PeerShard};
 use std::collections::BTreeMap;
 
 /// See the module.
@@ -44,6 +48,8 @@ struct State {
     /// The timers of groups were started again. The next heartbeat must vouch for all its groups anew,
     /// even if it names the same ones as before.
     is_rearmed: bool,
+    /// Whether the peer is fit to lead.
+    fitness: Fitness,
 }
 
 impl Pairs {
@@ -146,6 +152,7 @@ impl Pairs {
         // After a change of its number of shards a peer may still send on an older connection: that is
         // ignored.
         let Some(state) = self.pairs.get_mut(&pair).filter(reaches_us) else { return false };
+        state.fitness.told(now, &heartbeat.condition);
         let changes = state.following.receive(heartbeat);
         unvouch(now, pair.node, changes.lost.iter().map(|(group, _)| *group), groups);
         if !changes.is_unknown {
@@ -171,10 +178,11 @@ impl Pairs {
         changes.is_unknown
     }
 
-    /// The heartbeat for a peer's shard.
-    pub(crate) fn beat(&mut self, pair: PeerShard) -> Option<Heartbeat> {
+    /// The heartbeat for a peer's shard, which tells it how this one is.
+    pub(crate) fn beat(&mut self, pair: PeerShard, condition: &Condition) -> Option<Heartbeat> {
         let state = self.pairs.get_mut(&pair)?;
-        Some(state.leading.beat(state.following.answer()))
+        let heartbeat = state.leading.beat(state.following.answer());
+        Some(Heartbeat { condition: condition.clone(), ..heartbeat })
     }
 
     /// The peer shards to which heartbeats go.
@@ -261,6 +269,7 @@ impl State {
             confirmed: None,
             is_settled: false,
             is_rearmed: false,
+            fitness: Fitness::default(),
         }
     }
 
@@ -399,7 +408,11 @@ mod tests {
         let mut theirs = Leading::new(BootId(9));
         theirs.lead(GroupId(1), other);
         assert!(!ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups));
-        let answer = ours.beat(pair).expect("a pair").answer.expect("a heartbeat came");
+        let answer = ours
+            .beat(pair, &Condition::default())
+            .expect("a pair")
+            .answer
+            .expect("a heartbeat came");
         assert_eq!(answer.refused, [(GroupId(1), own)]);
         tell_terms(Tick(1), NodeId(1), NodeId(2), &[(GroupId(1), other)], &mut groups);
         assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), own);
@@ -408,7 +421,14 @@ mod tests {
         theirs.lead(GroupId(1), same);
         ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups);
         assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), same);
-        assert_eq!(ours.beat(pair).expect("a pair").answer.expect("it came").refused, []);
+        assert_eq!(
+            ours.beat(pair, &Condition::default())
+                .expect("a pair")
+                .answer
+                .expect("it came")
+                .refused,
+            []
+        );
     }
 
     /// Safety R4: a peer that leads a group of which this shard has no replica is not confirmed as its leader.
@@ -421,7 +441,11 @@ mod tests {
         let said = EpochTerm::new(GroupEpoch::FIRST, Term(3));
         theirs.lead(GroupId(77), said);
         assert!(!ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups));
-        let answer = ours.beat(pair).expect("a pair").answer.expect("a heartbeat came");
+        let answer = ours
+            .beat(pair, &Condition::default())
+            .expect("a pair")
+            .answer
+            .expect("a heartbeat came");
         assert_eq!(answer.refused, [(GroupId(77), EpochTerm::new(said.epoch, Term(0)))]);
         theirs.read(&answer);
         assert_eq!(theirs.confirmed(GroupId(77)), None);
@@ -438,7 +462,11 @@ mod tests {
         let mut theirs = Leading::new(BootId(9));
         theirs.lead(GroupId(1), EpochTerm::new(GroupEpoch::FIRST, Term(3)));
         assert!(!ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups));
-        let answer = ours.beat(pair).expect("a pair").answer.expect("a heartbeat came");
+        let answer = ours
+            .beat(pair, &Condition::default())
+            .expect("a pair")
+            .answer
+            .expect("a heartbeat came");
         assert_eq!(answer.refused, [(GroupId(1), later)]);
         theirs.read(&answer);
         assert_eq!(theirs.confirmed(GroupId(1)), None);
@@ -491,7 +519,13 @@ mod tests {
     fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
         let mut groups = one_group();
         let mut pairs = Pairs::new(NodeId(1), BootId(1), 50);
-        let heartbeat = Heartbeat { number: 1, fingerprint: 7, list: None, answer: None };
+        let heartbeat = Heartbeat {
+            number: 1,
+            fingerprint: 7,
+            list: None,
+            answer: None,
+            condition: Condition::default(),
+        };
         let pair = PeerShard::new(NodeId(2), ShardId(1));
         pairs.inbound_up(Tick(0), &facts(1, 2), &mut groups);
         assert!(pairs.receive(Tick(0), pair, &heartbeat, &mut groups), "its list is asked for");

@@ -36,6 +36,8 @@ pub struct RaftConfig {
     /// Until this tick the replica neither votes nor campaigns, unless [`Raft::trust`](super::Raft::trust) is
     /// called before. Its directory may have gone back, and a peer would notice that (safety I4).
     pub abstains_until: Tick,
+    /// How many ticks a replica that is unfit to lead gives fitter ones before it campaigns.
+    pub unfit_ticks: u64,
     /// Seeds the random part of timeouts. It differs from replica to replica.
     pub seed: u64,
 }
@@ -58,6 +60,7 @@ impl RaftConfig {
             cache_bytes_max: 64 << 10,
             campaigns_first: false,
             abstains_until: Tick(0),
+            unfit_ticks: 40,
             seed: u64::from(node.0),
         }
     }

@@ -41,6 +41,9 @@ impl Raft {
             // A request for votes would wait for the same disk, and be stale when it leaves (safety A1).
             return self.timer.stand_still();
         }
+        if self.waits_for_a_fitter_one() {
+            return;
+        }
         if let Role::Candidate(Candidate { campaign, .. }) = self.role {
             crate::sometimes!("campaign ran out of time");
             self.back_off(campaign);
@@ -109,6 +112,10 @@ impl Raft {
         }
         if self.timer.abstains(self.now) {
             crate::sometimes!("campaign that the leader asked for withheld after a restart");
+            return;
+        }
+        if self.is_unfit() {
+            crate::sometimes!("campaign that the leader asked for withheld, unfit to lead");
             return;
         }
         crate::sometimes!("campaign that the leader asked for");

@@ -36,6 +36,9 @@
 //! does not hear from a majority steps down. A voter that hears of a leader refuses
 //! pre-votes and drops requests for votes (thesis 4.2.3).
 //!
+//! A leader may hand its group over to a voter that holds its whole log (`transfer.rs`). A replica whose disk is full,
+//! or whose machine is far behind, gives others time before it campaigns (`fitness.rs`, `unfit.rs`).
+//!
 //! `timer.rs` has the random timeout, and `voters.rs` every count: in a joint configuration each agreement needs a
 //! majority of the old and of the new voters.
 //!
@@ -103,9 +106,12 @@ mod status;
 
 // Messages and terms, elections and their votes.
 mod election;
+mod fitness;
 mod liveness;
 mod receive;
 mod timer;
+mod transfer;
+mod unfit;
 mod voters;
 
 // The log: replicated, committed, applied.

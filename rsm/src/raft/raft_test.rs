@@ -191,7 +191,7 @@ impl History {
 
     /// Tells a node something about its connections, which may be untrue by now.
     fn notice(&mut self, id: NodeId) {
-        let (other, what) = (self.node(), self.random.below(8));
+        let (other, what) = (self.node(), self.random.below(11));
         self.cluster.input(id, |raft, now| match what {
             0 | 1 => raft.unvouch(now, other),
             2 => raft.confirm(now, other),
@@ -199,6 +199,8 @@ impl History {
             4 => raft.connected(now, other),
             5 => raft.disconnected(now, other),
             6 => raft.evict_durable(),
+            7 | 8 => drop(raft.hand_over(now, other)),
+            9 => raft.set_disk_full(now, other.0 == 1),
             _ => raft.trust(),
         });
     }

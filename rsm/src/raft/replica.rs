@@ -3,6 +3,7 @@
 use super::{
     Fault, RaftConfig, Ready, Recovered, RoleKind, Voters, Window,
     fetch::FetchToApply,
+    fitness::Fitness,
     gate::Gate,
     log::Log,
     role::{Campaign, Follower, Leader, Role},
@@ -39,6 +40,7 @@ pub struct Raft {
     pub(super) fetch_to_apply: FetchToApply,
     /// What the next [`Raft::ready`] hands out.
     pub(super) ready: Ready,
+    pub(super) fitness: Fitness,
     pub(super) fault: Option<Fault>,
 }
 
@@ -83,6 +85,7 @@ impl Raft {
         let abstains_until = (config.abstains_until > now).then_some(config.abstains_until);
         let mut timer =
             ElectionTimer::new(config.election_ticks.clone(), abstains_until, config.seed);
+        let fitness = Fitness::of_start(&log);
         let is_fresh = term == Term(0) && log.last() == EntryId::default();
         if is_fresh && config.campaigns_first {
             timer.arm_now(now)
@@ -103,6 +106,7 @@ impl Raft {
             newest_round: 0,
             fetch_to_apply: FetchToApply::None,
             ready: Ready::default(),
+            fitness,
             fault: None,
         }
     }
@@ -138,10 +142,11 @@ impl Raft {
     /// together with the other entries of the turn.
     ///
     /// # Errors
-    /// [`NotLeader`]: the command was certainly not appended.
+    /// [`NotLeader`]: the command was certainly not appended. Also while this replica hands its group over: an entry
+    /// that the next leader lacks would keep it from being elected.
     pub fn propose(&mut self, command: Bytes) -> Result<Proposed, NotLeader> {
-        match self.role {
-            Role::Leader(_) if self.fault.is_none() => {
+        match &self.role {
+            Role::Leader(leader) if self.fault.is_none() && leader.transfer.is_none() => {
                 let id = self.append_own(Payload::command(command));
                 Ok(Proposed { id, position: self.log.end() })
             }
@@ -178,6 +183,7 @@ impl Raft {
     /// The state machine has applied everything up to `index`.
     pub fn applied(&mut self, index: Index) {
         self.log.apply(index);
+        self.note_applied();
         self.evict();
     }
 

@@ -25,6 +25,7 @@ impl Leader {
             reads: ReadQueue::new(newest_round),
             confirmed_by: None,
             tell_commit_at: None,
+            transfer: None,
         }
     }
 
@@ -36,14 +37,15 @@ impl Leader {
         self.followers.insert(node, progress);
     }
 
-    /// The tick at which something is due: an answer that is overdue, a commit to tell, or the first
-    /// confirmation.
+    /// The tick at which something is due: an answer that is overdue, a commit to tell, the first
+    /// confirmation, or the end of a transfer.
     pub(super) fn deadline(&self, retry_ticks: u64) -> Option<Tick> {
         let answers = self.followers.values().filter(|progress| progress.connected);
         let awaited =
             answers.filter_map(|progress| progress.awaited_since).chain(self.reads.awaited_since());
         let retry = awaited.min().map(|since| Tick(since.0 + retry_ticks));
-        [retry, self.confirmed_by, self.tell_commit_at].into_iter().flatten().min()
+        let transfer = self.transfer.map(|transfer| transfer.until);
+        [retry, self.confirmed_by, self.tell_commit_at, transfer].into_iter().flatten().min()
     }
 }
 
@@ -59,6 +61,7 @@ impl Raft {
 
     /// Does what is due for a leader.
     pub(super) fn tick_leader(&mut self) {
+        self.end_transfer();
         let (now, retry_ticks) = (self.now, self.retry_ticks());
         let Some(leader) = self.leader_mut() else { return };
         let is_late =
@@ -212,6 +215,7 @@ impl Raft {
         }
         if progress.advance(now, matched) {
             self.advance_commit();
+            self.tell_to_campaign();
         }
         self.tell_commit_to(from);
     }

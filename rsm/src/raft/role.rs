@@ -71,4 +71,17 @@ pub(super) struct Leader {
     pub confirmed_by: Option<Tick>,
     /// At this tick the leader tells followers that have no entries to receive of the commit.
     pub tell_commit_at: Option<Tick>,
+    /// The group is being handed over to another voter.
+    pub transfer: Option<Transfer>,
+}
+
+/// A leadership on its way to another voter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Transfer {
+    /// The voter that is to lead.
+    pub to: NodeId,
+    /// When the leader goes on if the voter has not been elected.
+    pub until: Tick,
+    /// The voter was told to campaign.
+    pub is_told: bool,
 }

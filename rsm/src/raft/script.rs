@@ -27,6 +27,8 @@
 //! vouch F L [term=T], unvouch F L, confirm L F, unconfirm L F, beat L (all of these, for all)
 //! connect A B, disconnect A B          A is told of its connection to B
 //! unsent L F                           L is told that an append to F did not leave
+//! hand_over L F                        L begins to hand the group over to F
+//! full N [yes|no]                      N is told that its disk takes no entries, or takes them again
 //! cut A B, partition N.., heal         messages that are lost
 //! stabilize                            hands out, persists and delivers until nothing is left
 //! inject A B term=T [group=G] [epoch=E] type key=value..
@@ -95,6 +97,8 @@ impl Script {
             "vouch" | "unvouch" | "confirm" | "unconfirm" | "connect" | "disconnect" | "unsent" => {
                 return self.connection(name, args);
             }
+            "hand_over" => return self.hand_over(args),
+            "full" => return self.full(args),
             "beat" => self.beat(args)?,
             "cut" | "partition" | "heal" => self.network(name, args)?,
             "stabilize" => self.stabilize()?,
@@ -342,6 +346,26 @@ impl Script {
             "unsent" => raft.unsent(now, peer),
             _ => raft.disconnected(now, peer),
         });
+        Ok(vec![id])
+    }
+
+    fn hand_over(
+        &mut self,
+        args: &mut ArgumentConsumer<'_>,
+    ) -> Result<Vec<NodeId>, Box<dyn Error>> {
+        let (id, to) = (node(args)?, node(args)?);
+        let begins = self.cluster.input(id, |raft, now| raft.hand_over(now, to));
+        self.cluster.tell(|| match begins {
+            Some(true) => format!("{id} hands over to {to}"),
+            _ => format!("{id} does not hand over to {to}"),
+        });
+        Ok(vec![id])
+    }
+
+    fn full(&mut self, args: &mut ArgumentConsumer<'_>) -> Result<Vec<NodeId>, Box<dyn Error>> {
+        let id = node(args)?;
+        let is_full = args.next_pos() != Some("no");
+        self.cluster.input(id, |raft, now| raft.set_disk_full(now, is_full));
         Ok(vec![id])
     }
 

@@ -37,6 +37,9 @@ scripts! {
     timeout_now_of_a_stale_leader
     timeout_now_while_a_write_is_outstanding
     forced_vote_from_a_log_that_is_behind
+    transfer_waits_for_the_log
+    transfer_that_fails
+    unfit_replicas_campaign_late
 
     // Pre-votes, and terms that have come apart.
     pre_vote_does_not_disturb

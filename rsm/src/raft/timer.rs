@@ -18,12 +18,24 @@ pub(super) struct ElectionTimer {
     /// leave (safety A1). The first costs nothing yet: when a network is back after a cut, the late grants of all
     /// pre-votes arrive at once, all ask for votes at once, and nobody wins.
     failures: u32,
+    /// It was due, and a fitter replica was given time; see [`ElectionTimer::defer`].
+    deferred: Deferred,
     /// Until this tick nothing is due, and no vote is given. `None` once the replica may vote.
     abstains_until: Option<Tick>,
     random: SplitMix,
 }
 
 const FAILURES_MAX: u32 = 4;
+
+/// Whether the timer has given time to a fitter replica since there was a leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Deferred {
+    No,
+    /// It gives time now.
+    Now,
+    /// It has given time, and gives no more.
+    Over,
+}
 
 impl ElectionTimer {
     /// A timer that is not armed. `seed` must differ from node to node and from group to group.
@@ -37,6 +49,7 @@ impl ElectionTimer {
             deadline: None,
             standing: false,
             failures: 0,
+            deferred: Deferred::No,
             abstains_until,
             random: SplitMix::new(seed),
         }
@@ -134,6 +147,33 @@ impl ElectionTimer {
         }
     }
 
+    /// It is due, and gives a fitter replica `ticks` to campaign first. Returns false if it did so before, since
+    /// there was a leader.
+    pub(super) fn defer(&mut self, now: Tick, ticks: u64) -> bool {
+        if self.deferred != Deferred::No {
+            self.deferred = Deferred::Over;
+            return false;
+        }
+        self.set(now.0 + ticks);
+        self.deferred = Deferred::Now;
+        true
+    }
+
+    /// Whether it gives a fitter replica time just now.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.deferred == Deferred::Now
+    }
+
+    /// There is no reason to give a fitter replica time any more: it runs for the random part of the timeout.
+    pub(super) fn hurry(&mut self, now: Tick) {
+        let before = self.deadline;
+        if before.is_some() {
+            self.arm_late(now);
+            self.deadline = self.deadline.min(before);
+        }
+        self.deferred = Deferred::Over;
+    }
+
     /// A campaign for votes led to no leader.
     pub(super) fn failed(&mut self) {
         self.failures = (self.failures + 1).min(FAILURES_MAX);
@@ -142,6 +182,7 @@ impl ElectionTimer {
     /// There is a leader.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
+        self.deferred = Deferred::No;
     }
 
     fn set(&mut self, at: u64) {
@@ -184,6 +225,22 @@ mod tests {
         timer.stop();
         timer.go_on(Tick(2_000_000));
         assert_eq!(timer.deadline(), None, "a stopped timer is not one that stands still");
+    }
+
+    #[test]
+    fn a_fitter_replica_is_given_time_once_for_each_leader() {
+        let mut timer = ElectionTimer::new(50..100, None, 1);
+        assert!(timer.defer(Tick(10), 200) && timer.is_deferred());
+        assert_eq!(timer.deadline(), Some(Tick(210)));
+        assert!(!timer.defer(Tick(210), 200) && !timer.is_deferred(), "once");
+        timer.succeeded();
+        assert!(timer.defer(Tick(300), 200), "there was a leader");
+        timer.hurry(Tick(310));
+        assert!(timer.deadline().expect("armed") <= Tick(360) && !timer.is_deferred());
+        timer.succeeded();
+        assert!(timer.defer(Tick(400), 5));
+        timer.hurry(Tick(401));
+        assert!(timer.deadline().expect("armed") <= Tick(405), "never later than before");
     }
 
     #[test]

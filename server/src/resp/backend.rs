@@ -61,6 +61,8 @@ pub struct ServerInfo {
     pub groups_led: u32,
     /// How many of its groups know no leader.
     pub groups_without_leader: u32,
+    /// How many of its groups still apply what their logs held at the start.
+    pub groups_loading: u32,
     /// How many entries of all groups, since the cluster was made, are applied here.
     pub entries_applied: u64,
     /// What the log entries of all groups take in memory here, and how much they may take, in bytes.
@@ -149,6 +151,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             leads: leads.map(|group| group.group).collect(),
             groups_led: counts.leading,
             groups_without_leader: counts.without_leader,
+            groups_loading: counts.loading,
             entries_applied: counts.applied,
             entry_bytes: view.entry_bytes(),
             data_bytes: view.machine_bytes(),

@@ -89,6 +89,9 @@ pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError)
             "OOM command not allowed when used memory > 'maxmemory'. The leader of group {group} has no memory \
              for more data (`kv.max_memory`); not applied: delete keys, or give the nodes more memory"
         ),
+        RequestError::Loading => format!(
+            "LOADING the leader of group {group} is loading its data after a start; nothing was done, try again"
+        ),
         RequestError::NoSuchGroup => format!(
             "ERR this node has no group {group}; not applied, compare `cluster.groups` in the \
              configuration files of all nodes"
@@ -206,6 +209,7 @@ mod tests {
             RequestError::TooLarge { bytes: 2, limit: 1 },
             RequestError::NoSpace,
             RequestError::NoMemory,
+            RequestError::Loading,
             RequestError::NoSuchGroup,
             RequestError::GroupStopped,
             RequestError::QueryFailed,

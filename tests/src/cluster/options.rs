@@ -71,8 +71,10 @@ impl ClusterOptions {
         }
     }
 
-    /// A calm cluster: nothing goes wrong unless somebody makes it.
+    /// A calm cluster: nothing goes wrong unless somebody makes it, and leaders stay where they are.
     pub fn calm(nodes: u32, groups: u32) -> Self {
+        let mut limits = Limits::default();
+        limits.raft.leaders_return = false;
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
         Self {
             nodes,
@@ -95,7 +97,7 @@ impl ClusterOptions {
                 beyond: false,
             },
             durability: Durability::EachWrite,
-            limits: vec![Limits::default()],
+            limits: vec![limits],
         }
     }
 

@@ -429,6 +429,7 @@ impl Backend for MemoryBackend {
             leads: (1..=GROUPS).map(purlin::GroupId).collect(),
             groups_led: GROUPS,
             groups_without_leader: 0,
+            groups_loading: 0,
             entries_applied: 0,
             entry_bytes: Level::default(),
             data_bytes: Level::default(),

@@ -104,7 +104,7 @@ fn a_node_that_returns_after_a_long_time_alone_deposes_nobody() {
     s.assert_sound();
 }
 
-/// B16: only its way to the leader is cut. The third hears both, and elects nobody new for its sake.
+/// B16: only its way to the leader is cut. It elects nobody; the leader hands over to the third, which hears both.
 #[test]
 fn a_node_that_has_lost_only_the_leader_deposes_nobody() {
     let s = Scenario::running(319, 3, 0);
@@ -114,7 +114,8 @@ fn a_node_that_has_lost_only_the_leader_deposes_nobody() {
     let elections = s.elections(GROUP);
     // Nothing is written: its log is as good as theirs, and no reason to refuse it.
     s.run_for(seconds(20));
-    assert_eq!(s.elections(GROUP), elections, "the leader was deposed");
+    assert_eq!(s.elections(GROUP), elections + 1, "the leader was deposed");
+    assert_eq!(s.leader_among(&all(&s)), Some(third), "that is no hand-over");
     s.must_write(third, "key", "1", seconds(2));
     s.world.heal();
     agree(&s, &all(&s), "key", "1");

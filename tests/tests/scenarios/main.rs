@@ -6,6 +6,7 @@ mod directories;
 mod disks;
 mod elections;
 mod idleness;
+mod leaders;
 mod links;
 mod machines;
 mod memory;

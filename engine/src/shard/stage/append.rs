@@ -52,6 +52,7 @@ struct InFlight {
     sequence: Sequence,
     /// The writes that are durable when the batch is.
     writes: Vec<(GroupId, WriteId)>,
+    has_entries: bool,
     since: Tick,
     submitted_at: Duration,
 }
@@ -176,10 +177,15 @@ impl<D: Disk> AppendStage<D> {
                 self.in_flight.push_back(InFlight {
                     sequence,
                     writes,
+                    has_entries: taken.iter().any(|it| !it.append.entries.is_empty()),
                     since: now,
                     submitted_at: clock(),
                 });
-                (self.is_full, self.written_at) = (!with_entries, now);
+                // That a hard state found room says nothing about entries.
+                let has_entries = self.in_flight.back().is_some_and(|it| it.has_entries);
+                self.is_full =
+                    !with_entries || (self.is_full && !has_entries && !self.wal.has_space());
+                self.written_at = now;
                 Ok(true)
             }
             Err(SubmitError::NoSpace(_)) => {
@@ -284,6 +290,11 @@ impl<D: Disk> AppendStage<D> {
     /// Whether the last attempt found no room for entries.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full
+    }
+
+    /// Whether there is no room for entries, or soon will be none.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.is_full || !self.wal.has_space()
     }
 
     /// The figures of the WAL, for operators.

@@ -78,10 +78,11 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
     if home != site.shard {
         return Way::Away(OtherShard::OfThisNode(home));
     }
-    let Some(standing) = groups.get(group).map(|group| group.known) else {
-        return Way::NoGroup;
-    };
+    let Some(replica) = groups.get(group) else { return Way::NoGroup };
+    let standing = replica.known;
     match standing.leader {
+        // The next leader is there in a moment; else this one goes on.
+        _ if replica.raft.is_handing_over() => Way::Nowhere,
         _ if standing.leads => Way::Here,
         None if standing.is_machine_stopped => Way::Stopped,
         leader => {
@@ -134,10 +135,14 @@ impl<R: Runtime> Shard<R> {
     ) {
         let limit = self.requests.callers.max_command();
         let is_full = kind == RequestKind::Propose && self.is_full_of_data();
+        let is_loading = self.groups.get(id).is_some_and(|group| group.known.is_loading);
         let (refusal, mut room) = match kind {
+            // Its outcome would come only when the machine has applied all that the log held.
+            _ if is_loading => (Some(RequestError::Loading), usize::MAX),
             RequestKind::Propose => (self.append.refusal(), self.groups.memory().room()),
             RequestKind::Query => (None, usize::MAX),
         };
+        purlin_rsm::sometimes!(is_loading, "request refused, the group is loading");
         let slot = self.groups.slot(id);
         let mut group = self.groups.input(id);
         for (data, ticket) in requests {

@@ -37,7 +37,8 @@ impl<R: Runtime> Shard<R> {
                 Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
                 Event::Heartbeat(pair, heartbeat) => {
                     if self.others.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
-                        self.send_heartbeat(now, pair);
+                        let condition = self.condition();
+                        self.send_heartbeat(now, pair, &condition);
                     }
                 }
                 Event::Forward(pair, batch) => self.on_batch(now, OtherShard::OfPeer(pair), batch),

@@ -2,7 +2,7 @@
 
 use crate::{runtime::Runtime, shard::Shard};
 use purlin_rsm::{Message, Tick};
-use purlin_transport::{Outbound, PeerShard};
+use purlin_transport::{Condition, Outbound, PeerShard};
 
 impl<R: Runtime> Shard<R> {
     /// Writes once to every peer for which something waits.
@@ -12,8 +12,9 @@ impl<R: Runtime> Shard<R> {
 
     /// Sends a heartbeat to each peer shard that can be reached.
     pub(crate) fn send_heartbeats(&mut self, now: Tick) {
+        let condition = self.condition();
         for pair in self.others.pairs.reached() {
-            self.send_heartbeat(now, pair);
+            self.send_heartbeat(now, pair, &condition);
         }
     }
 
@@ -25,12 +26,12 @@ impl<R: Runtime> Shard<R> {
 
     /// Sends a heartbeat, unless this shard has not met the others (safety I2) or its disk hangs. A shard
     /// that cannot write must not keep others from leading (safety R5).
-    pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: PeerShard) {
+    pub(crate) fn send_heartbeat(&mut self, now: Tick, pair: PeerShard, condition: &Condition) {
         purlin_rsm::sometimes!(self.is_hanging(now), "heartbeat withheld while the disk hangs");
         if !self.meeting.is_acting() || self.is_hanging(now) {
             return;
         }
-        if let Some(heartbeat) = self.others.pairs.beat(pair) {
+        if let Some(heartbeat) = self.others.pairs.beat(pair, condition) {
             let _lost = self.others.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
         }
     }

@@ -1,0 +1,80 @@
+//! Hands leaderships over, once a beat; `shard/hand_over.rs` decides which.
+
+use crate::{
+    runtime::Runtime,
+    shard::{Shard, hand_over::Sight},
+};
+use purlin_rsm::{GroupId, Tick};
+use purlin_transport::Condition;
+
+/// At most this many groups are looked at in one beat.
+const LOOKED_AT_MAX: usize = 256;
+/// At most this many groups that must move are handed over in one beat: some 40 in a second.
+const MUST_MAX: usize = 4;
+/// A group that should move back is handed over in each of so many beats: some 5 in a second.
+const BACK_BEATS: u64 = 2;
+impl<R: Runtime> Shard<R> {
+    /// What this shard tells its peers of itself.
+    pub(crate) fn condition(&self) -> Condition {
+        Condition {
+            is_disk_full: self.append.lacks_space(),
+            // A replica whose machine has stopped never leads (safety E6): its node is no place to move a group to.
+            is_loading: self.groups.counts().loading > 0
+                || !self.groups.stopped_machines().is_empty(),
+            hears: self.others.pairs.hears(),
+        }
+    }
+
+    /// Hands over groups that another node should lead; see the module.
+    pub(crate) fn hand_over(&mut self, now: Tick) {
+        self.others.pairs.note_fitness(now);
+        self.tell_disk_full(now);
+        if !self.meeting.is_acting() || self.is_hanging(now) {
+            return;
+        }
+        let timeout = self.timing.election_ticks.start;
+        let sight = Sight {
+            me: self.site.node,
+            pairs: &self.others.pairs,
+            now,
+            is_disk_full: self.hand_over.full_since.is_some_and(|since| since.0 + timeout <= now.0),
+            timeout,
+        };
+        let may_go_back =
+            self.hand_over.leaders_return && self.timing.beats().is_multiple_of(BACK_BEATS);
+        let (mut must, mut back) = (MUST_MAX, usize::from(may_go_back));
+        let (mut moves, mut looked_at) = (Vec::new(), 0);
+        let mut cursor = GroupId(0);
+        for group in self.groups.from(self.hand_over.cursor).take(LOOKED_AT_MAX) {
+            (cursor, looked_at) = (GroupId(group.id.0 + 1), looked_at + 1);
+            if !group.known.leads || group.raft.is_handing_over() {
+                continue;
+            }
+            let (room, to) = match sight.who_must(group) {
+                Some(to) => (&mut must, Some(to)),
+                None => (&mut back, sight.who_should(group)),
+            };
+            if let Some(to) = to.filter(|_| *room > 0) {
+                *room -= 1;
+                moves.push((group.id, to));
+            }
+        }
+        // From the first one again, behind the last.
+        self.hand_over.cursor = if looked_at < LOOKED_AT_MAX { GroupId(0) } else { cursor };
+        for (id, to) in moves {
+            let begins = self.groups.input(id).is_some_and(|it| it.raft.hand_over(now, to));
+            if begins {
+                tracing::debug!("{} g{id} raft: hands over to node {to}", self.site.name);
+            }
+        }
+    }
+
+    /// Tells the groups once that the disk takes no entries, and once that it does again.
+    fn tell_disk_full(&mut self, now: Tick) {
+        let is_full = self.append.lacks_space();
+        if self.hand_over.full_since.is_some() != is_full {
+            self.hand_over.full_since = is_full.then_some(now);
+            self.groups.input_each(|group| group.raft.set_disk_full(now, is_full));
+        }
+    }
+}

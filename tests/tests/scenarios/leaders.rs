@@ -1,0 +1,199 @@
+//! Which node leads: each its share, and none that cannot serve while another can.
+
+use crate::support::{ELECTION, ONE, TWO, all, millis, one_leader, seconds};
+use purlin::{GroupId, NodeId, RequestError};
+use purlin_rsm::reach::Recorder;
+use purlin_tests::{
+    cluster::{
+        ClusterOptions,
+        scenario::{Answer, GROUP, Scenario, calm, set},
+    },
+    sim::{Crash, Latency},
+};
+
+/// How many of the first `groups` groups each node leads, as that node says.
+fn led(s: &Scenario, groups: u32) -> Vec<usize> {
+    let leads = |node: NodeId, group: u32| {
+        s.status(node, GroupId(group)).is_some_and(|status| status.leader == Some(node))
+    };
+    s.nodes().map(|node| (1..=groups).filter(|group| leads(node, *group)).count()).collect()
+}
+
+fn returning(groups: u32) -> ClusterOptions {
+    let mut options = ClusterOptions { groups, ..calm(3, 0) };
+    options.limits[0].raft.leaders_return = true;
+    options
+}
+
+/// After a rolling restart the node that was last would lead next to nothing for ever.
+#[test]
+fn after_a_rolling_restart_each_node_leads_its_share() {
+    let s = Scenario::running_with(900, returning(12));
+    s.must_reach("each leads its share", seconds(20), || led(&s, 12) == [4, 4, 4]);
+    for node in s.nodes() {
+        s.crash(node, Crash::Kill);
+        s.run_for(seconds(2));
+        s.world.restart(node);
+        s.run_for(seconds(2));
+        assert_ne!(led(&s, 12), [4, 4, 4], "node {node} was away");
+        s.must_write(node, "back", "1", seconds(5));
+    }
+    s.must_reach("each leads its share again", seconds(15), || led(&s, 12) == [4, 4, 4]);
+    let elections = || (1..=12).map(|group| s.elections(GroupId(group))).sum::<usize>();
+    let before = elections();
+    s.run_for(seconds(30));
+    assert_eq!((elections(), led(&s, 12)), (before, vec![4, 4, 4]), "they do not move to and fro");
+    s.assert_sound();
+}
+
+/// Requests that come while a group is handed over wait for the next leader, and each is answered.
+#[test]
+fn no_request_fails_while_leaders_return() {
+    let s = Scenario::running_with(901, returning(6));
+    s.crash(TWO, Crash::Kill);
+    s.run_for(seconds(2));
+    s.world.restart(TWO);
+    let mut pending = Vec::new();
+    for n in 0..400 {
+        let group = GroupId(1 + n % 6);
+        pending.push(s.submit(ONE, group, set(&format!("key-{n}"), "v")));
+        s.run_for(millis(20));
+    }
+    s.run_for(seconds(3));
+    let failed: Vec<Answer> = pending
+        .iter()
+        .map(|pending| pending.answer())
+        .filter(|answer| !matches!(answer, Some(Ok(_))))
+        .collect();
+    assert_eq!(failed, [], "of 400 writes while groups came back");
+    assert_eq!(led(&s, 6), [2, 2, 2]);
+    s.assert_sound();
+}
+
+/// A leader whose disk is full hands its group to a node with room, and there alone writes go on. When no node has
+/// room, the reason is told, also by a node that passes the request on.
+#[test]
+fn a_leader_without_room_hands_over_to_a_node_with_room() {
+    let s = Scenario::running(902, 3, 0);
+    let full = one_leader(&s, &all(&s));
+    let fill = |node: NodeId| s.world.node(node).set_quota(Some(s.world.node(node).used()));
+    fill(full);
+    let value = "v".repeat(60_000);
+    let written = |n: u32| s.write(full, &format!("key-{n}"), &value, seconds(5));
+    // Three segments of 1 MiB were ready, two of them are kept.
+    (0..60).for_each(|n| drop(written(n)));
+    s.run_for(seconds(2));
+    let leader = one_leader(&s, &all(&s));
+    assert_ne!(leader, full, "it handed over");
+    for n in 60..80 {
+        let answer = written(n);
+        assert!(matches!(answer, Some(Ok(_))), "{answer:?}");
+    }
+    s.nodes().for_each(fill);
+    // What was taken before there was no room waits for room; what comes behind it is refused.
+    let is_told = |node: NodeId| {
+        let answers = (80..400).map(|n| s.write(node, &format!("key-{n}"), &value, seconds(5)));
+        answers.into_iter().any(|answer| answer == Some(Err(RequestError::NoSpace)))
+    };
+    for node in s.nodes() {
+        assert!(is_told(node), "node {node} tells no reason");
+    }
+    assert_eq!(s.stops(), []);
+    s.nodes().for_each(|node| s.world.node(node).set_quota(None));
+    s.must_write(ONE, "resumed", "1", seconds(30));
+    s.assert_sound();
+}
+
+/// A node that does not reach the leader cannot serve its groups. The group moves to a node that hears all, once.
+#[test]
+fn a_group_moves_to_the_node_that_hears_all_while_a_link_is_cut() {
+    for seed in 910..913 {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = one_leader(&s, &all(&s));
+        let [cut_off, third] = s.others(leader)[..] else { panic!("three nodes") };
+        let elections = s.elections(GROUP);
+        s.world.partition(&[leader], &[cut_off]);
+        s.must_reach("the third leads", seconds(6), || s.leader_among(&all(&s)) == Some(third));
+        s.must_write(cut_off, "cut-off", "1", seconds(2));
+        s.must_write(leader, "leader", "1", seconds(2));
+        s.run_for(seconds(30));
+        assert_eq!(s.elections(GROUP), elections + 1, "it moved once");
+        s.must_write(cut_off, "later", "1", seconds(2));
+        s.world.heal();
+        s.run_for(seconds(10));
+        assert_eq!(s.elections(GROUP), elections + 1, "it stays");
+        s.assert_sound();
+    }
+}
+
+/// A cluster whose machines take long to apply what their logs hold at a start: it is read in small pages.
+fn slow_to_load() -> ClusterOptions {
+    let mut options = calm(3, 0);
+    options.world.disk.read = Latency::steady(millis(20), millis(30));
+    options.limits[0].raft.apply_bytes_max = 2_000;
+    options.limits[0].wal.tail_bytes_max = 1;
+    options
+}
+
+fn write_many(s: &Scenario, at: NodeId) {
+    let writes: Vec<_> =
+        (0..3_000).map(|n| s.submit(at, GROUP, set(&format!("key-{n}"), "v"))).collect();
+    s.must_reach("all are written", seconds(60), || writes.iter().all(|write| write.is_done()));
+    s.run_for(seconds(1));
+}
+
+/// A request at a leader that replays its log would stand until its deadline, with an unknown outcome.
+#[test]
+fn after_a_restart_of_all_requests_are_answered_loading_until_the_log_is_applied() {
+    let s = Scenario::running_with(920, slow_to_load());
+    write_many(&s, one_leader(&s, &all(&s)));
+    s.nodes().for_each(|node| s.crash(node, Crash::Kill));
+    s.run_for(seconds(1));
+    s.nodes().for_each(|node| s.world.restart(node));
+    s.must_reach("there is a leader", seconds(8), || s.leader_among(&all(&s)).is_some());
+    let (mut loading, mut done) = (0, false);
+    for n in 0..100 {
+        let node = NodeId(1 + n % 3);
+        match s.write(node, "key", "1", seconds(3)) {
+            Some(Err(RequestError::Loading)) => loading += 1,
+            Some(Ok(_)) => {
+                done = true;
+                break;
+            }
+            // Its leader was just elected, or handed its group over.
+            Some(Err(RequestError::NoLeader { .. })) => {}
+            other => panic!("the {n}th request: {other:?}"),
+        }
+        s.run_for(millis(200));
+    }
+    assert!(loading > 0 && done, "{loading} were answered LOADING; done: {done}");
+    s.assert_sound();
+}
+
+/// A replica that is behind in applying lets a current one lead.
+#[test]
+fn a_replica_that_replays_gives_a_current_one_time_to_lead() {
+    let reached = Recorder::install();
+    for seed in 930..934 {
+        let s = Scenario::running_with(seed, slow_to_load());
+        write_many(&s, one_leader(&s, &all(&s)));
+        let leader = one_leader(&s, &all(&s));
+        let [behind, current] = s.others(leader)[..] else { panic!("three nodes") };
+        s.crash(behind, Crash::Kill);
+        s.run_for(seconds(1));
+        s.world.restart(behind);
+        s.must_reach("it follows", seconds(8), || {
+            let told = s.status(behind, GROUP);
+            told.is_some_and(|status| status.leader == Some(leader))
+        });
+        s.run_for(millis(300));
+        assert!(s.applied(behind) < s.applied(current), "it replays");
+        s.crash(leader, Crash::Kill);
+        s.must_reach("the current one leads", 3 * ELECTION, || {
+            s.leader_among(&[behind, current]) == Some(current)
+        });
+        s.must_write(current, "key", "1", seconds(3));
+        s.assert_sound();
+    }
+    assert!(reached.counts().contains_key("replica waits for a fitter one to campaign"));
+}
