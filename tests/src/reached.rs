@@ -133,6 +133,8 @@ pub const RARE: &[&str] = &[
     "replica waits for a fitter one to campaign",
     "query waits for its caller to take answers",
     "request without a leader ended with its connection",
+    // Other shards make room within the deadline.
+    "request without room ended by its deadline",
     // Where nobody's bytes were corrupted it is a violation.
     FAULT,
     // It is a violation, unless a scenario has asked for it.

@@ -255,6 +255,8 @@ pub struct QueueStatus {
     pub away: usize,
     /// Requests in batches that came from another shard or node and are not answered.
     pub accepted: Level,
+    /// The bytes of these requests.
+    pub accepted_bytes: Level,
     /// Replies to such batches that wait for room in a channel.
     pub late_replies: Level,
 }

@@ -21,40 +21,50 @@ pub(crate) struct Accepted {
     complete: Rc<Complete>,
     requests: usize,
     requests_max: usize,
+    /// Bytes of the requests of all batches here, until these are replied to.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 /// The numbers of the batches whose outcomes are all there: so a turn looks at these and at no other.
 type Complete = RefCell<Vec<u64>>;
 
 impl Accepted {
-    pub(crate) fn new(requests_max: usize) -> Self {
+    pub(crate) fn new(requests_max: usize, bytes_max: usize) -> Self {
         Self {
             batches: BTreeMap::new(),
             newest: 0,
             complete: Rc::default(),
             requests: 0,
             requests_max,
+            bytes: 0,
+            bytes_max,
         }
     }
 
-    /// Accepts a batch of `count` requests, if there is room for it. A batch that is larger than the
-    /// bound has room when no other is there.
+    /// Accepts a batch of `requests`, if there is room for it. A batch that is larger than a bound has room when
+    /// no other is there.
     pub(crate) fn accept(
         &mut self,
         origin: Origin,
         kind: RequestKind,
-        count: usize,
+        requests: &[Bytes],
     ) -> Option<Rc<AcceptedBatch>> {
-        if self.requests > 0 && self.requests + count > self.requests_max {
+        let (count, bytes) = (requests.len(), requests.iter().map(Bytes::len).sum::<usize>());
+        let is_within =
+            self.requests + count <= self.requests_max && self.bytes + bytes <= self.bytes_max;
+        if self.requests > 0 && !is_within {
             return None;
         }
         self.newest += 1;
         let complete = Rc::downgrade(&self.complete);
-        let batch = Rc::new(AcceptedBatch::with(origin, kind, count, self.newest, complete));
+        let size = BatchSize { count, bytes };
+        let batch = Rc::new(AcceptedBatch::with(origin, kind, size, self.newest, complete));
         if count == 0 {
             self.complete.borrow_mut().push(self.newest);
         }
         self.requests += count;
+        self.bytes += bytes;
         self.batches.insert(self.newest, batch.clone());
         Some(batch)
     }
@@ -64,7 +74,8 @@ impl Accepted {
         let numbers = self.complete.take();
         let complete = numbers.iter().filter_map(|number| self.batches.remove(number));
         let complete: Vec<_> = complete.collect();
-        self.requests -= complete.iter().map(|batch| batch.count).sum::<usize>();
+        self.requests -= complete.iter().map(|batch| batch.size.count).sum::<usize>();
+        self.bytes -= complete.iter().map(|batch| batch.size.bytes).sum::<usize>();
         complete
     }
 
@@ -73,21 +84,30 @@ impl Accepted {
         Level { now: self.requests, max: self.requests_max }
     }
 
+    /// The bytes of these requests, and their bound.
+    pub(crate) fn bytes(&self) -> Level {
+        Level { now: self.bytes, max: self.bytes_max }
+    }
+
     /// Requests of accepted batches whose outcome is open.
     pub(crate) fn missing(&self) -> usize {
         self.batches.values().map(|batch| batch.missing.get()).sum()
     }
 
-    /// Whether the count of requests is the sum over the batches, and within its bound.
+    /// Whether the counts of requests and bytes are the sums over the batches, and within their bounds.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let requests: usize = self.batches.values().map(|batch| batch.count).sum();
-        let is_within = requests <= self.requests_max || self.batches.len() == 1;
-        if self.requests != requests || !is_within {
+        let sizes = || self.batches.values().map(|batch| batch.size);
+        let sum =
+            (sizes().map(|it| it.count).sum::<usize>(), sizes().map(|it| it.bytes).sum::<usize>());
+        let (counted, bounds) = ((self.requests, self.bytes), (self.requests_max, self.bytes_max));
+        let is_within = sum.0 <= bounds.0 && sum.1 <= bounds.1;
+        // A batch without requests takes no room.
+        let is_alone = sizes().filter(|it| it.count > 0).count() == 1;
+        if counted != sum || !(is_within || is_alone) {
             return Err(format!(
-                "accepted batches: {requests} requests in {} batches, counted as {}; bound {}",
-                self.batches.len(),
-                self.requests,
-                self.requests_max
+                "accepted batches: {sum:?} requests and bytes in {} batches, counted as {counted:?}; bounds \
+                 {bounds:?}",
+                self.batches.len()
             ));
         }
         let is_complete = |batch: &&Rc<AcceptedBatch>| batch.missing.get() == 0;
@@ -108,6 +128,13 @@ const REST_BYTES_MAX: usize = 2 << 20;
 /// frame.
 const FIRST_BYTES_MAX: usize = 12 << 20;
 
+/// How many requests a batch has, and their bytes.
+#[derive(Clone, Copy)]
+struct BatchSize {
+    count: usize,
+    bytes: usize,
+}
+
 /// A batch of another shard that a group of this shard has.
 ///
 /// The reply takes only so many bytes: it ends before the first outcome that is too much. The first
@@ -117,7 +144,7 @@ const FIRST_BYTES_MAX: usize = 12 << 20;
 pub(crate) struct AcceptedBatch {
     origin: Origin,
     kind: RequestKind,
-    count: usize,
+    size: BatchSize,
     /// Bytes of the outcomes behind the first.
     bytes: Cell<usize>,
     /// How many outcomes the reply has at most.
@@ -134,24 +161,24 @@ impl AcceptedBatch {
     /// One that no table has.
     #[cfg(test)]
     pub(crate) fn new(origin: Origin, kind: RequestKind, count: usize) -> Rc<Self> {
-        Rc::new(Self::with(origin, kind, count, 0, Weak::new()))
+        Rc::new(Self::with(origin, kind, BatchSize { count, bytes: 0 }, 0, Weak::new()))
     }
 
     fn with(
         origin: Origin,
         kind: RequestKind,
-        count: usize,
+        size: BatchSize,
         number: u64,
         complete: Weak<Complete>,
     ) -> Self {
         Self {
             origin,
             kind,
-            count,
+            size,
             bytes: Cell::new(0),
-            answered: Cell::new(count),
-            outcomes: RefCell::new(vec![None; count]),
-            missing: Cell::new(count),
+            answered: Cell::new(size.count),
+            outcomes: RefCell::new(vec![None; size.count]),
+            missing: Cell::new(size.count),
             number,
             complete,
         }
@@ -217,6 +244,10 @@ mod tests {
         id: 7,
     };
 
+    fn empty(count: usize) -> Vec<Bytes> {
+        vec![Bytes::new(); count]
+    }
+
     fn zeros(bytes: usize) -> Outcome {
         Ok(Bytes::from(vec![0; bytes]))
     }
@@ -263,10 +294,11 @@ mod tests {
     /// B36: the requests of batches that are replied to make room.
     #[test]
     fn a_batch_that_is_complete_makes_room() {
-        let mut accepted = Accepted::new(2);
+        let mut accepted = Accepted::new(2, 100);
         for _ in 0..3 {
-            let batch = accepted.accept(SHARD, RequestKind::Query, 2).expect("there is room");
-            assert!(accepted.accept(SHARD, RequestKind::Query, 1).is_none());
+            let batch =
+                accepted.accept(SHARD, RequestKind::Query, &empty(2)).expect("there is room");
+            assert!(accepted.accept(SHARD, RequestKind::Query, &empty(1)).is_none());
             (0..2).for_each(|position| batch.end(position, Ok(Bytes::new())));
             assert_eq!(accepted.check(), Ok(()));
             assert_eq!(accepted.take_complete().len(), 1);
@@ -277,16 +309,16 @@ mod tests {
     /// A turn looks at what is complete, and at no batch that is open.
     #[test]
     fn a_batch_is_listed_when_its_last_outcome_comes() {
-        let mut accepted = Accepted::new(99);
+        let mut accepted = Accepted::new(99, 100);
         let open: Vec<_> =
-            (0..3).filter_map(|_| accepted.accept(SHARD, RequestKind::Query, 2)).collect();
+            (0..3).filter_map(|_| accepted.accept(SHARD, RequestKind::Query, &empty(2))).collect();
         open.iter().for_each(|batch| batch.end(1, Ok(Bytes::new())));
         assert_eq!(accepted.take_complete().len(), 0);
         [2, 0].iter().for_each(|at| open[*at].end(0, Ok(Bytes::new())));
         assert_eq!(*accepted.complete.borrow(), [3, 1]);
         assert_eq!(accepted.take_complete().len(), 2);
         assert_eq!(accepted.level().now, 2);
-        accepted.accept(SHARD, RequestKind::Query, 0);
+        accepted.accept(SHARD, RequestKind::Query, &empty(0));
         assert_eq!(accepted.take_complete().len(), 1, "an empty batch is complete at once");
         accepted.complete.borrow_mut().push(2);
         assert!(accepted.check().unwrap_err().contains("0 are complete, and 1 are listed"));
@@ -294,12 +326,36 @@ mod tests {
 
     #[test]
     fn a_wrong_count_of_requests_is_named() {
-        let mut accepted = Accepted::new(9);
-        accepted.accept(SHARD, RequestKind::Query, 2);
+        let mut accepted = Accepted::new(9, 100);
+        accepted.accept(SHARD, RequestKind::Query, &empty(2));
         accepted.requests = 1;
-        assert!(accepted.check().unwrap_err().contains("2 requests in 1 batches, counted as 1"));
+        assert!(
+            accepted
+                .check()
+                .unwrap_err()
+                .contains("(2, 0) requests and bytes in 1 batches, counted as (1, 0)")
+        );
         accepted.requests_max = 1;
         accepted.requests = 2;
         assert_eq!(accepted.check(), Ok(()), "a batch beyond the bound has room alone");
+    }
+
+    /// Requests of many batches that wait for a slow disk must not fill the memory.
+    #[test]
+    fn accepted_requests_have_a_bound_in_bytes() {
+        let mut accepted = Accepted::new(99, 1_000);
+        let requests = |bytes: usize| vec![Bytes::from(vec![0; bytes]); 2];
+        let first = accepted.accept(SHARD, RequestKind::Propose, &requests(300)).expect("room");
+        assert!(accepted.accept(SHARD, RequestKind::Propose, &requests(201)).is_none());
+        accepted.accept(SHARD, RequestKind::Propose, &requests(200)).expect("room for 400 bytes");
+        assert_eq!((accepted.check(), accepted.bytes().now), (Ok(()), 1_000));
+        (0..2).for_each(|position| first.end(position, Ok(Bytes::new())));
+        assert_eq!(accepted.take_complete().len(), 1);
+        assert_eq!((accepted.check(), accepted.bytes().now), (Ok(()), 400));
+        let mut alone = Accepted::new(99, 1_000);
+        alone.accept(SHARD, RequestKind::Propose, &requests(800)).expect("no other is there");
+        assert_eq!(alone.check(), Ok(()));
+        alone.bytes -= 1;
+        assert!(alone.check().unwrap_err().contains("counted as (2, 1599)"));
     }
 }

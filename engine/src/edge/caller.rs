@@ -52,7 +52,7 @@ pub(crate) struct Callers {
     answered: RefCell<Vec<Rc<Caller>>>,
     /// Callers that are gone and stand in the queue of deadlines still.
     gone: Cell<usize>,
-    /// Requests that have not ended, and their bytes: the sums over all lanes.
+    /// Requests that have not ended and are counted, and their bytes: the sums over all lanes.
     requests: Cell<usize>,
     request_bytes: Cell<usize>,
     refusals: Cell<RefusalCounts>,
@@ -192,11 +192,14 @@ impl Callers {
         let has_much =
             has.0 > options.requests_max / MUCH || has.1 > options.request_bytes_max / MUCH;
         let left = |most: usize| if has_much { most - most / 4 } else { most };
+        // What a caller has without being counted is bounded too.
+        let is_most = has.0 >= options.requests_max || has.1 + bytes > options.request_bytes_max;
         if self.is_stopped.get() {
             Some(RequestError::Stopping)
         } else if bytes > self.max_command {
             Some(RequestError::TooLarge { bytes, limit: self.max_command })
-        } else if self.requests.get() >= left(options.requests_max)
+        } else if is_most
+            || self.requests.get() >= left(options.requests_max)
             || self.request_bytes.get() + bytes > left(options.request_bytes_max)
         {
             Some(RequestError::Busy)
@@ -210,8 +213,9 @@ impl Callers {
         self.request_bytes.set(self.request_bytes.get() + bytes);
     }
 
-    fn ended(&self, bytes: usize) {
-        self.requests.set(self.requests.get() - 1);
+    /// So many requests and bytes count no more: they have ended, or wait for their own caller.
+    fn uncount(&self, (requests, bytes): (usize, usize)) {
+        self.requests.set(self.requests.get() - requests);
         self.request_bytes.set(self.request_bytes.get() - bytes);
     }
 
@@ -269,7 +273,7 @@ impl Caller {
         self.has.set((requests + 1, all + bytes));
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.entry(group).or_insert_with(|| self.spare.take());
-        lane.push(Pending { tag, request, since: self.callers.now.get() });
+        lane.push(Pending { tag, request, since: self.callers.now.get(), is_counted: true });
         self.schedule(group, lane);
     }
 
@@ -364,14 +368,22 @@ impl Caller {
         self.has_deadline.set(false);
         let groups: Vec<GroupId> = self.lanes.borrow().keys().copied().collect();
         for lane in groups.into_iter().map(|group| self.lane(group)) {
-            let Removed { queued, sent } = lane.with(|lane| lane.expire(limit)).unwrap_or_default();
+            let expire = |lane: &mut Lane| (lane.has_no_room, lane.expire(limit));
+            let (has_no_room, removed) = lane.with(expire).unwrap_or_default();
+            let Removed { queued, sent, uncounted } = removed;
+            self.callers.uncount(uncounted);
             for pending in sent {
                 purlin_rsm::sometimes!("request in doubt ended by its deadline");
                 self.finish(&pending, Err(RequestError::UNKNOWN));
             }
             for pending in queued {
-                purlin_rsm::sometimes!("request without a leader ended by its deadline");
-                self.give_up(&pending);
+                if has_no_room {
+                    purlin_rsm::sometimes!("request without room ended by its deadline");
+                    self.finish(&pending, Err(RequestError::Busy));
+                } else {
+                    purlin_rsm::sometimes!("request without a leader ended by its deadline");
+                    self.give_up(&pending);
+                }
             }
             lane.go_on();
         }
@@ -380,7 +392,7 @@ impl Caller {
     /// Ends everything, since the shard stops.
     pub(crate) fn stop(&self) {
         for lane in self.lanes.borrow_mut().values_mut() {
-            let Removed { queued, sent } = lane.drain();
+            let Removed { queued, sent, .. } = lane.drain();
             sent.iter().for_each(|pending| self.finish(pending, Err(RequestError::UNKNOWN)));
             queued.iter().for_each(|pending| self.finish(pending, Err(RequestError::Stopping)));
         }
@@ -422,7 +434,9 @@ impl Caller {
     fn finish(&self, pending: &Pending, outcome: Outcome) {
         let (bytes, (requests, all)) = (pending.request.data().len(), self.has.get());
         self.has.set((requests - 1, all - bytes));
-        self.callers.ended(bytes);
+        if pending.is_counted {
+            self.callers.uncount((1, bytes));
+        }
         self.complete(pending.tag, outcome);
     }
 
@@ -485,9 +499,8 @@ impl Drop for Caller {
     /// A caller that is gone takes no outcomes; what it had sent goes on without it.
     fn drop(&mut self) {
         for lane in self.lanes.get_mut().values_mut() {
-            let Removed { queued, sent } = lane.drain();
-            let left = sent.iter().chain(&queued);
-            left.for_each(|pending| self.callers.ended(pending.request.data().len()));
+            self.callers.uncount(lane.size());
+            lane.drain();
         }
         let gone = &self.callers.gone;
         gone.set(gone.get() + usize::from(self.has_deadline.get()));
@@ -869,6 +882,49 @@ mod tests {
         caller.answer_only(None);
         assert_eq!((round(), round()), (vec![5], vec![6]), "the proposal was behind the queries");
         assert_eq!((taken(), callers.size()), (vec![5, 6], (0, 0)));
+    }
+
+    /// A client that reads nothing for a minute would keep three quarters of the intake of its shard for as long.
+    #[test]
+    fn queries_that_wait_for_their_own_caller_leave_the_intake_to_others_after_a_while() {
+        let options = IntakeOptions { requests_max: 128, ..IntakeOptions::default() };
+        let callers = callers(options);
+        let (caller, other) = (callers.caller(), callers.caller());
+        caller.bound_answers(1);
+        caller.answer_only(Some(0..0));
+        let query = |tag| caller.submit(GroupId(1), Request::Query(Bytes::from_static(b"q")), tag);
+        let fill = || (0..200).map(query).count();
+        let send = || {
+            callers.take_scheduled(&mut Vec::new());
+            let mut sent = Vec::new();
+            caller.lane(GroupId(1)).send_here(&mut sent);
+            sent.len()
+        };
+        fill();
+        assert_eq!((send(), callers.size()), (0, (96, 96)), "three quarters");
+        let expire = || caller.expire(Limit { any: Tick(0), leaderless: Tick(1) });
+        expire();
+        assert_eq!(callers.size(), (0, 0));
+        outcomes(&caller);
+        // What one caller has is bounded all the same.
+        fill();
+        assert_eq!(outcomes(&caller).len(), 200 - (128 - 96));
+        assert_eq!((send(), callers.size().0), (0, 32));
+        expire();
+        let ask_other = |tag| other.submit(GroupId(1), Request::Query(Bytes::new()), tag);
+        (0..90).for_each(ask_other);
+        assert_eq!((outcomes(&other).len(), callers.size().0), (0, 90), "others find room");
+        // It reads again, and has all its answers.
+        caller.answer_only(None);
+        caller.bound_answers(usize::MAX);
+        assert_eq!((send(), callers.size().0), (128, 90));
+        let lane = caller.lane(GroupId(1));
+        (0..96).for_each(|tag| lane.end(tag, Ok(Bytes::new())));
+        assert_eq!((outcomes(&caller).len(), callers.size().0, caller.has.get().0), (96, 90, 32));
+        drop((caller, other, lane));
+        callers.take_scheduled(&mut Vec::new());
+        callers.wake_answered();
+        assert_eq!(callers.size(), (0, 0));
     }
 
     /// Nobody else would count what a caller holds that does not come to take it.

@@ -30,6 +30,8 @@ pub(crate) struct Lane {
     left_out: usize,
     /// It sends nothing before its caller has room for answers.
     pub(crate) waits_for_room: bool,
+    /// It stands among the lanes whose batch has found no room at another shard.
+    pub(crate) has_no_room: bool,
     /// It stands in the list of lanes that have something to send.
     pub(crate) is_scheduled: bool,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Pending {
     pub(crate) request: Request,
     /// When it came.
     pub(crate) since: Tick,
+    /// Whether the shard counts it in what it has taken in.
+    pub(crate) is_counted: bool,
 }
 
 /// Requests that came earlier have run out of time.
@@ -69,6 +73,8 @@ pub(crate) struct Removed {
     pub(crate) queued: Vec<Pending>,
     /// In doubt.
     pub(crate) sent: Vec<Pending>,
+    /// How many more are not counted from now on, and their bytes: they wait for their own caller.
+    pub(crate) uncounted: (usize, usize),
 }
 
 impl Lane {
@@ -204,7 +210,8 @@ impl Lane {
     }
 
     /// Moves out the requests that came before `limit`: each has one deadline, from when it came. Those that
-    /// wait for their own caller stay.
+    /// wait for their own caller stay. After the time for finding a leader they are not counted any more, so that a
+    /// caller that takes no answers keeps no others out for longer.
     pub(crate) fn expire(&mut self, limit: Limit) -> Removed {
         let late = |queue: &mut VecDeque<Pending>, limit: Tick| {
             let late = queue.partition_point(|pending| pending.since < limit);
@@ -215,11 +222,25 @@ impl Lane {
         self.left_out = self.left_out.saturating_sub(sent.len());
         self.put_left_out_back();
         let limit = match (self.waits_for_room, self.is_parked()) {
-            (true, _) => return Removed { sent, queued: Vec::new() },
+            (true, _) => {
+                let uncounted = self.stop_counting(limit.leaderless);
+                return Removed { sent, uncounted, ..Removed::default() };
+            }
             (false, true) => limit.leaderless,
             (false, false) => limit.any,
         };
-        Removed { sent, queued: late(&mut self.queue, limit) }
+        Removed { sent, queued: late(&mut self.queue, limit), ..Removed::default() }
+    }
+
+    /// The requests that came before `limit` are not counted from now on. Returns how many these are, and their bytes.
+    fn stop_counting(&mut self, limit: Tick) -> (usize, usize) {
+        let late = self.queue.partition_point(|pending| pending.since < limit);
+        // They are the oldest, so those that are not counted already come first.
+        let counted = self.queue.range_mut(..late).rev().take_while(|pending| pending.is_counted);
+        counted.fold((0, 0), |(count, bytes), pending| {
+            pending.is_counted = false;
+            (count + 1, bytes + pending.request.data().len())
+        })
     }
 
     /// Moves out the requests that are not sent.
@@ -246,7 +267,8 @@ impl Lane {
     /// Moves out everything.
     pub(crate) fn drain(&mut self) -> Removed {
         self.left_out = 0;
-        Removed { sent: self.sent.drain(..).collect(), queued: self.queue.drain(..).collect() }
+        let (sent, queued) = (self.sent.drain(..).collect(), self.queue.drain(..).collect());
+        Removed { sent, queued, ..Removed::default() }
     }
 
     /// When its oldest request came.
@@ -254,12 +276,12 @@ impl Lane {
         self.sent.front().or(self.queue.front()).map(|pending| pending.since)
     }
 
-    /// Its requests and their bytes.
+    /// Its requests that are counted, and their bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
-        let bytes = |queue: &VecDeque<Pending>| -> usize {
-            queue.iter().map(|pending| pending.request.data().len()).sum()
-        };
-        (self.queue.len() + self.sent.len(), bytes(&self.queue) + bytes(&self.sent))
+        let counted = self.queue.iter().chain(&self.sent).filter(|pending| pending.is_counted);
+        counted.fold((0, 0), |(count, bytes), pending| {
+            (count + 1, bytes + pending.request.data().len())
+        })
     }
 
     /// The kind of its sent requests, if there are any.
@@ -287,7 +309,7 @@ mod tests {
     fn pending(tag: u64, kind: char) -> Pending {
         let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
         let request = Request::new(kind, Bytes::from_static(b"x"));
-        Pending { tag, request, since: Tick(tag) }
+        Pending { tag, request, since: Tick(tag), is_counted: true }
     }
 
     fn here(lane: &mut Lane) -> Vec<u64> {
@@ -359,7 +381,7 @@ mod tests {
         let mut lane = Lane::default();
         for tag in 0..2 {
             let request = Request::Propose(Bytes::from(vec![0; 1000]));
-            lane.push(Pending { tag, request, since: Tick(0) });
+            lane.push(Pending { tag, request, since: Tick(0), is_counted: true });
         }
         assert_eq!(away(&mut lane, 1, 10), [0]);
     }

@@ -38,9 +38,11 @@
 //! # Deadlines
 //!
 //! A request ends at the latest soon after [`IntakeOptions::deadline`](crate::IntakeOptions::deadline), and one
-//! that has found no leader after [`IntakeOptions::leader_deadline`](crate::IntakeOptions::leader_deadline). When
+//! that has found no leader, or no room on its way to the leader, after
+//! [`IntakeOptions::leader_deadline`](crate::IntakeOptions::leader_deadline). When
 //! the client of a caller has gone, its requests that have found no leader end at once ([`Caller::leave`]). A
-//! query whose answer has no room with its caller waits for that caller, and has no deadline meanwhile.
+//! query whose answer has no room with its caller waits for that caller, and has no deadline meanwhile. After the time for
+//! finding a leader it counts no more in what the shard has taken in: it keeps no other caller out.
 //!
 //! [`Caller::leave`]: crate::Caller::leave
 //! All deadlines are in one queue ([`deadlines`]): whoever holds requests (a caller, a group, the table of
@@ -51,9 +53,9 @@
 //! | what | bound |
 //! | --- | --- |
 //! | requests of other threads before the shard takes them in | the inlet's capacity |
-//! | requests of this shard's callers, and their bytes | `IntakeOptions`; more are refused as busy, and a caller that has much is refused at three quarters |
+//! | requests of this shard's callers, and their bytes | `IntakeOptions`; more are refused as busy, and a caller that has much is refused at three quarters; each caller by itself has no more, also of what is not counted |
 //! | answers that a caller has not taken | `Caller::bound_answers` and one answer; more are made later |
-//! | requests accepted from other shards | as many again |
+//! | requests accepted from other shards, and their bytes | as many again |
 //! | batches away | one for each lane, and one for each accepted by this node's other shards |
 //! | requests of one batch for another shard, and their bytes | constants of [`caller`]; a lane sends the rest later |
 //! | callers that are gone in the queue of deadlines | a constant of [`requests`], or as many as the others there |
@@ -66,6 +68,7 @@ pub(crate) mod local;
 pub(crate) mod caller;
 pub(crate) mod lane;
 pub(crate) mod request;
+pub(crate) mod without_room;
 
 pub(crate) mod away;
 pub(crate) mod other_shard;

@@ -4,7 +4,7 @@ use purlin_rsm::ShardId;
 use purlin_transport::PeerShard;
 
 /// Another shard: of this node, or of another one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum OtherShard {
     /// A shard of this node, reached through the mesh.
     OfThisNode(ShardId),

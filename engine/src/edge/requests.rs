@@ -12,6 +12,7 @@ use crate::{
         inlet::InletCaller,
         late::{LateReplies, LateReply},
         other_shard::OtherShard,
+        without_room::WithoutRoom,
     },
     shard::groups::GroupSlot,
     wake::Wake,
@@ -29,11 +30,10 @@ pub(crate) struct Requests {
     pub(crate) inlet_caller: InletCaller,
     /// Lanes that found no leader, or whose batch bounced: they try again with the next change.
     parked: Vec<LaneRef>,
-    /// Lanes whose batch found no room on its way, or at the other shard: they try again when any batch has been
-    /// replied to, since then there may be room.
-    without_room: Vec<LaneRef>,
-    /// A batch has been replied to since the lanes without room tried last.
-    has_room: bool,
+    /// Lanes whose batch found no room on its way, or at the other shard.
+    pub(crate) without_room: WithoutRoom,
+    /// All lanes without room are to try again: the leader of a group may be another one.
+    retries_all: bool,
     pub(crate) away: Away,
     pub(crate) accepted: Accepted,
     pub(crate) late: LateReplies,
@@ -65,10 +65,10 @@ impl Requests {
             inlet_caller: InletCaller::new(&callers),
             callers,
             parked: Vec::new(),
-            without_room: Vec::new(),
-            has_room: false,
+            without_room: WithoutRoom::default(),
+            retries_all: false,
             away: Away::new(random),
-            accepted: Accepted::new(node.intake.requests_max),
+            accepted: Accepted::new(node.intake.requests_max, node.intake.request_bytes_max),
             late: LateReplies::default(),
             deadlines: Deadlines::new(
                 node.raft.ticks(node.intake.deadline),
@@ -87,6 +87,7 @@ impl Requests {
             parked: self.parked.len() + self.without_room.len(),
             away: self.away.len(),
             accepted: self.accepted.level(),
+            accepted_bytes: self.accepted.bytes(),
             late_replies: self.late.level(),
             ..QueueStatus::default()
         }
@@ -119,32 +120,29 @@ impl Requests {
         }
     }
 
-    /// Keeps a lane that finds no room now.
-    pub(crate) fn park_without_room(&mut self, lane: LaneRef) {
-        self.without_room.push(lane);
-    }
-
-    /// Another shard has replied to a batch: it may have room.
-    pub(crate) fn note_room(&mut self) {
-        self.has_room = true;
+    /// Keeps a lane that finds no room at `at` now. Nobody waits for the requests of a caller whose client has gone:
+    /// they end.
+    pub(crate) fn park_without_room(&mut self, at: OtherShard, lane: LaneRef) {
+        match lane.caller.has_left() {
+            true => lane.give_up(),
+            false => self.without_room.push(at, lane),
+        }
     }
 
     /// Whether a lane is parked.
     pub(crate) fn is_parked(&self, lane: &LaneRef) -> bool {
-        self.parked.iter().chain(&self.without_room).any(|parked| parked.is(lane))
+        self.parked.iter().any(|parked| parked.is(lane)) || self.without_room.has(lane)
     }
 
     /// Lets the parked lanes try again.
     pub(crate) fn retry_parked(&mut self) {
         mem::take(&mut self.parked).iter().for_each(LaneRef::go_on);
-        self.note_room();
+        self.retries_all = true;
     }
 
-    /// Lets the lanes without room try again, if there may be room.
-    pub(crate) fn retry_without_room(&mut self) {
-        if mem::take(&mut self.has_room) {
-            mem::take(&mut self.without_room).iter().for_each(LaneRef::go_on);
-        }
+    /// Takes out the lanes without room, if all are to try again.
+    pub(crate) fn take_without_room(&mut self) -> impl Iterator<Item = LaneRef> + use<> {
+        mem::take(&mut self.retries_all).then(|| self.without_room.take_all()).into_iter().flatten()
     }
 
     /// A batch is on its way to another shard.
@@ -201,7 +199,7 @@ impl Requests {
         self.inlet_caller.tell_outcomes();
         self.callers.wake_answered();
         self.parked.clear();
-        self.without_room.clear();
+        drop(self.without_room.take_all());
         self.callers.forget();
     }
 
@@ -253,8 +251,8 @@ impl Drop for Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{request::Request, ticket::Ticket};
-    use purlin_rsm::{GroupId, NodeId, RequestError, ShardId};
+    use crate::edge::{lane::Limit, request::Request, ticket::Ticket};
+    use purlin_rsm::{GroupId, NodeId, Outcome, RequestError, ShardId};
     use std::{rc::Weak, time::Duration};
 
     const GROUP: GroupId = GroupId(1);
@@ -384,6 +382,41 @@ mod tests {
         let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
         assert_eq!(outcomes, [Err(RequestError::NoLeader { waited_ms: 0 })]);
         assert!(requests.parked.is_empty());
+    }
+
+    fn outcomes(caller: &Caller) -> Vec<Outcome> {
+        let mut completions = Vec::new();
+        caller.take_completions(&mut completions);
+        completions.into_iter().map(|it| it.outcome).collect()
+    }
+
+    /// There is a leader, so it is not that which the request has waited for.
+    #[test]
+    fn a_request_that_found_no_room_by_its_deadline_is_told_that_the_shard_is_busy() {
+        let mut requests = requests();
+        let (caller, lane) = taken(&mut requests);
+        requests.park_without_room(OTHER, lane.clone());
+        assert!(requests.is_parked(&lane));
+        caller.expire(Limit { any: Tick(0), leaderless: Tick(1) });
+        assert_eq!(outcomes(&caller), [Err(RequestError::Busy)]);
+        requests.without_room.note_room(OTHER);
+        assert!(requests.without_room.take_next().is_some_and(|it| it.with(|_| ()).is_none()));
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_room_ends_with_its_client() {
+        let mut requests = requests();
+        let (caller, lane) = taken(&mut requests);
+        requests.park_without_room(OTHER, lane);
+        caller.leave();
+        assert_eq!(outcomes(&caller).len(), 1, "it waited when the client left");
+        let (caller, lane) = taken(&mut requests);
+        lane.send_away(9).expect("a batch");
+        caller.leave();
+        lane.bounce(9);
+        requests.park_without_room(OTHER, lane);
+        assert_eq!(outcomes(&caller).len(), 1, "it found no room when the client had left");
+        assert_eq!(requests.callers.size(), (0, 0));
     }
 
     #[test]

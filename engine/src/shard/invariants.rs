@@ -168,7 +168,10 @@ mod tests {
         let (mut requests, mut groups, _caller) = world();
         let origin = Origin { shard: OTHER, id: 3 };
         let many = DEEP_REQUESTS_MAX + 1;
-        requests.accepted.accept(origin, RequestKind::Query, many).expect("there is room");
+        requests
+            .accepted
+            .accept(origin, RequestKind::Query, &vec![Bytes::new(); many])
+            .expect("there is room");
         assert_eq!(check_requests_and_groups(&requests, &groups), Ok(()));
         let slot = groups.slot(GROUP).expect("it is here");
         groups.peek_mut(slot).expect("it is here").known.leads = true;
@@ -214,7 +217,10 @@ mod tests {
     fn an_accepted_request_without_a_ticket_is_named() {
         let (mut requests, groups, _caller) = world();
         let origin = Origin { shard: OTHER, id: 3 };
-        requests.accepted.accept(origin, RequestKind::Query, 2).expect("there is room");
+        requests
+            .accepted
+            .accept(origin, RequestKind::Query, &[Bytes::new(), Bytes::new()])
+            .expect("there is room");
         assert!(
             violation(&requests, &groups)
                 .contains("2 requests without an outcome, and the groups hold 0")

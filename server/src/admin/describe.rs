@@ -166,6 +166,7 @@ fn shard(status: &ShardStatus, now: Duration) -> Shard {
             control: level(queues.control),
             away: queues.away as u64,
             accepted: level(queues.accepted),
+            accepted_bytes: level(queues.accepted_bytes),
         },
         refusals: Refusals {
             busy: refusals.busy,

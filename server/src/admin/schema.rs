@@ -160,6 +160,9 @@ pub struct Queues {
     pub away: u64,
     /// Requests that came from another shard or node and are not answered.
     pub accepted: Level,
+    /// The bytes of these requests.
+    #[serde(default)]
+    pub accepted_bytes: Level,
 }
 
 /// Requests that ended without an outcome, by cause.

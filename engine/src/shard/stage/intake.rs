@@ -93,20 +93,31 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
 }
 
 impl<R: Runtime> Shard<R> {
-    /// Sends the next batch of each lane that has one.
+    /// Sends the next batch of each lane that has one. Lanes that wait for room go first, and keep their turn.
     pub(crate) fn send_requests(&mut self, now: Tick) {
-        self.requests.retry_without_room();
         let mut buffers = self.requests.take_scheduled();
+        for lane in self.requests.take_without_room() {
+            self.send_lane(now, lane, &mut buffers.requests);
+        }
+        while let Some(lane) = self.requests.without_room.take_next() {
+            self.send_lane(now, lane, &mut buffers.requests);
+        }
         for lane in buffers.lanes.drain(..) {
-            match self.way(lane.group) {
-                Way::Here => self.send_here(now, &lane, &mut buffers.requests),
-                Way::Away(to) => self.send_away(now, lane, to),
-                Way::Nowhere => self.requests.park(lane),
-                Way::Stopped => lane.refuse(&RequestError::GroupStopped),
-                Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
+            if lane.with(|lane| lane.has_no_room) != Some(true) {
+                self.send_lane(now, lane, &mut buffers.requests);
             }
         }
         self.requests.give_back(buffers);
+    }
+
+    fn send_lane(&mut self, now: Tick, lane: LaneRef, buffer: &mut Vec<(Bytes, u64)>) {
+        match self.way(lane.group) {
+            Way::Here => self.send_here(now, &lane, buffer),
+            Way::Away(to) => self.send_away(now, lane, to),
+            Way::Nowhere => self.requests.park(lane),
+            Way::Stopped => lane.refuse(&RequestError::GroupStopped),
+            Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
+        }
     }
 
     fn way(&self, group: GroupId) -> Way {
@@ -186,17 +197,19 @@ impl<R: Runtime> Shard<R> {
         // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
         let Some(batch) = lane.send_away(id) else { return };
         let batch = RequestBatch { term: self.known_term(batch.group), ..batch };
-        if self.others.send_batch(to, batch) {
+        // Others have waited for longer.
+        let must_wait = self.requests.without_room.is_awaited(to);
+        if !must_wait && self.others.send_batch(to, batch) {
             purlin_rsm::sometimes!(matches!(to, OtherShard::OfPeer(_)), "forwarded to the leader");
             self.requests.sent_away(now, id, to, Waiter::Lane(lane));
         } else {
             purlin_rsm::sometimes!(
-                matches!(to, OtherShard::OfThisNode(_)),
+                !must_wait && matches!(to, OtherShard::OfThisNode(_)),
                 "full channel hands a batch back"
             );
             // The batch was certainly not sent.
             lane.bounce(id);
-            self.requests.park_without_room(lane);
+            self.requests.park_without_room(to, lane);
         }
     }
 
@@ -216,7 +229,8 @@ impl<R: Runtime> Shard<R> {
                     let passed_on = PassedOn { origin, group, kind, count };
                     self.requests.sent_away(now, id, to, Waiter::Shard(passed_on));
                 } else {
-                    self.reply_to(origin, BatchOutcome::Bounced);
+                    // Its leader is known, so its sender waits for room, and not for a leader.
+                    self.reply_to(origin, BatchOutcome::Busy);
                 }
             }
             Fate::Refused => {
@@ -229,7 +243,7 @@ impl<R: Runtime> Shard<R> {
 
     fn accept(&mut self, now: Tick, origin: Origin, batch: RequestBatch) {
         let count = batch.requests.len();
-        match self.requests.accepted.accept(origin, batch.kind, count) {
+        match self.requests.accepted.accept(origin, batch.kind, &batch.requests) {
             Some(accepted) => {
                 let tickets = (0..count).map(|position| Ticket::batch(&accepted, position));
                 let requests = batch.requests.into_iter().zip(tickets);
@@ -247,7 +261,7 @@ impl<R: Runtime> Shard<R> {
             (Some(Waiter::Shard(passed_on)), outcome) => self.reply_to(passed_on.origin, outcome),
             (Some(Waiter::Lane(lane)), BatchOutcome::Done(outcomes)) => {
                 lane.end_batch(id, outcomes);
-                self.requests.note_room();
+                self.requests.without_room.note_room(from);
             }
             (Some(Waiter::Lane(lane)), BatchOutcome::Bounced) => {
                 purlin_rsm::sometimes!("batch bounced by another shard");
@@ -257,7 +271,7 @@ impl<R: Runtime> Shard<R> {
             (Some(Waiter::Lane(lane)), BatchOutcome::Busy) => {
                 purlin_rsm::sometimes!("batch handed back by another shard without room");
                 lane.bounce(id);
-                self.requests.park_without_room(lane);
+                self.requests.park_without_room(from, lane);
             }
         }
     }
