@@ -40,8 +40,8 @@ const SMALL_IO_MEMORY: usize = 1 << 20;
 /// With `pin`, each gets a core of its own if there are enough. Each registers `io_memory` bytes with
 /// the kernel, where the limit on locked memory allows it; otherwise it works without.
 ///
-/// An error means that a thread could not be started; the shards before it run on and are lost, so
-/// the process should end.
+/// The shards begin together. An error means that a thread could not be started: then no future has begun, and the
+/// threads before it have ended.
 pub fn run_shards<S, F, T>(
     data_dir: PathBuf,
     pin: bool,
@@ -55,21 +55,53 @@ where
 {
     let cores = if pin { Cores::claim(CLAIM, starts.len())? } else { Err(Pinning::NotAsked) };
     let (sender, ends) = mpsc::channel();
-    let mut threads = Vec::new();
-    for (shard, start) in starts.into_iter().enumerate() {
+    let runs = starts.into_iter().enumerate().map(|(shard, start)| {
         let placement = match &cores {
             Ok(cores) => Placement::Fixed(cores.of(shard)),
             Err(_) => Placement::Unbound,
         };
         let (data_dir, sender) = (data_dir.clone(), sender.clone());
-        let run = move || {
+        move || {
             let end = run_shard(placement, io_memory, data_dir, start);
             // A host that no longer asks does not care.
             sender.send((ShardId(shard as u16), end)).ok();
-        };
-        threads.push(thread::Builder::new().name(format!("shard-{shard}")).spawn(run)?);
-    }
+        }
+    });
+    let spawn = |shard, run: Run| thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
+    let threads = begin_together(runs.collect(), spawn)?;
     Ok(ShardThreads { cores, ends, threads })
+}
+
+/// What a thread runs.
+type Run = Box<dyn FnOnce() + Send>;
+
+/// Spawns a thread for each of `runs` by `spawn`. They begin when all threads are there. If one of them cannot be
+/// started, none begins, and the threads before it have ended when this returns.
+fn begin_together<F: FnOnce() + Send + 'static>(
+    runs: Vec<F>,
+    mut spawn: impl FnMut(usize, Run) -> io::Result<JoinHandle<()>>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let (mut threads, mut begins) = (Vec::new(), Vec::new());
+    for (number, run) in runs.into_iter().enumerate() {
+        let (begin, begun) = mpsc::channel::<()>();
+        let when_all_are_there = move || {
+            if begun.recv().is_ok() {
+                run();
+            }
+        };
+        match spawn(number, Box::new(when_all_are_there)) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                drop(begins);
+                threads.into_iter().for_each(|thread| thread.join().expect("it has done nothing"));
+                return Err(error);
+            }
+        }
+        begins.push(begin);
+    }
+    // A thread waits for it, so it is there.
+    begins.iter().for_each(|begin| begin.send(()).expect("the thread waits"));
+    Ok(threads)
 }
 
 /// Runs one future to its end on an executor of its own, over the directory `data_dir`: for `init` and
@@ -199,4 +231,36 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    /// How many of four ran, and how many threads still hold something, when the spawn of thread `refused` fails.
+    fn begin(refused: usize) -> (bool, usize, usize) {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let run = |_| {
+            let ran = ran.clone();
+            move || _ = ran.fetch_add(1, Ordering::SeqCst)
+        };
+        let spawn = |number: usize, run: Run| match number == refused {
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => thread::Builder::new().spawn(run),
+        };
+        let begun = begin_together((0..4).map(run).collect(), spawn);
+        let is_ok = begun.is_ok();
+        begun.into_iter().flatten().for_each(|thread| thread.join().expect("it ends"));
+        (is_ok, ran.load(Ordering::SeqCst), Arc::strong_count(&ran) - 1)
+    }
+
+    #[test]
+    fn shards_begin_together_or_not_at_all() {
+        assert_eq!(begin(9), (true, 4, 0));
+        assert_eq!([0, 2, 3].map(begin), [(false, 0, 0); 3], "none has begun, and all have ended");
+    }
 }

@@ -27,6 +27,12 @@ pub const CONNECTIONS_MAX: usize = 16;
 /// A connection whose last request is this long ago is closed, whatever part of the next request has
 /// come: it is one of a few.
 const IDLE_MAX: Duration = Duration::from_secs(60);
+/// When all places are taken and another operator comes, a connection whose last request is this long ago gives its
+/// place up.
+const CROWDED_IDLE: Duration = Duration::from_secs(5);
+/// So long an operator waits for such a place, and so often an idle connection looks whether one is wanted.
+const PLACE_WAIT: Duration = Duration::from_millis(600);
+const PLACE_LOOK: Duration = Duration::from_millis(200);
 /// A shard answers at the end of its turn. One that takes longer hangs.
 const SHARD_PATIENCE: Duration = Duration::from_secs(2);
 /// An operator who takes nothing of an answer for so long is disconnected.
@@ -61,9 +67,11 @@ pub async fn serve_admin<R: Runtime>(
     let mut logged_at: Option<Duration> = None;
     loop {
         match listener.accept().await {
-            Ok((_, mut writer)) if port.connections.are_full() => {
+            Ok((_, mut writer)) if !port.connections.has_place(&runtime).await => {
                 let refusal = format!(
-                    "-ERR {CONNECTIONS_MAX} connections to the admin port are open already; close one\r\n"
+                    "-ERR {CONNECTIONS_MAX} connections to the admin port are open already, and each was used within the last \
+                     {} s; close one\r\n",
+                    CROWDED_IDLE.as_secs()
                 );
                 // One refusal at a time, so that a crowd costs one connection.
                 let _ = write_within(&runtime, &mut writer, refusal.as_bytes()).await;
@@ -92,18 +100,60 @@ struct Port {
     connections: Connections,
 }
 
-/// The number of operators' connections of a node. Its shards share it.
+/// The operators' connections of a node. Its shards share this.
 #[derive(Clone, Default)]
-pub struct Connections(Arc<AtomicUsize>);
+pub struct Connections(Arc<Places>);
+
+#[derive(Default)]
+struct Places {
+    /// How many are taken.
+    taken: AtomicUsize,
+    /// How many operators wait for an idle connection to give its place up.
+    wanted: AtomicUsize,
+}
 
 impl Connections {
     fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.taken.load(Ordering::Relaxed)
     }
 
     /// Shards that accept at the same moment may exceed the limit by one connection each.
     fn are_full(&self) -> bool {
         self.count() >= CONNECTIONS_MAX
+    }
+
+    /// Whether there is a place, perhaps after a while: an idle connection may give its place up.
+    async fn has_place(&self, runtime: &impl Runtime) -> bool {
+        if !self.are_full() {
+            return true;
+        }
+        let end = runtime.now() + PLACE_WAIT;
+        self.0.wanted.fetch_add(1, Ordering::Relaxed);
+        while self.are_full() && runtime.now() < end {
+            runtime.sleep(PLACE_LOOK / 4).await;
+        }
+        // Unless an idle connection has taken it for itself.
+        self.take_wanted();
+        !self.are_full()
+    }
+
+    /// Whether an operator waits for a place; the caller gives its own up.
+    fn take_wanted(&self) -> bool {
+        let less = |wanted: usize| wanted.checked_sub(1);
+        self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// Returns when a connection is to be closed that has asked nothing since `asked_at`.
+    async fn is_idle_for_too_long(&self, runtime: &impl Runtime, asked_at: Duration) {
+        loop {
+            let now = runtime.now();
+            let is_crowded = now >= asked_at + CROWDED_IDLE && self.take_wanted();
+            if is_crowded || now >= asked_at + IDLE_MAX {
+                return;
+            }
+            let look = (asked_at + CROWDED_IDLE).max(now + PLACE_LOOK);
+            runtime.sleep(look.min(asked_at + IDLE_MAX) - now).await;
+        }
     }
 }
 
@@ -115,14 +165,14 @@ struct Open {
 
 impl Open {
     fn new(port: Rc<Port>) -> Self {
-        port.connections.0.fetch_add(1, Ordering::Relaxed);
+        port.connections.0.taken.fetch_add(1, Ordering::Relaxed);
         Self { port, protocol: Protocol::default() }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.port.connections.0.fetch_sub(1, Ordering::Relaxed);
+        self.port.connections.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -158,7 +208,7 @@ impl Open {
             let next = match parser.parse(inbox.unread()) {
                 Ok(None) => {
                     let idle = async {
-                        runtime.sleep((asked_at + IDLE_MAX).saturating_sub(runtime.now())).await;
+                        self.port.connections.is_idle_for_too_long(runtime, asked_at).await;
                         Ok(0)
                     };
                     inbox.reserve(parser.needs());

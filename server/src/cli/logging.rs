@@ -11,7 +11,7 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal, stderr},
     panic::{self, PanicHookInfo},
-    thread,
+    thread::{self, Thread},
 };
 use tracing_subscriber::{
     filter::LevelFilter,
@@ -52,7 +52,8 @@ fn dropped(lines: u64, why: &str) -> String {
     format!("{text}  WARN {lines} {noun} of this log are missing here: {why}\n")
 }
 
-/// The thread may end the process, so this waits for the log.
+/// A panic of the main thread ends the process, so this waits for the log then. No other thread waits: a shard that
+/// panics, or whose state machine does, must not stand for a reader of the log.
 fn log_panic(queue: &LogQueue, info: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let mut text = format!("thread '{}' {info}\n", thread.name().unwrap_or("without a name"));
@@ -61,7 +62,14 @@ fn log_panic(queue: &LogQueue, info: &PanicHookInfo<'_>) {
         text += &format!("{backtrace}\n");
     }
     queue.add(text.as_bytes());
-    flush_log();
+    if ends_the_process(&thread) {
+        flush_log();
+    }
+}
+
+/// Whether a panic of this thread ends the process: the runtime of Rust gives its name to the main thread.
+fn ends_the_process(thread: &Thread) -> bool {
+    thread.name() == Some("main")
 }
 
 fn no_log(error: &io::Error) -> Failure {
@@ -104,6 +112,16 @@ mod tests {
         assert_eq!(level(LogLevel::Info, Some("DEBUG")), (LevelFilter::DEBUG, None));
         assert_eq!(level(LogLevel::Info, Some("off")), (LevelFilter::OFF, None));
         assert_eq!(level(LogLevel::Warn, Some("loud")), (LevelFilter::WARN, Some("loud")));
+    }
+
+    #[test]
+    fn a_panic_of_a_shard_waits_for_no_reader_of_the_log() {
+        let waits = |name: &str| {
+            let thread = thread::Builder::new().name(name.into());
+            let thread = thread.spawn(|| ends_the_process(&thread::current())).expect("a thread");
+            thread.join().expect("it ends")
+        };
+        assert_eq!(["shard-0", "output", "main"].map(waits), [false, false, true]);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn operators_connections_have_a_bound_and_idle_ones_make_room() {
             assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
         }
         let mut refused = Wire::connect(&runtime, &address).await.expect("it is taken in");
-        let text = "ERR 16 connections to the admin port are open already; close one";
+        let text = "ERR 16 connections to the admin port are open already, and each was used within the last 5 s; close one";
         assert_eq!(refused.reply().await.expect("a reply"), Value::Error(text.into()));
         // A connection that sends a byte now and then makes room too: no request of it is complete.
         runtime.sleep(seconds(40)).await;
@@ -169,6 +169,36 @@ fn operators_connections_have_a_bound_and_idle_ones_make_room() {
         let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
         wire.write(&pipeline(&["PING"])).await.expect("it is sent");
         assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+    });
+    assert_sound(&s);
+}
+
+/// Silent connections would keep every operator out for a minute.
+#[test]
+fn silent_connections_keep_no_operator_out() {
+    let s = serving(26, one_shard_each());
+    let runtime = s.world.outside();
+    operate(&s, ONE, seconds(30), async move |first| {
+        let address = resp::admin_address(ONE);
+        let mut open = vec![first];
+        while open.len() < CONNECTIONS_MAX {
+            open.push(Wire::connect(&runtime, &address).await.expect("it is taken in"));
+        }
+        runtime.sleep(seconds(6)).await;
+        // The first asks now and then, so its place is its own.
+        let ask = async |wire: &mut Wire| {
+            wire.write(&pipeline(&["PING"])).await.expect("it is sent");
+            assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+        };
+        ask(&mut open[0]).await;
+        let mut more = Vec::new();
+        for _ in 1..CONNECTIONS_MAX {
+            let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
+            ask(&mut wire).await;
+            ask(&mut open[0]).await;
+            more.push(wire);
+        }
+        assert!(open[1].reply().await.is_err(), "it was silent, and gave its place up");
     });
     assert_sound(&s);
 }
