@@ -9,7 +9,7 @@ use crate::{
 use futures_lite::future::block_on;
 use purlin::glommio::{ClientFiles, Glommio, OpenFiles, SharedPort, raise_open_files};
 use purlin::{
-    Error, ErrorKind, Host, Incarnation, ListeningPort, LocalShard, Runtime, ShardId,
+    ByteSize, Error, ErrorKind, Host, Incarnation, ListeningPort, LocalShard, Runtime, ShardId,
     bind_patiently, cannot_listen,
 };
 use purlin_kv::KvMachine;
@@ -61,9 +61,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     tracing::info!("{}", addresses(config, shards));
     let members = config.cluster.members.len() as u64;
     let client_files = ClientFiles::keeping(kept_files(members, shards.into()), files);
-    let clients_max = clients_max(client_files, shards);
+    let memory = config.client.memory;
+    let clients_max = clients_max(client_files, shards, memory);
     tell_files(files, client_files, clients_max);
     tell_memory(data_max, shards);
+    tell_client_memory(memory, clients_max);
     // From here on the thread that stops the host is there: a machine that refuses it has no node running.
     let stopper = stop_on_signal(stops).map_err(|error| no_signals(&error))?;
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
@@ -168,11 +170,28 @@ fn kept_files(members: u64, shards: u64) -> u64 {
     PROCESS_FILES + (LOG_FILES + HANDSHAKE_FILES + peer_files) * shards
 }
 
-/// How many clients each shard may keep: its share of the descriptors that clients may have.
-fn clients_max(files: ClientFiles, shards: u16) -> usize {
+/// What an idle client may hold.
+const IDLE_CLIENT_BYTES: usize = 16 << 10;
+
+/// How many clients each shard may keep: its share of the descriptors that clients may have, and so many that all
+/// of them may be idle within `memory`, the memory of clients of the shard.
+fn clients_max(files: ClientFiles, shards: u16, memory: usize) -> usize {
     let most = FrontEndOptions::new(1, 0).clients_max;
     let each = files.count() / u64::from(shards);
-    usize::try_from(each).unwrap_or(most).clamp(CLIENTS_MIN, most)
+    let by_files = usize::try_from(each).unwrap_or(most);
+    by_files.min(memory / IDLE_CLIENT_BYTES).clamp(CLIENTS_MIN, most)
+}
+
+/// Warns when the memory of clients and not the descriptors sets the number of clients.
+fn tell_client_memory(memory: usize, clients_max: usize) {
+    if clients_max == memory / IDLE_CLIENT_BYTES {
+        tracing::warn!(
+            "`client.memory` is {}, which is enough for {clients_max} idle clients a shard. Means: clients beyond these are \
+             refused. Do: raise it, by {} for each client",
+            ByteSize(memory as u64),
+            ByteSize(IDLE_CLIENT_BYTES as u64)
+        );
+    }
 }
 
 /// What all keys and values of the node may take in memory.

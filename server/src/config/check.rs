@@ -15,6 +15,7 @@ pub(super) fn contradictions(config: &Config, places: &Places) -> Vec<Mistake> {
     found.addresses();
     found.own_ports();
     found.max_value();
+    found.client_memory();
     found.mistakes
 }
 
@@ -151,6 +152,29 @@ impl Found<'_> {
                 ByteSize(COMMAND_OVERHEAD_BYTES)
             );
             self.add(&["client.max_value", "cluster.max_command"], message, &label);
+        }
+    }
+
+    /// Otherwise one client with one long command and one long reply would be closed for what it may do.
+    fn client_memory(&mut self) {
+        let client = &self.config.client;
+        let (query, output) = (client.query_buffer as u64, client.output_buffer as u64);
+        let (memory, command) = (client.memory as u64, self.config.cluster.max_command as u64);
+        let least = 2 * (query + output + command);
+        if memory < least {
+            let message = format!(
+                "`client.memory` is {}, and must be at least {}, for two clients that use all they may",
+                ByteSize(memory),
+                ByteSize(least)
+            );
+            let label = format!(
+                "twice `client.query_buffer` ({}), `client.output_buffer` ({}) and `cluster.max_command` ({})",
+                ByteSize(query),
+                ByteSize(output),
+                ByteSize(command)
+            );
+            let keys = ["client.memory", "client.query_buffer", "client.output_buffer"];
+            self.add(&keys, message, &label);
         }
     }
 }

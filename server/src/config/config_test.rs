@@ -282,6 +282,22 @@ fn numbers_out_of_range_are_named_with_the_range() {
     }
 }
 
+/// A client that sends its longest command and reads its longest reply must not be closed for that.
+#[test]
+fn the_memory_of_clients_holds_two_of_them_that_use_all_they_may() {
+    let said = with("[client]\nmemory = \"79MiB\"\n");
+    assert!(
+        said.contains("`client.memory` is 79MiB, and must be at least 80MiB, for two"),
+        "{said}"
+    );
+    assert!(
+        said.contains("twice `client.query_buffer` (16MiB), `client.output_buffer` (16MiB)"),
+        "{said}"
+    );
+    let enough = format!("{}[client]\nmemory = \"80MiB\"\n", minimal());
+    parse(&enough).expect("enough for two");
+}
+
 #[test]
 fn a_bad_cluster_id_is_named() {
     for bad in ["", "9f0c", &ID[1..], &ID.replace('9', "g"), &ID.replace('9', "+")] {

@@ -31,6 +31,9 @@ pub trait Backend: 'static {
     /// The client has gone, or will send nothing more: requests that wait for a leader end as not applied.
     fn leave(&self);
 
+    /// How many voters each group has. Costs nothing.
+    fn replicas(&self) -> u32;
+
     /// The facts that `INFO` tells.
     fn info(&self) -> ServerInfo;
 }
@@ -38,7 +41,7 @@ pub trait Backend: 'static {
 /// Groups that `INFO` looks at one by one, for the list of those that the node leads.
 const LISTED_MAX: usize = 1024;
 
-/// The facts that `INFO` and `WAIT` tell.
+/// The facts that `INFO` tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerInfo {
     /// This node.
@@ -134,6 +137,10 @@ impl<R: Runtime> Backend for ShardBackend<R> {
 
     fn leave(&self) {
         self.caller.leave();
+    }
+
+    fn replicas(&self) -> u32 {
+        self.facts.replicas
     }
 
     fn info(&self) -> ServerInfo {

@@ -157,4 +157,32 @@ mod tests {
         budget.forget(&all[0]);
         assert_eq!((budget.bytes(), budget.holdings.borrow().len()), (0, 0));
     }
+
+    /// One that grows by more than the budget has left is at least as large as what is too much, so closing the
+    /// largest is always enough.
+    #[test]
+    fn whatever_connections_hold_the_sum_is_within_the_budget_after_each_note() {
+        let mut state = 1_u64;
+        let mut below = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % bound
+        };
+        for _ in 0..200 {
+            let budget = Budget::new(1_000);
+            let all: Vec<_> = (0..10).map(|id| budget.join(id)).collect();
+            for _ in 0..100 {
+                let holding = &all[below(10) as usize];
+                let (input, replies) = (below(300) as usize, below(2_000) as usize);
+                match below(4) {
+                    0 => budget.note_answers(holding, input),
+                    1 => budget.forget(holding),
+                    _ => budget.note(holding, input, replies),
+                }
+                let counted = all.iter().filter(|it| !it.is_too_large.get());
+                let sum: usize = counted.map(|it| it.bytes()).sum();
+                assert_eq!(budget.bytes(), sum);
+                assert!(sum <= 1_000, "{sum}");
+            }
+        }
+    }
 }

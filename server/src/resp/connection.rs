@@ -427,12 +427,14 @@ impl<B: Backend> Connection<B> {
                 front: &self.front,
                 client: &self.client,
                 info: &|| self.backend.info(),
+                replicas: self.backend.replicas(),
                 now: self.client.active_at.get(),
+                cost: 0,
                 is_last: false,
             };
             run(&mut local);
-            let is_last = local.is_last;
-            self.add_work(out.len() - before);
+            let Local { is_last, cost, .. } = local;
+            self.add_work(out.len() - before + cost);
             is_last
         })
     }

@@ -36,16 +36,21 @@ pub(super) fn set(arguments: Arguments<'_>) -> Planned<'_> {
     let (mut condition, mut get) = (SetCondition::Always, false);
     let mut options = arguments.from(3).iter();
     while let Some(option) = options.next() {
-        let wanted = match option.to_ascii_uppercase().as_slice() {
-            b"NX" => SetCondition::Absent,
-            b"XX" => SetCondition::Present,
-            b"IFEQ" => SetCondition::Equal(options.next().ok_or(words::SYNTAX)?),
-            b"GET" => {
-                get = true;
-                continue;
-            }
-            b"EX" | b"PX" | b"EXAT" | b"PXAT" | b"KEEPTTL" => return Err(words::NO_EXPIRY.into()),
-            _ => return Err(words::SYNTAX.into()),
+        // An option may be as long as a value, so it is not copied.
+        let is = |name: &str| option.eq_ignore_ascii_case(name.as_bytes());
+        let wanted = if is("NX") {
+            SetCondition::Absent
+        } else if is("XX") {
+            SetCondition::Present
+        } else if is("IFEQ") {
+            SetCondition::Equal(options.next().ok_or(words::SYNTAX)?)
+        } else if is("GET") {
+            get = true;
+            continue;
+        } else if ["EX", "PX", "EXAT", "PXAT", "KEEPTTL"].into_iter().any(is) {
+            return Err(words::NO_EXPIRY.into());
+        } else {
+            return Err(words::SYNTAX.into());
         };
         if condition != SetCondition::Always && condition != wanted {
             return Err(words::SYNTAX.into());

@@ -2,7 +2,7 @@
 
 use super::{
     commands::{COMMANDS, CommandSpec, Description, find},
-    local::{Local, are_too_long, matches},
+    local::{Local, are_too_long, compare_cost, matches},
     parser::Arguments,
     reply::Reply,
     words,
@@ -98,6 +98,7 @@ fn list(local: &mut Local<'_>, arguments: Arguments<'_>) {
     if are_too_long(arguments.from(4)) {
         return local.reply().error(words::PATTERNS_TOO_LONG);
     }
+    local.cost += compare_cost(arguments.from(4), COMMANDS.iter().map(|command| command.name));
     let Some(names) = listed(arguments.from(2)) else { return local.reply().error(words::SYNTAX) };
     let mut reply = local.reply();
     reply.array(names.len());

@@ -21,7 +21,11 @@ pub(super) struct Local<'a> {
     pub(super) front: &'a FrontEnd,
     pub(super) client: &'a ClientState,
     pub(super) info: &'a dyn Fn() -> ServerInfo,
+    /// How many voters each group has.
+    pub(super) replicas: u32,
     pub(super) now: Duration,
+    /// What the command costs beside its bytes and those of its reply, as so many bytes.
+    pub(super) cost: usize,
     /// Whether the connection ends with this reply.
     pub(super) is_last: bool,
 }
@@ -75,7 +79,7 @@ pub(super) fn wait(local: &mut Local<'_>, arguments: Arguments<'_>) {
     if arguments.from(1).iter().any(|number| parse_integer(number).is_none_or(|n| n < 0)) {
         return local.reply().error(words::NOT_AN_INTEGER);
     }
-    let others = (local.info)().replicas.saturating_sub(1);
+    let others = local.replicas.saturating_sub(1);
     local.reply().integer(others.into());
 }
 
@@ -110,16 +114,15 @@ fn read_hello(arguments: Arguments<'_>) -> Result<Hello, String> {
     });
     let mut options = arguments.from(2).iter();
     while let Some(option) = options.next() {
-        match option.to_ascii_uppercase().as_slice() {
-            b"AUTH" if options.len() >= 2 => return Err(words::NO_PASSWORD.into()),
-            b"SETNAME" if options.len() >= 1 => {
-                let name = options.next().unwrap_or_default();
-                hello.name = Some(client_name(name)?);
-            }
-            _ => {
-                let option = String::from_utf8_lossy(option);
-                return Err(format!("ERR Syntax error in HELLO option '{option}'"));
-            }
+        let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
+        if is(b"AUTH") && options.len() >= 2 {
+            return Err(words::NO_PASSWORD.into());
+        } else if is(b"SETNAME") && options.len() >= 1 {
+            let name = options.next().unwrap_or_default();
+            hello.name = Some(client_name(name)?);
+        } else {
+            let option = words::shown(option);
+            return Err(format!("ERR Syntax error in HELLO option '{option}'"));
         }
     }
     Ok(hello)
@@ -171,7 +174,7 @@ pub(super) fn client_setname(local: &mut Local<'_>, arguments: Arguments<'_>) {
 }
 
 pub(super) fn client_setinfo(local: &mut Local<'_>, arguments: Arguments<'_>) {
-    let option = String::from_utf8_lossy(&arguments[2]).to_lowercase();
+    let option = words::shown(&arguments[2]).to_lowercase();
     let place = match &*option {
         "lib-name" => &local.client.library,
         "lib-ver" => &local.client.library_version,
@@ -216,6 +219,21 @@ fn client_name(name: &[u8]) -> Result<String, &'static str> {
 /// a pattern at most, so all settings cost 400,000 steps: less than a millisecond.
 pub(super) const PATTERN_BYTES_MAX: usize = 1024;
 
+/// So many steps of comparing cost as much as one byte of a request: a millisecond of either is the same.
+const STEPS_PER_BYTE: usize = 6;
+
+/// What `INFO` costs, as bytes: it looks at the groups one by one, up to a bound.
+const INFO_COST: usize = 16 << 10;
+
+/// What it costs to compare patterns of so many bytes with names, as bytes.
+pub(super) fn compare_cost<'a>(
+    patterns: Arguments<'_>,
+    names: impl Iterator<Item = &'a str>,
+) -> usize {
+    let pattern_bytes: usize = patterns.iter().map(<[u8]>::len).sum();
+    pattern_bytes * names.map(str::len).sum::<usize>() / STEPS_PER_BYTE
+}
+
 /// Whether patterns are so long that nothing is compared with them.
 pub(super) fn are_too_long(patterns: Arguments<'_>) -> bool {
     patterns.iter().map(<[u8]>::len).sum::<usize>() > PATTERN_BYTES_MAX
@@ -226,6 +244,7 @@ pub(super) fn config_get(local: &mut Local<'_>, arguments: Arguments<'_>) {
         return local.reply().error(words::PATTERNS_TOO_LONG);
     }
     let mut settings = local.front.settings();
+    local.cost += compare_cost(arguments.from(2), settings.iter().map(|(name, _)| *name));
     settings.retain(|(name, _)| {
         arguments.from(2).iter().any(|pattern| matches(pattern, name.as_bytes()))
     });
@@ -309,6 +328,7 @@ pub(super) fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
         arguments.from(1).iter().map(|name| String::from_utf8_lossy(name).to_lowercase()).collect();
     let is_all = wanted.is_empty()
         || wanted.iter().any(|name| matches!(&**name, "all" | "default" | "everything"));
+    local.cost += INFO_COST;
     let mut text = String::new();
     for (name, facts) in sections(local.front, &(local.info)()) {
         if !is_all && !wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) {

@@ -179,3 +179,16 @@ fn arbitrary_bytes_are_read_alike_however_they_are_cut() {
     }
     assert!(passed > 1_000 && failed > 1_000, "{passed} passed, {failed} failed");
 }
+
+/// A place has 8 bytes: without the bound a request of 7 MB would take 8 MB more, beside its bytes.
+#[test]
+fn a_million_arguments_take_no_more_memory_than_a_command_may_have() {
+    let limits = RequestLimits::default();
+    let mut parser = Parser::new(limits);
+    let request = [b"*1000000\r\n".as_slice(), &b"$1\r\nk\r\n".repeat(1_000_000)].concat();
+    assert_eq!(parser.parse(&request), Ok(Some(request.len())));
+    let arguments = parser.arguments(&request);
+    assert_eq!((arguments.len(), arguments.iter().count()), (1_000_000, limits.arguments_kept));
+    let memory = parser.memory();
+    assert!(memory <= 2 * 8 * limits.arguments_kept, "{memory} bytes");
+}

@@ -26,19 +26,21 @@ pub(super) fn reply_behind(
     if !client.has_refused_multi.get() {
         return None;
     }
-    let name = arguments[0].to_ascii_lowercase();
-    match (name.as_slice(), arguments.len()) {
+    // A name may be as long as a value, so it is not copied.
+    let is = |name: &[u8]| arguments[0].eq_ignore_ascii_case(name);
+    let is_alone = arguments.len() == 1;
+    if is(b"reset") || is(b"quit") {
         // RESET forgets the refusal, with the rest of what the connection has said.
-        (b"reset" | b"quit", _) => None,
-        (b"exec", 1) => {
-            client.has_refused_multi.set(false);
-            Some(Err(words::EXEC_ABORT))
-        }
-        (b"discard", 1) => {
-            client.has_refused_multi.set(false);
-            Some(Ok(()))
-        }
-        (b"multi", _) => Some(Err(words::NESTED_MULTI)),
-        _ => Some(Err(words::BEHIND_REFUSED_MULTI)),
+        None
+    } else if is(b"exec") && is_alone {
+        client.has_refused_multi.set(false);
+        Some(Err(words::EXEC_ABORT))
+    } else if is(b"discard") && is_alone {
+        client.has_refused_multi.set(false);
+        Some(Ok(()))
+    } else if is(b"multi") {
+        Some(Err(words::NESTED_MULTI))
+    } else {
+        Some(Err(words::BEHIND_REFUSED_MULTI))
     }
 }

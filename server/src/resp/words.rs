@@ -8,6 +8,7 @@
 
 use super::parser::Arguments;
 use purlin::{GroupId, Index, Position, RequestError, Term};
+use std::borrow::Cow;
 
 pub(super) const SYNTAX: &str = "ERR syntax error";
 pub(super) const NO_EXPIRY: &str = "ERR SET with an expiry is not offered: keys do not expire in this \
@@ -140,20 +141,25 @@ pub(super) fn not_atomic(name: &str, one: GroupId, other: GroupId) -> String {
     )
 }
 
+/// An error shows so many bytes of an argument, as that of Redis does.
+const SHOWN_MAX: usize = 128;
+
+/// An argument as an error shows it: its beginning.
+pub(super) fn shown(argument: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&argument[..argument.len().min(SHOWN_MAX)])
+}
+
 /// The text of Redis for a command that it does not know.
 pub(super) fn unknown_command(arguments: Arguments<'_>) -> String {
-    const LEN_MAX: usize = 128;
     let mut list = String::new();
     for argument in arguments.from(1).iter() {
-        if list.len() >= LEN_MAX {
+        if list.len() >= SHOWN_MAX {
             break;
         }
-        let shown = &argument[..argument.len().min(LEN_MAX - list.len())];
-        list += &format!("'{}' ", String::from_utf8_lossy(shown));
+        let left = &argument[..argument.len().min(SHOWN_MAX - list.len())];
+        list += &format!("'{}' ", shown(left));
     }
-    let name = &arguments[0];
-    let name = String::from_utf8_lossy(&name[..name.len().min(LEN_MAX)]);
-    format!("ERR unknown command '{name}', with args beginning with: {list}")
+    format!("ERR unknown command '{}', with args beginning with: {list}", shown(&arguments[0]))
 }
 
 /// The text of Redis for a subcommand that it does not know, with the subcommands that there are.
@@ -162,10 +168,9 @@ pub(super) fn unknown_subcommand(
     known: impl Iterator<Item = &'static str>,
     name: &[u8],
 ) -> String {
-    const LEN_MAX: usize = 128;
-    let name = String::from_utf8_lossy(&name[..name.len().min(LEN_MAX)]);
     format!(
-        "ERR unknown subcommand '{name}'. {} has {}.",
+        "ERR unknown subcommand '{}'. {} has {}.",
+        shown(name),
         container.to_uppercase(),
         known.map(str::to_uppercase).collect::<Vec<_>>().join(", ")
     )
@@ -219,6 +224,14 @@ mod tests {
             let is_in_doubt = text.starts_with("UNKNOWN ");
             assert_eq!(is_in_doubt, !error.is_definitely_not_applied(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_128_bytes_of_an_argument() {
+        let long = vec![b'a'; 1 << 20];
+        assert_eq!(shown(&long), "a".repeat(SHOWN_MAX));
+        assert_eq!(shown(b"short"), "short");
+        assert!(unknown_subcommand("client", std::iter::empty(), &long).len() < 2 * SHOWN_MAX);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Behaviour {
 pub(crate) struct Seen {
     /// Requests that wait for a leader.
     pub(crate) leaderless: Cell<usize>,
+    /// How often a backend was asked for all facts.
+    pub(crate) infos: Cell<usize>,
     /// The longest that the answers were together which one connection did not take, in bytes.
     pub(crate) answers_max: Cell<usize>,
 }
@@ -417,7 +419,13 @@ impl Backend for MemoryBackend {
         }
     }
 
+    fn replicas(&self) -> u32 {
+        3
+    }
+
     fn info(&self) -> ServerInfo {
+        let infos = &self.0.behaviour.seen.infos;
+        infos.set(infos.get() + 1);
         ServerInfo {
             process: 4_711,
             node: NodeId(1),

@@ -1,14 +1,14 @@
 //! How much a connection does before it lets the other tasks of its core run. The client here sends without a
 //! pause and takes all replies at once, so nothing but a yield ever makes the connection's tasks wait.
 
-use crate::memory::{Behaviour, GROUPS, Seen, TestServer, backend};
+use crate::memory::{Behaviour, Client, GROUPS, Seen, TestServer, backend};
 use purlin::{GroupId, Reader, Runtime, Writer};
-use purlin_server::resp::{FrontEnd, FrontEndOptions, serve_client};
+use purlin_server::resp::{FrontEnd, FrontEndOptions, Value, group_of, serve_client};
 use purlin_tests::{
     resp::request_bytes,
     sim::{SimDisk, SimMesh, SimNet, SimRuntime},
 };
-use std::{cell::Cell, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, io, net::IpAddr, rc::Rc, time::Duration};
 
 /// A connection's work between two yields: what it reads, and what it writes.
 const BYTES_MAX: usize = 128 << 10;
@@ -23,6 +23,7 @@ struct Counting {
 #[derive(Default)]
 struct Counts {
     reads: Cell<usize>,
+    yields: Cell<usize>,
     read: Count,
     written: Count,
 }
@@ -65,6 +66,7 @@ impl Runtime for Counting {
     }
 
     async fn yield_now(&self) {
+        self.counts.yields.set(self.counts.yields.get() + 1);
         self.counts.read.since.set(0);
         self.counts.written.since.set(0);
         self.runtime.yield_now().await;
@@ -142,6 +144,53 @@ fn a_connection_that_never_waits_lets_others_run() {
     }
 }
 
+/// A pattern that is compared with all names costs more than its bytes.
+#[test]
+fn a_connection_that_asks_with_long_patterns_lets_others_run() {
+    let pattern = "a".repeat(1_000);
+    let ask = |words: &[&str]| request_bytes(&[words, &[&pattern]].concat()).repeat(1_000);
+    for bytes in [ask(&["CONFIG", "GET"]), ask(&["COMMAND", "LIST", "FILTERBY", "PATTERN"])] {
+        let counts = flood(bytes);
+        // Each costs as much as 30 KiB, and what costs 64 KiB takes about a millisecond.
+        assert!(counts.yields.get() > 300, "{} pauses", counts.yields.get());
+    }
+}
+
+#[test]
+fn wait_does_not_look_at_the_groups() {
+    let behaviour = Behaviour::default();
+    let seen = Rc::clone(&behaviour.seen);
+    let server = TestServer::with(behaviour, |_| {});
+    let mut client = server.client();
+    assert_eq!(client.command(&["WAIT", "0", "0"]).expect("a reply"), Value::Integer(2));
+    assert_eq!(seen.infos.get(), 0);
+    client.command(&["INFO"]).expect("a reply");
+    assert_eq!(seen.infos.get(), 1);
+}
+
+/// Answers come although the writer stands, since the client reads nothing: nobody else counts them.
+#[test]
+fn answers_that_wait_for_a_writer_that_stands_are_in_the_budget() {
+    const MIB: usize = 1 << 20;
+    let behaviour = Behaviour { pace: Duration::from_millis(10), ..Behaviour::default() };
+    let seen = Rc::clone(&behaviour.seen);
+    let server = TestServer::with(behaviour, |options| options.memory_max = 64 * MIB);
+    let (mut client, mut other) = (server.client(), server.client());
+    // It is longer than the pipe takes.
+    let value = "v".repeat(6 * MIB);
+    client.command(&["SET", "key", &value]).expect("a reply");
+    (0..40).for_each(|_| client.queue(&["GET", "key"]));
+    client.send().expect("it is sent");
+    settle(&server);
+    let most = seen.answers_max.get();
+    assert!((32 * MIB..72 * MIB).contains(&most), "{most} bytes of answers waited");
+    let list = other.command(&["CLIENT", "LIST"]).expect("a reply");
+    let lines = String::from_utf8_lossy(list.bytes().expect("a text")).lines().count();
+    assert_eq!(lines, 1, "the one that held the most was closed: {list:?}");
+    let whole = (0..40).all(|_| client.read_reply().is_ok());
+    assert!(!whole, "it learns of that by the end of its connection");
+}
+
 /// A replies' bytes are written in pieces, and between these others run.
 #[test]
 fn a_long_reply_is_written_in_pieces() {
@@ -194,6 +243,60 @@ fn requests_end_with_their_client(behind: &[&[&str]]) {
     drop(client);
     settle(&server);
     assert_eq!(seen.leaderless.get(), 0);
+}
+
+/// Behind the mistake nothing is taken in, and the end of the client is seen all the same.
+#[test]
+fn requests_without_a_leader_end_when_their_client_goes_after_a_protocol_error() {
+    let (server, seen) = leaderless();
+    let mut client = server.client();
+    client.queue(&["INCR", "visits"]);
+    client.queue_bytes(b"*x\r\n");
+    client.send().expect("it is sent");
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 1, "it waits for a leader");
+    drop(client);
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 0);
+}
+
+/// The writer stands, since the client reads nothing: a reply that is longer than the pipe, then the request.
+fn a_writer_that_stands(change: fn(&mut FrontEndOptions)) -> (TestServer, Rc<Seen>, Client) {
+    // All groups but that of the key have a leader.
+    let leaderless = BTreeSet::from([group_of(b"visits", GROUPS)]);
+    let behaviour = Behaviour { leaderless, ..Behaviour::default() };
+    let seen = Rc::clone(&behaviour.seen);
+    let server = TestServer::with(behaviour, change);
+    let mut client = server.client();
+    (0..2).for_each(|_| client.queue(&["ECHO", &"v".repeat(6 << 20)]));
+    client.queue(&["INCR", "visits"]);
+    client.send().expect("it is sent");
+    settle(&server);
+    assert_eq!(seen.leaderless.get(), 1, "it waits for a leader");
+    (server, seen, client)
+}
+
+#[test]
+fn requests_without_a_leader_end_with_the_write_deadline() {
+    let (server, seen, client) =
+        a_writer_that_stands(|options| options.write_deadline = Duration::from_secs(1));
+    (0..3).for_each(|_| settle(&server));
+    assert_eq!(seen.leaderless.get(), 0);
+    drop(client);
+}
+
+#[test]
+fn requests_without_a_leader_end_when_their_connection_holds_too_much() {
+    let (server, seen, client) = a_writer_that_stands(|options| options.memory_max = 48 << 20);
+    // Each holds less than the first, and all together too much.
+    for _ in 0..6 {
+        let mut other = server.client();
+        other.queue(&["ECHO", &"v".repeat(6 << 20)]);
+        other.send().expect("it is sent");
+        settle(&server);
+    }
+    assert_eq!(seen.leaderless.get(), 0, "it held the most");
+    drop(client);
 }
 
 #[test]

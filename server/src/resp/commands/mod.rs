@@ -235,6 +235,7 @@ const fn hash(name: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::parser::RequestLimits;
 
     #[test]
     fn every_command_is_found_by_its_name_in_any_case() {
@@ -248,6 +249,16 @@ mod tests {
         for name in ["", "ge", "gett", "get\0", "nothing"] {
             assert!(find(name.as_bytes()).is_none(), "{name}");
         }
+    }
+
+    /// The parser drops the arguments behind those that it keeps: a command that took more would lose keys in silence.
+    #[test]
+    fn the_parser_keeps_as_many_arguments_as_any_command_takes() {
+        let all = COMMANDS.iter().flat_map(|command| command.subcommands.iter().chain([command]));
+        let most = all.map(CommandSpec::arguments_max).max().expect("there are commands");
+        assert_eq!(most, 1 + 2 * KEYS_MAX, "MSET, and no command takes more");
+        assert_eq!(RequestLimits::default().arguments_kept, most);
+        assert_eq!(RequestLimits::new(1 << 10, 1 << 10).arguments_kept, most);
     }
 
     #[test]
