@@ -3,8 +3,8 @@
 
 use futures_lite::future;
 use purlin::glommio::{
-    ClientFiles, DirectFile, Glommio, OpenFiles, ShardEnd, ShardThreads, SharedPort, Tcp, check,
-    faster_durability, mesh, run_once, run_shards,
+    ClientFiles, DirectFile, Glommio, OpenFiles, Pinning, ShardEnd, ShardThreads, SharedPort, Tcp,
+    check, faster_durability, mesh, run_once, run_shards,
 };
 use purlin::{Disk, Durability, File, Listener, Mesh, Net, Reader, Runtime, ShardId, Writer};
 use std::{
@@ -676,12 +676,18 @@ fn time_passes_and_chance_differs() {
 fn more_shards_than_cores_are_not_pinned() {
     let scratch = Scratch::new("pin");
     let cores = std::thread::available_parallelism().unwrap().get();
-    for (shards, is_pinned) in [(1, true), (cores + 1, false)] {
+    let run = |pin, shards| {
         let starts = vec![|_: Glommio| async {}; shards];
-        let shards = run_shards(scratch.0.clone(), true, 1 << 20, starts).unwrap();
-        assert_eq!(shards.is_pinned(), is_pinned);
+        let shards = run_shards(scratch.0.clone(), pin, 1 << 20, starts).unwrap();
+        let pinning = shards.pinning();
         finish(shards);
-    }
+        pinning
+    };
+    // Another node on this machine may have claimed all cores.
+    let one = run(true, 1);
+    assert!(matches!(one, Pinning::Pinned | Pinning::Claimed { free: 0, .. }), "{one:?}");
+    assert_eq!(run(true, cores + 1), Pinning::TooFew { cores, shards: cores + 1 });
+    assert_eq!(run(false, 1), Pinning::NotAsked);
 }
 
 #[test]

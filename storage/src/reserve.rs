@@ -279,7 +279,8 @@ mod tests {
 
     fn file(h: &mut Harness, number: u64) -> MemoryFile {
         let disk = h.disk.clone();
-        h.block_on(directory::create(&disk, number, BYTES, Durability::OnSync)).unwrap()
+        h.block_on(directory::create(&disk, number, BYTES, Durability::OnSync, &Pace::default()))
+            .unwrap()
     }
 
     fn unused(h: &mut Harness, number: u64, bytes: u64) -> Rc<Segment<MemoryFile>> {
@@ -292,7 +293,7 @@ mod tests {
     fn with_free(h: &mut Harness, sizes: &[u64]) -> Reserve<MemoryFile> {
         let free = (1000..).zip(sizes).map(|(number, bytes)| unused(h, number, *bytes)).collect();
         let mut reserve = Reserve::new(2000, free);
-        for number in (2000..).take(PREPARED) {
+        for number in (2000..).take(RESERVE + 1) {
             reserve.add(Prepared { number, file: file(h, number) });
         }
         reserve

@@ -234,7 +234,9 @@ fn the_bound_of_an_encoding_is_kept_and_is_close() {
             refused: pairs(refused),
         };
         let list = Some(pairs(listed));
-        let heartbeat = Heartbeat { number: u64::MAX, fingerprint: 1, list, answer: Some(answer) };
+        let condition = Condition { is_disk_full: true, is_loading: true, hears: Vec::new() };
+        let answer = Some(answer);
+        let heartbeat = Heartbeat { number: u64::MAX, fingerprint: 1, list, answer, condition };
         let mut out = Vec::new();
         heartbeat.encode(&mut out);
         let bound = heartbeat.encoded_bytes_max();

@@ -321,10 +321,10 @@ mod tests {
         for (over, count) in [(0, 1), (1, 2)] {
             let mut outbox = Outbox::new(1 << 20, 1 << 20);
             outbox.push(&command(1000), Sequence(0)).unwrap();
-            let body = outbox.bytes.len() - frame::HEADER_BYTES;
+            let body = outbox.data.bytes.len() - frame::HEADER_BYTES;
             let rest = FRAME_BYTES - body - encoded_bytes_max(&command(0));
             outbox.push(&command(rest + over), Sequence(0)).unwrap();
-            assert_eq!(frames(&outbox.take(Sequence(0))).len(), count);
+            assert_eq!(frames(&outbox.take(Sequence(0)).unwrap()).len(), count);
         }
     }
 
@@ -333,7 +333,7 @@ mod tests {
         let item = command(600);
         let mut measured = Outbox::new(1 << 20, 1 << 20);
         measured.push(&item, Sequence(0)).unwrap();
-        let bound = measured.bytes.len() + frame::HEADER_BYTES + encoded_bytes_max(&item);
+        let bound = measured.data.bytes.len() + frame::HEADER_BYTES + encoded_bytes_max(&item);
         for (bytes_max, expected) in [(bound, Ok(())), (bound - 1, Err(Full::Now))] {
             let mut outbox = Outbox::new(bytes_max, 1 << 20);
             outbox.push(&item, Sequence(0)).unwrap();

@@ -105,7 +105,7 @@ mod tests {
         let claim = format!("purlin-test-{}-", std::process::id());
         let allowed = sched_getaffinity(None).unwrap();
         let count = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).count();
-        let all = Cores::claim(&claim, count).unwrap().ok().expect("nobody else uses this name");
+        let all = Cores::claim(&claim, count).unwrap().expect("nobody else uses this name");
         let mut cores: Vec<_> = (0..count).map(|shard| all.of(shard)).collect();
         cores.dedup();
         assert_eq!(cores.len(), count, "each shard has another one: {cores:?}");
@@ -114,7 +114,7 @@ mod tests {
         let why = Cores::claim(&claim, count + 1).unwrap().err();
         assert_eq!(why, Some(Pinning::TooFew { cores: count, shards: count + 1 }));
         drop(all);
-        let again = Cores::claim(&claim, 1).unwrap().ok().expect("the claims have ended");
+        let again = Cores::claim(&claim, 1).unwrap().expect("the claims have ended");
         assert_eq!(again.of(0), cores[0]);
     }
 }

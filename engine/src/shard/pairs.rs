@@ -485,7 +485,11 @@ mod tests {
         let mut refused = |term, leader, groups: &mut Groups| {
             let standing = Standing { term: Term(term), leader, ..Standing::default() };
             ours.standing_changed(Tick(1), GroupId(1), standing, groups);
-            ours.beat(pair).expect("a pair").answer.expect("a heartbeat came").refused
+            ours.beat(pair, &Condition::default())
+                .expect("a pair")
+                .answer
+                .expect("a heartbeat came")
+                .refused
         };
         assert_eq!(refused(3, Some(NodeId(2)), &mut groups), []);
         assert_eq!(refused(3, None, &mut groups), [(GroupId(1), own)], "it campaigns");
