@@ -102,15 +102,35 @@ fn awaited(answer: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
 }
 
 #[test]
-fn what_a_shard_that_panics_had_taken_ends_as_unknown_and_nothing_more_is_taken() {
-    let place = Place::new("panics");
+fn a_machine_that_panics_stops_its_group_and_not_its_shard() {
+    let place = Place::new("machine");
     let host = place.host(None).start().expect("it starts");
     let client = host.client();
     assert_eq!(awaited(client.propose(GROUP, "fine")), Ok("fine".into()));
     let outcome = awaited(client.propose(GROUP, "panic"));
     assert!(matches!(outcome, Err(RequestError::Unknown { .. })), "{outcome:?}");
-    assert_eq!(awaited(client.propose(GROUP, "late")), Err(RequestError::Stopping));
-    assert_eq!(awaited(client.propose(GroupId(2), "other")), Ok("other".into()));
+    assert_eq!(awaited(client.propose(GROUP, "late")), Err(RequestError::GroupStopped));
+    for group in 2..=4 {
+        assert_eq!(awaited(client.propose(GroupId(group), "other")), Ok("other".into()));
+    }
+    within_patience(|| host.shutdown()).expect("no shard has panicked");
+}
+
+#[test]
+fn what_a_shard_that_panics_had_taken_ends_and_nothing_more_is_taken() {
+    let place = Place::new("panics");
+    let host = place.host(None).start().expect("it starts");
+    let client = host.client();
+    assert_eq!(awaited(client.propose(GROUP, "fine")), Ok("fine".into()));
+    let taken = client.propose(GROUP, "taken");
+    // The other shard goes on.
+    assert!(host.on_shard(ShardId(1), |_| panic!("told to panic")));
+    let outcome = awaited(taken);
+    assert!(matches!(outcome, Ok(_) | Err(RequestError::Unknown { .. })), "{outcome:?}");
+    let late = |group| awaited(client.propose(GroupId(group), "late"));
+    let ended: Vec<_> = (1..=4).map(late).collect();
+    assert!(ended.contains(&Err(RequestError::Stopping)), "{ended:?}");
+    assert!(ended.contains(&Ok("late".into())), "{ended:?}");
     let error = within_patience(|| host.shutdown()).expect_err("a shard has panicked");
     assert_eq!(error.kind, ErrorKind::Bug, "{error}");
 }

@@ -9,7 +9,7 @@
 mod bucket;
 mod record;
 
-use bucket::Bucket;
+use bucket::{Bucket, Split};
 use record::{Record, hash};
 
 /// Keys and values.
@@ -107,12 +107,33 @@ impl Store {
 
     fn split(&mut self, at: usize) {
         let before = self.buckets[at].allocated();
-        if let Some((start, upper)) = self.buckets[at].split() {
-            self.memory += upper.allocated();
-            self.starts.insert(at + 1, start);
-            self.buckets.insert(at + 1, upper);
-        }
+        let split = self.buckets[at].split();
         self.memory = self.memory + self.buckets[at].allocated() - before;
+        match split {
+            Split::Upper(start, upper) => {
+                self.memory += upper.allocated();
+                self.insert_bucket(at + 1, start, upper);
+            }
+            Split::OneHash(hash) => self.narrow(at, hash),
+        }
+    }
+
+    /// The bucket `at` is for the keys of one hash alone: the hashes beside it get tables.
+    fn narrow(&mut self, at: usize, hash: u64) {
+        if let Some(above) = hash.checked_add(1)
+            && self.starts.get(at + 1) != Some(&above)
+        {
+            self.insert_bucket(at + 1, above, Bucket::default());
+        }
+        if self.starts[at] < hash {
+            let start = std::mem::replace(&mut self.starts[at], hash);
+            self.insert_bucket(at, start, Bucket::default());
+        }
+    }
+
+    fn insert_bucket(&mut self, at: usize, start: u64, bucket: Bucket) {
+        self.starts.insert(at, start);
+        self.buckets.insert(at, bucket);
     }
 
     /// The bucket that has the keys of this hash.

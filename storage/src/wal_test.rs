@@ -142,16 +142,24 @@ fn the_figures_count_each_block_of_batches_and_headers() {
 #[test]
 fn a_batch_that_fills_the_segment_to_its_last_byte_needs_no_other() {
     let mut h = Harness::new(small(), 3);
-    h.write(hard_state(1, 1, 1));
+    // The first segment of a start is a small one.
+    let mut term = 0;
+    while h.wal().stats().rotations == 0 {
+        term += 1;
+        h.write(hard_state(1, term, 1));
+    }
     let wal = h.wal();
     let state = wal.state.borrow();
     let segments = state.segments();
-    let blocks = (1..).find(|blocks| !segments.fits(blocks * BLOCK)).expect("a segment ends");
-    let fits = (blocks - 1) * BLOCK;
-    assert_eq!(segments.rotations([fits]), 0);
-    assert_eq!(segments.rotations([fits, BLOCK]), 1);
-    assert_eq!(segments.rotations([fits + BLOCK]), 1);
-    assert_eq!(segments.rotations([BLOCK, fits, BLOCK]), 1);
+    // A header and the batch that needed the segment lie in it.
+    let room = small().segment_bytes as usize / BLOCK - 2;
+    assert_eq!(segments.rotations(vec![BLOCK; room]), 0);
+    assert_eq!(segments.rotations(vec![BLOCK; room + 1]), 1);
+    let mut last_is_long = vec![BLOCK; room - 2];
+    last_is_long.push(2 * BLOCK);
+    assert_eq!(segments.rotations(last_is_long.clone()), 0);
+    last_is_long[room - 2] += BLOCK;
+    assert_eq!(segments.rotations(last_is_long), 1);
 }
 
 #[test]

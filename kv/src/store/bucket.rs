@@ -3,7 +3,6 @@
 use super::record::{Record, hash};
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 /// How many records a table has at most. It is what a table of 1,024 places takes before it grows.
 pub(super) const RECORDS_MAX: usize = 896;
@@ -14,15 +13,23 @@ pub(super) enum Bucket {
     /// At most [`RECORDS_MAX`] records. The longest search and the longest move are those of a table of
     /// this size, whatever keys a client chooses.
     Table(HashTable<Record>),
-    /// Any number of records, after [`RECORDS_MAX`] of them had one hash. Only keys that a client chose for
-    /// their hash come to this.
+    /// Any number of records, whose keys all have one hash. Only keys that a client chose for their hash
+    /// come to this.
     Tree(Tree),
 }
 
-/// Records in the order of their hashes and keys.
+/// What became of a bucket that was split.
+pub(super) enum Split {
+    /// The records with the higher hashes are in a bucket of their own, which begins at this hash.
+    Upper(u64, Bucket),
+    /// All records have this hash, so they cannot be parted. The bucket is a tree now, for this hash alone.
+    OneHash(u64),
+}
+
+/// Records in the order of their keys.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Tree {
-    by_hash: BTreeMap<u64, BTreeMap<Box<[u8]>, Record>>,
+    by_key: BTreeMap<Box<[u8]>, Record>,
     /// The sum of [`cost`](Self::cost) over all records.
     bytes: usize,
 }
@@ -37,14 +44,14 @@ impl Bucket {
     pub(super) fn record(&self, hash: u64, key: &[u8]) -> Option<&Record> {
         match self {
             Self::Table(table) => table.find(spread(hash), |record| record.key() == key),
-            Self::Tree(tree) => tree.by_hash.get(&hash)?.get(key),
+            Self::Tree(tree) => tree.by_key.get(key),
         }
     }
 
     pub(super) fn record_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Record> {
         match self {
             Self::Table(table) => table.find_mut(spread(hash), |record| record.key() == key),
-            Self::Tree(tree) => tree.by_hash.get_mut(&hash)?.get_mut(key),
+            Self::Tree(tree) => tree.by_key.get_mut(key),
         }
     }
 
@@ -59,7 +66,7 @@ impl Bucket {
                 );
                 table.insert_unique(spread(hash), record, spread_of);
             }
-            Self::Tree(tree) => tree.insert(hash, record),
+            Self::Tree(tree) => tree.insert(record),
         }
     }
 
@@ -74,7 +81,7 @@ impl Bucket {
                 }
                 Some(record)
             }
-            Self::Tree(tree) => tree.remove(hash, key),
+            Self::Tree(tree) => tree.remove(key),
         }
     }
 
@@ -83,13 +90,12 @@ impl Bucket {
         matches!(self, Self::Table(table) if table.len() >= RECORDS_MAX)
     }
 
-    /// Moves the records with the higher hashes, about half of all, to a bucket of their own. Returns that
-    /// bucket and the lowest hash that belongs to it.
+    /// Moves the records with the higher hashes, about half of all, to a bucket of their own.
     ///
-    /// If all records have one hash, they cannot be parted: this bucket becomes a tree, and takes any number of
-    /// records from then on.
-    pub(super) fn split(&mut self) -> Option<(u64, Self)> {
-        let Self::Table(table) = self else { return None };
+    /// # Panics
+    /// If the bucket is a tree, or empty.
+    pub(super) fn split(&mut self) -> Split {
+        let Self::Table(table) = self else { panic!("a tree takes any number of records") };
         let mut hashes: Vec<_> = table.iter().map(hash_of).collect();
         hashes.sort_unstable();
         let middle = hashes[hashes.len() / 2];
@@ -101,16 +107,16 @@ impl Bucket {
         };
         let Some(border) = border else {
             let mut tree = Tree::default();
-            table.drain().for_each(|record| tree.insert(hash_of(&record), record));
+            table.drain().for_each(|record| tree.insert(record));
             *self = Self::Tree(tree);
-            return None;
+            return Split::OneHash(least);
         };
         let mut upper = HashTable::with_capacity(table.len() / 2);
         for record in table.extract_if(|record| hash_of(record) >= border) {
             upper.insert_unique(spread_of(&record), record, spread_of);
         }
         table.shrink_to(table.len(), spread_of);
-        Some((border, Self::Table(upper)))
+        Split::Upper(border, Self::Table(upper))
     }
 
     /// All records, in no order.
@@ -120,9 +126,7 @@ impl Bucket {
             Self::Tree(tree) => (None, Some(tree)),
         };
         let of_table = table.into_iter().flat_map(HashTable::iter);
-        of_table.chain(
-            tree.into_iter().flat_map(|tree| tree.by_hash.values()).flat_map(BTreeMap::values),
-        )
+        of_table.chain(tree.into_iter().flat_map(|tree| tree.by_key.values()))
     }
 
     /// The memory of the places for records, in bytes, without what the records have outside of
@@ -141,17 +145,13 @@ impl Tree {
         2 * size_of::<Record>() + record.key().len()
     }
 
-    fn insert(&mut self, hash: u64, record: Record) {
+    fn insert(&mut self, record: Record) {
         self.bytes += Self::cost(&record);
-        self.by_hash.entry(hash).or_default().insert(record.key().into(), record);
+        self.by_key.insert(record.key().into(), record);
     }
 
-    fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Record> {
-        let Entry::Occupied(mut same) = self.by_hash.entry(hash) else { return None };
-        let record = same.get_mut().remove(key)?;
-        if same.get().is_empty() {
-            same.remove();
-        }
+    fn remove(&mut self, key: &[u8]) -> Option<Record> {
+        let record = self.by_key.remove(key)?;
         self.bytes -= Self::cost(&record);
         Some(record)
     }

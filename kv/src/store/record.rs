@@ -45,9 +45,11 @@ impl Record {
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
         let whole = self.value().len() / 8 * 8;
-        // Most values keep their length, so the record reserves no room for a longer value.
-        if self.bytes.len() == self.key_bytes as usize {
-            self.bytes.reserve_exact(bytes.len());
+        // Most values keep their length, so a new value has no room to grow. One that grows gets an eighth.
+        let len = self.bytes.len() + bytes.len();
+        if len > self.bytes.capacity() {
+            let spare = if self.value().is_empty() { 0 } else { len / 8 };
+            self.bytes.reserve_exact(bytes.len() + spare);
         }
         self.bytes.extend_from_slice(bytes);
         self.hashed.add(&self.bytes[self.key_bytes as usize + whole..]);
@@ -139,5 +141,12 @@ mod tests {
         record.set(b"x");
         assert_eq!(record.heap_bytes(), 0);
         assert_eq!((record.key(), record.value()), (&b"k"[..], &b"x"[..]));
+        record.set(&[7; 100_000]);
+        record.append(b"x");
+        assert!(
+            record.heap_bytes() < 113_000,
+            "{} bytes for a value that grows",
+            record.heap_bytes()
+        );
     }
 }

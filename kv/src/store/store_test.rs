@@ -118,6 +118,13 @@ fn any_number_of_keys_with_one_hash_is_taken() {
     let trees = store.buckets.iter().filter(|bucket| matches!(bucket, Bucket::Tree(_))).count();
     assert_eq!((trees, store.len() as u64), (1, 2 * KEYS));
     store.check();
+    // Other keys lie in tables, also when the chosen ones came first.
+    let mut chosen_first = Store::default();
+    (0..KEYS).for_each(|number| chosen_first.set(&record::key_of_one_hash(number), b""));
+    (0..KEYS).for_each(|number| chosen_first.set(&key(number), b""));
+    chosen_first.check();
+    let of_trees = chosen_first.buckets.iter().filter(|bucket| matches!(bucket, Bucket::Tree(_)));
+    assert_eq!(of_trees.map(|tree| tree.records().count() as u64).collect::<Vec<_>>(), [KEYS]);
     for number in 0..KEYS {
         let key = record::key_of_one_hash(number);
         assert_eq!(store.value(&key), Some(&number.to_le_bytes()[..]));

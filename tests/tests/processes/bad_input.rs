@@ -5,7 +5,10 @@ use super::support::{Cluster, Node, SOON, Shape, number};
 use purlin_rsm::Sequence;
 use purlin_server::resp::RespClient;
 use purlin_tests::fuzz;
-use purlin_transport::frame::{self, Kind};
+use purlin_transport::{
+    VERSIONS,
+    frame::{self, Kind},
+};
 use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
@@ -246,7 +249,7 @@ struct UnknownPeer {
 /// Hellos of unknown peers, each wrong in one way.
 fn bad_hellos(cluster: &Cluster, shard: u64) -> Vec<(&'static str, Vec<u8>)> {
     let cluster = cluster.nodes[0].config.cluster.id.0;
-    let right = || UnknownPeer { version: 3, wanted: (1, shard), cluster, node: 2 };
+    let right = || UnknownPeer { version: VERSIONS.1.into(), wanted: (1, shard), cluster, node: 2 };
     let hello = |peer: UnknownPeer| framed(Kind::Hello, &peer.hello());
     vec![
         ("an unknown version", hello(UnknownPeer { version: 99, ..right() })),

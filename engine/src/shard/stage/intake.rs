@@ -92,28 +92,37 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
     }
 }
 
+/// Whether a lane may take room at another shard for which others wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It has waited for longest.
+    IsNext,
+    /// Those that wait for room there have waited for longer.
+    Waits,
+}
+
 impl<R: Runtime> Shard<R> {
     /// Sends the next batch of each lane that has one. Lanes that wait for room go first, and keep their turn.
     pub(crate) fn send_requests(&mut self, now: Tick) {
         let mut buffers = self.requests.take_scheduled();
         for lane in self.requests.take_without_room() {
-            self.send_lane(now, lane, &mut buffers.requests);
+            self.send_lane(now, lane, Turn::Waits, &mut buffers.requests);
         }
         while let Some(lane) = self.requests.without_room.take_next() {
-            self.send_lane(now, lane, &mut buffers.requests);
+            self.send_lane(now, lane, Turn::IsNext, &mut buffers.requests);
         }
         for lane in buffers.lanes.drain(..) {
             if lane.with(|lane| lane.has_no_room) != Some(true) {
-                self.send_lane(now, lane, &mut buffers.requests);
+                self.send_lane(now, lane, Turn::Waits, &mut buffers.requests);
             }
         }
         self.requests.give_back(buffers);
     }
 
-    fn send_lane(&mut self, now: Tick, lane: LaneRef, buffer: &mut Vec<(Bytes, u64)>) {
+    fn send_lane(&mut self, now: Tick, lane: LaneRef, turn: Turn, buffer: &mut Vec<(Bytes, u64)>) {
         match self.way(lane.group) {
             Way::Here => self.send_here(now, &lane, buffer),
-            Way::Away(to) => self.send_away(now, lane, to),
+            Way::Away(to) => self.send_away(now, lane, to, turn),
             Way::Nowhere => self.requests.park(lane),
             Way::Stopped => lane.refuse(&RequestError::GroupStopped),
             Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
@@ -192,13 +201,12 @@ impl<R: Runtime> Shard<R> {
         machines.now >= machines.max
     }
 
-    fn send_away(&mut self, now: Tick, lane: LaneRef, to: OtherShard) {
+    fn send_away(&mut self, now: Tick, lane: LaneRef, to: OtherShard, turn: Turn) {
         let id = self.requests.away.next_id();
         // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
         let Some(batch) = lane.send_away(id) else { return };
         let batch = RequestBatch { term: self.known_term(batch.group), ..batch };
-        // Others have waited for longer.
-        let must_wait = self.requests.without_room.is_awaited(to);
+        let must_wait = turn == Turn::Waits && self.requests.without_room.is_awaited(to);
         if !must_wait && self.others.send_batch(to, batch) {
             purlin_rsm::sometimes!(matches!(to, OtherShard::OfPeer(_)), "forwarded to the leader");
             self.requests.sent_away(now, id, to, Waiter::Lane(lane));
