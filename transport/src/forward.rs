@@ -177,6 +177,8 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
         Err(RequestError::NoMemory) => out.push(3),
         Err(RequestError::NoSpace) => out.push(4),
         Err(RequestError::Loading) => out.push(5),
+        Err(RequestError::GroupStopped) => out.push(6),
+        Err(RequestError::QueryFailed) => out.push(7),
         Err(_) => out.push(0),
         Ok(result) => {
             out.push(2);
@@ -196,6 +198,8 @@ fn outcome(fields: &mut Fields) -> Result<Outcome, Malformed> {
         3 => Ok(Err(RequestError::NoMemory)),
         4 => Ok(Err(RequestError::NoSpace)),
         5 => Ok(Err(RequestError::Loading)),
+        6 => Ok(Err(RequestError::GroupStopped)),
+        7 => Ok(Err(RequestError::QueryFailed)),
         _ => Err(Malformed { what: "an outcome of an unknown kind" }),
     }
 }
@@ -491,5 +495,7 @@ mod tests {
         assert_eq!(told(RequestError::Loading), done(RequestError::Loading));
         assert_eq!(told(RequestError::UNKNOWN), done(RequestError::UNKNOWN));
         assert_eq!(told(RequestError::NoMemory), done(RequestError::NoMemory));
+        assert_eq!(told(RequestError::GroupStopped), done(RequestError::GroupStopped));
+        assert_eq!(told(RequestError::QueryFailed), done(RequestError::QueryFailed));
     }
 }

@@ -144,9 +144,9 @@ fn a_query_that_panics_ends_without_an_answer_and_the_group_goes_on() {
     let value = |at: usize| outcomes[at].as_ref().ok().and_then(|outcome| value_in(outcome));
     assert_eq!((value(0), value(2)), (Some("1".into()), Some("1".into())), "{outcomes:?}");
     assert_eq!(outcomes[1], Err(RequestError::QueryFailed));
-    // A peer is told that it was not answered, and not why.
+    // A peer is told so too.
     let answer = s.read(other, "bad query", seconds(5));
-    assert_eq!(answer, Some(Err(RequestError::NotApplied)));
+    assert_eq!(answer, Some(Err(RequestError::QueryFailed)));
     s.must_write(other, "after", "1", seconds(2));
     let status = group(&s, leader, GROUP);
     assert_eq!(
