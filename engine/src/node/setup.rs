@@ -2,7 +2,7 @@
 
 use crate::{
     bind::bind_patiently,
-    config::{ClusterConfig, NodeConfig, first_leader},
+    config::{ClusterConfig, NodeConfig, RaftOptions, first_leader},
     control::{
         outside::Outside,
         port::ShardControl,
@@ -451,11 +451,10 @@ impl<R: Runtime> ShardSetup<R> {
     ) -> Groups {
         let placement = Placement::new(identity.shards);
         let raft = &self.node.raft;
-        let memory = EntryMemory::new(
-            raft.memory_bytes_max,
-            self.cluster.max_command,
-            raft.append_bytes_max,
-        );
+        // A leader cuts appends by options of its own, which are the default at least as a rule.
+        let append_bytes = raft.append_bytes_max.max(RaftOptions::default().append_bytes_max);
+        let memory =
+            EntryMemory::new(raft.memory_bytes_max, self.cluster.max_command, append_bytes);
         let mut groups = Groups::new(memory, self.node.intake.machine_bytes_max);
         for id in placement.groups_of(self.shard, identity.all_groups()) {
             let config = self.raft_config(identity, id, timing, now);

@@ -93,7 +93,7 @@ impl<S: PartialEq> EntryMemory<S> {
     }
 
     /// Whether the sum is within its bound. The entries of one append come on top of the budget, and where entries
-    /// are tiny the list of one group may have just doubled. Checked where all nodes have the same options.
+    /// are tiny the list of one group may have just doubled. Checked where no peer sends longer appends than that.
     pub(crate) fn check_bound(&self) -> Result<(), String> {
         let most =
             self.bytes_max.saturating_add(self.bytes_max / 3).saturating_add(self.excess_max);

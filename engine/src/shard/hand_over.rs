@@ -19,6 +19,8 @@ use purlin_rsm::{GroupId, NodeId, Tick};
 const MISSED_TIMEOUTS: u64 = 2;
 /// A node is fit for a while once it has been fit for so many election timeouts.
 const SETTLED_TIMEOUTS: u64 = 4;
+/// A group goes back at least so many beats after the last one that did: some 5 in a second.
+const BACK_BEATS: u64 = 2;
 
 /// Which groups were looked at.
 pub(crate) struct HandOver {
@@ -28,11 +30,19 @@ pub(crate) struct HandOver {
     pub(crate) cursor: GroupId,
     /// Since when the disk takes no entries. The groups were told so.
     pub(crate) full_since: Option<Tick>,
+    /// The beat in which a group went back last.
+    pub(crate) went_back: u64,
 }
 
 impl HandOver {
     pub(crate) fn new(leaders_return: bool) -> Self {
-        Self { leaders_return, cursor: GroupId(0), full_since: None }
+        Self { leaders_return, cursor: GroupId(0), full_since: None, went_back: 0 }
+    }
+
+    /// Whether a group may go back in this beat. That hangs on the last one that did, and not on the number of the
+    /// beat: with two windows of groups each is looked at in every other beat.
+    pub(crate) fn may_go_back(&self, beat: u64) -> bool {
+        self.leaders_return && beat >= self.went_back + BACK_BEATS
     }
 }
 
@@ -65,7 +75,10 @@ impl Sight<'_> {
             let since = if is_unfit { self.now } else { limit };
             self.pairs.is_fit(*to, group.id, since, others)
         };
-        let to = self.first_leader(group).filter(is_fit).or_else(|| voters().find(is_fit));
+        let to = self.first_leader(group).filter(is_fit).or_else(|| {
+            let fit: Vec<NodeId> = voters().filter(is_fit).collect();
+            one_of(&fit, group.id)
+        });
         purlin_rsm::sometimes!(
             to.is_some() && self.is_disk_full,
             "leader without room hands its groups over"
@@ -96,5 +109,36 @@ impl Sight<'_> {
         }
         members.sort_unstable();
         Some(first_leader(group.id, &members)).filter(|first| *first != self.me)
+    }
+}
+
+/// One of the nodes that are fit to lead `group`. For other groups it is another one, so that the load spreads.
+fn one_of(fit: &[NodeId], group: GroupId) -> Option<NodeId> {
+    let place = (group.0 as usize).checked_rem(fit.len())?;
+    Some(fit[place])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hand_over_back_is_possible_in_odd_beats_and_in_even_ones() {
+        let mut hand_over = HandOver::new(true);
+        let may = |hand_over: &HandOver, beats: [u64; 4]| beats.map(|it| hand_over.may_go_back(it));
+        assert_eq!(may(&hand_over, [2, 3, 4, 5]), [true; 4], "none has gone back");
+        hand_over.went_back = 5;
+        assert_eq!(may(&hand_over, [5, 6, 7, 8]), [false, false, true, true]);
+        hand_over.leaders_return = false;
+        assert_eq!(may(&hand_over, [5, 6, 7, 8]), [false; 4]);
+    }
+
+    #[test]
+    fn hand_over_spreads_groups_over_the_nodes_that_are_fit() {
+        let fit = [NodeId(2), NodeId(3)];
+        // The groups that node 1 of three leads first.
+        let to = [3, 6, 9, 12].map(|id| one_of(&fit, GroupId(id)));
+        assert_eq!(to, [3, 2, 3, 2].map(|id| Some(NodeId(id))));
+        assert_eq!(one_of(&[], GroupId(1)), None);
     }
 }

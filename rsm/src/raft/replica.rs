@@ -177,6 +177,8 @@ impl Raft {
         self.redeem(kept);
         self.go_on();
         self.advance_commit();
+        // Its own vote no longer waits for these entries.
+        self.tell_to_campaign();
         self.evict();
     }
 
@@ -184,6 +186,7 @@ impl Raft {
     pub fn applied(&mut self, index: Index) {
         self.log.apply(index);
         self.note_applied();
+        self.tell_to_campaign();
         self.evict();
     }
 

@@ -26,6 +26,8 @@ impl Leader {
             confirmed_by: None,
             tell_commit_at: None,
             transfer: None,
+            failed_transfers: 0,
+            next_transfer: Tick(0),
         }
     }
 

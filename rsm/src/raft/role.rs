@@ -73,6 +73,10 @@ pub(super) struct Leader {
     pub tell_commit_at: Option<Tick>,
     /// The group is being handed over to another voter.
     pub transfer: Option<Transfer>,
+    /// How many transfers of this leadership have failed, as far as that makes the wait longer.
+    pub failed_transfers: u32,
+    /// Not before this tick the next transfer begins.
+    pub next_transfer: Tick,
 }
 
 /// A leadership on its way to another voter.

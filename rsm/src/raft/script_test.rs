@@ -39,6 +39,8 @@ scripts! {
     forced_vote_from_a_log_that_is_behind
     transfer_waits_for_the_log
     transfer_that_fails
+    transfer_backs_off
+    transfer_needs_voters
     unfit_replicas_campaign_late
 
     // Pre-votes, and terms that have come apart.

@@ -1,40 +1,71 @@
 //! A leader hands its group over to a voter of its choice (Raft thesis 3.10).
 //!
-//! The leader takes no more proposals, waits until the voter holds its whole log durably, and tells it to
-//! campaign at once. The requests for votes of that campaign are *forced*: voters do not refuse them because
+//! The leader takes no more proposals, waits until the voter holds its whole log durably and its own machine has
+//! applied it, and tells the voter to campaign at once. The requests for votes of that campaign are *forced*: voters do not refuse them because
 //! they hear of a leader. If nothing comes of it within an election timeout, the leader goes on. Reads go on
 //! all the time: each needs a round, which the followers of a later term do not confirm.
+//!
+//! The voter is told in the first half of the timeout only, so that its campaign seldom meets a leader that has gone
+//! on. A leader whose transfer has failed waits before the next one: each costs a timeout without proposals.
 
 use super::{
     Raft,
+    config::RaftConfig,
+    log::Log,
     progress::State,
-    role::{Role, Transfer},
+    role::{Leader, Role, Transfer},
 };
 use crate::{
     message::Message,
     types::{NodeId, Tick},
 };
 
+/// After a failed transfer a leader waits for so many of the shortest election timeouts.
+const PAUSE_TIMEOUTS: u64 = 16;
+/// Each further failure in a leadership doubles the wait, at most so many times.
+const DOUBLINGS_MAX: u32 = 5;
+
+impl Leader {
+    /// Whether a majority can vote for another leader. The vote of this one waits behind its own entries, on a full
+    /// disk for ever. Then the others must be a majority without it (safety T3).
+    fn can_be_followed(&self, log: &Log, config: &RaftConfig) -> bool {
+        let votes = |voter| {
+            let progress = self.followers.get(&voter);
+            progress.is_some_and(|progress| progress.connected && progress.confirmed)
+        };
+        log.durable() == log.last().index || config.voters.has_majority(votes)
+    }
+}
+
 impl Raft {
-    /// Begins to hand the group over to `to`. Returns whether it does: this replica must lead and must have
-    /// committed in its term, and `to` must be a voter that follows it and lacks no more than what is on its
-    /// way.
-    pub fn hand_over(&mut self, now: Tick, to: NodeId) -> bool {
-        self.now = now;
-        let until = Tick(now.0 + self.timer.shortest());
+    /// Whether a hand-over to `to` would begin: this replica must lead and must have committed in its term, and `to`
+    /// must be a voter that follows it and lacks no more than what is on its way. A majority must be able to vote,
+    /// and the wait after a failed transfer must be over.
+    pub fn may_hand_over(&self, now: Tick, to: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
         let committed = self.log.committed();
         let is_voter = to != self.config.node && self.config.voters.is_voter(to);
-        if self.fault.is_some() || !is_voter {
-            return false;
-        }
-        let Role::Leader(leader) = &mut self.role else { return false };
         let is_near = leader.followers.get(&to).is_some_and(|progress| {
             let replicates = matches!(progress.state, State::Replicate(_));
             progress.connected && progress.confirmed && replicates && progress.matched >= committed
         });
-        if committed < leader.noop || !is_near || leader.transfer.is_some() {
+        let is_free = leader.transfer.is_none() && leader.next_transfer <= now;
+        self.fault.is_none()
+            && is_voter
+            && committed >= leader.noop
+            && is_near
+            && is_free
+            && leader.can_be_followed(&self.log, &self.config)
+    }
+
+    /// Begins to hand the group over to `to`. Returns whether it does; see [`Raft::may_hand_over`].
+    pub fn hand_over(&mut self, now: Tick, to: NodeId) -> bool {
+        self.now = now;
+        if !self.may_hand_over(now, to) {
             return false;
         }
+        let until = Tick(now.0 + self.timer.shortest());
+        let Some(leader) = self.leader_mut() else { return false };
         crate::sometimes!("leader hands its group over");
         leader.transfer = Some(Transfer { to, until, is_told: false });
         self.tell_to_campaign();
@@ -48,25 +79,33 @@ impl Raft {
 
     /// Tells the voter that is to lead to campaign, once it holds the whole log (safety T3).
     pub(super) fn tell_to_campaign(&mut self) {
-        let last = self.log.last().index;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(transfer) = &mut leader.transfer else { return };
+        let (last, half) = (self.log.last().index, self.timer.shortest() / 2);
+        let Role::Leader(leader) = &self.role else { return };
+        let Some(transfer) = leader.transfer else { return };
         let to = transfer.to;
         let has_all = leader.followers.get(&to).is_some_and(|progress| progress.matched == last);
-        if !transfer.is_told && has_all {
-            transfer.is_told = true;
+        // What is committed and applied by then is answered as done; anything else would end as unknown.
+        let has_answered = self.log.applied() == last || self.is_loading();
+        let is_ready = has_all && has_answered && leader.can_be_followed(&self.log, &self.config);
+        let is_early = self.now.0 + half < transfer.until.0;
+        if !transfer.is_told && is_ready && is_early {
             self.send(to, Message::TimeoutNow);
+            if let Some(leader) = self.leader_mut() {
+                leader.transfer = Some(Transfer { is_told: true, ..transfer });
+            }
         }
     }
 
-    /// The leader goes on when its time to hand over is up.
+    /// The leader goes on when its time to hand over is up. It waits before it hands over again.
     pub(super) fn end_transfer(&mut self) {
-        let now = self.now;
+        let (now, pause) = (self.now, PAUSE_TIMEOUTS * self.timer.shortest());
         if let Some(leader) = self.leader_mut()
             && leader.transfer.is_some_and(|transfer| transfer.until <= now)
         {
             crate::sometimes!("leader goes on, its group was not taken over");
             leader.transfer = None;
+            leader.next_transfer = Tick(now.0 + (pause << leader.failed_transfers));
+            leader.failed_transfers = (leader.failed_transfers + 1).min(DOUBLINGS_MAX);
         }
     }
 }

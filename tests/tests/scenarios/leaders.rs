@@ -46,6 +46,40 @@ fn after_a_rolling_restart_each_node_leads_its_share() {
     s.assert_sound();
 }
 
+/// A shard with two windows of groups looks at each in every other beat.
+#[test]
+fn groups_of_each_window_return() {
+    let s = Scenario::running_with(903, returning(300));
+    s.must_reach("each leads its share", seconds(60), || led(&s, 300) == [100; 3]);
+    s.crash(TWO, Crash::Kill);
+    s.run_for(seconds(3));
+    s.world.restart(TWO);
+    s.must_reach("each leads its share again", seconds(60), || led(&s, 300) == [100; 3]);
+    s.assert_sound();
+}
+
+/// The machine of one group has stopped at the node that led it first. That node refuses this group, and the others
+/// return all the same.
+#[test]
+fn a_group_that_cannot_return_keeps_no_other_from_it() {
+    let s = Scenario::running_with(904, returning(24));
+    s.must_reach("each leads its share", seconds(20), || led(&s, 24) == [8; 3]);
+    // The first group that goes back to node 2, in the order in which they are looked at.
+    let stuck = GroupId(1);
+    s.poison("bad command", &[TWO]);
+    s.submit(ONE, stuck, set("key", "bad command"));
+    s.must_reach("the machine has stopped", seconds(5), || {
+        s.control(TWO).latest().groups.stopped == 1
+    });
+    s.crash(TWO, Crash::Kill);
+    s.run_for(seconds(3));
+    s.world.restart(TWO);
+    s.must_reach("the others return", seconds(12), || led(&s, 24)[1] == 7);
+    s.run_for(seconds(20));
+    assert_eq!(led(&s, 24)[1], 7);
+    s.assert_sound();
+}
+
 /// Requests that come while a group is handed over wait for the next leader, and each is answered.
 #[test]
 fn no_request_fails_while_leaders_return() {
@@ -101,6 +135,24 @@ fn a_leader_without_room_hands_over_to_a_node_with_room() {
     assert_eq!(s.stops(), []);
     s.nodes().for_each(|node| s.world.node(node).set_quota(None));
     s.must_write(ONE, "resumed", "1", seconds(30));
+    s.assert_sound();
+}
+
+/// Otherwise the node with the lowest id would lead all of them.
+#[test]
+fn groups_of_a_node_without_room_spread_over_the_others() {
+    let s = Scenario::running_with(905, returning(12));
+    s.must_reach("each leads its share", seconds(20), || led(&s, 12) == [4, 4, 4]);
+    let full = s.world.node(ONE);
+    full.set_quota(Some(full.used()));
+    let value = "v".repeat(60_000);
+    for n in 0..60 {
+        s.submit(ONE, GroupId(1 + n % 12), set(&format!("key-{n}"), &value));
+        s.run_for(millis(50));
+    }
+    s.must_reach("the others lead", seconds(10), || led(&s, 12) == [0, 6, 6]);
+    full.set_quota(None);
+    s.must_reach("each leads its share again", seconds(30), || led(&s, 12) == [4, 4, 4]);
     s.assert_sound();
 }
 

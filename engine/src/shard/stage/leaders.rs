@@ -11,16 +11,13 @@ use purlin_transport::Condition;
 const LOOKED_AT_MAX: usize = 256;
 /// At most this many groups that must move are handed over in one beat: some 40 in a second.
 const MUST_MAX: usize = 4;
-/// A group that should move back is handed over in each of so many beats: some 5 in a second.
-const BACK_BEATS: u64 = 2;
+
 impl<R: Runtime> Shard<R> {
     /// What this shard tells its peers of itself.
     pub(crate) fn condition(&self) -> Condition {
         Condition {
             is_disk_full: self.append.lacks_space(),
-            // A replica whose machine has stopped never leads (safety E6): its node is no place to move a group to.
-            is_loading: self.groups.counts().loading > 0
-                || !self.groups.stopped_machines().is_empty(),
+            is_loading: self.groups.counts().loading > 0,
             hears: self.others.pairs.hears(),
         }
     }
@@ -40,8 +37,8 @@ impl<R: Runtime> Shard<R> {
             is_disk_full: self.hand_over.full_since.is_some_and(|since| since.0 + timeout <= now.0),
             timeout,
         };
-        let may_go_back =
-            self.hand_over.leaders_return && self.timing.beats().is_multiple_of(BACK_BEATS);
+        let beat = self.timing.beats();
+        let may_go_back = self.hand_over.may_go_back(beat);
         let (mut must, mut back) = (MUST_MAX, usize::from(may_go_back));
         let (mut moves, mut looked_at) = (Vec::new(), 0);
         let mut cursor = GroupId(0);
@@ -50,20 +47,26 @@ impl<R: Runtime> Shard<R> {
             if !group.known.leads || group.raft.is_handing_over() {
                 continue;
             }
-            let (room, to) = match sight.who_must(group) {
-                Some(to) => (&mut must, Some(to)),
-                None => (&mut back, sight.who_should(group)),
+            let (room, to, goes_back) = match sight.who_must(group) {
+                Some(to) => (&mut must, Some(to), false),
+                None => (&mut back, sight.who_should(group), true),
             };
-            if let Some(to) = to.filter(|_| *room > 0) {
+            // A group whose hand-over would not begin takes no room from the others.
+            if *room > 0
+                && let Some(to) = to.filter(|to| group.raft.may_hand_over(now, *to))
+            {
                 *room -= 1;
-                moves.push((group.id, to));
+                moves.push((group.id, to, goes_back));
             }
         }
         // From the first one again, behind the last.
         self.hand_over.cursor = if looked_at < LOOKED_AT_MAX { GroupId(0) } else { cursor };
-        for (id, to) in moves {
+        for (id, to, goes_back) in moves {
             let begins = self.groups.input(id).is_some_and(|it| it.raft.hand_over(now, to));
             if begins {
+                if goes_back {
+                    self.hand_over.went_back = beat;
+                }
                 tracing::debug!("{} g{id} raft: hands over to node {to}", self.site.name);
             }
         }
