@@ -21,6 +21,8 @@ use std::{
 
 /// So many groups give up entries at once: each of them may hold many.
 const EVICTED_AT_ONCE: usize = 4;
+/// And as many at most before a proposal is refused.
+const EVICTED_FOR_ROOM: usize = 64;
 
 /// See the module.
 #[derive(Default)]
@@ -237,7 +239,19 @@ impl Groups {
     /// give up what is durable and can be read again. So the cost does not depend on how many groups there are.
     pub(crate) fn count_entries(&mut self, slot: GroupSlot) {
         self.recount(slot);
-        for _ in 0..EVICTED_AT_ONCE {
+        self.evict(EVICTED_AT_ONCE);
+    }
+
+    /// Before a proposal is refused for want of memory, more groups are asked: those that were asked so far may hold
+    /// only what is not durable yet.
+    pub(crate) fn make_room(&mut self) {
+        if self.memory.room() == 0 {
+            self.evict(EVICTED_FOR_ROOM);
+        }
+    }
+
+    fn evict(&mut self, most: usize) {
+        for _ in 0..most {
             let Some(holder) = self.memory.next_to_evict() else { return };
             let Some(held) = self.held_mut(holder) else { continue };
             purlin_rsm::sometimes!("entries of a group leave the memory for those of others");

@@ -15,8 +15,9 @@ use crate::{
 };
 use purlin_rsm::{GroupId, NodeId, Tick};
 
-/// A voter is missed once it was not heard for so many election timeouts.
-const MISSED_TIMEOUTS: u64 = 2;
+/// A voter is missed once it was not heard for so many election timeouts. By then the others have missed it too, if
+/// nobody hears it.
+const MISSED_TIMEOUTS: u64 = 4;
 /// A node is fit for a while once it has been fit for so many election timeouts.
 const SETTLED_TIMEOUTS: u64 = 4;
 /// A group goes back at least so many beats after the last one that did: some 5 in a second.

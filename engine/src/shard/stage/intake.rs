@@ -156,6 +156,7 @@ impl<R: Runtime> Shard<R> {
         let limit = self.requests.callers.max_command();
         let is_full = kind == RequestKind::Propose && self.is_full_of_data();
         let is_loading = self.groups.get(id).is_some_and(|group| group.known.is_loading);
+        self.groups.make_room();
         let (refusal, mut room) = match kind {
             // Its outcome would come only when the machine has applied all that the log held.
             _ if is_loading => (Some(RequestError::Loading), usize::MAX),
