@@ -242,8 +242,9 @@ impl Groups {
         self.evict(EVICTED_AT_ONCE);
     }
 
-    /// Before a proposal is refused for want of memory, more groups are asked: those that were asked so far may hold
-    /// only what is not durable yet.
+    /// Whoever refuses something for want of memory calls this first, and more groups are asked to give up what is
+    /// durable. What could be given up may have become durable since anybody counted, and without a call nothing
+    /// would change any more.
     pub(crate) fn make_room(&mut self) {
         if self.memory.room() == 0 {
             self.evict(EVICTED_FOR_ROOM);
@@ -535,6 +536,21 @@ mod tests {
         assert!(!groups.memory().is_full(), "{:?}", groups.memory().level());
         groups.remove(GroupId(2)).expect("it is there");
         assert_eq!(groups.check(), Ok(()));
+    }
+
+    /// A shard that drops all appends for want of memory steps no group, so nobody else would count.
+    #[test]
+    fn what_became_durable_unnoticed_makes_room_when_it_is_needed() {
+        let mut groups = leading(1..=8, 50_000);
+        let writes: Vec<_> = (1..=8).map(|id| write(&mut groups, id, false)).collect();
+        assert!(groups.memory().is_full());
+        for (id, write) in (1..=8).zip(writes) {
+            let slot = groups.slot(GroupId(id)).expect("it is there");
+            groups.peek_mut(slot).expect("it is there").raft.appended(Tick(0), write);
+        }
+        assert!(groups.memory().is_full(), "nobody has counted");
+        groups.make_room();
+        assert!(!groups.memory().is_full(), "{:?}", groups.memory().level());
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl<R: Runtime> Shard<R> {
             }
             let brings_entries = has_entries(&envelope.message);
             // It counts as lost, and is sent again: the disk has to catch up first.
-            if brings_entries && self.groups.memory().is_full() {
+            if brings_entries && self.has_no_room() {
                 purlin_rsm::sometimes!("append dropped, entries take too much memory");
                 continue;
             }
@@ -101,6 +101,12 @@ impl<R: Runtime> Shard<R> {
                 self.groups.count_entries(slot);
             }
         }
+    }
+
+    /// Whether entries take too much memory, although what can leave it has been asked to.
+    fn has_no_room(&mut self) -> bool {
+        self.groups.make_room();
+        self.groups.memory().is_full()
     }
 
     /// All nodes of a cluster have one limit on commands, and keep it before the log. So a longer entry is of a
