@@ -227,7 +227,8 @@ fn draw_raft(random: &Random) -> RaftOptions {
         append_bytes_max: random.magnitude(1e3, default.append_bytes_max as f64) as usize,
         apply_bytes_max: random.magnitude(1e3, default.apply_bytes_max as f64) as usize,
         cache_bytes_max: random.magnitude(1.0, default.cache_bytes_max as f64) as usize,
-        memory_bytes_max: random.magnitude(1e3, 1e6) as usize,
+        // An entry of each group has room: with less, groups wait for each other from retry to retry.
+        memory_bytes_max: random.magnitude(3e4, 1e6) as usize,
         ..default
     }
 }
