@@ -103,6 +103,7 @@ impl Shard {
             effects: Vec::new(),
         };
         if is_start {
+            self.adopt_start_before(header.epoch);
             let broken = self.judge_start(&header);
             let candidate = self.candidate_of(header.epoch);
             candidate.header = Some((header, write));
@@ -142,6 +143,7 @@ impl Shard {
         };
         let mut broken = Broken::new();
         if batch.epoch != self.epoch {
+            self.adopt_start_before(batch.epoch);
             let candidate = self.candidate_of(batch.epoch);
             if candidate.header.is_none() {
                 candidate.last_batch = Some((batch.sequence, batch.checksum));
@@ -226,6 +228,21 @@ impl Shard {
         // One of another epoch was a start that came to nothing.
         let candidate = self.candidate.take().filter(|candidate| candidate.epoch == epoch);
         self.candidate.insert(candidate.unwrap_or_else(fresh))
+    }
+
+    /// A start whose header is durable counts for the next one, also if its process was killed before it spoke or
+    /// wrote: the next start finds the header.
+    fn adopt_start_before(&mut self, epoch: u64) {
+        let is_complete = |candidate: &Candidate| {
+            let header = candidate.header.as_ref();
+            candidate.epoch != epoch
+                && header.is_some_and(|(_, write)| write.is_durable)
+                && candidate.carried.iter().all(|write| write.is_durable)
+        };
+        if self.candidate.as_ref().is_some_and(is_complete) {
+            let broken = self.goes_on();
+            assert!(broken.is_empty(), "all of the start is durable: {broken:?}");
+        }
     }
 
     /// A start keeps all that is durable, and writes anew what is not proven to be.
