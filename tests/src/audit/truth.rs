@@ -32,6 +32,9 @@ pub(crate) struct Shard {
     base: Replicas,
     log: Replicas,
     candidate: Option<Candidate>,
+    /// A start that was killed when all of it was durable, and before the shard wrote or spoke. It counts if the next
+    /// start has found it: a power cut or a kill may have come before its file had a segment's name.
+    ended: Option<Candidate>,
 }
 
 struct Write {
@@ -53,6 +56,29 @@ struct Candidate {
     header: Option<(SegmentHeader, Write)>,
 }
 
+impl Candidate {
+    /// The start of its header.
+    fn start(&self) -> Option<Start> {
+        self.header.as_ref().and_then(|(header, _)| header.starts.last().copied())
+    }
+
+    /// Whether `header` is a later one of the same start: the shard writes, so the start is over.
+    fn has_begun(&self, header: &SegmentHeader) -> bool {
+        self.epoch != header.epoch
+            && self.start().is_some_and(|start| header.starts.last() == Some(&start))
+    }
+
+    fn is_named_by(&self, next: &SegmentHeader) -> bool {
+        self.start().is_some_and(|start| next.starts.contains(&start))
+    }
+
+    /// Whether its header and all that it carries is durable, under whatever name.
+    fn is_durable(&self) -> bool {
+        self.header.as_ref().is_some_and(|(_, write)| write.is_durable)
+            && self.carried.iter().all(|write| write.is_durable)
+    }
+}
+
 /// What a write broke, in words.
 pub(crate) type Broken = Vec<String>;
 
@@ -72,6 +98,7 @@ impl Shard {
             base: Replicas::new(),
             log: Replicas::new(),
             candidate: None,
+            ended: None,
         }
     }
 
@@ -92,6 +119,10 @@ impl Shard {
 
     /// A segment's header sets out.
     pub(crate) fn header(&mut self, number: u64, header: SegmentHeader) -> Broken {
+        let mut broken = Broken::new();
+        if self.candidate.as_ref().is_some_and(|candidate| candidate.has_begun(&header)) {
+            broken.extend(self.goes_on());
+        }
         let is_start = header.starts.last().copied() != self.start;
         let write = Write {
             sequence: header.sequence,
@@ -103,13 +134,13 @@ impl Shard {
             effects: Vec::new(),
         };
         if is_start {
-            self.adopt_start_before(header.epoch);
+            self.candidate_of(header.epoch);
+            self.adopt_ended(&header);
             let broken = self.judge_start(&header);
             let candidate = self.candidate_of(header.epoch);
             candidate.header = Some((header, write));
             return broken;
         }
-        let mut broken = Broken::new();
         if let Some(first) = self.flight.front() {
             let sequence = first.sequence;
             broken.push(format!("W2: a header is submitted while batch {sequence} is not durable"));
@@ -143,7 +174,6 @@ impl Shard {
         };
         let mut broken = Broken::new();
         if batch.epoch != self.epoch {
-            self.adopt_start_before(batch.epoch);
             let candidate = self.candidate_of(batch.epoch);
             if candidate.header.is_none() {
                 candidate.last_batch = Some((batch.sequence, batch.checksum));
@@ -192,9 +222,12 @@ impl Shard {
 
     /// The shard speaks or writes, so its start is over, if it was in one: what it has written counts.
     pub(crate) fn goes_on(&mut self) -> Broken {
-        let Some(candidate) = self.candidate.take_if(|candidate| candidate.header.is_some()) else {
-            return Broken::new();
-        };
+        let begun = self.candidate.take_if(|candidate| candidate.header.is_some());
+        begun.map_or_else(Broken::new, |candidate| self.adopt(candidate))
+    }
+
+    /// What a start has written counts from now on.
+    fn adopt(&mut self, candidate: Candidate) -> Broken {
         let Candidate { carried, last_batch, header, .. } = candidate;
         let (header, write) = header.expect("it has one");
         let mut broken = Broken::new();
@@ -223,26 +256,24 @@ impl Shard {
     }
 
     fn candidate_of(&mut self, epoch: u64) -> &mut Candidate {
+        // One of another epoch was a start that was killed.
+        if let Some(before) = self.candidate.take_if(|candidate| candidate.epoch != epoch)
+            && before.is_durable()
+        {
+            self.ended = Some(before);
+        }
         let fresh =
             || Candidate { epoch, carried: VecDeque::new(), last_batch: None, header: None };
-        // One of another epoch was a start that came to nothing.
-        let candidate = self.candidate.take().filter(|candidate| candidate.epoch == epoch);
-        self.candidate.insert(candidate.unwrap_or_else(fresh))
+        self.candidate.get_or_insert_with(fresh)
     }
 
-    /// A start whose header is durable counts for the next one, also if its process was killed before it spoke or
-    /// wrote: the next start finds the header.
-    fn adopt_start_before(&mut self, epoch: u64) {
-        let is_complete = |candidate: &Candidate| {
-            let header = candidate.header.as_ref();
-            candidate.epoch != epoch
-                && header.is_some_and(|(_, write)| write.is_durable)
-                && candidate.carried.iter().all(|write| write.is_durable)
-        };
-        if self.candidate.as_ref().is_some_and(is_complete) {
-            let broken = self.goes_on();
+    /// A start that was killed before it spoke or wrote counts if the next start names it.
+    fn adopt_ended(&mut self, next: &SegmentHeader) {
+        if let Some(ended) = self.ended.take_if(|ended| ended.is_named_by(next)) {
+            let broken = self.adopt(ended);
             assert!(broken.is_empty(), "all of the start is durable: {broken:?}");
         }
+        self.ended = None;
     }
 
     /// A start keeps all that is durable, and writes anew what is not proven to be.
@@ -428,6 +459,59 @@ mod tests {
         let mut next = header(30, EPOCH + 2, named(12, EPOCH + 1), 2);
         next.starts[1].kept = Sequence(12);
         said(&shard.header(30, next), "W3: a start calls 12 proven, and 11 is durable");
+    }
+
+    /// The shard's second start, all of whose writes are durable.
+    fn second_start(shard: &mut Shard) -> SegmentHeader {
+        shard.is_durable(12);
+        let mut carried = batch(31, EPOCH + 2, 10);
+        for sequence in [31, 32] {
+            carried.sequence = Sequence(sequence);
+            put(shard, &carried);
+        }
+        let mut second = header(30, EPOCH + 2, BatchName::default(), 2);
+        second.starts[1].kept = Sequence(12);
+        assert_eq!(shard.header(30, second.clone()), Broken::new());
+        [30, 31, 32].into_iter().for_each(|number| shard.is_durable(number));
+        second
+    }
+
+    /// The third start, after a second one whose batch 32 was the last.
+    fn third_start(starts: &[Start], kept: u64) -> SegmentHeader {
+        let mut third = header(50, EPOCH + 3, BatchName::default(), 0);
+        third.starts = starts.to_vec();
+        third.starts.push(Start { number: 9, boot: BootId(9), kept: Sequence(kept) });
+        third
+    }
+
+    #[test]
+    fn a_start_counts_once_its_shard_begins_the_next_segment() {
+        let mut shard = running();
+        let second = second_start(&mut shard);
+        let last = BatchName { segment: second.number, sequence: Sequence(32), checksum: 31 };
+        let next = SegmentHeader { starts: second.starts, ..header(33, EPOCH + 3, last, 0) };
+        assert_eq!(shard.header(33, next), Broken::new());
+        assert_eq!((shard.durable(), shard.start().unwrap().number), (Sequence(32), 2));
+    }
+
+    #[test]
+    fn a_start_that_was_killed_counts_if_the_next_one_names_it() {
+        for names_it in [true, false] {
+            let mut shard = running();
+            let second = second_start(&mut shard);
+            let starts = if names_it { &second.starts[..] } else { &second.starts[..1] };
+            let mut carried = batch(51, EPOCH + 3, 10);
+            for sequence in [51, 52] {
+                carried.sequence = Sequence(sequence);
+                put(&mut shard, &carried);
+            }
+            let third = third_start(starts, if names_it { 32 } else { 12 });
+            assert_eq!(shard.header(50, third), Broken::new(), "named: {names_it}");
+        }
+        let mut shard = running();
+        let second = second_start(&mut shard);
+        let broken = shard.header(50, third_start(&second.starts, 12)).join(", ");
+        assert!(broken.contains("a start keeps 12, and 32 is durable"), "{broken}");
     }
 
     #[test]
