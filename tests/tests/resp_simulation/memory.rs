@@ -251,6 +251,8 @@ struct Held {
     /// Requests that wait for a leader.
     leaderless: RefCell<Vec<u64>>,
     has_left: Cell<bool>,
+    /// Whether the connection is gone: what its requests bring is dropped.
+    is_gone: Cell<bool>,
     /// Queries that are due, and whose answers the connection does not want now.
     unwanted: RefCell<Vec<(GroupId, Request, u64)>>,
     wanted: RefCell<Option<Range<u64>>>,
@@ -271,6 +273,7 @@ impl MemoryBackend {
             queues: RefCell::default(),
             leaderless: RefCell::default(),
             has_left: Cell::default(),
+            is_gone: Cell::default(),
             unwanted: RefCell::default(),
             wanted: RefCell::default(),
             done: RefCell::default(),
@@ -318,6 +321,9 @@ impl Held {
     }
 
     fn complete(&self, tag: u64, outcome: purlin::Outcome) {
+        if self.is_gone.get() {
+            return;
+        }
         let bytes = self.done_bytes.get() + outcome.as_ref().map_or(0, Bytes::len);
         self.done.borrow_mut().push(Completion { tag, outcome });
         self.note_done(bytes);
@@ -343,6 +349,12 @@ impl Held {
         let next = self.random.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         self.random.set(next);
         (next >> 33) as usize % len
+    }
+}
+
+impl Drop for MemoryBackend {
+    fn drop(&mut self) {
+        self.0.is_gone.set(true);
     }
 }
 
