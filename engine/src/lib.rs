@@ -110,6 +110,7 @@ mod error;
 mod mesh;
 mod placement;
 mod runtime;
+mod stop;
 mod wake;
 
 pub use bind::bind_patiently;
@@ -151,3 +152,4 @@ pub use purlin_transport::{
 };
 pub use runtime::{Mesh, Runtime};
 pub use shard::{Shard, machine::MachineStop};
+pub use stop::StopHold;

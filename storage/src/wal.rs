@@ -177,6 +177,17 @@ impl<D: Disk> Wal<D> {
         }
     }
 
+    /// Returns when all that was submitted is durable, and the closing batch of safety W9 too. For the end of a log:
+    /// nothing is submitted meanwhile.
+    ///
+    /// # Errors
+    /// The WAL has stopped.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        self.wait_durable(self.submitted()).await?;
+        self.quiet_tick();
+        self.wait_durable(self.submitted()).await
+    }
+
     /// Wakes as many write loops as there are writes to take, and the prepare loop if it has to act.
     fn wake_loops(&self) {
         let (writes, is_short, is_busy) = {

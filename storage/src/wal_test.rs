@@ -1319,6 +1319,20 @@ fn w9_one_closing_batch_records_the_last_acknowledgement() {
 }
 
 #[test]
+fn w9_a_log_that_is_closed_has_a_closing_batch_behind_all_that_was_submitted() {
+    let mut h = Harness::new(small(), 37);
+    let sequence = h.submit(append(1, 1, 1..2, 10));
+    let wal = h.wal();
+    h.block_on(async { wal.close().await }).expect("the disk works");
+    let (name, _) = newest(&h.disk);
+    let (_, last) = *batches(&h.disk, &name).last().unwrap();
+    assert_eq!((last.kind, last.watermark), (Kind::Closing, sequence));
+    let wal = h.wal();
+    h.block_on(async { wal.close().await }).expect("the disk works");
+    assert_eq!(h.wal().stats().closing_batches, 1, "it is closed already");
+}
+
+#[test]
 fn w9_no_closing_batch_while_writes_are_under_way() {
     let mut h = Harness::new(small(), 35);
     h.disk.hold();

@@ -125,6 +125,10 @@ pub const RARE: &[&str] = &[
     "proposal refused, entries take too much memory",
     // The data of a seed has no bound: every key must be written in the end.
     "proposal refused, the data takes too much memory",
+    // Faults end processes, and ask none to stop.
+    "shard asked to stop drains",
+    "leader that stops hands its groups over",
+    "stop of a shard does not wait for what is under way",
     "hello waited for room for too long",
     // Segments of a seed are no longer than what a start reads of a prepared one.
     "prepared segment found blank",

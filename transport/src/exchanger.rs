@@ -160,6 +160,13 @@ impl<N: Net> Exchanger<N> {
         self.hub.peers.borrow().get(&peer).is_some_and(|peer| peer.is_up.get())
     }
 
+    /// Whether all that was sent to the peers is written, beside heartbeats. What is sent to one that is not connected
+    /// is lost.
+    pub fn is_written(&self) -> bool {
+        let peers = self.hub.peers.borrow();
+        peers.values().all(|peer| !peer.is_up.get() || peer.outbox.borrow().is_written())
+    }
+
     /// How the peers' shards stand. Replaces what is in `into`.
     pub fn status(&self, into: &mut Vec<PeerStatus>) {
         self.hub.status(into);

@@ -57,6 +57,8 @@ pub(crate) struct Callers {
     request_bytes: Cell<usize>,
     refusals: Cell<RefusalCounts>,
     now: Cell<Tick>,
+    /// Each new request is refused: the shard stops.
+    takes_no_more: Cell<bool>,
     is_stopped: Cell<bool>,
 }
 
@@ -79,6 +81,7 @@ impl Callers {
             request_bytes: Cell::new(0),
             refusals: Cell::default(),
             now: Cell::default(),
+            takes_no_more: Cell::new(false),
             is_stopped: Cell::new(false),
         })
     }
@@ -153,8 +156,14 @@ impl Callers {
         }
     }
 
-    /// From now on each request is refused: the shard stops.
+    /// From now on each new request is refused: the shard stops. Those that it has taken in go on.
+    pub(crate) fn take_no_more(&self) {
+        self.takes_no_more.set(true);
+    }
+
+    /// From now on nothing goes on: the shard has stopped.
     pub(crate) fn stop(&self) {
+        self.take_no_more();
         self.is_stopped.set(true);
     }
 
@@ -194,7 +203,7 @@ impl Callers {
         let left = |most: usize| if has_much { most - most / 4 } else { most };
         // What a caller has without being counted is bounded too.
         let is_most = has.0 >= options.requests_max || has.1 + bytes > options.request_bytes_max;
-        if self.is_stopped.get() {
+        if self.takes_no_more.get() {
             Some(RequestError::Stopping)
         } else if bytes > self.max_command {
             Some(RequestError::TooLarge { bytes, limit: self.max_command })

@@ -34,6 +34,8 @@ pub(crate) struct Inlet<R: Runtime> {
     wake: Arc<Wake>,
     /// The shard was asked to stop.
     is_stopping: AtomicBool,
+    /// It was asked to stop, and nothing is under way there any more.
+    is_drained: AtomicBool,
     /// It has stopped: nothing is taken.
     is_stopped: AtomicBool,
 }
@@ -58,6 +60,7 @@ impl<R: Runtime> Inlet<R> {
             queue: ArrayQueue::new(INLET_CAPACITY),
             wake: Arc::default(),
             is_stopping: AtomicBool::new(false),
+            is_drained: AtomicBool::new(false),
             is_stopped: AtomicBool::new(false),
         })
     }
@@ -108,6 +111,16 @@ impl<R: Runtime> Inlet<R> {
     /// Whether the shard was asked to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Nothing is under way at the shard any more, which was asked to stop. Returns whether that is news.
+    pub(crate) fn set_drained(&self) -> bool {
+        !self.is_drained.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether nothing is under way at the shard any more, which was asked to stop.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_drained.load(Ordering::Acquire)
     }
 
     /// Nothing is taken any more; what waits was not applied.

@@ -8,6 +8,7 @@ use crate::{
     },
     node::board::Board,
     runtime::Runtime,
+    stop::{StopHold, Stops},
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupId, NodeId, Outcome, ShardId};
@@ -19,6 +20,7 @@ pub struct LocalShard<R: Runtime> {
     pub(crate) shard: ShardId,
     pub(crate) callers: Rc<Callers>,
     pub(crate) view: NodeView,
+    pub(crate) stops: Rc<Stops>,
 }
 
 impl<R: Runtime> Clone for LocalShard<R> {
@@ -28,6 +30,7 @@ impl<R: Runtime> Clone for LocalShard<R> {
             shard: self.shard,
             callers: self.callers.clone(),
             view: self.view.clone(),
+            stops: self.stops.clone(),
         }
     }
 }
@@ -61,6 +64,12 @@ impl<R: Runtime> LocalShard<R> {
     /// Operators' requests to this shard, and its status.
     pub fn control(&self) -> &ShardControl {
         self.view.control(self.shard).expect("a shard of its node")
+    }
+
+    /// Tells its owner when the shard stops, and keeps the shard until the owner has dropped it, for about a second
+    /// at most.
+    pub fn hold(&self) -> StopHold {
+        self.stops.hold()
     }
 
     /// A new caller: it hands in many requests at a time, and those to one group take effect in order.

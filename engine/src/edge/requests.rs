@@ -192,6 +192,12 @@ impl Requests {
         (limit.any, groups)
     }
 
+    /// Whether each request has ended that this shard has taken in, of its own callers or of other shards. A query that
+    /// waits for its caller to take answers may be left.
+    pub(crate) fn are_ended(&self) -> bool {
+        self.callers.size().0 == 0 && self.accepted.level().now == 0 && self.late.level().now == 0
+    }
+
     /// Ends everything that waits on this shard, and takes nothing any more.
     pub(crate) fn stop(&mut self) {
         self.callers.stop();

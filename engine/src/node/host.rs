@@ -259,8 +259,8 @@ impl Host {
         self.threads.pinning()
     }
 
-    /// Asks all shards to stop, and waits for them. Acknowledged writes stay. Open requests end as
-    /// unknown or as not applied.
+    /// Asks all shards to stop, and waits for them: see [`Shared::stop`]. Acknowledged writes stay, and requests that
+    /// are under way are answered if that takes no longer than a second.
     ///
     /// # Errors
     /// The first error with which a shard ended.

@@ -26,6 +26,7 @@ use crate::{
     runtime::Runtime,
     shard::{
         Shard, Site,
+        drain::Drain,
         entry_memory::EntryMemory,
         fetcher::{Fetcher, READERS},
         group::Group,
@@ -36,6 +37,7 @@ use crate::{
         stage::{append::AppendStage, peers::fenced},
         timing::Timing,
     },
+    stop::Stops,
     wake::Wake,
 };
 use purlin_rsm::{
@@ -148,7 +150,10 @@ impl<R: Runtime> Shared<R> {
         self.inlets.len()
     }
 
-    /// Asks all shards to stop.
+    /// Asks all shards to stop. A shard then takes no new request, hands its leaderships over to nodes that can lead,
+    /// and answers what is under way. When nothing is under way at any shard of the node, and after a second at the
+    /// latest, all of them end, each with a closing batch in its log. What has no outcome by then ends as unknown or as
+    /// not applied.
     pub fn stop(&self) {
         self.inlets.iter().for_each(|inlet| inlet.stop());
     }
@@ -254,6 +259,7 @@ impl<R: Runtime> ShardSetup<R> {
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
                 told_too_long: false,
             },
+            drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),
             append: AppendStage::new(wal, self.node.intake.request_bytes_max, wake),
             runtime: self.runtime,
             timing,

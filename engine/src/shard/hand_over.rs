@@ -1,8 +1,8 @@
 //! Leaderships go to the node that should have them: once a beat this shard looks at some of the groups that it
 //! leads, and hands over those that another node should lead.
 //!
-//! A group *must* move while this shard cannot serve it well: its disk takes no entries, the machine of the group is
-//! loading, or this shard does not hear a voter while another voter hears all. A group *should* move
+//! A group *must* move while this shard cannot serve it well: it stops, its disk takes no entries, the machine of the
+//! group is loading, or this shard does not hear a voter while another voter hears all. A group *should* move
 //! back to the node that led it first, once that node has been fit for a while. So after a rolling restart each node
 //! leads its share again.
 //!
@@ -55,6 +55,8 @@ pub(crate) struct Sight<'a> {
     /// For an election timeout: a disk that holds the same log was filled by the same entries, and its node has said
     /// so by now. A leader that cannot write its first entry would answer no read.
     pub(crate) is_disk_full: bool,
+    /// This shard was asked to stop.
+    pub(crate) is_stopping: bool,
     /// The shortest election timeout, in ticks.
     pub(crate) timeout: u64,
 }
@@ -65,7 +67,7 @@ impl Sight<'_> {
         let limit = Tick(self.now.0.saturating_sub(MISSED_TIMEOUTS * self.timeout));
         let missed = |node: &NodeId| self.pairs.misses(*node, group.id, limit);
         let voters = || group.raft.voters().other_voters(self.me);
-        let is_unfit = self.is_disk_full || group.raft.is_loading();
+        let is_unfit = self.is_stopping || self.is_disk_full || group.raft.is_loading();
         let misses_one = voters().any(|node| missed(&node));
         if !is_unfit && !misses_one {
             return None;
@@ -80,6 +82,10 @@ impl Sight<'_> {
             let fit: Vec<NodeId> = voters().filter(is_fit).collect();
             one_of(&fit, group.id)
         });
+        purlin_rsm::sometimes!(
+            to.is_some() && self.is_stopping,
+            "leader that stops hands its groups over"
+        );
         purlin_rsm::sometimes!(
             to.is_some() && self.is_disk_full,
             "leader without room hands its groups over"

@@ -2,6 +2,7 @@
 
 pub(crate) mod stage;
 
+pub(crate) mod drain;
 pub(crate) mod entry_memory;
 pub(crate) mod fetcher;
 pub(crate) mod group;
@@ -25,7 +26,7 @@ use crate::{
     placement::Placement,
     runtime::Runtime,
     shard::{
-        fetcher::Fetcher, groups::Groups, hand_over::HandOver, others::OtherShards,
+        drain::Drain, fetcher::Fetcher, groups::Groups, hand_over::HandOver, others::OtherShards,
         stage::append::AppendStage, timing::Timing,
     },
     wake::Wake,
@@ -52,6 +53,7 @@ pub struct Shard<R: Runtime> {
     pub(crate) inlet: LiveInlet<R>,
     pub(crate) outside: Outside,
     pub(crate) hand_over: HandOver,
+    pub(crate) drain: Drain<R>,
     /// Why it must stop: found in the middle of a turn, acted upon at its end.
     pub(crate) failure: Option<Error>,
 }
@@ -77,7 +79,7 @@ impl Site {
 }
 
 impl<R: Runtime> Shard<R> {
-    /// Runs until it is told to stop.
+    /// Runs until it is told to stop, and what is under way has ended: see [`crate::Shared::stop`].
     ///
     /// # Errors
     /// The disk failed, or the peers refuse this directory. What waits has been answered by then.
@@ -87,13 +89,12 @@ impl<R: Runtime> Shard<R> {
             if let Err(error) = self.turn(began) {
                 break Err(error);
             }
-            if self.inlet.is_stopping() && !self.meeting.is_recording() {
+            if self.may_end() {
                 break Ok(());
             }
             self.wait(began).await;
         };
-        self.stop();
-        self.close_control(self.now(), &outcome);
+        self.end(&outcome).await;
         outcome
     }
 
@@ -235,6 +236,7 @@ impl<R: Runtime> Shard<R> {
             shard: self.site.shard,
             callers: self.requests.callers.clone(),
             view: self.outside.view().clone(),
+            stops: self.drain.stops.clone(),
         }
     }
 
@@ -242,13 +244,6 @@ impl<R: Runtime> Shard<R> {
         for driver in self.others.exchanger.take_drivers() {
             self.runtime.spawn(driver);
         }
-    }
-
-    /// Ends everything that waits, and closes the connections.
-    fn stop(&mut self) {
-        self.inlet.close();
-        self.requests.stop();
-        self.others.exchanger.stop();
     }
 
     /// What wakes the loop.

@@ -108,6 +108,14 @@ impl<S: Subject> Cluster<S> {
         });
     }
 
+    /// Asks the latest process of a node to stop.
+    pub(super) fn ask_to_stop(&self, node: NodeId) {
+        let shared = self.processes.shared.borrow();
+        let (_, latest) =
+            shared.range((node, 0)..=(node, u64::MAX)).next_back().expect("it was started");
+        latest.stop();
+    }
+
     /// What one shard of a node runs.
     async fn run_shard(self: Rc<Self>, runtime: SimRuntime) {
         let (node, shard) = (runtime.node(), runtime.shard());

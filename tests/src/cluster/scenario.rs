@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
 use purlin::{
     BoardEntry, Caller, ControlAnswer, ControlError, ErrorKind, GroupId, Index, LocalShard, NodeId,
-    Request, RequestError, ShardControl, ShardId, ShardSetup, Term,
+    Request, RequestError, ShardControl, ShardId, ShardSetup, StopHold, Term,
 };
 use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition, StringsBuf};
 use std::{
@@ -182,6 +182,16 @@ impl Scenario {
         self.cluster.processes.locals.borrow_mut().retain(|(at, _), _| *at != node);
     }
 
+    /// Asks a node to stop, as a signal does, and does not wait.
+    pub fn ask_to_stop(&self, node: NodeId) {
+        self.cluster.ask_to_stop(node);
+    }
+
+    /// Keeps the first shard of a node from ending, as a front end does whose clients have answers to take.
+    pub fn hold(&self, node: NodeId) -> StopHold {
+        self.local(node).expect("the node runs").hold()
+    }
+
     /// The leader that the running nodes among `nodes` know, in the highest term that they know.
     pub fn leader_among(&self, nodes: &[NodeId]) -> Option<NodeId> {
         let locals = self.cluster.processes.locals.borrow();
@@ -307,7 +317,13 @@ impl Scenario {
 
     /// The way to ask the first shard of a running node what an operator asks.
     pub fn control(&self, at: NodeId) -> ShardControl {
-        self.local(at).expect("the node runs").control().clone()
+        self.control_of(at, ShardId(0))
+    }
+
+    /// The way to ask a shard of a running node what an operator asks.
+    pub fn control_of(&self, at: NodeId, shard: ShardId) -> ShardControl {
+        let local = self.local(at).expect("the node runs");
+        local.view().control(shard).expect("a shard of the node").clone()
     }
 
     /// Waits for the answer to what an operator asked.

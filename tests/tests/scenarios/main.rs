@@ -15,4 +15,5 @@ mod mit_raft;
 mod partitions;
 mod reads;
 mod status;
+mod stops;
 mod support;

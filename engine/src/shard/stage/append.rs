@@ -254,6 +254,14 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
+    /// Lets what was submitted become durable, and writes the closing batch that safety W9 asks for. It never returns if
+    /// the disk hangs, and returns at once if it has failed.
+    pub(crate) async fn close(&self) {
+        if let Err(error) = self.wal.close().await {
+            tracing::warn!("the log was not closed: {error}");
+        }
+    }
+
     /// Whether writes of groups wait for a batch.
     pub(crate) fn has_writes(&self) -> bool {
         !self.pending.is_empty()

@@ -11,13 +11,18 @@ use purlin_transport::Condition;
 const LOOKED_AT_MAX: usize = 256;
 /// At most this many groups that must move are handed over in one beat: some 40 in a second.
 const MUST_MAX: usize = 4;
+/// The same of a shard that stops: it ends within a second.
+const STOP_MAX: usize = 64;
+/// The groups that a shard that stops looks at in one beat.
+const STOP_LOOKED_AT_MAX: usize = 4096;
 
 impl<R: Runtime> Shard<R> {
     /// What this shard tells its peers of itself.
     pub(crate) fn condition(&self) -> Condition {
         Condition {
             is_disk_full: self.append.lacks_space(),
-            is_loading: self.groups.counts().loading > 0,
+            // A shard that stops takes no group over, as little as one that loads.
+            is_loading: self.groups.counts().loading > 0 || self.drain.has_begun(),
             hears: self.others.pairs.hears(),
         }
     }
@@ -35,14 +40,19 @@ impl<R: Runtime> Shard<R> {
             pairs: &self.others.pairs,
             now,
             is_disk_full: self.hand_over.full_since.is_some_and(|since| since.0 + timeout <= now.0),
+            is_stopping: self.drain.has_begun(),
             timeout,
+        };
+        let (looked_at_max, must_max) = match sight.is_stopping {
+            true => (STOP_LOOKED_AT_MAX, STOP_MAX),
+            false => (LOOKED_AT_MAX, MUST_MAX),
         };
         let beat = self.timing.beats();
         let may_go_back = self.hand_over.may_go_back(beat);
-        let (mut must, mut back) = (MUST_MAX, usize::from(may_go_back));
+        let (mut must, mut back) = (must_max, usize::from(may_go_back));
         let (mut moves, mut looked_at) = (Vec::new(), 0);
         let mut cursor = GroupId(0);
-        for group in self.groups.from(self.hand_over.cursor).take(LOOKED_AT_MAX) {
+        for group in self.groups.from(self.hand_over.cursor).take(looked_at_max) {
             (cursor, looked_at) = (GroupId(group.id.0 + 1), looked_at + 1);
             if !group.known.leads || group.raft.is_handing_over() {
                 continue;
@@ -60,13 +70,15 @@ impl<R: Runtime> Shard<R> {
             }
         }
         // From the first one again, behind the last.
-        self.hand_over.cursor = if looked_at < LOOKED_AT_MAX { GroupId(0) } else { cursor };
+        self.hand_over.cursor = if looked_at < looked_at_max { GroupId(0) } else { cursor };
+        self.drain.has_more = sight.is_stopping && (must == 0 || looked_at == looked_at_max);
         for (id, to, goes_back) in moves {
             let begins = self.groups.input(id).is_some_and(|it| it.raft.hand_over(now, to));
             if begins {
                 if goes_back {
                     self.hand_over.went_back = beat;
                 }
+                self.drain.moves(id);
                 tracing::debug!("{} g{id} raft: hands over to node {to}", self.site.name);
             }
         }

@@ -25,13 +25,14 @@
 //! 7. Status and operators' requests, and the check of the shard's invariants.
 //!
 //! Only `AppendStage` is an object, since only it has state of its own between turns. The other stages are
-//! methods of [`Shard`](crate::Shard), one file each (`leaders.rs` is part of the beat): they work on the groups, the requests and the connections
+//! methods of [`Shard`](crate::Shard), one file each (`leaders.rs` is part of the beat, and `stop.rs` the end): they work on the groups, the requests and the connections
 //! that the shard owns.
 
 pub(crate) mod intake;
 pub(crate) mod leaders;
 pub(crate) mod peers;
 pub(crate) mod step;
+pub(crate) mod stop;
 
 pub(crate) mod append;
 pub(crate) mod send;
