@@ -16,6 +16,7 @@ use purlin_kv::KvMachine;
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
+    low_level::emulate_default_handler,
 };
 use std::{
     io,
@@ -36,7 +37,8 @@ pub fn init(config: &Config) -> Result<Incarnation, Error> {
     purlin::init(&config.cluster, &config.node_config(), config.shards())
 }
 
-/// Runs the node until it is asked to stop by SIGINT or SIGTERM, or has to.
+/// Runs the node until it is asked to stop by SIGINT or SIGTERM, or has to. What is under way is answered first, for a
+/// second at most ([`purlin::Shared::stop`]). A second signal ends the process at once.
 ///
 /// # Errors
 /// Why it did not start, or why it stopped.
@@ -123,11 +125,13 @@ fn watch_signals() -> Result<Receiver<i32>, Error> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(|error| no_signals(&error))?;
     let (sender, stops) = mpsc::channel();
     let watch = move || {
-        for signal in signals.forever() {
-            // The receiver may have ended.
-            if sender.send(signal).is_err() {
-                return;
+        for (number, signal) in signals.forever().enumerate() {
+            if number > 0 {
+                // Data is as safe as in any crash.
+                let _ = emulate_default_handler(signal);
             }
+            // The receiver may have ended.
+            let _ = sender.send(signal);
         }
     };
     let watched = thread::Builder::new().name("signals".into()).spawn(watch);
@@ -325,7 +329,9 @@ fn stop_on_signal(stops: Receiver<i32>) -> io::Result<Sender<Stop>> {
     let wait = move || {
         let Ok(stop) = hosts.recv() else { return };
         if let Ok(signal) = stops.recv() {
-            tracing::info!("the node stops, because it was sent signal {signal}");
+            tracing::info!(
+                "the node stops, because it was sent signal {signal}; a second signal ends it at once"
+            );
             stop();
         }
     };

@@ -15,6 +15,8 @@
 //! replies. What all connections of a shard hold has a budget: see [`super::budget`]. After [`WORK_MAX`] the
 //! reader lets others run, and the writer does after each piece.
 //!
+//! When the front end stops, the reader takes no more requests, and the replies that are due are written.
+//!
 //! When the client has gone, or takes no replies any more, its requests that wait for a leader end: the client may
 //! ask again elsewhere, and they must not take effect beside that.
 
@@ -155,6 +157,8 @@ enum Input {
     Room,
     /// The connection is idle.
     Idle,
+    /// The front end stops.
+    Stop,
 }
 
 /// What ends the writer's wait.
@@ -190,7 +194,7 @@ impl<B: Backend> Connection<B> {
         let mut parser = Parser::new(self.front.options().request);
         // Whether the client has sent its last byte. What it has sent before is run all the same.
         let mut is_whole = false;
-        while !self.has_ended.get() {
+        while !self.has_ended.get() && !self.front.is_stopping() {
             let stop = self.take_requests(&mut parser, &mut inbox);
             self.count_input(&inbox, &parser);
             match stop {
@@ -198,7 +202,7 @@ impl<B: Backend> Connection<B> {
                 Stop::Broken => return self.discard(runtime, reader).await,
                 Stop::Empty if is_whole => return,
                 Stop::Full if is_whole || inbox.unread().len() >= self.front.query_bytes_max() => {
-                    self.room.wait().await;
+                    future::or(self.room.wait(), self.client.stop.wait()).await;
                     continue;
                 }
                 Stop::Busy => {
@@ -209,7 +213,7 @@ impl<B: Backend> Connection<B> {
                 Stop::Full | Stop::Empty => {}
             }
             match self.read_more(runtime, reader, &mut inbox, &mut parser, stop).await {
-                Input::Room | Input::Idle => continue,
+                Input::Room | Input::Idle | Input::Stop => continue,
                 Input::Read(Ok(0)) => {
                     is_whole = true;
                     self.backend.leave();
@@ -241,7 +245,7 @@ impl<B: Backend> Connection<B> {
         self.count_input(inbox, parser);
         let gives_back = is_between && inbox.capacity() + parser.memory() > IDLE_BYTES_MAX;
         let read = self.read(reader, inbox.space());
-        let input = future::or(read, self.room_again(stop));
+        let input = future::or(read, future::or(self.room_again(stop), self.stops()));
         let idle = async {
             is_idle(runtime, gives_back).await;
             Input::Idle
@@ -283,11 +287,18 @@ impl<B: Backend> Connection<B> {
         Input::Room
     }
 
+    /// Ends a read when the front end stops.
+    async fn stops(&self) -> Input {
+        self.client.stop.wait().await;
+        Input::Stop
+    }
+
     /// Reads what comes behind a mistake, and forgets it, for [`DISCARD_TIME`]. The end of a connection with unread
     /// input would take the error away before the client has read it.
     async fn discard(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
         let all = async { _ = self.skip(runtime, reader).await };
-        let too_late = future::or(runtime.sleep(DISCARD_TIME), self.end.wait());
+        let ends = future::or(self.end.wait(), self.client.stop.wait());
+        let too_late = future::or(runtime.sleep(DISCARD_TIME), ends);
         future::or(all, too_late).await;
     }
 

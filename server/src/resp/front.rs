@@ -6,6 +6,7 @@ use super::{
     reply::Protocol,
     ring::RingLimits,
 };
+use purlin::Signal;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -74,6 +75,11 @@ pub struct FrontEnd {
     commands: Cell<u64>,
     logged_at: Cell<Option<Duration>>,
     budget: Budget,
+    is_stopping: Cell<bool>,
+    /// To the task that accepts: the front end stops.
+    stop: Signal,
+    /// To the task that stops the front end: the last client has gone.
+    gone: Signal,
 }
 
 impl FrontEnd {
@@ -89,6 +95,9 @@ impl FrontEnd {
             connections: Cell::new(0),
             commands: Cell::new(0),
             logged_at: Cell::new(None),
+            is_stopping: Cell::new(false),
+            stop: Signal::default(),
+            gone: Signal::default(),
         })
     }
 
@@ -123,6 +132,29 @@ impl FrontEnd {
         self.commands.get()
     }
 
+    /// From now on no client is accepted, and no request taken in. The replies that are due are written, and returns
+    /// when all clients have gone.
+    pub(super) async fn stop(&self) {
+        self.is_stopping.set(true);
+        self.stop.raise();
+        self.clients.borrow().values().for_each(|client| client.stop.raise());
+        while self.clients() > 0 {
+            self.gone.wait().await;
+        }
+    }
+
+    /// Whether no request is taken in any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping.get()
+    }
+
+    /// Returns when no client is to be accepted any more. For one task.
+    pub(super) async fn stops(&self) {
+        while !self.is_stopping() {
+            self.stop.wait().await;
+        }
+    }
+
     /// Takes in a connection that was made at `now`; nothing when there are too many.
     pub(super) fn connect(&self, now: Duration) -> Option<Rc<ClientState>> {
         if self.clients() >= self.options.clients_max {
@@ -139,6 +171,7 @@ impl FrontEnd {
     pub(super) fn disconnect(&self, client: &ClientState) {
         self.clients.borrow_mut().remove(&client.id);
         self.budget.forget(&client.holding);
+        self.gone.raise();
     }
 
     pub(super) fn count_command(&self) {
@@ -208,6 +241,8 @@ pub(super) struct ClientState {
     pub(super) active_at: Cell<Duration>,
     /// The memory that it holds.
     pub(super) holding: Rc<Holding>,
+    /// To its reader: no request is to be taken in any more.
+    pub(super) stop: Signal,
 }
 
 impl ClientState {
@@ -223,6 +258,7 @@ impl ClientState {
             connected_at: now,
             active_at: Cell::new(now),
             holding,
+            stop: Signal::default(),
         }
     }
 

@@ -5,11 +5,13 @@ use super::{
     connection::{refuse_client, serve_client},
     front::{FrontEnd, FrontEndOptions},
 };
+use futures_lite::future;
 use purlin::{Listener, LocalShard, Net, Runtime};
 use std::{rc::Rc, time::Duration};
 use tracing::warn;
 
-/// Serves every client that comes to a shard, on the shard's own core, for as long as its runtime lives.
+/// Serves every client that comes to a shard, on the shard's own core, until the shard stops. Then it accepts no more
+/// and takes no more requests, and the shard waits until the replies that are due are written.
 pub fn serve_shard<R: Runtime>(
     local: &LocalShard<R>,
     listener: <R::Net as Net>::Listener,
@@ -17,12 +19,17 @@ pub fn serve_shard<R: Runtime>(
     facts: NodeFacts,
 ) {
     let (runtime, local, facts) = (local.runtime().clone(), local.clone(), Rc::new(facts));
+    let (front, hold) = (FrontEnd::new(options), local.hold());
     let backend = move || ShardBackend::new(&local, &facts);
-    runtime.spawn(serve_clients(runtime.clone(), FrontEnd::new(options), listener, backend));
+    runtime.spawn(serve_clients(runtime.clone(), Rc::clone(&front), listener, backend));
+    runtime.spawn(async move {
+        hold.begun().await;
+        front.stop().await;
+    });
 }
 
-/// Serves every client that comes, for as long as the runtime lives. `backend` makes a way to the
-/// groups for each connection.
+/// Serves every client that comes, until the front end stops. `backend` makes a way to the groups for each
+/// connection.
 pub async fn serve_clients<R: Runtime, B: Backend>(
     runtime: R,
     front: Rc<FrontEnd>,
@@ -32,7 +39,13 @@ pub async fn serve_clients<R: Runtime, B: Backend>(
     /// Long enough for some connection to end when there are too many files open.
     const PAUSE: Duration = Duration::from_millis(100);
     loop {
-        match listener.accept().await {
+        let accept = async { Some(listener.accept().await) };
+        let stops = async {
+            front.stops().await;
+            None
+        };
+        let Some(accepted) = future::or(stops, accept).await else { return };
+        match accepted {
             Ok((_, writer)) if !listener.has_room() => {
                 const WHY: &str = "the other file descriptors are kept for the log and other nodes";
                 runtime.spawn(refuse_client(runtime.clone(), Rc::clone(&front), writer, WHY));

@@ -17,4 +17,5 @@ mod redis_tools;
 mod refusals;
 mod shards;
 mod soak;
+mod stops;
 mod support;

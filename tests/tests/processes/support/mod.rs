@@ -8,7 +8,7 @@ mod process;
 mod scratch;
 mod tools;
 
-pub(crate) use cluster::{Cluster, Node, Shape, number};
+pub(crate) use cluster::{Cluster, Node, Shape, is_not_applied, number};
 pub(crate) use load::{History, Load};
 pub(crate) use ports::Ports;
 pub(crate) use process::{End, Process, wait_for_news};
