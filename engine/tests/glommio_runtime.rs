@@ -6,7 +6,7 @@ use purlin::glommio::{
     ClientFiles, DirectFile, Glommio, OpenFiles, Pinning, ShardEnd, ShardThreads, SharedPort, Tcp,
     check, faster_durability, mesh, run_once, run_shards,
 };
-use purlin::{Disk, Durability, File, Listener, Mesh, Net, Reader, Runtime, ShardId, Writer};
+use purlin::{Disk, Durability, File, Listener, Mesh, Net, Pace, Reader, Runtime, ShardId, Writer};
 use std::{
     cell::{Cell, RefCell},
     fs,
@@ -100,6 +100,23 @@ fn a_file_is_zero_and_then_what_was_written() {
             let read = file.read_at(0, 4 * BLOCK).await.unwrap();
             let expected = [[0; BLOCK], [7; BLOCK], [7; BLOCK], [0; BLOCK]].concat();
             assert!(read.as_ref() == expected);
+            file.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_file_may_begin_with_a_block_that_is_not_zero() {
+    let scratch = Scratch::new("head");
+    scratch.run(|runtime| async move {
+        let disk = runtime.disk();
+        for durability in BOTH {
+            let (name, len) = (format!("{durability:?}"), (1 << 20) + BLOCK as u64);
+            let (head, pace) = ([9; BLOCK], Pace::default());
+            let file = disk.create_paced(&name, &head, len, durability, &pace).await.unwrap();
+            let read = file.read_at(0, len as usize).await.unwrap();
+            assert!(read.as_ref()[..BLOCK] == head);
+            assert!(read.as_ref()[BLOCK..].iter().all(|byte| *byte == 0));
             file.close().await.unwrap();
         }
     });

@@ -7,22 +7,23 @@ use crate::{
 };
 use std::io;
 
-/// Makes the file of segment `number`: zero-filled, whole, and durable by name.
+/// Makes the file of segment `number`, of `bytes` bytes: `head` and zeroes, whole, and durable by name.
 ///
 /// The file is filled under the name `….new` and renamed when it is whole, so that a crash on the way
 /// leaves nothing that looks like a segment (B93).
 pub(crate) async fn create<D: Disk>(
     disk: &D,
     number: u64,
+    head: &[u8],
     bytes: u64,
     durability: Durability,
     pace: &Pace,
 ) -> io::Result<D::File> {
     let unfinished = segment::unfinished_name(number);
-    let file = match disk.create_paced(&unfinished, bytes, durability, pace).await {
+    let file = match disk.create_paced(&unfinished, head, bytes, durability, pace).await {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             disk.remove(&unfinished).await?;
-            disk.create_paced(&unfinished, bytes, durability, pace).await
+            disk.create_paced(&unfinished, head, bytes, durability, pace).await
         }
         created => created,
     };

@@ -33,19 +33,21 @@ pub trait Disk: Clone + 'static {
     async fn create_dir(&self) -> io::Result<()>;
     /// Locks the directory against a second process. `WouldBlock` when another holds it.
     async fn lock(&self) -> io::Result<Self::Lock>;
-    /// Makes a file of `len` zero bytes, which are durable (and no hole) when this returns; its name
-    /// is durable after [`Disk::sync_dir`]. `AlreadyExists` when there is one. The file is locked, as
-    /// by [`Disk::open`]. Asks `pace` before each piece of [`FILL_BYTES`](crate::FILL_BYTES) that it writes.
+    /// Makes a file of `len` bytes, which are durable (and no hole) when this returns: `head`, of one block
+    /// at most, and zeroes behind it. Its name is durable after [`Disk::sync_dir`]. `AlreadyExists` when there
+    /// is one. The file is locked, as by [`Disk::open`]. Asks `pace` before each piece of
+    /// [`FILL_BYTES`](crate::FILL_BYTES) that it writes.
     async fn create_paced(
         &self,
         name: &str,
+        head: &[u8],
         len: u64,
         durability: Durability,
         pace: &Pace,
     ) -> io::Result<Self::File>;
-    /// [`Disk::create_paced`], as fast as the device is.
+    /// [`Disk::create_paced`], all zeroes, and as fast as the device is.
     async fn create(&self, name: &str, len: u64, durability: Durability) -> io::Result<Self::File> {
-        self.create_paced(name, len, durability, &Pace::default()).await
+        self.create_paced(name, &[], len, durability, &Pace::default()).await
     }
     /// Opens a file and takes its own lock, waiting a bounded time for it: writes of a killed process
     /// that are still in flight hold it (safety W3). `NotFound`, or `WouldBlock` when it stays held.

@@ -69,7 +69,10 @@ pub enum Record {
 pub fn header(block: &[u8]) -> Option<SegmentHeader> {
     match segment::parse(block) {
         FirstBlock::Header(header) => Some(header),
-        FirstBlock::Version(_) | FirstBlock::Reserved | FirstBlock::Unreadable => None,
+        FirstBlock::Prepared(_)
+        | FirstBlock::Version(_)
+        | FirstBlock::Reserved
+        | FirstBlock::Unreadable => None,
     }
 }
 

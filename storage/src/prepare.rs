@@ -54,7 +54,8 @@ impl<D: Disk> Wal<D> {
 
     async fn create_segment(&self, number: u64) {
         let (bytes, durability) = (self.config.segment_bytes, self.config.durability);
-        match directory::create(&self.disk, number, bytes, durability, &self.pace).await {
+        let head = segment::prepared_block(self.identity, bytes);
+        match directory::create(&self.disk, number, &head, bytes, durability, &self.pace).await {
             Ok(file) => self.is_prepared(Prepared { number, file }),
             Err(error) => {
                 self.not_prepared(None, "making a segment", &segment::name(number), error)

@@ -17,7 +17,7 @@ mod site;
 
 pub use self::judge::Cut;
 use self::{
-    judge::{Found, Kept, Log},
+    judge::{First, Found, Kept, Log},
     site::Site,
 };
 use crate::{
@@ -136,8 +136,7 @@ impl<D: Disk> Wal<D> {
         let drawn = Drawn { epochs: random(), boot: BootId(random()), sequence: random() };
         let log = site.judge(found, identity, drawn.sequence).await?;
         let (state, recovered) = site.begin(log, identity, drawn).await?;
-        let seed = Seed::new(&identity);
-        Ok((Rc::new(Self::new(disk.clone(), lock, config.clone(), seed, state)), recovered))
+        Ok((Rc::new(Self::new(disk.clone(), lock, config.clone(), identity, state)), recovered))
     }
 }
 
@@ -237,6 +236,7 @@ impl<D: Disk> Site<'_, D> {
         let synced = self.disk.sync_dir().await;
         synced.map_err(|error| self.io("a sync of the directory", error))?;
         self.remove_unfinished().await?;
+        self.remove_unreadable(void).await?;
         let (file, bytes) = self.segment_file(void, header.number, header.bytes).await?;
         header.bytes = bytes;
         let planned = Location::first(header.number);
@@ -301,6 +301,16 @@ impl<D: Disk> Site<'_, D> {
         let renamed = directory::rename(self.disk, &void.name, unfinished).await;
         renamed.map_err(|error| self.io("renaming a segment", error))?;
         Ok((void.file, void.bytes))
+    }
+
+    /// Void files whose first block says nothing: with a torn header, or of an earlier version that left it
+    /// blank. From now on a blank file is damage (safety W4).
+    async fn remove_unreadable(&self, void: &mut Vec<Found<D::File>>) -> Result<(), StorageError> {
+        for file in void.extract_if(.., |file| file.first == First::Unreadable) {
+            let removed = directory::remove(self.disk, &file.name).await;
+            removed.map_err(|error| self.io("removing a void segment", error))?;
+        }
+        Ok(())
     }
 
     async fn remove_unfinished(&self) -> Result<(), StorageError> {

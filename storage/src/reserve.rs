@@ -279,8 +279,8 @@ mod tests {
 
     fn file(h: &mut Harness, number: u64) -> MemoryFile {
         let disk = h.disk.clone();
-        h.block_on(directory::create(&disk, number, BYTES, Durability::OnSync, &Pace::default()))
-            .unwrap()
+        let pace = Pace::default();
+        h.block_on(directory::create(&disk, number, &[], BYTES, Durability::OnSync, &pace)).unwrap()
     }
 
     fn unused(h: &mut Harness, number: u64, bytes: u64) -> Rc<Segment<MemoryFile>> {
@@ -347,7 +347,9 @@ mod tests {
             broken(|h, reserve| {
                 for at in 0..AHEAD_MAX as u64 {
                     let (disk, pace) = (h.disk.clone(), Pace::default());
-                    let made = directory::create(&disk, 99 + at, 4096, Durability::OnSync, &pace);
+                    let number = 99 + at;
+                    let durability = Durability::OnSync;
+                    let made = directory::create(&disk, number, &[], 4096, durability, &pace);
                     let file = h.block_on(made).unwrap();
                     reserve.add(Prepared { number: reserve.next_number, file });
                 }

@@ -2,6 +2,9 @@
 //!
 //! A file is *prepared*: zero-filled or recycled, named, and without valid content. It is *active* when
 //! its header is written, *sealed* when a younger segment is active, and *recycled* when nobody needs it.
+//! A file that was never active has a header too, of number 0 and sequence 0: so zeroes are never a first
+//! block, and what has lost its header is not taken for what never had one (safety W4).
+//!
 //! The number of a segment is the one in its header; the name of the file only helps people. Batches
 //! follow the header block without gaps.
 //!
@@ -119,11 +122,13 @@ pub struct Header {
 pub(crate) enum FirstBlock {
     /// A header.
     Header(Header),
+    /// The block of a file that was prepared for the log of this owner, and has not been active.
+    Prepared(Identity),
     /// A header of a version that this one does not know.
     Version(u32),
     /// A header of this version in which a reserved field is set.
     Reserved,
-    /// Zeroes, a torn header, or a damaged one.
+    /// A torn header, a damaged one, or zeroes.
     Unreadable,
 }
 
@@ -161,6 +166,23 @@ struct RawStart {
 const MAGIC: [u8; 8] = *b"PURLWAL\0";
 const CHECKED_FROM: usize = 12;
 const _: () = assert!(size_of::<Raw>() == 496);
+
+/// The first block of a file of `bytes` bytes that was prepared and has not been active.
+pub(crate) fn prepared_block(identity: Identity, bytes: u64) -> Vec<u8> {
+    let header = Header {
+        identity,
+        number: 0,
+        epoch: 0,
+        sequence: Sequence(0),
+        previous: BatchName::default(),
+        oldest: 0,
+        bytes,
+        starts: Vec::new(),
+    };
+    let mut block = vec![0; BLOCK];
+    header.write(&mut block);
+    block
+}
 
 impl Header {
     /// Fills a block with it.
@@ -229,13 +251,17 @@ pub(crate) fn parse(block: &[u8]) -> FirstBlock {
         boot: BootId(start.boot.get()),
         kept: Sequence(start.kept.get()),
     });
+    let identity = Identity {
+        cluster: ClusterId(raw.cluster.get()),
+        node: NodeId(raw.node.get()),
+        incarnation: Incarnation(raw.incarnation.get()),
+        shard: ShardId(raw.shard.get()),
+    };
+    if raw.number.get() == 0 && raw.sequence.get() == 0 {
+        return FirstBlock::Prepared(identity);
+    }
     FirstBlock::Header(Header {
-        identity: Identity {
-            cluster: ClusterId(raw.cluster.get()),
-            node: NodeId(raw.node.get()),
-            incarnation: Incarnation(raw.incarnation.get()),
-            shard: ShardId(raw.shard.get()),
-        },
+        identity,
         number: raw.number.get(),
         epoch: raw.epoch.get(),
         sequence: Sequence(raw.sequence.get()),
@@ -279,6 +305,12 @@ mod tests {
         let mut block = vec![1; BLOCK];
         header().write(&mut block);
         assert_eq!(parse(&block), FirstBlock::Header(header()));
+    }
+
+    #[test]
+    fn a_prepared_file_says_whose_it_is() {
+        let block = prepared_block(header().identity, 1 << 16);
+        assert_eq!(parse(&block), FirstBlock::Prepared(header().identity));
     }
 
     #[test]

@@ -56,7 +56,8 @@ struct Shared {
     /// Bytes that may still be allocated.
     space: Option<u64>,
     log: Vec<Event>,
-    /// Bytes that were asked for in reads.
+    /// Reads, and the bytes that were asked for in them.
+    reads: u64,
     read_bytes: u64,
 }
 
@@ -88,6 +89,11 @@ impl MemoryDisk {
     /// The bytes that were asked for in reads since this was last called.
     pub(crate) fn take_read_bytes(&self) -> u64 {
         std::mem::take(&mut self.shared.borrow_mut().read_bytes)
+    }
+
+    /// How many reads there were since this was last called.
+    pub(crate) fn take_reads(&self) -> u64 {
+        std::mem::take(&mut self.shared.borrow_mut().reads)
     }
 
     /// From now on operations complete by [`Self::step`] only.
@@ -282,6 +288,7 @@ impl Disk for MemoryDisk {
     async fn create_paced(
         &self,
         name: &str,
+        head: &[u8],
         len: u64,
         durability: Durability,
         _: &Pace,
@@ -298,7 +305,10 @@ impl Disk for MemoryDisk {
             let space = shared.space.unwrap_or(len);
             let fits = space >= len;
             // A full disk leaves a part of the file behind.
-            let bytes = vec![0; if fits { len } else { space.min(BLOCK as u64) } as usize];
+            let mut bytes = vec![0; if fits { len } else { space.min(BLOCK as u64) } as usize];
+            if fits {
+                bytes[..head.len()].copy_from_slice(head);
+            }
             shared.space = shared.space.map(|space| space - bytes.len() as u64);
             let node = Node { durable: bytes.clone(), bytes, ..Node::default() };
             shared.nodes.insert(id, node);
@@ -381,6 +391,7 @@ impl File for MemoryFile {
         self.disk.turn().await;
         let mut shared = self.disk.shared.borrow_mut();
         shared.faults.reads(&(position..position + len as u64))?;
+        shared.reads += 1;
         shared.read_bytes += len as u64;
         let is_cut = shared.faults.is_reading_short && len > BLOCK;
         let len = if is_cut { len - BLOCK } else { len };

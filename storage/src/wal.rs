@@ -16,13 +16,14 @@ use crate::{
     state::{State, WalStats},
 };
 use event_listener::Event;
-use purlin_rsm::Sequence;
+use purlin_rsm::{Identity, Sequence};
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
 /// The write-ahead log of one shard.
 pub struct Wal<D: Disk> {
     pub(crate) disk: D,
     pub(crate) config: WalConfig,
+    pub(crate) identity: Identity,
     pub(crate) seed: Seed,
     pub(crate) signals: Signals,
     pub(crate) pace: Pace,
@@ -60,11 +61,12 @@ impl<D: Disk> Wal<D> {
         disk: D,
         lock: D::Lock,
         config: WalConfig,
-        seed: Seed,
+        identity: Identity,
         state: State<D::File>,
     ) -> Self {
         let (signals, pace, state) = (Signals::default(), Pace::default(), RefCell::new(state));
-        Self { disk, config, seed, signals, pace, state, _lock: lock }
+        let seed = Seed::new(&identity);
+        Self { disk, config, identity, seed, signals, pace, state, _lock: lock }
     }
 
     /// Calls `notify` whenever [`Self::durable`], [`Self::is_ready`], [`Self::has_space`] or

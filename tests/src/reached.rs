@@ -52,7 +52,6 @@ pub const REQUIRED: &[&str] = &[
     "unfinished segment removed",
     "torn tail cut",
     "torn tail had readable batches behind it",
-    "segment without a readable header searched",
     "reserve used for a hard state",
     "no space for another segment",
     "space for another segment found again",
@@ -130,8 +129,10 @@ pub const RARE: &[&str] = &[
     "leader that stops hands its groups over",
     "stop of a shard does not wait for what is under way",
     "hello waited for room for too long",
-    // Segments of a seed are no longer than what a start reads of a prepared one.
+    // Earlier versions left prepared segments blank.
     "prepared segment found blank",
+    // A header lies in one sector. A power cut leaves the old one or the new one, and seldom garbage.
+    "segment without a readable header searched",
     "larger void segment used by a start without room",
     // Logs of a seed are short, and soon applied.
     "request refused, the group is loading",

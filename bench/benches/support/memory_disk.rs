@@ -46,11 +46,14 @@ impl Disk for MemoryDisk {
     async fn create_paced(
         &self,
         name: &str,
+        head: &[u8],
         len: u64,
         _: Durability,
         _: &Pace,
     ) -> io::Result<MemoryFile> {
-        let file = MemoryFile { bytes: Rc::new(RefCell::new(vec![0; len as usize])) };
+        let mut bytes = vec![0; len as usize];
+        bytes[..head.len()].copy_from_slice(head);
+        let file = MemoryFile { bytes: Rc::new(RefCell::new(bytes)) };
         match self.files.borrow_mut().insert(name.into(), file.clone()) {
             None => Ok(file),
             Some(_) => Err(ErrorKind::AlreadyExists.into()),

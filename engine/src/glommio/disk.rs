@@ -187,6 +187,7 @@ impl Disk for Directory {
     async fn create_paced(
         &self,
         name: &str,
+        head: &[u8],
         len: u64,
         durability: Durability,
         pace: &Pace,
@@ -194,7 +195,7 @@ impl Disk for Directory {
         assert!(len.is_multiple_of(BLOCK_BYTES), "{name} of {len} bytes is no whole blocks");
         // Filled without a sync for each piece, then opened as it is to be used.
         let file = self.open_with(name, Durability::OnSync, true).await?;
-        if let Err(error) = file.fill(len, pace).await {
+        if let Err(error) = file.fill(head, len, pace).await {
             file.close().await?;
             self.remove(name).await?;
             return Err(error);
@@ -293,9 +294,9 @@ impl DirectFile {
         }
     }
 
-    /// Makes the empty file one of `len` zero bytes that are really written: the first write to
+    /// Makes the empty file one of `len` bytes, `head` and zeroes, that are really written: the first write to
     /// blocks that are only allocated would wait for the file system's journal.
-    async fn fill(&self, len: u64, pace: &Pace) -> io::Result<()> {
+    async fn fill(&self, head: &[u8], len: u64, pace: &Pace) -> io::Result<()> {
         match self.dma().pre_allocate(len, false).await.map_err(io_error) {
             Err(error) if error.kind() != io::ErrorKind::Unsupported => return Err(error),
             _ => {}
@@ -306,6 +307,9 @@ impl DirectFile {
             pace.piece(bytes).await;
             let mut piece = self.block(bytes);
             piece.as_mut().fill(0);
+            if position == 0 {
+                piece.as_mut()[..head.len()].copy_from_slice(head);
+            }
             let written = piece.as_ref().len() as u64;
             self.write_at(piece, position).await?;
             position += written;

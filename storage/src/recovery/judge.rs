@@ -11,7 +11,7 @@
 
 use super::site::Site;
 use crate::{
-    align::BLOCK,
+    align::{BLOCK, align_down},
     batch::Seed,
     carry::{Carried, Carry},
     disk::{Disk, File},
@@ -43,8 +43,16 @@ pub(super) struct Found<F> {
     pub(super) name: String,
     pub(super) file: F,
     pub(super) bytes: u64,
-    /// Nothing if it is not readable.
-    pub(super) header: Option<Header>,
+    pub(super) first: First,
+}
+
+/// What a start finds in the first block of a file.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum First {
+    Header(Header),
+    /// It was prepared, and not begun.
+    Prepared,
+    Unreadable,
 }
 
 /// The log, and the files beside it.
@@ -108,8 +116,8 @@ impl<D: Disk> Site<'_, D> {
                 _ => self.unopened(&name, error),
             })?;
             let bytes = file.size().await.map_err(|error| self.unopened(&name, error))?;
-            let header = self.first_block(&file, bytes, &name, identity).await?;
-            found.push(Found { name, file, bytes, header });
+            let first = self.first_block(&file, bytes, &name, identity).await?;
+            found.push(Found { name, file, bytes, first });
         }
         Ok(found)
     }
@@ -120,23 +128,26 @@ impl<D: Disk> Site<'_, D> {
         bytes: u64,
         name: &str,
         identity: Identity,
-    ) -> Result<Option<Header>, StorageError> {
+    ) -> Result<First, StorageError> {
         if bytes < BLOCK as u64 {
-            return Ok(None);
+            return Ok(First::Unreadable);
         }
+        let foreign = |found: Identity| StorageError::Foreign {
+            location: self.disk.location(),
+            segment: name.to_owned(),
+            found: Box::new(found),
+            expected: Box::new(identity),
+        };
         for _ in 0..2 {
             let block = read_twice(file, 0, BLOCK).await;
             let block = block.map_err(|error| self.unreadable(name, error))?;
             match segment::parse(block.as_ref()) {
                 FirstBlock::Header(header) if header.identity != identity => {
-                    return Err(StorageError::Foreign {
-                        location: self.disk.location(),
-                        segment: name.to_owned(),
-                        found: Box::new(header.identity),
-                        expected: Box::new(identity),
-                    });
+                    return Err(foreign(header.identity));
                 }
-                FirstBlock::Header(header) => return Ok(Some(header)),
+                FirstBlock::Prepared(owner) if owner != identity => return Err(foreign(owner)),
+                FirstBlock::Header(header) => return Ok(First::Header(header)),
+                FirstBlock::Prepared(_) => return Ok(First::Prepared),
                 FirstBlock::Version(version) => {
                     return Err(StorageError::OtherFormat {
                         location: self.disk.location(),
@@ -155,7 +166,7 @@ impl<D: Disk> Site<'_, D> {
                 FirstBlock::Unreadable => {}
             }
         }
-        Ok(None)
+        Ok(First::Unreadable)
     }
 
     /// Decides which files are the log and which are void, and reads the log.
@@ -171,8 +182,9 @@ impl<D: Disk> Site<'_, D> {
         let mut end = self.find_end(&found[newest], seed).await?;
         let chain = self.take_chain(&mut found, newest, end.oldest)?;
         let void = found;
+        let has_prepared = void.iter().any(|file| file.first == First::Prepared);
         for file in &void {
-            self.search_void(file, seed, &mut end).await?;
+            self.search_void(file, seed, has_prepared, &mut end).await?;
         }
         let newest = chain.back().expect("the newest is in the chain").header.clone();
 
@@ -221,7 +233,7 @@ impl<D: Disk> Site<'_, D> {
 
     fn next_number(&self, found: &[Found<D::File>]) -> Result<u64, StorageError> {
         let named = found.iter().filter_map(|file| segment::number_in(&file.name));
-        let headed = found.iter().filter_map(|file| Some(file.header.as_ref()?.number));
+        let headed = found.iter().filter_map(|file| Some(file.header()?.number));
         let highest = named.chain(headed).max().unwrap_or(0);
         // Names have twelve digits.
         if highest >= 999_999_999_000 {
@@ -233,8 +245,8 @@ impl<D: Disk> Site<'_, D> {
 
     /// The segment whose header has the highest sequence.
     fn newest(&self, found: &[Found<D::File>]) -> Result<usize, StorageError> {
-        let sequence = |file: &Found<D::File>| Some(file.header.as_ref()?.sequence);
-        let headed = (0..found.len()).filter(|&at| found[at].header.is_some());
+        let sequence = |file: &Found<D::File>| Some(file.header()?.sequence);
+        let headed = (0..found.len()).filter(|&at| found[at].header().is_some());
         let newest = headed.max_by_key(|&at| sequence(&found[at]));
         newest.ok_or_else(|| {
             self.damaged(&found[0].name, 0, "no segment has a readable header".to_owned())
@@ -243,7 +255,7 @@ impl<D: Disk> Site<'_, D> {
 
     /// Scans the newest segment. Only that one can be torn (safety W2).
     async fn find_end(&self, newest: &Found<D::File>, seed: Seed) -> Result<End, StorageError> {
-        let header = newest.header.as_ref().expect("the newest has a header");
+        let header = newest.header().expect("the newest has a header");
         if newest.bytes != header.bytes {
             let what = format!("it has {} bytes, and had {}", newest.bytes, header.bytes);
             return Err(self.damaged(&newest.name, 0, what));
@@ -286,10 +298,10 @@ impl<D: Disk> Site<'_, D> {
         position: u64,
         end: &mut End,
     ) -> Result<(), StorageError> {
-        let header = newest.header.as_ref().expect("the newest has a header");
+        let header = newest.header().expect("the newest has a header");
         let bad = Sequence(end.kept.0.saturating_add(1));
         let mut void = None;
-        for at in twice(position..scanner.end()) {
+        for at in repeated(2, position..scanner.end()) {
             if at == position {
                 scanner.forget();
             }
@@ -332,7 +344,7 @@ impl<D: Disk> Site<'_, D> {
         scanner: &mut Scanner<'_, D::File>,
         position: u64,
     ) -> Result<bool, StorageError> {
-        let epoch = newest.header.as_ref().expect("the newest has a header").epoch;
+        let epoch = newest.header().expect("the newest has a header").epoch;
         let header = scanner.header(position).await;
         let header = header.map_err(|error| self.unreadable(&newest.name, error))?;
         Ok(header.is_some_and(|header| header.epoch == epoch))
@@ -354,7 +366,7 @@ impl<D: Disk> Site<'_, D> {
                 return Ok(chain);
             }
             let is_named = |file: &Found<D::File>| {
-                file.header.as_ref().is_some_and(|header| header.number == previous.segment)
+                file.header().is_some_and(|header| header.number == previous.segment)
             };
             let named = found.iter().filter(|file| is_named(file)).count();
             let what = match named {
@@ -370,24 +382,37 @@ impl<D: Disk> Site<'_, D> {
         }
     }
 
-    /// W4: an unreadable or old header was torn or never written only if no batch behind it is newer than
-    /// the log's end, because batches follow durable headers only. This search runs twice too.
+    /// W4: a header was torn or never written only if no batch behind it is newer than the log's end, because
+    /// batches follow durable headers only.
+    ///
+    /// A file with the first block of a prepared one, or with an older header, has not been begun since, unless
+    /// the write of the new header was lost. The first batch lies right behind the header, so its block alone
+    /// shows that. Behind an unreadable first block all is searched, twice as in [`Self::search_tail`].
     async fn search_void(
         &self,
         file: &Found<D::File>,
         seed: Seed,
+        has_prepared: bool,
         end: &mut End,
     ) -> Result<(), StorageError> {
-        if self.is_blank(file).await? {
-            purlin_rsm::sometimes!("prepared segment found blank");
-            return Ok(());
-        }
-        purlin_rsm::sometimes!(file.header.is_none(), "segment without a readable header searched");
-        if let Some(header) = &file.header {
-            end.readable = end.readable.max(header.sequence);
-        }
-        let mut scanner = Scanner::new(&file.file, file.bytes, seed, RECOVERY_CHUNK);
-        for at in twice(FIRST_BATCH..scanner.end()) {
+        let (chunk, until) = match &file.first {
+            First::Header(header) => {
+                end.readable = end.readable.max(header.sequence);
+                (BLOCK, FIRST_BATCH + BLOCK as u64)
+            }
+            First::Prepared => (BLOCK, FIRST_BATCH + BLOCK as u64),
+            First::Unreadable if self.is_blank(file).await? => {
+                return self.judge_blank(file, has_prepared);
+            }
+            First::Unreadable => {
+                purlin_rsm::sometimes!("segment without a readable header searched");
+                (RECOVERY_CHUNK, file.bytes)
+            }
+        };
+        let mut scanner = Scanner::new(&file.file, file.bytes, seed, chunk);
+        let blocks = FIRST_BATCH..until.min(scanner.end());
+        let times = if file.first == First::Unreadable { 2 } else { 1 };
+        for at in repeated(times, blocks) {
             if at == FIRST_BATCH {
                 scanner.forget();
             }
@@ -402,15 +427,26 @@ impl<D: Disk> Site<'_, D> {
         Ok(())
     }
 
-    /// Whether a file was prepared and never begun: its first MiB are zeroes, which two reads say. Batches
-    /// follow the header of a segment without a gap, so each file that was begun has something else there.
-    /// To look like a prepared one, it would have to lose its header and all of this, and nothing behind it.
+    /// A file of zeroes: a prepared one has something else in its first block, and so has each one that was
+    /// begun. An earlier version left it blank. A log of such a version has no file with that block, since
+    /// a start removes blank files before any other is prepared.
+    fn judge_blank(&self, file: &Found<D::File>, has_prepared: bool) -> Result<(), StorageError> {
+        if has_prepared {
+            let what = "its first block became zeroes: nobody can say whether it held batches";
+            return Err(self.damaged(&file.name, 0, what.to_owned()));
+        }
+        purlin_rsm::sometimes!("prepared segment found blank");
+        Ok(())
+    }
+
+    /// Whether the first MiB of a file is zeroes, or all of a shorter one, which two reads say.
     async fn is_blank(&self, file: &Found<D::File>) -> Result<bool, StorageError> {
-        if file.header.is_some() || file.bytes <= RECOVERY_CHUNK as u64 {
+        let len = align_down(file.bytes).min(RECOVERY_CHUNK as u64) as usize;
+        if len == 0 {
             return Ok(false);
         }
         for _ in 0..2 {
-            let read = read_twice(&file.file, 0, RECOVERY_CHUNK).await;
+            let read = read_twice(&file.file, 0, len).await;
             let read = read.map_err(|error| self.unreadable(&file.name, error))?;
             if read.as_ref().iter().any(|byte| *byte != 0) {
                 return Ok(false);
@@ -459,7 +495,9 @@ impl<D: Disk> Site<'_, D> {
 
 impl<F> From<Found<F>> for Kept<F> {
     fn from(found: Found<F>) -> Self {
-        let header = found.header.expect("a segment of the chain has a header");
+        let First::Header(header) = found.first else {
+            unreachable!("a segment of the chain has a header")
+        };
         Self { header, name: found.name, file: found.file, bytes: found.bytes, end: FIRST_BATCH }
     }
 }
@@ -479,17 +517,25 @@ impl<F> Kept<F> {
 }
 
 impl<F> Found<F> {
+    /// Its header, if it has a readable one.
+    fn header(&self) -> Option<&Header> {
+        match &self.first {
+            First::Header(header) => Some(header),
+            First::Prepared | First::Unreadable => None,
+        }
+    }
+
     /// Whether it has the header of one of these segments.
     pub(super) fn is_in(&self, numbers: Range<u64>) -> bool {
-        self.header.as_ref().is_some_and(|header| numbers.contains(&header.number))
+        self.header().is_some_and(|header| numbers.contains(&header.number))
     }
 
     pub(super) fn into_segment(self) -> Segment<F> {
         Segment {
-            number: self.header.as_ref().map_or(0, |header| header.number),
+            number: self.header().map_or(0, |header| header.number),
+            epoch: self.header().map_or(0, |header| header.epoch),
+            sequence: self.header().map_or(Sequence(0), |header| header.sequence),
             name: self.name,
-            epoch: self.header.as_ref().map_or(0, |header| header.epoch),
-            sequence: self.header.as_ref().map_or(Sequence(0), |header| header.sequence),
             bytes: self.bytes,
             end: Cell::new(FIRST_BATCH),
             file: self.file,
@@ -497,10 +543,9 @@ impl<F> Found<F> {
     }
 }
 
-/// The blocks of a range, and all of them once more.
-fn twice(range: Range<u64>) -> impl Iterator<Item = u64> {
-    let blocks = range.step_by(BLOCK);
-    blocks.clone().chain(blocks)
+/// The blocks of a range, so many times.
+fn repeated(times: usize, range: Range<u64>) -> impl Iterator<Item = u64> {
+    (0..times).flat_map(move |_| range.clone().step_by(BLOCK))
 }
 
 /// The state that the batches that were read lead to.

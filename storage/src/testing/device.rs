@@ -157,10 +157,14 @@ impl Device {
         file
     }
 
-    /// The whole file, where [`Self::create`] has made a part of it.
-    pub(crate) fn extend(&mut self, file: usize, zero: &Page, pages: usize) {
-        let zeroes = Rc::new(vec![zero.clone(); pages]);
-        (self.files[file].firm, self.files[file].seen) = (zeroes.clone(), zeroes);
+    /// The whole file, with `head` in its first page, where [`Self::create`] has made a part of it.
+    pub(crate) fn extend(&mut self, file: usize, head: &[u8], zero: &Page, pages: usize) {
+        let mut pages = vec![zero.clone(); pages];
+        if !head.is_empty() {
+            pages[0] = page(head);
+        }
+        let pages = Rc::new(pages);
+        (self.files[file].firm, self.files[file].seen) = (pages.clone(), pages);
     }
 
     pub(crate) fn rename(&mut self, from: &str, to: &str) -> bool {

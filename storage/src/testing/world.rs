@@ -161,6 +161,7 @@ impl<P: Clone + 'static> Disk for World<P> {
     async fn create_paced(
         &self,
         name: &str,
+        head: &[u8],
         len: u64,
         durability: Durability,
         _: &Pace,
@@ -171,7 +172,7 @@ impl<P: Clone + 'static> Disk for World<P> {
         let zero = self.shared.borrow().zero.clone();
         // A crash on the way leaves a part of the file.
         let file = self.change(|device| device.create(name, &zero, 1));
-        self.change(|device| device.extend(file, &zero, len as usize / BLOCK));
+        self.change(|device| device.extend(file, head, &zero, len as usize / BLOCK));
         Ok(self.handle(file, durability))
     }
 

@@ -155,6 +155,7 @@ impl Disk for ImageDisk {
     async fn create_paced(
         &self,
         name: &str,
+        _: &[u8],
         _: u64,
         durability: Durability,
         _: &Pace,

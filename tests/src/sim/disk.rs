@@ -163,6 +163,7 @@ impl Disk for SimDisk {
     async fn create_paced(
         &self,
         name: &str,
+        head: &[u8],
         len: u64,
         durability: Durability,
         pace: &Pace,
@@ -185,7 +186,7 @@ impl Disk for SimDisk {
         if let Some(error) = self.disk.loud_fault(DiskOperation::Write, &handle.path) {
             return Err(error.to_io());
         }
-        handle.file.content.borrow_mut().extend(len);
+        handle.file.content.borrow_mut().extend(head, len);
         Ok(handle)
     }
 

@@ -161,10 +161,11 @@ impl Content {
         *self = Self::durable(self.readable.clone());
     }
 
-    /// Zero bytes up to `len`, durable, as a file that is made has them.
-    pub(crate) fn extend(&mut self, len: u64) {
+    /// `head`, and zero bytes up to `len`, durable, as a file that is made has them.
+    pub(crate) fn extend(&mut self, head: &[u8], len: u64) {
+        self.durable.write(0, head);
         self.durable.len = self.durable.len.max(len);
-        self.readable.len = self.readable.len.max(len);
+        self.readable = self.durable.clone();
     }
 
     pub(crate) fn has_in_flight(&self) -> bool {
