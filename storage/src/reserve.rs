@@ -4,7 +4,8 @@
 //! Two of the prepared segments are kept for hard states and relocation (safety W8), so that a full disk
 //! stops new entries, and not the elections and the release of space that end the shortage. Entries use
 //! the others: as many are prepared as the log fills in two seconds at its present rate, within
-//! [`AHEAD_MAX`] and [`AHEAD_BYTES_MAX`].
+//! [`AHEAD_MAX`] and [`AHEAD_BYTES_MAX`]. What was prepared for a higher rate is removed slowly: one file
+//! after each [`SURPLUS`] in which there was more than that.
 //!
 //! A recycled file is renamed; its batches are void by their epoch. Names are durable before a file is
 //! offered (safety W7).
@@ -12,9 +13,10 @@
 use crate::{
     disk::File,
     invariant::{Violation, holds},
-    segment::Segment,
+    segment::{self, FIRST_BATCH, Segment},
 };
-use std::{collections::VecDeque, rc::Rc};
+use purlin_rsm::Sequence;
+use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
 /// Segments that only hard states and relocations may take.
 const RESERVE: usize = 2;
@@ -24,6 +26,9 @@ const AHEAD_MAX: usize = 16;
 const AHEAD_BYTES_MAX: u64 = 1 << 30;
 /// Files to keep for recycling, which is cheaper than filling new ones. More are removed.
 const FREE: usize = 4;
+/// After so long a time with more files than the log wants, one is removed. A rate that falls and rises again
+/// within it costs no filling.
+const SURPLUS: Duration = Duration::from_secs(60);
 /// An attempt to find space waits for at most 2 to the power of this many calls of [`Reserve::kick`].
 const DOUBLINGS_MAX: u32 = 4;
 
@@ -38,6 +43,8 @@ pub(crate) struct Reserve<F: File> {
     next_number: u64,
     /// How many segments to have ready beside the reserve.
     ahead: usize,
+    /// For how long there has been more than the log wants.
+    surplus: Duration,
     space: Space,
     /// Whether it was said that there is no room for entries.
     is_told: bool,
@@ -82,18 +89,34 @@ impl<F: File> Reserve<F> {
             free_bytes,
             next_number,
             ahead: 1,
+            surplus: Duration::ZERO,
             space: Space::Enough,
             is_told: false,
         }
     }
 
-    /// The log is expected to fill `bytes` bytes of segments of `segment_bytes` bytes soon. What is prepared
-    /// already stays.
-    pub(crate) fn expect(&mut self, bytes: u64, segment_bytes: u64) {
+    /// The log is expected to fill `bytes` bytes of segments of `segment_bytes` bytes soon; `elapsed` has passed
+    /// since it was last said what is expected. What is prepared already stays for a while.
+    pub(crate) fn expect(&mut self, bytes: u64, segment_bytes: u64, elapsed: Duration) {
         let bound = AHEAD_MAX.min((AHEAD_BYTES_MAX / segment_bytes) as usize).max(1);
         // Behind a rotation one of them is not ready, and the segment that has begun is empty.
         let wanted = 1 + bytes / segment_bytes;
         self.ahead = usize::try_from(wanted).unwrap_or(bound).min(bound);
+        self.surplus = if self.has_surplus() { self.surplus + elapsed } else { Duration::ZERO };
+    }
+
+    /// Whether there are more files than the log wants at its present rate. While there is no room for another
+    /// one, none is too many (safety W8).
+    fn has_surplus(&self) -> bool {
+        let wanted = RESERVE + self.ahead;
+        let is_more =
+            self.prepared.len() > wanted || self.prepared.len() == wanted && !self.free.is_empty();
+        is_more && !self.has_failed()
+    }
+
+    /// Whether one of them is to be removed now.
+    fn gives_back(&self) -> bool {
+        self.surplus >= SURPLUS && self.has_surplus()
     }
 
     /// The next segment. `urgent`: also one of the last two.
@@ -184,8 +207,13 @@ impl<F: File> Reserve<F> {
         }
     }
 
+    /// Whether [`Self::next_task`] may have something to do.
+    pub(crate) fn has_task(&self) -> bool {
+        self.is_short() || self.gives_back()
+    }
+
     /// Whether another segment is to be prepared now.
-    pub(crate) fn is_short(&self) -> bool {
+    fn is_short(&self) -> bool {
         let may_try = !matches!(self.space, Space::Full { kicks: 1.., .. });
         self.prepared.len() < RESERVE + self.ahead && may_try
     }
@@ -203,10 +231,37 @@ impl<F: File> Reserve<F> {
         let is_of_no_use = |segment: &Rc<Segment<F>>| {
             is_idle(segment) && (self.free.len() > FREE || segment.bytes != segment_bytes)
         };
-        match self.free.iter().position(is_of_no_use) {
-            Some(at) => Task::Discard(self.take_free(at)),
-            None => Task::Wait,
+        if let Some(at) = self.free.iter().position(is_of_no_use) {
+            return Task::Discard(self.take_free(at));
         }
+        if !self.gives_back() {
+            return Task::Wait;
+        }
+        let surplus = match self.free.iter().position(is_idle) {
+            Some(at) => Some(self.take_free(at)),
+            None => self.take_last(segment_bytes),
+        };
+        surplus.map_or(Task::Wait, |segment| {
+            self.surplus = Duration::ZERO;
+            Task::Discard(segment)
+        })
+    }
+
+    /// The last prepared segment, if there are more than are wanted: the numbers of the others still follow the
+    /// active one.
+    fn take_last(&mut self, segment_bytes: u64) -> Option<Rc<Segment<F>>> {
+        let more = self.prepared.len() > RESERVE + self.ahead;
+        let Prepared { number, file } = if more { self.prepared.pop_back() } else { None }?;
+        self.next_number = number;
+        Some(Rc::new(Segment {
+            number,
+            name: segment::name(number),
+            epoch: 0,
+            sequence: Sequence(0),
+            bytes: segment_bytes,
+            end: Cell::new(FIRST_BATCH),
+            file,
+        }))
     }
 
     fn take_free(&mut self, at: usize) -> Rc<Segment<F>> {
@@ -256,8 +311,6 @@ mod tests {
         pace::Pace,
         testing::{Harness, MemoryFile, small},
     };
-    use purlin_rsm::Sequence;
-    use std::cell::Cell;
 
     fn broken(change: impl FnOnce(&mut Harness, &mut Reserve<MemoryFile>)) -> &'static str {
         let mut h = Harness::new(small(), 1);

@@ -348,9 +348,9 @@ impl<F: File> State<F> {
 
     // ---- For the loop that prepares segments
 
-    /// Whether another segment is to be prepared now.
-    pub(crate) fn is_short(&self) -> bool {
-        self.reserve.is_short()
+    /// Whether a segment is to be prepared or removed now.
+    pub(crate) fn has_task(&self) -> bool {
+        self.reserve.has_task()
     }
 
     /// What is to be done for the reserve; nothing once the WAL has stopped.
@@ -385,7 +385,7 @@ impl<F: File> State<F> {
     /// `elapsed` has passed since this was last called: sees how much is to be prepared.
     pub(crate) fn note_time(&mut self, elapsed: Duration) {
         let bytes = self.demand.note(self.counts.written_bytes, elapsed);
-        self.reserve.expect(bytes, self.config.segment_bytes);
+        self.reserve.expect(bytes, self.config.segment_bytes, elapsed);
     }
 
     // ---- For releasing segments

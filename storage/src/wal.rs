@@ -192,13 +192,13 @@ impl<D: Disk> Wal<D> {
 
     /// Wakes as many write loops as there are writes to take, and the prepare loop if it has to act.
     fn wake_loops(&self) {
-        let (writes, is_short, is_busy) = {
+        let (writes, has_task, is_busy) = {
             let state = self.state.borrow();
-            (state.waiting_writes(), state.is_short(), state.is_writing())
+            (state.waiting_writes(), state.has_task(), state.is_writing())
         };
         self.pace.set_busy(is_busy);
         self.signals.work.notify(writes);
-        if is_short {
+        if has_task {
             self.signals.preparing.notify(usize::MAX);
         }
     }

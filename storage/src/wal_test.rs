@@ -20,7 +20,7 @@ use purlin_rsm::{
     BootId, Entry, EntryId, GroupId, HardState, Incarnation, Index, NodeId, PeerMemory, Position,
     Sequence, ShardId, Term,
 };
-use std::{io::ErrorKind, time::Duration};
+use std::{collections::BTreeSet, io::ErrorKind, time::Duration};
 
 fn on_sync() -> WalConfig {
     WalConfig { durability: Durability::OnSync, ..small() }
@@ -1283,6 +1283,106 @@ fn segments_are_prepared_ahead_of_the_present_rate() {
     assert_eq!(prepared_at(1), 2 + 1 + 2);
     assert_eq!(prepared_at(2), 2 + 1 + 5);
     assert_eq!(prepared_at(200), 2 + 16, "the bound");
+}
+
+/// After a burst one file is removed in a minute, down to what the present rate wants, and no further.
+#[test]
+fn w8_what_was_prepared_for_a_burst_is_removed_slowly_and_the_reserve_is_not() {
+    let mut h = Harness::new(small(), 29);
+    let second = Duration::from_secs(1);
+    for index in 1..200 {
+        h.write(append(1, 1, index..index + 1, 7000));
+    }
+    h.wal().note_time(Duration::from_millis(100));
+    h.run();
+    assert_eq!(h.wal().stats().prepared, 2 + 16);
+    let mut counts = Vec::new();
+    for _ in 0..30 * 60 {
+        h.wal().note_time(second);
+        h.run();
+        let stats = h.wal().stats();
+        let names = h.disk.files().into_iter().filter(|name| name.ends_with(".wal"));
+        let on_disk: u64 = names.map(|name| h.disk.bytes(&name).len() as u64).sum();
+        assert_eq!(stats.bytes, on_disk);
+        counts.push(stats.prepared);
+    }
+    assert!(counts[..60].iter().all(|count| *count == 18), "a minute: {:?}", &counts[..60]);
+    assert!(counts.windows(2).all(|two| two[1] == two[0] || two[1] + 1 == two[0]));
+    assert!(counts.windows(60).all(|minute| minute[0] <= minute[59] + 1), "one in a minute");
+    assert_eq!(counts[20 * 60..].iter().collect::<BTreeSet<_>>(), BTreeSet::from([&3]));
+    for index in 200..400 {
+        h.write(append(1, 1, index..index + 1, 7000));
+    }
+    assert_eq!(last_index(&h.reopen().unwrap(), 1), 399);
+}
+
+/// A rate that falls and rises within a minute makes no work.
+#[test]
+fn what_is_prepared_stays_while_the_rate_comes_back_within_a_minute() {
+    let mut h = Harness::new(small(), 29);
+    let mut index = 0;
+    let mut burst = |h: &mut Harness| {
+        for _ in 0..30 {
+            index += 1;
+            h.write(append(1, 1, index..index + 1, 7000));
+        }
+        h.wal().note_time(Duration::from_millis(100));
+        h.run();
+    };
+    burst(&mut h);
+    assert_eq!(h.wal().stats().prepared, 2 + 16);
+    for _ in 0..10 {
+        for _ in 0..50 {
+            h.wal().note_time(Duration::from_secs(1));
+            h.run();
+        }
+        assert_eq!(h.wal().stats().prepared, 2 + 16);
+        burst(&mut h);
+    }
+}
+
+#[test]
+fn w8_while_no_segment_can_be_made_none_is_removed() {
+    let mut h = Harness::new(small(), 29);
+    for index in 1..30 {
+        h.write(append(1, 1, index..index + 1, 7000));
+    }
+    h.wal().note_time(Duration::from_millis(100));
+    h.run();
+    h.disk.set_space(Some(0));
+    for index in 30..60 {
+        h.write(append(1, 1, index..index + 1, 7000));
+    }
+    let left = h.wal().stats().prepared;
+    assert!((5..18).contains(&left), "{left} prepared");
+    for _ in 0..600 {
+        h.wal().note_time(Duration::from_secs(1));
+        h.run();
+    }
+    assert_eq!(h.wal().stats().prepared, left);
+}
+
+/// Files that wait for recycling are removed in the same way.
+#[test]
+fn files_that_nobody_recycles_are_removed_slowly() {
+    let mut h = Harness::new(small(), 29);
+    h.write(append(1, 1, 1..400, 1000));
+    h.wal().forget(GroupId(1), Index(400), Position(399));
+    h.release();
+    h.wal().note_time(Duration::from_secs(60 * 60));
+    h.run();
+    let (free, mut files) = (h.wal().stats().free, h.disk.files().len());
+    assert!(free > 1, "{:?}", h.wal().stats());
+    for minute in 0..30 {
+        for _ in 0..60 {
+            h.wal().note_time(Duration::from_secs(1));
+            h.run();
+        }
+        let left = h.disk.files().len();
+        assert!(left == files || left + 1 == files, "{files} files and {left} in minute {minute}");
+        files = left;
+    }
+    assert_eq!((h.wal().stats().free, h.wal().stats().prepared), (0, 3));
 }
 
 /// There is room as long as segments are prepared: nothing is refused because a further one was not made.
