@@ -3,6 +3,7 @@
 //! An operation takes effect when the test lets it complete, in any order. A power cut keeps what is
 //! durable, and of every write that is not any subset of its 512-byte sectors.
 
+mod batches;
 pub(crate) mod device;
 mod faults;
 mod node;
@@ -10,6 +11,7 @@ pub(crate) mod open_wal;
 mod random;
 pub(crate) mod world;
 
+pub(crate) use self::batches::{append, entries, hard_state};
 pub(crate) use self::faults::{Event, Faults};
 pub(crate) use self::random::Random;
 
@@ -18,8 +20,7 @@ use crate::{
     Batch, Disk, Durability, File, Pace, Recovered, StorageError, Wal, WalConfig, align::BLOCK,
 };
 use purlin_rsm::{
-    ClusterId, Entry, GroupId, HardState, Identity, Incarnation, Index, NodeId, Payload, Position,
-    Sequence, ShardId, Term,
+    ClusterId, Entry, GroupId, Identity, Incarnation, Index, NodeId, Sequence, ShardId,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -693,27 +694,6 @@ impl Harness {
         let state = wal.state.borrow();
         state.segments().names()
     }
-}
-
-pub(crate) fn entries(term: u64, indices: std::ops::Range<u64>, bytes: usize) -> Vec<Entry> {
-    let entry = |index: u64| {
-        let payload = Payload::command(vec![(index * 7 + term) as u8; bytes].into());
-        Entry { term: Term(term), index: Index(index), before: Position(index - 1), payload }
-    };
-    indices.map(entry).collect()
-}
-
-pub(crate) fn append(group: u32, term: u64, indices: std::ops::Range<u64>, bytes: usize) -> Batch {
-    let mut batch = Batch::default();
-    batch.entries(GroupId(group), &entries(term, indices, bytes));
-    batch
-}
-
-pub(crate) fn hard_state(group: u32, term: u64, vote: u32) -> Batch {
-    let mut batch = Batch::default();
-    let state = HardState { term: Term(term), vote: Some(NodeId(vote)), committed: Index(0) };
-    batch.hard_state(GroupId(group), state);
-    batch
 }
 
 /// Counts calls.
