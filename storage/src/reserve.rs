@@ -7,6 +7,10 @@
 //! [`AHEAD_MAX`] and [`AHEAD_BYTES_MAX`]. What was prepared for a higher rate is removed slowly: one file
 //! after each [`SURPLUS`] in which there was more than that.
 //!
+//! The log *lacks room* from the moment at which no segment is left for entries until [`ROOM`] segments are: entries
+//! go in as soon as there is one, but a node leads again only when there are more. So a disk on which a little space
+//! comes and goes moves no leaders.
+//!
 //! A recycled file is renamed; its batches are void by their epoch. Names are durable before a file is
 //! offered (safety W7).
 
@@ -20,6 +24,8 @@ use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
 /// Segments that only hard states and relocations may take.
 const RESERVE: usize = 2;
+/// The log has room again when so many segments are ready beside the reserve.
+const ROOM: usize = 2;
 /// Segments to have ready beside the reserve, at most.
 const AHEAD_MAX: usize = 16;
 /// The size of these, together and at most; one is ready, whatever its size.
@@ -46,6 +52,8 @@ pub(crate) struct Reserve<F: File> {
     /// For how long there has been more than the log wants.
     surplus: Duration,
     space: Space,
+    /// Whether no segment was left for entries, and fewer than [`ROOM`] have been ready since.
+    lacks_room: bool,
     /// Whether it was said that there is no room for entries.
     is_told: bool,
 }
@@ -91,6 +99,7 @@ impl<F: File> Reserve<F> {
             ahead: 1,
             surplus: Duration::ZERO,
             space: Space::Enough,
+            lacks_room: false,
             is_told: false,
         }
     }
@@ -108,7 +117,7 @@ impl<F: File> Reserve<F> {
     /// Whether there are more files than the log wants at its present rate. While there is no room for another
     /// one, none is too many (safety W8).
     fn has_surplus(&self) -> bool {
-        let wanted = RESERVE + self.ahead;
+        let wanted = self.wanted();
         let is_more =
             self.prepared.len() > wanted || self.prepared.len() == wanted && !self.free.is_empty();
         is_more && !self.has_failed()
@@ -128,9 +137,31 @@ impl<F: File> Reserve<F> {
         // On a full disk, entries that were accepted before it was full use the reserve: no other
         // segment will come for them.
         if self.prepared.len() > RESERVE || urgent || self.is_full() {
-            return self.prepared.pop_front();
+            let taken = self.prepared.pop_front();
+            self.note_room();
+            return taken;
         }
         None
+    }
+
+    fn note_room(&mut self) {
+        let (is_full, ready) = (self.is_full(), self.prepared.len());
+        purlin_rsm::sometimes!(
+            self.lacks_room && !is_full && ready > RESERVE && ready < RESERVE + ROOM,
+            "room for entries, and not enough to lead again"
+        );
+        self.lacks_room = is_full || self.lacks_room && ready < RESERVE + ROOM;
+    }
+
+    /// Whether there was no room for entries, and there is not much again.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.lacks_room
+    }
+
+    /// How many segments are to be ready.
+    fn wanted(&self) -> usize {
+        let room = if self.lacks_room { ROOM } else { 0 };
+        RESERVE + self.ahead.max(room)
     }
 
     /// Whether entries that need `rotations` more segments, behind `queued` ones, may be accepted. Once
@@ -178,6 +209,12 @@ impl<F: File> Reserve<F> {
         }
     }
 
+    /// Entries find no room.
+    pub(crate) fn refuse(&mut self) {
+        self.lacks_room = true;
+        self.kick();
+    }
+
     /// A caller wants space after there was none. Whether it is to be tried now.
     pub(crate) fn kick(&mut self) -> bool {
         let Space::Full { kicks, .. } = &mut self.space else { return false };
@@ -194,6 +231,7 @@ impl<F: File> Reserve<F> {
             Space::Full { failures, .. } => (failures + 1).min(DOUBLINGS_MAX),
         };
         self.space = Space::Full { failures, kicks: 1 << failures };
+        self.note_room();
     }
 
     /// Another segment is ready.
@@ -205,6 +243,7 @@ impl<F: File> Reserve<F> {
             purlin_rsm::sometimes!(self.has_failed(), "space for another segment found again");
             self.space = Space::Enough;
         }
+        self.note_room();
     }
 
     /// Whether [`Self::next_task`] may have something to do.
@@ -215,7 +254,7 @@ impl<F: File> Reserve<F> {
     /// Whether another segment is to be prepared now.
     fn is_short(&self) -> bool {
         let may_try = !matches!(self.space, Space::Full { kicks: 1.., .. });
-        self.prepared.len() < RESERVE + self.ahead && may_try
+        self.prepared.len() < self.wanted() && may_try
     }
 
     /// What is to be done next, when all segments are to have `segment_bytes` bytes.
@@ -250,7 +289,7 @@ impl<F: File> Reserve<F> {
     /// The last prepared segment, if there are more than are wanted: the numbers of the others still follow the
     /// active one.
     fn take_last(&mut self, segment_bytes: u64) -> Option<Rc<Segment<F>>> {
-        let more = self.prepared.len() > RESERVE + self.ahead;
+        let more = self.prepared.len() > self.wanted();
         let Prepared { number, file } = if more { self.prepared.pop_back() } else { None }?;
         self.next_number = number;
         Some(Rc::new(Segment {

@@ -134,6 +134,11 @@ impl<F: File> State<F> {
         !self.reserve.is_full()
     }
 
+    /// Whether there was no room for entries, and there is not much again.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.reserve.lacks_room()
+    }
+
     /// Everything up to it is durable.
     pub(crate) fn durable(&self) -> Sequence {
         self.pipeline.durable()
@@ -197,7 +202,7 @@ impl<F: File> State<F> {
         }
         if batch.has_entries() && !self.has_room(&cuts) {
             purlin_rsm::sometimes!("entries refused for want of space");
-            self.reserve.kick();
+            self.reserve.refuse();
             return Err(SubmitError::NoSpace(batch));
         }
         let urgent = !batch.has_entries();

@@ -88,6 +88,12 @@ impl<D: Disk> Wal<D> {
         self.state.borrow().has_space()
     }
 
+    /// Whether there was no room for entries, and there is not much again: a second segment that could be made shows
+    /// that there is. Until then entries may find room, but whoever can should write them elsewhere.
+    pub fn lacks_room(&self) -> bool {
+        self.state.borrow().lacks_room()
+    }
+
     /// Encodes and queues a batch for writing; never waits. Gives the sequence with which all of it
     /// is durable. An empty batch is durable with what was submitted before it.
     ///

@@ -1385,6 +1385,38 @@ fn files_that_nobody_recycles_are_removed_slowly() {
     assert_eq!((h.wal().stats().free, h.wal().stats().prepared), (0, 3));
 }
 
+/// A disk on which one segment finds room now and then takes entries each time. But the log lacks room all along, so
+/// that no leader comes and goes with it.
+#[test]
+fn w8_room_is_back_only_when_two_segments_are_ready() {
+    let mut h = Harness::new(small(), 29);
+    h.disk.set_space(Some(0));
+    assert!(!h.wal().lacks_room());
+    let (mut next, _) = fill(&mut h);
+    assert!(h.wal().lacks_room() && !h.wal().has_space());
+    let ticks = |h: &mut Harness| {
+        for _ in 0..40 {
+            h.wal().seek_space();
+            h.run();
+        }
+    };
+    for _ in 0..10 {
+        h.disk.set_space(Some(64 << 10));
+        ticks(&mut h);
+        assert!(h.wal().lacks_room() && h.wal().has_space());
+        while h.wal().submit(append(1, 1, next..next + 1, 7000)).is_ok() {
+            h.run();
+            next += 1;
+            assert!(h.wal().lacks_room());
+        }
+        assert!(h.wal().lacks_room() && !h.wal().has_space());
+    }
+    h.disk.set_space(Some(2 * (64 << 10)));
+    ticks(&mut h);
+    assert!(!h.wal().lacks_room() && h.wal().has_space());
+    assert_eq!(h.wal().stats().prepared, 2 + 2);
+}
+
 /// There is room as long as segments are prepared: nothing is refused because a further one was not made.
 #[test]
 fn w8_prepared_segments_take_entries_although_no_further_one_can_be_made() {

@@ -55,6 +55,7 @@ pub const REQUIRED: &[&str] = &[
     "reserve used for a hard state",
     "no space for another segment",
     "space for another segment found again",
+    "room for entries, and not enough to lead again",
     "segment recycled",
     "entries refused for want of space",
     "closing batch written",

@@ -11,7 +11,7 @@
 
 use crate::{
     config::first_leader,
-    shard::{group::Group, pairs::Pairs},
+    shard::{disk_room::DiskRoom, group::Group, pairs::Pairs},
 };
 use purlin_rsm::{GroupId, NodeId, Tick};
 
@@ -29,15 +29,15 @@ pub(crate) struct HandOver {
     pub(crate) leaders_return: bool,
     /// The next group to look at.
     pub(crate) cursor: GroupId,
-    /// Since when the disk takes no entries. The groups were told so.
-    pub(crate) full_since: Option<Tick>,
+    /// Whether the disk takes entries, and which groups know it.
+    pub(crate) disk_room: DiskRoom,
     /// The beat in which a group went back last.
     pub(crate) went_back: u64,
 }
 
 impl HandOver {
     pub(crate) fn new(leaders_return: bool) -> Self {
-        Self { leaders_return, cursor: GroupId(0), full_since: None, went_back: 0 }
+        Self { leaders_return, cursor: GroupId(0), disk_room: DiskRoom::default(), went_back: 0 }
     }
 
     /// Whether a group may go back in this beat. That hangs on the last one that did, and not on the number of the

@@ -32,6 +32,7 @@ impl<R: Runtime> Shard<R> {
     fn check_deeply(&self) -> Result<(), String> {
         self.append.check()?;
         self.append.check_deeply()?;
+        self.hand_over.disk_room.check(&self.groups)?;
         if reach::is_recording() {
             self.groups.memory().check_bound()?;
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod stage;
 
+pub(crate) mod disk_room;
 pub(crate) mod drain;
 pub(crate) mod entry_memory;
 pub(crate) mod fetcher;

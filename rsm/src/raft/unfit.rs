@@ -12,6 +12,11 @@ impl Raft {
         self.hurry();
     }
 
+    /// Whether the disk of the node takes no entries, as far as this replica was told.
+    pub fn is_disk_full(&self) -> bool {
+        self.fitness.is_disk_full
+    }
+
     /// Whether the machine still applies what the log held at the start: requests would wait for it. A replica that
     /// has stopped, or that has nothing to apply before there is a leader, loads nothing.
     pub fn is_loading(&self) -> bool {

@@ -300,9 +300,9 @@ impl<D: Disk> AppendStage<D> {
         self.is_full
     }
 
-    /// Whether there is no room for entries, or soon will be none.
+    /// Whether there is no room for entries, or soon will be none, or there was none and there is not much again.
     pub(crate) fn lacks_space(&self) -> bool {
-        self.is_full || !self.wal.has_space()
+        self.is_full || self.wal.lacks_room()
     }
 
     /// The figures of the WAL, for operators.

@@ -30,16 +30,18 @@ impl<R: Runtime> Shard<R> {
     /// Hands over groups that another node should lead; see the module.
     pub(crate) fn hand_over(&mut self, now: Tick) {
         self.others.pairs.note_fitness(now);
-        self.tell_disk_full(now);
+        self.hand_over.disk_room.note(now, self.append.lacks_space());
+        self.hand_over.disk_room.tell(now, &mut self.groups);
         if !self.meeting.is_acting() || self.is_hanging(now) {
             return;
         }
         let timeout = self.timing.election_ticks.start;
+        let full_since = self.hand_over.disk_room.full_since();
         let sight = Sight {
             me: self.site.node,
             pairs: &self.others.pairs,
             now,
-            is_disk_full: self.hand_over.full_since.is_some_and(|since| since.0 + timeout <= now.0),
+            is_disk_full: full_since.is_some_and(|since| since.0 + timeout <= now.0),
             is_stopping: self.drain.has_begun(),
             timeout,
         };
@@ -81,15 +83,6 @@ impl<R: Runtime> Shard<R> {
                 self.drain.moves(id);
                 tracing::debug!("{} g{id} raft: hands over to node {to}", self.site.name);
             }
-        }
-    }
-
-    /// Tells the groups once that the disk takes no entries, and once that it does again.
-    fn tell_disk_full(&mut self, now: Tick) {
-        let is_full = self.append.lacks_space();
-        if self.hand_over.full_since.is_some() != is_full {
-            self.hand_over.full_since = is_full.then_some(now);
-            self.groups.input_each(|group| group.raft.set_disk_full(now, is_full));
         }
     }
 }
