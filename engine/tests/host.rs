@@ -129,7 +129,8 @@ fn what_a_shard_that_panics_had_taken_ends_and_nothing_more_is_taken() {
     assert!(matches!(outcome, Ok(_) | Err(RequestError::Unknown { .. })), "{outcome:?}");
     let late = |group| awaited(client.propose(GroupId(group), "late"));
     let ended: Vec<_> = (1..=4).map(late).collect();
-    assert!(ended.contains(&Err(RequestError::Stopping)), "{ended:?}");
+    let stopped = RequestError::ShardStopped { shard: ShardId(1) };
+    assert!(ended.contains(&Err(stopped)), "{ended:?}");
     assert!(ended.contains(&Ok("late".into())), "{ended:?}");
     let error = within_patience(|| host.shutdown()).expect_err("a shard has panicked");
     assert_eq!(error.kind, ErrorKind::Bug, "{error}");
@@ -160,7 +161,8 @@ fn a_shard_that_stays_down_takes_nothing_and_the_others_serve() {
     }
     let host = place.host(None).start().expect("the other shard starts");
     let client = host.client();
-    assert_eq!(awaited(client.propose(GROUP, "lost")), Err(RequestError::Stopping));
+    let stopped = RequestError::ShardStopped { shard: ShardId(1) };
+    assert_eq!(awaited(client.propose(GROUP, "lost")), Err(stopped));
     assert_eq!(awaited(client.propose(GroupId(2), "other")), Ok("other".into()));
     let error = within_patience(|| host.shutdown()).expect_err("a shard is down");
     assert_eq!(error.kind, ErrorKind::Damage, "{error}");

@@ -1,7 +1,7 @@
 //! How the request of a client ends: its outcome, by one name on its shard, between shards and between
 //! nodes.
 
-use crate::{Index, Position, Term};
+use crate::{Index, Position, ShardId, Term};
 use bytes::Bytes;
 
 /// Whether requests go into the log.
@@ -75,6 +75,15 @@ pub enum RequestError {
     /// The state machine panicked at this query. The query was not answered, and changed nothing.
     #[error("the state machine of the group panicked at the query: it was not answered")]
     QueryFailed,
+    /// The shard of this node that has the group has stopped, and the node sends nothing on for it. Other nodes serve
+    /// the group.
+    #[error(
+        "shard {shard} of this node, which has the group, has stopped: the request was not applied"
+    )]
+    ShardStopped {
+        /// The shard.
+        shard: ShardId,
+    },
     /// The host is shutting down, and had not taken the request.
     #[error("the host is stopping: the request was not applied")]
     Stopping,

@@ -68,7 +68,10 @@ impl<R: Runtime> Shard<R> {
         status.beat = self.timing.beats();
         status.at = self.runtime.now();
         status.interval = self.timing.time_of(Tick(self.timing.beat_ticks));
-        status.state = self.meeting.state();
+        status.state = match self.meeting.state() {
+            ShardState::Serving if self.drain.has_begun() => ShardState::Stopping,
+            state => state,
+        };
         status.waits_for.clear();
         if !self.meeting.identity().has_met {
             status.waits_for.extend(self.meeting.waits_for());

@@ -54,6 +54,8 @@ pub enum ShardState {
     Meeting,
     /// It serves.
     Serving,
+    /// It was asked to stop, and ends what is under way.
+    Stopping,
     /// The data directory has gone back: the shard takes part in nothing, and stops as soon as that is
     /// recorded (safety I4).
     Fenced,
@@ -67,7 +69,7 @@ impl ShardState {
     /// Whether the loop of the shard runs.
     pub fn runs(&self) -> bool {
         match self {
-            Self::Meeting | Self::Serving | Self::Fenced => true,
+            Self::Meeting | Self::Serving | Self::Stopping | Self::Fenced => true,
             Self::Opening | Self::Stopped | Self::Failed(_) => false,
         }
     }
@@ -286,6 +288,8 @@ pub struct RefusalCounts {
     pub group_stopped: u64,
     /// The state machine of the group panicked at the query.
     pub query_failed: u64,
+    /// The shard of this node that has the group had stopped.
+    pub shard_stopped: u64,
     /// The host was stopping.
     pub stopping: u64,
     /// Any other cause.
@@ -306,6 +310,7 @@ impl RefusalCounts {
             RequestError::NoSuchGroup => &mut self.no_such_group,
             RequestError::GroupStopped => &mut self.group_stopped,
             RequestError::QueryFailed => &mut self.query_failed,
+            RequestError::ShardStopped { .. } => &mut self.shard_stopped,
             RequestError::Stopping => &mut self.stopping,
             _ => &mut self.other,
         };

@@ -3,7 +3,7 @@
 use crate::{
     control::{
         port::ShardControl,
-        status::{GroupCounts, Level, ShardStatus},
+        status::{GroupCounts, Level, ShardState, ShardStatus},
     },
     node::board::{Board, BoardEntry},
     placement::Placement,
@@ -50,6 +50,12 @@ impl NodeView {
         self.shards.iter().map(ShardControl::latest).collect()
     }
 
+    /// Whether each shard serves, by its last beat: if not, clients are served better by another node.
+    pub fn is_ready(&self) -> bool {
+        let serves = |shard: &ShardControl| matches!(shard.latest().state, ShardState::Serving);
+        self.shards.iter().all(serves)
+    }
+
     /// The groups of all shards, counted by the shards at their last beats. The cost does not depend on the
     /// number of groups.
     pub fn counts(&self) -> GroupCounts {
@@ -82,10 +88,7 @@ impl NodeView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        control::status::ShardState,
-        error::{Error, ErrorKind},
-    };
+    use crate::error::{Error, ErrorKind};
     use purlin_rsm::{Index, Term};
 
     fn view(shards: u32, groups: u32) -> NodeView {
@@ -121,11 +124,13 @@ mod tests {
             view.board().note(group, Term(2), Some(NodeId(1)));
             view.board().note_applied(group, Index(u64::from(group.0)));
         }
+        assert!(view.is_ready());
         let error = Error::new(ErrorKind::Bug, "", "", "", "");
         view.control(ShardId(1)).expect("there are two").fail(error);
         let led: Vec<_> = view.groups_from(GroupId(2)).map(|it| (it.group.0, it.leader)).collect();
         let leader = Some(NodeId(1));
         assert_eq!(led, [(2, leader), (3, None), (4, leader)]);
         assert_eq!(view.counts().without_leader, 2, "those of shard 1");
+        assert!(!view.is_ready());
     }
 }

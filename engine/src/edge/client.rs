@@ -64,7 +64,7 @@ impl<R: Runtime> Client<R> {
             inlet.push(Inbound::Request { group, request, outcome: cell })
         {
             let is_stopped = inlet.is_stopped();
-            outcome.fill(Err(if is_stopped { RequestError::Stopping } else { RequestError::Busy }));
+            outcome.fill(Err(if is_stopped { inlet.refusal() } else { RequestError::Busy }));
         }
         pending
     }

@@ -12,7 +12,7 @@ use crate::{
     wake::Wake,
 };
 use crossbeam::queue::ArrayQueue;
-use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind};
+use purlin_rsm::{GroupId, Outcome, RequestError, RequestKind, ShardId};
 use std::{
     collections::BTreeMap,
     ops::Deref,
@@ -30,6 +30,7 @@ const INTAKE_MAX: usize = 1024;
 
 /// The way into one shard from any thread.
 pub(crate) struct Inlet<R: Runtime> {
+    shard: ShardId,
     queue: ArrayQueue<Inbound<R>>,
     wake: Arc<Wake>,
     /// The shard was asked to stop.
@@ -55,8 +56,9 @@ pub(crate) enum Inbound<R: Runtime> {
 }
 
 impl<R: Runtime> Inlet<R> {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(shard: ShardId) -> Arc<Self> {
         Arc::new(Self {
+            shard,
             queue: ArrayQueue::new(INLET_CAPACITY),
             wake: Arc::default(),
             is_stopping: AtomicBool::new(false),
@@ -123,12 +125,20 @@ impl<R: Runtime> Inlet<R> {
         self.is_drained.load(Ordering::Acquire)
     }
 
+    /// Why a shard that has stopped takes no request.
+    pub(crate) fn refusal(&self) -> RequestError {
+        match self.is_stopping() {
+            true => RequestError::Stopping,
+            false => RequestError::ShardStopped { shard: self.shard },
+        }
+    }
+
     /// Nothing is taken any more; what waits was not applied.
     pub(crate) fn close(&self) {
         self.is_stopped.store(true, Ordering::Release);
         while let Some(inbound) = self.queue.pop() {
             if let Inbound::Request { outcome, .. } = inbound {
-                outcome.fill(Err(RequestError::Stopping));
+                outcome.fill(Err(self.refusal()));
             }
         }
     }

@@ -443,7 +443,8 @@ mod tests {
         assert_eq!((latest.groups.groups, latest.groups.without_leader), (3, 3));
         let at_once = std::time::Duration::ZERO;
         assert!(matches!(asked.wait(at_once), Err(ControlError::Stopped)));
-        assert_eq!(pending.wait(at_once), Err(purlin_rsm::RequestError::Stopping));
+        let stopped = purlin_rsm::RequestError::ShardStopped { shard: ShardId(1) };
+        assert_eq!(pending.wait(at_once), Err(stopped));
     }
 
     #[test]

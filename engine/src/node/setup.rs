@@ -98,7 +98,7 @@ impl<R: Runtime> Clone for Shared<R> {
 impl<R: Runtime> Shared<R> {
     /// What the shards of node `node` share, which has `shards` shards in `cluster`.
     pub fn new(node: NodeId, shards: u16, cluster: &ClusterConfig) -> Self {
-        let inlets: Arc<[_]> = (0..shards).map(|_| Inlet::new()).collect();
+        let inlets: Arc<[_]> = (0..shards).map(|shard| Inlet::new(ShardId(shard))).collect();
         let (placement, groups) = (Placement::new(shards), cluster.all_groups());
         let control = |(shard, inlet): (ShardId, &Arc<Inlet<R>>)| {
             let groups = GroupCounts::unknown(placement.count_of(shard, groups));
@@ -257,6 +257,7 @@ impl<R: Runtime> ShardSetup<R> {
                 pairs: Pairs::new(self.node.node, start.boot, timing.election_ticks.start),
                 exchanger,
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
+                inlets: self.shared.inlets.clone(),
                 told_too_long: false,
             },
             drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),

@@ -2,14 +2,14 @@
 //! through the exchanger.
 
 use crate::{
-    edge::other_shard::OtherShard,
+    edge::{inlet::Inlet, other_shard::OtherShard},
     mesh::{MeshItem, MeshPort},
     runtime::Runtime,
     shard::pairs::Pairs,
 };
-use purlin_rsm::{Envelope, GroupId, NodeId};
+use purlin_rsm::{Envelope, GroupId, NodeId, RequestError, ShardId};
 use purlin_transport::{BatchReply, Exchanger, Outbound, PeerShard, RequestBatch};
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 /// See the module. Nothing here waits: an item that finds no room is handed back (safety E4).
 pub(crate) struct OtherShards<R: Runtime> {
@@ -17,6 +17,8 @@ pub(crate) struct OtherShards<R: Runtime> {
     pub(crate) pairs: Pairs,
     pub(crate) exchanger: Rc<Exchanger<R::Net>>,
     pub(crate) mesh: MeshPort<R>,
+    /// The ways of other threads into the shards of this node, which tell whether a shard has stopped.
+    pub(crate) inlets: Arc<[Arc<Inlet<R>>]>,
     /// The log has been told of a peer's entry that is too long.
     pub(crate) told_too_long: bool,
 }
@@ -26,6 +28,12 @@ impl<R: Runtime> OtherShards<R> {
     /// come back.
     pub(crate) fn connected_home(&self, leader: NodeId, group: GroupId) -> Option<PeerShard> {
         self.pairs.home(leader, group).filter(|pair| self.pairs.is_connected(*pair))
+    }
+
+    /// Why a shard of this node takes nothing: it has stopped, or could not be opened.
+    pub(crate) fn refusal_of(&self, shard: ShardId) -> Option<RequestError> {
+        let inlet = &self.inlets[usize::from(shard.0)];
+        inlet.is_stopped().then(|| inlet.refusal())
     }
 
     /// Puts a message into the next frame of its peer. Returns false if the message is lost: there is no

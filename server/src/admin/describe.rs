@@ -37,6 +37,7 @@ pub(super) fn node(facts: &AdminFacts, view: &NodeView, now: Duration) -> NodeAn
         gateway: facts.gateway.clone(),
         admin: facts.admin.clone(),
         replicas: facts.cluster.replicas,
+        ready: view.is_ready(),
         groups,
         shards: view.statuses().iter().map(|status| shard(status, now)).collect(),
     }
@@ -134,6 +135,7 @@ fn shard(status: &ShardStatus, now: Duration) -> Shard {
         ShardState::Opening => ("opening", None),
         ShardState::Meeting => ("meeting", None),
         ShardState::Serving => ("serving", None),
+        ShardState::Stopping => ("stopping", None),
         ShardState::Fenced => ("fenced", None),
         ShardState::Stopped => ("stopped", None),
         ShardState::Failed(error) => ("failed", Some(error.trouble.what.clone())),

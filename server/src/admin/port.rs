@@ -345,6 +345,7 @@ impl Open {
             ("purlin_gateway", answer.gateway),
             ("purlin_admin", answer.admin),
             ("purlin_shards", answer.shards.len().to_string()),
+            ("purlin_ready", u8::from(answer.ready).to_string()),
             ("purlin_groups", answer.groups.all.to_string()),
             ("purlin_groups_led", answer.groups.leads.to_string()),
             ("purlin_groups_without_leader", answer.groups.without_leader.to_string()),

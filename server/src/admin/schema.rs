@@ -29,6 +29,9 @@ pub struct NodeAnswer {
     pub admin: String,
     /// How many replicas each group has.
     pub replicas: u32,
+    /// Whether each of its shards serves. If not, clients are served better by another node.
+    #[serde(default)]
+    pub ready: bool,
     /// Its groups, counted.
     pub groups: Groups,
     /// The shards of the node.
@@ -49,6 +52,7 @@ impl NodeAnswer {
             gateway: String::new(),
             admin: String::new(),
             replicas: 3,
+            ready: true,
             groups,
             shards: Vec::new(),
         }

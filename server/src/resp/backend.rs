@@ -3,7 +3,8 @@
 //! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
 use purlin::{
-    BoardEntry, Caller, Completion, GroupId, Level, LocalShard, NodeId, NodeView, Request, Runtime,
+    BoardEntry, Caller, Completion, GroupCounts, GroupId, Level, LocalShard, NodeId, NodeView,
+    Request, Runtime,
 };
 use std::{ops::Range, rc::Rc, time::Duration};
 
@@ -58,16 +59,12 @@ pub struct ServerInfo {
     pub replicas: u32,
     /// How many shards this node has.
     pub shards: u32,
+    /// Whether each of them serves.
+    pub is_ready: bool,
     /// The groups that this node leads among the first 1,024 groups, ascending.
     pub leads: Vec<GroupId>,
-    /// How many groups it leads.
-    pub groups_led: u32,
-    /// How many of its groups know no leader.
-    pub groups_without_leader: u32,
-    /// How many of its groups still apply what their logs held at the start.
-    pub groups_loading: u32,
-    /// How many entries of all groups, since the cluster was made, are applied here.
-    pub entries_applied: u64,
+    /// How many groups it has, by how they stand here.
+    pub groups: GroupCounts,
     /// What the log entries of all groups take in memory here, and how much they may take, in bytes.
     pub entry_bytes: Level,
     /// What keys and values take in memory here, and how much they may take, in bytes.
@@ -145,7 +142,6 @@ impl<R: Runtime> Backend for ShardBackend<R> {
 
     fn info(&self) -> ServerInfo {
         let (view, node) = (self.shard.view(), self.shard.node());
-        let counts = view.counts();
         let leads = listed(view).filter(|group| group.leader == Some(node));
         ServerInfo {
             node,
@@ -155,11 +151,9 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             nodes: self.facts.nodes,
             replicas: self.facts.replicas,
             shards: self.facts.shards,
+            is_ready: view.is_ready(),
             leads: leads.map(|group| group.group).collect(),
-            groups_led: counts.leading,
-            groups_without_leader: counts.without_leader,
-            groups_loading: counts.loading,
-            entries_applied: counts.applied,
+            groups: view.counts(),
             entry_bytes: view.entry_bytes(),
             data_bytes: view.machine_bytes(),
             uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),

@@ -55,6 +55,7 @@ pub(super) fn strange_outcome(group: GroupId, is_read: bool) -> String {
 
 /// Why a group gave no result, by what a read or a write means by it.
 pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError) -> String {
+    // Long because each error has a text of its own.
     match error {
         RequestError::Busy => format!(
             "TRYAGAIN group {group} is busy: a queue on the way to its leader is full; not applied, \
@@ -104,6 +105,10 @@ pub(super) fn request_error(group: GroupId, is_read: bool, error: &RequestError)
         RequestError::QueryFailed => format!(
             "ERR the state machine of group {group} failed at this read, which was not answered; a read \
              changes nothing; the log of the leader's node says more"
+        ),
+        RequestError::ShardStopped { shard } => format!(
+            "CLUSTERDOWN shard {shard} of this node has stopped, and group {group} is one of its groups; not applied, \
+             use another node; `purlin status` says why"
         ),
         RequestError::Stopping => {
             "LOADING this node is stopping; not applied, use another node".into()
@@ -218,6 +223,7 @@ mod tests {
             RequestError::NoSuchGroup,
             RequestError::GroupStopped,
             RequestError::QueryFailed,
+            RequestError::ShardStopped { shard: purlin::ShardId(1) },
             RequestError::Stopping,
         ] {
             let text = request_error(GroupId(1), false, &error);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_lite::future::{block_on, poll_once};
 use purlin::{
     BoardEntry, Caller, ControlAnswer, ControlError, ErrorKind, GroupId, Index, LocalShard, NodeId,
-    Request, RequestError, ShardControl, ShardId, ShardSetup, StopHold, Term,
+    NodeView, Request, RequestError, ShardControl, ShardId, ShardSetup, StopHold, Term,
 };
 use purlin_kv::{KvCommand, KvOutcome, KvQuery, SetCondition, StringsBuf};
 use std::{
@@ -324,6 +324,11 @@ impl Scenario {
     pub fn control_of(&self, at: NodeId, shard: ShardId) -> ShardControl {
         let local = self.local(at).expect("the node runs");
         local.view().control(shard).expect("a shard of the node").clone()
+    }
+
+    /// What the shards of a running node show.
+    pub fn view(&self, at: NodeId) -> NodeView {
+        self.local(at).expect("the node runs").view().clone()
     }
 
     /// Waits for the answer to what an operator asked.

@@ -14,7 +14,7 @@ use purlin_server::{
 };
 use rustix::process::Signal;
 use serde_json::Value as Json;
-use std::{fs, sync::mpsc, time::Duration};
+use std::{sync::mpsc, time::Duration};
 
 const SHAPE: Shape = Shape { groups: 4, shards: 2 };
 
@@ -100,15 +100,7 @@ fn asked(address: std::net::SocketAddr, words: &[&str]) -> Option<Json> {
 fn the_admin_port_answers_at_a_node_whose_first_shard_has_failed() {
     let mut cluster = Cluster::start("half", SHAPE);
     assert_eq!(cluster.nodes[0].stop().code, Some(0));
-    let shard = cluster.nodes[0].config.node.data_dir.join("shard-0");
-    for entry in fs::read_dir(shard).expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let mut bytes = fs::read(&path).expect("a file");
-        if bytes.len() > 8192 {
-            bytes[..4096].fill(0xff);
-            fs::write(&path, bytes).expect("it is ours");
-        }
-    }
+    cluster.nodes[0].damage(0);
     cluster.nodes[0].start();
     let admin = cluster.nodes[0].config.listen.admin;
     let state = |status: &Json, shard: usize| status["shards"][shard]["state"].clone();

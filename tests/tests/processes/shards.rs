@@ -1,6 +1,6 @@
 //! One, two and four shards for each node, on however many cores, with groups on all of them.
 
-use super::support::{Cluster, Shape, number};
+use super::support::{Cluster, Shape, number, until};
 use purlin_server::resp::Value;
 
 /// Enough for some in each group.
@@ -78,4 +78,46 @@ fn a_pipeline_of_large_values_is_answered_by_each_node() {
             );
         }
     }
+}
+
+/// Its clients are served by the shard that runs: for the groups of that shard. For the others they are told why not.
+#[test]
+fn a_node_with_a_damaged_shard_serves_its_other_groups_and_refuses_the_rest_with_the_reason() {
+    let mut cluster = Cluster::start("damaged", Shape { shards: 2, groups: 8 });
+    assert_eq!(cluster.nodes[0].info("purlin_ready"), Some(1));
+    assert_eq!(cluster.nodes[0].stop().code, Some(0));
+    cluster.nodes[0].damage(1);
+    cluster.nodes[0].start();
+    // It never knows a leader of the groups of the shard that is down.
+    until("the other shard knows its leaders", || {
+        (cluster.nodes[0].info("purlin_groups_without_leader")? == 4).then_some(())
+    });
+    assert_eq!(cluster.nodes[0].info("purlin_ready"), Some(0));
+    let (mut served, mut refused) = (0, 0);
+    // The kernel spreads clients over the sockets that listen: none is left of the shard that is down.
+    for client in 0..16 {
+        let mut client_of = cluster.nodes[0].client();
+        let name = |key| format!("{client}:{key}");
+        let pipeline = (0..KEYS).flat_map(|key| {
+            [vec!["SET".into(), name(key), "v".into()], vec!["GET".into(), name(key)]]
+        });
+        let replies = client_of.pipeline(&pipeline.collect::<Vec<_>>()).expect("it serves");
+        for replies in replies.chunks(2) {
+            match replies {
+                [Value::Simple(_), Value::Bulk(_)] => served += 1,
+                [Value::Error(set), Value::Error(get)] => {
+                    let why = "CLUSTERDOWN shard 1 of this node has stopped";
+                    assert!(set.starts_with(why) && get.starts_with(why), "{set}\n{get}");
+                    refused += 1;
+                }
+                _ => panic!("{replies:?}"),
+            }
+        }
+    }
+    assert!(served > 4 * KEYS && refused > 4 * KEYS, "{served} were served, {refused} refused");
+    let mut elsewhere = cluster.nodes[1].client();
+    let set = (0..KEYS).map(|key| vec!["SET".into(), format!("0:{key}"), "v".to_owned()]);
+    let replies = elsewhere.pipeline(&set.collect::<Vec<_>>()).expect("a node that serves");
+    assert!(replies.iter().all(|reply| *reply == Value::Simple("OK".into())), "{replies:?}");
+    cluster.assert_no_panic();
 }

@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, Command, Completion, EntryId, GroupEpoch, GroupId, Level, Net, NodeId, Position,
-    Reader, Request, RequestError, Runtime, ShardId, Signal, StateMachine, Writer,
+    ApplyContext, Command, Completion, EntryId, GroupCounts, GroupEpoch, GroupId, Level, Net,
+    NodeId, Position, Reader, Request, RequestError, Runtime, ShardId, Signal, StateMachine,
+    Writer,
 };
 use purlin_kv::KvMachine;
 use purlin_server::resp::{Backend, FrontEnd, FrontEndOptions, ServerInfo, Value, serve_clients};
@@ -446,11 +447,9 @@ impl Backend for MemoryBackend {
             nodes: 3,
             replicas: 3,
             shards: 1,
+            is_ready: true,
             leads: (1..=GROUPS).map(purlin::GroupId).collect(),
-            groups_led: GROUPS,
-            groups_without_leader: 0,
-            groups_loading: 0,
-            entries_applied: 0,
+            groups: GroupCounts { leading: GROUPS, ..GroupCounts::default() },
             entry_bytes: Level::default(),
             data_bytes: Level::default(),
             uptime: Duration::from_secs(90_000),

@@ -8,7 +8,7 @@ use purlin_tests::{
         ClusterOptions,
         scenario::{GROUP, Pending, Scenario, calm, get, increment, set},
     },
-    sim::Latency,
+    sim::{DiskError, DiskFault, DiskOperation, Latency},
 };
 use std::time::Duration;
 
@@ -167,5 +167,48 @@ fn stop_under_a_reply(s: &Scenario, wait: u64) {
 fn a_request_that_is_on_its_way_to_a_node_that_stops_goes_to_the_next_leader() {
     let s = narrow(914, Duration::from_micros(100));
     (0..12).step_by(2).for_each(|wait| stop_under_a_reply(&s, wait));
+    s.assert_sound();
+}
+
+/// A shard whose disk fails stops, and the node's other shard serves on. It knows no leader of the groups of the stopped
+/// one: it says so at once, also of what lay there.
+#[test]
+fn requests_for_the_groups_of_a_stopped_shard_are_refused_at_once_by_the_others() {
+    let s = two_shards(916, 4);
+    let (here, there) = (GroupId(2), GroupId(1));
+    s.must_reach("it is ready", seconds(5), || s.view(ONE).is_ready());
+    let error = DiskError::Device;
+    let path_contains = "shard-1".to_owned();
+    s.world.node(ONE).arm(DiskFault {
+        operation: DiskOperation::Write,
+        path_contains,
+        times: 1,
+        error,
+    });
+    let open: Vec<Pending> = (0..20)
+        .map(|n| {
+            s.run_for(millis(1));
+            let request = if n % 4 == 0 { get("key-0") } else { set(&format!("key-{n}"), "1") };
+            s.submit(ONE, there, request)
+        })
+        .collect();
+    s.must_reach("the shard stops", seconds(5), || !s.stops().is_empty());
+    s.must_reach("each is answered", millis(400), || open.iter().all(|it| it.answer().is_some()));
+    let stopped = Some(Err(RequestError::ShardStopped { shard: ShardId(1) }));
+    for request in [set("after", "1"), get("after")] {
+        assert_eq!(s.ask(ONE, there, request, millis(20)), stopped);
+        assert_eq!(s.ask(ONE, GroupId(3), get("after"), millis(20)), stopped);
+    }
+    assert!(!s.view(ONE).is_ready(), "clients are served better elsewhere");
+    for node in [ONE, TWO, THREE] {
+        let answer = s.ask(node, here, set("after", "1"), seconds(5));
+        assert!(matches!(answer, Some(Ok(_))), "at node {node}: {answer:?}");
+    }
+    s.run_for(seconds(3));
+    let answer = s.ask(TWO, there, set("after", "1"), seconds(5));
+    assert!(
+        matches!(answer, Some(Ok(_))),
+        "others lead the groups of the stopped shard: {answer:?}"
+    );
     s.assert_sound();
 }

@@ -30,6 +30,8 @@ enum Way {
     Nowhere,
     /// Nowhere before its state machine is corrected: the machine has stopped here, and no leader is known.
     Stopped,
+    /// Nowhere: the shard of this node that has the group has stopped.
+    ShardStopped(RequestError),
     /// There is no such group.
     NoGroup,
 }
@@ -76,7 +78,8 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
         return Way::NoGroup;
     }
     if home != site.shard {
-        return Way::Away(OtherShard::OfThisNode(home));
+        let away = Way::Away(OtherShard::OfThisNode(home));
+        return others.refusal_of(home).map_or(away, Way::ShardStopped);
     }
     let Some(replica) = groups.get(group) else { return Way::NoGroup };
     let standing = replica.known;
@@ -125,6 +128,7 @@ impl<R: Runtime> Shard<R> {
             Way::Away(to) => self.send_away(now, lane, to, turn),
             Way::Nowhere => self.requests.park(lane),
             Way::Stopped => lane.refuse(&RequestError::GroupStopped),
+            Way::ShardStopped(why) => lane.refuse(&why),
             Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
         }
     }
@@ -304,6 +308,7 @@ impl<R: Runtime> Shard<R> {
             match way(site, groups, others, group) {
                 Way::Here => false,
                 Way::Away(leader) => leader == to,
+                Way::ShardStopped(_) => false,
                 Way::Nowhere | Way::Stopped | Way::NoGroup => true,
             }
         });

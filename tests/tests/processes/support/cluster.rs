@@ -141,6 +141,19 @@ impl Node {
         Process::run("init", &mut command, SOON)
     }
 
+    /// Damages the log of a shard: a start notices it. The node does not run.
+    pub(crate) fn damage(&self, shard: u16) {
+        let shard = self.config.node.data_dir.join(format!("shard-{shard}"));
+        for entry in fs::read_dir(shard).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let mut bytes = fs::read(&path).expect("a file");
+            if bytes.len() > 8192 {
+                bytes[..4096].fill(0xff);
+                fs::write(&path, bytes).expect("it is ours");
+            }
+        }
+    }
+
     /// The command that runs the node. The thread that starts it must run as long as the node.
     pub(crate) fn command(&self) -> Command {
         let mut command = purlin();
