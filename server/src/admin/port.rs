@@ -15,7 +15,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -108,8 +108,46 @@ pub struct Connections(Arc<Places>);
 struct Places {
     /// How many are taken.
     taken: AtomicUsize,
-    /// How many operators wait for an idle connection to give its place up.
-    wanted: AtomicUsize,
+    /// Those that wait for one: see [`Waiting`].
+    waiting: AtomicU64,
+}
+
+/// The operators that wait for an idle connection to give its place up, in one number, so that they change together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Waiting {
+    /// So many no connection has answered yet.
+    wanted: u32,
+    /// For so many a connection has given its place up, and they have not taken it yet.
+    granted: u32,
+}
+
+impl Waiting {
+    fn of(number: u64) -> Self {
+        Self { wanted: (number >> 32) as u32, granted: number as u32 }
+    }
+
+    fn number(self) -> u64 {
+        u64::from(self.wanted) << 32 | u64::from(self.granted)
+    }
+
+    /// An operator begins to wait.
+    fn come(self) -> Option<Self> {
+        Some(Self { wanted: self.wanted + 1, ..self })
+    }
+
+    /// A connection gives its place up, if somebody waits for one.
+    fn grant(self) -> Option<Self> {
+        let wanted = self.wanted.checked_sub(1)?;
+        Some(Self { wanted, granted: self.granted + 1 })
+    }
+
+    /// An operator waits no more. It takes a place that was given up, if there is one: the others wait on.
+    fn leave(self) -> Option<Self> {
+        match self.granted.checked_sub(1) {
+            Some(granted) => Some(Self { granted, ..self }),
+            None => Some(Self { wanted: self.wanted.checked_sub(1)?, ..self }),
+        }
+    }
 }
 
 impl Connections {
@@ -128,19 +166,22 @@ impl Connections {
             return true;
         }
         let end = runtime.now() + PLACE_WAIT;
-        self.0.wanted.fetch_add(1, Ordering::Relaxed);
+        self.change(Waiting::come);
         while self.are_full() && runtime.now() < end {
             runtime.sleep(PLACE_LOOK / 4).await;
         }
-        // Unless an idle connection has taken it for itself.
-        self.take_wanted();
+        self.change(Waiting::leave);
         !self.are_full()
     }
 
     /// Whether an operator waits for a place; the caller gives its own up.
     fn take_wanted(&self) -> bool {
-        let less = |wanted: usize| wanted.checked_sub(1);
-        self.0.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.change(Waiting::grant)
+    }
+
+    fn change(&self, change: impl Fn(Waiting) -> Option<Waiting>) -> bool {
+        let changed = |number| change(Waiting::of(number)).map(Waiting::number);
+        self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed).is_ok()
     }
 
     /// Returns when a connection is to be closed that has asked nothing since `asked_at`.
@@ -404,4 +445,25 @@ async fn write_within(
         future::or(writer.write_all(piece), deadline).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first one finds the place that an idle connection gave up for it, and would take the wish of the second along.
+    #[test]
+    fn an_operator_that_leaves_takes_no_wish_of_another_along() {
+        let connections = Connections::default();
+        assert!(!connections.take_wanted(), "nobody waits");
+        (0..2).for_each(|_| assert!(connections.change(Waiting::come)));
+        assert!(connections.take_wanted(), "an idle connection ends for the first");
+        assert!(connections.change(Waiting::leave));
+        assert!(connections.take_wanted(), "and another one for the second");
+        assert!(connections.change(Waiting::leave));
+        assert_eq!(connections.0.waiting.load(Ordering::Relaxed), 0);
+        // One that found no place takes its own wish along.
+        assert!(connections.change(Waiting::come) && connections.change(Waiting::leave));
+        assert!(!connections.take_wanted() && !connections.change(Waiting::leave));
+    }
 }

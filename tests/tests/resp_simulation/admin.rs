@@ -12,7 +12,7 @@ use purlin_server::admin::{
 use purlin_tests::{
     cluster::{ClusterOptions, scenario::Scenario},
     resp::{self, Value, Wire},
-    sim::Crash,
+    sim::{Crash, SimRuntime},
 };
 use serde::de::DeserializeOwned;
 
@@ -144,21 +144,34 @@ fn the_admin_port_takes_no_command_on_keys_and_says_where_to_go() {
     assert!(info.contains("\r\npurlin_node:1\r\n") && info.contains("\r\npurlin_problems:0\r\n"));
 }
 
+async fn connect(runtime: &SimRuntime) -> Wire {
+    Wire::connect(runtime, &resp::admin_address(ONE)).await.expect("it is taken in")
+}
+
+async fn ping(wire: &mut Wire) {
+    wire.write(&pipeline(&["PING"])).await.expect("it is sent");
+    assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+}
+
+/// As many connections as the admin port takes, `first` among them.
+async fn as_many_as_may(first: Wire, runtime: &SimRuntime) -> Vec<Wire> {
+    let mut open = vec![first];
+    while open.len() < CONNECTIONS_MAX {
+        open.push(connect(runtime).await);
+    }
+    open
+}
+
 #[test]
 fn operators_connections_have_a_bound_and_idle_ones_make_room() {
     let s = serving(24, one_shard_each());
     let runtime = s.world.outside();
     operate(&s, ONE, seconds(90), async move |first| {
-        let address = resp::admin_address(ONE);
-        let mut open = vec![first];
-        while open.len() < CONNECTIONS_MAX {
-            open.push(Wire::connect(&runtime, &address).await.expect("it is taken in"));
-        }
+        let mut open = as_many_as_may(first, &runtime).await;
         for wire in &mut open {
-            wire.write(&pipeline(&["PING"])).await.expect("it is sent");
-            assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+            ping(wire).await;
         }
-        let mut refused = Wire::connect(&runtime, &address).await.expect("it is taken in");
+        let mut refused = connect(&runtime).await;
         let text = "ERR 16 connections to the admin port are open already, and each was used within the last 5 s; close one";
         assert_eq!(refused.reply().await.expect("a reply"), Value::Error(text.into()));
         // A connection that sends a byte now and then makes room too: no request of it is complete.
@@ -166,9 +179,7 @@ fn operators_connections_have_a_bound_and_idle_ones_make_room() {
         open[0].write(b"*").await.expect("it is sent");
         runtime.sleep(seconds(21)).await;
         assert!(open[0].reply().await.is_err(), "its last request is over 60 s ago");
-        let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
-        wire.write(&pipeline(&["PING"])).await.expect("it is sent");
-        assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
+        ping(&mut connect(&runtime).await).await;
     });
     assert_sound(&s);
 }
@@ -179,23 +190,15 @@ fn silent_connections_keep_no_operator_out() {
     let s = serving(26, one_shard_each());
     let runtime = s.world.outside();
     operate(&s, ONE, seconds(30), async move |first| {
-        let address = resp::admin_address(ONE);
-        let mut open = vec![first];
-        while open.len() < CONNECTIONS_MAX {
-            open.push(Wire::connect(&runtime, &address).await.expect("it is taken in"));
-        }
+        let mut open = as_many_as_may(first, &runtime).await;
         runtime.sleep(seconds(6)).await;
         // The first asks now and then, so its place is its own.
-        let ask = async |wire: &mut Wire| {
-            wire.write(&pipeline(&["PING"])).await.expect("it is sent");
-            assert_eq!(wire.reply().await.expect("a reply"), Value::Simple("PONG".into()));
-        };
-        ask(&mut open[0]).await;
+        ping(&mut open[0]).await;
         let mut more = Vec::new();
         for _ in 1..CONNECTIONS_MAX {
-            let mut wire = Wire::connect(&runtime, &address).await.expect("it is taken in");
-            ask(&mut wire).await;
-            ask(&mut open[0]).await;
+            let mut wire = connect(&runtime).await;
+            ping(&mut wire).await;
+            ping(&mut open[0]).await;
             more.push(wire);
         }
         assert!(open[1].reply().await.is_err(), "it was silent, and gave its place up");
