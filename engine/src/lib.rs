@@ -84,9 +84,9 @@
 //! its whole log again, so it must begin empty and must not act on the outside.
 //!
 //! A machine should not panic. One that panics at a command, or owes an outcome, stops its group and not the shard:
-//! [`GroupStatus::machine`] and the log name the command, and the group refuses its requests with
-//! [`RequestError::GroupStopped`] when all its replicas have come to that command. A query that panics ends as
-//! [`RequestError::QueryFailed`], and the machine goes on: a query must leave nothing half done behind it.
+//! [`GroupStatus::machine`] and the log name the command. Requests wait for another replica to lead the group. Those that
+//! find none in [`IntakeOptions::leader_deadline`] end as [`RequestError::GroupStopped`] at a node whose machine has
+//! stopped, and the others as [`RequestError::NoLeader`]. A query that panics ends as [`RequestError::QueryFailed`], and the machine goes on: a query must leave nothing half done behind it.
 //!
 //! # Inside
 //!

@@ -61,6 +61,9 @@ pub struct BatchReply {
 pub enum BatchOutcome {
     /// No request was taken: the receiver does not lead the group.
     Bounced,
+    /// The same, and the state machine of the group has stopped at the receiver. Only a shard of the same node is told
+    /// so: another node has a replica of its own, and is told `Bounced`.
+    Stopped,
     /// No request was taken: the receiver has too much to do.
     Busy,
     /// One outcome for each request, in their order; of queries perhaps for the first ones only.
@@ -118,7 +121,7 @@ impl BatchReply {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.id);
         match &self.outcome {
-            BatchOutcome::Bounced => out.push(1),
+            BatchOutcome::Bounced | BatchOutcome::Stopped => out.push(1),
             BatchOutcome::Busy => out.push(2),
             BatchOutcome::Done(outcomes) => {
                 let count = outcomes.len();
@@ -245,7 +248,7 @@ impl Slices for BatchReply {
     fn slices(&mut self) -> impl Iterator<Item = &mut Bytes> {
         let outcomes = match &mut self.outcome {
             BatchOutcome::Done(outcomes) => &mut outcomes[..],
-            BatchOutcome::Bounced | BatchOutcome::Busy => &mut [],
+            BatchOutcome::Bounced | BatchOutcome::Stopped | BatchOutcome::Busy => &mut [],
         };
         outcomes.iter_mut().filter_map(|outcome| outcome.as_mut().ok())
     }

@@ -7,7 +7,7 @@ use crate::{
     config::IntakeOptions,
     control::status::{Level, RefusalCounts},
     edge::{
-        lane::{Lane, Limit, Pending, Place, Removed},
+        lane::{Lane, Limit, Pending, Place, Removed, Wait},
         request::{Completion, Request},
     },
     wake::Wake,
@@ -377,8 +377,8 @@ impl Caller {
         self.has_deadline.set(false);
         let groups: Vec<GroupId> = self.lanes.borrow().keys().copied().collect();
         for lane in groups.into_iter().map(|group| self.lane(group)) {
-            let expire = |lane: &mut Lane| (lane.has_no_room, lane.expire(limit));
-            let (has_no_room, removed) = lane.with(expire).unwrap_or_default();
+            let expire = |lane: &mut Lane| (lane.wait, lane.expire(limit));
+            let (wait, removed) = lane.with(expire).unwrap_or_default();
             let Removed { queued, sent, uncounted } = removed;
             self.callers.uncount(uncounted);
             for pending in sent {
@@ -386,12 +386,18 @@ impl Caller {
                 self.finish(&pending, Err(RequestError::UNKNOWN));
             }
             for pending in queued {
-                if has_no_room {
-                    purlin_rsm::sometimes!("request without room ended by its deadline");
-                    self.finish(&pending, Err(RequestError::Busy));
-                } else {
-                    purlin_rsm::sometimes!("request without a leader ended by its deadline");
-                    self.give_up(&pending);
+                match wait {
+                    Some(Wait::Room) => {
+                        purlin_rsm::sometimes!("request without room ended by its deadline");
+                        self.finish(&pending, Err(RequestError::Busy));
+                    }
+                    Some(Wait::Machine) => {
+                        self.finish(&pending, Err(RequestError::GroupStopped));
+                    }
+                    Some(Wait::Leader) | None => {
+                        purlin_rsm::sometimes!("request without a leader ended by its deadline");
+                        self.give_up(&pending);
+                    }
                 }
             }
             lane.go_on();
@@ -983,6 +989,20 @@ mod tests {
         (3..6).for_each(confirm);
         assert!(lane.with(|lane| lane.is_scheduled).unwrap(), "nobody else lets it go on");
         assert_eq!(send(), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn requests_that_wait_end_with_their_client_though_younger_requests_have_come() {
+        let callers = callers(IntakeOptions::default());
+        let caller = callers.caller();
+        let ask = |tag| caller.submit(GroupId(1), Request::Propose(Bytes::new()), tag);
+        ask(0);
+        callers.take_scheduled(&mut Vec::new());
+        caller.lane(GroupId(1)).with(|lane| lane.wait = Some(Wait::Room));
+        ask(1);
+        caller.leave();
+        let ended: Vec<_> = outcomes(&caller).into_iter().map(|(tag, _)| tag).collect();
+        assert_eq!((ended, callers.size()), (vec![0, 1], (0, 0)));
     }
 
     #[test]

@@ -30,8 +30,10 @@ pub(crate) struct Lane {
     left_out: usize,
     /// It sends nothing before its caller has room for answers.
     pub(crate) waits_for_room: bool,
-    /// It stands among the lanes whose batch has found no room at another shard.
-    pub(crate) has_no_room: bool,
+    /// What its queue waits for, if it has tried to send and could not.
+    pub(crate) wait: Option<Wait>,
+    /// Its number among the lanes that found no room at another shard, until something of it was taken.
+    pub(crate) room_number: Option<u64>,
     /// It stands in the list of lanes that have something to send.
     pub(crate) is_scheduled: bool,
 }
@@ -44,6 +46,17 @@ pub(crate) enum Place {
     Here,
     /// In this batch, at another shard or node.
     Away(u64),
+}
+
+/// What the queue of a lane waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// A leader of the group.
+    Leader,
+    /// A leader too, and the state machine of the group has stopped at this node.
+    Machine,
+    /// Room at another shard, or on the way there.
+    Room,
 }
 
 /// A request that has not ended.
@@ -122,10 +135,12 @@ impl Lane {
             }
             self.sent.extend(self.queue.pop_front());
         }
-        if place != Place::Here {
+        if place == Place::Here {
+            self.room_number = None;
+        } else {
             self.expired = 0;
         }
-        self.place = place;
+        (self.place, self.wait) = (place, None);
         Some((kind, self.sent.range(first..)))
     }
 
@@ -198,15 +213,18 @@ impl Lane {
     pub(crate) fn end_batch(&mut self, batch: u64) -> (usize, Vec<Pending>) {
         if self.place == Place::Away(batch) {
             purlin_rsm::sometimes!(self.expired > 0, "reply to a batch after its deadline");
+            self.room_number = None;
             (self.expired, self.sent.drain(..).collect())
         } else {
             (0, Vec::new())
         }
     }
 
-    /// Whether its requests wait for a leader, or for room on the way there, and for nothing else.
+    /// Whether its requests wait for a leader, or for room on the way there, and for nothing else. It may be
+    /// scheduled all the same, for younger ones.
     pub(crate) fn is_parked(&self) -> bool {
-        self.sent.is_empty() && !self.queue.is_empty() && !self.is_scheduled && !self.waits_for_room
+        let has_tried = self.wait.is_some() || !self.is_scheduled;
+        self.sent.is_empty() && !self.queue.is_empty() && !self.waits_for_room && has_tried
     }
 
     /// Moves out the requests that came before `limit`: each has one deadline, from when it came. Those that
@@ -384,5 +402,21 @@ mod tests {
             lane.push(Pending { tag, request, since: Tick(0), is_counted: true });
         }
         assert_eq!(away(&mut lane, 1, 10), [0]);
+    }
+
+    /// A client that sends on and on would give its oldest request five times as long as others have.
+    #[test]
+    fn a_lane_that_waits_keeps_its_deadline_when_younger_requests_come() {
+        let limit = Limit { any: Tick(0), leaderless: Tick(1) };
+        for wait in [Wait::Leader, Wait::Machine, Wait::Room] {
+            let mut lane = lane("ww");
+            lane.is_scheduled = true;
+            assert!(!lane.is_parked() && lane.expire(limit).queued.is_empty(), "it tries soon");
+            lane.wait = Some(wait);
+            assert!(lane.is_parked());
+            assert_eq!(tags(&lane.expire(limit).queued), [0], "{wait:?}");
+            assert_eq!(here(&mut lane), [1]);
+            assert!(lane.wait.is_none(), "it waits no more");
+        }
     }
 }

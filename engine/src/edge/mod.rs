@@ -39,7 +39,7 @@
 //!
 //! A request ends at the latest soon after [`IntakeOptions::deadline`](crate::IntakeOptions::deadline), and one
 //! that has found no leader, or no room on its way to the leader, after
-//! [`IntakeOptions::leader_deadline`](crate::IntakeOptions::leader_deadline). When
+//! [`IntakeOptions::leader_deadline`](crate::IntakeOptions::leader_deadline), whatever comes behind it. When
 //! the client of a caller has gone, its requests that have found no leader end at once ([`Caller::leave`]). A
 //! query whose answer has no room with its caller waits for that caller, and has no deadline meanwhile. After the time for
 //! finding a leader it counts no more in what the shard has taken in: it keeps no other caller out.

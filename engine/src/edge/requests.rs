@@ -10,6 +10,7 @@ use crate::{
         caller::{Caller, Callers, LaneRef},
         deadlines::{Deadlines, Holder},
         inlet::InletCaller,
+        lane::Wait,
         late::{LateReplies, LateReply},
         other_shard::OtherShard,
         without_room::WithoutRoom,
@@ -19,6 +20,7 @@ use crate::{
 };
 use bytes::Bytes;
 use purlin_rsm::Tick;
+use purlin_transport::BatchOutcome;
 use std::{mem, rc::Rc, sync::Arc};
 
 /// See the module.
@@ -111,13 +113,14 @@ impl Requests {
         self.buffers = buffers;
     }
 
-    /// Keeps a lane that cannot send now, until something changes. Nobody waits for the requests of a caller
-    /// whose client has gone: they end.
-    pub(crate) fn park(&mut self, lane: LaneRef) {
-        match lane.caller.has_left() {
-            true => lane.give_up(),
-            false => self.parked.push(lane),
+    /// Keeps a lane that cannot send now for want of a leader, until something changes. Nobody waits for the requests
+    /// of a caller whose client has gone: they end.
+    pub(crate) fn park(&mut self, lane: LaneRef, wait: Wait) {
+        if lane.caller.has_left() {
+            return lane.give_up();
         }
+        lane.with(|lane| lane.wait = Some(wait));
+        self.parked.push(lane);
     }
 
     /// Keeps a lane that finds no room at `at` now. Nobody waits for the requests of a caller whose client has gone:
@@ -149,6 +152,20 @@ impl Requests {
     pub(crate) fn sent_away(&mut self, now: Tick, id: u64, to: OtherShard, waiter: Waiter) {
         self.away.sent(now, id, to, waiter);
         self.watch_away();
+    }
+
+    /// The shard `from` has replied to the batch `id`: who waits for that. Unless the shard is busy, it may have room for
+    /// others, whoever waited for the batch: the batch takes none there any more, nor on the way.
+    pub(crate) fn replied(
+        &mut self,
+        id: u64,
+        from: OtherShard,
+        outcome: &BatchOutcome,
+    ) -> Option<Waiter> {
+        if *outcome != BatchOutcome::Busy {
+            self.without_room.note_room(from);
+        }
+        self.away.replied(id, from)
     }
 
     /// Keeps a reply that found a full channel.
@@ -287,7 +304,7 @@ mod tests {
     /// waits for.
     fn callers_everywhere(requests: &mut Requests) -> (Vec<Weak<Caller>>, Ticket) {
         let (parked, lane) = taken(requests);
-        requests.park(lane);
+        requests.park(lane, Wait::Leader);
         let (away, lane) = taken(requests);
         lane.send_away(9).expect("a batch");
         requests.sent_away(Tick(0), 9, OTHER, Waiter::Lane(lane));
@@ -382,7 +399,7 @@ mod tests {
         lane.send_away(9).expect("a batch");
         caller.leave();
         lane.bounce(9);
-        requests.park(lane);
+        requests.park(lane, Wait::Leader);
         let mut completions = Vec::new();
         caller.take_completions(&mut completions);
         let outcomes: Vec<_> = completions.into_iter().map(|it| it.outcome).collect();
@@ -433,5 +450,21 @@ mod tests {
         requests.give_back(buffers);
         assert!(requests.buffers.requests.capacity() < 2 * BUFFER_MAX);
         assert!(requests.buffers.requests.is_empty());
+    }
+
+    /// Also a reply that nobody waits for, or that another shard of the node waits for, and one that bounces its batch.
+    #[test]
+    fn each_reply_but_busy_lets_those_try_that_wait_for_room() {
+        let done = BatchOutcome::Done(Vec::new());
+        for (outcome, may_have_room) in
+            [(done, true), (BatchOutcome::Bounced, true), (BatchOutcome::Busy, false)]
+        {
+            let mut requests = requests();
+            let (_caller, lane) = taken(&mut requests);
+            requests.park_without_room(OTHER, lane);
+            assert!(requests.replied(9, OTHER, &outcome).is_none());
+            let tries = requests.without_room.take_next().is_some();
+            assert_eq!(tries, may_have_room, "{outcome:?}");
+        }
     }
 }

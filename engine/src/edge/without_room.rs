@@ -4,7 +4,11 @@
 //! room: a younger one waits behind it, also one that has something to send for the first time. A lane that finds
 //! no room again keeps its place.
 
-use crate::edge::{caller::LaneRef, lane::Lane, other_shard::OtherShard};
+use crate::edge::{
+    caller::LaneRef,
+    lane::{Lane, Wait},
+    other_shard::OtherShard,
+};
 use purlin_rsm::Tick;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,14 +29,16 @@ impl WithoutRoom {
     /// The shard `at` has no room for the next batch of this lane.
     pub(crate) fn push(&mut self, at: OtherShard, lane: LaneRef) {
         self.may_have_room.remove(&at);
+        let newest = self.newest + 1;
         let wait = |lane: &mut Lane| {
-            lane.has_no_room = true;
-            lane.oldest()
+            lane.wait = Some(Wait::Room);
+            // One that has tried before keeps its turn.
+            lane.oldest().map(|oldest| (oldest, *lane.room_number.get_or_insert(newest)))
         };
         // A lane that is gone has nothing to send.
-        let Some(Some(oldest)) = lane.with(wait) else { return };
-        self.newest += 1;
-        self.lanes.insert((at, oldest, self.newest), lane);
+        let Some(Some((oldest, number))) = lane.with(wait) else { return };
+        self.newest = self.newest.max(number);
+        self.lanes.insert((at, oldest, number), lane);
     }
 
     /// The shard `at` may have room.
@@ -51,7 +57,7 @@ impl WithoutRoom {
     pub(crate) fn take_next(&mut self) -> Option<LaneRef> {
         while let Some(at) = self.may_have_room.first().copied() {
             if let Some(lane) = self.first(at).and_then(|key| self.lanes.remove(&key)) {
-                lane.with(|lane| lane.has_no_room = false);
+                lane.with(|lane| lane.wait = None);
                 return Some(lane);
             }
             self.may_have_room.remove(&at);
@@ -63,7 +69,7 @@ impl WithoutRoom {
     pub(crate) fn take_all(&mut self) -> impl Iterator<Item = LaneRef> + use<> {
         self.may_have_room.clear();
         let lanes = mem::take(&mut self.lanes).into_values();
-        lanes.inspect(|lane| _ = lane.with(|lane| lane.has_no_room = false))
+        lanes.inspect(|lane| _ = lane.with(|lane| lane.wait = None))
     }
 
     /// How many lanes there are. A lane that ended meanwhile may be one of them.
@@ -125,5 +131,31 @@ mod tests {
         assert!(waiting.is_awaited(FAR));
         waiting.note_room(NEAR);
         assert_eq!(waiting.take_all().map(|lane| lane.group.0).collect::<Vec<_>>(), [9]);
+    }
+
+    #[test]
+    fn a_lane_that_finds_no_room_again_keeps_its_turn_among_those_of_its_age() {
+        let callers =
+            Callers::new(Default::default(), 1 << 20, Duration::from_millis(10), Arc::default());
+        let mut waiting = WithoutRoom::default();
+        (1..=3).for_each(|group| waiting.push(NEAR, lane(&callers, group, 20)));
+        for _ in 0..2 {
+            waiting.note_room(NEAR);
+            let first = waiting.take_next().expect("there may be room");
+            assert_eq!(first.group, GroupId(1));
+            // On its way, or at the other shard.
+            first.send_away(7).expect("a batch");
+            first.bounce(7);
+            waiting.push(NEAR, first);
+        }
+        // Something of it was taken, and it has more to send.
+        waiting.note_room(NEAR);
+        let first = waiting.take_next().expect("there may be room");
+        first.send_away(8).expect("a batch");
+        first.caller.submit(GroupId(1), Request::Query(Bytes::new()), 1);
+        first.end_batch(8, vec![Ok(Bytes::new())]);
+        waiting.push(NEAR, first);
+        waiting.note_room(NEAR);
+        assert_eq!([1, 2, 3].map(|_| next(&mut waiting)), [Some(2), Some(3), Some(1)]);
     }
 }

@@ -206,7 +206,8 @@ impl Group {
     }
 
     /// The state machine has stopped: nothing is applied any more (safety E6). Proposals are in doubt: they may be
-    /// committed, and the machine of another replica may have applied them. Queries have no effect.
+    /// committed, and the machine of another replica may have applied them. Queries have no effect, and another replica may
+    /// answer them.
     fn stop(&mut self, now: Tick) {
         self.raft.stop_applying(now);
         for (Proposed { id, position }, _, ticket) in std::mem::take(&mut self.proposals.waiting) {
@@ -216,7 +217,7 @@ impl Group {
         let unconfirmed = std::mem::take(&mut self.queries.unconfirmed).into_values();
         let confirmed = std::mem::take(&mut self.queries.confirmed).into_iter();
         let queries = unconfirmed.chain(confirmed.map(|(_, query)| query));
-        queries.for_each(|query| query.ticket.end(Err(RequestError::GroupStopped)));
+        queries.for_each(|query| query.ticket.end(Err(RequestError::NotApplied)));
     }
 
     /// What the log is to be told of queries that the state machine failed at: each text once.

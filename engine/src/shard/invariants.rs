@@ -117,6 +117,7 @@ mod tests {
         edge::{
             away::Waiter,
             caller::Caller,
+            lane::Wait,
             other_shard::{Origin, OtherShard},
             request::Request,
             ticket::Ticket,
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(check_requests(&requests, &groups), Ok(()));
         let lane = requests.take_scheduled().lanes.remove(0);
         assert!(violation(&requests, &groups).contains("nothing sends them"));
-        requests.park(lane);
+        requests.park(lane, Wait::Leader);
         assert_eq!(check_requests(&requests, &groups), Ok(()));
     }
 
@@ -207,7 +208,7 @@ mod tests {
         let (mut requests, groups, caller) = world();
         let mut scheduled = Vec::new();
         requests.callers.take_scheduled(&mut scheduled);
-        requests.park(scheduled.remove(0));
+        requests.park(scheduled.remove(0), Wait::Leader);
         requests
             .deadlines
             .push(Tick(0), crate::edge::deadlines::Holder::Caller(Rc::downgrade(&caller)));

@@ -40,7 +40,7 @@ fn refusals(s: &Scenario, node: NodeId, request: &Request) -> Vec<Option<Request
         let caller = s.caller(node, ShardId(shard));
         caller.submit(POISONED, request.clone(), 0);
         let mut completions = Vec::new();
-        s.must_reach("a refusal without a deadline", millis(50), || {
+        s.must_reach("a refusal at the deadline for a leader", millis(2500), || {
             caller.take_completions(&mut completions);
             !completions.is_empty()
         });
@@ -122,6 +122,34 @@ fn a_group_goes_on_when_the_machine_of_one_replica_panics() {
         assert_eq!(s.leader_among(&[sound, hurt]), Some(sound));
         s.assert_sound();
     }
+}
+
+/// During an election a node whose machine has stopped knows no leader, and another replica may be the next one.
+#[test]
+fn a_node_whose_machine_has_stopped_waits_for_another_leader_before_it_says_so() {
+    let s = two_shards(815);
+    let leader = s.status(NodeId(1), POISONED).and_then(|it| it.leader).expect("a leader");
+    let [hurt, other] = s.others(leader)[..] else { panic!("three nodes") };
+    s.poison("bad command", &[hurt]);
+    let answer = s.ask(leader, POISONED, set("key", "bad command"), seconds(5));
+    assert!(matches!(answer, Some(Ok(_))), "the others apply it: {answer:?}");
+    s.must_reach("the machine has stopped", seconds(5), || {
+        s.control(hurt).latest().groups.stopped == 1
+    });
+    s.crash(leader, Crash::Kill);
+    let knows_none = || s.status(hurt, POISONED).is_some_and(|status| status.leader.is_none());
+    s.must_reach("no leader is known", seconds(5), knows_none);
+    // By each shard of the node: one has the group, and the other sends its batch there.
+    let callers = [0, 1].map(|shard| s.caller(hurt, ShardId(shard)));
+    callers.iter().for_each(|caller| caller.submit(POISONED, set("after", "1"), 7));
+    let mut outcomes = Vec::new();
+    s.must_reach("both are answered", seconds(3), || {
+        callers.iter().for_each(|caller| caller.take_completions(&mut outcomes));
+        outcomes.len() == 2
+    });
+    assert!(outcomes.iter().all(|it| it.outcome.is_ok()), "{outcomes:?}");
+    assert_eq!(s.status(hurt, POISONED).and_then(|it| it.leader), Some(other));
+    s.assert_sound();
 }
 
 /// Otherwise one client could stop all replicas of a group.

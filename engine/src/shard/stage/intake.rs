@@ -6,6 +6,7 @@ use crate::{
         away::{PassedOn, Waiter},
         caller::LaneRef,
         deadlines::Holder,
+        lane::Wait,
         other_shard::{Origin, OtherShard},
         ticket::Ticket,
     },
@@ -28,7 +29,8 @@ enum Way {
     Away(OtherShard),
     /// Nowhere now: no leader is known, or its shard is not connected.
     Nowhere,
-    /// Nowhere before its state machine is corrected: the machine has stopped here, and no leader is known.
+    /// Nowhere now: no leader is known. The machine of the group has stopped here, so this replica will not lead, and
+    /// perhaps no other.
     Stopped,
     /// Nowhere: the shard of this node that has the group has stopped.
     ShardStopped(RequestError),
@@ -42,9 +44,9 @@ enum Fate {
     Accepted,
     /// This shard passes it on to the leader's node.
     PassedOn(OtherShard),
-    /// This node has the group, and its state machine has stopped.
-    Refused,
     Bounced,
+    /// Bounced, and its sender is told that the state machine of the group has stopped at this node.
+    BouncedByStopped,
 }
 
 /// Decides about a batch that the shard `from` has sent. The batch is for `epoch` of its group, which has
@@ -66,7 +68,7 @@ fn judge(here: Option<EpochTerm>, batch: EpochTerm, way: Way, from: OtherShard) 
     match (way, from) {
         (Way::Here, _) => Fate::Accepted,
         (Way::Away(to @ OtherShard::OfPeer(_)), OtherShard::OfThisNode(_)) => Fate::PassedOn(to),
-        (Way::Stopped, OtherShard::OfThisNode(_)) => Fate::Refused,
+        (Way::Stopped, OtherShard::OfThisNode(_)) => Fate::BouncedByStopped,
         _ => Fate::Bounced,
     }
 }
@@ -115,7 +117,7 @@ impl<R: Runtime> Shard<R> {
             self.send_lane(now, lane, Turn::IsNext, &mut buffers.requests);
         }
         for lane in buffers.lanes.drain(..) {
-            if lane.with(|lane| lane.has_no_room) != Some(true) {
+            if lane.with(|lane| lane.wait) != Some(Some(Wait::Room)) {
                 self.send_lane(now, lane, Turn::Waits, &mut buffers.requests);
             }
         }
@@ -126,8 +128,8 @@ impl<R: Runtime> Shard<R> {
         match self.way(lane.group) {
             Way::Here => self.send_here(now, &lane, buffer),
             Way::Away(to) => self.send_away(now, lane, to, turn),
-            Way::Nowhere => self.requests.park(lane),
-            Way::Stopped => lane.refuse(&RequestError::GroupStopped),
+            Way::Nowhere => self.requests.park(lane, Wait::Leader),
+            Way::Stopped => self.requests.park(lane, Wait::Machine),
             Way::ShardStopped(why) => lane.refuse(&why),
             Way::NoGroup => lane.refuse(&RequestError::NoSuchGroup),
         }
@@ -246,11 +248,8 @@ impl<R: Runtime> Shard<R> {
                     self.reply_to(origin, BatchOutcome::Busy);
                 }
             }
-            Fate::Refused => {
-                let outcomes = vec![Err(RequestError::GroupStopped); batch.requests.len()];
-                self.reply_to(origin, BatchOutcome::Done(outcomes));
-            }
             Fate::Bounced => self.reply_to(origin, BatchOutcome::Bounced),
+            Fate::BouncedByStopped => self.reply_to(origin, BatchOutcome::Stopped),
         }
     }
 
@@ -269,17 +268,20 @@ impl<R: Runtime> Shard<R> {
     /// A reply to a batch that was sent to another shard; a late or repeated reply is ignored.
     pub(crate) fn on_reply(&mut self, from: OtherShard, reply: BatchReply) {
         let BatchReply { id, outcome } = reply;
-        match (self.requests.away.replied(id, from), outcome) {
+        match (self.requests.replied(id, from, &outcome), outcome) {
             (None, _) => {}
             (Some(Waiter::Shard(passed_on)), outcome) => self.reply_to(passed_on.origin, outcome),
             (Some(Waiter::Lane(lane)), BatchOutcome::Done(outcomes)) => {
                 lane.end_batch(id, outcomes);
-                self.requests.without_room.note_room(from);
             }
             (Some(Waiter::Lane(lane)), BatchOutcome::Bounced) => {
                 purlin_rsm::sometimes!("batch bounced by another shard");
                 lane.bounce(id);
-                self.requests.park(lane);
+                self.requests.park(lane, Wait::Leader);
+            }
+            (Some(Waiter::Lane(lane)), BatchOutcome::Stopped) => {
+                lane.bounce(id);
+                self.requests.park(lane, Wait::Machine);
             }
             (Some(Waiter::Lane(lane)), BatchOutcome::Busy) => {
                 purlin_rsm::sometimes!("batch handed back by another shard without room");
