@@ -1,7 +1,8 @@
 //! Block arithmetic: everything in a segment begins on a block and fills whole blocks.
 
-/// The unit of reading and writing, in bytes. A device writes a smaller sector whole, so that an
-/// acknowledged block is never touched by a later write.
+/// The unit of reading and writing, in bytes. No write touches a block that holds an acknowledged batch: a device may
+/// take 512 bytes, but reads and writes back the whole physical sector around them, which a power cut may lose. What
+/// a device says of its sectors is no proof, so this is the size of the largest usual ones.
 pub(crate) const BLOCK: usize = 4096;
 
 /// `len` rounded up to whole blocks.
