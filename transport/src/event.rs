@@ -38,6 +38,9 @@ pub enum Event {
     Learned(Facts),
     /// The outbound connection is lost, and with it perhaps what was sent last.
     OutboundLost(PeerShard),
+    /// The outbound connection has room again: a message, a batch or a reply was refused since it was made, or since
+    /// the last such event.
+    Room(PeerShard),
     /// A peer has dialled us and was accepted.
     InboundUp(Facts),
     /// The inbound connection is lost, or a newer connection of the same peer has replaced it.

@@ -642,6 +642,32 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
     world.send(1, 2, message(1, 2, 1, 1000)).unwrap();
 }
 
+/// Whoever was refused for want of room waits for this event, and for nothing else.
+#[test]
+fn room_is_told_when_the_peer_has_taken_what_waited() {
+    let mut world = World::new();
+    let small = ExchangerConfig { outbox_bytes_max: 10_000, ..config() };
+    world.start(facts(at(1), 1), small);
+    world.start(facts(at(2), 1), config());
+    world.want(1, 2);
+    world.run();
+    world.poll(at(1));
+    world.net.stall(0, true);
+    let mut taken = 0;
+    while world.send(1, 2, message(1, 2, taken, 1000)).is_ok() {
+        world.flush(1, 0);
+        taken += 1;
+    }
+    assert_eq!(world.poll(at(1)), [], "there is none");
+    world.net.stall(0, false);
+    world.run();
+    assert_eq!(world.poll(at(1)), [Event::Room(at(2))]);
+    world.send(1, 2, message(1, 2, 1, 1000)).unwrap();
+    world.flush(1, 0);
+    world.run();
+    assert_eq!(world.poll(at(1)), [], "nobody was refused since");
+}
+
 #[test]
 fn a_slow_peer_is_not_dropped_while_it_takes_bytes() {
     let patient = ExchangerConfig { silence_beats: config().idle_beats, ..config() };

@@ -104,7 +104,10 @@ async fn write<N: Net>(
                 peer.cancel.set_deadline(Some(hub.in_beats(hub.config.stall_beats)));
                 peer.cancel.guard(writer.write_all(bytes)).await??;
             }
-            peer.outbox.borrow_mut().written(piece);
+            let has_room = peer.outbox.borrow_mut().written(piece);
+            if has_room {
+                hub.emit(Event::Room(peer.id), 0);
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     frame_bytes_max: usize,
     /// Something was pushed since the last beat.
     has_spoken: bool,
+    /// Data was refused for want of room, and nobody was told of room since.
+    is_room_awaited: bool,
 }
 
 /// Why an outbox did not accept an item.
@@ -45,7 +47,15 @@ const HEARTBEATS_BYTES_MAX: usize = 64 << 10;
 impl Outbox {
     pub(crate) fn new(bytes_max: usize, frame_bytes_max: usize) -> Self {
         let (heartbeats, data) = (Frames::default(), Frames::default());
-        Self { heartbeats, data, in_flight: 0, bytes_max, frame_bytes_max, has_spoken: false }
+        Self {
+            heartbeats,
+            data,
+            in_flight: 0,
+            bytes_max,
+            frame_bytes_max,
+            has_spoken: false,
+            is_room_awaited: false,
+        }
     }
 
     /// Appends `item` to the open frame, if that frame holds items of the same kind and is short
@@ -66,6 +76,7 @@ impl Outbox {
         // could never be sent.
         if waiting > 0 && waiting + frame::HEADER_BYTES + most > bytes_max {
             purlin_rsm::sometimes!("outbox full");
+            self.is_room_awaited |= is_data;
             return Err(Full::Now);
         }
         let frames = if is_data { &mut self.data } else { &mut self.heartbeats };
@@ -101,13 +112,16 @@ impl Outbox {
         Some(first)
     }
 
-    /// The piece that `take` gave is written.
-    pub(crate) fn written(&mut self, mut piece: Vec<u8>) {
+    /// The piece that `take` gave is written. Returns whether there is room for data that was refused: half of the
+    /// outbox is empty. It is written to the end whatever comes, so that happens, or the connection ends.
+    pub(crate) fn written(&mut self, mut piece: Vec<u8>) -> bool {
         self.in_flight = 0;
         piece.clear();
         if piece.capacity() <= SPARE_BYTES_MAX {
             self.data.spare = piece;
         }
+        let has_room = self.data.waiting() <= self.bytes_max / 2;
+        has_room && std::mem::take(&mut self.is_room_awaited)
     }
 
     /// Whether the connection has taken all data.
@@ -372,5 +386,32 @@ mod tests {
         assert!(!outbox.is_written(), "it is being written");
         outbox.written(piece);
         assert!(outbox.is_written());
+    }
+
+    /// Whoever was refused hears of room once, when half of it is free. An item that finds no room even then is
+    /// refused again, and hears of it again.
+    #[test]
+    fn room_is_told_once_to_whoever_was_refused() {
+        let mut outbox = Outbox::new(8 << 20, 16 << 20);
+        let write = |outbox: &mut Outbox| {
+            let piece = outbox.take(Sequence(0)).expect("something waits");
+            outbox.written(piece)
+        };
+        outbox.push(&command(100), Sequence(0)).unwrap();
+        assert!(!write(&mut outbox), "nobody was refused");
+        while outbox.push(&command(900_000), Sequence(0)).is_ok() {}
+        let told: Vec<bool> =
+            std::iter::from_fn(|| (outbox.data.waiting() > 0).then(|| write(&mut outbox)))
+                .collect();
+        assert_eq!(told.iter().filter(|is_told| **is_told).count(), 1, "{told:?}");
+        assert_eq!(told.first(), Some(&false), "too little is free");
+        outbox.push(&command(100), Sequence(0)).unwrap();
+        assert_eq!(outbox.push(&command((8 << 20) - 100), Sequence(0)), Err(Full::Now));
+        assert!(write(&mut outbox));
+        outbox.push(&command((8 << 20) - 100), Sequence(0)).expect("it is alone");
+        assert_eq!(outbox.push(&command(100), Sequence(0)), Err(Full::Now));
+        outbox.clear();
+        outbox.push(&command(100), Sequence(0)).unwrap();
+        assert!(!write(&mut outbox), "it is another connection");
     }
 }

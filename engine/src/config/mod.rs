@@ -87,6 +87,8 @@ pub struct RaftOptions {
     /// that are behind. Beyond it, they are read from the write-ahead log; what is not durable yet, and is too much
     /// alone, makes the shard refuse proposals as busy. What one batch or one message brings comes on top.
     pub memory_bytes_max: usize,
+    /// Messages and requests that wait to be written to one shard of another node, in bytes.
+    pub outbox_bytes_max: usize,
     /// Whether a leader hands its group back to the node that led it first, once that node is fit for a while. So the
     /// nodes lead equal shares again after a restart.
     pub leaders_return: bool,
@@ -236,6 +238,7 @@ impl Default for RaftOptions {
             apply_bytes_max: 1 << 20,
             cache_bytes_max: 4 << 20,
             memory_bytes_max: 128 << 20,
+            outbox_bytes_max: 32 << 20,
             leaders_return: true,
         }
     }

@@ -198,6 +198,7 @@ impl Found {
             ("raft.append_bytes_max", raft.append_bytes_max),
             ("raft.apply_bytes_max", raft.apply_bytes_max),
             ("raft.memory_bytes_max", raft.memory_bytes_max),
+            ("raft.outbox_bytes_max", raft.outbox_bytes_max),
             ("intake.requests_max", node.intake.requests_max),
         ] {
             if value == 0 {
@@ -344,6 +345,7 @@ mod tests {
         assert!(node(|node| node.raft.inflight_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.memory_bytes_max = 0).is_err());
+        assert!(node(|node| node.raft.outbox_bytes_max = 0).is_err());
         assert!(node(|node| node.raft.append_bytes_max = 7 << 20).is_ok());
         assert!(node(|node| node.raft.append_bytes_max = 8 << 20).is_err());
         assert!(node(|node| node.wal.batch_bytes_max = 17 << 20).is_err());

@@ -258,6 +258,7 @@ impl<R: Runtime> ShardSetup<R> {
                 exchanger,
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
                 inlets: self.shared.inlets.clone(),
+                has_withheld: false,
                 told_too_long: false,
             },
             drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),
@@ -410,6 +411,7 @@ impl<R: Runtime> ShardSetup<R> {
             dial_pause_beats: beats(0.2),
             unidentified_log_beats: beats(5.0),
             seed: self.runtime.random(),
+            outbox_bytes_max: self.node.raft.outbox_bytes_max,
             ..ExchangerConfig::default()
         };
         let book = PeerBook::new(identity.voters.iter().copied(), peers, 2);

@@ -125,9 +125,11 @@ impl<R: Runtime> Shard<R> {
         // requests give a group more to do.
         self.send_requests(now);
         let steps_end = self.runtime.now() + STEPS_TIME_MAX;
+        self.offer_room(now);
         while self.groups.has_dirty() {
             self.step(now, steps_end);
             self.send_requests(now);
+            self.offer_room(now);
             if self.runtime.now() >= steps_end {
                 break;
             }

@@ -7,8 +7,9 @@
 
 mod candidates;
 mod fitness;
+mod without_room;
 
-use self::fitness::Fitness;
+use self::{fitness::Fitness, without_room::WithoutRoom};
 use crate::{
     placement::Placement,
     shard::{group::Standing, groups::Groups},
@@ -50,6 +51,8 @@ struct State {
     is_rearmed: bool,
     /// Whether the peer is fit to lead.
     fitness: Fitness,
+    /// The groups whose appends to the peer found no room.
+    without_room: WithoutRoom,
 }
 
 impl Pairs {
@@ -100,6 +103,8 @@ impl Pairs {
         let Some(state) = self.pairs.get_mut(&facts.pair()) else { return };
         state.is_reached = true;
         state.leading.connected();
+        // Each group begins anew.
+        state.without_room = WithoutRoom::default();
         for id in &state.groups {
             if let Some(group) = groups.input(*id) {
                 group.raft.connected(now, facts.node);
@@ -245,6 +250,37 @@ impl Pairs {
         }
     }
 
+    /// An append of `group` to `node` did not go out, after others did if `has_sent`. The group waits for room.
+    /// Without a pair it waits for the connection, which is told to each group.
+    pub(crate) fn wait_for_room(&mut self, node: NodeId, group: GroupId, has_sent: bool) {
+        let state = self.home(node, group).and_then(|pair| self.pairs.get_mut(&pair));
+        if let Some(state) = state {
+            purlin_rsm::sometimes!("group waits for room to a peer");
+            state.without_room.wait(group, has_sent);
+        }
+    }
+
+    /// The connection to a peer has room again.
+    pub(crate) fn open(&mut self, pair: PeerShard) {
+        if let Some(state) = self.pairs.get_mut(&pair) {
+            state.without_room.has_room = true;
+        }
+    }
+
+    /// Appends go out again to whatever peer has room.
+    pub(crate) fn open_all(&mut self) {
+        self.pairs.values_mut().for_each(|state| state.without_room.has_room = true);
+    }
+
+    /// Takes some of the groups that wait for a peer which has room, with its node.
+    pub(crate) fn take_with_room(&mut self) -> Vec<(NodeId, GroupId)> {
+        let take = |(pair, state): (&PeerShard, &mut State)| {
+            let groups = state.without_room.take().into_iter();
+            groups.map(|group| (pair.node, group)).collect::<Vec<_>>()
+        };
+        self.pairs.iter_mut().flat_map(take).collect()
+    }
+
     /// Tells a new leader which followers cannot be reached: it assumes that all can.
     fn tell_new_leader(&self, now: Tick, id: GroupId, groups: &mut Groups) {
         let Some(group) = groups.input(id) else { return };
@@ -270,6 +306,7 @@ impl State {
             is_settled: false,
             is_rearmed: false,
             fitness: Fitness::default(),
+            without_room: WithoutRoom::default(),
         }
     }
 

@@ -110,7 +110,7 @@ impl Raft {
             FetchPurpose::Send(follower) => {
                 if let Some(progress) = self.follower_mut(follower) {
                     progress.fetching = false;
-                    progress.stall(now);
+                    progress.pause(now);
                 }
             }
         }

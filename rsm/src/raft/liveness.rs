@@ -2,7 +2,7 @@
 //! confirm one, and connections that come and go. See "One heartbeat serves many groups" in [`super`].
 
 use super::{Raft, receive::TERM_MAX, role::Role};
-use crate::types::{NodeId, Term, Tick};
+use crate::types::{Index, NodeId, Term, Tick};
 
 impl Raft {
     /// The heartbeat of the node of `leader` names this group with `term`. While heartbeats do so, this replica
@@ -59,9 +59,9 @@ impl Raft {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
             // The follower may have gone on to a higher term. Only an answer to a message tells its term,
-            // so a probe must go out.
+            // so it is asked. What was sent to it is still on its way.
             if std::mem::take(&mut progress.confirmed) {
-                progress.restart();
+                progress.ask(now);
             }
             self.check_quorum();
         }
@@ -91,13 +91,23 @@ impl Raft {
         }
     }
 
-    /// An append to `follower` was held back, or there was no room for it. It is lost, and is sent again after
-    /// a while. If it only told of a commit, nothing else would show the loss: the answer to the append before
-    /// looks the same (B33).
-    pub fn unsent(&mut self, now: Tick, follower: NodeId) {
+    /// An append to `follower` that begins behind `prev` was held back, or there was no room for it. The caller
+    /// sends none of the appends to that follower that came after it, and reports each. They go out again after
+    /// [`Raft::room`], and until then this replica sends the follower nothing. If the append only told of a commit,
+    /// nothing else would show the loss: the answer to the append before looks the same (B33).
+    pub fn unsent(&mut self, now: Tick, follower: NodeId, prev: Index) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
-            progress.stall(now);
+            crate::sometimes!("append did not go out");
+            progress.unsent(prev);
+        }
+    }
+
+    /// There is room again for appends to `follower`.
+    pub fn room(&mut self, now: Tick, follower: NodeId) {
+        self.now = now;
+        if let Some(progress) = self.follower_mut(follower) {
+            progress.has_room = true;
         }
     }
 

@@ -191,7 +191,7 @@ impl History {
 
     /// Tells a node something about its connections, which may be untrue by now.
     fn notice(&mut self, id: NodeId) {
-        let (other, what) = (self.node(), self.random.below(11));
+        let (other, what) = (self.node(), self.random.below(13));
         self.cluster.input(id, |raft, now| match what {
             0 | 1 => raft.unvouch(now, other),
             2 => raft.confirm(now, other),
@@ -201,6 +201,10 @@ impl History {
             6 => raft.evict_durable(),
             7 | 8 => drop(raft.hand_over(now, other)),
             9 => raft.set_disk_full(now, other.0 == 1),
+            10 => {
+                raft.unsent(now, other, Index(raft.last().index.0.saturating_sub(u64::from(id.0))))
+            }
+            11 => raft.room(now, other),
             _ => raft.trust(),
         });
     }

@@ -39,12 +39,15 @@ impl Leader {
         self.followers.insert(node, progress);
     }
 
-    /// The tick at which something is due: an answer that is overdue, a commit to tell, the first
-    /// confirmation, or the end of a transfer.
+    /// The tick at which something is due: an answer that is overdue, the end of a pause, a commit to tell, the
+    /// first confirmation, or the end of a transfer.
     pub(super) fn deadline(&self, retry_ticks: u64) -> Option<Tick> {
-        let answers = self.followers.values().filter(|progress| progress.connected);
-        let awaited =
-            answers.filter_map(|progress| progress.awaited_since).chain(self.reads.awaited_since());
+        let open =
+            self.followers.values().filter(|progress| progress.connected && progress.has_room);
+        let awaited = open
+            .flat_map(|progress| [progress.awaited_since, progress.paused_since])
+            .flatten()
+            .chain(self.reads.awaited_since());
         let retry = awaited.min().map(|since| Tick(since.0 + retry_ticks));
         let transfer = self.transfer.map(|transfer| transfer.until);
         [retry, self.confirmed_by, self.tell_commit_at, transfer].into_iter().flatten().min()
@@ -68,11 +71,15 @@ impl Raft {
         let Some(leader) = self.leader_mut() else { return };
         let is_late =
             |since: Option<Tick>| since.is_some_and(|since| since.0 + retry_ticks <= now.0);
-        for progress in
-            leader.followers.values_mut().filter(|progress| is_late(progress.awaited_since))
-        {
-            crate::sometimes!("append is asked for again");
-            progress.restart();
+        let open = |progress: &&mut Progress| progress.connected && progress.has_room;
+        for progress in leader.followers.values_mut().filter(open) {
+            if is_late(progress.paused_since) {
+                progress.paused_since = None;
+            }
+            if is_late(progress.awaited_since) {
+                crate::sometimes!("follower is asked for an overdue answer");
+                progress.ask(now);
+            }
         }
         if is_late(leader.reads.awaited_since()) {
             crate::sometimes!("read round is asked for again");
@@ -101,6 +108,7 @@ impl Raft {
         let mut next = self.follower_after(None);
         while let Some(node) = next {
             while self.send_append(node, tell_commit) {}
+            self.ask(node);
             next = self.follower_after(Some(node));
         }
     }
@@ -142,6 +150,20 @@ impl Raft {
         true
     }
 
+    /// Asks a follower how far it is, if it is to be asked. The append has no entries and stands behind all that was
+    /// sent, so its answer shows whether anything was lost. Nothing is sent twice for it.
+    fn ask(&mut self, to: NodeId) {
+        let (now, committed) = (self.now, self.log.committed());
+        let Some(progress) = self.follower_mut(to).filter(|progress| progress.may_ask()) else {
+            return;
+        };
+        let prev = progress.last_sent();
+        progress.asked(now, committed);
+        let term = self.log.term(prev).expect("a leader sends what lies above its floor");
+        let (prev, entries) = (EntryId::new(term, prev), Vec::new());
+        self.send(to, Message::Append { prev, entries, committed });
+    }
+
     fn send_entries(&mut self, to: NodeId, next: Index, mut entries: Vec<Entry>) {
         // A receiver takes no more in one append. The rest goes with the next one.
         entries.truncate(APPEND_ENTRIES_MAX);
@@ -162,7 +184,7 @@ impl Raft {
         let Some(progress) = self.follower_mut(to) else { return };
         progress.fetching = false;
         let next = progress.next;
-        if progress.connected && entries[0].index == next && next > floor {
+        if progress.may_send_fetched() && entries[0].index == next && next > floor {
             self.send_entries(to, next, entries);
         }
         self.tell_commit_to(to);

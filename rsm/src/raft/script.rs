@@ -26,7 +26,7 @@
 //! crash N [keep=K], restart N [abstain=K], trust N
 //! vouch F L [term=T], unvouch F L, confirm L F, unconfirm L F, beat L (all of these, for all)
 //! connect A B, disconnect A B          A is told of its connection to B
-//! unsent L F                           L is told that an append to F did not leave
+//! unsent L F prev=P, room L F          L is told that an append to F did not leave, or that there is room again
 //! hand_over L F                        L begins to hand the group over to F
 //! full N [yes|no]                      N is told that its disk takes no entries, or takes them again
 //! cut A B, partition N.., heal         messages that are lost
@@ -94,7 +94,8 @@ impl Script {
                 return self.complete(name, args);
             }
             "crash" | "restart" | "trust" => return self.life(name, args),
-            "vouch" | "unvouch" | "confirm" | "unconfirm" | "connect" | "disconnect" | "unsent" => {
+            "vouch" | "unvouch" | "confirm" | "unconfirm" | "connect" | "disconnect" | "unsent"
+            | "room" => {
                 return self.connection(name, args);
             }
             "hand_over" => return self.hand_over(args),
@@ -331,6 +332,7 @@ impl Script {
     ) -> Result<Vec<NodeId>, Box<dyn Error>> {
         let (id, peer) = (node(args)?, node(args)?);
         let term = key(args, "term")?.map(Term);
+        let prev = Index(key(args, "prev")?.unwrap_or_default());
         let leads = self.cluster.raft(peer).map(Raft::term);
         if name == "vouch" {
             let term = term.or(leads).unwrap_or_default();
@@ -343,7 +345,8 @@ impl Script {
             "confirm" => raft.confirm(now, peer),
             "unconfirm" => raft.unconfirm(now, peer),
             "connect" => raft.connected(now, peer),
-            "unsent" => raft.unsent(now, peer),
+            "unsent" => raft.unsent(now, peer, prev),
+            "room" => raft.room(now, peer),
             _ => raft.disconnected(now, peer),
         });
         Ok(vec![id])
@@ -574,12 +577,14 @@ pub(super) fn show_status(id: NodeId, raft: &Raft, now: Tick) -> String {
         for (node, progress) in &leader.followers {
             let state = match &progress.state {
                 State::Probe { .. } if progress.lacks_floor => "probe below the floor".to_string(),
-                State::Probe { waiting: true } => "probe waiting".to_string(),
-                State::Probe { waiting: false } => "probe".to_string(),
+                State::Probe { sent: Some(_) } => "probe waiting".to_string(),
+                State::Probe { sent: None } => "probe".to_string(),
                 State::Replicate(inflights) => format!("replicate {inflights}"),
             };
             let (matched, next) = (progress.matched, progress.next);
             line += &format!("\n   {node} matched={matched} next={next} {state}");
+            line += if progress.has_room { "" } else { ", no room" };
+            line += if progress.paused_since.is_some() { ", paused" } else { "" };
         }
     }
     line

@@ -71,6 +71,7 @@ scripts! {
     late_and_reordered_answers
     probe_without_traffic
     flow_control
+    without_room
     window_full_of_lost_appends
     fetch_fails
     fetch_comes_late

@@ -87,7 +87,7 @@ impl Raft {
 impl Progress {
     fn status(&self, node: NodeId) -> FollowerStatus {
         let (state, in_flight, in_flight_bytes) = match &self.state {
-            State::Probe { waiting } => (FollowerState::Probe, usize::from(*waiting), 0),
+            State::Probe { sent } => (FollowerState::Probe, usize::from(sent.is_some()), 0),
             State::Replicate(inflights) => {
                 (FollowerState::Replicate, inflights.count(), inflights.bytes())
             }

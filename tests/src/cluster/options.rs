@@ -229,6 +229,7 @@ fn draw_raft(random: &Random) -> RaftOptions {
         cache_bytes_max: random.magnitude(1.0, default.cache_bytes_max as f64) as usize,
         // An entry of each group has room: with less, groups wait for each other from retry to retry.
         memory_bytes_max: random.magnitude(3e4, 1e6) as usize,
+        outbox_bytes_max: random.magnitude(1e4, default.outbox_bytes_max as f64) as usize,
         ..default
     }
 }

@@ -1,11 +1,16 @@
 //! Links that flip bits, break, or hold bytes back.
 
-use crate::support::{agree, millis, seconds, shake, shaky};
-use purlin::NodeId;
+use crate::support::{ONE, THREE, TWO, agree, millis, seconds, shake, shaky};
+use purlin::{GroupId, NodeId, ShardId};
+use purlin_rsm::reach::Recorder;
 use purlin_tests::{
-    cluster::{ClusterOptions, scenario::Scenario},
-    sim::{Crash, Random},
+    cluster::{
+        ClusterOptions,
+        scenario::{Pending, Scenario, calm, set},
+    },
+    sim::{Crash, Latency, LinkTrouble, Random},
 };
+use std::time::Duration;
 
 /// TCP's checksum misses some: the frame's must not.
 #[test]
@@ -59,5 +64,88 @@ fn a_name_server_that_does_not_answer_stops_no_write() {
     s.must_write(NodeId(1), "without", "1", seconds(10));
     s.world.node(NodeId(3)).silence_names(false);
     s.must_converge(seconds(20));
+    s.assert_sound();
+}
+
+/// The groups that a node leads, as that node says.
+fn led_by(s: &Scenario, node: NodeId, groups: u32) -> Vec<GroupId> {
+    let leads = |group: &GroupId| s.status(node, *group).and_then(|it| it.leader) == Some(node);
+    (1..=groups).map(GroupId).filter(leads).collect()
+}
+
+/// Writes `bytes` to each group that node 1 leads, so often, with a pause after each round.
+fn write_at_one(
+    s: &Scenario,
+    groups: u32,
+    bytes: usize,
+    rounds: usize,
+    pause: Duration,
+) -> Vec<Pending> {
+    let (led, value) = (led_by(s, ONE, groups), "v".repeat(bytes));
+    let mut writes = Vec::new();
+    for round in 0..rounds {
+        let write = |group: &GroupId| s.submit(ONE, *group, set(&format!("key-{round}"), &value));
+        writes.extend(led.iter().map(write));
+        s.run_for(pause);
+    }
+    writes
+}
+
+/// Nothing that was sent on a connection is lost while the connection lives. So a follower that takes longer than an
+/// election timeout, with its disk or as a whole, is asked how far it is, and is sent nothing twice.
+#[test]
+fn a_follower_that_stood_still_is_sent_nothing_twice() {
+    for stands in [
+        |s: &Scenario| s.world.node(THREE).hang_disk(millis(600)),
+        |s: &Scenario| s.world.pause(THREE, ShardId(0)),
+    ] {
+        let reached = Recorder::install();
+        let s = Scenario::running_with(504, ClusterOptions { groups: 12, ..calm(3, 0) });
+        s.run_for(seconds(3));
+        let leaders = |s: &Scenario| [ONE, TWO, THREE].map(|node| led_by(s, node, 12).len());
+        assert_eq!(leaders(&s), [4; 3]);
+        let before = s.world.bytes_delivered(ONE, THREE);
+        let mut writes = write_at_one(&s, 12, 20_000, 20, millis(10));
+        stands(&s);
+        writes.extend(write_at_one(&s, 12, 20_000, 60, millis(10)));
+        s.world.resume(THREE, ShardId(0));
+        writes.extend(write_at_one(&s, 12, 20_000, 20, millis(10)));
+        s.run_for(seconds(3));
+        assert!(writes.iter().all(Pending::is_done));
+        let (new, sent) = (writes.len() * 20_000, s.world.bytes_delivered(ONE, THREE) - before);
+        assert!(sent * 10 <= new as u64 * 12, "{sent} bytes were sent for {new} new ones");
+        assert!(reached.counts().contains_key("follower is asked for an overdue answer"));
+        s.must_converge(seconds(5));
+        s.assert_sound();
+    }
+}
+
+/// What finds no room goes out as soon as there is room, and what went out is not sent again.
+#[test]
+fn a_follower_behind_a_narrow_link_is_sent_all_once_and_without_pauses() {
+    let reached = Recorder::install();
+    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
+    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
+    options.limits[0].raft.outbox_bytes_max = 1 << 20;
+    let s = Scenario::running_with(505, options);
+    s.run_for(seconds(3));
+    assert_eq!(led_by(&s, ONE, 24).len(), 8);
+    let before = s.world.bytes_delivered(ONE, THREE);
+    let sent = || s.world.bytes_delivered(ONE, THREE) - before;
+    // 5 MB in a second.
+    let time_per_kilobyte = Duration::from_micros(200);
+    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
+    s.world.trouble_link(ONE, THREE, Some(trouble));
+    let writes = write_at_one(&s, 24, 60_000, 12, millis(5));
+    let new = writes.len() as u64 * 60_000;
+    let started = s.world.now();
+    s.must_reach("all is sent", seconds(10), || sent() >= new);
+    let took = s.world.now() - started;
+    assert!(took < millis(new / 5_000 + 300), "{new} bytes took {took:?}");
+    s.run_for(seconds(2));
+    assert!(sent() * 10 <= new * 12, "{} bytes were sent for {new} new ones", sent());
+    assert!(writes.iter().all(Pending::is_done));
+    assert!(reached.counts().contains_key("group waits for room to a peer"));
+    s.must_converge(seconds(5));
     s.assert_sound();
 }

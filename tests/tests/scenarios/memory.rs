@@ -86,7 +86,10 @@ fn write_to_all(s: &Scenario, nodes: &[NodeId], rounds: usize) -> (usize, usize)
 #[test]
 fn a_follower_that_is_slow_for_many_groups_costs_its_leaders_one_budget() {
     let reached = Recorder::install();
-    let s = Scenario::running_with(31, many_groups());
+    let mut options = many_groups();
+    // The windows of all groups that the follower has are twice its budget.
+    options.limits[0].raft.inflight_bytes_max = 128 << 10;
+    let s = Scenario::running_with(31, options);
     // Node 3 has met the others by then.
     s.must_converge(seconds(20));
     s.world.node(THREE).hang_disk(seconds(30));

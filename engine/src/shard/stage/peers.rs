@@ -27,6 +27,7 @@ impl<R: Runtime> Shard<R> {
                     self.others.pairs.outbound_lost(now, pair, &mut self.groups);
                     self.lose_batches(pair);
                 }
+                Event::Room(pair) => self.others.pairs.open(pair),
                 Event::InboundUp(facts) => {
                     self.others.pairs.inbound_up(now, &facts, &mut self.groups)
                 }

@@ -4,7 +4,7 @@ use crate::{
     runtime::Runtime,
     shard::{Shard, group::Standing, groups::GroupSlot, stage::send::is_of_a_leader},
 };
-use purlin_rsm::{Entry, Message, Tick, raft::Ready};
+use purlin_rsm::{Entry, Envelope, GroupId, Message, NodeId, Tick, raft::Ready};
 use std::time::Duration;
 
 impl<R: Runtime> Shard<R> {
@@ -52,19 +52,58 @@ impl<R: Runtime> Shard<R> {
         if let Some(append) = append {
             self.append.push(id, append);
         }
+        self.send_messages(now, slot, id, messages, is_hanging);
+        fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
+        committed
+    }
+
+    /// Sends the messages of a group. The first append that does not go out keeps those behind it from going to that
+    /// follower: the follower would reject them. The replica goes on there when there is room.
+    fn send_messages(
+        &mut self,
+        now: Tick,
+        slot: GroupSlot,
+        id: GroupId,
+        messages: Vec<Envelope>,
+        is_hanging: bool,
+    ) {
+        let (mut refused, mut sent): (Vec<NodeId>, Option<NodeId>) = (Vec::new(), None);
         for envelope in messages {
             let is_withheld = is_hanging && is_of_a_leader(&envelope.message);
             purlin_rsm::sometimes!(is_withheld, "append withheld while the disk hangs");
-            let (to, is_append) = (envelope.to, matches!(envelope.message, Message::Append { .. }));
-            if (is_withheld || !self.others.send(envelope))
-                && is_append
-                && let Some(group) = self.groups.peek_mut(slot)
-            {
-                group.raft.unsent(now, to);
+            let Message::Append { prev, .. } = &envelope.message else {
+                // A lost vote or answer is asked for again.
+                let _lost = is_withheld || !self.others.send(envelope);
+                continue;
+            };
+            let (to, prev) = (envelope.to, prev.index);
+            let is_behind = refused.contains(&to);
+            if !is_withheld && !is_behind && self.others.send(envelope) {
+                sent = Some(to);
+                continue;
+            }
+            if !is_behind {
+                refused.push(to);
+                self.others.has_withheld |= is_withheld;
+                self.others.pairs.wait_for_room(to, id, sent == Some(to));
+            }
+            if let Some(group) = self.groups.peek_mut(slot) {
+                group.raft.unsent(now, to, prev);
             }
         }
-        fetches.into_iter().for_each(|fetch| self.fetcher.want(id, fetch));
-        committed
+    }
+
+    /// Lets groups send again to peers that have room, some at a time: each takes the room from those behind it.
+    pub(crate) fn offer_room(&mut self, now: Tick) {
+        if self.others.has_withheld && !self.is_hanging(now) {
+            self.others.has_withheld = false;
+            self.others.pairs.open_all();
+        }
+        for (node, id) in self.others.pairs.take_with_room() {
+            if let Some(group) = self.groups.input(id) {
+                group.raft.room(now, node);
+            }
+        }
     }
 
     fn note_failed_query(&mut self, slot: GroupSlot) {
