@@ -151,5 +151,5 @@ pub use purlin_transport::{
     Advertised, Facts, LinkStatus, Listener, Net, PeerShard, PeerStatus, Reader, Signal, Writer,
 };
 pub use runtime::{Mesh, Runtime};
-pub use shard::{Shard, machine::MachineStop};
+pub use shard::{Shard, TURN_MAX, machine::MachineStop};
 pub use stop::StopHold;

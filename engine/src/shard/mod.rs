@@ -35,9 +35,14 @@ use crate::{
 use purlin_rsm::{NodeId, ShardId, Tick};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+/// What one turn takes at most, on the machines that we have measured: [`STEPS_TIME_MAX`], and two steps that are each
+/// one command of the most keys that a server takes. The documents state it.
+pub const TURN_MAX: Duration = Duration::from_millis(20);
+const _: () = assert!(STEPS_TIME_MAX.as_millis() * 10 <= TURN_MAX.as_millis());
+
 /// So long a turn steps groups and applies what they commit. Then it ends with the step that it is in, and the
 /// next turn goes on: in between, heartbeats leave and connections are served. A step applies
-/// `RaftOptions::apply_bytes_max` of one group, or one longer command, so a turn takes 20 ms at most.
+/// `RaftOptions::apply_bytes_max` of one group, or one longer command, so a turn takes [`TURN_MAX`] at most.
 const STEPS_TIME_MAX: Duration = Duration::from_millis(2);
 
 /// One core's groups, and everything they need. Made by [`crate::ShardSetup::open`].

@@ -98,7 +98,7 @@ pub(super) async fn refuse_client<R: Runtime>(
 
 /// What a reader does before it lets others run: bytes that it reads, requests' and local replies' bytes, and
 /// [`PART_WORK`] for each request to a group. That is about a millisecond. One command is done in one go.
-const WORK_MAX: usize = 64 << 10;
+pub(super) const WORK_MAX: usize = 64 << 10;
 
 /// What a request to a group counts as, in bytes.
 const PART_WORK: usize = 64;

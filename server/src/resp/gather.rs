@@ -11,7 +11,7 @@ use purlin_kv::{KvCommand, KvOutcome, KvQuery, StringsBuf};
 use std::collections::BTreeMap;
 
 /// The longest answer that is put together, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 << 20;
+pub(super) const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// Commands that groups can do part by part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// The most names of one `COMMAND INFO` or `COMMAND DOCS`: their reply has 256 KiB at most.
-const NAMES_MAX: usize = 128;
+pub(super) const NAMES_MAX: usize = 128;
 
 /// Replies to `COMMAND` or one of its subcommands.
 pub(super) fn describe(what: Description, local: &mut Local<'_>, arguments: Arguments<'_>) {

@@ -32,7 +32,7 @@ const ARGUMENTS_KEPT: usize = 1 + 2 * (16 << 10);
 
 /// What a request may have more than the longest command, in bytes: the lengths and line ends around its
 /// arguments, as many as a command may have.
-const FRAMING_BYTES_MAX: usize = 512 << 10;
+pub(super) const FRAMING_BYTES_MAX: usize = 512 << 10;
 
 impl RequestLimits {
     /// The limits where a value has `max_value` bytes at most, and a command that goes into the log
