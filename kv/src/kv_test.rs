@@ -80,31 +80,37 @@ fn append(machine: &mut KvMachine, key: &str, value: &str) -> Answer {
     apply(machine, KvCommand::Append { key: key.as_bytes(), value: value.as_bytes() })
 }
 
-/// Safety of the memory: what is admitted when there is none must not need any.
 #[test]
-fn without_memory_a_machine_admits_what_makes_no_key_longer() {
+fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
     let mut machine = KvMachine::new();
     assert_eq!(machine.held_bytes(), 0);
-    apply(&mut machine, set("key", "value", SetCondition::Always, false));
-    apply(&mut machine, set("number", "7", SetCondition::Always, false));
+    let long = "x".repeat(100);
+    apply(&mut machine, set("key", &long, SetCondition::Always, false));
+    apply(&mut machine, set("number", "9", SetCondition::Always, false));
+    let counter = "a counter whose name takes nearly all";
+    apply(&mut machine, set(counter, "99", SetCondition::Always, false));
     let held = machine.held_bytes();
-    assert!((30..1000).contains(&held), "{held}");
+    assert!((130..1000).contains(&held), "{held}");
     let pairs = |pairs: &[&str]| pairs.iter().collect::<StringsBuf>();
     let (shorter, longer) = (pairs(&["key", "a", "number", "1"]), pairs(&["key", "a", "new", ""]));
-    let key = b"key";
+    let (key, longest) = (b"key", "y".repeat(101));
     let admitted = [
         KvCommand::Delete { keys: shorter.strings() },
-        set("key", "other", SetCondition::Always, true),
+        set("key", &long, SetCondition::Always, true),
+        set("number", "a short value lies in its record", SetCondition::Always, true),
         KvCommand::Append { key, value: b"" },
+        KvCommand::Append { key: b"number", value: b"9" },
         KvCommand::Add { key: b"number", delta: 1 },
+        KvCommand::Add { key: counter.as_bytes(), delta: 100 },
         KvCommand::SetMany { pairs: shorter.strings() },
     ];
     let refused = [
-        set("key", "longer", SetCondition::Always, false),
+        set("key", &longest, SetCondition::Always, false),
         set("new", "", SetCondition::Absent, false),
         KvCommand::Append { key, value: b"x" },
         KvCommand::Append { key: b"new", value: b"" },
         KvCommand::Add { key: b"new", delta: 1 },
+        KvCommand::Add { key: counter.as_bytes(), delta: 1000 },
         KvCommand::SetMany { pairs: longer.strings() },
     ];
     for command in admitted {
@@ -114,8 +120,38 @@ fn without_memory_a_machine_admits_what_makes_no_key_longer() {
         assert!(!machine.admits_when_full(&command.encode()), "{command:?}");
     }
     assert!(machine.admits_when_full(b"no command"), "the machine answers with an error");
-    apply(&mut machine, KvCommand::Delete { keys: pairs(&["key", "number"]).strings() });
+    apply(&mut machine, KvCommand::Delete { keys: pairs(&["key", "number", counter]).strings() });
     assert_eq!(machine.held_bytes(), 0);
+}
+
+/// The bound of the memory rests on it: what is admitted when there is none must not need any.
+#[test]
+fn a_command_that_is_admitted_without_memory_takes_none() {
+    let mut random = Random(SplitMix::new(7));
+    let mut machine = KvMachine::new();
+    let (mut admitted, mut grew) = (0, 0);
+    for _ in 0..20_000 {
+        let name = format!("{}{}", "k".repeat(random.below(45)), random.below(40));
+        let key = name.as_bytes();
+        let longest = if random.below(3) == 0 { 300 } else { 18 };
+        let value = "7".repeat(random.below(longest));
+        let pairs = [name.as_str(), &value].iter().collect::<StringsBuf>();
+        let names = [name.as_str()].iter().collect::<StringsBuf>();
+        let command = match random.below(6) {
+            0 | 1 => set(&name, &value, SetCondition::Always, false),
+            2 => KvCommand::Append { key, value: value.as_bytes() },
+            3 => KvCommand::Add { key, delta: 10_i64.pow(random.below(17) as u32) },
+            4 => KvCommand::SetMany { pairs: pairs.strings() },
+            _ => KvCommand::Delete { keys: names.strings() },
+        };
+        let (fits, before) = (machine.admits_when_full(&command.encode()), machine.held_bytes());
+        apply(&mut machine, command);
+        let after = machine.held_bytes();
+        assert!(!fits || after <= before, "{before} bytes became {after}");
+        admitted += usize::from(fits);
+        grew += usize::from(after > before);
+    }
+    assert!(admitted > 2_000 && grew > 2_000, "{admitted} were admitted, {grew} grew");
 }
 
 #[test]

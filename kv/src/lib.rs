@@ -68,18 +68,22 @@ impl KvMachine {
         self.store.memory()
     }
 
-    /// Whether a command needs no more memory than the machine holds: it deletes keys, or changes keys that are
-    /// there and makes none of them longer.
+    /// Whether a command needs no more memory than the machine holds: it deletes keys, or changes keys that are there
+    /// and have room for their new values.
     fn fits(&self, command: &KvCommand<'_>) -> bool {
-        let fits = |key: &[u8], value: &[u8]| {
-            self.store.value(key).is_some_and(|old| value.len() <= old.len())
-        };
+        let fits = |key: &[u8], value: &[u8]| self.store.has_room_for(key, value.len());
         match *command {
             KvCommand::Delete { .. } => true,
             KvCommand::Set { key, value, .. } => fits(key, value),
-            KvCommand::Append { key, value } => value.is_empty() && fits(key, value),
-            // A number has twenty digits at most.
-            KvCommand::Add { key, .. } => self.store.value(key).is_some(),
+            KvCommand::Append { key, value } => {
+                let old = self.store.value(key).map_or(0, <[u8]>::len);
+                self.store.has_room_for(key, old + value.len())
+            }
+            KvCommand::Add { key, delta } => match self.sum(key, delta) {
+                Ok(sum) => fits(key, sum.to_string().as_bytes()),
+                // It changes nothing.
+                Err(_) => true,
+            },
             KvCommand::SetMany { pairs } => {
                 let mut strings = pairs.iter();
                 while let (Some(key), Some(value)) = (strings.next(), strings.next()) {
@@ -155,12 +159,18 @@ impl KvMachine {
     }
 
     fn add(&mut self, key: &[u8], delta: i64) -> Bytes {
-        let Some(number) = self.store.value(key).map_or(Some(0), parse_integer) else {
-            return error(NOT_AN_INTEGER);
+        let sum = match self.sum(key, delta) {
+            Ok(sum) => sum,
+            Err(text) => return error(text),
         };
-        let Some(sum) = number.checked_add(delta) else { return error(OVERFLOW) };
         self.store.set(key, sum.to_string().as_bytes());
         KvOutcome::Integer(sum).encode()
+    }
+
+    /// The number of a key and `delta`, or why there is no sum.
+    fn sum(&self, key: &[u8], delta: i64) -> Result<i64, &'static str> {
+        let number = self.store.value(key).map_or(Some(0), parse_integer);
+        number.ok_or(NOT_AN_INTEGER)?.checked_add(delta).ok_or(OVERFLOW)
     }
 
     fn set_many(&mut self, pairs: Strings<'_>) -> Bytes {

@@ -39,6 +39,13 @@ impl Store {
         self.buckets[self.bucket_of(hash)].record(hash, key).map(Record::value)
     }
 
+    /// Whether a value of so many bytes needs no more memory: the key is there, and has room for it.
+    pub(super) fn has_room_for(&self, key: &[u8], value_bytes: usize) -> bool {
+        let hash = hash(key);
+        let record = self.buckets[self.bucket_of(hash)].record(hash, key);
+        record.is_some_and(|record| record.has_room_for(value_bytes))
+    }
+
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
         self.change(key, |record| record.set(value));
     }

@@ -129,7 +129,8 @@ pub struct IntakeOptions {
     /// Their bytes.
     pub request_bytes_max: usize,
     /// Memory that the state machines of a shard may hold together, in bytes. Beyond it, a leader refuses the
-    /// commands that a machine does not admit then. What is under way comes on top, at most `request_bytes_max`.
+    /// commands that a machine does not admit then. What is under way comes on top: at each leader `request_bytes_max` of
+    /// its callers and as much of other shards, and what the machine needs beside the bytes of a command.
     pub machine_bytes_max: usize,
     /// After this time a request that was taken is answered as unknown, or not applied.
     pub deadline: Duration,

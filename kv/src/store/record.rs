@@ -55,6 +55,11 @@ impl Record {
         self.hashed.add(&self.bytes[self.key_bytes as usize + whole..]);
     }
 
+    /// Whether a value of so many bytes has room in the memory of the record, inside of it or outside.
+    pub(super) fn has_room_for(&self, value_bytes: usize) -> bool {
+        self.key_bytes as usize + value_bytes <= self.bytes.capacity()
+    }
+
     /// The memory that the record has outside of itself, in bytes.
     pub(super) fn heap_bytes(&self) -> usize {
         if self.bytes.spilled() { self.bytes.capacity() } else { 0 }

@@ -12,6 +12,7 @@ use purlin_tests::{
     },
     sim::Crash,
 };
+use std::time::Duration;
 
 /// What grows is refused by the leader, wherever it is asked; reads, deletes and what needs no more go on, and a
 /// delete makes room. The other nodes apply all that is in the log.
@@ -43,6 +44,41 @@ fn a_leader_without_memory_for_data_refuses_what_grows_until_keys_are_deleted() 
         assert!(max == 1 << 20 && (900_000..max).contains(&now), "node {node} holds {now}");
     }
     s.must_converge(seconds(20));
+    s.assert_sound();
+}
+
+/// Commands are judged before they go into the log: those that each leader has taken by then come on top.
+#[test]
+fn data_exceeds_its_memory_by_no_more_than_what_is_under_way() {
+    const MAX: usize = 1 << 20;
+    const REQUESTS: usize = 128 << 10;
+    const VALUE: usize = 4_000;
+    let mut options = ClusterOptions { groups: 6, ..calm(3, 0) };
+    options.limits[0].machine_bytes_max = MAX;
+    options.limits[0].request_bytes_max = REQUESTS;
+    let s = Scenario::running_with(35, options);
+    let value = "v".repeat(VALUE);
+    let mut pending = Vec::new();
+    for n in 0..900 {
+        let (node, group) = (NodeId(1 + n % 3), GroupId(1 + n / 3 % 6));
+        pending.push(s.submit(node, group, set(&format!("key-{n}"), &value)));
+        if n % 30 == 0 {
+            s.run_for(Duration::from_millis(30));
+        }
+    }
+    s.run_for(seconds(12));
+    let done = pending.iter().filter(|it| it.is_done()).count();
+    let is_full = |answer: Answer| answer == Some(Err(RequestError::NoMemory));
+    assert!(pending.iter().any(|it| is_full(it.answer())), "the memory is full");
+    s.must_converge(seconds(20));
+    // Of its own callers and of the others, at each of three leaders; and what is around keys and values. One node's
+    // intake alone would be less than what this seed shows.
+    let on_top = 3 * 2 * (REQUESTS + VALUE);
+    for node in s.nodes() {
+        let Level { now, max } = s.control(node).latest().queues.machine_bytes;
+        assert!(max == MAX && now > MAX + REQUESTS, "node {node} holds {now} after {done} writes");
+        assert!(now <= MAX + on_top + on_top / 4, "node {node} holds {now} after {done} writes");
+    }
     s.assert_sound();
 }
 
