@@ -28,9 +28,18 @@ pub(crate) fn say(text: impl AsRef<str>) {
         out.add(format!("{}\n", text.as_ref()).as_bytes());
         return out.flush(FLUSH_WAIT);
     }
-    let mut out = stdout().lock();
     // A closed pipe ends no cluster.
-    let _ = writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush());
+    let _ = tell(text);
+}
+
+/// Prints `text` and the end of a line, at once. For a command that has nothing to do but to be read.
+///
+/// # Errors
+/// Nobody reads any more, or the output takes nothing.
+pub(crate) fn tell(text: impl AsRef<str>) -> io::Result<()> {
+    let mut out = stdout().lock();
+    writeln!(out, "{}", text.as_ref())?;
+    out.flush()
 }
 
 /// From now on [`say`] waits for a reader that stands at most [`FLUSH_WAIT`].

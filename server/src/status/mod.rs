@@ -8,7 +8,7 @@ mod ask;
 mod judge;
 mod show;
 
-use crate::{error::Failure, machine::load, output::say, signals::Signals};
+use crate::{error::Failure, machine::load, output::tell, signals::Signals};
 use clap::{Args, ValueEnum};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -24,7 +24,7 @@ pub(crate) struct StatusOptions {
     /// Ask the node of this configuration file
     #[arg(long, value_name = "FILE", conflicts_with = "nodes")]
     config: Option<PathBuf>,
-    /// Ask again each second, until Ctrl-C
+    /// Ask again each second, until Ctrl-C or until nobody reads any more
     #[arg(long)]
     watch: bool,
     /// How to print it
@@ -55,11 +55,13 @@ pub(crate) fn run(options: &StatusOptions) -> Result<ExitCode, Failure> {
         };
         // On a terminal the new table takes the place of the old one.
         let clear = options.watch && options.output == Output::Table;
-        say(format!("{}{text}", if clear { "\x1b[H\x1b[2J" } else { "" }));
-        if options.watch {
+        let told = tell(format!("{}{text}", if clear { "\x1b[H\x1b[2J" } else { "" }));
+        // Behind `| head` nobody reads any more, and nobody is to be told so.
+        let goes_on = options.watch && told.is_ok();
+        if goes_on {
             signals.wait(Some(WATCH_EVERY));
         }
-        if !options.watch || signals.take_stop() {
+        if !goes_on || signals.take_stop() {
             return Ok(ExitCode::from(u8::from(!report.problems.is_empty())));
         }
     }

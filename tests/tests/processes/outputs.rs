@@ -114,6 +114,28 @@ fn a_command_whose_outputs_are_closed_keeps_its_exit_code() {
     }
 }
 
+/// As behind `| head`: it reads a while, and goes.
+#[test]
+fn a_status_that_is_watched_ends_quietly_when_its_reader_has_gone() {
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let (mut said, err) = io::pipe().expect("a pipe");
+    let mut command = purlin();
+    command.args(["status", "--watch", "127.0.0.1:1"]);
+    command.stdin(Stdio::null()).stdout(writer).stderr(err);
+    let mut status = Guarded(command.spawn().expect("the program runs"));
+    // Its outputs are open in the command too.
+    drop(command);
+    let mut begin = [0; 16];
+    reader.read_exact(&mut begin).expect("it prints");
+    assert!(status.0.try_wait().expect("it is our child").is_none(), "it goes on while it is read");
+    drop(reader);
+    let code = until("it has ended", || status.0.try_wait().expect("it is our child"));
+    assert_eq!(code.code(), Some(1), "as the last report says");
+    let mut text = String::new();
+    said.read_to_string(&mut text).expect("text");
+    assert_eq!(text, "");
+}
+
 /// A script that writes a file must learn that the file is not whole.
 #[test]
 fn what_was_asked_for_and_cannot_be_written_is_an_error() {
