@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_refused() {
+    fn options_that_cannot_be_run_are_refused() {
         let lines = [
             "",
             "-p 1 -c 0",

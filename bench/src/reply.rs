@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_resp_is_refused() {
+    fn bytes_that_are_no_resp_are_refused() {
         let too_long = [b"+".as_slice(), &vec![b'x'; LINE_MAX]].concat();
         let cases: [&[u8]; 12] = [
             b"hello\r\n",

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_set_of_slots_is_refused() {
+    fn a_text_that_is_no_set_of_slots_is_refused() {
         for text in ["", "5-", "16384", "9-3", "a-b", "1,,2", "-1"] {
             assert!(text.parse::<SlotRanges>().is_err(), "{text}");
         }

@@ -636,7 +636,7 @@ fn a_panic_ends_one_shard_and_is_reported() {
 }
 
 #[test]
-fn what_a_shard_leaves_behind_is_closed_and_unlocked() {
+fn files_that_a_shard_leaves_behind_are_closed_and_unlocked() {
     let scratch = Scratch::new("leftovers");
     for round in 0..3 {
         scratch.run(move |runtime| async move {

@@ -598,7 +598,7 @@ fn a_lost_connection_is_told_to_both_and_dialled_again() {
 }
 
 #[test]
-fn what_was_not_written_is_lost_with_its_connection() {
+fn an_item_that_was_not_written_is_lost_with_its_connection() {
     let mut world = World::pair();
     world.send(1, 2, message(1, 2, 1, 10)).unwrap();
     world.net.cut(0);

@@ -372,7 +372,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_our_protocol_is_refused_at_the_first_header() {
+    fn bytes_of_another_protocol_are_refused_at_the_first_header() {
         for garbage in [&b"GET / HTTP/1.1\r\nHost: localhost\r\n"[..], &[0; 24], &[0xff; 64]] {
             assert!(decode(1024, [garbage]).is_err());
         }

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_and_what_is_being_written_is_bounded() {
+    fn bytes_that_wait_or_are_being_written_are_bounded() {
         let mut outbox = Outbox::new(1000, 1 << 20);
         outbox.push(&command(600), Sequence(0)).unwrap();
         assert_eq!(outbox.push(&command(600), Sequence(0)), Err(Full::Now));
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_written_when_the_connection_has_taken_it() {
+    fn an_item_that_was_sent_is_written_when_the_connection_has_taken_it() {
         let mut outbox = Outbox::new(1 << 20, 1 << 20);
         assert!(outbox.is_written());
         outbox.push(&heartbeat(1), Sequence(0)).expect("room");

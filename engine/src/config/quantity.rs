@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn a_text_that_is_no_size_is_refused() {
         for text in ["", "64", "MiB", "64MB", "64mib", "-1B", "1.5MiB", "64 MiB", "1MiB "] {
             assert_eq!(ByteSize::parse(text), None, "{text}");
         }

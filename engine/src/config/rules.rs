@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn what_init_fixes_has_bounds() {
+    fn numbers_that_init_fixes_have_bounds() {
         let cluster = |change: fn(&mut ClusterConfig)| {
             let mut cluster = cluster(3);
             change(&mut cluster);

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_away_at_a_lost_peer_is_lost() {
+    fn a_batch_that_is_away_at_a_lost_peer_is_lost() {
         let mut away = Away::new(0);
         let (one, two) = (away.next_id(), away.next_id());
         away.sent(Tick(0), one, PEER, waiter());

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bounced_goes_out_before_anything_younger() {
+    fn a_batch_that_bounced_goes_out_before_anything_younger() {
         let mut lane = lane("www");
         assert_eq!(away(&mut lane, 7, 2), [0, 1]);
         assert_eq!(away(&mut lane, 8, 2), [], "one batch at a time");

@@ -52,7 +52,7 @@ mod tests {
     use purlin::{ClusterConfig, ClusterId, NodeId};
 
     #[test]
-    fn what_was_made_is_told() {
+    fn init_tells_what_it_has_made_and_how_to_start_it() {
         let members = example_members();
         let cluster = ClusterConfig::new(ClusterId(0xabc), 48, members);
         let mut config = Config::new(NodeId(2), "/data/n2".into(), cluster);

@@ -41,7 +41,7 @@ fn replaced(old: &str, new: &str) -> String {
 }
 
 #[test]
-fn what_is_not_given_has_its_default() {
+fn a_key_that_is_not_given_has_its_default() {
     let config = parse(&minimal()).expect("a good file");
     assert_eq!(config.node.id, NodeId(1));
     assert_eq!(config.node.data_dir, Path::new("/var/lib/purlin"));
@@ -64,7 +64,7 @@ fn what_is_not_given_has_its_default() {
 }
 
 #[test]
-fn what_is_given_is_read() {
+fn each_key_that_is_given_is_read() {
     let text = minimal().replace("shards = 2", "shards = \"auto\"\npin = false")
         + "[listen]\ngateway = \"0.0.0.0:8000\"\ninsecure = true\n\
            peer_host = \"0.0.0.0\"\nadvertise_host = \"n1.example.org\"\n\
@@ -104,7 +104,7 @@ fn what_is_given_is_read() {
 }
 
 #[test]
-fn what_is_written_reads_as_it_was() {
+fn a_configuration_that_is_written_reads_as_it_was() {
     let mut cluster = ClusterConfig::new(ClusterId(0x9f0c_6f0e), 48, example_members());
     (cluster.extra_groups, cluster.max_command) = (77, 3 << 20);
     let mut config = Config::new(NodeId(2), "/var/lib/a \"b\" \\ \u{7f}ä".into(), cluster);
@@ -323,7 +323,7 @@ fn hosts_are_addresses_or_names() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_its_purpose() {
+fn a_missing_key_is_named_with_its_purpose() {
     assert_eq!(
         replaced("id = 1\n", ""),
         "error: `node.id` is missing\n  \
@@ -532,7 +532,7 @@ fn no_client_may_send_a_value_that_no_key_can_have() {
 }
 
 #[test]
-fn what_is_no_toml_is_drawn() {
+fn a_mistake_in_toml_is_shown_at_its_place() {
     let said = parse("[node\nid = 1\n").expect_err("no TOML").to_string();
     assert!(said.starts_with("error: "), "{said}");
     assert!(said.contains("--> purlin.toml:1:6\n1 | [node\n  |      ^"), "{said}");

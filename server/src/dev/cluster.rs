@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ready_is_named() {
+    fn nodes_that_are_not_ready_are_named() {
         let healths = [(1, None), (2, Some(Health { leads: 3, without_leader: 7 }))];
         assert_eq!(
             not_ready(&healths),

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_behind_is_cleared() {
+    fn files_of_a_cluster_that_has_ended_are_cleared() {
         let scratch = Scratch::new("left");
         let folder = scratch.claim(false);
         fs::create_dir(folder.node(1)).expect("a new directory");

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unread_stays() {
+    fn unread_bytes_stay() {
         let mut inbox = Inbox::new();
         space(&mut inbox, 1)[..5].copy_from_slice(b"abcde");
         inbox.fill(5);

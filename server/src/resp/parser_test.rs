@@ -91,7 +91,7 @@ fn a_line_is_split_as_by_a_shell() {
 }
 
 #[test]
-fn what_is_no_request_is_named() {
+fn bytes_that_are_no_request_are_named() {
     for (input, text) in [
         (&b"*2147483648\r\n"[..], "invalid multibulk length: a request has 8 arguments at most"),
         (b"*9\r\n", "invalid multibulk length: a request has 8 arguments at most"),

@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_sentences() {
+    fn each_problem_is_said_in_a_sentence() {
         let said = |all: Vec<Asked>, part: &str| {
             let problems = judge(all).problems;
             assert_eq!(problems.len(), 1, "{problems:?}");

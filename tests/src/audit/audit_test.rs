@@ -162,7 +162,7 @@ fn vote() -> Message {
 const GRANTED: Message = Message::VoteReply { granted: true };
 
 #[test]
-fn what_is_true_is_never_called_a_lie() {
+fn true_promises_are_never_called_lies() {
     let lab = Lab::agreed();
     lab.tell(1, 2, 1, vote());
     lab.tell(2, 1, 1, GRANTED);

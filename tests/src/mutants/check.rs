@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_moved_is_looked_for_in_the_same_crate() {
+    fn lines_that_have_moved_are_looked_for_in_the_same_crate() {
         let (line, unit) = ("struct Sources<'a> {", "purlin-tests every_mutant_can_be_planted");
         let moved = faults("tests/src/check.rs", line, "", unit);
         assert_eq!(

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_once_is_replaced() {
+    fn a_line_that_is_found_once_is_replaced() {
         let edits = [edit(&["fn b() {"], &["fn c() {", "}"]), edit(&["two();"], &[])];
         let changed = apply(TEXT, &edits.each_ref()).expect("each is found once");
         assert_eq!(
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_or_not_unique_is_refused() {
+    fn lines_that_are_missing_or_not_unique_are_refused() {
         let fails = |edits: &[&Edit]| apply(TEXT, edits).expect_err("it cannot be applied");
         assert!(fails(&[&edit(&["one();"], &[])]).contains("2 times"));
         assert!(fails(&[&edit(&["three();"], &[])]).contains("does not hold"));

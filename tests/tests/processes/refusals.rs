@@ -92,7 +92,7 @@ fn mistakes_in_the_configuration_are_drawn() {
 }
 
 #[test]
-fn what_can_never_change_is_not_changed() {
+fn settings_that_can_never_change_are_refused_when_changed() {
     let mut cluster = Cluster::make("changed", SHAPE);
     let node = &mut cluster.nodes[0];
     let changes = [

@@ -341,7 +341,7 @@ fn keys_of_many_groups_are_gathered_but_never_set_together() {
 }
 
 #[test]
-fn what_groups_cannot_do_is_told_in_words_that_clients_know() {
+fn errors_of_groups_are_told_in_words_that_clients_know() {
     let keys = ["busy", "leaderless", "lost", "unknown", "large", "stopping"];
     let groups = keys.map(|key| group_of(key.as_bytes(), GROUPS));
     let [busy, leaderless, lost, unknown, large, stopping] = groups;
@@ -395,7 +395,7 @@ fn what_groups_cannot_do_is_told_in_words_that_clients_know() {
 }
 
 #[test]
-fn what_is_no_request_is_told_and_the_connection_closed() {
+fn bytes_that_are_no_request_are_told_of_and_the_connection_is_closed() {
     let server = TestServer::start();
     let other = &mut server.client();
     for (bytes, text) in [

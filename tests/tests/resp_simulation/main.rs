@@ -286,7 +286,7 @@ fn many_keys_of_one_tag_are_set_all_at_once_while_nodes_die() {
 }
 
 #[test]
-fn what_is_not_offered_changes_nothing() {
+fn commands_that_are_not_offered_change_nothing() {
     let s = serving(10, served(0));
     let lines = ["HELLO 3", "MULTI", "SET k v EX 1", "EXEC", "GET k", "QUIT"];
     let bytes = pipeline(&lines);

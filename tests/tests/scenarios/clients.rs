@@ -117,7 +117,7 @@ fn increments_count_once_while_leaders_fall() {
 
 /// B66: a deposed leader ends every request that waits, soon, and with a true outcome.
 #[test]
-fn what_waits_at_a_deposed_leader_ends_and_is_told_the_truth() {
+fn requests_at_a_deposed_leader_end_and_are_told_the_truth() {
     let s = Scenario::running(406, 3, 0);
     let leader = one_leader(&s, &all(&s));
     let others = s.others(leader);
@@ -143,7 +143,7 @@ fn what_waits_at_a_deposed_leader_ends_and_is_told_the_truth() {
 
 /// Safety E2: what was sent and not answered in time is in doubt, at whichever node it was asked.
 #[test]
-fn what_runs_out_of_time_is_unknown_if_it_may_have_been_taken() {
+fn a_request_that_runs_out_of_time_is_unknown_if_it_may_have_been_taken() {
     for (seed, at_leader) in [(407, true), (408, false)] {
         let s = Scenario::running(seed, 3, 0);
         let leader = one_leader(&s, &all(&s));
@@ -243,7 +243,7 @@ fn what_one_connection_sets_never_goes_back_while_leaders_change() {
 /// Safety E1: a batch arrives at a node that no longer leads, and is bounced. Later requests of its
 /// connection wait behind it.
 #[test]
-fn what_bounced_goes_out_before_what_was_asked_since() {
+fn requests_that_bounced_go_out_before_those_asked_since() {
     let mut bounced = 0;
     for seed in 430..436 {
         let s = Scenario::running(seed, 5, 0);
@@ -379,7 +379,7 @@ fn answers_to_a_shard_that_stood_still_all_arrive() {
 
 /// B36: what has run out of time, or had no leader, takes no room from what comes after.
 #[test]
-fn what_has_ended_makes_room_again_however_it_ended() {
+fn a_request_that_has_ended_makes_room_again_however_it_ended() {
     let s = Scenario::running(422, 3, 0);
     let leader = one_leader(&s, &all(&s));
     let follower = s.others(leader)[0];

@@ -47,7 +47,7 @@ fn a_slow_disk_with_much_to_write_keeps_its_leadership() {
 
 /// Its requests end by their deadline, and their entries still wait for the disk.
 #[test]
-fn what_waits_for_a_disk_that_hangs_is_bounded() {
+fn requests_that_wait_for_a_disk_that_hangs_are_bounded() {
     let s = Scenario::running(14, 1, 0);
     s.world.node(ONE).hang_disk(seconds(60));
     let value = "v".repeat(60_000);
@@ -201,7 +201,7 @@ fn a_follower_acknowledges_nothing_that_its_disk_has_not_done() {
 /// B24, B06, safety W1: writes complete in any order, and power fails at any moment. What was told as
 /// done is there after it, on one node and on three.
 #[test]
-fn what_was_acknowledged_is_there_after_a_blackout_at_any_moment() {
+fn an_acknowledged_write_is_there_after_a_blackout_at_any_moment() {
     for (seed, nodes) in [(716, 1), (717, 1), (718, 3), (719, 3)] {
         let mut options = calm(nodes, 0);
         options.durability = if seed % 2 == 0 { Durability::EachWrite } else { Durability::OnSync };

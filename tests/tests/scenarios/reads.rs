@@ -186,7 +186,7 @@ fn a_read_sees_every_write_that_was_acknowledged_before_it() {
 
 /// B66: what finds no leader waits for one, and is done as soon as there is one.
 #[test]
-fn what_finds_no_leader_goes_on_when_there_is_one() {
+fn a_request_that_finds_no_leader_goes_on_when_there_is_one() {
     for seed in 630..634 {
         let s = Scenario::running(seed, 3, 0);
         let leader = one_leader(&s, &all(&s));
