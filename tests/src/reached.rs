@@ -120,6 +120,7 @@ pub const MACHINE_FAILED: &str = "state machine failed, its group stops here";
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
+    "heartbeat found no room or no connection",
     // Every node of a seed keeps the limit on commands.
     "append with an entry beyond the cluster's limit dropped",
     // A disk has to hang under load, and the budget to be small.

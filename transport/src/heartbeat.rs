@@ -153,6 +153,15 @@ impl Leading {
         Heartbeat { number, fingerprint, list, answer, condition: Condition::default() }
     }
 
+    /// The latest heartbeat found no room, so the peer was told nothing: the next one has the list again, if this one
+    /// had it.
+    pub fn unsent(&mut self, heartbeat: &Heartbeat) {
+        self.sent.retain(|(number, _)| *number != heartbeat.number);
+        if self.listed.is_some_and(|(number, _)| number == heartbeat.number) {
+            self.listed = None;
+        }
+    }
+
     /// Takes in the peer's answer. Returns the groups that it refuses, with its terms, and that we
     /// have led without a break since the heartbeat that it answers.
     pub fn read(&mut self, answer: &Answer) -> Vec<(GroupId, EpochTerm)> {

@@ -436,3 +436,23 @@ fn a_heartbeat_with_a_digest_is_refused() {
     let what = "a digest in a heartbeat, which a later version has";
     assert_eq!(Heartbeat::decode(bytes.into()), Err(Malformed { what }));
 }
+
+/// Safety R4: groups that were listed in vain would count as told, and the peer would not know the set.
+#[test]
+fn a_heartbeat_that_was_not_sent_has_told_nothing() {
+    let (mut leading, mut following) = connected(&[(1, 2)]);
+    interval(&mut leading, &mut following);
+    leading.lead(GroupId(7), at(3));
+    let unsent = leading.beat(following.answer());
+    assert_eq!(unsent.list, Some(pairs_of(&[(1, 2), (7, 3)])));
+    leading.unsent(&unsent);
+    let (changes, _) = interval(&mut leading, &mut following);
+    assert_eq!((changes.vouched, changes.is_unknown), (pairs_of(&[(7, 3)]), false));
+    // One without a list takes none back.
+    let unsent = leading.beat(following.answer());
+    leading.unsent(&unsent);
+    assert_eq!(leading.beat(following.answer()).list, None);
+    // No answer may speak of it.
+    let answer = Answer { number: unsent.number, ..following.answer().expect("one was received") };
+    assert_eq!((leading.read(&answer), leading.confirmed(GroupId(7))), (vec![], Some(2 + 1)));
+}

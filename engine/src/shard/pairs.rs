@@ -190,6 +190,13 @@ impl Pairs {
         Some(Heartbeat { condition: condition.clone(), ..heartbeat })
     }
 
+    /// The heartbeat was not sent: the next one tells all that it would have told.
+    pub(crate) fn beat_unsent(&mut self, pair: PeerShard, heartbeat: &Heartbeat) {
+        if let Some(state) = self.pairs.get_mut(&pair) {
+            state.leading.unsent(heartbeat);
+        }
+    }
+
     /// The peer shards to which heartbeats go.
     pub(crate) fn reached(&self) -> Vec<PeerShard> {
         self.pairs.iter().filter(|(_, state)| state.is_reached).map(|(pair, _)| *pair).collect()

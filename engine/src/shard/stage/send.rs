@@ -31,8 +31,12 @@ impl<R: Runtime> Shard<R> {
         if !self.meeting.is_acting() || self.is_hanging(now) {
             return;
         }
-        if let Some(heartbeat) = self.others.pairs.beat(pair, condition) {
-            let _lost = self.others.exchanger.send(pair, Outbound::Heartbeat(heartbeat));
+        if let Some(heartbeat) = self.others.pairs.beat(pair, condition)
+            && let Err(Outbound::Heartbeat(unsent)) =
+                self.others.exchanger.send(pair, Outbound::Heartbeat(heartbeat))
+        {
+            purlin_rsm::sometimes!("heartbeat found no room or no connection");
+            self.others.pairs.beat_unsent(pair, &unsent);
         }
     }
 }
