@@ -89,6 +89,11 @@ impl ReadQueue {
         !self.fresh.is_empty()
     }
 
+    /// Whether no read waits for a round, or for the answers to one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.rounds.is_empty()
+    }
+
     /// Since when the oldest round is unanswered.
     pub(super) fn awaited_since(&self) -> Option<Tick> {
         (!self.rounds.is_empty()).then_some(self.asked_at)

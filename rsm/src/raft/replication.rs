@@ -332,6 +332,7 @@ impl Raft {
         if let Some(leader) = self.leader_mut() {
             leader.reads.answer(from, round);
             self.take_confirmed_reads();
+            self.tell_to_campaign();
         }
     }
 

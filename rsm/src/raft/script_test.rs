@@ -38,6 +38,7 @@ scripts! {
     timeout_now_while_a_write_is_outstanding
     forced_vote_from_a_log_that_is_behind
     transfer_waits_for_the_log
+    transfer_waits_for_reads
     transfer_that_fails
     transfer_backs_off
     transfer_needs_voters

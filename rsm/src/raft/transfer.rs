@@ -1,9 +1,13 @@
 //! A leader hands its group over to a voter of its choice (Raft thesis 3.10).
 //!
-//! The leader takes no more proposals, waits until the voter holds its whole log durably and its own machine has
-//! applied it, and tells the voter to campaign at once. The requests for votes of that campaign are *forced*: voters do not refuse them because
-//! they hear of a leader. If nothing comes of it within an election timeout, the leader goes on. Reads go on
-//! all the time: each needs a round, which the followers of a later term do not confirm.
+//! The leader takes no more proposals. It waits until the voter holds its whole log durably, its own machine has
+//! applied that log, and the reads that it was given are confirmed. Then it tells the voter to campaign at once. The
+//! requests for votes of that campaign are *forced*: voters do not refuse them because they hear of a leader. If
+//! nothing comes of it within an election timeout, the leader goes on. A read that comes later still needs a round,
+//! which the followers of a later term do not confirm.
+//!
+//! Without proposals the log ends, so the wait ends too, whatever the load was: the voter lacks a window at most. So a
+//! transfer begins although the leader's own log is not durable yet, unless its disk is full.
 //!
 //! The voter is told in the first half of the timeout only, so that its campaign seldom meets a leader that has gone
 //! on. A leader whose transfer has failed waits before the next one: each costs a timeout without proposals.
@@ -39,8 +43,8 @@ impl Leader {
 
 impl Raft {
     /// Whether a hand-over to `to` would begin: this replica must lead and must have committed in its term, and `to`
-    /// must be a voter that follows it and lacks no more than what is on its way. A majority must be able to vote,
-    /// and the wait after a failed transfer must be over.
+    /// must be a voter that follows it and lacks no more than what is on its way. A majority must be able to vote, or
+    /// will be once the own log is durable. The wait after a failed transfer must be over.
     pub fn may_hand_over(&self, now: Tick, to: NodeId) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let committed = self.log.committed();
@@ -55,7 +59,7 @@ impl Raft {
             && committed >= leader.noop
             && is_near
             && is_free
-            && leader.can_be_followed(&self.log, &self.config)
+            && (!self.fitness.is_disk_full || leader.can_be_followed(&self.log, &self.config))
     }
 
     /// Begins to hand the group over to `to`. Returns whether it does; see [`Raft::may_hand_over`].
@@ -85,7 +89,8 @@ impl Raft {
         let to = transfer.to;
         let has_all = leader.followers.get(&to).is_some_and(|progress| progress.matched == last);
         // What is committed and applied by then is answered as done; anything else would end as unknown.
-        let has_answered = self.log.applied() == last || self.is_loading();
+        let has_answered =
+            (self.log.applied() == last && leader.reads.is_empty()) || self.is_loading();
         let is_ready = has_all && has_answered && leader.can_be_followed(&self.log, &self.config);
         let is_early = self.now.0 + half < transfer.until.0;
         if !transfer.is_told && is_ready && is_early {
