@@ -105,6 +105,7 @@ pub const REQUIRED: &[&str] = &[
     "heartbeat withheld while the disk hangs",
     "append withheld while the disk hangs",
     "group waits for room to a peer",
+    "shard whose disk stood tells that it is unfit to lead",
     "leader deposed with requests open",
     "entries to apply come from the WAL",
     "entries of a group leave the memory for those of others",
@@ -120,6 +121,7 @@ pub const MACHINE_FAILED: &str = "state machine failed, its group stops here";
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
+    // Those of many seconds have room, and a connection that takes nothing ends before.
     "heartbeat found no room or no connection",
     // Every node of a seed keeps the limit on commands.
     "append with an entry beyond the cluster's limit dropped",

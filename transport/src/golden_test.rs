@@ -47,7 +47,7 @@ fn items() -> Vec<(&'static str, Outbound)> {
     };
     let condition = Condition {
         is_disk_full: true,
-        is_loading: true,
+        is_unfit: true,
         hears: vec![NodeId(2), NodeId(3), NodeId(900)],
     };
     let heartbeat = |list, answer, condition| {

@@ -13,7 +13,7 @@
 //! list        0: none | 1 + count, then count × (group-step  epoch  term), groups ascending
 //! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count,
 //!             count × (group-step  epoch  term)
-//! condition   flags:byte (1 disk full, 2 loading; no others)  count, count × node-step, nodes ascending
+//! condition   flags:byte (1 disk full, 2 unfit; no others)  count, count × node-step, nodes ascending
 //! digest      tag:byte, 0 for none; other tags are reserved for digests of groups, and refused
 //! node-step   the node's distance from the node before it, from 0 for the first
 //! group-step  the group's distance from the group before it, from 0 for the first
@@ -48,8 +48,9 @@ pub struct Heartbeat {
 pub struct Condition {
     /// Its disk takes no entries.
     pub is_disk_full: bool,
-    /// Machines of its groups still apply what their logs held at the start.
-    pub is_loading: bool,
+    /// It is no good leader for another reason: machines of its groups still apply what their logs held at the start,
+    /// its disk has lately stood for an election timeout, or it stops.
+    pub is_unfit: bool,
     /// The nodes that it hears and that it reaches, ascending; [`HEARS_MAX`] at most.
     pub hears: Vec<NodeId>,
 }
@@ -396,14 +397,14 @@ impl Heartbeat {
 }
 
 const DISK_FULL: u8 = 1;
-const LOADING: u8 = 2;
+const UNFIT: u8 = 2;
 
 impl Condition {
     fn encode(&self, out: &mut Vec<u8>) {
         let count = self.hears.len();
         assert!(count <= HEARS_MAX, "a condition that names {count} nodes, {HEARS_MAX} at most");
         let flag = |is_set, flag| if is_set { flag } else { 0 };
-        out.push(flag(self.is_disk_full, DISK_FULL) | flag(self.is_loading, LOADING));
+        out.push(flag(self.is_disk_full, DISK_FULL) | flag(self.is_unfit, UNFIT));
         put_varint(out, count as u64);
         let mut before = 0;
         for node in &self.hears {
@@ -415,7 +416,7 @@ impl Condition {
 
     fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
         let flags = fields.byte()?;
-        ensure(flags & !(DISK_FULL | LOADING) == 0, "a condition that this version does not know")?;
+        ensure(flags & !(DISK_FULL | UNFIT) == 0, "a condition that this version does not know")?;
         let count = fields.count(1)?;
         ensure(count <= HEARS_MAX, "a condition that names more than 64 nodes")?;
         let mut hears: Vec<NodeId> = Vec::with_capacity(count);
@@ -426,8 +427,8 @@ impl Condition {
             let node = before.checked_add(step);
             hears.push(NodeId(node.ok_or(Malformed { what: "a node over 32 bits" })?));
         }
-        let (is_disk_full, is_loading) = (flags & DISK_FULL != 0, flags & LOADING != 0);
-        Ok(Self { is_disk_full, is_loading, hears })
+        let (is_disk_full, is_unfit) = (flags & DISK_FULL != 0, flags & UNFIT != 0);
+        Ok(Self { is_disk_full, is_unfit, hears })
     }
 }
 

@@ -234,7 +234,7 @@ fn the_bound_of_an_encoding_is_kept_and_is_close() {
             refused: pairs(refused),
         };
         let list = Some(pairs(listed));
-        let condition = Condition { is_disk_full: true, is_loading: true, hears: Vec::new() };
+        let condition = Condition { is_disk_full: true, is_unfit: true, hears: Vec::new() };
         let answer = Some(answer);
         let heartbeat = Heartbeat { number: u64::MAX, fingerprint: 1, list, answer, condition };
         let mut out = Vec::new();
@@ -350,7 +350,7 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
             answer: Some(answer(pairs_of(&[(9, 0)]))),
             condition: Condition {
                 is_disk_full: true,
-                is_loading: false,
+                is_unfit: false,
                 hears: vec![NodeId(0), NodeId(1), NodeId(u32::MAX)],
             },
         },

@@ -262,7 +262,12 @@ impl<R: Runtime> ShardSetup<R> {
                 told_too_long: false,
             },
             drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),
-            append: AppendStage::new(wal, self.node.intake.request_bytes_max, wake),
+            append: AppendStage::new(
+                wal,
+                self.node.intake.request_bytes_max,
+                timing.election_ticks.start,
+                wake,
+            ),
             runtime: self.runtime,
             timing,
             meeting,

@@ -1,12 +1,12 @@
 //! Which node leads: each its share, and none that cannot serve while another can.
 
-use crate::support::{ELECTION, ONE, TWO, all, millis, one_leader, seconds};
+use crate::support::{ELECTION, ONE, THREE, TWO, all, millis, one_leader, seconds};
 use purlin::{GroupId, NodeId, RequestError};
 use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{Answer, GROUP, Scenario, calm, set},
+        scenario::{Answer, GROUP, Scenario, calm, get, set},
     },
     sim::{Crash, Latency},
 };
@@ -101,6 +101,77 @@ fn no_request_fails_while_leaders_return() {
         .collect();
     assert_eq!(failed, [], "of 400 writes while groups came back");
     assert_eq!(led(&s, 6), [2, 2, 2]);
+    s.assert_sound();
+}
+
+/// A read that was under way when its leader gave the group up would fail, and the client would have to ask again.
+#[test]
+fn no_read_fails_while_leaders_return() {
+    let s = Scenario::running_with(905, returning(6));
+    s.crash(TWO, Crash::Kill);
+    s.run_for(seconds(2));
+    s.world.restart(TWO);
+    let mut pending = Vec::new();
+    for n in 0..4_000 {
+        pending.push(s.submit(ONE, GroupId(1 + n % 6), get("key")));
+        s.run_for(millis(1));
+    }
+    s.must_reach("each leads its share", seconds(10), || led(&s, 6) == [2, 2, 2]);
+    s.run_for(seconds(2));
+    let failed: Vec<Answer> = pending
+        .iter()
+        .map(|pending| pending.answer())
+        .filter(|answer| !matches!(answer, Some(Ok(_))))
+        .collect();
+    assert_eq!(failed, [], "of 4,000 reads while groups came back");
+    s.assert_sound();
+}
+
+/// Some entry is always on its way to the disk of the leader, and without the third node the leader's own vote counts.
+#[test]
+fn a_group_returns_under_load_while_a_node_is_down() {
+    let mut options = returning(3);
+    options.world.disk.write = Latency::steady(millis(4), millis(1));
+    let s = Scenario::running_with(906, options);
+    s.must_reach("each leads its share", seconds(20), || led(&s, 3) == [1, 1, 1]);
+    let leads = |node: NodeId, group: u32| {
+        s.status(node, GroupId(group)).and_then(|it| it.leader) == Some(node)
+    };
+    let group = (1..=3).find(|group| leads(TWO, *group)).expect("its share");
+    s.crash(TWO, Crash::Kill);
+    s.must_reach("another leader", seconds(10), || leads(ONE, group) || leads(THREE, group));
+    let (leader, other) = if leads(ONE, group) { (ONE, THREE) } else { (THREE, ONE) };
+    s.crash(other, Crash::Kill);
+    s.world.restart(TWO);
+    let mut n = 0;
+    s.must_reach("the group is back", seconds(20), || {
+        n += 1;
+        if n % 20 == 0 {
+            s.submit(leader, GroupId(group), set(&format!("key-{}", n / 20), "v"));
+        }
+        leads(TWO, group)
+    });
+    s.assert_sound();
+}
+
+/// A disk that stands now and then, for longer than an election timeout, would cost its groups that time again and again.
+#[test]
+fn no_group_returns_to_a_node_whose_disk_stands_now_and_then() {
+    let reached = Recorder::install();
+    let s = Scenario::running_with(907, returning(6));
+    s.must_reach("each leads its share", seconds(20), || led(&s, 6) == [2, 2, 2]);
+    s.crash(TWO, Crash::Kill);
+    s.run_for(seconds(2));
+    s.world.restart(TWO);
+    s.run_for(seconds(1));
+    for round in 0..10 {
+        s.world.node(TWO).hang_disk(millis(700));
+        (1..=6).for_each(|id| drop(s.submit(ONE, GroupId(id), set(&format!("{round}"), "v"))));
+        s.run_for(millis(1500));
+        assert_eq!(led(&s, 6)[1], 0, "in round {round}");
+    }
+    assert!(reached.counts().contains_key("shard whose disk stood tells that it is unfit to lead"));
+    s.must_reach("each leads its share again", seconds(15), || led(&s, 6) == [2, 2, 2]);
     s.assert_sound();
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// What this shard knows of the shard of a peer, beside what the two lead.
 #[derive(Default)]
 pub(super) struct Fitness {
-    /// The peer's latest heartbeat has told that its disk takes no entries, or that it is loading.
+    /// The peer's latest heartbeat has told that its disk takes no entries, or that it is unfit.
     is_unfit: bool,
     /// The nodes that the peer hears, and since when it tells so.
     pub(super) hears: BTreeMap<NodeId, Tick>,
@@ -20,7 +20,7 @@ pub(super) struct Fitness {
 impl Fitness {
     /// A heartbeat has told of the peer.
     pub(super) fn told(&mut self, now: Tick, condition: &Condition) {
-        self.is_unfit = condition.is_disk_full || condition.is_loading;
+        self.is_unfit = condition.is_disk_full || condition.is_unfit;
         self.hears.retain(|node, _| condition.hears.binary_search(node).is_ok());
         for node in &condition.hears {
             self.hears.entry(*node).or_insert(now);

@@ -65,19 +65,47 @@ struct InFlight {
 struct Progress {
     durable: Sequence,
     at: Tick,
+    /// When it last made something durable after it had stood for longer than `timeout`.
+    stood_at: Option<Tick>,
+    /// The shortest election timeout, in ticks.
+    timeout: u64,
 }
 
+/// After a disk has stood, its shard is unfit to take leaderships over for so many election timeouts: a disk that stands
+/// now and then is seldom seen while it does.
+const SLOW_TIMEOUTS: u64 = 4;
+
 impl Progress {
-    /// Notes what is durable now.
-    fn note(&mut self, now: Tick, durable: Sequence) {
+    /// Notes what is durable now. `was_given`: batches of groups were in flight until now. The WAL writes some of its
+    /// own, and how long it had nothing to do says nothing.
+    fn note(&mut self, now: Tick, durable: Sequence, was_given: bool) {
         if durable > self.durable {
-            *self = Self { durable, at: now };
+            if was_given && self.stands(now) {
+                self.stood_at = Some(now);
+            }
+            (self.durable, self.at) = (durable, now);
         }
+    }
+
+    /// Whether a disk that was given something has made nothing durable for longer than an election timeout.
+    fn stands(&self, now: Tick) -> bool {
+        self.at.0 + self.timeout < now.0
+    }
+
+    /// Whether it has stood lately.
+    fn has_stood(&self, now: Tick) -> bool {
+        self.stood_at.is_some_and(|at| now.0 <= at.0 + SLOW_TIMEOUTS * self.timeout)
     }
 }
 
 impl<D: Disk> AppendStage<D> {
-    pub(crate) fn new(wal: Rc<Wal<D>>, pending_bytes_max: usize, wake: Arc<Wake>) -> Self {
+    /// `timeout` is the shortest election timeout, in ticks.
+    pub(crate) fn new(
+        wal: Rc<Wal<D>>,
+        pending_bytes_max: usize,
+        timeout: u64,
+        wake: Arc<Wake>,
+    ) -> Self {
         wal.set_notify(Rc::new(move || wake.notify()));
         let batch_bytes_max = wal.records_bytes_max();
         Self {
@@ -86,7 +114,7 @@ impl<D: Disk> AppendStage<D> {
             pending_bytes: 0,
             pending_bytes_max,
             in_flight: VecDeque::new(),
-            progress: Progress::default(),
+            progress: Progress { timeout, ..Progress::default() },
             memories: Memories::default(),
             batch_bytes_max,
             is_full: false,
@@ -112,7 +140,7 @@ impl<D: Disk> AppendStage<D> {
     /// complete in any order (safety W1).
     pub(crate) fn complete(&mut self, now: Tick, at: Duration, groups: &mut Groups) {
         let durable = self.wal.durable();
-        self.progress.note(now, durable);
+        self.progress.note(now, durable, !self.in_flight.is_empty());
         while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
             let Some(batch) = self.in_flight.pop_front() else { return };
             self.latency.record(at.saturating_sub(batch.submitted_at));
@@ -282,6 +310,12 @@ impl<D: Disk> AppendStage<D> {
     pub(crate) fn is_stalled(&self, limit: Tick, oldest: Tick) -> bool {
         self.without_progress_since().is_some_and(|since| since < limit)
             || self.in_flight.front().is_some_and(|batch| batch.since < oldest)
+    }
+
+    /// Whether the disk stands for longer than an election timeout, or has lately: its shard is no good leader.
+    pub(crate) fn is_slow(&self, now: Tick) -> bool {
+        let stands = !self.in_flight.is_empty() && self.progress.stands(now);
+        stands || self.progress.has_stood(now)
     }
 
     /// Why new proposals are refused, or `None` if they are accepted.
@@ -546,11 +580,24 @@ mod tests {
     #[test]
     fn a_disk_hangs_when_nothing_becomes_durable_and_not_when_a_batch_is_old() {
         let mut progress = Progress::default();
-        progress.note(Tick(5), Sequence(1));
-        progress.note(Tick(9), Sequence(1));
+        progress.note(Tick(5), Sequence(1), true);
+        progress.note(Tick(9), Sequence(1), true);
         assert_eq!(progress.at, Tick(5), "nothing new");
-        progress.note(Tick(9), Sequence(2));
+        progress.note(Tick(9), Sequence(2), true);
         assert_eq!(progress.at, Tick(9));
+    }
+
+    #[test]
+    fn a_disk_has_stood_if_it_took_longer_than_an_election_timeout_and_for_four_more() {
+        let mut progress = Progress { timeout: 50, ..Progress::default() };
+        progress.note(Tick(50), Sequence(1), true);
+        assert!(!progress.has_stood(Tick(50)) && !progress.stands(Tick(100)));
+        assert!(progress.stands(Tick(101)), "while it does");
+        progress.note(Tick(1000), Sequence(2), false);
+        assert!(!progress.has_stood(Tick(1000)), "it was given nothing");
+        progress.at = Tick(50);
+        progress.note(Tick(101), Sequence(3), true);
+        assert!(progress.has_stood(Tick(301)) && !progress.has_stood(Tick(302)));
     }
 
     #[test]

@@ -18,11 +18,13 @@ const STOP_LOOKED_AT_MAX: usize = 4096;
 
 impl<R: Runtime> Shard<R> {
     /// What this shard tells its peers of itself.
-    pub(crate) fn condition(&self) -> Condition {
+    pub(crate) fn condition(&self, now: Tick) -> Condition {
+        let is_loading = self.groups.counts().loading > 0;
+        let is_slow = self.append.is_slow(now);
+        purlin_rsm::sometimes!(is_slow, "shard whose disk stood tells that it is unfit to lead");
         Condition {
             is_disk_full: self.append.lacks_space(),
-            // A shard that stops takes no group over, as little as one that loads.
-            is_loading: self.groups.counts().loading > 0 || self.drain.has_begun(),
+            is_unfit: is_loading || is_slow || self.drain.has_begun(),
             hears: self.others.pairs.hears(),
         }
     }

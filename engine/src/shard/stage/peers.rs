@@ -38,7 +38,7 @@ impl<R: Runtime> Shard<R> {
                 Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
                 Event::Heartbeat(pair, heartbeat) => {
                     if self.others.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
-                        let condition = self.condition();
+                        let condition = self.condition(now);
                         self.send_heartbeat(now, pair, &condition);
                     }
                 }

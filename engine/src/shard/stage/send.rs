@@ -12,7 +12,7 @@ impl<R: Runtime> Shard<R> {
 
     /// Sends a heartbeat to each peer shard that can be reached.
     pub(crate) fn send_heartbeats(&mut self, now: Tick) {
-        let condition = self.condition();
+        let condition = self.condition(now);
         for pair in self.others.pairs.reached() {
             self.send_heartbeat(now, pair, &condition);
         }
