@@ -262,12 +262,7 @@ impl<R: Runtime> ShardSetup<R> {
                 told_too_long: false,
             },
             drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),
-            append: AppendStage::new(
-                wal,
-                self.node.intake.request_bytes_max,
-                timing.election_ticks.start,
-                wake,
-            ),
+            append: AppendStage::new(wal, &self.node, wake),
             runtime: self.runtime,
             timing,
             meeting,

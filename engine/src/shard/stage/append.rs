@@ -2,6 +2,7 @@
 //! durable.
 
 use crate::{
+    config::NodeConfig,
     control::{
         histogram::Histogram,
         status::{Level, WalStatus},
@@ -99,20 +100,15 @@ impl Progress {
 }
 
 impl<D: Disk> AppendStage<D> {
-    /// `timeout` is the shortest election timeout, in ticks.
-    pub(crate) fn new(
-        wal: Rc<Wal<D>>,
-        pending_bytes_max: usize,
-        timeout: u64,
-        wake: Arc<Wake>,
-    ) -> Self {
+    pub(crate) fn new(wal: Rc<Wal<D>>, node: &NodeConfig, wake: Arc<Wake>) -> Self {
+        let timeout = node.raft.ticks(node.raft.election_timeout.start);
         wal.set_notify(Rc::new(move || wake.notify()));
         let batch_bytes_max = wal.records_bytes_max();
         Self {
             wal,
             pending: Writes::new(),
             pending_bytes: 0,
-            pending_bytes_max,
+            pending_bytes_max: node.intake.request_bytes_max,
             in_flight: VecDeque::new(),
             progress: Progress { timeout, ..Progress::default() },
             memories: Memories::default(),
