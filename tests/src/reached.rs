@@ -35,7 +35,7 @@ pub const REQUIRED: &[&str] = &[
     "reject moves a probe back",
     "reply to an older read round",
     "read round confirmed",
-    "follower is asked for an overdue answer",
+    "follower is asked for an overdue reply",
     "append did not go out",
     "read round is asked for again",
     "lagging follower needs entries from the WAL",

@@ -1,7 +1,7 @@
 //! All connections of one shard to the shards of other nodes.
 //!
-//! The exchanger runs on one thread, has no clock and starts no task: futures to run come out of
-//! `take_drivers`, time goes in by `beat`, and `notify` tells the engine that there is something to
+//! The exchanger runs on one thread, has no clock and starts no task. Futures to run come out of
+//! `take_drivers`, and time goes in by `beat`. `notify` tells the engine that there is something to
 //! fetch. `notify` may be called from within any method, so it should do no more than wake the shard's
 //! loop.
 
@@ -118,9 +118,9 @@ impl<N: Net> Exchanger<N> {
         }
     }
 
-    /// The WAL has made all up to `durable` durable, which is never less than before. Each frame says so of the time
-    /// when it is closed, so this comes before what rests on it is sent: the peer that counts an acknowledgement
-    /// remembers the sequence that it rests on (safety I4).
+    /// The WAL has made all up to `durable` durable, which is never less than before. Each frame says what was durable
+    /// when it was closed. So this comes before an acknowledgement that rests on it is sent: the peer remembers the
+    /// sequence with the acknowledgement (safety I4).
     pub fn note_durable(&self, durable: Sequence) {
         let before = self.hub.durable.replace(durable);
         assert!(before <= durable, "what is durable went back from {before} to {durable}");
@@ -143,8 +143,8 @@ impl<N: Net> Exchanger<N> {
         Some(event)
     }
 
-    /// One beat has passed. A peer to which nothing was sent since the last one is sent a frame without items, so
-    /// that the peer can tell a pair that has nothing to say from one that is cut.
+    /// One beat has passed. A peer to which nothing was sent since the last one is sent a frame without items. So
+    /// the peer can tell a pair that has nothing to say from one that is cut.
     pub fn beat(&self) {
         self.hub.beat();
         let durable = self.hub.durable.get();

@@ -233,7 +233,7 @@ fn heartbeat(number: u64) -> Heartbeat {
         number,
         fingerprint: number,
         list: None,
-        answer: None,
+        reply: None,
         condition: Condition::default(),
     }
 }

@@ -2,8 +2,8 @@
 //! read. A change needs a new version of the protocol and, until 1.0, a new golden file.
 
 use crate::{
-    Advertised, Answer, BatchOutcome, BatchReply, Condition, Facts, Heartbeat, Hello, HelloAnswer,
-    Outbound, PeerShard, Refusal, RequestBatch, VERSIONS,
+    Advertised, BatchOutcome, BatchReply, Condition, Facts, Heartbeat, HeartbeatReply, Hello,
+    HelloAnswer, Outbound, PeerShard, Refusal, RequestBatch, VERSIONS,
     frame::{self, Kind},
     outbox::Outbox,
     wire,
@@ -39,7 +39,7 @@ fn facts() -> Facts {
 
 fn items() -> Vec<(&'static str, Outbound)> {
     let at = |group, epoch, term| (GroupId(group), EpochTerm::new(GroupEpoch(epoch), Term(term)));
-    let answer = Answer {
+    let heartbeat_reply = HeartbeatReply {
         number: 9,
         fingerprint: 0x0123_4567_89ab_cdef,
         wants_list: true,
@@ -50,8 +50,8 @@ fn items() -> Vec<(&'static str, Outbound)> {
         is_unfit: true,
         hears: vec![NodeId(2), NodeId(3), NodeId(900)],
     };
-    let heartbeat = |list, answer, condition| {
-        Outbound::Heartbeat(Heartbeat { number: 300, fingerprint: 1, list, answer, condition })
+    let heartbeat = |list, reply, condition| {
+        Outbound::Heartbeat(Heartbeat { number: 300, fingerprint: 1, list, reply, condition })
     };
     let list = vec![at(1, 1, 4), at(48, 3, 200)];
     let requests = vec![Bytes::from_static(b"set a 1"), Bytes::new()];
@@ -69,7 +69,7 @@ fn items() -> Vec<(&'static str, Outbound)> {
         RequestBatch { id: 77, group, epoch: GroupEpoch(6), term: Term(500), kind, requests };
     vec![
         ("heartbeat", heartbeat(None, None, Condition::default())),
-        ("heartbeat-list", heartbeat(Some(list), Some(answer), condition)),
+        ("heartbeat-list", heartbeat(Some(list), Some(heartbeat_reply), condition)),
         ("forward", Outbound::Forward(forward)),
         ("reply-bounced", reply(BatchOutcome::Bounced)),
         ("reply-busy", reply(BatchOutcome::Busy)),

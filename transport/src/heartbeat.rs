@@ -2,16 +2,16 @@
 //! leads there. Pure: the engine sends what is made here and hands in what has arrived.
 //!
 //! A heartbeat says which groups its sender leads, by a fingerprint of the set of (group, epoch,
-//! term) and, when that has changed, by the list itself; and it answers the other side's last heartbeat. So an
+//! term) and, when that has changed, by the list itself; and it replies to the other side's last heartbeat. So an
 //! idle pair sends one frame per direction and interval, whatever the number of groups.
 //!
 //! A heartbeat vouches for nothing but what it names (safety R4): a receiver whose list does not
 //! have the same fingerprint knows nothing, and asks for the list.
 //!
 //! ```text
-//! heartbeat   number  fingerprint:fixed  list  answer  condition  digest
+//! heartbeat   number  fingerprint:fixed  list  reply  condition  digest
 //! list        0: none | 1 + count, then count × (group-step  epoch  term), groups ascending
-//! answer      0: none | 1: number  fingerprint:fixed  wants-list:byte  count,
+//! reply       0: none | 1: number  fingerprint:fixed  wants-list:byte  count,
 //!             count × (group-step  epoch  term)
 //! condition   flags:byte (1 disk full, 2 unfit; no others)  count, count × node-step, nodes ascending
 //! digest      tag:byte, 0 for none; other tags are reserved for digests of groups, and refused
@@ -38,7 +38,7 @@ pub struct Heartbeat {
     /// Those groups in ascending order, when they have changed or were asked for.
     pub list: Option<Vec<(GroupId, EpochTerm)>>,
     /// To the receiver's last heartbeat; `None` before the first.
-    pub answer: Option<Answer>,
+    pub reply: Option<HeartbeatReply>,
     /// How the sender's shard is.
     pub condition: Condition,
 }
@@ -60,15 +60,15 @@ pub const HEARS_MAX: usize = 64;
 
 /// What the receiver of a heartbeat makes of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Answer {
-    /// The heartbeat that is answered.
+pub struct HeartbeatReply {
+    /// The heartbeat that it replies to.
     pub number: u64,
-    /// Of the groups that the answerer knows the other side to lead.
+    /// Of the groups that its sender knows the other side to lead.
     pub fingerprint: u64,
-    /// The answerer does not know which groups the heartbeat was for.
+    /// Its sender does not know which groups the heartbeat was for.
     pub wants_list: bool,
-    /// The groups among them of which the answerer does not follow the other side, ascending, each
-    /// with the answerer's own epoch and term: the term is one of that epoch (safety M10).
+    /// The groups among them of which its sender does not follow the other side, ascending, each
+    /// with the sender's own epoch and term: the term is one of that epoch (safety M10).
     pub refused: Vec<(GroupId, EpochTerm)>,
 }
 
@@ -80,13 +80,13 @@ pub struct Leading {
     fingerprint: u64,
     /// The number of the latest heartbeat.
     number: u64,
-    /// Number and fingerprint of the latest heartbeats: what an answer may speak of.
+    /// Number and fingerprint of the latest heartbeats: what a reply may speak of.
     sent: VecDeque<(u64, u64)>,
     /// Number and fingerprint of the latest list on this connection.
     listed: Option<(u64, u64)>,
     /// The latest heartbeat of which the peer knew all groups.
-    answered: u64,
-    /// Refused by the latest answer.
+    replied: u64,
+    /// Refused by the latest reply.
     refused: BTreeMap<GroupId, EpochTerm>,
 }
 
@@ -96,7 +96,7 @@ struct Led {
     since: u64,
 }
 
-/// Answers to older heartbeats than these confirm nothing.
+/// Replies to older heartbeats than these confirm nothing.
 const SENT_MAX: usize = 64;
 
 /// The tag of a heartbeat without a digest.
@@ -111,7 +111,7 @@ impl Leading {
             number: 0,
             sent: VecDeque::new(),
             listed: None,
-            answered: 0,
+            replied: 0,
             refused: BTreeMap::new(),
         }
     }
@@ -143,15 +143,15 @@ impl Leading {
         self.groups.is_empty()
     }
 
-    /// The next heartbeat, with `answer` to the peer's last. The caller adds its condition.
-    pub fn beat(&mut self, answer: Option<Answer>) -> Heartbeat {
+    /// The next heartbeat, with `reply` to the peer's last. The caller adds its condition.
+    pub fn beat(&mut self, reply: Option<HeartbeatReply>) -> Heartbeat {
         self.number += 1;
         if self.sent.len() == SENT_MAX {
             self.sent.pop_front();
         }
         self.sent.push_back((self.number, self.fingerprint));
         let (number, fingerprint, list) = (self.number, self.fingerprint, self.list());
-        Heartbeat { number, fingerprint, list, answer, condition: Condition::default() }
+        Heartbeat { number, fingerprint, list, reply, condition: Condition::default() }
     }
 
     /// The latest heartbeat found no room, so the peer was told nothing: the next one has the list again, if this one
@@ -163,25 +163,25 @@ impl Leading {
         }
     }
 
-    /// Takes in the peer's answer. Returns the groups that it refuses, with its terms, and that we
-    /// have led without a break since the heartbeat that it answers.
-    pub fn read(&mut self, answer: &Answer) -> Vec<(GroupId, EpochTerm)> {
-        // A list that was sent after the answered heartbeat is on its way: not a second time.
-        if answer.wants_list && self.listed.is_some_and(|(number, _)| number <= answer.number) {
+    /// Takes in the peer's reply. Returns the groups that it refuses, with its terms, and that we
+    /// have led without a break since the heartbeat that it replies to.
+    pub fn read(&mut self, reply: &HeartbeatReply) -> Vec<(GroupId, EpochTerm)> {
+        // A list that was sent after that heartbeat is on its way: not a second time.
+        if reply.wants_list && self.listed.is_some_and(|(number, _)| number <= reply.number) {
             purlin_rsm::sometimes!("list of led groups asked for");
             self.listed = None;
         }
         // Safety R4: only a peer that knows exactly the set that we named has confirmed any of it.
-        let knew_all = self.sent.contains(&(answer.number, answer.fingerprint));
+        let knew_all = self.sent.contains(&(reply.number, reply.fingerprint));
         purlin_rsm::sometimes!(!knew_all, "heartbeat reply for another set of led groups");
-        if !knew_all || answer.wants_list || answer.number < self.answered {
+        if !knew_all || reply.wants_list || reply.number < self.replied {
             return Vec::new();
         }
-        self.answered = answer.number;
+        self.replied = reply.number;
         let spoken_of = |(group, _): &&(GroupId, EpochTerm)| {
-            self.groups.get(group).is_some_and(|led| led.since <= answer.number)
+            self.groups.get(group).is_some_and(|led| led.since <= reply.number)
         };
-        let refused: Vec<_> = answer.refused.iter().filter(spoken_of).copied().collect();
+        let refused: Vec<_> = reply.refused.iter().filter(spoken_of).copied().collect();
         self.refused = refused.iter().copied().collect();
         refused
     }
@@ -190,8 +190,8 @@ impl Leading {
     /// which we lead it.
     pub fn confirmed(&self, group: GroupId) -> Option<u64> {
         let led = self.groups.get(&group)?;
-        let holds = led.since <= self.answered && !self.refused.contains_key(&group);
-        holds.then_some(self.answered)
+        let holds = led.since <= self.replied && !self.refused.contains_key(&group);
+        holds.then_some(self.replied)
     }
 
     /// The groups that are `confirmed`, ascending, with our terms.
@@ -231,7 +231,7 @@ pub struct Changes {
     pub vouched: Vec<(GroupId, EpochTerm)>,
     /// The peer no longer says so of these: wake them.
     pub lost: Vec<(GroupId, EpochTerm)>,
-    /// The heartbeat named a set that we do not know: it vouches for no group, and the next answer
+    /// The heartbeat named a set that we do not know: it vouches for no group, and the next reply
     /// asks for the list.
     pub is_unknown: bool,
 }
@@ -305,9 +305,9 @@ impl Following {
         self.refused.remove(&group);
     }
 
-    /// Answers the last heartbeat; `None` before the first.
-    pub fn answer(&self) -> Option<Answer> {
-        (self.number > 0).then(|| Answer {
+    /// The reply to the last heartbeat; `None` before the first.
+    pub fn reply(&self) -> Option<HeartbeatReply> {
+        (self.number > 0).then(|| HeartbeatReply {
             number: self.number,
             fingerprint: self.fingerprint,
             wants_list: !self.is_current,
@@ -352,13 +352,13 @@ impl Heartbeat {
         put_fixed(out, self.fingerprint);
         put_varint(out, self.list.as_ref().map_or(0, |list| 1 + list.len() as u64));
         put_pairs(out, self.list.as_deref().unwrap_or_default());
-        put_bool(out, self.answer.is_some());
-        if let Some(answer) = &self.answer {
-            put_varint(out, answer.number);
-            put_fixed(out, answer.fingerprint);
-            put_bool(out, answer.wants_list);
-            put_varint(out, answer.refused.len() as u64);
-            put_pairs(out, &answer.refused);
+        put_bool(out, self.reply.is_some());
+        if let Some(reply) = &self.reply {
+            put_varint(out, reply.number);
+            put_fixed(out, reply.fingerprint);
+            put_bool(out, reply.wants_list);
+            put_varint(out, reply.refused.len() as u64);
+            put_pairs(out, &reply.refused);
         }
         self.condition.encode(out);
         out.push(NO_DIGEST);
@@ -366,7 +366,7 @@ impl Heartbeat {
 
     pub(crate) fn encoded_bytes_max(&self) -> usize {
         const PAIR: usize = 20;
-        let refused = self.answer.as_ref().map_or(0, |answer| answer.refused.len());
+        let refused = self.reply.as_ref().map_or(0, |reply| reply.refused.len());
         const NODE: usize = 5;
         80 + NODE * self.condition.hears.len()
             + PAIR * (self.list.as_ref().map_or(0, Vec::len) + refused)
@@ -389,10 +389,10 @@ impl Heartbeat {
             0 => None,
             count => Some(pairs(fields, count - 1)?),
         };
-        let answer = if fields.boolean()? { Some(Answer::decode(fields)?) } else { None };
+        let reply = if fields.boolean()? { Some(HeartbeatReply::decode(fields)?) } else { None };
         let condition = Condition::decode(fields)?;
         ensure(fields.byte()? == NO_DIGEST, "a digest in a heartbeat, which a later version has")?;
-        Ok(Self { number, fingerprint, list, answer, condition })
+        Ok(Self { number, fingerprint, list, reply, condition })
     }
 }
 
@@ -432,7 +432,7 @@ impl Condition {
     }
 }
 
-impl Answer {
+impl HeartbeatReply {
     fn decode(fields: &mut Fields) -> Result<Self, Malformed> {
         let (number, fingerprint) = (fields.varint()?, fields.fixed()?);
         let wants_list = fields.boolean()?;

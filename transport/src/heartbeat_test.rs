@@ -27,14 +27,14 @@ fn connected(pairs: &[(u32, u64)]) -> (Leading, Following) {
     (leading(pairs), following)
 }
 
-/// One interval: a heartbeat there, and its answer back. Returns what changed and what was refused.
+/// One interval: a heartbeat there, and its reply back. Returns what changed and what was refused.
 fn interval(
     leading: &mut Leading,
     following: &mut Following,
 ) -> (Changes, Vec<(GroupId, EpochTerm)>) {
     let beat = leading.beat(None);
     let changes = following.receive(&beat);
-    let refused = leading.read(&following.answer().expect("a heartbeat was received"));
+    let refused = leading.read(&following.reply().expect("a heartbeat was received"));
     (changes, refused)
 }
 
@@ -50,11 +50,11 @@ fn the_list_goes_once_and_then_only_its_fingerprint() {
     let changes = following.receive(&beat);
     assert_eq!(changes.vouched, pairs_of(&[(1, 2), (3, 5)]));
     for number in 2..10 {
-        let beat = leading.beat(following.answer());
+        let beat = leading.beat(following.reply());
         assert_eq!((beat.number, &beat.list), (number, &None));
         assert_eq!(following.receive(&beat), Changes::default());
         assert_eq!(following.vouches(GroupId(3)), Some(at(5)));
-        leading.read(&following.answer().unwrap());
+        leading.read(&following.reply().unwrap());
         assert_eq!(leading.confirmed(GroupId(3)), Some(number));
     }
 }
@@ -100,8 +100,8 @@ fn a_lost_list_vouches_for_nothing_and_is_asked_for() {
     assert!(changes.is_unknown && changes.vouched.is_empty());
     assert_eq!(following.vouches(GroupId(2)), None, "a heartbeat vouches only for what it names");
     assert_eq!(following.vouched().count(), 0);
-    assert!(following.answer().unwrap().wants_list);
-    assert_eq!(leading.confirmed(GroupId(2)), Some(1), "confirmed by the first answer, no later");
+    assert!(following.reply().unwrap().wants_list);
+    assert_eq!(leading.confirmed(GroupId(2)), Some(1), "confirmed by the first reply, no later");
     let (changes, _) = interval(&mut leading, &mut following);
     assert_eq!(changes, Changes { lost: pairs_of(&[(1, 2)]), ..Changes::default() });
     assert_eq!(following.vouches(GroupId(2)), Some(at(2)));
@@ -117,7 +117,7 @@ fn a_list_on_its_way_is_not_sent_twice() {
     assert!(lost.list.is_some());
     // A later heartbeat of the same set, and then a change, whose list crosses the question.
     following.receive(&leading.beat(None));
-    let asks = following.answer().unwrap();
+    let asks = following.reply().unwrap();
     leading.lead(GroupId(3), at(2));
     let crossing = leading.beat(None);
     assert!(crossing.list.is_some());
@@ -133,7 +133,7 @@ fn another_boot_of_the_peer_vouches_for_nothing_of_the_old_one() {
     interval(&mut old, &mut following);
     let lost = following.connected(BootId(78)).lost;
     assert_eq!(lost, pairs_of(&[(1, 2), (2, 2)]));
-    assert_eq!(following.answer(), None);
+    assert_eq!(following.reply(), None);
     let mut new = Leading::new(BootId(78));
     assert_eq!(interval(&mut new, &mut following).0, Changes::default());
     assert_eq!(following.vouches(GroupId(1)), None);
@@ -191,18 +191,18 @@ fn a_refused_group_is_not_confirmed_and_its_term_comes_back() {
     assert_eq!(confirmed(&leading), [1, 2, 3]);
 }
 
-/// Each beat of the peer answers our last heartbeat, so one heartbeat may be answered twice.
+/// Each beat of the peer replies to our last heartbeat, so one heartbeat may get two replies.
 #[test]
-fn a_second_answer_to_a_heartbeat_counts_for_what_it_refuses_now() {
+fn a_second_reply_to_a_heartbeat_counts_for_what_it_refuses_now() {
     let (mut leading, mut following) = connected(&[(1, 2), (2, 2)]);
     interval(&mut leading, &mut following);
     assert_eq!(confirmed(&leading), [1, 2]);
     following.refuse(GroupId(2), at(9));
-    let again = following.answer().expect("a heartbeat was received");
+    let again = following.reply().expect("a heartbeat was received");
     assert_eq!(leading.read(&again), pairs_of(&[(2, 9)]));
     assert_eq!(confirmed(&leading), [1], "safety R4: the follower has left us");
     following.accept(GroupId(2));
-    assert_eq!(leading.read(&following.answer().expect("it was received")), []);
+    assert_eq!(leading.read(&following.reply().expect("it was received")), []);
     assert_eq!(confirmed(&leading), [1, 2]);
 }
 
@@ -227,7 +227,7 @@ fn the_bound_of_an_encoding_is_kept_and_is_close() {
         (1..=count as u32).map(|place| (GroupId(place * step), widest)).collect()
     };
     for (listed, refused) in [(0, 0), (1, 0), (0, 1), (1, 1), (10, 10), (10, 0), (0, 10)] {
-        let answer = Answer {
+        let reply = HeartbeatReply {
             number: u64::MAX,
             fingerprint: u64::MAX,
             wants_list: true,
@@ -235,8 +235,8 @@ fn the_bound_of_an_encoding_is_kept_and_is_close() {
         };
         let list = Some(pairs(listed));
         let condition = Condition { is_disk_full: true, is_unfit: true, hears: Vec::new() };
-        let answer = Some(answer);
-        let heartbeat = Heartbeat { number: u64::MAX, fingerprint: 1, list, answer, condition };
+        let reply = Some(reply);
+        let heartbeat = Heartbeat { number: u64::MAX, fingerprint: 1, list, reply, condition };
         let mut out = Vec::new();
         heartbeat.encode(&mut out);
         let bound = heartbeat.encoded_bytes_max();
@@ -268,14 +268,14 @@ fn another_epoch_of_a_group_in_an_equal_term_is_another_set() {
 }
 
 #[test]
-fn an_answer_confirms_only_what_its_heartbeat_named() {
+fn a_reply_confirms_only_what_its_heartbeat_named() {
     let (mut leading, mut following) = connected(&[(1, 2), (2, 2)]);
     following.receive(&leading.beat(None));
-    let answer = following.answer().unwrap();
-    // Before the answer arrives, one group is led anew, another one in a new term.
+    let reply = following.reply().unwrap();
+    // Before the reply arrives, one group is led anew, another one in a new term.
     leading.lead(GroupId(3), at(1));
     leading.lead(GroupId(2), at(5));
-    leading.read(&answer);
+    leading.read(&reply);
     assert_eq!(confirmed(&leading), [1], "churn elsewhere takes no confirmation away");
     // A group that was resigned and led again meanwhile was not led without a break.
     let mut again = connected(&[(1, 2)]).0;
@@ -283,21 +283,21 @@ fn an_answer_confirms_only_what_its_heartbeat_named() {
     again.resign(GroupId(1));
     again.lead(GroupId(1), at(2));
     let fingerprint = again.fingerprint;
-    again.read(&Answer { number, fingerprint, wants_list: false, refused: vec![] });
+    again.read(&HeartbeatReply { number, fingerprint, wants_list: false, refused: vec![] });
     assert_eq!(again.confirmed(GroupId(1)), None);
 }
 
 #[test]
-fn answers_that_do_not_fit_confirm_nothing() {
+fn replies_that_do_not_fit_confirm_nothing() {
     let (mut leading, mut following) = connected(&[(1, 2)]);
     let first = leading.beat(None);
     following.receive(&first);
-    let good = following.answer().unwrap();
+    let good = following.reply().unwrap();
     for bad in [
-        Answer { number: 9, ..good.clone() },
-        Answer { fingerprint: 0, ..good.clone() },
-        Answer { wants_list: true, ..good.clone() },
-        Answer { number: 0, fingerprint: 0, ..good.clone() },
+        HeartbeatReply { number: 9, ..good.clone() },
+        HeartbeatReply { fingerprint: 0, ..good.clone() },
+        HeartbeatReply { wants_list: true, ..good.clone() },
+        HeartbeatReply { number: 0, fingerprint: 0, ..good.clone() },
     ] {
         assert_eq!(leading.read(&bad), []);
         assert_eq!(confirmed(&leading), [] as [u32; 0]);
@@ -306,7 +306,7 @@ fn answers_that_do_not_fit_confirm_nothing() {
     assert_eq!(confirmed(&leading), [1]);
     // One that was overtaken takes nothing back, and one too old to be remembered says nothing.
     interval(&mut leading, &mut following);
-    leading.read(&Answer { refused: pairs_of(&[(1, 9)]), ..good.clone() });
+    leading.read(&HeartbeatReply { refused: pairs_of(&[(1, 9)]), ..good.clone() });
     assert_eq!(leading.confirmed(GroupId(1)), Some(2));
     let (mut leading, _) = connected(&[(1, 2)]);
     (0..=SENT_MAX).for_each(|_| drop(leading.beat(None)));
@@ -320,34 +320,34 @@ fn an_idle_pair_sends_one_small_heartbeat_per_direction_whatever_it_leads() {
     let (mut leading, mut following) = connected(&many);
     interval(&mut leading, &mut following);
     let mut out = Vec::new();
-    leading.beat(following.answer()).encode(&mut out);
+    leading.beat(following.reply()).encode(&mut out);
     assert!(out.len() < 32, "{} bytes", out.len());
 }
 
 #[test]
 fn heartbeats_round_trip_and_bad_ones_are_refused() {
-    let answer = |refused| Answer { number: 5, fingerprint: 6, wants_list: true, refused };
+    let reply = |refused| HeartbeatReply { number: 5, fingerprint: 6, wants_list: true, refused };
     let last = crate::codec::NUMBER_LIMIT - 1;
     let all = vec![
         Heartbeat {
             number: 1,
             fingerprint: u64::MAX,
             list: None,
-            answer: None,
+            reply: None,
             condition: Condition::default(),
         },
         Heartbeat {
             number: u64::MAX,
             fingerprint: 0,
             list: Some(vec![]),
-            answer: None,
+            reply: None,
             condition: Condition::default(),
         },
         Heartbeat {
             number: 2,
             fingerprint: 1,
             list: Some(pairs_of(&[(0, 1), (7, last), (u32::MAX, 2)])),
-            answer: Some(answer(pairs_of(&[(9, 0)]))),
+            reply: Some(reply(pairs_of(&[(9, 0)]))),
             condition: Condition {
                 is_disk_full: true,
                 is_unfit: false,
@@ -358,7 +358,7 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
             number: 3,
             fingerprint: 1,
             list: None,
-            answer: Some(answer(vec![])),
+            reply: Some(reply(vec![])),
             condition: Condition::default(),
         },
     ];
@@ -399,7 +399,7 @@ fn heartbeats_round_trip_and_bad_ones_are_refused() {
 fn a_condition_has_known_flags_and_a_bounded_list_of_nodes() {
     let encoded = |condition| {
         let mut bytes = Vec::new();
-        Heartbeat { number: 1, fingerprint: 2, list: None, answer: None, condition }
+        Heartbeat { number: 1, fingerprint: 2, list: None, reply: None, condition }
             .encode(&mut bytes);
         bytes
     };
@@ -427,7 +427,7 @@ fn a_heartbeat_with_a_digest_is_refused() {
         number: 1,
         fingerprint: 2,
         list: None,
-        answer: None,
+        reply: None,
         condition: Condition::default(),
     }
     .encode(&mut bytes);
@@ -443,16 +443,17 @@ fn a_heartbeat_that_was_not_sent_has_told_nothing() {
     let (mut leading, mut following) = connected(&[(1, 2)]);
     interval(&mut leading, &mut following);
     leading.lead(GroupId(7), at(3));
-    let unsent = leading.beat(following.answer());
+    let unsent = leading.beat(following.reply());
     assert_eq!(unsent.list, Some(pairs_of(&[(1, 2), (7, 3)])));
     leading.unsent(&unsent);
     let (changes, _) = interval(&mut leading, &mut following);
     assert_eq!((changes.vouched, changes.is_unknown), (pairs_of(&[(7, 3)]), false));
     // One without a list takes none back.
-    let unsent = leading.beat(following.answer());
+    let unsent = leading.beat(following.reply());
     leading.unsent(&unsent);
-    assert_eq!(leading.beat(following.answer()).list, None);
-    // No answer may speak of it.
-    let answer = Answer { number: unsent.number, ..following.answer().expect("one was received") };
-    assert_eq!((leading.read(&answer), leading.confirmed(GroupId(7))), (vec![], Some(2 + 1)));
+    assert_eq!(leading.beat(following.reply()).list, None);
+    // No reply may speak of it.
+    let reply =
+        HeartbeatReply { number: unsent.number, ..following.reply().expect("one was received") };
+    assert_eq!((leading.read(&reply), leading.confirmed(GroupId(7))), (vec![], Some(2 + 1)));
 }

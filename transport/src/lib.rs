@@ -59,7 +59,7 @@ pub use event::{Event, Outbound};
 pub use exchanger::Exchanger;
 pub use forward::{BatchOutcome, BatchReply, REQUESTS_MAX, RequestBatch};
 pub use handshake::{Answer as HelloAnswer, Facts, Hello, VERSIONS};
-pub use heartbeat::{Answer, Changes, Condition, Following, HEARS_MAX, Heartbeat, Leading};
+pub use heartbeat::{Changes, Condition, Following, HEARS_MAX, Heartbeat, HeartbeatReply, Leading};
 pub use hub::Driver;
 pub use net::{
     CLIENT_PROBE_AFTER, CONNECT_MAX, Listener, Net, PROBE_AFTER, Reader, UNACKNOWLEDGED_MAX, Writer,

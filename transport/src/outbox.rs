@@ -254,7 +254,7 @@ mod tests {
         let pair = |group| (GroupId(group), EpochTerm::new(GroupEpoch::FIRST, Term(1)));
         let list = Some((1..=groups).map(pair).collect());
         let condition = Condition::default();
-        Outbound::Heartbeat(Heartbeat { number: 1, fingerprint: 0, list, answer: None, condition })
+        Outbound::Heartbeat(Heartbeat { number: 1, fingerprint: 0, list, reply: None, condition })
     }
 
     fn kinds(bytes: &[u8]) -> Vec<Kind> {

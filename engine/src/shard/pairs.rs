@@ -175,8 +175,8 @@ impl Pairs {
             };
             state.vouch(now, pair.node, ids, groups);
         }
-        if let Some(answer) = &heartbeat.answer {
-            let refused = state.leading.read(answer);
+        if let Some(reply) = &heartbeat.reply {
+            let refused = state.leading.read(reply);
             tell_terms(now, self.me, pair.node, &refused, groups);
             state.confirm(now, pair.node, &refused, groups);
         }
@@ -186,7 +186,7 @@ impl Pairs {
     /// The heartbeat for a peer's shard, which tells it how this one is.
     pub(crate) fn beat(&mut self, pair: PeerShard, condition: &Condition) -> Option<Heartbeat> {
         let state = self.pairs.get_mut(&pair)?;
-        let heartbeat = state.leading.beat(state.following.answer());
+        let heartbeat = state.leading.beat(state.following.reply());
         Some(Heartbeat { condition: condition.clone(), ..heartbeat })
     }
 
@@ -452,12 +452,12 @@ mod tests {
         let mut theirs = Leading::new(BootId(9));
         theirs.lead(GroupId(1), other);
         assert!(!ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups));
-        let answer = ours
+        let reply = ours
             .beat(pair, &Condition::default())
             .expect("a pair")
-            .answer
+            .reply
             .expect("a heartbeat came");
-        assert_eq!(answer.refused, [(GroupId(1), own)]);
+        assert_eq!(reply.refused, [(GroupId(1), own)]);
         tell_terms(Tick(1), NodeId(1), NodeId(2), &[(GroupId(1), other)], &mut groups);
         assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), own);
         // In the same epoch the term counts.
@@ -466,11 +466,7 @@ mod tests {
         ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups);
         assert_eq!(groups.get(GroupId(1)).expect("it is there").raft.epoch_term(), same);
         assert_eq!(
-            ours.beat(pair, &Condition::default())
-                .expect("a pair")
-                .answer
-                .expect("it came")
-                .refused,
+            ours.beat(pair, &Condition::default()).expect("a pair").reply.expect("it came").refused,
             []
         );
     }
@@ -485,13 +481,13 @@ mod tests {
         let said = EpochTerm::new(GroupEpoch::FIRST, Term(3));
         theirs.lead(GroupId(77), said);
         assert!(!ours.receive(Tick(1), pair, &theirs.beat(None), &mut groups));
-        let answer = ours
+        let reply = ours
             .beat(pair, &Condition::default())
             .expect("a pair")
-            .answer
+            .reply
             .expect("a heartbeat came");
-        assert_eq!(answer.refused, [(GroupId(77), EpochTerm::new(said.epoch, Term(0)))]);
-        theirs.read(&answer);
+        assert_eq!(reply.refused, [(GroupId(77), EpochTerm::new(said.epoch, Term(0)))]);
+        theirs.read(&reply);
         assert_eq!(theirs.confirmed(GroupId(77)), None);
     }
 
@@ -506,13 +502,13 @@ mod tests {
         let mut theirs = Leading::new(BootId(9));
         theirs.lead(GroupId(1), EpochTerm::new(GroupEpoch::FIRST, Term(3)));
         assert!(!ours.receive(Tick(2), pair, &theirs.beat(None), &mut groups));
-        let answer = ours
+        let reply = ours
             .beat(pair, &Condition::default())
             .expect("a pair")
-            .answer
+            .reply
             .expect("a heartbeat came");
-        assert_eq!(answer.refused, [(GroupId(1), later)]);
-        theirs.read(&answer);
+        assert_eq!(reply.refused, [(GroupId(1), later)]);
+        theirs.read(&reply);
         assert_eq!(theirs.confirmed(GroupId(1)), None);
     }
 
@@ -531,7 +527,7 @@ mod tests {
             ours.standing_changed(Tick(1), GroupId(1), standing, groups);
             ours.beat(pair, &Condition::default())
                 .expect("a pair")
-                .answer
+                .reply
                 .expect("a heartbeat came")
                 .refused
         };
@@ -571,7 +567,7 @@ mod tests {
             number: 1,
             fingerprint: 7,
             list: None,
-            answer: None,
+            reply: None,
             condition: Condition::default(),
         };
         let pair = PeerShard::new(NodeId(2), ShardId(1));

@@ -1,4 +1,4 @@
-//! What a replica is told about the nodes of its peers: heartbeats that vouch for a leader, answers that
+//! What a replica is told about the nodes of its peers: heartbeats that vouch for a leader, replies that
 //! confirm one, and connections that come and go. See "One heartbeat serves many groups" in [`super`].
 
 use super::{Raft, receive::TERM_MAX, role::Role};
@@ -58,7 +58,7 @@ impl Raft {
     pub fn unconfirm(&mut self, now: Tick, follower: NodeId) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {
-            // The follower may have gone on to a higher term. Only an answer to a message tells its term,
+            // The follower may have gone on to a higher term. Only a reply to a message tells its term,
             // so it is asked. What was sent to it is still on its way.
             if std::mem::take(&mut progress.confirmed) {
                 progress.ask(now);
@@ -94,7 +94,7 @@ impl Raft {
     /// An append to `follower` that begins behind `prev` was held back, or there was no room for it. The caller
     /// sends none of the appends to that follower that came after it, and reports each. They go out again after
     /// [`Raft::room`], and until then this replica sends the follower nothing. If the append only told of a commit,
-    /// nothing else would show the loss: the answer to the append before looks the same (B33).
+    /// nothing else would show the loss: the reply to the append before looks the same (B33).
     pub fn unsent(&mut self, now: Tick, follower: NodeId, prev: Index) {
         self.now = now;
         if let Some(progress) = self.follower_mut(follower) {

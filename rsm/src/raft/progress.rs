@@ -4,7 +4,7 @@
 //! logs match, and the leader streams appends, up to a window of messages and bytes (Raft thesis 10.2.1).
 //!
 //! A connection delivers all that was sent on it, in order. So entries are sent again in three cases only: there is a
-//! new connection, an append did not go out, or the follower has rejected one. When an answer is overdue, the leader
+//! new connection, an append did not go out, or the follower has rejected one. When a reply is overdue, the leader
 //! *asks* by one append without entries behind all that it has sent. The follower acknowledges it, or rejects it if
 //! it lacks anything before it.
 
@@ -15,7 +15,7 @@ use std::{collections::VecDeque, fmt};
 /// How much may be on its way to one follower of one group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Window {
-    /// Appends that are not answered.
+    /// Appends without a reply.
     pub messages: usize,
     /// The bytes of these appends. One append is always allowed, however large.
     pub bytes: usize,
@@ -47,7 +47,7 @@ pub(super) struct Progress {
     /// The tick since which nothing is sent for an election timeout: the WAL could not give the entries, or the
     /// follower cannot use them.
     pub paused_since: Option<Tick>,
-    /// The tick since which an answer is awaited. An answer that brings news starts it anew, and so does a
+    /// The tick since which a reply is awaited. A reply that brings news starts it anew, and so does a
     /// question.
     pub awaited_since: Option<Tick>,
     /// The follower is to be asked how far it is.
@@ -160,7 +160,7 @@ impl Progress {
         );
         ensure!(
             !self.has_sent() || self.awaited_since.is_some(),
-            "progress: an answer is awaited, and no time is set: {self:?}"
+            "progress: a reply is awaited, and no time is set: {self:?}"
         );
         Ok(())
     }
@@ -227,7 +227,7 @@ impl Progress {
             State::Probe { sent } => *sent = Some(Sent { last, bytes, is_asked_for: false }),
             State::Replicate(inflights) => {
                 inflights.add(last, bytes);
-                // This assumes that the append arrives. If it does not, the answer to a later append or to a
+                // This assumes that the append arrives. If it does not, the reply to a later append or to a
                 // question is a reject.
                 self.next = last.next();
             }
@@ -235,11 +235,11 @@ impl Progress {
         // A follower commits no further than the message shows its log to equal the leader's.
         self.told = self.told.max(committed.min(last));
         self.awaited_since.get_or_insert(now);
-        // Its answer tells as much.
+        // Its reply tells as much.
         self.is_to_be_asked = false;
     }
 
-    /// An answer is overdue, or may never have been asked for.
+    /// A reply is overdue, or may never have been asked for.
     pub(super) fn ask(&mut self, now: Tick) {
         self.is_to_be_asked = true;
         self.awaited_since = Some(now);
@@ -294,7 +294,7 @@ impl Progress {
                 self.lacks_floor = false;
                 self.state = State::Replicate(inflights);
             }
-            // A late answer: it says nothing of the probe.
+            // A late reply: it says nothing of the probe.
             State::Probe { .. } => {}
             State::Replicate(inflights) => {
                 inflights.free(matched);
@@ -317,7 +317,7 @@ impl Progress {
         floor: Index,
     ) -> bool {
         // A follower that refuses an entry which it has acknowledged has lost it. It is not asked again at
-        // once and for ever, but when the answer to the probe is overdue (B39).
+        // once and for ever, but when the reply to the probe is overdue (B39).
         let may_count = prev > self.matched;
         let current = may_count
             && match &self.state {
@@ -421,7 +421,7 @@ mod tests {
         );
     }
 
-    /// Entries from the WAL may end before the commit. If the whole commit counted as told, and answers to
+    /// Entries from the WAL may end before the commit. If the whole commit counted as told, and replies to
     /// earlier appends acknowledged the rest, nothing would tell the follower any more.
     #[test]
     fn a_commit_counts_as_told_up_to_the_last_entry_that_was_sent() {
@@ -533,9 +533,9 @@ mod tests {
         assert_eq!((progress.last_sent(), progress.awaited_since), (Index(10), None));
     }
 
-    /// The answer to the probe may be lost. That to the question then shows whether the probe has arrived.
+    /// The reply to the probe may be lost. That to the question then shows whether the probe has arrived.
     #[test]
-    fn an_answer_to_a_question_counts_for_the_probe_before_it() {
+    fn a_reply_to_a_question_counts_for_the_probe_before_it() {
         let asked = || {
             let mut progress = Progress::new(Index(10));
             progress.sent(Tick(1), Index(15), 10, Index(0));
@@ -554,7 +554,7 @@ mod tests {
         assert!(!progress.may_send(WINDOW));
     }
 
-    /// An answer that was late says that the follower holds the entry before the probe. So what the probe brings is
+    /// A reply that was late says that the follower holds the entry before the probe. So what the probe brings is
     /// taken, and is not sent again.
     #[test]
     fn a_stream_begins_behind_what_the_probe_brings() {
@@ -606,7 +606,7 @@ mod tests {
         broken(|progress| progress.next = Index(14), "the next lies behind the last, 12");
         broken(|progress| progress.told = Index(13), "told of more than the last, 12");
         broken(|progress| progress.lacks_floor = true, "entries are sent to a follower that lacks");
-        broken(|progress| progress.awaited_since = None, "an answer is awaited, and no time");
+        broken(|progress| progress.awaited_since = None, "a reply is awaited, and no time");
         broken(|progress| inflights(progress).bytes = 29, "30 bytes are on their way");
         broken(
             |progress| inflights(progress).appends.swap(0, 1),

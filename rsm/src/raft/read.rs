@@ -28,12 +28,12 @@ pub(super) struct ReadQueue {
     fresh: Vec<ConfirmedRead>,
     /// The rounds on their way, oldest first, each with the reads that it will confirm.
     rounds: VecDeque<(u64, Vec<ConfirmedRead>)>,
-    /// The newest round. It only grows, and goes on growing in the replica's next leadership, so a late answer
+    /// The newest round. It only grows, and goes on growing in the replica's next leadership, so a late reply
     /// to an earlier round confirms nothing newer (safety R1, B43). After a restart the term is another one,
-    /// and answers carry their term.
+    /// and replies carry their term.
     newest: u64,
-    /// The newest round that each follower has answered.
-    answered: BTreeMap<NodeId, u64>,
+    /// The newest round that each follower has replied to.
+    replied: BTreeMap<NodeId, u64>,
     /// When the newest round went out.
     asked_at: Tick,
 }
@@ -45,14 +45,14 @@ impl ReadQueue {
             fresh: Vec::new(),
             rounds: VecDeque::new(),
             newest,
-            answered: BTreeMap::new(),
+            replied: BTreeMap::new(),
             asked_at: Tick(0),
         }
     }
 
     /// What is always true of the reads of a leader that has committed up to `committed`. Names what is not.
     pub(super) fn check_deeply(&self, committed: Index) -> Checked {
-        let Self { fresh, rounds, newest, answered, .. } = self;
+        let Self { fresh, rounds, newest, replied, .. } = self;
         ensure!(
             rounds.iter().is_sorted_by(|a, b| a.0 < b.0),
             "reads: rounds out of order: {rounds:?}"
@@ -62,8 +62,8 @@ impl ReadQueue {
             "reads: a round is newer than the newest, {newest}: {rounds:?}"
         );
         ensure!(
-            answered.values().all(|round| round <= newest),
-            "reads: a round was answered that was never sent, {newest} is the newest: {answered:?}"
+            replied.values().all(|round| round <= newest),
+            "reads: there is a reply to a round that was never sent, {newest} is the newest: {replied:?}"
         );
         let mut reads = rounds.iter().flat_map(|(_, reads)| reads).chain(fresh);
         match reads.find(|read| read.index > committed) {
@@ -89,12 +89,12 @@ impl ReadQueue {
         !self.fresh.is_empty()
     }
 
-    /// Whether no read waits for a round, or for the answers to one.
+    /// Whether no read waits for a round, or for the replies to one.
     pub(super) fn is_empty(&self) -> bool {
         self.fresh.is_empty() && self.rounds.is_empty()
     }
 
-    /// Since when the oldest round is unanswered.
+    /// Since when the oldest round waits for replies.
     pub(super) fn awaited_since(&self) -> Option<Tick> {
         (!self.rounds.is_empty()).then_some(self.asked_at)
     }
@@ -111,22 +111,22 @@ impl ReadQueue {
     }
 
     /// `follower` still followed this leader when `round` reached it.
-    pub(super) fn answer(&mut self, follower: NodeId, round: u64) {
+    pub(super) fn replied(&mut self, follower: NodeId, round: u64) {
         if round <= self.newest {
             crate::sometimes!(round < self.newest, "reply to an older read round");
-            let answered = self.answered.entry(follower).or_default();
-            *answered = (*answered).max(round);
+            let replied = self.replied.entry(follower).or_default();
+            *replied = (*replied).max(round);
         }
     }
 
-    /// Takes the reads of all rounds that a majority of `voters` has answered. The leader `me` counts as having
-    /// answered all.
+    /// Takes the reads of all rounds that a majority of `voters` has replied to. The leader `me` counts as having
+    /// replied to all.
     pub(super) fn take_confirmed(&mut self, voters: &Voters, me: NodeId) -> Vec<ConfirmedRead> {
-        let answer = |voter| match self.answered.get(&voter) {
+        let replied = |voter| match self.replied.get(&voter) {
             _ if voter == me => u64::MAX,
-            answered => answered.copied().unwrap_or(0),
+            round => round.copied().unwrap_or(0),
         };
-        let reached = voters.reached(answer);
+        let reached = voters.reached(replied);
         let mut confirmed = Vec::new();
         while self.rounds.front().is_some_and(|(round, _)| *round <= reached) {
             let (_, reads) = self.rounds.pop_front().expect("there is a first one");
@@ -157,20 +157,20 @@ mod tests {
         reads.register(100, Index(5));
         let first = reads.start_round(Tick(0), Index(5));
         reads.register(101, Index(5));
-        reads.answer(NodeId(2), first);
+        reads.replied(NodeId(2), first);
         let confirmed = reads.take_confirmed(&voters(), NodeId(1));
         assert_eq!(confirmed, [ConfirmedRead { read: 100, index: Index(5) }]);
         let second = reads.start_round(Tick(1), Index(5));
-        reads.answer(NodeId(2), first);
+        reads.replied(NodeId(2), first);
         assert!(reads.take_confirmed(&voters(), NodeId(1)).is_empty());
-        reads.answer(NodeId(3), second);
+        reads.replied(NodeId(3), second);
         assert_eq!(reads.take_confirmed(&voters(), NodeId(1)).len(), 1);
     }
 
     #[test]
     fn a_reply_to_a_round_that_was_never_sent_confirms_nothing() {
         let mut reads = ReadQueue::new(0);
-        reads.answer(NodeId(2), 99);
+        reads.replied(NodeId(2), 99);
         reads.register(1, Index(1));
         reads.start_round(Tick(0), Index(1));
         assert!(reads.take_confirmed(&voters(), NodeId(1)).is_empty());
@@ -203,8 +203,8 @@ mod tests {
         assert!(violation.starts_with("reads: rounds out of order"), "{violation}");
         let violation = broken(|reads| reads.newest = 3);
         assert!(violation.starts_with("reads: a round is newer than the newest"), "{violation}");
-        let violation = broken(|reads| _ = reads.answered.insert(NodeId(2), 9));
-        assert!(violation.starts_with("reads: a round was answered that was never"), "{violation}");
+        let violation = broken(|reads| _ = reads.replied.insert(NodeId(2), 9));
+        assert!(violation.starts_with("reads: there is a reply to a round that"), "{violation}");
         let violation = broken(|reads| reads.register(3, Index(7)));
         assert!(violation.contains("waits for more than the commit 6"), "{violation}");
     }

@@ -1,4 +1,4 @@
-//! Replication: a leader sends, a follower accepts, and answers move the commit (Raft paper 5.3, 5.4.2; thesis
+//! Replication: a leader sends, a follower accepts, and replies move the commit (Raft paper 5.3, 5.4.2; thesis
 //! 10.2.1).
 
 use super::{
@@ -39,7 +39,7 @@ impl Leader {
         self.followers.insert(node, progress);
     }
 
-    /// The tick at which something is due: an answer that is overdue, the end of a pause, a commit to tell, the
+    /// The tick at which something is due: a reply that is overdue, the end of a pause, a commit to tell, the
     /// first confirmation, or the end of a transfer.
     pub(super) fn deadline(&self, retry_ticks: u64) -> Option<Tick> {
         let open =
@@ -55,7 +55,7 @@ impl Leader {
 }
 
 impl Raft {
-    /// After this many ticks an answer that has not come is asked for again.
+    /// After this many ticks a reply that has not come is asked for again.
     pub(super) fn retry_ticks(&self) -> u64 {
         self.timer.shortest()
     }
@@ -77,7 +77,7 @@ impl Raft {
                 progress.paused_since = None;
             }
             if is_late(progress.awaited_since) {
-                crate::sometimes!("follower is asked for an overdue answer");
+                crate::sometimes!("follower is asked for an overdue reply");
                 progress.ask(now);
             }
         }
@@ -129,7 +129,7 @@ impl Raft {
         let Some(progress) = self.follower_mut(to) else { return false };
         progress.stay_above(floor);
         let has_entries = progress.next <= last && !progress.lacks_floor;
-        // A probe goes out even with nothing to send. Only its answer shows that nothing was lost, and that
+        // A probe goes out even with nothing to send. Only its reply shows that nothing was lost, and that
         // the follower is in no higher term (B09, B33).
         let is_probe = matches!(progress.state, State::Probe { .. });
         let is_due = has_entries || is_probe || (tell_commit && progress.told < committed);
@@ -151,7 +151,7 @@ impl Raft {
     }
 
     /// Asks a follower how far it is, if it is to be asked. The append has no entries and stands behind all that was
-    /// sent, so its answer shows whether anything was lost. Nothing is sent twice for it.
+    /// sent, so its reply shows whether anything was lost. Nothing is sent twice for it.
     fn ask(&mut self, to: NodeId) {
         let (now, committed) = (self.now, self.log.committed());
         let Some(progress) = self.follower_mut(to).filter(|progress| progress.may_ask()) else {
@@ -330,7 +330,7 @@ impl Raft {
 
     pub(super) fn on_read_probe_reply(&mut self, from: NodeId, round: u64) {
         if let Some(leader) = self.leader_mut() {
-            leader.reads.answer(from, round);
+            leader.reads.replied(from, round);
             self.take_confirmed_reads();
             self.tell_to_campaign();
         }

@@ -114,7 +114,7 @@ fn a_follower_that_stood_still_is_sent_nothing_twice() {
         assert!(writes.iter().all(Pending::is_done));
         let (new, sent) = (writes.len() * 20_000, s.world.bytes_delivered(ONE, THREE) - before);
         assert!(sent * 10 <= new as u64 * 12, "{sent} bytes were sent for {new} new ones");
-        assert!(reached.counts().contains_key("follower is asked for an overdue answer"));
+        assert!(reached.counts().contains_key("follower is asked for an overdue reply"));
         s.must_converge(seconds(5));
         s.assert_sound();
     }
