@@ -483,6 +483,41 @@ fn a_vote_passes_no_entries_that_wait_for_room() {
     }
 }
 
+/// The vote of a full follower waits behind its entries, and nobody needs it: the nodes that can commit can elect. A
+/// group of the same nodes in which no entries wait has every vote.
+#[test]
+fn a_majority_with_room_elects_without_the_vote_that_waits() {
+    let s = Scenario::running_with(734, ClusterOptions { groups: 2, ..calm(5, 0) });
+    s.run_for(seconds(2));
+    let nodes: Vec<NodeId> = s.nodes().collect();
+    let leader = one_leader(&s, &nodes);
+    let full = s.others(leader)[0];
+    s.world.node(full).set_quota(Some(s.world.node(full).used()));
+    let value = "v".repeat(60_000);
+    for n in 0..100 {
+        s.must_write(leader, &format!("key-{n}"), &value, seconds(5));
+    }
+    s.run_for(seconds(2));
+    s.crash(leader, Crash::PowerCut);
+    let rest: Vec<NodeId> =
+        nodes.iter().copied().filter(|node| ![leader, full].contains(node)).collect();
+    s.must_write(rest[0], "more", "1", seconds(10));
+    // With a second one down, no majority could commit in this group. The idle one elects by the vote of the full node.
+    let idle = GroupId(2);
+    let knows = |node: NodeId| s.status(node, idle).and_then(|status| status.leader);
+    let down = knows(rest[0]).filter(|node| rest.contains(node)).unwrap_or(rest[1]);
+    s.crash(down, Crash::PowerCut);
+    s.must_reach("a leader of the idle group", seconds(20), || {
+        knows(full).is_some_and(|node| rest.contains(&node) && node != down)
+    });
+    s.world.node(full).set_quota(None);
+    let up = rest.iter().copied().find(|node| *node != down).expect("two are up");
+    s.must_write(up, "resumed", "1", seconds(20));
+    [leader, down].into_iter().for_each(|node| s.world.restart(node));
+    s.must_converge(seconds(30));
+    s.assert_sound();
+}
+
 /// B86: without a free byte a cluster starts, reads, and says no; with room it goes on by itself.
 #[test]
 fn a_cluster_starts_on_full_disks() {

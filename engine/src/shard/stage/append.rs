@@ -239,7 +239,9 @@ impl<D: Disk> AppendStage<D> {
     }
 
     /// Fills a batch with the hard states that wait: on a full disk they still go out. A hard state behind
-    /// waiting entries of its group waits too, since the writes of a group complete in order.
+    /// waiting entries of its group waits too, since the writes of a group complete in order (safety A2). That costs no
+    /// group its service. A leader commits nothing, and so answers no read, without a majority that writes entries. Such
+    /// a majority elects one of its own, without the vote that waits here.
     fn fill_without_entries(&mut self, batch: &mut Batch) -> Writes {
         let (mut taken, mut left, mut blocked) = (Writes::new(), Writes::new(), BTreeSet::new());
         for next in std::mem::take(&mut self.pending) {
