@@ -127,6 +127,8 @@ fn a_follower_behind_a_narrow_link_is_sent_all_once_and_without_pauses() {
     let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
     options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
     options.limits[0].raft.outbox_bytes_max = 1 << 20;
+    // Each entry travels alone, and short ones come behind long ones.
+    options.limits[0].raft.append_bytes_max = 1;
     let s = Scenario::running_with(505, options);
     s.run_for(seconds(3));
     assert_eq!(led_by(&s, ONE, 24).len(), 8);
@@ -136,14 +138,20 @@ fn a_follower_behind_a_narrow_link_is_sent_all_once_and_without_pauses() {
     let time_per_kilobyte = Duration::from_micros(200);
     let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
     s.world.trouble_link(ONE, THREE, Some(trouble));
-    let writes = write_at_one(&s, 24, 60_000, 12, millis(5));
-    let new = writes.len() as u64 * 60_000;
+    let rejects = || reached.counts().get("append rejected, the logs part before it").copied();
+    let rejects_before = rejects();
+    let mut writes = Vec::new();
+    for bytes in [60_000, 100].repeat(12) {
+        writes.extend(write_at_one(&s, 24, bytes, 1, millis(3)));
+    }
+    let new = writes.len() as u64 / 2 * 60_100;
     let started = s.world.now();
     s.must_reach("all is sent", seconds(10), || sent() >= new);
     let took = s.world.now() - started;
     assert!(took < millis(new / 5_000 + 300), "{new} bytes took {took:?}");
     s.run_for(seconds(2));
     assert!(sent() * 10 <= new * 12, "{} bytes were sent for {new} new ones", sent());
+    assert_eq!(rejects(), rejects_before, "an append left a gap");
     assert!(writes.iter().all(Pending::is_done));
     assert!(reached.counts().contains_key("group waits for room to a peer"));
     s.must_converge(seconds(5));
