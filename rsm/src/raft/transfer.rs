@@ -51,7 +51,8 @@ impl Raft {
         let is_voter = to != self.config.node && self.config.voters.is_voter(to);
         let is_near = leader.followers.get(&to).is_some_and(|progress| {
             let replicates = matches!(progress.state, State::Replicate(_));
-            progress.connected && progress.confirmed && replicates && progress.matched >= committed
+            let is_served = progress.connected && progress.has_room && progress.confirmed;
+            is_served && replicates && progress.matched >= committed
         });
         let is_free = leader.transfer.is_none() && leader.next_transfer <= now;
         self.fault.is_none()
