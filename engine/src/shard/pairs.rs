@@ -559,6 +559,27 @@ mod tests {
         assert_eq!((pairs.home(NodeId(2), GroupId(1)), pairs.reached()), (Some(two), vec![three]));
     }
 
+    /// Safety R4: the peer was not told of the groups that the heartbeat listed.
+    #[test]
+    fn a_heartbeat_that_found_no_room_is_told_anew() {
+        let mut groups = one_group();
+        let (mut pairs, pair) = (Pairs::new(NodeId(1), BootId(1), 50), facts(0, 1).pair());
+        pairs.outbound_up(Tick(0), &facts(0, 1), &mut groups);
+        let standing = Standing { term: Term(3), leads: true, ..Standing::default() };
+        pairs.standing_changed(Tick(0), GroupId(1), standing, &mut groups);
+        let mut list = |is_sent: bool| {
+            let heartbeat = pairs.beat(pair, &Condition::default()).expect("a pair");
+            if !is_sent {
+                pairs.beat_unsent(pair, &heartbeat);
+            }
+            heartbeat.list.map(|list| list.len())
+        };
+        assert_eq!(
+            [list(false), list(false), list(true), list(true)],
+            [Some(1), Some(1), Some(1), None]
+        );
+    }
+
     #[test]
     fn a_heartbeat_from_before_another_number_of_shards_is_nothing() {
         let mut groups = one_group();
