@@ -108,6 +108,7 @@ pub const REQUIRED: &[&str] = &[
     "shard whose disk stood tells that it is unfit to lead",
     "leader deposed with requests open",
     "entries to apply come from the WAL",
+    "work of a machine goes on in the next turn",
     "entries of a group leave the memory for those of others",
     "page of the log waits for room in memory",
 ];

@@ -13,6 +13,9 @@ use purlin_rsm::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
+/// Its machine is given entries of so many bytes at once, or one longer entry: so many short keys take 8 ms.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// See the module.
 pub(crate) struct Group {
     pub(crate) id: GroupId,
@@ -24,6 +27,8 @@ pub(crate) struct Group {
     has_deadline: bool,
     /// What the rest of the shard was last told of it.
     pub(crate) known: Standing,
+    /// Committed entries that raft has handed out, and that are not applied yet.
+    page: VecDeque<Entry>,
     commands: Vec<Command>,
     outcomes: Vec<Bytes>,
 }
@@ -113,6 +118,7 @@ impl Group {
             queries: Queries::default(),
             has_deadline: false,
             known: Standing::default(),
+            page: VecDeque::new(),
             commands: Vec::new(),
             outcomes: Vec::new(),
         }
@@ -183,15 +189,51 @@ impl Group {
         }
     }
 
-    /// Applies committed entries and ends what waited for them. If the state machine stops at one of them, everything
+    /// Takes committed entries, which [`Group::work`] applies.
+    pub(crate) fn take_committed(&mut self, entries: Vec<Entry>) {
+        self.page.extend(entries);
+    }
+
+    /// Whether entries wait to be applied.
+    pub(crate) fn applies(&self) -> bool {
+        !self.page.is_empty()
+    }
+
+    /// Whether its machine has something to do.
+    pub(crate) fn has_work(&self) -> bool {
+        self.applies() || self.has_answerable()
+    }
+
+    /// Lets its machine apply entries and answer queries, one piece after the other: until it has nothing to do, or
+    /// until `is_over` says so behind a piece.
+    pub(crate) fn work(&mut self, now: Tick, is_over: impl Fn() -> bool) {
+        while self.has_work() {
+            match self.has_answerable() {
+                true => self.answer_query(),
+                false => self.apply_piece(now),
+            }
+            if is_over() {
+                purlin_rsm::sometimes!(
+                    self.has_work(),
+                    "work of a machine goes on in the next turn"
+                );
+                return;
+            }
+        }
+    }
+
+    /// Applies the next entries, and ends what waited for them. If the state machine stops at one of them, everything
     /// that waits in the group ends.
-    pub(crate) fn apply(&mut self, now: Tick, entries: Vec<Entry>) {
-        let Some(last) = entries.last().map(Entry::id) else { return };
+    fn apply_piece(&mut self, now: Tick) {
         self.commands.clear();
         self.outcomes.clear();
-        for entry in &entries {
-            let id = entry.id();
-            let command = |(position, data)| Command { id, position, data };
+        let (mut last, mut bytes) = (EntryId::default(), 0);
+        while let Some(entry) = self.page.pop_front_if(|next| {
+            bytes += next.cost();
+            last == EntryId::default() || bytes <= PIECE_BYTES
+        }) {
+            last = entry.id();
+            let command = |(position, data)| Command { id: last, position, data };
             self.commands.extend(entry.commands().map(command));
         }
         if !self.commands.is_empty() {
@@ -202,7 +244,6 @@ impl Group {
         }
         self.end_proposals(last.index);
         self.raft.applied(last.index);
-        self.answer_queries();
     }
 
     /// The state machine has stopped: nothing is applied any more (safety E6). Proposals are in doubt: they may be
@@ -210,6 +251,7 @@ impl Group {
     /// answer them.
     fn stop(&mut self, now: Tick) {
         self.raft.stop_applying(now);
+        self.page.clear();
         for (Proposed { id, position }, _, ticket) in std::mem::take(&mut self.proposals.waiting) {
             let in_doubt = RequestError::Unknown { term: id.term, index: id.index, position };
             ticket.end(Err(in_doubt));
@@ -248,14 +290,13 @@ impl Group {
         }
     }
 
-    /// Reads that raft has confirmed.
+    /// Reads that raft has confirmed; [`Group::work`] answers them.
     pub(crate) fn confirmed(&mut self, reads: Vec<ConfirmedRead>) {
         for ConfirmedRead { read, index } in reads {
             if let Some(query) = self.queries.unconfirmed.remove(&read) {
                 self.queries.confirmed.push_back((index, query));
             }
         }
-        self.answer_queries();
     }
 
     /// Reads that raft cannot confirm: this replica leads no more.
@@ -267,22 +308,25 @@ impl Group {
         }
     }
 
-    fn answer_queries(&mut self) {
+    /// Whether a query can be answered now.
+    fn has_answerable(&self) -> bool {
         let applied = self.raft.applied_index();
         // Later rounds have the same or a higher index, so the queue is in its order.
-        while self.queries.confirmed.front().is_some_and(|(index, _)| *index <= applied) {
-            let Some((_, query)) = self.queries.confirmed.pop_front() else { return };
-            // Nobody would be told: a long answer would be made again and again, for each of many.
-            if query.ticket.is_left_out() {
-                query.ticket.leave_out();
-                continue;
-            }
-            let answer = self.machine.query(&query.data);
-            if let Err(what) = &answer {
-                self.queries.note_failure(query.data.len(), what);
-            }
-            query.ticket.end(answer.map_err(|_| RequestError::QueryFailed));
+        self.queries.confirmed.front().is_some_and(|(index, _)| *index <= applied)
+    }
+
+    /// Answers the next query.
+    fn answer_query(&mut self) {
+        let Some((_, query)) = self.queries.confirmed.pop_front() else { return };
+        // Nobody would be told: a long answer would be made again and again, for each of many.
+        if query.ticket.is_left_out() {
+            return query.ticket.leave_out();
         }
+        let answer = self.machine.query(&query.data);
+        if let Err(what) = &answer {
+            self.queries.note_failure(query.data.len(), what);
+        }
+        query.ticket.end(answer.map_err(|_| RequestError::QueryFailed));
     }
 
     /// When its oldest request came, if the group is not in the queue of deadlines yet: it is from now on.
@@ -403,6 +447,7 @@ pub(crate) mod tests {
     /// A group with this replica alone, which leads.
     pub(crate) fn leading_group(id: GroupId) -> Group {
         let config = RaftConfig::new(id, NodeId(1), Voters::new([NodeId(1)]));
+        let config = RaftConfig { apply_bytes_max: 1 << 20, ..config };
         let raft = Raft::new(config, Recovered::default(), NOW);
         let mut group = Group::new(id, raft, Box::new(Counter(0)));
         group.raft.tick(group.raft.deadline().expect("a timer runs"));
@@ -430,7 +475,8 @@ pub(crate) mod tests {
             if let Some(append) = ready.append {
                 group.raft.appended(now, append.write);
             }
-            group.apply(now, ready.committed);
+            group.take_committed(ready.committed);
+            group.work(now, || false);
         }
     }
 
@@ -510,6 +556,7 @@ pub(crate) mod tests {
         let confirmed = [5, 10].map(|ticks| query(&mut group, at(ticks)));
         let reads = [1, 2].map(|read| ConfirmedRead { read, index: Index(2) });
         group.confirmed(reads.into());
+        group.work(NOW, || false);
         let unconfirmed = [5, 10].map(|ticks| query(&mut group, at(ticks)));
         let proposed = [5, 10].map(|ticks| propose(&mut group, at(ticks)));
         assert_eq!(group.tickets().count(), 6);
@@ -550,6 +597,7 @@ pub(crate) mod tests {
         let queries = [(); 3].map(|()| query(&mut group, now));
         assert_eq!(group.status().queries, 3);
         group.confirmed(vec![ConfirmedRead { read: 2, index: Index(1) }]);
+        group.work(NOW, || false);
         assert_eq!(queries.each_ref().map(is_open), [true, false, true]);
         group.failed(vec![1]);
         assert_eq!(outcomes(&queries[0]), [Err(RequestError::NotApplied)]);
@@ -570,7 +618,7 @@ pub(crate) mod tests {
             let query = Query { data: Bytes::new(), since: NOW, ticket };
             group.queries.confirmed.push_back((Index(0), query));
         }
-        group.answer_queries();
+        group.work(NOW, || false);
         assert_eq!(outcomes(&batch).len(), 2, "the first, and one that had room");
         assert_eq!(asked.get(), 3, "these, and the first without room");
     }
@@ -589,8 +637,40 @@ pub(crate) mod tests {
         let ticket = Ticket::batch(&batch, 0);
         group.queries.unconfirmed.insert(1, Query { data: Bytes::new(), since: NOW, ticket });
         group.confirmed(vec![ConfirmedRead { read: 1, index: Index(2) }]);
+        group.work(now, || false);
         settle(&mut group, now);
         assert_eq!(outcomes(&batch), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
+    }
+
+    /// The other groups of the shard, its heartbeats and its clients wait for no more than a piece.
+    #[test]
+    fn a_machine_works_until_the_time_is_over_and_does_one_piece_at_least() {
+        let mut group = leading_group(GroupId(1));
+        let before = group.raft.applied_index();
+        for _ in 0..10 {
+            group.raft.propose(vec![7; 30_000].into()).expect("it leads");
+        }
+        let append = group.raft.ready().append.expect("ten entries");
+        group.raft.appended(NOW, append.write);
+        let committed = group.raft.ready().committed;
+        group.take_committed(committed);
+        let batch = AcceptedBatch::new(ORIGIN, RequestKind::Query, 2);
+        for nth in 0..2 {
+            let (data, ticket) = (Bytes::new(), Ticket::batch(&batch, nth));
+            group.queries.unconfirmed.insert(nth as u64, Query { data, since: NOW, ticket });
+        }
+        group.confirmed([0, 1].map(|read| ConfirmedRead { read, index: before }).into());
+        let applied = |group: &Group| group.raft.applied_index().0 - before.0;
+        // A query each, and then 64 KiB each.
+        for expected in [0, 0, 2, 4, 6, 8] {
+            assert!(group.has_work());
+            group.work(NOW, || true);
+            assert_eq!(applied(&group), expected);
+        }
+        let answer = Ok(Bytes::copy_from_slice(&0_u64.to_le_bytes()));
+        assert_eq!(outcomes(&batch), [answer.clone(), answer]);
+        group.work(NOW, || false);
+        assert_eq!((applied(&group), group.has_work()), (10, false));
     }
 
     /// Safety A5: a command of another term is another command, though index and position are the same.

@@ -41,8 +41,8 @@ pub const TURN_MAX: Duration = Duration::from_millis(20);
 const _: () = assert!(STEPS_TIME_MAX.as_millis() * 10 <= TURN_MAX.as_millis());
 
 /// So long a turn steps groups and applies what they commit. Then it ends with the step that it is in, and the
-/// next turn goes on: in between, heartbeats leave and connections are served. A step applies
-/// `RaftOptions::apply_bytes_max` of one group, or one longer command, so a turn takes [`TURN_MAX`] at most.
+/// next turn goes on: in between, heartbeats leave and connections are served. The clock is read after each piece that a
+/// machine does: 64 KiB of entries, one longer command, or one query. A piece takes 10 ms at most, and a turn [`TURN_MAX`].
 const STEPS_TIME_MAX: Duration = Duration::from_millis(2);
 
 /// One core's groups, and everything they need. Made by [`crate::ShardSetup::open`].

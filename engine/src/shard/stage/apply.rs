@@ -1,21 +1,28 @@
-//! Stage 5: hands committed entries to the state machines, and their outcomes to the tickets.
+//! Stage 5: hands committed entries and confirmed queries to the state machines, and their outcomes to the tickets.
 
 use crate::{
     runtime::Runtime,
     shard::{Shard, groups::GroupSlot},
 };
 use purlin_rsm::{Entry, Tick};
+use std::time::Duration;
 
 impl<R: Runtime> Shard<R> {
-    /// Applies the committed entries of one group. The replica may hand out more afterwards.
-    pub(crate) fn apply(&mut self, now: Tick, slot: GroupSlot, committed: Vec<Entry>) {
-        if committed.is_empty() {
-            return;
-        }
-        let Some(group) = self.groups.peek_mut(slot) else { return };
-        let before = group.raft.applied_index();
-        group.apply(now, committed);
-        if let Some(stop) = group.machine_stop() {
+    /// Applies the committed entries of one group and answers its queries, until the time `end`: one piece at least. What
+    /// is left is the first work of the next turn, so that few groups hold a part of what was handed out. Returns whether
+    /// the replica has more to hand out.
+    pub(crate) fn apply(
+        &mut self,
+        now: Tick,
+        slot: GroupSlot,
+        committed: Vec<Entry>,
+        end: Duration,
+    ) -> bool {
+        let Some(group) = self.groups.peek_mut(slot) else { return false };
+        group.take_committed(committed);
+        let (before, applies) = (group.raft.applied_index(), group.applies());
+        group.work(now, || self.runtime.now() >= end);
+        if applies && let Some(stop) = group.machine_stop() {
             tracing::error!(
                 "{} g{} machine: {stop}; the replica keeps the log of the group and votes, it leads no more and applies \
                  nothing more; the other groups go on; correct the state machine, and start the node again",
@@ -24,14 +31,19 @@ impl<R: Runtime> Shard<R> {
             );
             // Its reads have failed, and others are to learn that it leads no more.
             self.groups.touch(slot);
-            return;
+            return false;
         }
-        let (applied, has_more) = (group.raft.applied_index(), group.raft.has_unapplied());
-        self.outside.board.note_applied(group.id, applied);
-        self.groups.count_applied(applied.0 - before.0);
-        self.groups.count_machine(slot);
-        if has_more {
+        let (applied, has_work) = (group.raft.applied_index(), group.has_work());
+        // What must be read from the log first comes as an input of its own.
+        let has_more = applied > before && group.raft.has_unapplied();
+        if applied > before {
+            self.outside.board.note_applied(group.id, applied);
+            self.groups.count_applied(applied.0 - before.0);
+            self.groups.count_machine(slot);
+        }
+        if has_work {
             self.groups.touch(slot);
         }
+        has_more
     }
 }

@@ -13,29 +13,37 @@ impl<R: Runtime> Shard<R> {
         let mut is_over = false;
         while self.groups.has_dirty() && !is_over {
             let slots = self.groups.take_dirty();
+            let mut again = Vec::new();
             for slot in &slots {
                 if is_over {
                     // It keeps its place before what is noted from now on.
                     self.groups.touch(*slot);
                     continue;
                 }
-                self.step_group(now, *slot);
+                if self.step_group(now, *slot, end) {
+                    again.push(*slot);
+                }
                 is_over = self.runtime.now() >= end;
             }
+            // Behind the others: a long log of one group keeps nobody waiting.
+            again.into_iter().for_each(|slot| self.groups.touch(slot));
             self.groups.give_back(slots);
         }
     }
 
-    fn step_group(&mut self, now: Tick, slot: GroupSlot) {
+    /// Returns whether the group has more to apply than it was handed out now.
+    fn step_group(&mut self, now: Tick, slot: GroupSlot, end: Duration) -> bool {
         if !self.meeting.is_acting() {
-            return self.groups.rearm(slot);
+            self.groups.rearm(slot);
+            return false;
         }
         let committed = self.hand_on(now, slot);
-        self.apply(now, slot, committed);
+        let has_more = self.apply(now, slot, committed, end);
         self.note_failed_query(slot);
         self.note_standing(now, slot);
         self.groups.count_entries(slot);
         self.groups.rearm(slot);
+        has_more
     }
 
     /// Hands the `Ready` of a group to the stages. Returns what is to be applied.
