@@ -53,6 +53,21 @@ impl Subject for KeyValue {
         machine.digest()
     }
 
+    fn keys_of_command(&self, command: &[u8]) -> usize {
+        match KvCommand::decode(command) {
+            Ok(KvCommand::Delete { keys }) => keys.len(),
+            Ok(KvCommand::SetMany { pairs }) => pairs.len() / 2,
+            _ => 1,
+        }
+    }
+
+    fn keys_of_query(&self, query: &[u8]) -> usize {
+        match KvQuery::decode(query) {
+            Ok(KvQuery::Exist { keys } | KvQuery::GetMany { keys }) => keys.len(),
+            _ => 1,
+        }
+    }
+
     fn model(&self) -> KvModel {
         KvModel
     }

@@ -1,7 +1,7 @@
 //! The nodes of a simulated cluster: their configuration, their directories, and what each of their
 //! shards runs.
 
-use super::{Cluster, Limits, Subject, floor};
+use super::{Cluster, Subject, floor};
 use crate::sim::{Outcome, SimRuntime, World};
 use bytes::Bytes;
 use purlin::{
@@ -41,7 +41,7 @@ impl<S: Subject> Cluster<S> {
             |node: u32| Member { node: NodeId(node), host: format!("n{node}"), peer_port: 7000 };
         let members = (1..=self.options.nodes).map(member).collect();
         ClusterConfig {
-            max_command: Limits::MAX_COMMAND,
+            max_command: self.options.limits[0].max_command,
             ..ClusterConfig::new(ClusterId(0x5eed), self.options.groups, members)
         }
     }
@@ -142,6 +142,7 @@ impl<S: Subject> Cluster<S> {
         let shared = shared
             .entry((node, runtime.boot()))
             .or_insert_with(|| Shared::new(node, runtime.shards(), &self.cluster_config()));
+        let core = runtime.clone();
         ShardSetup {
             mesh: runtime.mesh(self.options.limits_of(node).mesh),
             runtime: runtime.clone(),
@@ -152,7 +153,8 @@ impl<S: Subject> Cluster<S> {
             machines: Rc::new(move |group| {
                 let machine = cluster.subject.machine(group);
                 let applied = Index(0);
-                Box::new(Observed { node, group, machine, applied, cluster: cluster.clone() })
+                let (core, cluster) = (core.clone(), cluster.clone());
+                Box::new(Observed { node, group, machine, applied, core, cluster })
             }),
             shared: shared.clone(),
         }
@@ -173,6 +175,8 @@ struct Observed<S: Subject> {
     machine: S::Machine,
     /// The last command that it has applied.
     applied: Index,
+    /// Where it runs, and takes time.
+    core: SimRuntime,
     cluster: Rc<Cluster<S>>,
 }
 
@@ -190,6 +194,7 @@ impl<S: Subject> StateMachine for Observed<S> {
         let judges = &self.cluster.judges;
         for command in commands {
             self.strike(&command.data);
+            self.core.work(self.cluster.subject.keys_of_command(&command.data));
             self.machine.apply(context, std::slice::from_ref(command), outcomes);
             let (group, position) = (context.group, command.position);
             self.applied = command.id.index;
@@ -212,6 +217,7 @@ impl<S: Subject> StateMachine for Observed<S> {
                 "R1: node {node} answers a read of group {group} at {applied}, and {floor} was done before"
             ));
         }
+        self.core.work(self.cluster.subject.keys_of_query(query));
         self.machine.query(query)
     }
 

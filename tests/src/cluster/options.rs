@@ -1,7 +1,7 @@
 //! The options of a run: drawn for a seed, or chosen.
 
 use super::{Fate, recovery::GROUPS_MANY};
-use crate::sim::{FaultOptions, Random, WorldOptions};
+use crate::sim::{CpuOptions, FaultOptions, Random, WorldOptions};
 use purlin::{Durability, IntakeOptions, NodeId, RaftOptions, WalOptions};
 use std::{ops::Range, time::Duration};
 
@@ -62,7 +62,10 @@ impl ClusterOptions {
             idle: idle_times(&Random::new(seed, "idle")),
             pipeline: *Random::new(seed, "pipeline").pick(&[1, 2, 6, 20]),
             turmoil: Random::new(seed, "turmoil").duration(TURMOIL),
-            world: WorldOptions::draw(&random),
+            world: WorldOptions {
+                cpu: CpuOptions::draw(&Random::new(seed, "cpu")),
+                ..WorldOptions::draw(&random)
+            },
             faults: FaultOptions::draw_all(&random, &ids, shards_max),
             forsaken: Fate::draw(&Random::new(seed, "forsaken"), &ids),
             durability: if random.chance(0.5) { Durability::EachWrite } else { Durability::OnSync },
@@ -120,6 +123,8 @@ pub struct Limits {
     pub requests_max: usize,
     /// See there.
     pub request_bytes_max: usize,
+    /// The longest command; that of the first node is the one of the cluster.
+    pub max_command: usize,
     /// Memory that the machines of a shard may hold.
     pub machine_bytes_max: usize,
     /// Items in a channel from one shard to another.
@@ -136,6 +141,7 @@ impl Default for Limits {
         Self {
             requests_max: intake.requests_max,
             request_bytes_max: intake.request_bytes_max,
+            max_command: Self::MAX_COMMAND,
             machine_bytes_max: intake.machine_bytes_max,
             mesh: 256,
             raft: RaftOptions::default(),
@@ -166,6 +172,7 @@ impl Limits {
         Self {
             requests_max: random.magnitude(1.0, Self::SMALL as f64) as usize,
             request_bytes_max: Self::MAX_COMMAND + random.magnitude(1.0, 1e6) as usize,
+            max_command: Self::MAX_COMMAND,
             // No key may be refused in the end: scenarios fill the memory.
             machine_bytes_max: usize::MAX,
             mesh: random.magnitude(1.0, 100.0) as usize,

@@ -34,6 +34,16 @@ pub trait Subject: Sized + 'static {
     /// The whole state as a number: equal for equal states, and only for them.
     fn digest(machine: &Self::Machine) -> u64;
 
+    /// How many keys a command of the machine has, for the time that it takes.
+    fn keys_of_command(&self, _command: &[u8]) -> usize {
+        1
+    }
+
+    /// The same for a query.
+    fn keys_of_query(&self, _query: &[u8]) -> usize {
+        1
+    }
+
     /// The model.
     fn model(&self) -> Self::Model;
 

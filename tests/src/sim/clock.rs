@@ -2,6 +2,9 @@
 //!
 //! Time stands still while tasks run. When no task is ready, time jumps to the next event. Events
 //! that are due at the same moment happen in the order in which they were asked for.
+//!
+//! A task may say that it works for some time ([`Clock::work`]). Then the time goes on for this task alone until
+//! its poll ends: what it asks for comes as much later. The executor keeps its shard from running for that time.
 
 use super::world::Core;
 use std::{
@@ -41,13 +44,25 @@ pub(crate) type DueKey = (Duration, u64);
 #[derive(Default)]
 pub(crate) struct Clock {
     now: Cell<Duration>,
+    /// For how long the task that is polled has worked in this poll.
+    worked: Cell<Duration>,
     sequence: Cell<u64>,
     due: RefCell<BTreeMap<DueKey, Due>>,
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Duration {
-        self.now.get()
+        self.now.get() + self.worked.get()
+    }
+
+    /// The task that is polled works for `time`.
+    pub(crate) fn work(&self, time: Duration) {
+        self.worked.set(self.worked.get() + time);
+    }
+
+    /// The poll has ended. Returns for how long its task has worked.
+    pub(crate) fn poll_ended(&self) -> Duration {
+        self.worked.take()
     }
 
     pub(crate) fn schedule(&self, at: Duration, due: Due) -> DueKey {
@@ -60,7 +75,7 @@ impl Clock {
 
     /// Does `call` after `delay`, whatever becomes of the task that asks for it.
     pub(crate) fn after(&self, delay: Duration, call: impl FnOnce(&Rc<Core>) + 'static) {
-        self.schedule(self.now.get() + delay, Due::Call(Box::new(call)));
+        self.schedule(self.now() + delay, Due::Call(Box::new(call)));
     }
 
     pub(crate) fn cancel(&self, key: DueKey) {

@@ -40,7 +40,7 @@ pub(crate) enum Polled {
     /// No task was ready.
     Idle,
     /// One was, and went on; its number for the trace.
-    Ran(u64),
+    Ran(Owner, u64),
     /// It ended by a panic.
     Panicked { owner: Owner, message: String },
 }
@@ -53,6 +53,8 @@ pub(crate) struct Executor {
     schedule: Random,
     /// Shards that do not run for now, and their tasks that would.
     paused: RefCell<BTreeSet<(NodeId, ShardId)>>,
+    /// Shards whose core works on what a task of theirs has done; the same for their tasks.
+    working: RefCell<BTreeSet<(NodeId, ShardId)>>,
     parked: RefCell<Vec<TaskKey>>,
 }
 
@@ -65,6 +67,7 @@ impl Executor {
             spawned: Cell::new(0),
             schedule,
             paused: RefCell::default(),
+            working: RefCell::default(),
             parked: RefCell::default(),
         }
     }
@@ -103,7 +106,7 @@ impl Executor {
                     return Polled::Panicked { owner, message: panic_message(&*payload) };
                 }
             }
-            return Polled::Ran(key.number);
+            return Polled::Ran(owner, key.number);
         }
     }
 
@@ -128,6 +131,20 @@ impl Executor {
 
     pub(crate) fn resume(&self, node: NodeId, shard: ShardId) {
         self.paused.borrow_mut().remove(&(node, shard));
+        self.unpark();
+    }
+
+    /// The core of a shard works, and runs no task meanwhile.
+    pub(crate) fn begin_work(&self, node: NodeId, shard: ShardId) {
+        self.working.borrow_mut().insert((node, shard));
+    }
+
+    pub(crate) fn end_work(&self, node: NodeId, shard: ShardId) {
+        self.working.borrow_mut().remove(&(node, shard));
+        self.unpark();
+    }
+
+    fn unpark(&self) {
         let parked = self.parked.take();
         self.ready.queue.lock().expect("no poll panics inside").extend(parked);
     }
@@ -139,8 +156,9 @@ impl Executor {
         if task.handle.key != key {
             return None;
         }
-        let paused = self.paused.borrow();
-        if !paused.is_empty() && paused.contains(&(task.owner.process.node, task.owner.shard)) {
+        let shard = (task.owner.process.node, task.owner.shard);
+        let stands = |shards: &BTreeSet<_>| !shards.is_empty() && shards.contains(&shard);
+        if stands(&self.paused.borrow()) || stands(&self.working.borrow()) {
             self.parked.borrow_mut().push(key);
             return None;
         }

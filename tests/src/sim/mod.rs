@@ -11,6 +11,7 @@
 
 mod clock;
 mod connection;
+mod cpu;
 mod device;
 mod disk;
 mod executor;
@@ -28,6 +29,7 @@ mod watch;
 mod world;
 
 pub(crate) use clock::now_for_logs;
+pub use cpu::CpuOptions;
 pub use device::{Descriptors, DiskError, DiskFault, DiskOperation, Failures, Rot};
 pub use disk::{DiskOptions, SimDisk, SimFile, SimLock};
 pub use faults::{Corruption, Fault, FaultOptions, Nemesis};

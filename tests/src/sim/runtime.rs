@@ -74,6 +74,14 @@ impl SimRuntime {
         self.core().clock.now()
     }
 
+    /// The task that runs has worked for the time that the world's cores take for so many keys.
+    pub fn work(&self, keys: usize) {
+        let core = self.core();
+        if let Some(cpu) = core.options.cpu {
+            core.clock.work(cpu.work(keys));
+        }
+    }
+
     /// Adds a line to the world's history.
     pub fn trace(&self, line: &str) {
         let core = self.core();

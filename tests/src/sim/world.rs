@@ -3,6 +3,7 @@
 pub(crate) use super::trace::Event;
 use super::{
     clock::{Clock, Due, NodeClock},
+    cpu::CpuOptions,
     device::NodeDisk,
     disk::DiskOptions,
     executor::{Executor, Owner, Polled, Process},
@@ -38,6 +39,8 @@ pub struct WorldOptions {
     pub net: NetOptions,
     /// The channels between shards.
     pub mesh: Latency,
+    /// How long cores work; for no time if there is none.
+    pub cpu: Option<CpuOptions>,
     /// Each node's clock shows a time of this range at the beginning.
     pub clock_offset: Range<Duration>,
     /// Each node's clock shows so many milliseconds, of this range, in 1,000 of the world's.
@@ -57,6 +60,7 @@ impl Default for WorldOptions {
             disk: DiskOptions::default(),
             net: NetOptions::default(),
             mesh: Latency::steady(Duration::from_micros(1), Duration::from_micros(3)),
+            cpu: None,
             clock_offset: Duration::ZERO..Duration::from_secs(3_600),
             clock_rate: 990..1_010,
             polls_max: 50_000_000,
@@ -394,11 +398,13 @@ impl World {
         for _ in 0..polls_max {
             loop {
                 match core.executor.poll_one() {
-                    Polled::Ran(task) => {
+                    Polled::Ran(owner, task) => {
                         core.trace.event(Event::Poll, task, 0);
+                        core.poll_ended(owner);
                         break;
                     }
                     Polled::Panicked { owner, message } => {
+                        core.clock.poll_ended();
                         core.record_panic(owner, message);
                         return Outcome::Panicked;
                     }
@@ -656,6 +662,16 @@ impl Core {
         self.panics.borrow_mut().push(panic);
         if node != OUTSIDE && self.is_alive(owner) {
             self.end_process(node, Crash::Kill);
+        }
+    }
+
+    /// A core whose task has worked runs nothing else until that is done.
+    fn poll_ended(&self, owner: Owner) {
+        let worked = self.clock.poll_ended();
+        if !worked.is_zero() {
+            let (node, shard) = (owner.process.node, owner.shard);
+            self.executor.begin_work(node, shard);
+            self.clock.after(worked, move |core| core.executor.end_work(node, shard));
         }
     }
 

@@ -17,3 +17,4 @@ mod reads;
 mod status;
 mod stops;
 mod support;
+mod work;
