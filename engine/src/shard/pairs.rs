@@ -27,6 +27,8 @@ pub(crate) struct Pairs {
     /// Which shard of each other node has which groups, once the node has said how many shards it has.
     placements: BTreeMap<NodeId, Placement>,
     pairs: BTreeMap<PeerShard, State>,
+    /// It was told that all nodes are reached.
+    is_all_told: bool,
 }
 
 /// The state of one pair.
@@ -57,7 +59,8 @@ struct State {
 
 impl Pairs {
     pub(crate) fn new(me: NodeId, boot: BootId, silence_ticks: u64) -> Self {
-        Self { me, boot, silence_ticks, placements: BTreeMap::new(), pairs: BTreeMap::new() }
+        let (placements, pairs) = (BTreeMap::new(), BTreeMap::new());
+        Self { me, boot, silence_ticks, placements, pairs, is_all_told: false }
     }
 
     /// The shard of `node` that has `group`, once `node` has said how many shards it has.
@@ -72,8 +75,15 @@ impl Pairs {
         self.pairs.get(&pair).is_some_and(|state| state.is_reached && state.reaches_us)
     }
 
+    /// Whether all of `nodes` are reached, and this was not told before.
+    pub(crate) fn take_all_reached(&mut self, nodes: &[NodeId]) -> bool {
+        let is_news = !self.is_all_told && self.are_all_reached(nodes);
+        self.is_all_told |= is_news;
+        is_news
+    }
+
     /// Whether each of `nodes` can be written to, on every shard that shares groups with this one.
-    pub(crate) fn are_all_reached(&self, nodes: &[NodeId]) -> bool {
+    fn are_all_reached(&self, nodes: &[NodeId]) -> bool {
         let shared = |state: &&State| !state.groups.is_empty();
         nodes.iter().all(|node| self.placements.contains_key(node))
             && self.pairs.values().filter(shared).all(|state| state.is_reached)
@@ -436,8 +446,14 @@ mod tests {
         assert!(!pairs.are_all_reached(&others), "3 can write to us, and has not heard us");
         pairs.outbound_up(Tick(0), &of(NodeId(3)), &mut groups);
         assert!(pairs.are_all_reached(&others));
+        assert!(pairs.take_all_reached(&others));
         pairs.outbound_lost(Tick(1), of(NodeId(2)).pair(), &mut groups);
         assert!(!pairs.are_all_reached(&others));
+        pairs.outbound_up(Tick(2), &of(NodeId(2)), &mut groups);
+        assert!(
+            pairs.are_all_reached(&others) && !pairs.take_all_reached(&others),
+            "it is told once"
+        );
     }
 
     /// Safety M10: our reply names the epoch of our term, and a refusal of another epoch deposes no

@@ -61,8 +61,9 @@ impl<R: Runtime> Shard<R> {
             .into_iter()
             .filter(|node| *node != self.site.node)
             .collect();
-        // Each peer has accepted the handshake of this start (safety I4).
-        if self.others.pairs.are_all_reached(&others) {
+        // Each peer has accepted the handshake of this start (safety I4). One that connects again is no news: all
+        // groups would be worked on.
+        if self.others.pairs.take_all_reached(&others) {
             self.groups.input_each(|group| group.raft.trust());
         }
     }
