@@ -157,3 +157,30 @@ fn a_follower_behind_a_narrow_link_is_sent_all_once_and_without_pauses() {
     s.must_converge(seconds(5));
     s.assert_sound();
 }
+
+/// A forwarded request that finds the outbox full of other data goes out as soon as there is room, and not with the next
+/// beat.
+#[test]
+fn a_forwarded_request_waits_for_room_and_for_no_beat() {
+    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
+    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
+    options.limits[0].raft.outbox_bytes_max = 1 << 20;
+    let s = Scenario::running_with(506, options);
+    s.run_for(seconds(3));
+    // 50 MB in a second: the outbox is empty after 20 ms.
+    let time_per_kilobyte = Duration::from_micros(20);
+    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
+    s.world.trouble_link(ONE, THREE, Some(trouble));
+    let elsewhere = led_by(&s, THREE, 24)[0];
+    for round in 0..10 {
+        write_at_one(&s, 24, 60_000, 3, Duration::ZERO);
+        s.run_for(millis(2));
+        let started = s.world.now();
+        let write = s.submit(ONE, elsewhere, set("key", &"v".repeat(60_000)));
+        s.must_reach("it is done", seconds(1), || write.is_done());
+        let took = s.world.now() - started;
+        assert!(took < millis(60), "{took:?} in round {round}");
+        s.run_for(millis(237));
+    }
+    s.assert_sound();
+}

@@ -27,7 +27,10 @@ impl<R: Runtime> Shard<R> {
                     self.others.pairs.outbound_lost(now, pair, &mut self.groups);
                     self.lose_batches(pair);
                 }
-                Event::Room(pair) => self.others.pairs.open(pair),
+                Event::Room(pair) => {
+                    self.others.pairs.open(pair);
+                    self.requests.without_room.note_room(OtherShard::OfPeer(pair));
+                }
                 Event::InboundUp(facts) => {
                     self.others.pairs.inbound_up(now, &facts, &mut self.groups)
                 }
