@@ -162,7 +162,7 @@ pub const RARE: &[&str] = &[
     "batch for another epoch of its group bounced",
     // A follower that lags behind what its leader has not made durable.
     "read of entries waits until they are durable",
-    // Outboxes are larger than what the load of a seed can fill.
+    // Few outboxes are so small that the load of a seed fills them.
     "outbox full",
     "heartbeat passes data that waits",
     // Nobody in a seed crowds the ports between nodes.
