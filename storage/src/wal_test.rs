@@ -1121,6 +1121,21 @@ fn a_start_reads_two_blocks_of_each_void_segment() {
     assert!(bytes <= 2 * void * BLOCK as u64 + 3 * 4 * (1 << 20), "{bytes} bytes of {void} files");
 }
 
+/// A log that such a version wrote in between has some of both kinds: it used the others first.
+#[test]
+fn w4_blank_files_behind_prepared_ones_are_of_an_earlier_version() {
+    let mut h = Harness::new(small(), 21);
+    h.write(append(1, 1, 1..4, 100));
+    h.stop();
+    let last = h.disk.files().pop().expect("a prepared one");
+    h.disk.change(&last, |bytes| bytes.fill(0));
+    for _ in 0..3 {
+        assert_eq!(last_index(&h.open().unwrap(), 1), 3);
+        h.run();
+        h.stop();
+    }
+}
+
 /// An earlier version prepared files of zeroes. A start removes them: from then on zeroes are damage.
 #[test]
 fn w4_blank_files_of_an_earlier_version_are_removed() {

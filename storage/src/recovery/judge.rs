@@ -182,9 +182,10 @@ impl<D: Disk> Site<'_, D> {
         let mut end = self.find_end(&found[newest], seed).await?;
         let chain = self.take_chain(&mut found, newest, end.oldest)?;
         let void = found;
-        let has_prepared = void.iter().any(|file| file.first == First::Prepared);
+        let prepared = void.iter().filter(|file| file.first == First::Prepared);
+        let prepared = prepared.filter_map(|file| segment::number_in(&file.name)).max();
         for file in &void {
-            self.search_void(file, seed, has_prepared, &mut end).await?;
+            self.search_void(file, seed, prepared, &mut end).await?;
         }
         let newest = chain.back().expect("the newest is in the chain").header.clone();
 
@@ -392,7 +393,7 @@ impl<D: Disk> Site<'_, D> {
         &self,
         file: &Found<D::File>,
         seed: Seed,
-        has_prepared: bool,
+        prepared: Option<u64>,
         end: &mut End,
     ) -> Result<(), StorageError> {
         let (chunk, until) = match &file.first {
@@ -402,7 +403,7 @@ impl<D: Disk> Site<'_, D> {
             }
             First::Prepared => (BLOCK, FIRST_BATCH + BLOCK as u64),
             First::Unreadable if self.is_blank(file).await? => {
-                return self.judge_blank(file, has_prepared);
+                return self.judge_blank(file, prepared);
             }
             First::Unreadable => {
                 purlin_rsm::sometimes!("segment without a readable header searched");
@@ -428,10 +429,14 @@ impl<D: Disk> Site<'_, D> {
     }
 
     /// A file of zeroes: a prepared one has something else in its first block, and so has each one that was
-    /// begun. An earlier version left it blank. A log of such a version has no file with that block, since
-    /// a start removes blank files before any other is prepared.
-    fn judge_blank(&self, file: &Found<D::File>, has_prepared: bool) -> Result<(), StorageError> {
-        if has_prepared {
+    /// begun. An earlier version left it blank, and a start removes such files before any other is prepared. So
+    /// behind the `prepared` file, the last one, a blank one may be of that version; before it, it became blank.
+    fn judge_blank(
+        &self,
+        file: &Found<D::File>,
+        prepared: Option<u64>,
+    ) -> Result<(), StorageError> {
+        if segment::number_in(&file.name) < prepared {
             let what = "its first block became zeroes: nobody can say whether it held batches";
             return Err(self.damaged(&file.name, 0, what.to_owned()));
         }
