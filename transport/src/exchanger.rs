@@ -160,11 +160,17 @@ impl<N: Net> Exchanger<N> {
         self.hub.peers.borrow().get(&peer).is_some_and(|peer| peer.is_up.get())
     }
 
-    /// Whether all that was sent to the peers is written, beside heartbeats. What is sent to one that is not connected
-    /// is lost.
-    pub fn is_written(&self) -> bool {
-        let peers = self.hub.peers.borrow();
-        peers.values().all(|peer| !peer.is_up.get() || peer.outbox.borrow().is_written())
+    /// Writes what was sent, and then ends the connections on which we write. Those on which we read stay open until
+    /// [`Exchanger::stop`]: a peer whose batch was replied to would otherwise learn of their end before the reply, and
+    /// take the batch for lost.
+    pub fn finish(&self) {
+        self.hub.peers.borrow().values().for_each(|peer| peer.finish());
+    }
+
+    /// Whether the peers have read all that was sent before [`Exchanger::finish`]. What is sent to one that is not
+    /// connected is lost.
+    pub fn is_finished(&self) -> bool {
+        self.hub.peers.borrow().values().all(|peer| !peer.is_up.get())
     }
 
     /// How the peers' shards stand. Replaces what is in `into`.

@@ -4,6 +4,7 @@
 //!        ┌──────────────── pause: one or two beats, which never grow ◄─────────────┐
 //!        ▼                                                                          │
 //!      dial ──► hello ──► answer ──► up: write what waits, once per flush ──► lost ─┘
+//!                                     └─ unwanted: write what waits, close our direction, wait for the peer to close
 //! ```
 //!
 //! One task does all of this, for as long as the peer is wanted.
@@ -53,9 +54,20 @@ async fn attempt<N: Net>(hub: &Rc<Hub<N>>, peer: &Peer) -> Result<std::convert::
     }
     hub.outbound_up(peer, facts);
     purlin_rsm::sometimes!(peer.failures.replace(0) > 0, "connected again");
-    let ended = future::or(watch(&mut reader), write(hub, peer, &mut writer)).await;
+    let ended = match future::or(watch(&mut reader), write(hub, peer, &mut writer)).await {
+        Ok(()) => {
+            // The peer closes the connection once it has read all that was written.
+            drop(writer);
+            match peer.cancel.guard(watch(&mut reader)).await {
+                Ok(Err(ended)) => ended,
+                Ok(Ok(())) => Ended::Closed,
+                Err(cancelled) => cancelled.into(),
+            }
+        }
+        Err(ended) => ended,
+    };
     hub.outbound_lost(peer);
-    ended
+    Err(ended)
 }
 
 async fn dial<N: Net>(hub: &Hub<N>, peer: &Peer) -> Result<(N::Reader, N::Writer, Facts), Ended> {
@@ -82,18 +94,15 @@ async fn dial<N: Net>(hub: &Hub<N>, peer: &Peer) -> Result<(N::Reader, N::Writer
 }
 
 /// Nothing comes on a connection that we dialled, except its end.
-async fn watch(reader: &mut impl Reader) -> Result<std::convert::Infallible, Ended> {
+async fn watch(reader: &mut impl Reader) -> Result<(), Ended> {
     match reader.read(&mut [0; 1]).await? {
         0 => Err(Ended::Closed),
         _ => Err(crate::codec::Malformed { what: "bytes where it may only listen" }.into()),
     }
 }
 
-async fn write<N: Net>(
-    hub: &Hub<N>,
-    peer: &Peer,
-    writer: &mut N::Writer,
-) -> Result<std::convert::Infallible, Ended> {
+/// Writes what waits, until the connection ends, or until the peer is not wanted and nothing waits.
+async fn write<N: Net>(hub: &Hub<N>, peer: &Peer, writer: &mut N::Writer) -> Result<(), Ended> {
     loop {
         peer.cancel.set_deadline(None);
         peer.cancel.guard(peer.ready.wait()).await?;
@@ -108,6 +117,10 @@ async fn write<N: Net>(
             if has_room {
                 hub.emit(Event::Room(peer.id), 0);
             }
+        }
+        if peer.want.get() == Want::Nothing {
+            peer.cancel.set_deadline(None);
+            return Ok(());
         }
     }
 }

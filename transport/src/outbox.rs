@@ -124,11 +124,6 @@ impl Outbox {
         has_room && std::mem::take(&mut self.is_room_awaited)
     }
 
-    /// Whether the connection has taken all data.
-    pub(crate) fn is_written(&self) -> bool {
-        self.in_flight == 0 && self.data.waiting() == 0
-    }
-
     /// Drops all that waits: the connection is lost.
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.bytes_max, self.frame_bytes_max);
@@ -383,20 +378,6 @@ mod tests {
         outbox.clear();
         outbox.push(&command(5000), Sequence(0)).unwrap();
         assert_eq!(outbox.push(&command(2 << 20), Sequence(0)), Err(Full::Always));
-    }
-
-    #[test]
-    fn an_item_that_was_sent_is_written_when_the_connection_has_taken_it() {
-        let mut outbox = Outbox::new(1 << 20, 1 << 20);
-        assert!(outbox.is_written());
-        outbox.push(&heartbeat(1), Sequence(0)).expect("room");
-        assert!(outbox.is_written(), "nobody waits for a heartbeat");
-        outbox.push(&command(10), Sequence(0)).expect("room");
-        assert!(!outbox.is_written(), "it waits");
-        let piece = outbox.take(Sequence(0)).expect("what waits");
-        assert!(!outbox.is_written(), "it is being written");
-        outbox.written(piece);
-        assert!(outbox.is_written());
     }
 
     /// Whoever was refused hears of room once, when half of it is free. An item that finds no room even then is

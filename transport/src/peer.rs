@@ -53,6 +53,15 @@ impl Peer {
         self.cancel.drop_connection();
     }
 
+    /// As [`Peer::unwant`], but what waits is written before, and read by the peer.
+    pub(crate) fn finish(&self) {
+        self.want.set(Want::Nothing);
+        match self.is_up.get() {
+            true => self.ready.raise(),
+            false => self.cancel.drop_connection(),
+        }
+    }
+
     /// The pause before the next attempt, in beats: drawn from 1 to `most`, so that nodes that failed
     /// together do not try again together.
     pub(crate) fn pause_beats(&self, seed: u64, most: u64) -> u64 {

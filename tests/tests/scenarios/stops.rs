@@ -170,6 +170,16 @@ fn a_request_that_is_on_its_way_to_a_node_that_stops_goes_to_the_next_leader() {
     s.assert_sound();
 }
 
+/// The reply is on its way for long after the connection has taken it. The connection on which the request came has
+/// nothing on its way, and its end would arrive before: so it ends later.
+#[test]
+fn a_reply_on_a_slow_link_is_read_before_the_node_that_stops_is_gone() {
+    // Less than two beats: after these a batch at a node that leads no more is in doubt (safety E1).
+    let s = narrow(917, Duration::from_micros(2500));
+    [0, 20, 40].into_iter().for_each(|wait| stop_under_a_reply(&s, wait));
+    s.assert_sound();
+}
+
 /// A shard whose disk fails stops, and the node's other shard serves on. It knows no leader of the groups of the stopped
 /// one: it says so at once, also of what lay there.
 #[test]

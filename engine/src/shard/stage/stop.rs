@@ -8,7 +8,7 @@ use std::time::Duration;
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// So long the last answers and the closing batch may take then.
 const END_MAX: Duration = Duration::from_millis(500);
-/// So often a shard that ends looks whether what it has written to other nodes has left.
+/// So often a shard that ends looks whether other nodes have read what it has written to them.
 const LOOK: Duration = Duration::from_millis(2);
 
 impl<R: Runtime> Shard<R> {
@@ -75,6 +75,7 @@ impl<R: Runtime> Shard<R> {
             // What was written to other nodes has answers of their clients in it.
             Ok(()) => {
                 self.flush();
+                self.others.exchanger.finish();
                 let late = self.runtime.sleep(END_MAX);
                 futures_lite::future::or(self.append.close(), late).await;
             }
@@ -82,7 +83,7 @@ impl<R: Runtime> Shard<R> {
             Err(_) => self.others.exchanger.stop(),
         }
         self.close_control(self.now(), outcome);
-        while (self.drain.stops.is_held() || !self.others.exchanger.is_written())
+        while (self.drain.stops.is_held() || !self.others.exchanger.is_finished())
             && self.runtime.now() < end
         {
             futures_lite::future::or(self.inlet.wake().wait(), self.runtime.sleep(LOOK)).await;
