@@ -1,7 +1,7 @@
 //! Which node leads: each its share, and none that cannot serve while another can.
 
 use crate::support::{ELECTION, ONE, THREE, TWO, all, millis, one_leader, seconds};
-use purlin::{GroupId, NodeId, RequestError};
+use purlin::{GroupId, NodeId, RequestError, ShardId};
 use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
@@ -101,6 +101,36 @@ fn no_request_fails_while_leaders_return() {
         .collect();
     assert_eq!(failed, [], "of 400 writes while groups came back");
     assert_eq!(led(&s, 6), [2, 2, 2]);
+    s.assert_sound();
+}
+
+/// The core of the leader stands still again and again, so that its loop meets in one turn the request for a vote that
+/// ends the leadership, and requests that have come since.
+#[test]
+fn requests_that_come_with_the_end_of_a_leadership_wait_for_the_next_leader() {
+    let s = Scenario::running_with(908, returning(30));
+    let mut pending = Vec::new();
+    for round in 0..2 {
+        s.crash(TWO, Crash::Kill);
+        s.run_for(seconds(2));
+        s.world.restart(TWO);
+        s.run_for(seconds(1));
+        for n in 0..300 {
+            s.world.pause(ONE, ShardId(0));
+            for group in (1..=30).map(GroupId) {
+                let request = set(&format!("key-{round}-{n}"), "v");
+                pending.push(s.submit(ONE, group, request));
+            }
+            s.run_for(millis(16));
+            s.world.resume(ONE, ShardId(0));
+            s.run_for(millis(4));
+        }
+        s.must_reach("each leads its share", seconds(20), || led(&s, 30) == [10; 3]);
+    }
+    s.run_for(seconds(3));
+    let answers = pending.iter().map(|pending| pending.answer());
+    let failed: Vec<Answer> = answers.filter(|answer| !matches!(answer, Some(Ok(_)))).collect();
+    assert_eq!(failed, [], "of 18,000 writes while groups came back");
     s.assert_sound();
 }
 

@@ -88,7 +88,9 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
     match standing.leader {
         // The next leader is there in a moment; else this one goes on.
         _ if replica.raft.is_handing_over() => Way::Nowhere,
-        _ if standing.leads => Way::Here,
+        _ if standing.leads && replica.leads() => Way::Here,
+        // A message of this turn has ended the leadership. The next step of the group tells who leads now.
+        _ if standing.leads => Way::Nowhere,
         None if standing.is_machine_stopped => Way::Stopped,
         leader => {
             let home = leader.and_then(|leader| others.connected_home(leader, group));
