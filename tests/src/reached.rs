@@ -131,7 +131,7 @@ pub const RARE: &[&str] = &[
     "proposal refused, entries take too much memory",
     // The data of a seed has no bound: every key must be written in the end.
     "proposal refused, the data takes too much memory",
-    // Faults end processes, and ask none to stop.
+    // The fault `stop` asks for it; how often seeds reach them is not counted yet.
     "shard asked to stop drains",
     "leader that stops hands its groups over",
     "stop of a shard does not wait for what is under way",

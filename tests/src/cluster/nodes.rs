@@ -108,20 +108,16 @@ impl<S: Subject> Cluster<S> {
         });
     }
 
-    /// Asks the latest process of a node to stop.
-    pub(super) fn ask_to_stop(&self, node: NodeId) {
-        let shared = self.processes.shared.borrow();
-        let (_, latest) =
-            shared.range((node, 0)..=(node, u64::MAX)).next_back().expect("it was started");
-        latest.stop();
-    }
-
     /// What one shard of a node runs.
     async fn run_shard(self: Rc<Self>, runtime: SimRuntime) {
         let (node, shard) = (runtime.node(), runtime.shard());
         let processes = &self.processes;
         processes.starts.set(processes.starts.get() + u64::from(shard == ShardId(0)));
-        let result = match self.setup(&runtime).open().await {
+        let setup = self.setup(&runtime);
+        let shared = setup.shared.clone();
+        // From its first moment, as the server does.
+        runtime.on_stop(move || shared.stop());
+        let result = match setup.open().await {
             Ok(opened) => {
                 processes.locals.borrow_mut().insert((node, shard), opened.local());
                 self.spawn_clients(&runtime, &opened.local());

@@ -48,6 +48,7 @@ impl<S: Subject> Cluster<S> {
     /// A write or sync that failed on a node's disk may stop its shards, a full one or a process without file descriptors a start, and what has
     /// befallen its bytes; nothing else may. A read that fails is read again, and may meet the next failure.
     pub(super) fn judge_stops(&self, world: &World, nemesis: &Nemesis) {
+        nemesis.violations().iter().for_each(|what| self.violation(what));
         let struck = |fault| nemesis.counts().contains_key(&fault);
         let hangs = struck(Fault::HangDisk) || struck(Fault::SlowStart);
         for (node, error) in self.processes.stops.borrow().iter() {

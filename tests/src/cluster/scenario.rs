@@ -184,7 +184,7 @@ impl Scenario {
 
     /// Asks a node to stop, as a signal does, and does not wait.
     pub fn ask_to_stop(&self, node: NodeId) {
-        self.cluster.ask_to_stop(node);
+        self.world.terminate(node);
     }
 
     /// Keeps the first shard of a node from ending, as a front end does whose clients have answers to take.

@@ -69,6 +69,11 @@ impl SimRuntime {
         SimMesh::new(&core, hub, stopped, self.owner.process, self.owner.shard)
     }
 
+    /// From now on its process does this when it is asked to stop, see [`super::World::terminate`].
+    pub fn on_stop(&self, stop: impl Fn() + 'static) {
+        self.core().on_stop(self.owner.process, Rc::new(stop));
+    }
+
     /// The world's time, which no clock of a node shows: for those who judge.
     pub fn world_time(&self) -> Duration {
         self.core().clock.now()

@@ -261,6 +261,34 @@ impl World {
         self.core.end_process(node, how);
     }
 
+    /// Asks the process of a node to stop, as SIGTERM does. One that does not listen ends at once. Returns whether the
+    /// process listens.
+    pub fn terminate(&self, node: NodeId) -> bool {
+        self.core.trace.line(self.core.clock.now(), &format!("n{node} is asked to stop"));
+        let on_stop = self.core.with_machine(node, |machine| {
+            let running = machine.process.as_mut()?;
+            running.is_asked_to_stop = true;
+            running.on_stop.clone()
+        });
+        match on_stop {
+            Some(stop) => stop(),
+            None => self.core.end_process(node, Crash::Kill),
+        }
+        self.is_stopping(node)
+    }
+
+    /// Whether the process of the node was asked to stop, and runs.
+    pub fn is_stopping(&self, node: NodeId) -> bool {
+        self.core.with_machine(node, |machine| {
+            machine.process.as_ref().is_some_and(|running| running.is_asked_to_stop)
+        })
+    }
+
+    /// How often the node was started.
+    pub fn boots(&self, node: NodeId) -> u64 {
+        self.core.with_machine(node, |machine| machine.boots)
+    }
+
     /// Whether a process of the node runs.
     pub fn is_running(&self, node: NodeId) -> bool {
         self.core.is_running(node)
@@ -496,6 +524,16 @@ struct RunningProcess {
     stopped: StoppedShards,
     /// The mesh of each item type.
     meshes: BTreeMap<TypeId, Rc<dyn Any>>,
+    /// What it does when it is asked to stop, if it listens.
+    on_stop: Option<Rc<dyn Fn()>>,
+    is_asked_to_stop: bool,
+}
+
+impl RunningProcess {
+    fn new(process: Process, shards: u16) -> Self {
+        let (stopped, meshes) = Default::default();
+        Self { process, shards, stopped, meshes, on_stop: None, is_asked_to_stop: false }
+    }
 }
 
 impl Core {
@@ -546,6 +584,14 @@ impl Core {
         })
     }
 
+    /// From now on the process does this when it is asked to stop.
+    pub(crate) fn on_stop(&self, process: Process, stop: Rc<dyn Fn()>) {
+        self.with_machine(process.node, |machine| {
+            let running = machine.process.as_mut().filter(|it| it.process == process);
+            running.expect("a running process listens").on_stop = Some(stop);
+        });
+    }
+
     fn make_machine(&self, node: NodeId) {
         let mut machines = self.machines.borrow_mut();
         machines.entry(node).or_insert_with(|| {
@@ -580,9 +626,7 @@ impl Core {
             machine.shards = shards;
             machine.main = main;
             let process = Process { node, boot: machine.boots };
-            let stopped = Rc::default();
-            machine.process =
-                Some(RunningProcess { process, shards, stopped, meshes: BTreeMap::new() });
+            machine.process = Some(RunningProcess::new(process, shards));
             process
         })
     }

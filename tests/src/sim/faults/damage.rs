@@ -208,7 +208,8 @@ impl Nemesis {
         world.trace(&format!("n{node} waits until the others are calm"));
         self.end_conditions(world);
         for &other in &self.options.nodes {
-            if other != node && !self.corrupted.contains_key(&other) && !world.is_whole(other) {
+            let is_up = world.is_whole(other) && !world.is_stopping(other);
+            if other != node && !self.corrupted.contains_key(&other) && !is_up {
                 world.crash(other, Crash::Kill);
                 world.restart(other);
             }
@@ -247,6 +248,7 @@ impl Nemesis {
         let nodes = self.options.nodes.iter().copied();
         let sound = nodes.filter(|it| *it != node && !self.corrupted.contains_key(it));
         let sound: Vec<NodeId> = sound.collect();
-        sound.len() > self.options.nodes.len() / 2 && sound.iter().all(|&node| world.is_whole(node))
+        sound.len() > self.options.nodes.len() / 2
+            && sound.iter().all(|&node| world.is_whole(node) && !world.is_stopping(node))
     }
 }

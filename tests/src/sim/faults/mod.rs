@@ -10,6 +10,7 @@
 
 mod damage;
 mod nemesis;
+mod stops;
 mod strikes;
 
 pub use nemesis::Nemesis;
@@ -54,6 +55,8 @@ faults! {
     Storm = "storm",
     /// A process ends, and its disk is slow when it starts again.
     SlowStart = "slow-start",
+    /// A process is asked to stop, as SIGTERM does, and is started again.
+    Stop = "stop",
     /// A core stands still.
     Pause = "pause",
     /// All cores of a node stand still.

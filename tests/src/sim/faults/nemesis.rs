@@ -1,6 +1,10 @@
 //! Lets faults strike and end, each at its time.
 
-use super::{Corruption, Fault, FaultOptions, damage::Admission};
+use super::{
+    Corruption, Fault, FaultOptions,
+    damage::Admission,
+    stops::{Stop, Stops},
+};
 use crate::sim::{
     device::Descriptors,
     net::LinkTrouble,
@@ -34,6 +38,7 @@ pub struct Nemesis {
     pub(super) admission: Option<Admission>,
     pub(super) copies: BTreeMap<NodeId, (Duration, DirectoryImage)>,
     counts: BTreeMap<Fault, u64>,
+    pub(super) stops: Stops,
 }
 
 /// How one kind strikes.
@@ -75,6 +80,8 @@ pub(super) enum Step {
     Revive(NodeId),
     /// Starts a node on a disk that stands still for so long.
     StartSlowly(NodeId, Duration),
+    /// Starts a node again that was asked to stop, once it has ended.
+    StartStopped(Stop),
     /// Takes a node down in whose bytes something waits to be found.
     Discover(NodeId),
     /// A node hears all others a little later than before.
@@ -126,6 +133,7 @@ impl Nemesis {
             admission: None,
             copies: BTreeMap::new(),
             counts: BTreeMap::new(),
+            stops: Stops::default(),
         }
     }
 
@@ -158,6 +166,9 @@ impl Nemesis {
         self.admission = None;
         self.end_conditions(world);
         for &node in &self.options.nodes {
+            if world.is_stopping(node) {
+                world.crash(node, Crash::Kill);
+            }
             if !world.is_running(node) && !self.set_back.contains(&node) {
                 world.restart(node);
             }
@@ -167,6 +178,11 @@ impl Nemesis {
     /// The nodes that are corrupted, and what corrupted them.
     pub fn corrupted(&self) -> &BTreeMap<NodeId, Corruption> {
         &self.corrupted
+    }
+
+    /// What nodes did not do that were asked to stop.
+    pub fn violations(&self) -> &[String] {
+        &self.stops.violations
     }
 
     /// How often each kind struck.
@@ -259,9 +275,11 @@ impl Nemesis {
                 self.restart(world, node);
             }
             Step::StartSlowly(node, length) => {
+                self.stands(world, node, length);
                 world.node(node).hang_disk(length);
                 self.restart(world, node);
             }
+            Step::StartStopped(stop) => self.start_stopped(world, stop),
             Step::Discover(node) => {
                 world.crash(node, Crash::PowerCut);
                 self.restart(world, node);

@@ -32,6 +32,7 @@ impl Nemesis {
             Fault::Blackout => self.take_all_down(world, fault, stream, Crash::PowerCut),
             Fault::Storm => self.storm(world, stream, node),
             Fault::SlowStart => self.slow_start(world, stream, node),
+            Fault::Stop => self.stop(world, stream, node),
             Fault::Pause => {
                 let shard = stream.random.below(u64::from(self.options.shards)) as u16;
                 self.pause(world, fault, stream, node, vec![ShardId(shard)]);
@@ -63,6 +64,7 @@ impl Nemesis {
             Fault::HangDisk => {
                 let length = stream.length();
                 self.tell(world, fault, &format!("n{node} for {length:.3?}"));
+                self.stands(world, node, length);
                 world.node(node).hang_disk(length);
             }
             Fault::WriteError => {
@@ -114,9 +116,10 @@ impl Nemesis {
         self.restart_later(world, stream.length(), node);
     }
 
-    fn may_take_down(&self, world: &World, node: NodeId) -> bool {
+    pub(super) fn may_take_down(&self, world: &World, node: NodeId) -> bool {
         let nodes = self.options.nodes.iter();
-        let down = nodes.filter(|it| !self.corrupted.contains_key(it) && !world.is_running(**it));
+        let is_down = |node| !world.is_running(node) || world.is_stopping(node);
+        let down = nodes.filter(|it| !self.corrupted.contains_key(it) && is_down(**it));
         world.is_running(node) && down.count() < self.options.down_max
     }
 
@@ -167,6 +170,7 @@ impl Nemesis {
     ) {
         let length = stream.length().clamp(PAUSE_LEAST, PAUSE_MOST);
         self.tell(world, fault, &format!("n{node} {shards:?} for {length:.3?}"));
+        self.stands(world, node, length);
         let shards: Vec<_> = shards.into_iter().map(|shard| (node, shard)).collect();
         for &(node, shard) in &shards {
             world.pause(node, shard);
