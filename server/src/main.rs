@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// It gives the memory of large replies back to the system, which the allocator of the C library keeps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     purlin_server::cli::main()
 }

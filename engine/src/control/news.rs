@@ -12,8 +12,13 @@ pub(crate) struct News {
     waits_for: Vec<NodeId>,
     /// What is wrong, and the beat at which each was seen last.
     problems: Vec<(Problem, u64)>,
+    /// What was last told of its groups, and when.
     groups: GroupCounts,
+    groups_told: Option<u64>,
 }
+
+/// The beats between two lines about groups, 5 s: leaders that move one by one are told of by the last of them.
+const GROUPS_BEATS: u64 = 50;
 
 /// A problem is over when it was not seen for so many beats, 2 s: one that comes and goes makes no line each time.
 const OVER_BEATS: u64 = 20;
@@ -63,10 +68,11 @@ impl News {
         }
         self.note_problems(status, &mut lines);
         let led = |counts: &GroupCounts| (counts.leading, counts.without_leader);
-        if led(&self.groups) != led(&status.groups) {
+        let may_tell = self.groups_told.is_none_or(|told| status.beat >= told + GROUPS_BEATS);
+        if may_tell && led(&self.groups) != led(&status.groups) {
+            (self.groups, self.groups_told) = (status.groups, Some(status.beat));
             lines.push(Line::Groups(status.groups));
         }
-        self.groups = status.groups;
         lines
     }
 
@@ -117,6 +123,22 @@ mod tests {
         let later = |beat| ShardStatus { beat, ..led.clone() };
         assert_eq!(news.lines(&later(OVER_BEATS - 1)), [], "it may come again");
         assert_eq!(news.lines(&later(OVER_BEATS)), [Line::Over(hangs(2))]);
+    }
+
+    #[test]
+    fn leaders_that_move_for_long_have_a_line_in_five_seconds_and_one_for_the_end() {
+        let mut news = News::default();
+        let status = |beat: u64| {
+            let leading = 48 - beat.min(120) as u32 / 4;
+            let groups = GroupCounts { groups: 48, leading, ..Default::default() };
+            ShardStatus { beat, groups, ..ShardStatus::default() }
+        };
+        let led = |line| match line {
+            Line::Groups(groups) => groups.leading,
+            line => panic!("{line:?}"),
+        };
+        let lines: Vec<_> = (0..400).flat_map(|beat| news.lines(&status(beat))).map(led).collect();
+        assert_eq!(lines, [48, 36, 23, 18]);
     }
 
     /// A disk or a memory that is full takes one write now and then: each beat may find it otherwise.

@@ -3,6 +3,10 @@
 
 use std::process::ExitCode;
 
+/// As in `server/src/main.rs`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     purlin_server::cli::main()
 }
