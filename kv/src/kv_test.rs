@@ -99,7 +99,6 @@ fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
         set("key", &long, SetCondition::Always, true),
         set("number", "a short value lies in its record", SetCondition::Always, true),
         KvCommand::Append { key, value: b"" },
-        KvCommand::Append { key: b"number", value: b"9" },
         KvCommand::Add { key: b"number", delta: 1 },
         KvCommand::Add { key: counter.as_bytes(), delta: 100 },
         KvCommand::SetMany { pairs: shorter.strings() },
@@ -108,6 +107,7 @@ fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
         set("key", &longest, SetCondition::Always, false),
         set("new", "", SetCondition::Absent, false),
         KvCommand::Append { key, value: b"x" },
+        KvCommand::Append { key: b"number", value: b"9" },
         KvCommand::Append { key: b"new", value: b"" },
         KvCommand::Add { key: b"new", delta: 1 },
         KvCommand::Add { key: counter.as_bytes(), delta: 1000 },
@@ -122,6 +122,33 @@ fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
     assert!(machine.admits_when_full(b"no command"), "the machine answers with an error");
     apply(&mut machine, KvCommand::Delete { keys: pairs(&["key", "number", counter]).strings() });
     assert_eq!(machine.held_bytes(), 0);
+}
+
+/// A pipeline is judged as a whole before its first command is applied.
+#[test]
+fn commands_that_are_admitted_together_without_memory_take_next_to_none() {
+    let mut machine = KvMachine::new();
+    let long = "x".repeat(1000);
+    for key in ["key", "number"] {
+        apply(&mut machine, set(key, &long, SetCondition::Always, false));
+    }
+    apply(&mut machine, set("number", "9", SetCondition::Always, false));
+    let full = machine.held_bytes();
+    for _ in 0..100 {
+        let commands = |n: usize| match n % 4 {
+            0 => KvCommand::Append { key: b"key", value: &long.as_bytes()[..100] },
+            1 => KvCommand::Append { key: b"number", value: b"1" },
+            2 => set("key", &long, SetCondition::Always, false),
+            _ => KvCommand::Add { key: b"number", delta: 9 },
+        };
+        let fits: Vec<_> =
+            (0..16).map(|n| machine.admits_when_full(&commands(n).encode())).collect();
+        for n in (0..16).filter(|n| fits[*n]) {
+            apply(&mut machine, commands(n));
+        }
+    }
+    let held = machine.held_bytes();
+    assert!(held <= full + 64, "{full} bytes became {held}");
 }
 
 /// The bound of the memory rests on it: what is admitted when there is none must not need any.

@@ -75,10 +75,8 @@ impl KvMachine {
         match *command {
             KvCommand::Delete { .. } => true,
             KvCommand::Set { key, value, .. } => fits(key, value),
-            KvCommand::Append { key, value } => {
-                let old = self.store.value(key).map_or(0, <[u8]>::len);
-                self.store.has_room_for(key, old + value.len())
-            }
+            // Several are judged before the first of them is applied, and together they grow.
+            KvCommand::Append { key, value } => value.is_empty() && fits(key, value),
             KvCommand::Add { key, delta } => match self.sum(key, delta) {
                 Ok(sum) => fits(key, sum.to_string().as_bytes()),
                 // It changes nothing.
