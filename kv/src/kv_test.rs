@@ -132,13 +132,15 @@ fn commands_that_are_admitted_together_without_memory_take_next_to_none() {
     for key in ["key", "number"] {
         apply(&mut machine, set(key, &long, SetCondition::Always, false));
     }
+    // Both have room for more.
+    apply(&mut machine, set("key", &long[..900], SetCondition::Always, false));
     apply(&mut machine, set("number", "9", SetCondition::Always, false));
     let full = machine.held_bytes();
     for _ in 0..100 {
         let commands = |n: usize| match n % 4 {
             0 => KvCommand::Append { key: b"key", value: &long.as_bytes()[..100] },
             1 => KvCommand::Append { key: b"number", value: b"1" },
-            2 => set("key", &long, SetCondition::Always, false),
+            2 => set("number", "9", SetCondition::Always, false),
             _ => KvCommand::Add { key: b"number", delta: 9 },
         };
         let fits: Vec<_> =
