@@ -107,6 +107,9 @@ pub const REQUIRED: &[&str] = &[
     "group waits for room to a peer",
     "shard whose disk stood tells that it is unfit to lead",
     "leader deposed with requests open",
+    "shard asked to stop drains",
+    "leader that stops hands its groups over",
+    "stop of a shard does not wait for what is under way",
     "entries to apply come from the WAL",
     "work of a machine goes on in the next turn",
     "entries of a group leave the memory for those of others",
@@ -131,10 +134,6 @@ pub const RARE: &[&str] = &[
     "proposal refused, entries take too much memory",
     // The data of a seed has no bound: every key must be written in the end.
     "proposal refused, the data takes too much memory",
-    // The fault `stop` asks for it; how often seeds reach them is not counted yet.
-    "shard asked to stop drains",
-    "leader that stops hands its groups over",
-    "stop of a shard does not wait for what is under way",
     "hello waited for room for too long",
     // Earlier versions left prepared segments blank.
     "prepared segment found blank",
