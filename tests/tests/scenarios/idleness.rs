@@ -1,6 +1,6 @@
 //! What a cluster does when nobody asks it anything.
 
-use crate::support::{all, all_apply, millis, seconds};
+use crate::support::{all, all_apply, millis, one_leader, seconds};
 use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::scenario::{GROUP, Scenario, set},
@@ -20,6 +20,27 @@ fn an_idle_cluster_writes_nothing_and_says_little() {
     // Six directions of three nodes, ten heartbeats a second; a delivery may be a part of one.
     assert!(deliveries <= 2 * 6 * 10 * 60, "{deliveries} deliveries in a minute");
     assert!(deliveries >= 6 * 10 * 50, "{deliveries} deliveries: the heartbeats have stopped");
+    s.assert_sound();
+}
+
+/// Safety W9: a write now and then costs no second one. The log is closed once nothing has come for a beat.
+#[test]
+fn a_log_is_closed_once_when_its_shard_falls_idle_and_not_between_writes() {
+    let s = Scenario::running(19, 3, 0);
+    let leader = one_leader(&s, &all(&s));
+    let control = s.control(leader);
+    let closing = || control.latest().wal.figures.closing_batches;
+    s.run_for(seconds(2));
+    let idle = closing();
+    for n in 0..60 {
+        s.submit(leader, GROUP, set("key", &n.to_string()));
+        s.run_for(millis(50));
+    }
+    assert_eq!(closing(), idle, "something came in each beat");
+    s.run_for(seconds(2));
+    assert_eq!(closing(), idle + 1);
+    s.run_for(seconds(10));
+    assert_eq!(closing(), idle + 1, "nothing has come since");
     s.assert_sound();
 }
 

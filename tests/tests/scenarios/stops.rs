@@ -1,7 +1,7 @@
 //! Nodes that are asked to stop: what is under way is answered, and others lead at once.
 
 use crate::support::{ONE, THREE, TWO, all, millis, one_leader, seconds};
-use purlin::{GroupId, NodeId, Request, RequestError, ShardId, ShardState};
+use purlin::{GroupId, NodeId, Problem, Request, RequestError, ShardId, ShardState};
 use purlin_kv::{KvCommand, SetCondition};
 use purlin_tests::{
     cluster::{
@@ -177,6 +177,24 @@ fn a_reply_on_a_slow_link_is_read_before_the_node_that_stops_is_gone() {
     // Less than two beats: after these a batch at a node that leads no more is in doubt (safety E1).
     let s = narrow(917, Duration::from_micros(2500));
     [0, 20, 40].into_iter().for_each(|wait| stop_under_a_reply(&s, wait));
+    s.assert_sound();
+}
+
+/// The disk stands, so the log cannot be closed. An operator who asks what the node did last learns that.
+#[test]
+fn the_last_status_of_a_node_that_stops_says_what_is_wrong_then() {
+    let s = Scenario::running_with(918, calm(3, 0));
+    let leader = one_leader(&s, &all(&s));
+    let control = s.control(leader);
+    s.world.node(leader).hang_disk(seconds(60));
+    s.submit(leader, GROUP, set("key", "1"));
+    s.must_reach("the disk hangs", seconds(10), || !control.latest().problems.is_empty());
+    s.ask_to_stop(leader);
+    s.must_reach("it ends", END, || !s.world.is_running(leader));
+    let last = control.latest();
+    assert!(matches!(last.state, ShardState::Stopped), "{last:?}");
+    let problems = &last.problems[..];
+    assert!(matches!(problems, [Problem::DiskHangs(time)] if *time > seconds(1)), "{problems:?}");
     s.assert_sound();
 }
 
