@@ -23,12 +23,14 @@ impl<R: Runtime> Shard<R> {
             self.begin_drain(at);
             return false;
         };
-        if self.is_drained(at) {
+        let is_drained = self.is_drained(at);
+        if is_drained {
             self.drain.say_drained(&self.inlet);
         }
         let is_late = at.saturating_sub(since) >= DRAIN_MAX;
         purlin_rsm::sometimes!(is_late, "stop of a shard does not wait for what is under way");
-        is_late || self.drain.are_all_drained()
+        // Another node may have sent requests since this shard has said so.
+        is_late || is_drained && self.drain.are_all_drained()
     }
 
     fn begin_drain(&mut self, at: Duration) {
