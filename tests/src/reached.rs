@@ -139,6 +139,8 @@ pub const RARE: &[&str] = &[
     "prepared segment found blank",
     // A header lies in one sector. A power cut leaves the old one or the new one, and seldom garbage.
     "segment without a readable header searched",
+    // Two reads of a start in a row have to come from a wrong place.
+    "first block of a segment read in two ways",
     "larger void segment used by a start without room",
     // Logs of a seed are short, and soon applied.
     "request refused, the group is loading",

@@ -453,6 +453,12 @@ impl<D: Disk> Site<'_, D> {
         for _ in 0..2 {
             let read = read_twice(&file.file, 0, len).await;
             let read = read.map_err(|error| self.unreadable(&file.name, error))?;
+            // It was unreadable before: the device gives one place in two ways, so nothing that it says is proof.
+            if segment::parse(&read.as_ref()[..BLOCK]) != FirstBlock::Unreadable {
+                purlin_rsm::sometimes!("first block of a segment read in two ways");
+                let error = io::Error::other("its first block is read in two ways");
+                return Err(self.unreadable(&file.name, error));
+            }
             if read.as_ref().iter().any(|byte| *byte != 0) {
                 return Ok(false);
             }
