@@ -35,7 +35,7 @@ use crate::{
 use purlin_rsm::{NodeId, ShardId, Tick};
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-/// What one turn takes at most, on the machines that we have measured: [`STEPS_TIME_MAX`], and two steps that are each
+/// What one turn takes at most, on the machines that we have measured: `STEPS_TIME_MAX`, and two steps that are each
 /// one command of the most keys that a server takes. The documents state it.
 pub const TURN_MAX: Duration = Duration::from_millis(20);
 const _: () = assert!(STEPS_TIME_MAX.as_millis() * 10 <= TURN_MAX.as_millis());
