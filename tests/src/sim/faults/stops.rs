@@ -29,6 +29,8 @@ pub(super) struct Stop {
     node: NodeId,
     boot: u64,
     asked: Duration,
+    /// When somebody is to look next.
+    due: Duration,
 }
 
 impl Nemesis {
@@ -40,7 +42,9 @@ impl Nemesis {
         let (boot, asked) = (world.boots(node), world.now());
         self.awaited.insert(node);
         world.terminate(node);
-        self.later(world, stream.length(), Step::StartStopped(Stop { node, boot, asked }));
+        let length = stream.length();
+        let stop = Stop { node, boot, asked, due: asked + length };
+        self.later(world, length, Step::StartStopped(stop));
     }
 
     /// A core or the disk of the node stands still for so long.
@@ -50,15 +54,18 @@ impl Nemesis {
     }
 
     pub(super) fn start_stopped(&mut self, world: &World, stop: Stop) {
-        let Stop { node, boot, asked } = stop;
+        let Stop { node, boot, asked, due } = stop;
         if world.boots(node) != boot {
             // Another fault has ended it, and it was started again.
             return;
         }
         let is_over = !world.is_running(node);
+        // While a node is admitted anew no fault ends, so what stood still may stand still yet.
+        let asked = if world.now() > due + LOOK { world.now() } else { asked };
         let stands_until = self.stops.stands_until.get(&node).copied().unwrap_or_default();
         if !is_over && world.now() < asked.max(stands_until) + END_MAX {
-            return self.later(world, LOOK, Step::StartStopped(stop));
+            let due = world.now() + LOOK;
+            return self.later(world, LOOK, Step::StartStopped(Stop { asked, due, ..stop }));
         }
         if !is_over {
             let what = format!("node {node} was asked to stop at {asked:.3?}, and goes on");
