@@ -616,8 +616,8 @@ fn an_item_that_was_not_written_is_lost_with_its_connection() {
     );
 }
 
-#[test]
-fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
+/// Node 2 takes nothing, and node 1 has sent so many messages that its outbox takes no more.
+fn full_outbox() -> (World, u32) {
     let mut world = World::new();
     let small = ExchangerConfig { outbox_bytes_max: 10_000, ..config() };
     world.start(facts(at(1), 1), small);
@@ -632,6 +632,12 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
         taken += 1;
         assert!(taken < 20);
     }
+    (world, taken)
+}
+
+#[test]
+fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
+    let (mut world, taken) = full_outbox();
     assert!(taken >= 8, "{taken}");
     world.beat(config().stall_beats - 1);
     assert_eq!(world.poll(at(1)), []);
@@ -645,19 +651,7 @@ fn a_peer_that_takes_nothing_fills_its_outbox_and_is_dropped() {
 /// Whoever was refused for want of room waits for this event, and for nothing else.
 #[test]
 fn room_is_told_when_the_peer_has_taken_what_waited() {
-    let mut world = World::new();
-    let small = ExchangerConfig { outbox_bytes_max: 10_000, ..config() };
-    world.start(facts(at(1), 1), small);
-    world.start(facts(at(2), 1), config());
-    world.want(1, 2);
-    world.run();
-    world.poll(at(1));
-    world.net.stall(0, true);
-    let mut taken = 0;
-    while world.send(1, 2, message(1, 2, taken, 1000)).is_ok() {
-        world.flush(1, 0);
-        taken += 1;
-    }
+    let (mut world, _) = full_outbox();
     assert_eq!(world.poll(at(1)), [], "there is none");
     world.net.stall(0, false);
     world.run();

@@ -136,7 +136,7 @@ impl Shard {
         if is_start {
             self.candidate_of(header.epoch);
             self.adopt_ended(&header);
-            let broken = self.judge_start(&header);
+            broken.extend(self.judge_start(&header));
             let candidate = self.candidate_of(header.epoch);
             candidate.header = Some((header, write));
             return broken;
