@@ -105,6 +105,7 @@ pub const REQUIRED: &[&str] = &[
     "heartbeat withheld while the disk hangs",
     "append withheld while the disk hangs",
     "group waits for room to a peer",
+    "entries wait behind those of groups without room",
     "shard whose disk stood tells that it is unfit to lead",
     "leader deposed with requests open",
     "shard asked to stop drains",

@@ -258,7 +258,6 @@ impl<R: Runtime> ShardSetup<R> {
                 exchanger,
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
                 inlets: self.shared.inlets.clone(),
-                has_withheld: false,
                 told_too_long: false,
             },
             drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),

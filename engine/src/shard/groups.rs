@@ -12,7 +12,7 @@ use crate::{
         group::{Group, Standing},
     },
 };
-use purlin_rsm::{GroupId, Tick};
+use purlin_rsm::{GroupId, NodeId, Tick};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -210,6 +210,13 @@ impl Groups {
         !self.dirty.is_empty()
     }
 
+    /// Whether a group has inputs to be worked on, or entries on their way from the log to `follower`.
+    pub(crate) fn goes_on(&self, id: GroupId, follower: NodeId) -> bool {
+        let place = self.by_id.get(&id).map(|place| &self.places[*place as usize]);
+        let held = place.and_then(|place| place.held.as_ref());
+        held.is_some_and(|held| held.is_dirty || held.group.raft.is_reading_for(follower))
+    }
+
     /// The rest of the shard is told how a group stands.
     pub(crate) fn set_known(&mut self, slot: GroupSlot, standing: Standing) {
         let Some(group) = self.peek_mut(slot) else { return };
@@ -397,7 +404,7 @@ fn count_of(counts: &mut GroupCounts, standing: Standing) -> &mut u32 {
 mod tests {
     use super::*;
     use crate::shard::group::tests::{fresh_group, group_at, leading_group};
-    use purlin_rsm::{Index, NodeId, WriteId};
+    use purlin_rsm::{Index, WriteId};
 
     fn groups(ids: impl IntoIterator<Item = u32>) -> Groups {
         let mut groups = Groups::default();

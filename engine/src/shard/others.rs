@@ -19,8 +19,6 @@ pub(crate) struct OtherShards<R: Runtime> {
     pub(crate) mesh: MeshPort<R>,
     /// The ways of other threads into the shards of this node, which tell whether a shard has stopped.
     pub(crate) inlets: Arc<[Arc<Inlet<R>>]>,
-    /// Appends were withheld while the disk hung, and their groups wait for its end.
-    pub(crate) has_withheld: bool,
     /// The log has been told of a peer's entry that is too long.
     pub(crate) told_too_long: bool,
 }

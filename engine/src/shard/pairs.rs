@@ -27,6 +27,8 @@ pub(crate) struct Pairs {
     /// Which shard of each other node has which groups, once the node has said how many shards it has.
     placements: BTreeMap<NodeId, Placement>,
     pairs: BTreeMap<PeerShard, State>,
+    /// Groups may wait for room to some peer, or have the turn.
+    has_waiting: bool,
     /// It was told that all nodes are reached.
     is_all_told: bool,
 }
@@ -60,7 +62,7 @@ struct State {
 impl Pairs {
     pub(crate) fn new(me: NodeId, boot: BootId, silence_ticks: u64) -> Self {
         let (placements, pairs) = (BTreeMap::new(), BTreeMap::new());
-        Self { me, boot, silence_ticks, placements, pairs, is_all_told: false }
+        Self { me, boot, silence_ticks, placements, pairs, has_waiting: false, is_all_told: false }
     }
 
     /// The shard of `node` that has `group`, once `node` has said how many shards it has.
@@ -267,35 +269,65 @@ impl Pairs {
         }
     }
 
-    /// An append of `group` to `node` did not go out, after others did if `has_sent`. The group waits for room.
-    /// Without a pair it waits for the connection, which is told to each group.
-    pub(crate) fn wait_for_room(&mut self, node: NodeId, group: GroupId, has_sent: bool) {
+    /// Whether entries of `group` may go to `node` now: the groups that wait for room there take turns.
+    pub(crate) fn may_send_entries(&self, node: NodeId, group: GroupId) -> bool {
+        let state = self.home(node, group).and_then(|pair| self.pairs.get(&pair));
+        state.is_none_or(|state| state.without_room.may_send(group))
+    }
+
+    /// An append of `group` to `node` did not go out, after others did if `has_sent`: it was `refused`, or other groups
+    /// wait. The group waits for room. Without a pair it waits for the connection, which is told to each group.
+    pub(crate) fn wait_for_room(
+        &mut self,
+        node: NodeId,
+        group: GroupId,
+        refused: bool,
+        has_sent: bool,
+    ) {
         let state = self.home(node, group).and_then(|pair| self.pairs.get_mut(&pair));
-        if let Some(state) = state {
-            purlin_rsm::sometimes!("group waits for room to a peer");
-            state.without_room.wait(group, has_sent);
+        let Some(State { without_room, .. }) = state else { return };
+        self.has_waiting = true;
+        purlin_rsm::sometimes!(refused, "group waits for room to a peer");
+        purlin_rsm::sometimes!(!refused, "entries wait behind those of groups without room");
+        if refused {
+            without_room.refused(group, has_sent);
+        } else {
+            without_room.wait(group);
         }
     }
 
     /// The connection to a peer has room again.
     pub(crate) fn open(&mut self, pair: PeerShard) {
         if let Some(state) = self.pairs.get_mut(&pair) {
-            state.without_room.has_room = true;
+            state.without_room.open();
         }
     }
 
-    /// Appends go out again to whatever peer has room.
+    /// Appends go out again to whatever peer has room, as far as is known.
     pub(crate) fn open_all(&mut self) {
-        self.pairs.values_mut().for_each(|state| state.without_room.has_room = true);
+        self.pairs.values_mut().for_each(|state| state.without_room.open());
     }
 
-    /// Takes some of the groups that wait for a peer which has room, with its node.
-    pub(crate) fn take_with_room(&mut self) -> Vec<(NodeId, GroupId)> {
-        let take = |(pair, state): (&PeerShard, &mut State)| {
-            let groups = state.without_room.take().into_iter();
-            groups.map(|group| (pair.node, group)).collect::<Vec<_>>()
+    /// Whether groups may wait for room to some peer, or have the turn.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.has_waiting
+    }
+
+    /// Ends the turns of groups to send entries to a peer, but those of groups that `go_on` with a node.
+    pub(crate) fn end_turns(&mut self, go_on: impl Fn(NodeId, GroupId) -> bool) {
+        for (pair, state) in &mut self.pairs {
+            state.without_room.end_turn(|group| go_on(pair.node, group));
+        }
+    }
+
+    /// For each peer that has room, the next group that waits for it, with the peer's node.
+    pub(crate) fn next_turns(&mut self) -> Vec<(NodeId, GroupId)> {
+        let next = |(pair, state): (&PeerShard, &mut State)| {
+            state.without_room.next_turn().map(|group| (pair.node, group))
         };
-        self.pairs.iter_mut().flat_map(take).collect()
+        let turns = self.pairs.iter_mut().filter_map(next).collect();
+        self.has_waiting = self.pairs.values().any(|state| state.without_room.has_waiting());
+        turns
     }
 
     /// Tells a new leader which followers cannot be reached: it assumes that all can.

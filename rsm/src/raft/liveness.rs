@@ -111,6 +111,12 @@ impl Raft {
         }
     }
 
+    /// Whether entries for `follower` are being read from the log. They go out when they have come.
+    pub fn is_reading_for(&self, follower: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        leader.followers.get(&follower).is_some_and(|progress| progress.fetching)
+    }
+
     /// Each peer has seen this start of the shard and found nothing missing, so this replica may vote (safety
     /// I4).
     pub fn trust(&mut self) {

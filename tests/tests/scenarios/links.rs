@@ -184,3 +184,52 @@ fn a_forwarded_request_waits_for_room_and_for_no_beat() {
     }
     s.assert_sound();
 }
+
+/// Seven groups have more to send all the time, and the eighth finds too little room for its entry. While it waits, the
+/// others wait behind it: what it waits for is the outbox, and not their end.
+#[test]
+fn a_group_that_found_no_room_goes_before_others_that_have_more_to_send() {
+    let reached = Recorder::install();
+    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
+    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
+    let raft = &mut options.limits[0].raft;
+    raft.outbox_bytes_max = 1 << 20;
+    raft.append_bytes_max = 16 << 10;
+    raft.inflight_bytes_max = 140 << 10;
+    let s = Scenario::running_with(507, options);
+    s.run_for(seconds(3));
+    let led = led_by(&s, ONE, 24);
+    let (eighth, seven) = led.split_last().expect("node 1 leads some");
+    assert_eq!(seven.len(), 7);
+    // 5 MB in a second: the seven have enough for two.
+    let time_per_kilobyte = Duration::from_micros(200);
+    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
+    s.world.trouble_link(ONE, THREE, Some(trouble));
+    let write = |group: GroupId, number: usize, bytes: usize| {
+        s.submit(ONE, group, set(&format!("key-{number}"), &"v".repeat(bytes)))
+    };
+    let mut writes = Vec::new();
+    for number in 0..100 {
+        writes.extend(seven.iter().map(|group| write(*group, number, 14_000)));
+        s.run_for(millis(1));
+    }
+    s.run_for(millis(300));
+    let applied = |node, group: GroupId| s.status(node, group).map(|it| it.applied);
+    let before = applied(THREE, *eighth);
+    let started = s.world.now();
+    writes.push(write(*eighth, 0, 60_000));
+    s.must_reach("the eighth is served", seconds(3), || applied(THREE, *eighth) > before);
+    let took = s.world.now() - started;
+    assert!(took < millis(600), "{took:?}");
+    let behind = |group: &&GroupId| applied(THREE, **group) < applied(ONE, **group);
+    assert_eq!(seven.iter().filter(behind).count(), 7, "all others have more to send");
+    for state in
+        ["group waits for room to a peer", "entries wait behind those of groups without room"]
+    {
+        assert!(reached.counts().contains_key(state), "{state}");
+    }
+    s.run_for(seconds(2));
+    assert!(writes.iter().all(Pending::is_done));
+    s.must_converge(seconds(5));
+    s.assert_sound();
+}

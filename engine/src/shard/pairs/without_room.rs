@@ -1,45 +1,77 @@
-//! The groups that wait for room to a peer. They take turns: a group that has sent something goes behind those that
-//! have sent nothing.
+//! The groups that wait for room to a peer. They take turns: while any waits, no other group sends the peer entries. So
+//! a group that finds no room is let on in the end, also beside groups that fill each room as it comes.
 
 use purlin_rsm::GroupId;
 use std::collections::{BTreeSet, VecDeque};
 
-/// So many groups are let on at once. If the room is gone then, those behind them were not stepped in vain.
-const LET_ON_MAX: usize = 64;
-
-/// The groups whose appends to one peer found no room.
+/// The groups whose entries wait for room to one peer.
 #[derive(Default)]
 pub(super) struct WithoutRoom {
-    /// Those that have sent nothing since they were let on last, the oldest first.
-    first: VecDeque<GroupId>,
-    /// Those that have sent something.
-    then: VecDeque<GroupId>,
-    /// The groups of both.
-    all: BTreeSet<GroupId>,
-    /// There is room, as far as is known.
-    pub(super) has_room: bool,
+    /// They are let on in this order, one at a time.
+    queue: VecDeque<GroupId>,
+    /// The groups of the queue.
+    queued: BTreeSet<GroupId>,
+    /// The group that was let on last, until it has sent what it has. If it has to read the log first, the others wait
+    /// for that too: their entries would take the room meanwhile.
+    turn: Option<GroupId>,
+    /// No append was refused since room was told of last.
+    has_room: bool,
 }
 
 impl WithoutRoom {
-    /// An append of `group` has found no room, after others went out if `has_sent`.
-    pub(super) fn wait(&mut self, group: GroupId, has_sent: bool) {
+    /// Whether entries of `group` may go out: no group waits, or the group has the turn.
+    pub(super) fn may_send(&self, group: GroupId) -> bool {
+        self.turn.map_or(self.queue.is_empty(), |turn| turn == group)
+    }
+
+    /// An append of `group` has found no room, after others went out if `has_sent`. The group waits for room: as the
+    /// first one if it had the turn for nothing.
+    pub(super) fn refused(&mut self, group: GroupId, has_sent: bool) {
         self.has_room = false;
-        if self.all.insert(group) {
-            let queue = if has_sent { &mut self.then } else { &mut self.first };
-            queue.push_back(group);
+        let had_turn = self.turn.take_if(|turn| *turn == group).is_some();
+        if self.queued.insert(group) {
+            if had_turn && !has_sent {
+                self.queue.push_front(group);
+            } else {
+                self.queue.push_back(group);
+            }
         }
     }
 
-    /// Takes the groups that may send again now.
-    pub(super) fn take(&mut self) -> Vec<GroupId> {
-        let mut taken = Vec::new();
-        while self.has_room && taken.len() < LET_ON_MAX {
-            let next = self.first.pop_front().or_else(|| self.then.pop_front());
-            let Some(group) = next else { break };
-            self.all.remove(&group);
-            taken.push(group);
+    /// Entries of `group`, which has not the turn, wait behind the groups that wait already.
+    pub(super) fn wait(&mut self, group: GroupId) {
+        debug_assert!(!self.may_send(group), "group {group} need not wait");
+        if self.queued.insert(group) {
+            self.queue.push_back(group);
         }
-        taken
+    }
+
+    /// Whether a group waits, or has the turn.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.turn.is_some() || !self.queue.is_empty()
+    }
+
+    /// There is room, as far as is known.
+    pub(super) fn open(&mut self) {
+        self.has_room = true;
+    }
+
+    /// The turn ends, unless its group still has something to do before the room is another's.
+    pub(super) fn end_turn(&mut self, goes_on: impl FnOnce(GroupId) -> bool) {
+        if self.turn.is_some_and(|group| !goes_on(group)) {
+            self.turn = None;
+        }
+    }
+
+    /// Lets the next group on, if there is room and no group has the turn.
+    pub(super) fn next_turn(&mut self) -> Option<GroupId> {
+        if !self.has_room || self.turn.is_some() {
+            return None;
+        }
+        let next = self.queue.pop_front()?;
+        self.queued.remove(&next);
+        self.turn = Some(next);
+        self.turn
     }
 }
 
@@ -47,33 +79,59 @@ impl WithoutRoom {
 mod tests {
     use super::*;
 
+    const A: GroupId = GroupId(1);
+    const B: GroupId = GroupId(2);
+
     /// Room for one group at a time, and each always has more to send: none is left behind.
     #[test]
     fn groups_that_wait_for_room_take_turns() {
         let mut waiting = WithoutRoom::default();
         let mut served = [0; 5];
-        (0..5).for_each(|id| waiting.wait(GroupId(id), false));
-        waiting.wait(GroupId(3), true);
+        (0..5).for_each(|id| waiting.refused(GroupId(id), false));
+        waiting.refused(GroupId(3), true);
         for _ in 0..100 {
-            assert_eq!(waiting.take(), [], "there is no room");
-            waiting.has_room = true;
-            for (place, group) in waiting.take().into_iter().enumerate() {
-                served[group.0 as usize] += usize::from(place == 0);
-                waiting.wait(group, place == 0);
-            }
+            assert_eq!(waiting.next_turn(), None, "there is no room");
+            waiting.open();
+            let group = waiting.next_turn().expect("all wait");
+            served[group.0 as usize] += 1;
+            waiting.refused(group, true);
         }
         assert_eq!(served, [20; 5]);
     }
 
-    /// Each group that is let on is stepped, and most of many would find the room gone.
     #[test]
-    fn some_of_many_groups_are_let_on_at_once() {
+    fn no_other_group_sends_while_one_waits_or_has_the_turn() {
         let mut waiting = WithoutRoom::default();
-        (0..1000).for_each(|id| waiting.wait(GroupId(id), false));
-        waiting.has_room = true;
-        assert_eq!(waiting.take().len(), LET_ON_MAX);
-        assert_eq!(waiting.take().first(), Some(&GroupId(LET_ON_MAX as u32)));
-        waiting.wait(GroupId(0), true);
-        assert_eq!(waiting.take(), [], "the room is gone");
+        assert!(waiting.may_send(A) && waiting.may_send(B));
+        waiting.refused(A, false);
+        assert!(!waiting.may_send(A) && !waiting.may_send(B));
+        waiting.wait(B);
+        waiting.open();
+        assert_eq!(waiting.next_turn(), Some(A));
+        assert!(waiting.may_send(A) && !waiting.may_send(B));
+        assert_eq!(waiting.next_turn(), None, "A has the turn");
+        waiting.end_turn(|_| true);
+        assert_eq!(waiting.next_turn(), None, "A reads its entries from the log");
+        waiting.end_turn(|_| false);
+        assert_eq!(waiting.next_turn(), Some(B));
+        waiting.end_turn(|_| false);
+        assert!(waiting.may_send(A) && waiting.may_send(B));
+    }
+
+    /// A group may find the room gone although it has the turn: what no other group sends takes room too.
+    #[test]
+    fn a_group_that_had_the_turn_for_nothing_is_the_next_one() {
+        let mut waiting = WithoutRoom::default();
+        waiting.refused(A, false);
+        waiting.wait(B);
+        for (has_sent, next) in [(false, A), (true, B)] {
+            waiting.open();
+            assert_eq!(waiting.next_turn(), Some(A));
+            waiting.refused(A, has_sent);
+            assert!(!waiting.may_send(A), "the turn is over");
+            waiting.open();
+            assert_eq!(waiting.next_turn(), Some(next));
+            waiting.refused(next, false);
+        }
     }
 }

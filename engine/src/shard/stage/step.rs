@@ -66,7 +66,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Sends the messages of a group. The first append that does not go out keeps those behind it from going to that
-    /// follower: the follower would reject them. The replica goes on there when there is room.
+    /// follower: the follower would reject them. The replica goes on there when there is room, and when it has the turn.
     fn send_messages(
         &mut self,
         now: Tick,
@@ -75,25 +75,26 @@ impl<R: Runtime> Shard<R> {
         messages: Vec<Envelope>,
         is_hanging: bool,
     ) {
-        let (mut refused, mut sent): (Vec<NodeId>, Option<NodeId>) = (Vec::new(), None);
+        let (mut unsent, mut sent): (Vec<NodeId>, Option<NodeId>) = (Vec::new(), None);
         for envelope in messages {
             let is_withheld = is_hanging && is_of_a_leader(&envelope.message);
             purlin_rsm::sometimes!(is_withheld, "append withheld while the disk hangs");
-            let Message::Append { prev, .. } = &envelope.message else {
+            let Message::Append { prev, entries, .. } = &envelope.message else {
                 // A lost vote or answer is asked for again.
                 let _lost = is_withheld || !self.others.send(envelope);
                 continue;
             };
             let (to, prev) = (envelope.to, prev.index);
-            let is_behind = refused.contains(&to);
-            if !is_withheld && !is_behind && self.others.send(envelope) {
+            let is_behind = unsent.contains(&to);
+            let is_early = !entries.is_empty() && !self.others.pairs.may_send_entries(to, id);
+            if !is_withheld && !is_behind && !is_early && self.others.send(envelope) {
                 sent = Some(to);
                 continue;
             }
             if !is_behind {
-                refused.push(to);
-                self.others.has_withheld |= is_withheld;
-                self.others.pairs.wait_for_room(to, id, sent == Some(to));
+                unsent.push(to);
+                let is_refused = !is_early || is_withheld;
+                self.others.pairs.wait_for_room(to, id, is_refused, sent == Some(to));
             }
             if let Some(group) = self.groups.peek_mut(slot) {
                 group.raft.unsent(now, to, prev);
@@ -101,17 +102,26 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    /// Lets groups send again to peers that have room, some at a time: each takes the room from those behind it.
+    /// Lets groups send again to peers that have room: one at a time to each, since it takes the room from those behind
+    /// it.
     pub(crate) fn offer_room(&mut self, now: Tick) {
-        if self.others.has_withheld && !self.is_hanging(now) {
-            self.others.has_withheld = false;
-            self.others.pairs.open_all();
+        if !self.others.pairs.has_waiting() {
+            return;
         }
-        for (node, id) in self.others.pairs.take_with_room() {
+        let groups = &self.groups;
+        self.others.pairs.end_turns(|node, id| groups.goes_on(id, node));
+        for (node, id) in self.others.pairs.next_turns() {
             if let Some(group) = self.groups.input(id) {
                 group.raft.room(now, node);
             }
         }
+    }
+
+    /// Once a beat: each turn ends, however slow the log is, and each peer is taken to have room. So no group waits for
+    /// ever, whatever has refused its append: the disk hung, or no frame is long enough.
+    pub(crate) fn renew_turns(&mut self) {
+        self.others.pairs.end_turns(|_, _| false);
+        self.others.pairs.open_all();
     }
 
     fn note_failed_query(&mut self, slot: GroupSlot) {
