@@ -23,6 +23,7 @@ mod names;
 mod net;
 mod probe;
 mod shards;
+mod timers;
 mod waking;
 
 pub use access::explain_access;
@@ -34,7 +35,7 @@ pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
 pub use probe::{check, faster_durability, locked_memory};
 pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
 
-use self::waking::WakeQueue;
+use self::{timers::Timers, waking::WakeQueue};
 use crate::{Runtime, wake::Wake};
 use ::glommio::{Task, executor, timer};
 use futures_lite::FutureExt;
@@ -57,16 +58,17 @@ pub struct Glommio {
     directory: Directory,
     net: Tcp,
     tasks: Rc<Tasks>,
+    timers: Rc<Timers>,
     start: Instant,
 }
 
 impl Glommio {
     /// The runtime of the present executor, over the data directory `path`, which need not exist yet. `wakes`
-    /// holds the executor's woken tasks.
-    fn new(path: PathBuf, wakes: Arc<WakeQueue>) -> Self {
+    /// holds the executor's woken tasks, and `timers` those that sleep.
+    fn new(path: PathBuf, wakes: Arc<WakeQueue>, timers: Rc<Timers>) -> Self {
         let tasks = Rc::new(Tasks::new(wakes));
         let (directory, net) = (Directory::new(path), Tcp::new());
-        Self { directory, net, tasks, start: Instant::now() }
+        Self { directory, net, tasks, timers, start: Instant::now() }
     }
 }
 
@@ -88,7 +90,7 @@ impl Runtime for Glommio {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
-        timer::sleep(duration)
+        self.timers.sleep(duration)
     }
 
     /// glommio polls its rings when no task can run, or every 100 ms. So a plain yield of a task that is always

@@ -7,6 +7,7 @@
 use super::{
     Glommio, Panic,
     cores::{CLAIM, Cores, Pinning},
+    timers::Timers,
     waking::WakeQueue,
 };
 use crate::ShardId;
@@ -204,15 +205,18 @@ where
     // Latency would matter, but asking for it only brings more of the preemptions that `waking` is
     // about. Completions are collected whenever no task can run.
     let queue = executor().create_task_queue(Shares::default(), Latency::NotImportant, "shard");
+    let timers = Timers::start()?;
     let (wakes, signals) = WakeQueue::open()?;
     let waking = spawn_into(wakes.clone().run(signals), queue);
-    let runtime = Glommio::new(data_dir, wakes.clone());
+    let ringing = spawn_into(wakes.clone().wakeable(timers.clone().run()), queue);
+    let runtime = Glommio::new(data_dir, wakes.clone(), timers);
     let tasks = runtime.tasks.clone();
     let own = AssertUnwindSafe(async { start(runtime).await }).catch_unwind();
     let spawned = tasks.clone();
     let ended = own.or(async move { Err(spawned.panicked().await) });
     let ended = spawn_into(wakes.clone().wakeable(ended), queue).await;
     tasks.cancel().await;
+    ringing.cancel().await;
     waking.cancel().await;
     wakes.close();
     // One more turn, in which what the tasks dropped is closed.

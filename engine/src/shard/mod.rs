@@ -90,15 +90,15 @@ impl<R: Runtime> Shard<R> {
     /// # Errors
     /// The disk failed, or the peers refuse this directory. What waits has been answered by then.
     pub async fn run(mut self) -> Result<(), Error> {
+        let mut began = self.runtime.now();
         let outcome = loop {
-            let began = self.runtime.now();
             if let Err(error) = self.turn(began) {
                 break Err(error);
             }
             if self.may_end() {
                 break Ok(());
             }
-            self.wait(began).await;
+            began = self.wait(began).await;
         };
         self.end(&outcome).await;
         outcome
@@ -155,8 +155,8 @@ impl<R: Runtime> Shard<R> {
 
     /// Sleeps until something happens, or something is due. When something has happened already, the other
     /// tasks of this core run first, and once a millisecond completed I/O is taken in: no caller can keep the loop from
-    /// waiting.
-    async fn wait(&mut self, began: Duration) {
+    /// waiting. Returns the time of the end of the wait.
+    async fn wait(&mut self, began: Duration) -> Duration {
         let ended = self.runtime.now();
         self.outside.turned(ended.saturating_sub(began));
         let wake = self.inlet.wake();
@@ -172,10 +172,12 @@ impl<R: Runtime> Shard<R> {
                 futures_lite::future::yield_now().await;
             }
             wake.take();
-            return;
+            return self.runtime.now();
         }
         futures_lite::future::or(wake.wait(), self.runtime.sleep(after)).await;
-        self.timing.io_taken(self.runtime.now());
+        let now = self.runtime.now();
+        self.timing.io_taken(now);
+        now
     }
 
     pub(crate) fn now(&self) -> Tick {
@@ -193,6 +195,7 @@ impl<R: Runtime> Shard<R> {
         self.expire(now);
         self.end_superseded_batches(self.timing.last_beat(self.timing.last_beat(now)));
         self.requests.retry_parked();
+        self.renew_turns();
         self.tell_met();
     }
 

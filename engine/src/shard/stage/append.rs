@@ -11,13 +11,10 @@ use crate::{
     shard::groups::Groups,
     wake::Wake,
 };
-use purlin_rsm::{
-    Entry, GroupId, Incarnation, NodeId, PeerMemory, RequestError, Sequence, ShardId, Tick,
-    WriteId, raft::Append,
-};
+use purlin_rsm::{Entry, GroupId, PeerMemory, RequestError, Sequence, Tick, WriteId, raft::Append};
 use purlin_storage::{Batch, Disk, SubmitError, Wal};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -122,9 +119,14 @@ impl<D: Disk> AppendStage<D> {
 
     /// Adds a write of a group to the next batch.
     pub(crate) fn push(&mut self, group: GroupId, append: Append) {
-        self.pending_bytes += cost(&append);
+        let bytes = cost(&append);
+        self.pending_bytes += bytes;
         let piece_bytes_max = self.batch_bytes_max - overhead(self.batch_bytes_max);
-        self.pending.extend(QueuedWrite::pieces(group, append, piece_bytes_max));
+        if bytes <= piece_bytes_max {
+            self.pending.push_back(QueuedWrite { group, append, is_last: true });
+        } else {
+            self.pending.extend(QueuedWrite::pieces(group, append, piece_bytes_max));
+        }
     }
 
     /// Adds what is newly known of peers to the next batch.
@@ -176,7 +178,7 @@ impl<D: Disk> AppendStage<D> {
         // On a full disk they would use up the reserve for hard states (safety W8).
         let with_memories = with_entries || self.memories.are_urgent();
         if with_memories {
-            self.memories.0.values().for_each(|memory| batch.peer(*memory));
+            self.memories.0.iter().for_each(|memory| batch.peer(*memory));
         }
         let taken = if with_entries {
             self.fill(&mut batch)
@@ -404,15 +406,19 @@ fn too_long() -> Error {
 /// The latest memory of each peer. Newer ones replace older ones, since an idle shard may learn of peers
 /// for a long time without a write.
 #[derive(Default)]
-struct Memories(BTreeMap<(NodeId, Incarnation, ShardId), PeerMemory>);
+struct Memories(Vec<PeerMemory>);
 
 impl Memories {
     fn add(&mut self, memory: PeerMemory) {
-        self.0.insert((memory.node, memory.incarnation, memory.shard), memory);
+        let key = |it: &PeerMemory| (it.node, it.incarnation, it.shard);
+        match self.0.binary_search_by_key(&key(&memory), key) {
+            Ok(place) => self.0[place] = memory,
+            Err(place) => self.0.insert(place, memory),
+        }
     }
 
     fn are_urgent(&self) -> bool {
-        self.0.values().any(|memory| memory.fenced)
+        self.0.iter().any(|memory| memory.fenced)
     }
 }
 
@@ -484,7 +490,9 @@ fn cost(append: &Append) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin_rsm::{BootId, HardState, Index, Payload, Position, Term};
+    use purlin_rsm::{
+        BootId, HardState, Incarnation, Index, NodeId, Payload, Position, ShardId, Term,
+    };
 
     #[test]
     fn batches_in_flight_that_the_wal_contradicts_are_named() {
@@ -611,7 +619,7 @@ mod tests {
             fenced: false,
         };
         (0..1000).for_each(|beat| memories.add(memory(2 + beat % 2, u64::from(beat))));
-        let kept: Vec<_> = memories.0.into_values().collect();
+        let kept = memories.0;
         assert_eq!(kept, [memory(2, 998), memory(3, 999)]);
     }
 }
