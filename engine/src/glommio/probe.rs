@@ -17,9 +17,9 @@ use std::{io, path::Path, time::Duration};
 const LOCKED_MEMORY_MIN: u64 = 512 << 10;
 /// Each executor registers its memory with this many rings, each of which counts it.
 const RINGS: u64 = 3;
-/// The sync probe takes this many writes of each kind, unless they take longer than this time.
+/// The sync probe takes this many writes of each kind, unless all together take longer than this time.
 const PROBE_WRITES: u64 = 30;
-const PROBE_TIME: Duration = Duration::from_millis(45);
+const PROBE_TIME: Duration = Duration::from_millis(90);
 const PROBE_BLOCK: usize = 4096;
 
 /// Whether executors can start here and write to `data_dir`, an existing directory.
@@ -109,7 +109,10 @@ pub fn locked_memory(shards: u16, io_memory: usize) -> Option<(u64, u64)> {
 }
 
 /// Which durability the disk of the existing directory `data_dir` does faster, by trying both for
-/// less than 100 ms. `None` on a full disk, where nothing can be tried.
+/// about 100 ms. `None` on a full disk, where nothing can be tried.
+///
+/// The two take turns, write by write: whatever else the disk does meanwhile, such as the start of other nodes, slows
+/// both down.
 ///
 /// About equal means [`Durability::EachWrite`]: under load it costs the processor a fifth less per
 /// write, since a sync is a second operation on a thread of the kernel (docs/bench.md). Where the
@@ -117,8 +120,17 @@ pub fn locked_memory(shards: u16, io_memory: usize) -> Option<(u64, u64)> {
 /// [`Durability::OnSync`] shows to be clearly faster here too.
 pub fn faster_durability(data_dir: &Path) -> io::Result<Option<Durability>> {
     let measured = run_once(data_dir.to_owned(), |runtime| async move {
-        let each = median_write(&runtime, Durability::EachWrite).await?;
-        let on_sync = median_write(&runtime, Durability::OnSync).await?;
+        let mut each = Probe::new(&runtime, Durability::EachWrite).await?;
+        let mut on_sync = match Probe::new(&runtime, Durability::OnSync).await {
+            Ok(on_sync) => on_sync,
+            Err(error) => {
+                each.end(&runtime).await?;
+                return Err(error);
+            }
+        };
+        let written = take_turns(&runtime, &mut each, &mut on_sync).await;
+        let (each, on_sync) = (each.end(&runtime).await?, on_sync.end(&runtime).await?);
+        written?;
         let is_clear = on_sync < each.mul_f64(0.8);
         Ok(if is_clear { Durability::OnSync } else { Durability::EachWrite })
     })?;
@@ -128,37 +140,51 @@ pub fn faster_durability(data_dir: &Path) -> io::Result<Option<Durability>> {
     }
 }
 
-/// The median time until a write to a file of its own is durable; the file is removed.
-async fn median_write(runtime: &Glommio, durability: Durability) -> io::Result<Duration> {
-    let disk = runtime.disk();
-    let name = format!("sync-probe-{:016x}", runtime.random());
-    let file = disk.create(&name, PROBE_WRITES * PROBE_BLOCK as u64, durability).await?;
-    let median = time_writes(runtime, &file, durability).await;
-    file.close().await?;
-    disk.remove(&name).await?;
-    median
-}
-
-async fn time_writes(
-    runtime: &Glommio,
-    file: &DirectFile,
-    durability: Durability,
-) -> io::Result<Duration> {
+async fn take_turns(runtime: &Glommio, one: &mut Probe, other: &mut Probe) -> io::Result<()> {
     let start = runtime.now();
-    let mut times = Vec::new();
     for number in 0..PROBE_WRITES {
-        let begin = runtime.now();
-        let mut block = file.block(PROBE_BLOCK);
-        block.as_mut().fill(0);
-        file.write_at(block, number * PROBE_BLOCK as u64).await?;
-        if durability == Durability::OnSync {
-            file.sync().await?;
-        }
-        times.push(runtime.now() - begin);
+        one.write(runtime, number).await?;
+        other.write(runtime, number).await?;
         if runtime.now() - start > PROBE_TIME {
             break;
         }
     }
-    times.sort();
-    Ok(times[times.len() / 2])
+    Ok(())
+}
+
+/// A file of its own, and how long each write took until it was durable.
+struct Probe {
+    name: String,
+    file: DirectFile,
+    durability: Durability,
+    times: Vec<Duration>,
+}
+
+impl Probe {
+    async fn new(runtime: &Glommio, durability: Durability) -> io::Result<Self> {
+        let name = format!("sync-probe-{:016x}", runtime.random());
+        let bytes = PROBE_WRITES * PROBE_BLOCK as u64;
+        let file = runtime.disk().create(&name, bytes, durability).await?;
+        Ok(Self { name, file, durability, times: Vec::new() })
+    }
+
+    async fn write(&mut self, runtime: &Glommio, number: u64) -> io::Result<()> {
+        let begin = runtime.now();
+        let mut block = self.file.block(PROBE_BLOCK);
+        block.as_mut().fill(0);
+        self.file.write_at(block, number * PROBE_BLOCK as u64).await?;
+        if self.durability == Durability::OnSync {
+            self.file.sync().await?;
+        }
+        self.times.push(runtime.now() - begin);
+        Ok(())
+    }
+
+    /// Removes the file. Returns the median time of a write.
+    async fn end(mut self, runtime: &Glommio) -> io::Result<Duration> {
+        self.file.close().await?;
+        runtime.disk().remove(&self.name).await?;
+        self.times.sort();
+        Ok(self.times.get(self.times.len() / 2).copied().unwrap_or_default())
+    }
 }
