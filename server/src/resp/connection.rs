@@ -15,7 +15,9 @@
 //! replies. What all connections of a shard hold has a budget: see [`super::budget`]. After [`WORK_MAX`] the
 //! reader lets others run, and the writer does after each piece.
 //!
-//! When the front end stops, the reader takes no more requests, and the replies that are due are written.
+//! When the front end stops, the reader takes no more requests, and the replies that are due are written. After its
+//! last reply a connection is closed in our direction, and what the client still sends is read and forgotten for a
+//! while: see [`Connection::linger`].
 //!
 //! When the client has gone, or takes no replies any more, its requests that wait for a leader end: the client may
 //! ask again elsewhere, and they must not take effect beside that.
@@ -103,10 +105,13 @@ pub(super) const WORK_MAX: usize = 64 << 10;
 /// What a request to a group counts as, in bytes.
 const PART_WORK: usize = 64;
 
-/// What is read behind a mistake of a client, at most: in bytes, in time, and at once.
+/// What is read behind the last request of a client and forgotten, at most: in bytes, and at once.
 const DISCARDED_MAX: usize = 64 << 20;
-const DISCARD_TIME: Duration = Duration::from_secs(1);
 const DISCARD_READ: usize = 16 << 10;
+
+/// After the last reply, a client that sends goes on being read for so long, and one that sends nothing for less.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_QUIET: Duration = Duration::from_millis(100);
 
 /// What a busy connection may keep of the buffer for replies.
 const OUTPUT_BYTES_KEPT: usize = 256 << 10;
@@ -132,6 +137,8 @@ struct Connection<B> {
     is_last: Cell<bool>,
     /// Whether the writer has ended: it has written all, or cannot.
     has_ended: Cell<bool>,
+    /// Whether it has written all.
+    is_written: Cell<bool>,
 }
 
 /// Why the reader stopped taking requests out of the inbox.
@@ -185,6 +192,7 @@ impl<B: Backend> Connection<B> {
             work: Cell::new(0),
             is_last: Cell::new(false),
             has_ended: Cell::new(false),
+            is_written: Cell::new(false),
         }
     }
 
@@ -198,8 +206,7 @@ impl<B: Backend> Connection<B> {
             let stop = self.take_requests(&mut parser, &mut inbox);
             self.count_input(&inbox, &parser);
             match stop {
-                Stop::Last => return,
-                Stop::Broken => return self.discard(runtime, reader).await,
+                Stop::Last | Stop::Broken => return,
                 Stop::Empty if is_whole => return,
                 Stop::Full if is_whole || inbox.unread().len() >= self.front.query_bytes_max() => {
                     future::or(self.room.wait(), self.client.stop.wait()).await;
@@ -293,15 +300,6 @@ impl<B: Backend> Connection<B> {
         Input::Stop
     }
 
-    /// Reads what comes behind a mistake, and forgets it, for [`DISCARD_TIME`]. The end of a connection with unread
-    /// input would take the error away before the client has read it.
-    async fn discard(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
-        let all = async { _ = self.skip(runtime, reader).await };
-        let ends = future::or(self.end.wait(), self.client.stop.wait());
-        let too_late = future::or(runtime.sleep(DISCARD_TIME), ends);
-        future::or(all, too_late).await;
-    }
-
     /// Reads and forgets what comes, [`DISCARDED_MAX`] at most. Tells whether the client has gone.
     async fn skip(&self, runtime: &impl Runtime, reader: &mut impl Reader) -> bool {
         let mut bytes = vec![0; DISCARD_READ];
@@ -347,7 +345,32 @@ impl<B: Backend> Connection<B> {
             future::pending().await
         };
         future::or(ended, gone).await;
+        if self.is_written.get() {
+            self.linger(runtime, reader).await;
+        }
         self.front.disconnect(&self.client);
+    }
+
+    /// Reads and forgets what the client sends after the last reply, until it closes its side, sends nothing for
+    /// [`LINGER_QUIET`], or [`LINGER_MAX`] has passed. The end of a connection with unread input, or one that is sent to
+    /// after its end, is a reset, which takes the replies away that the client has not read yet.
+    async fn linger(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
+        let mut bytes = vec![0; DISCARD_READ];
+        let all = async {
+            let mut left = DISCARDED_MAX;
+            while left > 0 {
+                let quiet = async {
+                    runtime.sleep(LINGER_QUIET).await;
+                    Ok(0)
+                };
+                let Ok(len @ 1..) = future::or(reader.read(&mut bytes), quiet).await else {
+                    return;
+                };
+                left = left.saturating_sub(len);
+                runtime.yield_now().await;
+            }
+        };
+        future::or(all, runtime.sleep(LINGER_MAX)).await;
     }
 
     fn take_requests(&self, parser: &mut Parser, inbox: &mut Inbox) -> Stop {
@@ -503,11 +526,11 @@ impl<B: Backend> Connection<B> {
         let mut completions = Vec::new();
         let mut output = BytesMut::new();
         let mut small = SmallUses::default();
-        loop {
+        let is_written = loop {
             self.collect(&mut completions, &mut output);
             if output.is_empty() {
                 if self.is_last.get() && self.ring.borrow().is_empty() {
-                    break;
+                    break true;
                 }
                 match self.wait(&runtime).await {
                     Wait::News => {}
@@ -515,7 +538,7 @@ impl<B: Backend> Connection<B> {
                         (completions, output) = Default::default();
                         self.ring.borrow_mut().give_back();
                     }
-                    Wait::TooLarge => break,
+                    Wait::TooLarge => break false,
                 }
                 continue;
             }
@@ -526,24 +549,30 @@ impl<B: Backend> Connection<B> {
                 self.is_too_large(&runtime).await;
                 None
             };
-            let Some(written) = future::or(write, closes).await else { break };
+            let Some(written) = future::or(write, closes).await else { break false };
             if let Err(error) = written {
                 if self.front.may_log(runtime.now()) {
                     info!(client = self.client.id, %error, "replies could not be written to a client; its connection was closed");
                 }
-                break;
+                break false;
             }
             let is_huge = output.capacity() > OUTPUT_BYTES_KEPT;
             if is_huge || small.is_too_large(output.len(), output.capacity()) {
                 output = BytesMut::new();
             }
             output.clear();
-        }
+        };
         self.front.budget().forget(&self.client.holding);
         // Nobody takes replies any more.
         self.backend.leave();
-        // The client may have closed it already.
-        let _ = writer.close().await;
+        if is_written {
+            // This closes our direction only.
+            drop(writer);
+        } else {
+            // The client may have closed it already.
+            let _ = writer.close().await;
+        }
+        self.is_written.set(is_written);
         self.has_ended.set(true);
         self.end.raise();
         self.room.raise();
