@@ -5,11 +5,11 @@ use super::support::{Cluster, History, Load, SOON, Shape, is_not_applied, number
 use purlin_server::resp::{RespClient, Value};
 use rustix::process::Signal;
 use std::{
-    io::ErrorKind,
-    net::SocketAddr,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -85,6 +85,53 @@ fn clients_of_a_node_that_is_asked_to_stop_lose_nothing_and_its_end_is_no_error(
     }
     cluster.wait_until_equal();
     cluster.assert_no_panic();
+}
+
+/// Its replies lie in the node's socket when the node stops, since it has read nothing, and it sends on and on. The end of
+/// a connection with unread input would be a reset, and the kernel would drop those replies.
+#[test]
+fn a_client_that_goes_on_sending_can_read_its_replies_after_the_node_was_asked_to_stop() {
+    const BYTES: usize = 64 << 10;
+    const TIMES: usize = 16;
+    let mut cluster = Cluster::start("stops-while-sent-to", SHAPE);
+    let mut other = cluster.nodes[0].client();
+    other.command(&["SET", "large", &"v".repeat(BYTES)]).expect("it serves");
+    let gateway = cluster.nodes[0].config.listen.gateway;
+    let mut stream = TcpStream::connect(gateway).expect("it listens");
+    stream.set_read_timeout(Some(SOON)).expect("a time");
+    let get = b"*2\r\n$3\r\nGET\r\n$5\r\nlarge\r\n".repeat(TIMES);
+    stream.write_all(&get).expect("it reads");
+    stream.write_all(b"*2\r\n$4\r\nINCR\r\n$4\r\nseen\r\n").expect("it reads");
+    let seen = |other: &mut RespClient| other.command(&["GET", "seen"]).expect("it serves");
+    until("both are run", || (seen(&mut other) == Value::Bulk(b"1".to_vec())).then_some(()));
+    let (is_over, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut sends = stream.try_clone().expect("a second handle");
+    let noise = thread::spawn({
+        let (is_over, sent) = (Arc::clone(&is_over), Arc::clone(&sent));
+        move || {
+            // An empty array asks for nothing.
+            while !is_over.load(Ordering::Relaxed) && sends.write_all(b"*0\r\n").is_ok() {
+                sent.fetch_add(1, Ordering::Relaxed);
+                thread::yield_now();
+            }
+        }
+    });
+    cluster.nodes[0].process().signal(Signal::TERM);
+    until("it takes no client", || TcpStream::connect(gateway).is_err().then_some(()));
+    // The node has time to close the connection, and the client sends to it then.
+    let before = sent.load(Ordering::Relaxed);
+    let has_sent = || sent.load(Ordering::Relaxed) > before + 3000 || noise.is_finished();
+    until("it sends on", || has_sent().then_some(()));
+    let expected = format!("${BYTES}\r\n{}\r\n", "v".repeat(BYTES)).repeat(TIMES) + ":1\r\n";
+    let mut replies = vec![0; expected.len()];
+    stream.read_exact(&mut replies).expect("all replies");
+    assert!(replies == expected.as_bytes());
+    assert_eq!(stream.read(&mut [0]).expect("no reset"), 0, "nothing follows");
+    is_over.store(true, Ordering::Relaxed);
+    noise.join().expect("it only writes");
+    drop(stream);
+    let end = cluster.nodes[0].end();
+    assert_eq!((end.code, end.signal), (Some(0), None), "{}", end.err);
 }
 
 /// What is under way cannot end, since no other node runs: the node would wait for it.
