@@ -67,6 +67,24 @@ fn a_node_that_stops_answers_what_is_under_way_and_its_groups_are_led_at_once() 
     s.assert_sound();
 }
 
+/// A shard with thousands of groups hands all of them over within its second, and ends as soon as it has.
+#[test]
+fn a_node_that_stops_hands_thousands_of_groups_over() {
+    const GROUPS: u32 = 5000;
+    let s = Scenario::running_with(919, ClusterOptions { groups: GROUPS, ..calm(3, 0) });
+    s.run_for(seconds(3));
+    let before = led(&s, ONE, GROUPS);
+    assert!(before >= 1500, "node 1 leads {before}");
+    let asked = s.world.now();
+    s.ask_to_stop(ONE);
+    s.must_reach("it ends", END, || !s.world.is_running(ONE));
+    let took = s.world.now() - asked;
+    assert!(took < millis(900), "{took:?}");
+    let others = led(&s, TWO, GROUPS) + led(&s, THREE, GROUPS);
+    assert!(others + 50 >= GROUPS as usize, "{others} groups have a leader");
+    s.assert_sound();
+}
+
 /// A request that comes when the shard stops is told so, and another node may be asked.
 #[test]
 fn a_node_that_stops_takes_no_new_request() {

@@ -11,10 +11,11 @@ use purlin_transport::Condition;
 const LOOKED_AT_MAX: usize = 256;
 /// At most this many groups that must move are handed over in one beat: some 40 in a second.
 const MUST_MAX: usize = 4;
-/// The same of a shard that stops: it ends within a second.
-const STOP_MAX: usize = 64;
-/// The groups that a shard that stops looks at in one beat.
-const STOP_LOOKED_AT_MAX: usize = 4096;
+/// The same of a shard that stops: it ends within a second, which has ten beats by default. Each costs the shard some
+/// microseconds, and the other nodes a vote.
+const STOP_MAX: usize = 1024;
+/// The groups that a shard that stops looks at in one beat: some milliseconds of work.
+const STOP_LOOKED_AT_MAX: usize = 8192;
 
 impl<R: Runtime> Shard<R> {
     /// What this shard tells its peers of itself.
@@ -75,7 +76,9 @@ impl<R: Runtime> Shard<R> {
         }
         // From the first one again, behind the last.
         self.hand_over.cursor = if looked_at < looked_at_max { GroupId(0) } else { cursor };
-        self.drain.has_more = sight.is_stopping && (must == 0 || looked_at == looked_at_max);
+        let may_lead_more = moves.len() < self.groups.counts().leading as usize;
+        let has_seen_all = must > 0 && looked_at < looked_at_max;
+        self.drain.has_more = sight.is_stopping && may_lead_more && !has_seen_all;
         for (id, to, goes_back) in moves {
             let begins = self.groups.input(id).is_some_and(|it| it.raft.hand_over(now, to));
             if begins {
