@@ -143,6 +143,11 @@ impl<N: Net> Exchanger<N> {
         Some(event)
     }
 
+    /// What the events that wait stand for, in bytes: their frames', and some for each.
+    pub fn waiting_bytes(&self) -> usize {
+        self.hub.inbox.borrow().bytes()
+    }
+
     /// One beat has passed. A peer to which nothing was sent since the last one is sent a frame without items. So
     /// the peer can tell a pair that has nothing to say from one that is cut.
     pub fn beat(&self) {

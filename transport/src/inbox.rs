@@ -31,6 +31,11 @@ impl Inbox {
         self.events.len() == 1
     }
 
+    /// What the events cost that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.events.len()

@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! check, faster_durability   before any shard starts: can this machine run it, and how does it sync?
-//! run_shards                 one thread and one executor for each shard, pinned where there are cores
+//! run_shards                 one thread and one executor for each shard, pinned where there are cores, and one
+//!                            thread for its timers
 //!   └─ Glommio               what a shard runs on: Directory (disk), Tcp (net), ShardMesh (channels)
 //! ```
 //!

@@ -129,8 +129,9 @@ pub fn faster_durability(data_dir: &Path) -> io::Result<Option<Durability>> {
             }
         };
         let written = take_turns(&runtime, &mut each, &mut on_sync).await;
-        let (each, on_sync) = (each.end(&runtime).await?, on_sync.end(&runtime).await?);
+        let (each, on_sync) = (each.end(&runtime).await, on_sync.end(&runtime).await);
         written?;
+        let (each, on_sync) = (each?, on_sync?);
         let is_clear = on_sync < each.mul_f64(0.8);
         Ok(if is_clear { Durability::OnSync } else { Durability::EachWrite })
     })?;
@@ -182,8 +183,9 @@ impl Probe {
 
     /// Removes the file. Returns the median time of a write.
     async fn end(mut self, runtime: &Glommio) -> io::Result<Duration> {
-        self.file.close().await?;
+        let closed = self.file.close().await;
         runtime.disk().remove(&self.name).await?;
+        closed?;
         self.times.sort();
         Ok(self.times.get(self.times.len() / 2).copied().unwrap_or_default())
     }

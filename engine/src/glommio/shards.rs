@@ -22,6 +22,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
+    rc::Rc,
     sync::mpsc::{self, Receiver},
     thread::{self, JoinHandle},
     time::Duration,
@@ -174,8 +175,10 @@ where
     T: 'static,
 {
     let run = AssertUnwindSafe(|| {
+        // Before the executor binds this thread to its core: the thread of the timers must not have to wait for it.
+        let timers = Timers::start()?;
         let executor = make_executor(placement, io_memory)?;
-        executor.run(run_to_end(data_dir, start))
+        executor.run(run_to_end(data_dir, timers, start))
     });
     match catch_unwind(run) {
         Ok(Ok(Ok(output))) => ShardEnd::Finished(output),
@@ -195,7 +198,11 @@ fn make_executor(placement: Placement, io_memory: usize) -> io::Result<LocalExec
 
 /// Runs the future that `start` makes, or until it or a task panics, and then ends all tasks on the
 /// executor, which alone can drop them.
-async fn run_to_end<S, F, T>(data_dir: PathBuf, start: S) -> io::Result<Result<T, Panic>>
+async fn run_to_end<S, F, T>(
+    data_dir: PathBuf,
+    timers: Rc<Timers>,
+    start: S,
+) -> io::Result<Result<T, Panic>>
 where
     S: FnOnce(Glommio) -> F + 'static,
     F: Future<Output = T> + 'static,
@@ -205,7 +212,6 @@ where
     // Latency would matter, but asking for it only brings more of the preemptions that `waking` is
     // about. Completions are collected whenever no task can run.
     let queue = executor().create_task_queue(Shares::default(), Latency::NotImportant, "shard");
-    let timers = Timers::start()?;
     let (wakes, signals) = WakeQueue::open()?;
     let waking = spawn_into(wakes.clone().run(signals), queue);
     let ringing = spawn_into(wakes.clone().wakeable(timers.clone().run()), queue);

@@ -258,6 +258,7 @@ impl<R: Runtime> ShardSetup<R> {
                 exchanger,
                 mesh: MeshPort::new(&self.runtime, self.mesh, wake.clone()),
                 inlets: self.shared.inlets.clone(),
+                are_entries_first: false,
                 told_too_long: false,
             },
             drain: Drain::new(Stops::new(wake.clone()), self.shared.inlets.clone()),

@@ -15,7 +15,7 @@ use crate::{
 use purlin_rsm::{GroupId, NodeId, Tick};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     mem,
 };
 
@@ -33,9 +33,7 @@ pub(crate) struct Groups {
     /// The place of each group.
     by_id: BTreeMap<GroupId, u32>,
     /// Groups that have inputs, in the order they got them. A group that was removed since may stand here.
-    dirty: Vec<GroupSlot>,
-    /// An empty list, whose memory the next `dirty` uses again. It has at most one slot for each group.
-    spare: Vec<GroupSlot>,
+    dirty: VecDeque<GroupSlot>,
     /// When groups want to be told the time. A group may stand here more than once, or too early: it
     /// is asked for its deadline when it comes up.
     timers: BinaryHeap<Reverse<(Tick, GroupSlot)>>,
@@ -169,7 +167,7 @@ impl Groups {
         if let Some(held) = self.held_mut(slot)
             && !mem::replace(&mut held.is_dirty, true)
         {
-            self.dirty.push(slot);
+            self.dirty.push_back(slot);
         }
     }
 
@@ -189,32 +187,28 @@ impl Groups {
         self.counts
     }
 
-    /// Takes the slots of the groups that had inputs. [`Groups::give_back`] follows.
-    pub(crate) fn take_dirty(&mut self) -> Vec<GroupSlot> {
-        let dirty = mem::replace(&mut self.dirty, mem::take(&mut self.spare));
-        for slot in &dirty {
-            if let Some(held) = self.held_mut(*slot) {
-                held.is_dirty = false;
-            }
+    /// Takes the slot of the group that has had inputs for longest. A group that gets inputs while it is worked on goes
+    /// behind all others: whatever it has to do, the others come next.
+    pub(crate) fn next_dirty(&mut self) -> Option<GroupSlot> {
+        let slot = self.dirty.pop_front()?;
+        if let Some(held) = self.held_mut(slot) {
+            held.is_dirty = false;
         }
-        dirty
+        Some(slot)
     }
 
-    /// The slots that were taken have been worked on.
-    pub(crate) fn give_back(&mut self, mut worked_on: Vec<GroupSlot>) {
-        worked_on.clear();
-        self.spare = worked_on;
+    #[cfg(test)]
+    pub(crate) fn take_dirty(&mut self) -> Vec<GroupSlot> {
+        std::iter::from_fn(|| self.next_dirty()).collect()
     }
 
     pub(crate) fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// Whether a group has inputs to be worked on, or entries on their way from the log to `follower`.
-    pub(crate) fn goes_on(&self, id: GroupId, follower: NodeId) -> bool {
-        let place = self.by_id.get(&id).map(|place| &self.places[*place as usize]);
-        let held = place.and_then(|place| place.held.as_ref());
-        held.is_some_and(|held| held.is_dirty || held.group.raft.is_reading_for(follower))
+    /// Whether entries of a group are on their way from the log to `follower`.
+    pub(crate) fn is_reading_for(&self, id: GroupId, follower: NodeId) -> bool {
+        self.get(id).is_some_and(|group| group.raft.is_reading_for(follower))
     }
 
     /// The rest of the shard is told how a group stands.
@@ -576,6 +570,19 @@ mod tests {
         }
     }
 
+    /// A group may have work at each step, as one with many queries has.
+    #[test]
+    fn a_group_that_is_worked_on_goes_behind_those_that_wait() {
+        let mut groups = groups([1, 2, 3]);
+        let mut worked_on = Vec::new();
+        for _ in 0..7 {
+            let slot = groups.next_dirty().expect("all have work");
+            worked_on.extend(groups.peek_mut(slot).map(|group| group.id.0));
+            groups.touch(slot);
+        }
+        assert_eq!(worked_on, [1, 2, 3, 1, 2, 3, 1]);
+    }
+
     #[test]
     fn an_input_for_each_group_reaches_each_once_in_the_order_of_their_ids() {
         let mut groups = groups([7, 3, 9]);
@@ -600,14 +607,14 @@ mod tests {
     fn inputs_that_are_lost_and_counts_that_are_wrong_are_named() {
         let mut broken = groups([1, 2]);
         assert_eq!(broken.check(), Ok(()));
-        let slot = broken.dirty.pop().expect("both have inputs");
+        let slot = broken.dirty.pop_back().expect("both have inputs");
         assert!(broken.check().unwrap_err().contains("2 are marked, and 1 of them"));
-        broken.dirty.push(GroupSlot { place: 9, ..slot });
+        broken.dirty.push_back(GroupSlot { place: 9, ..slot });
         assert!(broken.check().unwrap_err().contains("of 2 places"));
-        broken.dirty.pop();
-        broken.dirty.push(slot);
+        broken.dirty.pop_back();
+        broken.dirty.push_back(slot);
         broken.take_dirty();
-        broken.dirty.push(slot);
+        broken.dirty.push_back(slot);
         assert!(broken.check().unwrap_err().contains("is not marked"));
         broken.dirty.clear();
         broken.counts.leading = 1;

@@ -128,13 +128,11 @@ impl<R: Runtime> Shard<R> {
         }
         // 1 intake, and of each group 2 step, 4 send, 5 apply. An outcome may let a lane go on, and its
         // requests give a group more to do.
-        self.send_requests(now);
+        self.fill_room(now);
         let steps_end = self.runtime.now() + STEPS_TIME_MAX;
-        self.offer_room(now);
         while self.groups.has_dirty() {
             self.step(now, steps_end);
-            self.send_requests(now);
-            self.offer_room(now);
+            self.fill_room(now);
             if self.runtime.now() >= steps_end {
                 break;
             }
@@ -151,6 +149,19 @@ impl<R: Runtime> Shard<R> {
         self.answer_control(now);
         self.check();
         self.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Sends requests of lanes, and entries of groups that waited for room. Each of the two may fill the room that a peer
+    /// has, so they take turns to be the first.
+    fn fill_room(&mut self, now: Tick) {
+        self.others.are_entries_first ^= true;
+        if self.others.are_entries_first {
+            self.offer_room(now);
+        }
+        self.send_requests(now);
+        if !self.others.are_entries_first {
+            self.offer_room(now);
+        }
     }
 
     /// Sleeps until something happens, or something is due. When something has happened already, the other
@@ -195,7 +206,7 @@ impl<R: Runtime> Shard<R> {
         self.expire(now);
         self.end_superseded_batches(self.timing.last_beat(self.timing.last_beat(now)));
         self.requests.retry_parked();
-        self.renew_turns();
+        self.others.pairs.renew_turns();
         self.tell_met();
     }
 

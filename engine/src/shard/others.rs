@@ -19,6 +19,8 @@ pub(crate) struct OtherShards<R: Runtime> {
     pub(crate) mesh: MeshPort<R>,
     /// The ways of other threads into the shards of this node, which tell whether a shard has stopped.
     pub(crate) inlets: Arc<[Arc<Inlet<R>>]>,
+    /// Groups that waited for room are let on before lanes, in this pass.
+    pub(crate) are_entries_first: bool,
     /// The log has been told of a peer's entry that is too long.
     pub(crate) told_too_long: bool,
 }

@@ -271,8 +271,21 @@ impl Pairs {
 
     /// Whether entries of `group` may go to `node` now: the groups that wait for room there take turns.
     pub(crate) fn may_send_entries(&self, node: NodeId, group: GroupId) -> bool {
+        if !self.has_waiting {
+            return true;
+        }
         let state = self.home(node, group).and_then(|pair| self.pairs.get(&pair));
         state.is_none_or(|state| state.without_room.may_send(group))
+    }
+
+    /// Entries of `group` have gone out to `node`, and no more of them can now. If it had the turn, it has it no longer.
+    pub(crate) fn has_sent_entries(&mut self, node: NodeId, group: GroupId) {
+        if self.has_waiting
+            && let Some(pair) = self.home(node, group)
+            && let Some(state) = self.pairs.get_mut(&pair)
+        {
+            state.without_room.end_turn(|turn| turn != group);
+        }
     }
 
     /// An append of `group` to `node` did not go out, after others did if `has_sent`: it was `refused`, or other groups
@@ -303,9 +316,10 @@ impl Pairs {
         }
     }
 
-    /// Appends go out again to whatever peer has room, as far as is known.
-    pub(crate) fn open_all(&mut self) {
-        self.pairs.values_mut().for_each(|state| state.without_room.open());
+    /// Once a beat: each peer is taken to have room, as far as is known. So no group waits for ever, whatever has refused
+    /// its append. And turns that last for long end.
+    pub(crate) fn renew_turns(&mut self) {
+        self.pairs.values_mut().for_each(|state| state.without_room.renew());
     }
 
     /// Whether groups may wait for room to some peer, or have the turn.
@@ -313,10 +327,10 @@ impl Pairs {
         self.has_waiting
     }
 
-    /// Ends the turns of groups to send entries to a peer, but those of groups that `go_on` with a node.
-    pub(crate) fn end_turns(&mut self, go_on: impl Fn(NodeId, GroupId) -> bool) {
+    /// Ends the turns of groups to send entries to a peer, but for groups that are `reading` them for a node.
+    pub(crate) fn end_turns(&mut self, reading: impl Fn(NodeId, GroupId) -> bool) {
         for (pair, state) in &mut self.pairs {
-            state.without_room.end_turn(|group| go_on(pair.node, group));
+            state.without_room.end_turn(|group| reading(pair.node, group));
         }
     }
 

@@ -105,12 +105,13 @@ pub(super) const WORK_MAX: usize = 64 << 10;
 /// What a request to a group counts as, in bytes.
 const PART_WORK: usize = 64;
 
-/// What is read behind the last request of a client and forgotten, at most: in bytes, and at once.
+/// What is read behind the last request of a client and forgotten, at most: in bytes, before its last reply and after it,
+/// and at once.
 const DISCARDED_MAX: usize = 64 << 20;
 const DISCARD_READ: usize = 16 << 10;
 
 /// After the last reply, a client that sends goes on being read for so long, and one that sends nothing for less.
-const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_MAX: Duration = Duration::from_millis(500);
 const LINGER_QUIET: Duration = Duration::from_millis(100);
 
 /// What a busy connection may keep of the buffer for replies.
@@ -355,7 +356,8 @@ impl<B: Backend> Connection<B> {
     /// [`LINGER_QUIET`], or [`LINGER_MAX`] has passed. The end of a connection with unread input, or one that is sent to
     /// after its end, is a reset, which takes the replies away that the client has not read yet.
     async fn linger(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
-        let mut bytes = vec![0; DISCARD_READ];
+        // No budget counts it, and most clients send nothing.
+        let mut bytes = vec![0; DISCARD_READ / 16];
         let all = async {
             let mut left = DISCARDED_MAX;
             while left > 0 {
@@ -367,6 +369,9 @@ impl<B: Backend> Connection<B> {
                     return;
                 };
                 left = left.saturating_sub(len);
+                if len == bytes.len() {
+                    bytes.resize(DISCARD_READ, 0);
+                }
                 runtime.yield_now().await;
             }
         };

@@ -1,12 +1,13 @@
 //! What a core works on keeps it from all else: how long a command, and a page of commands, keeps a shard.
 
-use crate::support::{all, one_leader, seconds};
-use purlin::{GroupId, NodeId, Request, TURN_MAX};
+use crate::support::{ONE, THREE, all, one_leader, seconds};
+use purlin::{GroupId, NodeId, Request, ShardId, TURN_MAX};
 use purlin_kv::{KvCommand, KvQuery, StringsBuf};
+use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{GROUP, Pending, Scenario, calm},
+        scenario::{GROUP, Pending, Scenario, calm, set},
     },
     sim::CpuOptions,
 };
@@ -61,6 +62,59 @@ fn commands_with_the_most_keys_keep_each_turn_short_and_depose_nobody() {
         assert!(turn <= TURN_MAX, "node {node}: {turn:?}");
     }
     assert_eq!(elections(), before);
+    s.assert_sound();
+}
+
+/// Each of 40 clients asks one group again and again for as much as a query may: 10 ms of work. The shard has more of it
+/// than it can do, and serves its other groups in between.
+#[test]
+fn a_group_with_more_work_than_its_shard_can_do_keeps_no_other_group_waiting() {
+    let s = with_cores(1002, CpuOptions::usual().key);
+    s.run_for(seconds(5));
+    let leader = one_leader(&s, &all(&s));
+    let [_, query] = longest();
+    let ask = || s.submit(leader, GroupId(1), query.clone());
+    let mut asked: Vec<Pending> = (0..40).map(|_| ask()).collect();
+    let mut longest = Duration::ZERO;
+    for round in 0..20 {
+        let (group, began) = (GroupId(2 + round % 3), s.world.now());
+        let write = s.submit(leader, group, set("key", "v"));
+        while !write.is_done() {
+            assert!(s.world.now() - began < seconds(2), "round {round}: {:?}", write.answer());
+            s.run_for(Duration::from_millis(10));
+            for pending in &mut asked {
+                if pending.is_done() {
+                    *pending = ask();
+                }
+            }
+        }
+        longest = longest.max(s.world.now() - began);
+    }
+    // A write takes some turns, and each has a query of the other group.
+    assert!(longest < Duration::from_millis(300), "{longest:?}");
+    s.assert_sound();
+}
+
+/// A shard that stood finds 3 MB from each peer when it goes on, and does not take all of it in one turn.
+#[test]
+fn a_shard_takes_what_has_come_from_peers_in_several_turns() {
+    let reached = Recorder::install();
+    let mut options = ClusterOptions { groups: 12, ..calm(3, 0) };
+    options.world.net.pipe_bytes = 4 << 20;
+    let s = Scenario::running_with(1003, options);
+    s.run_for(seconds(3));
+    let value = "v".repeat(60_000);
+    s.world.pause(THREE, ShardId(0));
+    let mut writes = Vec::new();
+    for round in 0..12 {
+        let write = |group| s.submit(ONE, GroupId(group), set(&format!("key-{round}"), &value));
+        writes.extend((1..=12).map(write));
+        s.run_for(Duration::from_millis(10));
+    }
+    s.world.resume(THREE, ShardId(0));
+    s.run_for(seconds(3));
+    assert!(reached.counts().contains_key("events of peers wait for the next turn"));
+    s.must_converge(seconds(5));
     s.assert_sound();
 }
 

@@ -1,5 +1,5 @@
 //! The groups that wait for room to a peer. They take turns: while any waits, no other group sends the peer entries. So
-//! a group that finds no room is let on in the end, also beside groups that fill each room as it comes.
+//! groups that fill each room as it comes keep no other group from being served.
 
 use purlin_rsm::GroupId;
 use std::collections::{BTreeSet, VecDeque};
@@ -11,12 +11,17 @@ pub(super) struct WithoutRoom {
     queue: VecDeque<GroupId>,
     /// The groups of the queue.
     queued: BTreeSet<GroupId>,
-    /// The group that was let on last, until it has sent what it has. If it has to read the log first, the others wait
+    /// The group that was let on last, until it has sent what it can. If it has to read the log first, the others wait
     /// for that too: their entries would take the room meanwhile.
     turn: Option<GroupId>,
+    /// The beats since it was let on.
+    turn_beats: u64,
     /// No append was refused since room was told of last.
     has_room: bool,
 }
+
+/// A turn ends after so many beats, also if its group still reads the log.
+const TURN_BEATS_MAX: u64 = 10;
 
 impl WithoutRoom {
     /// Whether entries of `group` may go out: no group waits, or the group has the turn.
@@ -56,9 +61,18 @@ impl WithoutRoom {
         self.has_room = true;
     }
 
-    /// The turn ends, unless its group still has something to do before the room is another's.
-    pub(super) fn end_turn(&mut self, goes_on: impl FnOnce(GroupId) -> bool) {
-        if self.turn.is_some_and(|group| !goes_on(group)) {
+    /// One beat has passed: there may be room, and a turn does not last for ever.
+    pub(super) fn renew(&mut self) {
+        self.open();
+        self.turn_beats += 1;
+        if self.turn_beats > TURN_BEATS_MAX {
+            self.turn = None;
+        }
+    }
+
+    /// The turn ends, unless its group is `reading` its entries from the log.
+    pub(super) fn end_turn(&mut self, reading: impl FnOnce(GroupId) -> bool) {
+        if self.turn.is_some_and(|group| !reading(group)) {
             self.turn = None;
         }
     }
@@ -70,7 +84,7 @@ impl WithoutRoom {
         }
         let next = self.queue.pop_front()?;
         self.queued.remove(&next);
-        self.turn = Some(next);
+        (self.turn, self.turn_beats) = (Some(next), 0);
         self.turn
     }
 }
@@ -116,6 +130,23 @@ mod tests {
         assert_eq!(waiting.next_turn(), Some(B));
         waiting.end_turn(|_| false);
         assert!(waiting.may_send(A) && waiting.may_send(B));
+    }
+
+    #[test]
+    fn a_turn_ends_after_some_beats_whatever_its_group_does() {
+        let mut waiting = WithoutRoom::default();
+        waiting.refused(A, false);
+        waiting.wait(B);
+        for next in [A, B] {
+            waiting.open();
+            assert_eq!(waiting.next_turn(), Some(next));
+            for _ in 0..TURN_BEATS_MAX {
+                waiting.renew();
+                assert_eq!(waiting.next_turn(), None, "{next} reads its entries from the log");
+            }
+            waiting.renew();
+        }
+        assert_eq!((waiting.next_turn(), waiting.has_waiting()), (None, false));
     }
 
     /// A group may find the room gone although it has the turn: what no other group sends takes room too.

@@ -8,17 +8,16 @@ use purlin_rsm::{Entry, Tick};
 use std::time::Duration;
 
 impl<R: Runtime> Shard<R> {
-    /// Applies the committed entries of one group and answers its queries, until the time `end`: one piece at least. What
-    /// is left is the first work of the next turn, so that few groups hold a part of what was handed out. Returns whether
-    /// the replica has more to hand out.
+    /// Applies the committed entries of one group and answers its queries, until the time `end`: one piece at least. For
+    /// what is left, and for what the replica has not handed out yet, the group is noted as one with inputs.
     pub(crate) fn apply(
         &mut self,
         now: Tick,
         slot: GroupSlot,
         committed: Vec<Entry>,
         end: Duration,
-    ) -> bool {
-        let Some(group) = self.groups.peek_mut(slot) else { return false };
+    ) {
+        let Some(group) = self.groups.peek_mut(slot) else { return };
         group.take_committed(committed);
         let (before, applies) = (group.raft.applied_index(), group.applies());
         group.work(now, || self.runtime.now() >= end);
@@ -31,7 +30,7 @@ impl<R: Runtime> Shard<R> {
             );
             // Its reads have failed, and others are to learn that it leads no more.
             self.groups.touch(slot);
-            return false;
+            return;
         }
         let (applied, has_work) = (group.raft.applied_index(), group.has_work());
         // What must be read from the log first comes as an input of its own.
@@ -41,9 +40,8 @@ impl<R: Runtime> Shard<R> {
             self.groups.count_applied(applied.0 - before.0);
             self.groups.count_machine(slot);
         }
-        if has_work {
+        if has_work || has_more {
             self.groups.touch(slot);
         }
-        has_more
     }
 }

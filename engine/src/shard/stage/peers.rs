@@ -13,44 +13,54 @@ use crate::{
 use purlin_rsm::{Entry, Envelope, Message, NodeId, ShardId, Tick, run};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
+/// What one turn takes of what peers have sent ends with the event that makes it more than this. So a full inbox keeps
+/// the shard from all else for some milliseconds, and not for as long as its entries take.
+const EVENTS_BYTES_MAX: usize = 1 << 20;
+
 impl<R: Runtime> Shard<R> {
-    /// Handles every event that the exchanger has.
+    /// Handles the events that the exchanger has, up to [`EVENTS_BYTES_MAX`]. The next turn goes on.
     pub(crate) fn drain_events(&mut self, now: Tick) {
+        let left = self.others.exchanger.waiting_bytes().saturating_sub(EVENTS_BYTES_MAX);
         while let Some(event) = self.others.exchanger.poll() {
-            match event {
-                Event::OutboundUp(facts) => self.on_outbound_up(now, &facts),
-                Event::Learned(facts) => {
-                    self.others.pairs.learn(facts.node, facts.shards, &self.groups);
-                    self.meet(&facts);
-                }
-                Event::OutboundLost(pair) => {
-                    self.others.pairs.outbound_lost(now, pair, &mut self.groups);
-                    self.lose_batches(pair);
-                }
-                Event::Room(pair) => {
-                    self.others.pairs.open(pair);
-                    self.requests.without_room.note_room(OtherShard::OfPeer(pair));
-                }
-                Event::InboundUp(facts) => {
-                    self.others.pairs.inbound_up(now, &facts, &mut self.groups)
-                }
-                Event::InboundLost(pair) => {
-                    self.others.pairs.inbound_lost(now, pair, &mut self.groups);
-                    self.lose_batches(pair);
-                }
-                Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
-                Event::Heartbeat(pair, heartbeat) => {
-                    if self.others.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
-                        let condition = self.condition(now);
-                        self.send_heartbeat(now, pair, &condition);
-                    }
-                }
-                Event::Forward(pair, batch) => self.on_batch(now, OtherShard::OfPeer(pair), batch),
-                Event::ForwardReply(pair, reply) => self.on_reply(OtherShard::OfPeer(pair), reply),
-                Event::Refused { peer, by_them, refusal } => {
-                    self.on_refused(peer, by_them, refusal)
+            self.on_event(now, event);
+            let waiting = self.others.exchanger.waiting_bytes();
+            if waiting <= left && waiting > 0 {
+                purlin_rsm::sometimes!("events of peers wait for the next turn");
+                return self.wake().notify();
+            }
+        }
+    }
+
+    fn on_event(&mut self, now: Tick, event: Event) {
+        match event {
+            Event::OutboundUp(facts) => self.on_outbound_up(now, &facts),
+            Event::Learned(facts) => {
+                self.others.pairs.learn(facts.node, facts.shards, &self.groups);
+                self.meet(&facts);
+            }
+            Event::OutboundLost(pair) => {
+                self.others.pairs.outbound_lost(now, pair, &mut self.groups);
+                self.lose_batches(pair);
+            }
+            Event::Room(pair) => {
+                self.others.pairs.open(pair);
+                self.requests.without_room.note_room(OtherShard::OfPeer(pair));
+            }
+            Event::InboundUp(facts) => self.others.pairs.inbound_up(now, &facts, &mut self.groups),
+            Event::InboundLost(pair) => {
+                self.others.pairs.inbound_lost(now, pair, &mut self.groups);
+                self.lose_batches(pair);
+            }
+            Event::Messages(_, envelopes) => self.on_messages(now, envelopes),
+            Event::Heartbeat(pair, heartbeat) => {
+                if self.others.pairs.receive(now, pair, &heartbeat, &mut self.groups) {
+                    let condition = self.condition(now);
+                    self.send_heartbeat(now, pair, &condition);
                 }
             }
+            Event::Forward(pair, batch) => self.on_batch(now, OtherShard::OfPeer(pair), batch),
+            Event::ForwardReply(pair, reply) => self.on_reply(OtherShard::OfPeer(pair), reply),
+            Event::Refused { peer, by_them, refusal } => self.on_refused(peer, by_them, refusal),
         }
     }
 

@@ -7,43 +7,34 @@ use crate::{
 use purlin_rsm::{Entry, Envelope, GroupId, Message, NodeId, Tick, raft::Ready};
 use std::time::Duration;
 
+/// So many groups are let on by one call, and for so long: then others are stepped.
+const LET_ON_MAX: usize = 64;
+const OFFER_TIME_MAX: Duration = Duration::from_millis(1);
+
 impl<R: Runtime> Shard<R> {
     /// Steps groups that had inputs, until no group has any, or until the time `end`: at least one group.
     pub(crate) fn step(&mut self, now: Tick, end: Duration) {
-        let mut is_over = false;
-        while self.groups.has_dirty() && !is_over {
-            let slots = self.groups.take_dirty();
-            let mut again = Vec::new();
-            for slot in &slots {
-                if is_over {
-                    // It keeps its place before what is noted from now on.
-                    self.groups.touch(*slot);
-                    continue;
-                }
-                if self.step_group(now, *slot, end) {
-                    again.push(*slot);
-                }
-                is_over = self.runtime.now() >= end;
+        while let Some(slot) = self.groups.next_dirty() {
+            self.step_group(now, slot, end);
+            if self.runtime.now() >= end {
+                return;
             }
-            // Behind the others: a long log of one group keeps nobody waiting.
-            again.into_iter().for_each(|slot| self.groups.touch(slot));
-            self.groups.give_back(slots);
         }
     }
 
-    /// Returns whether the group has more to apply than it was handed out now.
-    fn step_group(&mut self, now: Tick, slot: GroupSlot, end: Duration) -> bool {
+    /// Works through one group. One that has more to do then goes behind the others that have inputs: a long log, or
+    /// many queries, of one group keep nobody waiting.
+    fn step_group(&mut self, now: Tick, slot: GroupSlot, end: Duration) {
         if !self.meeting.is_acting() {
             self.groups.rearm(slot);
-            return false;
+            return;
         }
         let committed = self.hand_on(now, slot);
-        let has_more = self.apply(now, slot, committed, end);
+        self.apply(now, slot, committed, end);
         self.note_failed_query(slot);
         self.note_standing(now, slot);
         self.groups.count_entries(slot);
         self.groups.rearm(slot);
-        has_more
     }
 
     /// Hands the `Ready` of a group to the stages. Returns what is to be applied.
@@ -75,7 +66,7 @@ impl<R: Runtime> Shard<R> {
         messages: Vec<Envelope>,
         is_hanging: bool,
     ) {
-        let (mut unsent, mut sent): (Vec<NodeId>, Option<NodeId>) = (Vec::new(), None);
+        let (mut unsent, mut sent): (Vec<NodeId>, Vec<NodeId>) = (Vec::new(), Vec::new());
         for envelope in messages {
             let is_withheld = is_hanging && is_of_a_leader(&envelope.message);
             purlin_rsm::sometimes!(is_withheld, "append withheld while the disk hangs");
@@ -86,42 +77,55 @@ impl<R: Runtime> Shard<R> {
             };
             let (to, prev) = (envelope.to, prev.index);
             let is_behind = unsent.contains(&to);
-            let is_early = !entries.is_empty() && !self.others.pairs.may_send_entries(to, id);
+            let has_entries = !entries.is_empty();
+            let is_early = has_entries && !self.others.pairs.may_send_entries(to, id);
             if !is_withheld && !is_behind && !is_early && self.others.send(envelope) {
-                sent = Some(to);
+                if has_entries && !sent.contains(&to) {
+                    sent.push(to);
+                }
                 continue;
             }
             if !is_behind {
                 unsent.push(to);
                 let is_refused = !is_early || is_withheld;
-                self.others.pairs.wait_for_room(to, id, is_refused, sent == Some(to));
+                self.others.pairs.wait_for_room(to, id, is_refused, sent.contains(&to));
             }
             if let Some(group) = self.groups.peek_mut(slot) {
                 group.raft.unsent(now, to, prev);
             }
         }
+        sent.into_iter().for_each(|to| self.others.pairs.has_sent_entries(to, id));
     }
 
-    /// Lets groups send again to peers that have room: one at a time to each, since it takes the room from those behind
-    /// it.
+    /// Lets groups send again to peers that have room, one after the other: what one sends lies in the outbox before the
+    /// next one is let on.
     pub(crate) fn offer_room(&mut self, now: Tick) {
         if !self.others.pairs.has_waiting() {
             return;
         }
-        let groups = &self.groups;
-        self.others.pairs.end_turns(|node, id| groups.goes_on(id, node));
-        for (node, id) in self.others.pairs.next_turns() {
-            if let Some(group) = self.groups.input(id) {
+        let end = self.runtime.now() + OFFER_TIME_MAX;
+        for _ in 0..LET_ON_MAX {
+            let groups = &self.groups;
+            self.others.pairs.end_turns(|node, id| groups.is_reading_for(id, node));
+            let turns = self.others.pairs.next_turns();
+            if turns.is_empty() {
+                return;
+            }
+            for (node, id) in turns {
+                let Some(slot) = self.groups.slot(id) else { continue };
+                // The rest of its work waits for its turn among the groups that have inputs.
+                self.groups.touch(slot);
+                let Some(group) = self.groups.peek_mut(slot) else { continue };
                 group.raft.room(now, node);
+                let committed = self.hand_on(now, slot);
+                if let Some(group) = self.groups.peek_mut(slot) {
+                    group.take_committed(committed);
+                }
+            }
+            if self.runtime.now() >= end {
+                return;
             }
         }
-    }
-
-    /// Once a beat: each turn ends, however slow the log is, and each peer is taken to have room. So no group waits for
-    /// ever, whatever has refused its append: the disk hung, or no frame is long enough.
-    pub(crate) fn renew_turns(&mut self) {
-        self.others.pairs.end_turns(|_, _| false);
-        self.others.pairs.open_all();
     }
 
     fn note_failed_query(&mut self, slot: GroupSlot) {
