@@ -167,6 +167,7 @@ pub const RARE: &[&str] = &[
     // Few outboxes are so small that the load of a seed fills them.
     "outbox full",
     "heartbeat passes data that waits",
+    "events of peers wait for the next turn",
     // Nobody in a seed crowds the ports between nodes.
     "oldest handshake gave its place up",
     // A directory that was made anew is let in nowhere before it has met the others (safety I2).
