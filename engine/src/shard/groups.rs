@@ -207,8 +207,8 @@ impl Groups {
     }
 
     /// Whether entries of a group are on their way from the log to `follower`.
-    pub(crate) fn is_reading_for(&self, id: GroupId, follower: NodeId) -> bool {
-        self.get(id).is_some_and(|group| group.raft.is_reading_for(follower))
+    pub(crate) fn has_entries_to_come(&self, id: GroupId, follower: NodeId) -> bool {
+        self.get(id).is_some_and(|group| group.raft.has_entries_to_come(follower))
     }
 
     /// The rest of the shard is told how a group stands.

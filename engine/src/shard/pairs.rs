@@ -327,7 +327,7 @@ impl Pairs {
         self.has_waiting
     }
 
-    /// Ends the turns of groups to send entries to a peer, but for groups that are `reading` them for a node.
+    /// Ends the turns of groups to send entries to a peer, but for groups that are `reading` entries for a node.
     pub(crate) fn end_turns(&mut self, reading: impl Fn(NodeId, GroupId) -> bool) {
         for (pair, state) in &mut self.pairs {
             state.without_room.end_turn(|group| reading(pair.node, group));

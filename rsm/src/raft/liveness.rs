@@ -2,7 +2,10 @@
 //! confirm one, and connections that come and go. See "One heartbeat serves many groups" in [`super`].
 
 use super::{Raft, receive::TERM_MAX, role::Role};
-use crate::types::{Index, NodeId, Term, Tick};
+use crate::{
+    message::Message,
+    types::{Index, NodeId, Term, Tick},
+};
 
 impl Raft {
     /// The heartbeat of the node of `leader` names this group with `term`. While heartbeats do so, this replica
@@ -111,10 +114,12 @@ impl Raft {
         }
     }
 
-    /// Whether entries for `follower` are being read from the log. They go out when they have come.
-    pub fn is_reading_for(&self, follower: NodeId) -> bool {
+    /// Whether entries for `follower` are being read from the log, or wait to be handed out by [`Raft::ready`].
+    pub fn has_entries_to_come(&self, follower: NodeId) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
+        let waits = |message: &Message| matches!(message, Message::Append { entries, .. } if !entries.is_empty());
         leader.followers.get(&follower).is_some_and(|progress| progress.fetching)
+            || self.ready.messages.iter().any(|it| it.to == follower && waits(&it.message))
     }
 
     /// Each peer has seen this start of the shard and found nothing missing, so this replica may vote (safety

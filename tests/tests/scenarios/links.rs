@@ -233,3 +233,36 @@ fn a_group_that_found_no_room_goes_before_others_that_have_more_to_send() {
     s.must_converge(seconds(5));
     s.assert_sound();
 }
+
+/// What all eight groups have to send has left their caches: each reads it from the log when it is let on, and the others
+/// wait meanwhile. The link stays busy.
+#[test]
+fn groups_that_read_their_log_take_turns_at_a_narrow_link() {
+    let reached = Recorder::install();
+    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
+    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
+    let raft = &mut options.limits[0].raft;
+    raft.outbox_bytes_max = 256 << 10;
+    raft.append_bytes_max = 16 << 10;
+    raft.inflight_bytes_max = 140 << 10;
+    raft.cache_bytes_max = 20_000;
+    let s = Scenario::running_with(508, options);
+    s.run_for(seconds(3));
+    // 5 MB in a second.
+    let time_per_kilobyte = Duration::from_micros(200);
+    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
+    s.world.trouble_link(ONE, THREE, Some(trouble));
+    let writes = write_at_one(&s, 24, 14_000, 100, millis(1));
+    // 11 MB: at most as long again.
+    s.run_for(seconds(4));
+    for group in led_by(&s, ONE, 24) {
+        let applied = |node| s.status(node, group).map(|it| it.applied);
+        assert_eq!(applied(THREE), applied(ONE), "{group}");
+    }
+    assert!(writes.iter().all(Pending::is_done));
+    for state in ["lagging follower needs entries from the WAL", "group waits for room to a peer"] {
+        assert!(reached.counts().contains_key(state), "{state}");
+    }
+    s.must_converge(seconds(5));
+    s.assert_sound();
+}

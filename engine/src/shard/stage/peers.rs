@@ -13,14 +13,16 @@ use crate::{
 use purlin_rsm::{Entry, Envelope, Message, NodeId, ShardId, Tick, run};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
-/// What one turn takes of what peers have sent ends with the event that makes it more than this. So a full inbox keeps
-/// the shard from all else for some milliseconds, and not for as long as its entries take.
+/// What one turn takes of what peers have sent ends with the event that makes it more than this, or than an eighth of all.
+/// So a full inbox keeps the shard from all else for some milliseconds, and not for as long as its entries take; and a
+/// heartbeat behind them is not heard too late.
 const EVENTS_BYTES_MAX: usize = 1 << 20;
 
 impl<R: Runtime> Shard<R> {
-    /// Handles the events that the exchanger has, up to [`EVENTS_BYTES_MAX`]. The next turn goes on.
+    /// Handles the events that the exchanger has, up to [`EVENTS_BYTES_MAX`] or an eighth. The next turn goes on.
     pub(crate) fn drain_events(&mut self, now: Tick) {
-        let left = self.others.exchanger.waiting_bytes().saturating_sub(EVENTS_BYTES_MAX);
+        let all = self.others.exchanger.waiting_bytes();
+        let left = all.saturating_sub(EVENTS_BYTES_MAX.max(all / 8));
         while let Some(event) = self.others.exchanger.poll() {
             self.on_event(now, event);
             let waiting = self.others.exchanger.waiting_bytes();

@@ -100,13 +100,14 @@ impl<R: Runtime> Shard<R> {
     /// Lets groups send again to peers that have room, one after the other: what one sends lies in the outbox before the
     /// next one is let on.
     pub(crate) fn offer_room(&mut self, now: Tick) {
-        if !self.others.pairs.has_waiting() {
+        // A shard that was fenced meanwhile sends nothing (safety I4).
+        if !self.others.pairs.has_waiting() || !self.meeting.is_acting() {
             return;
         }
         let end = self.runtime.now() + OFFER_TIME_MAX;
         for _ in 0..LET_ON_MAX {
             let groups = &self.groups;
-            self.others.pairs.end_turns(|node, id| groups.is_reading_for(id, node));
+            self.others.pairs.end_turns(|node, id| groups.has_entries_to_come(id, node));
             let turns = self.others.pairs.next_turns();
             if turns.is_empty() {
                 return;

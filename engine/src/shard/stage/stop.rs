@@ -1,7 +1,7 @@
 //! Ends a shard that was asked to stop, or has to; `shard/drain.rs` tells the way.
 
 use crate::{error::Error, runtime::Runtime, shard::Shard};
-use purlin_rsm::Tick;
+use purlin_rsm::{GroupId, Tick};
 use std::time::Duration;
 
 /// So long a shard that was asked to stop works on what is under way.
@@ -42,6 +42,7 @@ impl<R: Runtime> Shard<R> {
         let now: Tick = self.timing.tick_at(at);
         // Nobody hands a group back to a node that stops.
         self.send_heartbeats(now);
+        self.hand_over.cursor = GroupId(0);
         self.hand_over(now);
         // The next turn sends them.
         self.wake().notify();
@@ -61,6 +62,7 @@ impl<R: Runtime> Shard<R> {
     /// Whether nothing is under way here, and nobody on this core has anything to end.
     fn is_quiet(&mut self) -> bool {
         self.inlet.is_empty()
+            && self.others.exchanger.waiting_bytes() == 0
             && self.requests.are_ended()
             && !self.drain.is_moving(&self.groups)
             && !self.drain.stops.is_held()
