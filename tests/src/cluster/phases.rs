@@ -56,6 +56,8 @@ impl<S: Subject> Cluster<S> {
             let fails = failed.writes || failed.reads > 1;
             let is_allowed = match error.kind {
                 ErrorKind::Disk => fails,
+                // Two readers of one file: the second look of one meets the failure that was meant for the other.
+                ErrorKind::Damage => failed.reads > 1,
                 ErrorKind::Environment => fails || failed.space || failed.descriptors,
                 // The last writes of a killed process, on a disk that hangs, still hold its files.
                 ErrorKind::DataDirectory => hangs,

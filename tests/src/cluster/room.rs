@@ -30,27 +30,32 @@ impl<S: Subject> Cluster<S> {
     }
 
     /// Whether a shard takes in all that it may. Each request has a caller of its own: one that has many leaves
-    /// room to others.
+    /// room to others. A leader at another node may take less, and says so of what it was sent.
     async fn has_room(&self, runtime: &SimRuntime, at: (NodeId, ShardId)) -> bool {
         let Some(local) = self.processes.locals.borrow().get(&at).cloned() else {
             return false;
         };
         let most = self.options.limits_of(at.0).requests_max;
         let [_, query] = self.subject.probe("room");
+        let takes_all = |group: GroupId| {
+            let leader = local.board().group(group).and_then(|it| it.leader);
+            leader.is_none_or(|leader| self.options.limits_of(leader).requests_max >= most)
+        };
         let filled = async {
             let groups = (0..self.options.groups).cycle().map(|group| GroupId(1 + group));
             let callers = groups.take(most).map(|group| {
                 let caller = local.caller();
                 caller.submit(group, query.clone(), 0);
-                caller
+                (group, caller)
             });
-            let mut completions = Vec::new();
-            for caller in callers.collect::<Vec<_>>() {
+            let (mut completions, mut is_full) = (Vec::new(), false);
+            for (group, caller) in callers.collect::<Vec<_>>() {
                 caller.completed().await;
                 caller.take_completions(&mut completions);
+                let is_refused = |it: Completion| matches!(it.outcome, Err(RequestError::Busy));
+                is_full |= completions.drain(..).any(is_refused) && takes_all(group);
             }
-            let is_refused = |it: &Completion| matches!(it.outcome, Err(RequestError::Busy));
-            !completions.iter().any(is_refused)
+            !is_full
         };
         let given_up = async {
             self.lose_patience(runtime).await;
