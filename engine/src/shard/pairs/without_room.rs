@@ -119,9 +119,10 @@ mod tests {
         assert!(waiting.may_send(A) && waiting.may_send(B));
         waiting.refused(A, false);
         assert!(!waiting.may_send(A) && !waiting.may_send(B));
-        waiting.wait(B);
         waiting.open();
         assert_eq!(waiting.next_turn(), Some(A));
+        assert!(waiting.may_send(A) && !waiting.may_send(B), "nobody waits, and A has the turn");
+        waiting.wait(B);
         assert!(waiting.may_send(A) && !waiting.may_send(B));
         assert_eq!(waiting.next_turn(), None, "A has the turn");
         waiting.end_turn(|_| true);
