@@ -280,10 +280,8 @@ impl Pairs {
 
     /// Entries of `group` have gone out to `node`, and no more of them can now. If it had the turn, it has it no longer.
     pub(crate) fn has_sent_entries(&mut self, node: NodeId, group: GroupId) {
-        if self.has_waiting
-            && let Some(pair) = self.home(node, group)
-            && let Some(state) = self.pairs.get_mut(&pair)
-        {
+        let state = self.home(node, group).and_then(|pair| self.pairs.get_mut(&pair));
+        if let Some(state) = state {
             state.without_room.end_turn(|turn| turn != group);
         }
     }

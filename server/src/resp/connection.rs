@@ -301,13 +301,32 @@ impl<B: Backend> Connection<B> {
         Input::Stop
     }
 
-    /// Reads and forgets what comes, [`DISCARDED_MAX`] at most. Tells whether the client has gone.
-    async fn skip(&self, runtime: &impl Runtime, reader: &mut impl Reader) -> bool {
-        let mut bytes = vec![0; DISCARD_READ];
+    /// Reads and forgets what comes, [`DISCARDED_MAX`] at most. Tells whether the client has gone, or has sent nothing for
+    /// `quiet`.
+    async fn skip(
+        &self,
+        runtime: &impl Runtime,
+        reader: &mut impl Reader,
+        quiet: Option<Duration>,
+    ) -> bool {
+        // Most clients send nothing.
+        let mut bytes = vec![0; DISCARD_READ / 16];
         let mut left = DISCARDED_MAX;
         while left > 0 {
-            let Ok(len @ 1..) = reader.read(&mut bytes).await else { return true };
+            let silence = async {
+                match quiet {
+                    Some(quiet) => runtime.sleep(quiet).await,
+                    None => future::pending().await,
+                }
+                Ok(0)
+            };
+            let Ok(len @ 1..) = future::or(reader.read(&mut bytes), silence).await else {
+                return true;
+            };
             left = left.saturating_sub(len);
+            if len == bytes.len() {
+                bytes.resize(DISCARD_READ, 0);
+            }
             runtime.yield_now().await;
         }
         false
@@ -340,7 +359,7 @@ impl<B: Backend> Connection<B> {
             }
         };
         let gone = async {
-            if self.skip(runtime, reader).await {
+            if self.skip(runtime, reader, None).await {
                 self.backend.leave();
             }
             future::pending().await
@@ -356,26 +375,10 @@ impl<B: Backend> Connection<B> {
     /// [`LINGER_QUIET`], or [`LINGER_MAX`] has passed. The end of a connection with unread input, or one that is sent to
     /// after its end, is a reset, which takes the replies away that the client has not read yet.
     async fn linger(&self, runtime: &impl Runtime, reader: &mut impl Reader) {
-        // No budget counts it, and most clients send nothing.
-        let mut bytes = vec![0; DISCARD_READ / 16];
-        let all = async {
-            let mut left = DISCARDED_MAX;
-            while left > 0 {
-                let quiet = async {
-                    runtime.sleep(LINGER_QUIET).await;
-                    Ok(0)
-                };
-                let Ok(len @ 1..) = future::or(reader.read(&mut bytes), quiet).await else {
-                    return;
-                };
-                left = left.saturating_sub(len);
-                if len == bytes.len() {
-                    bytes.resize(DISCARD_READ, 0);
-                }
-                runtime.yield_now().await;
-            }
+        let quiet = async {
+            _ = self.skip(runtime, reader, Some(LINGER_QUIET)).await;
         };
-        future::or(all, runtime.sleep(LINGER_MAX)).await;
+        future::or(quiet, runtime.sleep(LINGER_MAX)).await;
     }
 
     fn take_requests(&self, parser: &mut Parser, inbox: &mut Inbox) -> Stop {

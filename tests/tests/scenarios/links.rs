@@ -185,26 +185,34 @@ fn a_forwarded_request_waits_for_room_and_for_no_beat() {
     s.assert_sound();
 }
 
+/// Node 1 leads eight groups, and its link to node 3 takes 5 MB in a second.
+fn at_a_narrow_link(seed: u64, outbox: usize, cache: Option<usize>) -> Scenario {
+    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
+    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
+    let raft = &mut options.limits[0].raft;
+    raft.outbox_bytes_max = outbox;
+    raft.append_bytes_max = 16 << 10;
+    raft.inflight_bytes_max = 140 << 10;
+    raft.cache_bytes_max = cache.unwrap_or(raft.cache_bytes_max);
+    let s = Scenario::running_with(seed, options);
+    s.run_for(seconds(3));
+    assert_eq!(led_by(&s, ONE, 24).len(), 8);
+    let time_per_kilobyte = Duration::from_micros(200);
+    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
+    s.world.trouble_link(ONE, THREE, Some(trouble));
+    s
+}
+
 /// Seven groups have more to send all the time, and the eighth finds too little room for its entry. While it waits, the
 /// others wait behind it: what it waits for is the outbox, and not their end.
 #[test]
 fn a_group_that_found_no_room_goes_before_others_that_have_more_to_send() {
     let reached = Recorder::install();
-    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
-    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
-    let raft = &mut options.limits[0].raft;
-    raft.outbox_bytes_max = 1 << 20;
-    raft.append_bytes_max = 16 << 10;
-    raft.inflight_bytes_max = 140 << 10;
-    let s = Scenario::running_with(507, options);
-    s.run_for(seconds(3));
+    let s = at_a_narrow_link(507, 1 << 20, None);
     let led = led_by(&s, ONE, 24);
     let (eighth, seven) = led.split_last().expect("node 1 leads some");
     assert_eq!(seven.len(), 7);
-    // 5 MB in a second: the seven have enough for two.
-    let time_per_kilobyte = Duration::from_micros(200);
-    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
-    s.world.trouble_link(ONE, THREE, Some(trouble));
+    // The seven have enough for two seconds.
     let write = |group: GroupId, number: usize, bytes: usize| {
         s.submit(ONE, group, set(&format!("key-{number}"), &"v".repeat(bytes)))
     };
@@ -239,19 +247,7 @@ fn a_group_that_found_no_room_goes_before_others_that_have_more_to_send() {
 #[test]
 fn groups_that_read_their_log_take_turns_at_a_narrow_link() {
     let reached = Recorder::install();
-    let mut options = ClusterOptions { groups: 24, ..calm(3, 0) };
-    options.world.net.jitter = Latency::steady(Duration::ZERO, Duration::ZERO);
-    let raft = &mut options.limits[0].raft;
-    raft.outbox_bytes_max = 256 << 10;
-    raft.append_bytes_max = 16 << 10;
-    raft.inflight_bytes_max = 140 << 10;
-    raft.cache_bytes_max = 20_000;
-    let s = Scenario::running_with(508, options);
-    s.run_for(seconds(3));
-    // 5 MB in a second.
-    let time_per_kilobyte = Duration::from_micros(200);
-    let trouble = LinkTrouble { time_per_kilobyte, ..LinkTrouble::default() };
-    s.world.trouble_link(ONE, THREE, Some(trouble));
+    let s = at_a_narrow_link(508, 256 << 10, Some(20_000));
     let writes = write_at_one(&s, 24, 14_000, 100, millis(1));
     // 11 MB: at most as long again.
     s.run_for(seconds(4));

@@ -80,7 +80,8 @@ impl<R: Runtime> Shard<R> {
             let has_entries = !entries.is_empty();
             let is_early = has_entries && !self.others.pairs.may_send_entries(to, id);
             if !is_withheld && !is_behind && !is_early && self.others.send(envelope) {
-                if has_entries && !sent.contains(&to) {
+                // Only who has the turn is asked whether it has sent something.
+                if has_entries && self.others.pairs.has_waiting() && !sent.contains(&to) {
                     sent.push(to);
                 }
                 continue;
