@@ -13,6 +13,8 @@
 //!           67 exist    strings
 //!           68 get many strings
 //!           70 count
+//!           71 count in a slot    slot, 2 bytes little endian
+//!           72 keys in a slot     slot, and the most keys, 2 bytes little endian each
 //! ```
 //!
 //! Keys and values are strings of `wire`. Decoding borrows the bytes and copies nothing. Bytes that
@@ -34,6 +36,8 @@ const LENGTH: u8 = 66;
 const EXIST: u8 = 67;
 const GET_MANY: u8 = 68;
 const COUNT: u8 = 70;
+const COUNT_IN_SLOT: u8 = 71;
+const KEYS_IN_SLOT: u8 = 72;
 
 /// A command changes the machine. It goes through the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +118,18 @@ pub enum KvQuery<'a> {
     },
     /// `DBSIZE`: how many keys there are.
     Count,
+    /// `CLUSTER COUNTKEYSINSLOT`: how many keys of a hash slot there are.
+    CountInSlot {
+        /// The slot.
+        slot: u16,
+    },
+    /// `CLUSTER GETKEYSINSLOT`: an array of keys of a hash slot, [`KEYS_BYTES_MAX`](crate::KEYS_BYTES_MAX) at most.
+    KeysInSlot {
+        /// The slot.
+        slot: u16,
+        /// The most keys.
+        most: u16,
+    },
 }
 
 impl<'a> KvCommand<'a> {
@@ -225,6 +241,15 @@ impl<'a> KvQuery<'a> {
                 keys.put(&mut out);
             }
             Self::Count => out.push(COUNT),
+            Self::CountInSlot { slot } => {
+                out.push(COUNT_IN_SLOT);
+                out.extend_from_slice(&slot.to_le_bytes());
+            }
+            Self::KeysInSlot { slot, most } => {
+                out.push(KEYS_IN_SLOT);
+                out.extend_from_slice(&slot.to_le_bytes());
+                out.extend_from_slice(&most.to_le_bytes());
+            }
         }
         out.into()
     }
@@ -242,6 +267,8 @@ impl<'a> KvQuery<'a> {
             EXIST => Self::Exist { keys: Strings::read(&mut input)? },
             GET_MANY => Self::GetMany { keys: Strings::read(&mut input)? },
             COUNT => Self::Count,
+            COUNT_IN_SLOT => Self::CountInSlot { slot: input.short()? },
+            KEYS_IN_SLOT => Self::KeysInSlot { slot: input.short()?, most: input.short()? },
             _ => return Err(Malformed),
         };
         input.end()?;

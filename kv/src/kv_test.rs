@@ -339,6 +339,33 @@ fn every_command_decodes_to_itself_and_no_prefix_of_it_decodes() {
 }
 
 #[test]
+fn a_list_of_the_keys_of_a_slot_has_two_bounds() {
+    const KEYS: usize = 20;
+    let mut machine = KvMachine::new();
+    // Sixteen of them would be the longest list, but for the lengths beside them.
+    let key = |number: usize| format!("{{t}}{number:0>width$}", width = KEY_BYTES_MAX - 3);
+    for number in 0..KEYS {
+        apply(&mut machine, set(&key(number), "v", SetCondition::Always, false));
+    }
+    apply(&mut machine, set("elsewhere", "v", SetCondition::Always, false));
+    let list = |slot, most| {
+        let query = KvQuery::KeysInSlot { slot, most };
+        let bytes = query.encode();
+        assert_eq!(KvQuery::decode(&bytes), Ok(query));
+        assert_eq!(KvQuery::decode(&bytes[..bytes.len() - 1]), Err(Malformed));
+        let Answer::Array(keys) = Answer::of(&machine.query(&bytes)) else { panic!("no list") };
+        keys.into_iter().map(|key| key.expect("a key")).collect::<Vec<_>>()
+    };
+    let slot = slot_of(b"t");
+    let all = list(slot, u16::MAX);
+    assert_eq!(all.len(), KEYS_BYTES_MAX / KEY_BYTES_MAX - 1, "each has a length beside it");
+    assert!(all.iter().all(|key| key.starts_with(b"{t}")));
+    assert_eq!(list(slot, 3), all[..3]);
+    assert_eq!(list(slot, 0).len() + list(slot_of(b"nothing"), 9).len(), 0);
+    assert_eq!(list(slot_of(b"elsewhere"), 9), [b"elsewhere"]);
+}
+
+#[test]
 fn outcomes_decode_to_themselves() {
     let mut values = ValuesBuf::default();
     for value in [Some(&b"a"[..]), None, Some(b"")] {
@@ -452,6 +479,7 @@ enum Step {
     Exist(Vec<Vec<u8>>),
     GetMany(Vec<Vec<u8>>),
     Count,
+    CountInSlot(u16),
 }
 
 #[derive(Clone, Debug)]
@@ -464,7 +492,7 @@ enum Condition {
 
 impl Step {
     fn draw(random: &mut Random) -> Self {
-        match random.below(10) {
+        match random.below(11) {
             0 => Self::Set(random.key(), random.value(), random.condition(), random.below(2) == 0),
             1 => Self::Append(random.key(), random.value()),
             2 => Self::Delete(random.keys()),
@@ -477,6 +505,7 @@ impl Step {
             6 => Self::Length(random.key()),
             7 => Self::Exist(random.keys()),
             8 => Self::GetMany(random.keys()),
+            9 => Self::CountInSlot(slot_of(&random.key())),
             _ => Self::Count,
         }
     }
@@ -507,6 +536,7 @@ impl Step {
             Self::Exist(_) => return Err(KvQuery::Exist { keys: strings }),
             Self::GetMany(_) => return Err(KvQuery::GetMany { keys: strings }),
             Self::Count => return Err(KvQuery::Count),
+            &Self::CountInSlot(slot) => return Err(KvQuery::CountInSlot { slot }),
         })
     }
 }
@@ -570,6 +600,9 @@ impl Model {
                 Answer::Array(keys.iter().map(|key| self.0.get(key).cloned()).collect())
             }
             Step::Count => Answer::Integer(self.0.len() as i64),
+            Step::CountInSlot(slot) => {
+                Answer::Integer(self.0.keys().filter(|key| slot_of(key) == *slot).count() as i64)
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod command;
 mod outcome;
+mod slot;
 mod store;
 mod wire;
 
@@ -15,6 +16,7 @@ mod kv_test;
 
 pub use command::{KvCommand, KvQuery, SetCondition};
 pub use outcome::{KvOutcome, KvValues};
+pub use slot::{SLOTS, slot_of};
 pub use wire::{Malformed, Strings, StringsBuf};
 
 use bytes::Bytes;
@@ -30,6 +32,9 @@ pub const VALUE_BYTES_MAX: usize = 8 << 20;
 
 /// The longest array that answers a query, in bytes. The array has to fit into a frame between nodes.
 pub const VALUES_BYTES_MAX: usize = 12 << 20;
+
+/// The longest list of keys that answers a query, in bytes.
+pub const KEYS_BYTES_MAX: usize = 1 << 20;
 
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
@@ -179,6 +184,18 @@ impl KvMachine {
         KvOutcome::Ok.encode()
     }
 
+    /// Keys of a slot, at most so many, and [`KEYS_BYTES_MAX`] bytes of them.
+    fn keys(&self, slot: u16, most: usize) -> Bytes {
+        let mut keys = ValuesBuf::default();
+        for key in self.store.keys_in(slot).take(most) {
+            if keys.bytes() + key.len() > KEYS_BYTES_MAX {
+                break;
+            }
+            keys.push(Some(key));
+        }
+        KvOutcome::Array(keys.values()).encode()
+    }
+
     fn values(&self, keys: Strings<'_>) -> Bytes {
         let mut values = ValuesBuf::default();
         for key in keys.iter() {
@@ -207,6 +224,8 @@ impl StateMachine for KvMachine {
             }
             KvQuery::GetMany { keys } => self.values(keys),
             KvQuery::Count => integer(self.len()),
+            KvQuery::CountInSlot { slot } => integer(self.store.count_in(slot)),
+            KvQuery::KeysInSlot { slot, most } => self.keys(slot, most.into()),
         }
     }
 

@@ -10,7 +10,7 @@ mod bucket;
 mod record;
 
 use bucket::{Bucket, Split};
-use record::{Record, hash};
+use record::{Record, SLOT_SHIFT, hash};
 
 /// Keys and values.
 #[derive(Clone, Debug)]
@@ -81,6 +81,32 @@ impl Store {
 
     pub(super) fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// How many keys lie in a slot. Of the buckets that the slot shares with others each record is looked at, of
+    /// all others none.
+    pub(super) fn count_in(&self, slot: u16) -> usize {
+        let counts = self.buckets_of(slot).map(|(bucket, is_shared)| match is_shared {
+            true => bucket.records().filter(|record| record.slot() == slot).count(),
+            false => bucket.len(),
+        });
+        counts.sum()
+    }
+
+    /// The keys of a slot.
+    pub(super) fn keys_in(&self, slot: u16) -> impl Iterator<Item = &[u8]> {
+        let records = self.buckets_of(slot).flat_map(|(bucket, _)| bucket.records());
+        records.filter(move |record| record.slot() == slot).map(Record::key)
+    }
+
+    /// The buckets that may have keys of a slot, and whether each may have keys of other slots.
+    fn buckets_of(&self, slot: u16) -> impl Iterator<Item = (&Bucket, bool)> {
+        let first = u64::from(slot) << SLOT_SHIFT;
+        let last = first | ((1 << SLOT_SHIFT) - 1);
+        (self.bucket_of(first)..=self.bucket_of(last)).map(move |at| {
+            let end = self.starts.get(at + 1).map_or(u64::MAX, |&next| next - 1);
+            (&self.buckets[at], self.starts[at] < first || end > last)
+        })
     }
 
     /// Changes the value of `key`. The value is empty when the key was absent.

@@ -41,6 +41,10 @@ impl<'a> Input<'a> {
         Err(Malformed)
     }
 
+    pub(super) fn short(&mut self) -> Result<u16, Malformed> {
+        Ok(u16::from_le_bytes(self.take(2)?.try_into().expect("two bytes were taken")))
+    }
+
     pub(super) fn integer(&mut self) -> Result<i64, Malformed> {
         Ok(i64::from_le_bytes(self.take(8)?.try_into().expect("eight bytes were taken")))
     }

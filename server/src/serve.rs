@@ -4,7 +4,7 @@ use crate::{
     admin::{AdminFacts, CONNECTIONS_MAX, Connections, serve_admin},
     config::{Config, Shards},
     memory,
-    resp::{FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
+    resp::{ClientListeners, FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use futures_lite::future::block_on;
 use purlin::glommio::{ClientFiles, Glommio, OpenFiles, SharedPort, raise_open_files};
@@ -59,6 +59,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     // A port that is taken is noticed before anything of the node runs.
     let listen = &config.listen;
     let Some(ports) = bind("gateway", listen.gateway, shards, &stops)? else { return Ok(()) };
+    let Some(shard_ports) = bind_shard_ports(config, shards, &stops)? else { return Ok(()) };
     let Some(admin) = bind("admin", listen.admin, shards, &stops)? else { return Ok(()) };
     tracing::info!("{}", addresses(config, shards));
     let members = config.cluster.members.len() as u64;
@@ -80,9 +81,10 @@ pub fn run(config: Config) -> Result<(), Error> {
         listen.admin,
         host.pinning()
     );
-    for (shard, port) in (0..shards).map(ShardId).zip(ports) {
-        let gateway = Gateway::new(config, shard, shards, (clients_max, client_files), port);
-        if !host.on_shard(shard, move |local| gateway.open(&local)) {
+    for ((shard, gateway), own) in (0..shards).map(ShardId).zip(ports).zip(shard_ports) {
+        let ports = ClientPorts { gateway, shard: own, files: client_files };
+        let clients = Clients::new(config, shard, shards, clients_max, ports);
+        if !host.on_shard(shard, move |local| clients.serve(&local)) {
             tracing::warn!(
                 "shard {shard} does not run and serves no clients; an earlier line says why"
             );
@@ -105,6 +107,14 @@ fn addresses(config: &Config, shards: u16) -> String {
         1 => String::new(),
         _ => format!(" to {}", u32::from(peer_port) + u32::from(shards) - 1),
     };
+    let own = match (listen.shard_port_base, shards) {
+        (0, _) => String::new(),
+        (port, 1) => format!(" and at its shard's port {port}"),
+        (base, _) => format!(
+            " and at its shards' ports {base} to {}",
+            u32::from(base) + u32::from(shards) - 1
+        ),
+    };
     let others = cluster.members.iter().filter(|member| member.node != node.id);
     let others: Vec<_> = others
         .map(|member| format!("node {} at {}:{}", member.node, member.host, member.peer_port))
@@ -114,7 +124,7 @@ fn addresses(config: &Config, shards: u16) -> String {
         _ => format!("dials the first shard of {}", others.join(", ")),
     };
     format!(
-        "node {} listens for clients at {}, for operators at {}, and for other nodes at {}:{peer_port}{to}; \
+        "node {} listens for clients at {}{own}, for operators at {}, and for other nodes at {}:{peer_port}{to}; \
          it {dials}",
         node.id, listen.gateway, listen.admin, listen.peer_host
     )
@@ -151,13 +161,41 @@ fn bind(
     let bound = block_on(bind_patiently(bind, goes_on));
     bound.map_err(|error| {
         let port = ListeningPort {
-            whom: if key == "gateway" { "clients" } else { "operators" },
+            whom: if key == "admin" { "operators" } else { "clients" },
             address: &address.to_string(),
-            port_setting: &format!("port in `listen.{key}`"),
-            host_setting: &format!("the address in `listen.{key}`"),
+            port_setting: &match key {
+                "shard_port_base" => format!("`listen.{key}`"),
+                _ => format!("port in `listen.{key}`"),
+            },
+            host_setting: &match key {
+                // The shards listen where the gateway does.
+                "shard_port_base" => "the address in `listen.gateway`".to_owned(),
+                _ => format!("the address in `listen.{key}`"),
+            },
         };
         cannot_listen(&error, port)
     })
+}
+
+/// Binds the port of each shard for clients, if shards have such ports; nothing when this process was asked to stop
+/// meanwhile.
+fn bind_shard_ports(
+    config: &Config,
+    shards: u16,
+    stops: &Receiver<i32>,
+) -> Result<Option<Vec<Option<SharedPort>>>, Error> {
+    let mut ports = Vec::new();
+    for shard in 0..shards {
+        let port = match config.listen.shard_address(shard) {
+            None => None,
+            Some(address) => match bind("shard_port_base", address, 1, stops)? {
+                None => return Ok(None),
+                Some(mut bound) => bound.pop(),
+            },
+        };
+        ports.push(port);
+    }
+    Ok(Some(ports))
 }
 
 /// The descriptors that clients never take: so they can keep out neither an operator nor another node, and a
@@ -271,22 +309,30 @@ fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
     }
 }
 
-/// What one shard needs to serve clients.
-struct Gateway {
-    options: FrontEndOptions,
-    facts: NodeFacts,
-    port: SharedPort,
+/// The ports at which one shard serves clients.
+struct ClientPorts {
+    /// The shard's socket of the port that all shards of the node share.
+    gateway: SharedPort,
+    /// The shard's own port.
+    shard: Option<SharedPort>,
     /// The descriptors that clients may have.
     files: ClientFiles,
 }
 
-impl Gateway {
+/// What one shard needs to serve clients.
+struct Clients {
+    options: FrontEndOptions,
+    facts: NodeFacts,
+    ports: ClientPorts,
+}
+
+impl Clients {
     fn new(
         config: &Config,
         shard: ShardId,
         shards: u16,
-        (clients_max, files): (usize, ClientFiles),
-        port: SharedPort,
+        clients_max: usize,
+        ports: ClientPorts,
     ) -> Self {
         let client = &config.client;
         let options = FrontEndOptions {
@@ -298,24 +344,31 @@ impl Gateway {
             output_bytes_max: client.output_buffer,
             query_bytes_max: client.query_buffer,
             memory_max: client.memory,
-            ..FrontEndOptions::new(config.cluster.groups, port.port())
+            shard_port: ports.shard.as_ref().map_or(0, SharedPort::port),
+            ..FrontEndOptions::new(config.cluster.groups, ports.gateway.port())
         };
         let facts = NodeFacts {
             process: std::process::id(),
             cluster: config.cluster.id.to_string(),
             admin: config.listen.told(config.listen.admin),
+            advertised: config.advertised(),
             nodes: config.cluster.members.len() as u32,
             replicas: config.cluster.replicas,
-            shards: u32::from(shards),
+            shards,
             started_at: Duration::ZERO,
         };
-        Self { options, facts, port, files }
+        Self { options, facts, ports }
     }
 
     /// Accepts clients on the shard's own core.
-    fn open(self, local: &LocalShard<Glommio>) {
+    fn serve(self, local: &LocalShard<Glommio>) {
         let facts = NodeFacts { started_at: local.runtime().now(), ..self.facts };
-        serve_shard(local, self.port.listener(self.files), self.options, facts);
+        let ClientPorts { gateway, shard, files } = self.ports;
+        let listeners = ClientListeners {
+            gateway: gateway.listener(files),
+            shard: shard.map(|port| port.listener(files)),
+        };
+        serve_shard(local, listeners, self.options, facts);
     }
 }
 
@@ -384,7 +437,7 @@ mod tests {
         config.listen.peer_host = "0.0.0.0".into();
         let members = &config.cluster.members;
         let expected = format!(
-            "node 2 listens for clients at 127.0.0.1:7000, for operators at 127.0.0.1:7098, and for other \
+            "node 2 listens for clients at 127.0.0.1:7000 and at its shards' ports 7001 to 7004, for operators at 127.0.0.1:7098, and for other \
              nodes at 0.0.0.0:{} to {}; it dials the first shard of node 1 at {}:{}, node 3 at {}:{}",
             members[1].peer_port,
             members[1].peer_port + 3,

@@ -15,10 +15,10 @@ pub use purlin_server::resp::{FrontEndOptions, Value, group_of};
 pub use wire::{Wire, request_bytes};
 
 use crate::sim::SimRuntime;
-use purlin::{ClusterConfig, LocalShard, NodeId, Runtime, ShardId};
+use purlin::{Advertised, ClusterConfig, LocalShard, NodeId, Runtime, ShardId};
 use purlin_server::{
     admin::{AdminFacts, Connections, serve_admin},
-    resp::{NodeFacts, serve_shard},
+    resp::{ClientListeners, NodeFacts, serve_shard},
 };
 use purlin_transport::Net;
 use std::io;
@@ -26,12 +26,30 @@ use std::io;
 /// Where the first shard of a node listens for clients; the others follow. (Shards of a real node share
 /// one port, and the kernel chooses.)
 const PORT: u16 = 6379;
+/// Where the first shard of a node listens for clients of Redis Cluster; the others follow.
+const SHARD_PORT_BASE: u16 = 6500;
 /// Where the first shard of a node listens for operators.
 const ADMIN_PORT: u16 = 7098;
 
 /// Where a shard of a node listens for clients.
 pub fn address(node: NodeId, shard: ShardId) -> String {
     format!("n{node}:{}", PORT + shard.0)
+}
+
+/// Where a shard of a node listens for clients of Redis Cluster.
+pub fn shard_address(node: NodeId, shard: ShardId) -> String {
+    format!("n{node}:{}", SHARD_PORT_BASE + shard.0)
+}
+
+/// Where clients and operators find a node, as it tells them.
+pub fn advertised(node: NodeId) -> Advertised {
+    Advertised {
+        host: format!("n{node}"),
+        gateway_port: PORT,
+        shard_port_base: SHARD_PORT_BASE,
+        // Another one than where it listens, so that it shows whose word is taken.
+        admin_port: ADMIN_PORT - 100 + 100 * node.0 as u16,
+    }
 }
 
 /// Where a node listens for operators.
@@ -49,10 +67,14 @@ pub async fn serve(
     change: impl FnOnce(&mut FrontEndOptions),
 ) -> io::Result<()> {
     let (runtime, shard) = (local.runtime(), local.shard());
-    let listener = runtime.net().listen(&address(local.node(), shard)).await?;
+    let listeners = ClientListeners {
+        gateway: runtime.net().listen(&address(local.node(), shard)).await?,
+        shard: Some(runtime.net().listen(&shard_address(local.node(), shard)).await?),
+    };
     let mut options = FrontEndOptions {
         shard: shard.0,
         shards: runtime.shards(),
+        shard_port: SHARD_PORT_BASE + shard.0,
         ..FrontEndOptions::new(cluster.groups, PORT + shard.0)
     };
     change(&mut options);
@@ -60,12 +82,13 @@ pub async fn serve(
         process: runtime.boot() as u32,
         cluster: cluster.id.to_string(),
         admin: admin_address(local.node()),
+        advertised: advertised(local.node()),
         nodes: cluster.members.len() as u32,
         replicas: cluster.replicas,
-        shards: u32::from(runtime.shards()),
+        shards: runtime.shards(),
         started_at: runtime.now(),
     };
-    serve_shard(local, listener, options, facts);
+    serve_shard(local, listeners, options, facts);
     if shard == ShardId(0) { serve_operators(local, cluster).await } else { Ok(()) }
 }
 

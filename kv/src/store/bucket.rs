@@ -119,6 +119,14 @@ impl Bucket {
         Split::Upper(border, Self::Table(upper))
     }
 
+    /// How many records it has.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Table(table) => table.len(),
+            Self::Tree(tree) => tree.by_key.len(),
+        }
+    }
+
     /// All records, in no order.
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         let (table, tree) = match self {

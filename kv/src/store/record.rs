@@ -1,5 +1,6 @@
 //! A key with its value, and their hashes.
 
+use crate::slot::slot_of;
 use smallvec::SmallVec;
 
 /// A key and a value that are together at most this long lie in the record itself, and cost no memory of
@@ -55,6 +56,11 @@ impl Record {
         self.hashed.add(&self.bytes[self.key_bytes as usize + whole..]);
     }
 
+    /// The slot of the key.
+    pub(super) fn slot(&self) -> u16 {
+        slot_of(self.key())
+    }
+
     /// Whether a value of so many bytes has room in the memory of the record, inside of it or outside.
     pub(super) fn has_room_for(&self, value_bytes: usize) -> bool {
         self.key_bytes as usize + value_bytes <= self.bytes.capacity()
@@ -97,12 +103,16 @@ impl Hashed {
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 const SALT: u64 = 0xd6e8_feb8_6659_fd93;
 
+/// The highest bits of the hash of a key are its slot, so that the keys of a slot lie one behind the other.
+pub(super) const SLOT_SHIFT: u32 = u64::BITS - 14;
+
 /// The hash of a key. It is the same on every machine and in every version: the order of a walk depends
 /// on it.
 pub(super) fn hash(key: &[u8]) -> u64 {
     let mut hashed = Hashed::default();
     hashed.add(key);
-    hashed.finish(key)
+    let slot = u64::from(slot_of(key)) << SLOT_SHIFT;
+    slot | hashed.finish(key) >> (u64::BITS - SLOT_SHIFT)
 }
 
 fn fold(a: u64, b: u64) -> u64 {
@@ -112,10 +122,13 @@ fn fold(a: u64, b: u64) -> u64 {
 
 /// Keys that all have one hash. The hash has no secret, so clients can choose such keys.
 #[cfg(test)]
-pub(super) fn key_of_one_hash(number: u64) -> [u8; 16] {
-    let first = Hashed::default().0 ^ number;
-    let second = fold(first, MULTIPLIER).wrapping_add(SALT);
-    (u128::from(first) | u128::from(second) << 64).to_le_bytes()
+pub(super) fn key_of_one_hash(number: u64) -> [u8; 24] {
+    // The tag gives all of them one slot, and the last word makes what was hashed before it nothing.
+    let mut hashed = Hashed::default();
+    let words = [u64::from_le_bytes(*b"{slot}--"), number];
+    words.iter().for_each(|word| hashed.add(&word.to_le_bytes()));
+    let [tag, number] = words.map(u64::to_le_bytes);
+    [tag, number, hashed.0.to_le_bytes()].concat().try_into().expect("three words")
 }
 
 #[cfg(test)]

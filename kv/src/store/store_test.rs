@@ -134,3 +134,26 @@ fn any_number_of_keys_with_one_hash_is_taken() {
     store.check();
     assert_eq!(store.len() as u64, KEYS);
 }
+
+/// In a store of many buckets the slots of some lie in buckets of their own, and those of others share one.
+#[test]
+fn the_keys_of_a_slot_are_those_whose_slot_it_is() {
+    use crate::slot::slot_of;
+    let mut store = Store::default();
+    let mut expected: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
+    let tagged = (0..3_000).map(|number| format!("{{large}}{number}").into_bytes());
+    for key in (0..4_000).map(key).chain(tagged) {
+        store.set(&key, b"v");
+        expected.entry(slot_of(&key)).or_default().push(key);
+    }
+    assert!(store.buckets_of(slot_of(b"large")).any(|(_, is_shared)| !is_shared));
+    let some = (0..crate::SLOTS).filter(|slot| expected.contains_key(slot) || slot % 64 == 0);
+    for slot in some.collect::<Vec<_>>() {
+        let mut keys: Vec<_> = store.keys_in(slot).map(<[u8]>::to_vec).collect();
+        keys.sort_unstable();
+        let mut expected = expected.remove(&slot).unwrap_or_default();
+        expected.sort_unstable();
+        assert_eq!(store.count_in(slot), expected.len(), "slot {slot}");
+        assert_eq!(keys, expected, "slot {slot}");
+    }
+}

@@ -53,6 +53,7 @@ fn a_key_that_is_not_given_has_its_default() {
     let listen = ListenOptions {
         peer_host: own_host(),
         advertise_host: own_host(),
+        shard_port_base: 0,
         ..ListenOptions::default()
     };
     assert_eq!(config.listen, listen);
@@ -87,6 +88,7 @@ fn each_key_that_is_given_is_read() {
     assert_eq!(config.listen.shard_port_base, 8001);
     assert_eq!(node.peer_host.as_deref(), Some("0.0.0.0"));
     assert_eq!(node.advertised.gateway_port, 8000);
+    assert_eq!(node.advertised.shard_port_base, 8001);
     assert_eq!(node.advertised.admin_port, 0, "another machine cannot reach it");
     assert_eq!(config.listen.told(config.listen.gateway), "n1.example.org:8000");
     assert_eq!(config.listen.told(config.listen.admin), "127.0.0.1:8098");
@@ -101,6 +103,24 @@ fn each_key_that_is_given_is_read() {
     assert_eq!(deadlines, (Duration::from_secs(3), Duration::from_secs(1)));
     assert_eq!(node.io_memory, 1 << 20);
     assert_eq!(config.log, LogOptions { level: LogLevel::Debug, format: LogFormat::Text });
+}
+
+/// Clients are sent to these hosts and ports, so they must be some that clients reach.
+#[test]
+fn a_node_tells_the_host_at_which_clients_reach_its_gateway() {
+    let told = |listen: &str| {
+        let config = parse(&(minimal() + "[listen]\nshard_port_base = 7001\n" + listen));
+        let told = config.expect("a good file").advertised();
+        (told.host, told.gateway_port, told.shard_port_base)
+    };
+    // Only this machine reaches the gateway, and others are told a host by which they do not reach it.
+    assert_eq!(told(""), ("10.0.0.1".into(), 0, 0));
+    assert_eq!(told("advertise_host = \"127.0.0.1\"\n"), ("127.0.0.1".into(), 7000, 7001));
+    let at = |gateway: &str| format!("gateway = \"{gateway}:7000\"\ninsecure = true\n");
+    assert_eq!(told(&at("0.0.0.0")), ("10.0.0.1".into(), 7000, 7001));
+    assert_eq!(told(&at("192.168.7.1")), ("192.168.7.1".into(), 7000, 7001));
+    let outside = at("172.17.0.2") + "advertise_host = \"203.0.113.9\"\n";
+    assert_eq!(told(&outside), ("203.0.113.9".into(), 7000, 7001));
 }
 
 #[test]

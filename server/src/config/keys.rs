@@ -168,8 +168,9 @@ pub(super) static SECTIONS: [Section; 9] = [
             key(
                 "shard_port_base",
                 Default,
-                "Shard i has a port of its own for clients at this port plus i. 0 means that the shards \
-                 have no such ports. This version checks the ports, but does not listen at them yet.",
+                "Shard i listens for clients of Redis Cluster at this port plus i, at the address of the \
+                 gateway: clients learn there which shard leads which keys, and ask that shard. 0 means \
+                 that the shards have no such ports.",
                 |c| Field::Number(&mut c.listen.shard_port_base, 0..=65_535),
             ),
             key(
@@ -181,9 +182,14 @@ pub(super) static SECTIONS: [Section; 9] = [
             ),
             key(
                 "advertise_host",
-                Derived("this node's `host` in `cluster.members`"),
-                "The host that this node names as its own where its gateway or its admin port listens at all \
-                 addresses of the machine.",
+                Derived(
+                    "the address of the gateway if other machines reach it, or this node's `host` in \
+                     `cluster.members`",
+                ),
+                "The host to which clients of Redis Cluster are sent for this node, and the one that this \
+                 node names where its gateway or its admin port listens at all addresses of the machine. \
+                 It must be one that clients reach: behind NAT, or in a container, that of the machine \
+                 outside.",
                 |c| Field::Host(&mut c.listen.advertise_host),
             ),
             key(

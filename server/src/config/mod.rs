@@ -28,7 +28,7 @@ pub use mistake::Mistakes;
 pub(crate) use options::GROUPS;
 pub use options::{
     ADMIN_OFFSET, COMMAND_OVERHEAD_BYTES, ClientOptions, Config, ListenOptions, LogOptions,
-    NodeOptions, PEER_OFFSET, RuntimeOptions, SHARDS_MAX, example_members,
+    NodeOptions, PEER_OFFSET, RuntimeOptions, SHARD_OFFSET, SHARDS_MAX, example_members,
 };
 pub use page::page;
 pub use purlin::{ByteSize, Period};

@@ -14,6 +14,8 @@ use std::{
 
 /// The most shards of a node.
 pub const SHARDS_MAX: u16 = 1024;
+/// From a node's gateway to the port of its first shard for clients.
+pub const SHARD_OFFSET: u16 = 1;
 /// From a node's gateway to its first port for other nodes.
 pub const PEER_OFFSET: u16 = 50;
 /// From a node's gateway to its admin port.
@@ -142,6 +144,8 @@ impl Config {
         let cluster = ClusterConfig::new(ClusterId::default(), GROUPS, Vec::new());
         let mut config = Self::new(NodeId(0), PathBuf::new(), cluster);
         config.listen.admin.set_port(0);
+        // A file without the key has no such ports: files that were written before there were any still start.
+        config.listen.shard_port_base = 0;
         config.client.max_value = 0;
         config
     }
@@ -153,10 +157,17 @@ impl Config {
             cluster.replicas = cluster.members.len() as u32;
         }
         let own = cluster.members.iter().find(|member| member.node == self.node.id);
-        for host in [&mut listen.peer_host, &mut listen.advertise_host] {
-            if let (true, Some(own)) = (host.is_empty(), own) {
-                host.clone_from(&own.host);
-            }
+        if let (true, Some(own)) = (listen.peer_host.is_empty(), own) {
+            listen.peer_host.clone_from(&own.host);
+        }
+        if let (true, Some(own)) = (listen.advertise_host.is_empty(), own) {
+            // Clients are sent to where the gateway listens. Where that is everywhere, or where only this machine
+            // reaches it, they are sent to where the other nodes find this one.
+            let ip = listen.gateway.ip();
+            listen.advertise_host = match ip.is_unspecified() || ip.is_loopback() {
+                true => own.host.clone(),
+                false => ip.to_string(),
+            };
         }
         if self.client.max_value == 0 {
             self.client.max_value = value_bytes_max(cluster);
@@ -171,12 +182,22 @@ impl Config {
         self.node.shards.count()
     }
 
-    /// Whether the admin port listens on loopback, while the node names a host that is not loopback.
-    fn is_admin_local(&self) -> bool {
-        let host = &self.listen.advertise_host;
-        let is_loopback = host == "localhost"
-            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        self.listen.admin.ip().is_loopback() && !is_loopback
+    /// Where clients and operators find the node, as it tells them and other nodes.
+    pub fn advertised(&self) -> Advertised {
+        let listen = &self.listen;
+        let is_loopback = listen.advertise_host == "localhost"
+            || listen.advertise_host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        // Another machine cannot reach a port that listens on loopback.
+        let told = |at: SocketAddr, port| match at.ip().is_loopback() && !is_loopback {
+            true => 0,
+            false => port,
+        };
+        Advertised {
+            host: listen.advertise_host.clone(),
+            gateway_port: told(listen.gateway, listen.gateway.port()),
+            shard_port_base: told(listen.gateway, listen.shard_port_base),
+            admin_port: told(listen.admin, listen.admin.port()),
+        }
     }
 
     /// What the node chooses for itself, as the engine takes it.
@@ -185,13 +206,7 @@ impl Config {
             node: self.node.id,
             data_dir: self.node.data_dir.clone(),
             pin: self.node.pin,
-            advertised: Advertised {
-                host: self.listen.advertise_host.clone(),
-                gateway_port: self.listen.gateway.port(),
-                shard_port_base: self.listen.shard_port_base,
-                // Another machine cannot reach a port that listens on loopback.
-                admin_port: if self.is_admin_local() { 0 } else { self.listen.admin.port() },
-            },
+            advertised: self.advertised(),
             raft: self.raft.clone(),
             wal: self.wal.clone(),
             intake: IntakeOptions {
@@ -226,6 +241,11 @@ fn admin_beside(gateway: SocketAddr) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// The port of the first shard of a node whose gateway is at `gateway`.
+fn shard_port_beside(gateway: SocketAddr) -> u16 {
+    gateway.port().checked_add(SHARD_OFFSET).unwrap_or(0)
+}
+
 /// The longest value that a key may have and whose command a cluster takes.
 pub(super) fn value_bytes_max(cluster: &ClusterConfig) -> u64 {
     let value = (cluster.max_command as u64).saturating_sub(COMMAND_OVERHEAD_BYTES);
@@ -233,10 +253,17 @@ pub(super) fn value_bytes_max(cluster: &ClusterConfig) -> u64 {
 }
 
 impl ListenOptions {
-    /// The gateway at `gateway`, and the admin port beside it.
+    /// The gateway at `gateway`, and the ports of the shards and the admin port beside it.
     pub fn move_to(&mut self, gateway: SocketAddr) {
         self.gateway = gateway;
+        self.shard_port_base = shard_port_beside(gateway);
         self.admin = admin_beside(gateway);
+    }
+
+    /// Where a shard listens for clients, if the shards have ports of their own.
+    pub fn shard_address(&self, shard: u16) -> Option<SocketAddr> {
+        let base = Some(self.shard_port_base).filter(|base| *base != 0)?;
+        Some((self.gateway.ip(), base.checked_add(shard)?).into())
     }
 
     /// One of its addresses, as others are told it: a port at all addresses of the machine is named with
@@ -256,7 +283,7 @@ impl Default for ListenOptions {
         Self {
             gateway,
             insecure: false,
-            shard_port_base: 0,
+            shard_port_base: shard_port_beside(gateway),
             peer_host: String::new(),
             advertise_host: String::new(),
             admin: admin_beside(gateway),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! base            the gateway
-//! base + 1…40     the shards, for clients: free for a later version
+//! base + 1…40     the shards, for clients
 //! base + 50…89    the shards, for other nodes
 //! base + 98       the admin port
 //! base + 99       bound while the cluster runs: the block is taken
@@ -12,13 +12,13 @@
 //! time apart. All blocks lie below the ports that Linux gives to outgoing connections, so that no
 //! such connection takes a port of a node that is down.
 
-use crate::config::{ADMIN_OFFSET, PEER_OFFSET};
+use crate::config::{ADMIN_OFFSET, PEER_OFFSET, SHARD_OFFSET};
 use std::net::{Ipv4Addr, TcpListener};
 
 const BLOCK: u16 = 100;
 const FIRST: u16 = 7000;
 const LAST: u16 = 32_600;
-/// How many ports of a block are for other nodes: one for each shard.
+/// How many ports of a block are for other nodes, and how many for clients beside the gateway: one for each shard.
 pub(super) const PEER_PORTS: u16 = 40;
 
 /// The ports of one node, free when they were taken, and no other cluster's while this lives.
@@ -41,8 +41,9 @@ impl Block {
     pub(super) fn take_at(base: u16, shards: u16) -> Option<Self> {
         assert!(shards <= PEER_PORTS, "{shards} shards in a block of {BLOCK} ports");
         let taken = bind(base.checked_add(BLOCK - 1)?)?;
-        let peers = base + PEER_OFFSET;
-        let mut used = [base, base + ADMIN_OFFSET].into_iter().chain(peers..peers + shards);
+        let (clients, peers) = (base + SHARD_OFFSET, base + PEER_OFFSET);
+        let of_shards = (clients..clients + shards).chain(peers..peers + shards);
+        let mut used = [base, base + ADMIN_OFFSET].into_iter().chain(of_shards);
         let free = used.all(|port| bind(port).is_some());
         free.then_some(Self { base, _taken: taken })
     }
@@ -83,9 +84,11 @@ mod tests {
     #[test]
     fn a_block_with_a_port_in_use_is_not_free() {
         let base = Block::take(1, 1).expect("free ports")[0].gateway();
-        let in_use = bind(base + 51).expect("a free port");
-        assert!(Block::take_at(base, 2).is_none());
-        drop(in_use);
+        for port in [base + 51, base + 2] {
+            let in_use = bind(port).expect("a free port");
+            assert!(Block::take_at(base, 2).is_none());
+            drop(in_use);
+        }
         assert_eq!(Block::take_at(u16::MAX, 1).map(|block| block.base), None);
     }
 }

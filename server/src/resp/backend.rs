@@ -2,9 +2,10 @@
 //!
 //! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
+use super::topology::{Home, Known, Topology};
 use purlin::{
-    BoardEntry, Caller, Completion, GroupCounts, GroupId, Level, LocalShard, NodeId, NodeView,
-    Request, Runtime,
+    Advertised, BoardEntry, Caller, Completion, GroupCounts, GroupId, Level, LocalShard, NodeId,
+    NodeView, Request, Runtime,
 };
 use std::{ops::Range, rc::Rc, time::Duration};
 
@@ -34,6 +35,12 @@ pub trait Backend: 'static {
 
     /// How many voters each group has. Costs nothing.
     fn replicas(&self) -> u32;
+
+    /// Who serves `group`. Costs next to nothing when this shard leads it.
+    fn home(&self, group: GroupId) -> Home;
+
+    /// How clients reach the leaders of the first `groups` groups. Costs a step for each group.
+    fn topology(&self, groups: u32) -> Topology;
 
     /// The facts that `INFO` tells.
     fn info(&self) -> ServerInfo;
@@ -82,12 +89,14 @@ pub struct NodeFacts {
     pub cluster: String,
     /// Where operators connect.
     pub admin: String,
+    /// Where clients connect, as the node tells it to the others.
+    pub advertised: Advertised,
     /// How many nodes the cluster has.
     pub nodes: u32,
     /// How many voters each group has.
     pub replicas: u32,
     /// How many shards this node has.
-    pub shards: u32,
+    pub shards: u16,
     /// When it started, by the clock of its runtime.
     pub started_at: Duration,
 }
@@ -108,6 +117,15 @@ impl<R: Runtime> ShardBackend<R> {
         let caller = shard.caller();
         caller.bound_answers(ANSWER_BYTES_MAX);
         Self { caller, shard: shard.clone(), facts: Rc::clone(facts) }
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            view: self.shard.view(),
+            shard: self.shard.shard(),
+            shards: self.facts.shards,
+            advertised: &self.facts.advertised,
+        }
     }
 }
 
@@ -140,6 +158,14 @@ impl<R: Runtime> Backend for ShardBackend<R> {
         self.facts.replicas
     }
 
+    fn home(&self, group: GroupId) -> Home {
+        self.known().home(group)
+    }
+
+    fn topology(&self, groups: u32) -> Topology {
+        Topology::of(&self.known(), (&self.facts.cluster, self.facts.nodes), groups)
+    }
+
     fn info(&self) -> ServerInfo {
         let (view, node) = (self.shard.view(), self.shard.node());
         let leads = listed(view).filter(|group| group.leader == Some(node));
@@ -150,7 +176,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             admin: self.facts.admin.clone(),
             nodes: self.facts.nodes,
             replicas: self.facts.replicas,
-            shards: self.facts.shards,
+            shards: u32::from(self.facts.shards),
             is_ready: view.is_ready(),
             leads: leads.map(|group| group.group).collect(),
             groups: view.counts(),

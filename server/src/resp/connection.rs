@@ -25,9 +25,7 @@
 use super::{
     backend::Backend,
     commands::{CommandSpec, Run},
-    data::{Plan, atomic_group},
-    front::{ClientState, FrontEnd},
-    gather::{Gather, GroupRequest},
+    front::{ClientPort, ClientState, FrontEnd},
     inbox::Inbox,
     introspect::describe,
     lean::{IDLE_BYTES_MAX, SmallUses, is_idle},
@@ -36,15 +34,13 @@ use super::{
     refused_multi,
     reply::Reply,
     resolve::{Unresolved, resolve},
-    ring::{Asked, Ring},
-    route::group_of,
+    ring::Ring,
     words,
     writing::write_within,
 };
 use bytes::BytesMut;
 use futures_lite::future;
-use purlin::{Completion, GroupId, Reader, Request, Runtime, Signal, Writer};
-use purlin_kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
+use purlin::{Completion, Reader, Runtime, Signal, Writer};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -59,6 +55,7 @@ use tracing::{debug, info, warn};
 pub async fn serve_client<R: Runtime, B: Backend>(
     runtime: R,
     front: Rc<FrontEnd>,
+    port: ClientPort,
     backend: B,
     mut reader: impl Reader,
     writer: impl Writer,
@@ -69,7 +66,7 @@ pub async fn serve_client<R: Runtime, B: Backend>(
     };
     let (budget, holding) = (Rc::clone(&front), Rc::clone(&client.holding));
     backend.watch_answers(move |bytes| budget.budget().note_answers(&holding, bytes));
-    let connection = Rc::new(Connection::new(front, client, backend));
+    let connection = Rc::new(Connection::new(front, client, port, backend));
     runtime.spawn(Rc::clone(&connection).write_replies(runtime.clone(), writer));
     connection.read_requests(&runtime, &mut reader).await;
     connection.finish(&runtime, &mut reader).await;
@@ -99,11 +96,8 @@ pub(super) async fn refuse_client<R: Runtime>(
 }
 
 /// What a reader does before it lets others run: bytes that it reads, requests' and local replies' bytes, and
-/// [`PART_WORK`] for each request to a group. That is about a millisecond. One command is done in one go.
+/// [`PART_WORK`](super::submit::PART_WORK) for each request to a group. That is about a millisecond. One command is done in one go.
 pub(super) const WORK_MAX: usize = 64 << 10;
-
-/// What a request to a group counts as, in bytes.
-const PART_WORK: usize = 64;
 
 /// What is read behind the last request of a client and forgotten, at most: in bytes, before its last reply and after it,
 /// and at once.
@@ -118,11 +112,13 @@ const LINGER_QUIET: Duration = Duration::from_millis(100);
 const OUTPUT_BYTES_KEPT: usize = 256 << 10;
 
 /// What the two tasks of a connection share.
-struct Connection<B> {
-    front: Rc<FrontEnd>,
-    client: Rc<ClientState>,
-    backend: B,
-    ring: RefCell<Ring>,
+pub(super) struct Connection<B> {
+    pub(super) front: Rc<FrontEnd>,
+    pub(super) client: Rc<ClientState>,
+    /// The port that the client has come to.
+    pub(super) port: ClientPort,
+    pub(super) backend: B,
+    pub(super) ring: RefCell<Ring>,
     /// To the writer: there may be something to write, or no request will come any more.
     news: Signal,
     /// To the reader: the ring may have room again.
@@ -178,11 +174,12 @@ enum Wait {
 }
 
 impl<B: Backend> Connection<B> {
-    fn new(front: Rc<FrontEnd>, client: Rc<ClientState>, backend: B) -> Self {
+    fn new(front: Rc<FrontEnd>, client: Rc<ClientState>, port: ClientPort, backend: B) -> Self {
         let ring = RefCell::new(Ring::new(front.ring_limits()));
         Self {
             front,
             client,
+            port,
             backend,
             ring,
             news: Signal::default(),
@@ -342,7 +339,7 @@ impl<B: Backend> Connection<B> {
         self.front.budget().note(&self.client.holding, self.input.get(), replies);
     }
 
-    fn add_work(&self, work: usize) {
+    pub(super) fn add_work(&self, work: usize) {
         self.work.set(self.work.get() + work);
     }
 
@@ -461,13 +458,15 @@ impl<B: Backend> Connection<B> {
         }
     }
 
-    fn answer(&self, run: impl FnOnce(&mut Local<'_>)) -> bool {
+    pub(super) fn answer<T>(&self, run: impl FnOnce(&mut Local<'_>) -> T) -> bool {
         self.ring.borrow_mut().answer(|out| {
             let before = out.len();
             let mut local = Local {
                 out,
                 front: &self.front,
                 client: &self.client,
+                port: self.port,
+                topology: &|| self.backend.topology(self.front.options().groups),
                 info: &|| self.backend.info(),
                 replicas: self.backend.replicas(),
                 now: self.client.active_at.get(),
@@ -481,52 +480,9 @@ impl<B: Backend> Connection<B> {
         })
     }
 
-    fn refuse(&self, text: impl AsRef<[u8]>) {
+    pub(super) fn refuse(&self, text: impl AsRef<[u8]>) {
         let protocol = self.client.protocol.get();
         self.ring.borrow_mut().answer(|out| Reply::new(out, protocol).error(text));
-    }
-
-    fn submit(&self, command: &CommandSpec, plan: Plan<'_>) {
-        let groups = self.front.options().groups;
-        match plan {
-            Plan::One(key, _) if key.len() > KEY_BYTES_MAX => self.refuse(words::KEY_TOO_LONG),
-            Plan::One(key, request) => self.submit_one(group_of(key, groups), request),
-            Plan::Split(_, keys) if keys.iter().any(|key| key.len() > KEY_BYTES_MAX) => {
-                self.refuse(words::KEY_TOO_LONG);
-            }
-            Plan::Split(what, keys) => self.submit_all(Gather::split(what, keys, groups)),
-            Plan::All(what) => self.submit_all(Gather::all(what, groups)),
-            Plan::SetMany(pairs) => match atomic_group(command.name, pairs, groups) {
-                Err(text) => self.refuse(text),
-                Ok(group) => {
-                    let pairs: StringsBuf = pairs.iter().collect();
-                    let command = KvCommand::SetMany { pairs: pairs.strings() };
-                    self.submit_one(group, Request::Propose(command.encode()));
-                }
-            },
-        }
-    }
-
-    fn submit_one(&self, group: GroupId, request: Request) {
-        let is_read = matches!(request, Request::Query(_));
-        let (Request::Query(data) | Request::Propose(data)) = &request;
-        let (bytes, protocol) = (data.len(), self.client.protocol.get());
-        let asked = Asked { group, is_read, bytes, protocol };
-        let tag = self.ring.borrow_mut().expect(asked);
-        self.add_work(PART_WORK);
-        self.backend.submit(group, request, tag);
-    }
-
-    fn submit_all(&self, (gather, requests): (Gather, Vec<GroupRequest>)) {
-        let bytes = requests.iter().map(|(_, request)| match request {
-            Request::Query(data) | Request::Propose(data) => data.len(),
-        });
-        let (bytes, protocol) = (bytes.sum(), self.client.protocol.get());
-        let tag = self.ring.borrow_mut().expect_all(gather, protocol, bytes);
-        self.add_work(requests.len() * PART_WORK);
-        for (part, (group, request)) in requests.into_iter().enumerate() {
-            self.backend.submit(group, request, tag + part as u64);
-        }
     }
 
     /// Writes replies until all are written after the last request, or the client takes no more.

@@ -1,6 +1,11 @@
 //! The commands that work on keys: from their arguments to what is asked of the groups.
 
-use super::{gather::Splittable, parser::Arguments, route::group_of, words};
+use super::{
+    gather::Splittable,
+    parser::Arguments,
+    route::{SLOTS, group_of},
+    words,
+};
 use purlin::{GroupId, Request};
 use purlin_kv::{KvCommand, KvQuery, SetCondition, parse_integer};
 use std::borrow::Cow;
@@ -9,12 +14,28 @@ use std::borrow::Cow;
 pub(super) enum Plan<'a> {
     /// One request, to the group of this key.
     One(&'a [u8], Request),
+    /// One request, to the group that has this slot.
+    Slot(u16, Request),
     /// One request to each group that has some of these keys.
     Split(Splittable, Arguments<'a>),
     /// Keys and values in turn, which one group must have.
     SetMany(Arguments<'a>),
     /// One request to each group.
     All(Splittable),
+}
+
+impl<'a> Plan<'a> {
+    /// The keys that it names.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (one, many) = match *self {
+            Self::One(key, _) => (Some(key), None),
+            Self::Split(_, keys) => (None, Some((keys, 1))),
+            Self::SetMany(pairs) => (None, Some((pairs, 2))),
+            Self::Slot(..) | Self::All(_) => (None, None),
+        };
+        let many = many.into_iter().flat_map(|(keys, step)| keys.iter().step_by(step));
+        one.into_iter().chain(many)
+    }
 }
 
 /// A plan, or the text of an error.
@@ -107,6 +128,29 @@ pub(super) fn mset(arguments: Arguments<'_>) -> Planned<'_> {
 
 pub(super) fn dbsize(_: Arguments<'_>) -> Planned<'_> {
     Ok(Plan::All(Splittable::Count))
+}
+
+/// The most keys that one command lists.
+const LISTED_MAX: u16 = 16 << 10;
+
+pub(super) fn count_keys_in_slot(arguments: Arguments<'_>) -> Planned<'_> {
+    let slot = slot(arguments)?;
+    Ok(Plan::Slot(slot, Request::Query(KvQuery::CountInSlot { slot }.encode())))
+}
+
+pub(super) fn get_keys_in_slot(arguments: Arguments<'_>) -> Planned<'_> {
+    let slot = slot(arguments)?;
+    let most = parse_integer(argument(arguments, 3)).ok_or(words::NOT_AN_INTEGER)?;
+    let most = u64::try_from(most).map_err(|_| words::BAD_SLOT)?;
+    let most = most.min(LISTED_MAX.into()) as u16;
+    Ok(Plan::Slot(slot, Request::Query(KvQuery::KeysInSlot { slot, most }.encode())))
+}
+
+/// The slot that stands behind the name of a subcommand.
+fn slot(arguments: Arguments<'_>) -> Result<u16, Cow<'static, str>> {
+    let slot = parse_integer(argument(arguments, 2)).ok_or(words::NOT_AN_INTEGER)?;
+    let slot = u16::try_from(slot).ok().filter(|slot| *slot < SLOTS);
+    slot.ok_or(words::BAD_SLOT.into())
 }
 
 fn query<'a>(key: &'a [u8], query: impl FnOnce(&'a [u8]) -> KvQuery<'a>) -> Plan<'a> {

@@ -19,8 +19,10 @@ use std::{
 pub struct FrontEndOptions {
     /// How many user groups the cluster has: with it a key leads to its group.
     pub groups: u32,
-    /// The port that clients connect to.
+    /// The port of the gateway, which serves the keys of all groups.
     pub port: u16,
+    /// The port of this shard, which serves the keys of the groups that the shard leads; 0 for none.
+    pub shard_port: u16,
     /// This shard's number, and how many shards of this node serve clients: so that the ids that
     /// connections get are unique on the node.
     pub shard: u16,
@@ -51,6 +53,7 @@ impl FrontEndOptions {
         Self {
             groups,
             port,
+            shard_port: 0,
             shard: 0,
             shards: 1,
             clients_max: 10_000,
@@ -62,6 +65,16 @@ impl FrontEndOptions {
             write_deadline: Duration::from_secs(60),
         }
     }
+}
+
+/// A port that clients connect to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClientPort {
+    /// The gateway of a node serves every key, wherever it is led. The shards of the node share it.
+    Gateway,
+    /// The port of one shard serves the keys of the groups that the shard leads. Who asks there for a key that
+    /// another shard leads is told where that shard is, as Redis Cluster does it.
+    Shard,
 }
 
 /// Replies are written in pieces of so many bytes, each within the write deadline.
@@ -104,6 +117,14 @@ impl FrontEnd {
     /// How it serves.
     pub fn options(&self) -> &FrontEndOptions {
         &self.options
+    }
+
+    /// The number of a port.
+    pub(super) fn number_of(&self, port: ClientPort) -> u16 {
+        match port {
+            ClientPort::Gateway => self.options.port,
+            ClientPort::Shard => self.options.shard_port,
+        }
     }
 
     /// What its connections may hold, and hold.
@@ -203,7 +224,7 @@ impl FrontEnd {
 
     /// What `CONFIG GET` knows. The two that Redis' tools ask for, and that have no meaning here,
     /// are empty: everything acknowledged is durable on a majority.
-    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn settings(&self, port: ClientPort) -> Vec<(&'static str, String)> {
         let options = &self.options;
         vec![
             ("appendonly", String::new()),
@@ -214,7 +235,7 @@ impl FrontEnd {
             ("maxmemory", String::new()),
             ("maxmemory-clients", options.memory_max.to_string()),
             ("maxmemory-policy", "noeviction".into()),
-            ("port", options.port.to_string()),
+            ("port", self.number_of(port).to_string()),
             ("proto-max-bulk-len", options.request.bulk_bytes_max.to_string()),
             ("purlin-groups", options.groups.to_string()),
             ("purlin-max-command", options.request.max_command().to_string()),

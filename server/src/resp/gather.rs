@@ -87,10 +87,10 @@ impl Gather {
         Self::new(what, order, &parts)
     }
 
-    /// Asks each of `groups` groups.
-    pub(super) fn all(what: Splittable, groups: u32) -> (Self, Vec<GroupRequest>) {
+    /// Asks each of `groups`.
+    pub(super) fn all(what: Splittable, groups: Vec<GroupId>) -> (Self, Vec<GroupRequest>) {
         let parts: Vec<_> =
-            (1..=groups).map(|group| (GroupId(group), StringsBuf::default())).collect();
+            groups.into_iter().map(|group| (group, StringsBuf::default())).collect();
         Self::new(what, Vec::new(), &parts)
     }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn answer_to(what: Splittable, results: [Outcome; 2]) -> String {
-        let (mut gather, requests) = Gather::all(what, 2);
+        let (mut gather, requests) = Gather::all(what, vec![GroupId(1), GroupId(2)]);
         assert_eq!(requests.len(), 2);
         for (part, result) in results.into_iter().enumerate() {
             gather.complete(part, result);

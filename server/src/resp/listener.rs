@@ -3,25 +3,39 @@
 use super::{
     backend::{Backend, NodeFacts, ShardBackend},
     connection::{refuse_client, serve_client},
-    front::{FrontEnd, FrontEndOptions},
+    front::{ClientPort, FrontEnd, FrontEndOptions},
 };
 use futures_lite::future;
 use purlin::{Listener, LocalShard, Net, Runtime};
 use std::{rc::Rc, time::Duration};
 use tracing::warn;
 
+/// Where clients come to a shard.
+pub struct ClientListeners<L> {
+    /// To the gateway of its node.
+    pub gateway: L,
+    /// To the shard's own port.
+    pub shard: Option<L>,
+}
+
 /// Serves every client that comes to a shard, on the shard's own core, until the shard stops. Then it accepts no more
 /// and takes no more requests, and the shard waits until the replies that are due are written.
 pub fn serve_shard<R: Runtime>(
     local: &LocalShard<R>,
-    listener: <R::Net as Net>::Listener,
+    listeners: ClientListeners<<R::Net as Net>::Listener>,
     options: FrontEndOptions,
     facts: NodeFacts,
 ) {
     let (runtime, local, facts) = (local.runtime().clone(), local.clone(), Rc::new(facts));
     let (front, hold) = (FrontEnd::new(options), local.hold());
     let backend = move || ShardBackend::new(&local, &facts);
-    runtime.spawn(serve_clients(runtime.clone(), Rc::clone(&front), listener, backend));
+    let ClientListeners { gateway, shard } = listeners;
+    let ports = [(Some(gateway), ClientPort::Gateway), (shard, ClientPort::Shard)];
+    for (listener, port) in ports {
+        let Some(listener) = listener else { continue };
+        let (front, backend) = (Rc::clone(&front), backend.clone());
+        runtime.spawn(serve_clients(runtime.clone(), front, listener, port, backend));
+    }
     runtime.spawn(async move {
         hold.begun().await;
         front.stop().await;
@@ -34,6 +48,7 @@ pub async fn serve_clients<R: Runtime, B: Backend>(
     runtime: R,
     front: Rc<FrontEnd>,
     mut listener: <R::Net as Net>::Listener,
+    port: ClientPort,
     backend: impl Fn() -> B,
 ) {
     /// Long enough for some connection to end when there are too many files open.
@@ -52,7 +67,8 @@ pub async fn serve_clients<R: Runtime, B: Backend>(
             }
             Ok((reader, writer)) => {
                 let (front, backend) = (Rc::clone(&front), backend());
-                runtime.spawn(serve_client(runtime.clone(), front, backend, reader, writer));
+                let runtime = runtime.clone();
+                runtime.clone().spawn(serve_client(runtime, front, port, backend, reader, writer));
             }
             Err(error) => {
                 if front.may_log(runtime.now()) {

@@ -2,9 +2,10 @@
 
 use super::{
     backend::ServerInfo,
-    front::{ClientState, FrontEnd},
+    front::{ClientPort, ClientState, FrontEnd},
     parser::Arguments,
     reply::{Protocol, Reply},
+    topology::Topology,
     words,
 };
 use bytes::BytesMut;
@@ -20,6 +21,10 @@ pub(super) struct Local<'a> {
     pub(super) out: &'a mut BytesMut,
     pub(super) front: &'a FrontEnd,
     pub(super) client: &'a ClientState,
+    /// The port that the client has come to.
+    pub(super) port: ClientPort,
+    /// How clients reach the leaders of all groups.
+    pub(super) topology: &'a dyn Fn() -> Topology,
     pub(super) info: &'a dyn Fn() -> ServerInfo,
     /// How many voters each group has.
     pub(super) replicas: u32,
@@ -98,6 +103,14 @@ pub(super) fn hello(local: &mut Local<'_>, arguments: Arguments<'_>) {
     }
 }
 
+/// What clients take the server for: at the port of a shard they must expect `MOVED`.
+fn mode(port: ClientPort) -> &'static str {
+    match port {
+        ClientPort::Gateway => "standalone",
+        ClientPort::Shard => "cluster",
+    }
+}
+
 struct Hello {
     protocol: Option<Protocol>,
     name: Option<String>,
@@ -134,6 +147,7 @@ fn welcome(local: &mut Local<'_>) {
         Protocol::Resp2 => 2,
         Protocol::Resp3 => 3,
     };
+    let mode = mode(local.port);
     let mut reply = local.reply();
     reply.map(7);
     for (name, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
@@ -144,7 +158,7 @@ fn welcome(local: &mut Local<'_>) {
         reply.bulk(name);
         reply.integer(value);
     }
-    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+    for (name, value) in [("mode", mode), ("role", "master")] {
         reply.bulk(name);
         reply.bulk(value);
     }
@@ -243,7 +257,7 @@ pub(super) fn config_get(local: &mut Local<'_>, arguments: Arguments<'_>) {
     if are_too_long(arguments.from(2)) {
         return local.reply().error(words::PATTERNS_TOO_LONG);
     }
-    let mut settings = local.front.settings();
+    let mut settings = local.front.settings(local.port);
     local.cost += compare_cost(arguments.from(2), settings.iter().map(|(name, _)| *name));
     settings.retain(|(name, _)| {
         arguments.from(2).iter().any(|pattern| matches(pattern, name.as_bytes()))
@@ -330,7 +344,7 @@ pub(super) fn info(local: &mut Local<'_>, arguments: Arguments<'_>) {
         || wanted.iter().any(|name| matches!(&**name, "all" | "default" | "everything"));
     local.cost += INFO_COST;
     let mut text = String::new();
-    for (name, facts) in sections(local.front, &(local.info)()) {
+    for (name, facts) in sections(local.front, local.port, &(local.info)()) {
         if !is_all && !wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name)) {
             continue;
         }
@@ -350,14 +364,14 @@ fn maxmemory(bytes: usize) -> String {
 
 type Section = (&'static str, Vec<(&'static str, String)>);
 
-fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
+fn sections(front: &FrontEnd, port: ClientPort, info: &ServerInfo) -> Vec<Section> {
     let uptime = info.uptime.as_secs();
     let server = vec![
         ("redis_version", REDIS_VERSION.into()),
-        ("redis_mode", "standalone".into()),
+        ("redis_mode", mode(port).into()),
         ("purlin_version", env!("CARGO_PKG_VERSION").into()),
         ("process_id", info.process.to_string()),
-        ("tcp_port", front.options().port.to_string()),
+        ("tcp_port", front.number_of(port).to_string()),
         ("uptime_in_seconds", uptime.to_string()),
         ("uptime_in_days", (uptime / 86_400).to_string()),
     ];
@@ -403,7 +417,7 @@ fn sections(front: &FrontEnd, info: &ServerInfo) -> Vec<Section> {
         ("Persistence", vec![("loading", u32::from(info.groups.loading > 0).to_string())]),
         ("Stats", stats),
         ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),
-        ("Cluster", vec![("cluster_enabled", "0".into())]),
+        ("Cluster", vec![("cluster_enabled", u8::from(port == ClientPort::Shard).to_string())]),
         ("Purlin", purlin),
     ]
 }

@@ -327,7 +327,8 @@ mod tests {
         let limits = RingLimits { requests_max: 10, bytes_max: usize::MAX };
         let mut ring = Ring::new(limits);
         while ring.has_room() {
-            ring.expect_all(Gather::all(Splittable::Count, 16).0, Protocol::default(), 0);
+            let groups = (1..=16).map(GroupId).collect();
+            ring.expect_all(Gather::all(Splittable::Count, groups).0, Protocol::default(), 0);
         }
         assert!((40..40 + 16).contains(&ring.in_flight), "{} parts", ring.in_flight);
         let mut ring = Ring::new(limits);

@@ -6,7 +6,7 @@
 //! text is for people. Where Redis has a text for a mistake, it is that text, since client libraries
 //! compare some of the texts as a whole.
 
-use super::parser::Arguments;
+use super::{parser::Arguments, topology::Endpoint};
 use purlin::{GroupId, Index, Position, RequestError, Term};
 use std::borrow::Cow;
 
@@ -35,6 +35,9 @@ pub(super) const PATTERNS_TOO_LONG: &str = "ERR the patterns have more than 1024
     nothing was changed, use shorter patterns or fewer";
 pub(super) const TOO_MANY_NAMES: &str = "ERR the request names more than 128 commands; nothing was \
     changed, ask for fewer at a time";
+/// Client libraries compare the whole of these texts of Redis.
+pub(super) const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+pub(super) const BAD_SLOT: &str = "ERR Invalid or out of range slot";
 pub(super) const KEY_TOO_LONG: &str =
     "ERR key is longer than 64 KiB; nothing was changed, use a shorter one";
 /// Client libraries compare the whole of this text of Redis. The number is in the log.
@@ -135,6 +138,11 @@ fn place(group: GroupId, index: Index, term: Term, position: Position) -> String
 /// A command was done by some groups and not by `group`, for the reason in `text`.
 pub(super) fn partly_done(done: usize, all: usize, group: GroupId, text: &str) -> String {
     format!("UNKNOWN outcome: done in {done} of {all} groups, but group {group} said: {text}")
+}
+
+/// Another shard leads the group of a slot. Clients read the whole of this text.
+pub(super) fn moved(slot: u16, to: &Endpoint) -> String {
+    format!("MOVED {slot} {}:{}", to.host, to.port)
 }
 
 /// The keys of a command that must be atomic lie in two groups.

@@ -120,7 +120,9 @@ impl Subject for KeyValue {
         client: u32,
         shards: &[(NodeId, ShardId)],
     ) -> Option<resp::Client> {
-        let addresses = shards.iter().map(|(node, shard)| resp::address(*node, *shard)).collect();
+        // Every second client goes to the ports of shards, which send it on to other shards.
+        let address = if client.is_multiple_of(2) { resp::address } else { resp::shard_address };
+        let addresses = shards.iter().map(|(node, shard)| address(*node, *shard)).collect();
         let options = resp::ClientOptions::new(addresses);
         Some(resp::Client::new(runtime.clone(), client, options))
     }

@@ -2,11 +2,14 @@
 //! shards runs.
 
 use super::{Cluster, Subject, floor};
-use crate::sim::{Outcome, SimRuntime, World};
+use crate::{
+    resp,
+    sim::{Outcome, SimRuntime, World},
+};
 use bytes::Bytes;
 use purlin::{
-    Advertised, ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Index, IntakeOptions,
-    LocalShard, Member, NodeConfig, NodeId, ShardId, ShardSetup, Shared, StateMachine,
+    ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Index, IntakeOptions, LocalShard,
+    Member, NodeConfig, NodeId, ShardId, ShardSetup, Shared, StateMachine,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -52,12 +55,7 @@ impl<S: Subject> Cluster<S> {
             node,
             data_dir: PathBuf::new(),
             pin: false,
-            advertised: Advertised {
-                host: format!("n{node}"),
-                gateway_port: 6900 + 100 * node.0 as u16,
-                shard_port_base: 0,
-                admin_port: 6998 + 100 * node.0 as u16,
-            },
+            advertised: resp::advertised(node),
             raft: limits.raft.clone(),
             wal: limits.wal.clone(),
             intake: IntakeOptions {

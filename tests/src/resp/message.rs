@@ -99,7 +99,7 @@ pub fn told(op: &Op, value: Value) -> Result<Told<Reply>, String> {
 fn failed(op: &Op, text: &str) -> Result<Told<Reply>, String> {
     let is_sum = matches!(op, Op::Increment(_));
     match text.split(' ').next().unwrap_or_default() {
-        "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" => Ok(Told::NotApplied),
+        "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "MOVED" => Ok(Told::NotApplied),
         "UNKNOWN" => Ok(Told::Unknown),
         // The machine's own refusals are results: they depend on what was there.
         _ if is_sum && text == "ERR value is not an integer or out of range" => {
@@ -143,7 +143,13 @@ mod tests {
     #[test]
     fn only_errors_that_say_so_mean_that_nothing_was_applied() {
         let told = |text: &str| told(&Op::Delete, Value::Error(text.into()));
-        for text in ["CLUSTERDOWN x", "TRYAGAIN x", "LOADING x", "ERR too long; not applied, x"] {
+        for text in [
+            "CLUSTERDOWN x",
+            "TRYAGAIN x",
+            "LOADING x",
+            "MOVED 1 h:1",
+            "ERR too long; not applied, x",
+        ] {
             assert_eq!(told(text), Ok(Told::NotApplied), "{text}");
         }
         assert_eq!(told("UNKNOWN outcome: TRYAGAIN not applied"), Ok(Told::Unknown));

@@ -6,6 +6,7 @@ mod admin;
 mod commands;
 mod full;
 mod memory;
+mod shard_ports;
 mod stops;
 mod support;
 mod work;

@@ -11,7 +11,10 @@ use purlin::{
     Writer,
 };
 use purlin_kv::KvMachine;
-use purlin_server::resp::{Backend, FrontEnd, FrontEndOptions, ServerInfo, Value, serve_clients};
+use purlin_server::resp::{
+    Backend, ClientPort, FrontEnd, FrontEndOptions, Home, ServerInfo, Topology, Value,
+    serve_clients,
+};
 use purlin_tests::{
     resp::{address, request_bytes},
     sim::{self, NetOptions, SimReader, SimRuntime, SimWriter, World, WorldOptions},
@@ -222,7 +225,7 @@ async fn serve(
     let front = FrontEnd::new(options);
     let (groups, on) = (Groups::default(), runtime.clone());
     let backend = move || MemoryBackend::new(on.clone(), Rc::clone(&groups), behaviour.clone());
-    serve_clients(runtime, front, listener, backend).await;
+    serve_clients(runtime, front, listener, ClientPort::Gateway, backend).await;
 }
 
 /// One connection's way to machines of its own.
@@ -434,6 +437,14 @@ impl Backend for MemoryBackend {
 
     fn replicas(&self) -> u32 {
         3
+    }
+
+    fn home(&self, _: GroupId) -> Home {
+        Home::Here
+    }
+
+    fn topology(&self, _: u32) -> Topology {
+        unreachable!("nothing here asks who leads which slots")
     }
 
     fn info(&self) -> ServerInfo {

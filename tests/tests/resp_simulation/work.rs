@@ -3,7 +3,7 @@
 
 use crate::memory::{Behaviour, Client, GROUPS, Seen, TestServer, backend};
 use purlin::{GroupId, Reader, Runtime, Writer};
-use purlin_server::resp::{FrontEnd, FrontEndOptions, Value, group_of, serve_client};
+use purlin_server::resp::{ClientPort, FrontEnd, FrontEndOptions, Value, group_of, serve_client};
 use purlin_tests::{
     resp::request_bytes,
     sim::{SimDisk, SimMesh, SimNet, SimRuntime},
@@ -126,7 +126,7 @@ fn flood(bytes: Vec<u8>) -> Rc<Counts> {
     let front = FrontEnd::new(FrontEndOptions::new(GROUPS, TestServer::PORT));
     let backend = backend(server.runtime(), Behaviour::default());
     let writer = Sink(Rc::clone(&counts));
-    server.run(serve_client(runtime, front, backend, reader, writer));
+    server.run(serve_client(runtime, front, ClientPort::Gateway, backend, reader, writer));
     counts
 }
 

@@ -67,6 +67,8 @@ pub enum Group {
     String,
     /// Keys of any kind.
     Generic,
+    /// Which shard leads which keys.
+    Cluster,
     /// The connection itself.
     Connection,
     /// The node.
@@ -109,6 +111,7 @@ impl Group {
         match self {
             Self::String => "string",
             Self::Generic => "generic",
+            Self::Cluster => "cluster",
             Self::Connection => "connection",
             Self::Server => "server",
         }
@@ -119,7 +122,7 @@ impl Group {
             Self::String => Some("@string"),
             Self::Generic => Some("@keyspace"),
             Self::Connection => Some("@connection"),
-            Self::Server => None,
+            Self::Cluster | Self::Server => None,
         }
     }
 }

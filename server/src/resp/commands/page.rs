@@ -9,6 +9,7 @@ pub fn page() -> String {
     for (title, group) in [
         ("Values", Group::String),
         ("Keys", Group::Generic),
+        ("Cluster", Group::Cluster),
         ("Connection", Group::Connection),
         ("Node", Group::Server),
     ] {

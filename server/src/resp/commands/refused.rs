@@ -65,10 +65,6 @@ pub(super) const REFUSED: &[(&[&str], &str)] = &[
         "values are byte strings only; encode your data, and change it with SET and IFEQ",
     ),
     (
-        &["cluster"],
-        "every node serves every key at its Redis port; use a client without cluster mode",
-    ),
-    (
         &["migrate", "replicaof", "slaveof", "sync", "psync", "failover"],
         "Raft replicates and elects leaders by itself; nothing needs to be done",
     ),

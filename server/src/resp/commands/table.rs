@@ -1,7 +1,7 @@
 //! The rows of the table.
 
 use super::{CommandSpec, Description, Group, Keys, Run};
-use crate::resp::{data, local};
+use crate::resp::{cluster, data, local};
 
 const fn one_key(access: &'static [&'static str]) -> Option<Keys> {
     Some(Keys { first: 1, last: 1, step: 1, access })
@@ -35,7 +35,7 @@ pub static COMMANDS: &[CommandSpec] = &[
         name: "asking",
         arity: 1,
         flags: &["fast"],
-        summary: "Does nothing: keys do not move between nodes while a client uses them",
+        summary: "Does nothing: slots do not move from group to group",
         since: "3.0.0",
         run: Run::Local(local::ok),
         ..CommandSpec::ROW
@@ -134,6 +134,107 @@ pub static COMMANDS: &[CommandSpec] = &[
                 usage: "name",
                 since: "2.6.9",
                 run: Run::Local(local::client_setname),
+                ..CommandSpec::ROW
+            },
+        ],
+        ..CommandSpec::ROW
+    },
+    CommandSpec {
+        name: "cluster",
+        arity: -2,
+        flags: &[],
+        group: Group::Cluster,
+        summary: "Tells clients which shard leads which keys",
+        usage: "subcommand",
+        since: "3.0.0",
+        subcommands: &[
+            CommandSpec {
+                name: "countkeysinslot",
+                arity: 3,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Counts the keys in a hash slot",
+                usage: "slot",
+                complexity: "O(N), N being the number of keys in the slot",
+                since: "3.0.0",
+                run: Run::Data(data::count_keys_in_slot),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "getkeysinslot",
+                arity: 4,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Lists keys in a hash slot, 16384 and 1 MiB at most",
+                usage: "slot count",
+                complexity: "O(N), N being the number of keys that are listed",
+                since: "3.0.0",
+                run: Run::Data(data::get_keys_in_slot),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "info",
+                arity: 2,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Tells how the cluster stands, as far as this node knows",
+                complexity: "O(N), N being the number of groups",
+                since: "3.0.0",
+                run: Run::Local(cluster::info),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "keyslot",
+                arity: 3,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Gives the hash slot of a key",
+                usage: "key",
+                since: "3.0.0",
+                run: Run::Local(cluster::keyslot),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "myid",
+                arity: 2,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Gives the id of the shard that serves this connection",
+                since: "3.0.0",
+                run: Run::Local(cluster::myid),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "nodes",
+                arity: 2,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Lists the shards that lead slots, and the one that is asked",
+                complexity: "O(N), N being the number of groups",
+                since: "3.0.0",
+                run: Run::Local(cluster::nodes),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "shards",
+                arity: 2,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Lists the shards that lead slots",
+                complexity: "O(N), N being the number of groups",
+                since: "7.0.0",
+                run: Run::Local(cluster::shards),
+                ..CommandSpec::ROW
+            },
+            CommandSpec {
+                name: "slots",
+                arity: 2,
+                flags: TELL,
+                group: Group::Cluster,
+                summary: "Lists ranges of slots, each with its leader",
+                complexity: "O(N), N being the number of groups",
+                since: "3.0.0",
+                run: Run::Local(cluster::slots),
                 ..CommandSpec::ROW
             },
         ],
