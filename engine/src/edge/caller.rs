@@ -286,6 +286,11 @@ impl Caller {
         self.schedule(group, lane);
     }
 
+    /// Whether a request to `group` has not ended.
+    pub fn has_requests(&self, group: GroupId) -> bool {
+        self.lanes.borrow().contains_key(&group)
+    }
+
     /// Moves out the outcomes that are there, in the order they came about.
     pub fn take_completions(&self, into: &mut Vec<Completion>) {
         let mut completions = self.completions.borrow_mut();

@@ -36,6 +36,9 @@ pub trait Backend: 'static {
     /// How many voters each group has. Costs nothing.
     fn replicas(&self) -> u32;
 
+    /// Whether a request to `group` has not ended.
+    fn has_requests(&self, group: GroupId) -> bool;
+
     /// Who serves `group`. Costs next to nothing when this shard leads it.
     fn home(&self, group: GroupId) -> Home;
 
@@ -156,6 +159,10 @@ impl<R: Runtime> Backend for ShardBackend<R> {
 
     fn replicas(&self) -> u32 {
         self.facts.replicas
+    }
+
+    fn has_requests(&self, group: GroupId) -> bool {
+        self.caller.has_requests(group)
     }
 
     fn home(&self, group: GroupId) -> Home {

@@ -30,6 +30,7 @@ use super::{
     introspect::describe,
     lean::{IDLE_BYTES_MAX, SmallUses, is_idle},
     local::Local,
+    moved::Moved,
     parser::{Arguments, Parser},
     refused_multi,
     reply::Reply,
@@ -119,6 +120,8 @@ pub(super) struct Connection<B> {
     pub(super) port: ClientPort,
     pub(super) backend: B,
     pub(super) ring: RefCell<Ring>,
+    /// Where the client was told to go instead.
+    pub(super) moved: RefCell<Moved>,
     /// To the writer: there may be something to write, or no request will come any more.
     news: Signal,
     /// To the reader: the ring may have room again.
@@ -182,6 +185,7 @@ impl<B: Backend> Connection<B> {
             port,
             backend,
             ring,
+            moved: RefCell::default(),
             news: Signal::default(),
             room: Signal::default(),
             end: Signal::default(),

@@ -18,6 +18,7 @@ mod introspect;
 mod lean;
 mod listener;
 mod local;
+mod moved;
 mod parser;
 mod refused_multi;
 mod reply;

@@ -14,7 +14,7 @@ use super::{
     gather::{Gather, GroupRequest},
     ring::Asked,
     route::{group_of, slot_of},
-    topology::Home,
+    topology::{Endpoint, Home},
     words,
 };
 use purlin::{GroupId, Request, group_of_slot};
@@ -70,13 +70,32 @@ impl<B: Backend> Connection<B> {
                 first
             }
         };
-        match self.backend.home(group_of_slot(slot, self.front.options().groups)) {
-            Home::Here | Home::Unknown => Ok(()),
-            Home::At(endpoint) => {
+        let group = group_of_slot(slot, self.front.options().groups);
+        match self.moved_to(group) {
+            None => Ok(()),
+            Some(endpoint) => {
                 self.add_work(PART_WORK);
                 Err(words::moved(slot, &endpoint))
             }
         }
+    }
+
+    /// Where the client is to ask for a group instead. Requests of one pipeline to one group stay in order (safety C2):
+    /// behind one that was sent elsewhere all are, as long as the client may not know of the first one; and behind one
+    /// that has not ended here none is.
+    fn moved_to(&self, group: GroupId) -> Option<Endpoint> {
+        let (next, drained) = self.ring.borrow().places();
+        let is_drained = self.ring.borrow().is_empty();
+        let mut moved = self.moved.borrow_mut();
+        let endpoint = match moved.still(group, drained, is_drained) {
+            Some(endpoint) => endpoint,
+            None => match self.backend.home(group) {
+                Home::At(endpoint) if !self.backend.has_requests(group) => endpoint,
+                Home::Here | Home::Unknown | Home::At(_) => return None,
+            },
+        };
+        moved.note(group, next, endpoint.clone());
+        Some(endpoint)
     }
 
     /// The groups that a command for all keys asks: at the gateway all, and at the port of a shard those that the

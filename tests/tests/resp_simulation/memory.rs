@@ -21,7 +21,7 @@ use purlin_tests::{
 };
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io::{self, BufReader, Read},
     ops::Range,
     rc::Rc,
@@ -49,6 +49,8 @@ pub(crate) struct Behaviour {
     /// Draws the order in which groups answer.
     pub(crate) seed: u64,
     pub(crate) seen: Rc<Seen>,
+    /// Who serves the group that is asked for, one answer after the other; at last this shard does.
+    pub(crate) homes: Rc<RefCell<VecDeque<Home>>>,
 }
 
 /// What the backends of all connections hold.
@@ -224,8 +226,10 @@ async fn serve(
     change(&mut options);
     let front = FrontEnd::new(options);
     let (groups, on) = (Groups::default(), runtime.clone());
+    let is_of_shard = front.options().shard_port != 0;
+    let port = if is_of_shard { ClientPort::Shard } else { ClientPort::Gateway };
     let backend = move || MemoryBackend::new(on.clone(), Rc::clone(&groups), behaviour.clone());
-    serve_clients(runtime, front, listener, ClientPort::Gateway, backend).await;
+    serve_clients(runtime, front, listener, port, backend).await;
 }
 
 /// One connection's way to machines of its own.
@@ -439,8 +443,14 @@ impl Backend for MemoryBackend {
         3
     }
 
+    fn has_requests(&self, group: GroupId) -> bool {
+        let held = &self.0;
+        let waits = held.behaviour.leaderless.contains(&group);
+        waits && !held.leaderless.borrow().is_empty() || held.queues.borrow().contains_key(&group)
+    }
+
     fn home(&self, _: GroupId) -> Home {
-        Home::Here
+        self.0.behaviour.homes.borrow_mut().pop_front().unwrap_or(Home::Here)
     }
 
     fn topology(&self, _: u32) -> Topology {

@@ -1,10 +1,12 @@
 //! The ports of shards: a shard answers for the groups that it leads, and says where the others are led.
 
 use crate::{
-    ONE, TWO, assert_sound, bulk, must_serve, ok, pipeline, replies, seconds, served, serving,
+    ONE, TWO, assert_sound, bulk,
+    memory::{self, Behaviour, Seen, TestServer},
+    must_serve, ok, pipeline, replies, seconds, served, serving,
 };
-use purlin::{GroupId, NodeId, Runtime, ShardId};
-use purlin_server::resp::slot_of;
+use purlin::{GroupId, NodeId, Runtime, ShardId, group_of_slot};
+use purlin_server::resp::{Endpoint, Home, slot_of};
 use purlin_tests::{
     cluster::{ClusterOptions, scenario::Scenario},
     resp::{self, Value, Wire},
@@ -274,4 +276,59 @@ fn a_command_waits_for_a_leader_at_the_port_of_a_shard_too() {
     assert!(done > 0, "the first one waited for a leader");
     s.run_for(Duration::from_secs(1));
     assert_sound(&s);
+}
+
+/// The front end of a shard's port, whose shard finds these leaders, one after the other.
+fn front_end(homes: impl IntoIterator<Item = Home>, leaderless: bool) -> (TestServer, Rc<Seen>) {
+    let seen = Rc::new(Seen::default());
+    let group = group_of_slot(slot_of(b"a"), memory::GROUPS);
+    let behaviour = Behaviour {
+        homes: Rc::new(RefCell::new(homes.into_iter().collect())),
+        leaderless: leaderless.then_some(group).into_iter().collect(),
+        seen: Rc::clone(&seen),
+        ..Behaviour::default()
+    };
+    (TestServer::with(behaviour, |options| options.shard_port = TestServer::PORT), seen)
+}
+
+fn elsewhere() -> Home {
+    let (node, shard) = (TWO, Some(ShardId(0)));
+    Home::At(Endpoint { node, shard, host: "n2".into(), port: 7101 })
+}
+
+/// Safety C2: otherwise the second is done elsewhere, and the first behind it.
+#[test]
+fn behind_a_request_that_waits_here_for_a_leader_none_is_sent_elsewhere() {
+    let (server, seen) = front_end([Home::Unknown, elsewhere()], true);
+    let mut client = server.client();
+    client.queue_bytes(&pipeline(&["SET a 1", "SET a 2", "PING"]));
+    client.send().expect("it is sent");
+    client.finish();
+    // Both end with the connection.
+    for _ in 0..2 {
+        let reply = client.read_reply().expect("a reply");
+        assert!(
+            matches!(&reply, Value::Error(text) if text.starts_with("CLUSTERDOWN ")),
+            "{reply:?}"
+        );
+    }
+    assert_eq!(client.read_reply().expect("a reply"), Value::Simple("PONG".into()));
+    assert_eq!(seen.leaderless.get(), 0);
+}
+
+/// Safety C2: the client sends both there, in their order.
+#[test]
+fn behind_a_request_that_was_sent_elsewhere_all_of_its_pipeline_are() {
+    let (server, _) = front_end([elsewhere(), Home::Here], false);
+    let mut client = server.client();
+    client.queue_bytes(&pipeline(&["SET a 1", "SET a 2"]));
+    client.send().expect("it is sent");
+    let moved = || Value::Error(format!("MOVED {} n2:7101", slot_of(b"a")));
+    for _ in 0..2 {
+        assert_eq!(client.read_reply().expect("a reply"), moved());
+    }
+    client.queue_bytes(&pipeline(&["SET a 3", "GET a"]));
+    client.send().expect("it is sent");
+    assert_eq!(client.read_reply().expect("a reply"), ok());
+    assert_eq!(client.read_reply().expect("a reply"), bulk("3"));
 }
