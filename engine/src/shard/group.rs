@@ -3,13 +3,16 @@
 use crate::{
     control::status::GroupStatus,
     edge::ticket::Ticket,
-    shard::machine::{Machine, MachineStop},
+    shard::{
+        machine::{Machine, MachineStop},
+        proposals::Proposals,
+    },
 };
 use bytes::Bytes;
 use purlin_rsm::{
     ApplyContext, Command, Entry, EntryId, GroupId, Index, NodeId, RequestError, RequestKind,
     StateMachine, Term, Tick,
-    raft::{ConfirmedRead, Proposed, Raft, RoleKind},
+    raft::{ConfirmedRead, Raft, Ready, RoleKind},
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,28 +54,6 @@ impl Standing {
     /// Whether the replica or its state machine has stopped.
     pub(crate) fn serves_nothing(&self) -> bool {
         self.is_stopped || self.is_machine_stopped
-    }
-}
-
-/// Requests that were put into the log and whose outcome is open.
-#[derive(Default)]
-struct Proposals {
-    /// By index, then term, then position. Those of an earlier leadership may lie at higher indices than newer ones: a
-    /// truncation ends none of them (safety A5).
-    waiting: VecDeque<(Proposed, Tick, Ticket)>,
-}
-
-impl Proposals {
-    fn push(&mut self, proposed: Proposed, now: Tick, ticket: Ticket) {
-        let order = |of: &Proposed| (of.id.index, of.id.term, of.position);
-        // Nearly always the new one is the last.
-        let is_last =
-            self.waiting.back().is_none_or(|(other, _, _)| order(other) < order(&proposed));
-        let place = match is_last {
-            true => self.waiting.len(),
-            false => self.waiting.partition_point(|(other, _, _)| order(other) < order(&proposed)),
-        };
-        self.waiting.insert(place, (proposed, now, ticket));
     }
 }
 
@@ -146,7 +127,7 @@ impl Group {
         GroupStatus {
             group: self.id,
             raft: self.raft.status(),
-            proposals: self.proposals.waiting.len(),
+            proposals: self.proposals.len(),
             queries: self.queries.unconfirmed.len() + self.queries.confirmed.len(),
             failed_queries: self.queries.failed,
             machine: self.machine.stopped().cloned(),
@@ -172,10 +153,7 @@ impl Group {
         ticket: Ticket,
     ) {
         match kind {
-            RequestKind::Propose => match self.raft.propose(data) {
-                Ok(proposed) => self.proposals.push(proposed, now, ticket),
-                Err(_) => ticket.end(Err(RequestError::NotApplied)),
-            },
+            RequestKind::Propose => self.proposals.take(&mut self.raft, now, data, ticket),
             RequestKind::Query => {
                 self.queries.newest += 1;
                 match self.raft.read(self.queries.newest) {
@@ -187,6 +165,23 @@ impl Group {
                 }
             }
         }
+    }
+
+    /// What raft wants done. The commands that were given to the group since the last call are an entry now.
+    pub(crate) fn ready(&mut self) -> Ready {
+        self.proposals.append(&mut self.raft);
+        self.raft.ready()
+    }
+
+    /// Hands the group over to `to`, behind all that it was given; see [`Raft::hand_over`].
+    pub(crate) fn hand_over(&mut self, now: Tick, to: NodeId) -> bool {
+        self.proposals.append(&mut self.raft);
+        self.raft.hand_over(now, to)
+    }
+
+    /// What its entries take in memory, and the commands that are to be one.
+    pub(crate) fn entry_bytes(&self) -> usize {
+        self.raft.held_bytes() + self.proposals.gathered_bytes()
     }
 
     /// Takes committed entries, which [`Group::work`] applies.
@@ -242,7 +237,7 @@ impl Group {
                 return self.stop(now);
             }
         }
-        self.end_proposals(last.index);
+        self.proposals.applied(last.index, &self.commands, self.outcomes.drain(..));
         self.raft.applied(last.index);
     }
 
@@ -252,10 +247,7 @@ impl Group {
     fn stop(&mut self, now: Tick) {
         self.raft.stop_applying(now);
         self.page.clear();
-        for (Proposed { id, position }, _, ticket) in std::mem::take(&mut self.proposals.waiting) {
-            let in_doubt = RequestError::Unknown { term: id.term, index: id.index, position };
-            ticket.end(Err(in_doubt));
-        }
+        self.proposals.stop();
         let unconfirmed = std::mem::take(&mut self.queries.unconfirmed).into_values();
         let confirmed = std::mem::take(&mut self.queries.confirmed).into_iter();
         let queries = unconfirmed.chain(confirmed.map(|(_, query)| query));
@@ -270,24 +262,6 @@ impl Group {
     /// Why its state machine has stopped, if it has.
     pub(crate) fn machine_stop(&self) -> Option<&MachineStop> {
         self.machine.stopped()
-    }
-
-    /// Ends the proposals up to `applied`. What was committed in another term at its place is another
-    /// entry: only this proves that a proposal was not applied (safety A5).
-    fn end_proposals(&mut self, applied: Index) {
-        let mut outcomes = self.commands.iter().zip(self.outcomes.drain(..)).peekable();
-        while self.proposals.waiting.front().is_some_and(|(it, _, _)| it.id.index <= applied) {
-            let Some((proposed, _, ticket)) = self.proposals.waiting.pop_front() else { return };
-            let Proposed { id, position } = proposed;
-            // Commands of other proposers, and those of this entry that another node proposed.
-            let is_before = |command: &Command| {
-                command.id.index < id.index || command.id == id && command.position < position
-            };
-            while outcomes.next_if(|(command, _)| is_before(command)).is_some() {}
-            let outcome = outcomes.next_if(|(it, _)| (it.id, it.position) == (id, position));
-            purlin_rsm::sometimes!(outcome.is_none(), "another entry committed in its place");
-            ticket.end(outcome.map(|(_, outcome)| outcome).ok_or(RequestError::NotApplied));
-        }
     }
 
     /// Reads that raft has confirmed; [`Group::work`] answers them.
@@ -334,23 +308,21 @@ impl Group {
         if self.has_deadline {
             return None;
         }
-        let proposals = self.proposals.waiting.iter().map(|(_, since, _)| *since);
         let queries = self
             .queries
             .unconfirmed
             .values()
             .chain(self.queries.confirmed.iter().map(|(_, query)| query));
-        let oldest = proposals.chain(queries.map(|query| query.since)).min();
+        let oldest = queries.map(|query| query.since).chain(self.proposals.oldest()).min();
         self.has_deadline = oldest.is_some();
         oldest
     }
 
     /// The tickets of the requests that wait here.
     pub(crate) fn tickets(&self) -> impl Iterator<Item = &Ticket> {
-        let proposals = self.proposals.waiting.iter().map(|(_, _, ticket)| ticket);
         let queries = self.queries.unconfirmed.values();
         let queries = queries.chain(self.queries.confirmed.iter().map(|(_, query)| query));
-        proposals.chain(queries.map(|query| &query.ticket))
+        self.proposals.tickets().chain(queries.map(|query| &query.ticket))
     }
 
     /// Whether it has a deadline, or no requests.
@@ -363,7 +335,7 @@ impl Group {
 
     /// Whether requests wait here.
     pub(crate) fn has_waiting(&self) -> bool {
-        !self.proposals.waiting.is_empty()
+        self.proposals.len() > 0
             || !self.queries.unconfirmed.is_empty()
             || !self.queries.confirmed.is_empty()
     }
@@ -372,16 +344,7 @@ impl Group {
     /// The group has left the queue of deadlines.
     pub(crate) fn expire(&mut self, limit: Tick) {
         self.has_deadline = false;
-        // The order of the log need not be that of their coming.
-        for (proposed, since, ticket) in std::mem::take(&mut self.proposals.waiting) {
-            if since < limit {
-                let Proposed { id: EntryId { term, index }, position } = proposed;
-                purlin_rsm::sometimes!("proposal in doubt at its deadline");
-                ticket.end(Err(RequestError::Unknown { term, index, position }));
-            } else {
-                self.proposals.waiting.push_back((proposed, since, ticket));
-            }
-        }
+        self.proposals.expire(limit);
         let late: Vec<u64> = self
             .queries
             .unconfirmed
@@ -403,12 +366,15 @@ impl Group {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::edge::{
-        accepted::AcceptedBatch,
-        other_shard::{Origin, OtherShard},
+    use crate::{
+        edge::{
+            accepted::AcceptedBatch,
+            other_shard::{Origin, OtherShard},
+        },
+        shard::proposals::ENTRY_COST_MAX,
     };
     use purlin_rsm::{
-        Commands, Envelope, GroupEpoch, HardState, Message, Outcome, Payload, Position, ShardId,
+        Envelope, GroupEpoch, HardState, Message, Outcome, Payload, Position, ShardId,
         raft::{RaftConfig, Recovered, Terms, Voters},
     };
     use purlin_transport::BatchOutcome;
@@ -468,7 +434,7 @@ pub(crate) mod tests {
     /// Everything that is handed out is durable and applied at once; messages are lost.
     fn settle(group: &mut Group, now: Tick) {
         loop {
-            let ready = group.raft.ready();
+            let ready = group.ready();
             if ready.is_empty() {
                 return;
             }
@@ -717,26 +683,97 @@ pub(crate) mod tests {
         assert_eq!(outcomes(&kept), [Ok(Bytes::copy_from_slice(&1_u64.to_le_bytes()))]);
     }
 
-    /// Entries with any number of commands: each proposal gets the outcome of its own command.
-    #[test]
-    fn a_proposal_gets_the_outcome_of_its_position_in_an_entry_of_many() {
-        for count in [1, 3, 1000] {
-            let mut group = fresh();
-            let now = win(&mut group, 1, 2);
-            hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(1) });
-            let kept = propose(&mut group, now);
-            // What was proposed is the last command of its entry.
-            let (proposed, since, ticket) = group.proposals.waiting.pop_front().expect("it waits");
-            let position = Position(count);
-            group.proposals.push(Proposed { position, ..proposed }, since, ticket);
-            let commands: Commands = (0..count).map(|_| Bytes::from_static(b"+1")).collect();
-            let (id, payload) = (proposed.id, Payload::Commands(commands));
-            let entry = Entry { term: id.term, index: id.index, before: Position(0), payload };
-            let command = |(position, data)| Command { id, position, data };
-            group.commands.extend(entry.commands().map(command));
-            group.outcomes.extend((1..=count).map(|n| Bytes::copy_from_slice(&n.to_le_bytes())));
-            group.end_proposals(Index(2));
-            assert_eq!(outcomes(&kept), [Ok(Bytes::copy_from_slice(&count.to_le_bytes()))]);
+    /// Hands in so many commands, which wait for the next step.
+    fn gather(group: &mut Group, now: Tick, commands: &[Bytes]) -> Rc<AcceptedBatch> {
+        let batch = AcceptedBatch::new(ORIGIN, RequestKind::Propose, commands.len());
+        for (nth, command) in commands.iter().enumerate() {
+            let ticket = Ticket::batch(&batch, nth);
+            group.propose_or_query(now, RequestKind::Propose, command.clone(), ticket);
         }
+        batch
+    }
+
+    fn count(number: u64) -> Outcome {
+        Ok(Bytes::copy_from_slice(&number.to_le_bytes()))
+    }
+
+    #[test]
+    fn what_comes_between_two_steps_is_one_entry_and_each_command_has_its_own_outcome() {
+        let (mut group, now) = leading();
+        let command = Bytes::from_static(b"+1");
+        let one = gather(&mut group, now, &vec![command.clone(); 3]);
+        let other = gather(&mut group, now, &[command]);
+        assert_eq!((group.raft.last().index, group.status().proposals), (Index(1), 4));
+        assert!(group.entry_bytes() > group.raft.held_bytes(), "what is gathered is counted");
+        settle(&mut group, now);
+        assert_eq!((group.raft.last().index, group.raft.end()), (Index(2), Position(4)));
+        assert_eq!(group.entry_bytes(), group.raft.held_bytes());
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(2) });
+        assert_eq!(outcomes(&one), [1, 2, 3].map(count));
+        assert_eq!(outcomes(&other), [count(4)]);
+    }
+
+    /// An entry is one piece of work for the machine.
+    #[test]
+    fn commands_that_cost_more_together_than_an_entry_may_are_several_entries() {
+        let (mut group, now) = leading();
+        let half = Bytes::from(vec![7; ENTRY_COST_MAX / 2 - 32]);
+        let long = Bytes::from(vec![7; 2 * ENTRY_COST_MAX]);
+        let two = [half.clone(), half.clone()];
+        let batch = gather(&mut group, now, &[&two[..], &two, &[long, half]].concat());
+        settle(&mut group, now);
+        // Two and two, the long one, and the last one.
+        assert_eq!((group.raft.last().index, group.raft.end()), (Index(5), Position(6)));
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(5) });
+        assert_eq!(outcomes(&batch), [1, 2, 3, 4, 5, 6].map(count));
+    }
+
+    /// Safety C1, E1: what was gathered was never appended when the leadership ends, nor is it in a later one.
+    #[test]
+    fn commands_that_were_gathered_in_another_term_are_not_applied() {
+        let (mut group, now) = leading();
+        let command = || vec![Bytes::from_static(b"+1")];
+        let lost = gather(&mut group, now, &command());
+        let heartbeat =
+            Message::Append { prev: EntryId::default(), entries: vec![], committed: Index(0) };
+        group.raft.step(now, envelope(2, 2, heartbeat));
+        settle(&mut group, now);
+        assert_eq!(outcomes(&lost), [Err(RequestError::NotApplied)]);
+        // As if the group had not been stepped between two leaderships.
+        let now = win(&mut group, 3, 3);
+        let late = gather(&mut group, now, &command());
+        group.proposals.set_term(Term(1));
+        let kept = gather(&mut group, now, &command());
+        assert_eq!(outcomes(&late), [Err(RequestError::NotApplied)]);
+        settle(&mut group, now);
+        let last = group.raft.last().index;
+        hear(&mut group, now, 3, 3, Message::AppendReply { matched: last });
+        assert_eq!(outcomes(&kept), [count(1)]);
+    }
+
+    /// Requests that a leader has taken are ended by it, and not by a hand-over.
+    #[test]
+    fn what_was_gathered_goes_into_the_log_before_a_hand_over_begins() {
+        let (mut group, now) = leading();
+        let batch = gather(&mut group, now, &[Bytes::from_static(b"+1")]);
+        assert!(group.hand_over(now, NodeId(2)));
+        assert_eq!(group.raft.last().index, Index(2));
+        settle(&mut group, now);
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(2) });
+        assert_eq!(outcomes(&batch), [count(1)]);
+    }
+
+    #[test]
+    fn what_was_gathered_and_not_appended_by_its_deadline_is_not_applied() {
+        let (mut group, now) = leading();
+        let late = gather(&mut group, now, &[Bytes::from_static(b"+1")]);
+        let kept = gather(&mut group, Tick(now.0 + 1), &[Bytes::from_static(b"+1")]);
+        group.expire(Tick(now.0 + 1));
+        assert_eq!(outcomes(&late), [Err(RequestError::NotApplied)]);
+        settle(&mut group, now);
+        assert_eq!(group.raft.end(), Position(1));
+        hear(&mut group, now, 2, 1, Message::AppendReply { matched: Index(2) });
+        assert_eq!(outcomes(&kept), [count(1)]);
+        assert_eq!(group.entry_bytes(), group.raft.held_bytes());
     }
 }

@@ -283,7 +283,7 @@ impl Groups {
 
     fn recount(&mut self, slot: GroupSlot) {
         let Some(held) = self.held_mut(slot) else { return };
-        let now = held.group.raft.held_bytes();
+        let now = held.group.entry_bytes();
         let before = mem::replace(&mut held.entry_bytes, now);
         let is_new = now > 0 && !held.is_holder;
         held.is_holder |= is_new;

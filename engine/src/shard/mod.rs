@@ -13,6 +13,7 @@ mod invariants;
 pub(crate) mod machine;
 pub(crate) mod others;
 pub(crate) mod pairs;
+pub(crate) mod proposals;
 pub(crate) mod timing;
 
 use crate::{

@@ -28,8 +28,8 @@ impl Raft {
     }
 
     fn hand_out(&mut self, entries: Vec<Entry>) {
-        let last = entries.last().expect("what is handed out is not empty");
-        self.log.applying(last.index);
+        assert!(!entries.is_empty(), "what is handed out is not empty");
+        self.log.applying(&entries);
         self.ready.committed = entries;
     }
 

@@ -8,7 +8,7 @@
 use super::log::Log;
 use crate::types::Index;
 
-/// A machine that has this many entries to apply is behind.
+/// A machine that has more commands to apply than this is behind.
 pub(super) const BEHIND: u64 = 1_000;
 
 /// See the module.
@@ -24,7 +24,7 @@ impl Fitness {
     /// That of a replica which starts with `log`.
     pub(super) fn of_start(log: &Log) -> Self {
         let last = log.last().index;
-        let is_long = last.0 - log.applied().0 > BEHIND;
+        let is_long = log.commands_above_floor() > BEHIND;
         Self { is_disk_full: false, loads_until: is_long.then_some(last) }
     }
 

@@ -45,6 +45,10 @@ pub(super) struct Log {
     applying: Index,
     /// The last entry that the state machine has applied.
     applied: Index,
+    /// The positions of the last commands that are applied and handed out: of the applied ones as of the latest page
+    /// that is applied as a whole.
+    applied_end: Position,
+    applying_end: Position,
 }
 
 /// How far the log has reached the WAL.
@@ -89,6 +93,11 @@ impl Log {
         );
         let writes = Writes { written: last.index, durable: last.index, ..Writes::default() };
         let cache_bytes = tail.iter().map(Entry::cost).sum();
+        let applied_end = match (floor.index, tail.first()) {
+            (Index(0), _) => Position(0),
+            (_, Some(first)) => first.before,
+            (_, None) => end,
+        };
         let log = Self {
             terms,
             cache: tail.into(),
@@ -98,6 +107,8 @@ impl Log {
             committed: committed.max(floor.index),
             applying: floor.index,
             applied: floor.index,
+            applied_end,
+            applying_end: applied_end,
         };
         log.check_deeply().unwrap_or_else(|violation| panic!("{violation}"));
         log
@@ -359,14 +370,32 @@ impl Log {
             .then(|| self.applied.next()..self.committed.next())
     }
 
-    /// Entries up to `last` were handed out to be applied.
-    pub(super) fn applying(&mut self, last: Index) {
+    /// These entries were handed out to be applied.
+    pub(super) fn applying(&mut self, entries: &[Entry]) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         assert!(
-            last > self.applying && last <= self.committed,
-            "log: applying {last}, commit is {}",
+            last.index > self.applying && last.index <= self.committed,
+            "log: applying {}, commit is {}",
+            last.index,
             self.committed
         );
-        self.applying = last;
+        self.applying = last.index;
+        (self.applied_end, self.applying_end) = (first.before, last.end());
+    }
+
+    /// How many commands of a log that recovery has found are still to be applied, committed or not.
+    pub(super) fn commands_above_floor(&self) -> u64 {
+        self.end.0 - self.applied_end.0
+    }
+
+    /// How many committed commands the state machine has not applied, to a page. Where the last of them is not at hand, all
+    /// commands of the log count.
+    pub(super) fn unapplied_commands(&self) -> u64 {
+        if self.applied == self.committed {
+            return 0;
+        }
+        let committed = self.position(self.committed).unwrap_or(self.end);
+        committed.0.saturating_sub(self.applied_end.0)
     }
 
     /// The state machine has applied everything up to `index`.
@@ -377,6 +406,9 @@ impl Log {
             self.applying
         );
         self.applied = index;
+        if index == self.applying {
+            self.applied_end = self.applying_end;
+        }
     }
 
     /// The first entry that is in memory.
@@ -461,6 +493,7 @@ impl Log {
 mod tests {
     use super::*;
     use crate::entry::Payload;
+    use bytes::Bytes;
 
     fn entry(term: u64, index: u64) -> Entry {
         Entry { term: Term(term), index: Index(index), before: Position(0), payload: Payload::Noop }
@@ -564,7 +597,7 @@ mod tests {
         log.accept((1..=4).map(|i| entry(1, i)).collect()).expect("nothing is committed");
         let (write, _) = log.write();
         log.commit(Index(3));
-        log.applying(Index(3));
+        log.applying(&[entry(1, 3)]);
         log.apply(Index(3));
         log.evict(Index(5), 0);
         assert_eq!(log.cached_from(), Index(1), "nothing is durable yet");
@@ -573,6 +606,33 @@ mod tests {
         assert_eq!(log.cached_from(), Index(2), "entry 2 is not sent yet");
         log.evict(Index(2), 0);
         assert_eq!(log.cached_from(), Index(4), "too many bytes: sent from the WAL later");
+    }
+
+    /// An entry may have one command or a thousand, and what is left to do counts commands.
+    #[test]
+    fn the_commands_that_are_not_applied_are_counted_and_not_their_entries() {
+        let of = |index, before: u64, count| {
+            let payload = Payload::Commands((0..count).map(|_| Bytes::from_static(b"c")).collect());
+            Entry { term: Term(1), index: Index(index), before: Position(before), payload }
+        };
+        let entries = vec![of(1, 0, 1_000), of(2, 1_000, 3), of(3, 1_003, 7), of(4, 1_010, 500)];
+        let mut log = empty();
+        log.accept(entries.clone()).expect("nothing is committed");
+        let (write, _) = log.write();
+        log.completed(write);
+        assert_eq!((log.commands_above_floor(), log.unapplied_commands()), (1_510, 0));
+        log.commit(Index(3));
+        assert_eq!(log.unapplied_commands(), 1_010);
+        log.applying(&entries[..2]);
+        log.apply(Index(1));
+        assert_eq!(log.unapplied_commands(), 1_010, "the page is not done");
+        log.apply(Index(2));
+        assert_eq!(log.unapplied_commands(), 7);
+        log.evict_durable();
+        assert_eq!(log.unapplied_commands(), 507, "the position of 3 is not at hand");
+        log.applying(&entries[2..3]);
+        log.apply(Index(3));
+        assert_eq!(log.unapplied_commands(), 0);
     }
 
     /// A log of 101 to 104 above the floor 100@3: 102 is durable, 103 is being written, 104 is not. 102 is
@@ -588,7 +648,7 @@ mod tests {
         log.write();
         log.push(entry(5, 104));
         log.commit(Index(102));
-        log.applying(Index(101));
+        log.applying(&[entry(4, 101)]);
         log.apply(Index(101));
         log
     }

@@ -10,7 +10,7 @@ use super::{
     timer::ElectionTimer,
 };
 use crate::{
-    entry::Payload,
+    entry::{Commands, Payload},
     types::{
         EntryId, EpochTerm, GroupEpoch, HardState, Index, NodeId, Position, Term, Tick, WriteId,
     },
@@ -145,9 +145,17 @@ impl Raft {
     /// [`NotLeader`]: the command was certainly not appended. Also while this replica hands its group over: an entry
     /// that the next leader lacks would keep it from being elected.
     pub fn propose(&mut self, command: Bytes) -> Result<Proposed, NotLeader> {
+        self.propose_all(Commands::from(command))
+    }
+
+    /// Appends commands as one entry, as [`Raft::propose`] does one. The result names the last of them.
+    ///
+    /// # Errors
+    /// [`NotLeader`]: none of them was appended.
+    pub fn propose_all(&mut self, commands: Commands) -> Result<Proposed, NotLeader> {
         match &self.role {
             Role::Leader(leader) if self.fault.is_none() && leader.transfer.is_none() => {
-                let id = self.append_own(Payload::command(command));
+                let id = self.append_own(Payload::Commands(commands));
                 Ok(Proposed { id, position: self.log.end() })
             }
             _ => Err(NotLeader { leader: self.leader() }),

@@ -27,8 +27,7 @@ impl Raft {
 
     /// Whether another replica should lead rather than this one.
     pub(super) fn is_unfit(&self) -> bool {
-        let behind = self.log.committed().0 - self.log.applied().0;
-        self.fitness.is_disk_full || behind > BEHIND
+        self.fitness.is_disk_full || self.log.unapplied_commands() > BEHIND
     }
 
     /// The election timer is due. Whether to wait for a fitter replica first.

@@ -207,7 +207,7 @@ fn test_fail_no_agree() {
     s.assert_sound();
 }
 
-/// Commands that are offered at once take one entry each, and one effect.
+/// Commands that are offered at once may share an entry, and each has its own effect.
 #[test]
 fn test_concurrent_starts() {
     let s = Scenario::running(117, 3, 0);
@@ -219,7 +219,8 @@ fn test_concurrent_starts() {
     let sums: BTreeSet<_> =
         offered.iter().map(|pending| format!("{:?}", pending.answer())).collect();
     assert_eq!(sums.len(), 5, "two had one effect: {sums:?}");
-    assert_eq!(applied_anywhere(&s).0, before.0 + 5);
+    let entries = applied_anywhere(&s).0 - before.0;
+    assert!((1..=5).contains(&entries), "{entries} entries");
     s.assert_sound();
 }
 

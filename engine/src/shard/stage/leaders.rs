@@ -80,7 +80,7 @@ impl<R: Runtime> Shard<R> {
         let has_seen_all = must > 0 && looked_at < looked_at_max;
         self.drain.has_more = sight.is_stopping && may_lead_more && !has_seen_all;
         for (id, to, goes_back) in moves {
-            let begins = self.groups.input(id).is_some_and(|it| it.raft.hand_over(now, to));
+            let begins = self.groups.input(id).is_some_and(|it| it.hand_over(now, to));
             if begins {
                 if goes_back {
                     self.hand_over.went_back = beat;

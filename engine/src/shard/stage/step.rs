@@ -44,8 +44,7 @@ impl<R: Runtime> Shard<R> {
         let is_hanging = self.is_hanging(now);
         let Some(group) = self.groups.peek_mut(slot) else { return Vec::new() };
         let id = group.id;
-        let Ready { messages, append, committed, fetches, reads, failed_reads } =
-            group.raft.ready();
+        let Ready { messages, append, committed, fetches, reads, failed_reads } = group.ready();
         group.confirmed(reads);
         group.failed(failed_reads);
         if let Some(append) = append {
