@@ -53,6 +53,8 @@ pub struct Client {
     open: VecDeque<(OperationId, Op)>,
     /// What was asked and not sent.
     queued: Vec<u8>,
+    /// Where a shard has sent it: it goes there when it waits for nothing any more.
+    moved: Option<String>,
 }
 
 impl Client {
@@ -68,12 +70,19 @@ impl Client {
             connections: 0,
             open: VecDeque::new(),
             queued: Vec::new(),
+            moved: None,
         }
     }
 
-    /// Connects, unless it is connected: to the one of its addresses that chance chooses, and if that
-    /// does not take it in, after a pause to the next one, and so on.
+    /// Connects, unless it is connected: to where a shard has sent it, or to the one of its addresses that chance
+    /// chooses, and if that does not take it in, after a pause to the next one, and so on.
     pub async fn connect(&mut self) {
+        if self.open.is_empty()
+            && let Some(to) = self.moved.take()
+        {
+            self.wire = Wire::connect(&self.runtime, &to).await.ok();
+            self.connections += 1;
+        }
         let count = self.options.addresses.len();
         let mut place = (self.runtime.random() % count as u64) as usize;
         while self.wire.is_none() {
@@ -134,6 +143,11 @@ impl Client {
     ) -> Result<Vec<Answered>, String> {
         let mut answers = Vec::new();
         for reply in replies {
+            if let Value::Error(text) = &reply
+                && let Some(moved) = text.strip_prefix("MOVED ")
+            {
+                self.moved = moved.split(' ').nth(1).map(str::to_owned);
+            }
             let asked = self.open.pop_front();
             let (id, op) = asked.ok_or_else(|| format!("{reply:?} came unasked"))?;
             answers.push((id, told(&op, reply)?));
