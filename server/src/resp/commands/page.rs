@@ -49,6 +49,15 @@ const PAGE_HEAD: &str = "# Commands\n\n\
     has 1024 arguments at most. `COMMAND INFO` and `COMMAND DOCS` take 128 names, and the patterns of \
     `CONFIG GET` and `COMMAND LIST` have 1024 bytes together. The replies to more say so, and nothing \
     is changed.\n\n\
+    A node has two kinds of ports for clients. The *gateway* takes every command, wherever its keys are led: for \
+    clients that know nothing of clusters. Shard i of a node has a *port of its own* at `listen.shard_port_base` + i, \
+    for clients of Redis Cluster. There a command is run if this shard leads the group of its keys, and answered \
+    `MOVED slot host:port` if another one does; its keys must have one slot, else the error is `CROSSSLOT`; and \
+    `DBSIZE` counts the keys that the shard leads. A cluster client may begin at any of these ports. The order of a \
+    pipeline holds at the gateway, and on one connection to a shard; after `MOVED` it is the client's. While a group \
+    has no leader, a shard keeps the command and forwards it to the next leader. `READONLY` and `ASKING` change \
+    nothing: every read is linearizable, and slots do not move between groups. `CLUSTER SLOTS`, `SHARDS` and `NODES` \
+    tell leaders only. Tools that look for `cluster_enabled:1` must be pointed at the port of a shard.\n\n\
     A shard does one command in one go, and then serves others: a command of 16384 keys takes about \
     10 ms, and others wait 20 ms at most.\n";
 
