@@ -266,6 +266,12 @@ impl ListenOptions {
         Some((self.gateway.ip(), base.checked_add(shard)?).into())
     }
 
+    /// The ports of so many shards for clients, if they have ports of their own: the first and the last.
+    pub fn shard_ports(&self, shards: u16) -> Option<(u16, u16)> {
+        let last = self.shard_address(shards.checked_sub(1)?)?;
+        Some((self.shard_port_base, last.port()))
+    }
+
     /// One of its addresses, as others are told it: a port at all addresses of the machine is named with
     /// the host that the node advertises.
     pub fn told(&self, address: SocketAddr) -> String {

@@ -134,6 +134,7 @@ impl<'p> Cluster<'p> {
             node: node.node.0,
             gateway: node.gateway,
             admin: node.admin,
+            shards: node.shards,
             pid: node.pid(),
             leads: probe::health(node.gateway).map(|health| health.leads),
         };

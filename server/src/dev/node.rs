@@ -22,6 +22,8 @@ pub(super) struct NodeProcess {
     pub(super) node: NodeId,
     pub(super) gateway: SocketAddr,
     pub(super) admin: SocketAddr,
+    /// The ports of its shards for clients: the first and the last.
+    pub(super) shards: Option<(u16, u16)>,
     file: PathBuf,
     log: PathBuf,
     child: Child,
@@ -62,6 +64,7 @@ impl NodeProcess {
             node: plan.config.node.id,
             gateway: plan.config.listen.gateway,
             admin: plan.config.listen.admin,
+            shards: plan.config.listen.shard_ports(plan.config.shards()),
             file: plan.file.clone(),
             log,
             child,

@@ -8,6 +8,8 @@ pub(super) struct Row {
     pub(super) node: u32,
     pub(super) gateway: SocketAddr,
     pub(super) admin: SocketAddr,
+    /// The ports of its shards for clients: the first and the last.
+    pub(super) shards: Option<(u16, u16)>,
     pub(super) pid: u32,
     /// Nothing when it does not answer.
     pub(super) leads: Option<u32>,
@@ -38,11 +40,16 @@ pub(super) fn head(plan: &Plan, folder: &Path) -> String {
 pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.gateway.to_string().len()).max().unwrap_or(0);
     let mut text = String::from("\n  node  gateway\n");
-    for Row { node, gateway, admin, pid, leads } in rows {
+    for Row { node, gateway, admin, shards, pid, leads } in rows {
         let gateway = gateway.to_string();
         let leads = leads.map_or("?".to_owned(), |leads| leads.to_string());
+        let shards = match *shards {
+            None => String::new(),
+            Some((first, last)) if first == last => format!("   shard {first}"),
+            Some((first, last)) => format!("   shards {first}-{last}"),
+        };
         text += &format!(
-            "  {node:<4}  {gateway:<width$}   pid {pid}   leads {leads:<3}   admin {admin}\n"
+            "  {node:<4}  {gateway:<width$}   pid {pid}   leads {leads:<3}   admin {admin}{shards}\n"
         );
     }
     let status = rows.first().map(|row| format!("  purlin status {}\n", row.admin.port()));
@@ -73,17 +80,20 @@ mod tests {
             node,
             gateway: SocketAddr::from(([127, 0, 0, 1], 6900 + 100 * node as u16)),
             admin: SocketAddr::from(([127, 0, 0, 1], 6998 + 100 * node as u16)),
+            shards: (node < 3).then_some((7001, 7000 + node as u16)),
             pid: 4710 + node,
             leads,
         };
         assert_eq!(
-            table(&[row(1, Some(16)), row(2, None)]),
+            table(&[row(1, Some(16)), row(2, None), row(3, None)]),
             "\n  node  gateway\n  \
-               1     127.0.0.1:7000   pid 4711   leads 16    admin 127.0.0.1:7098\n  \
-               2     127.0.0.1:7100   pid 4712   leads ?     admin 127.0.0.1:7198\n\
+               1     127.0.0.1:7000   pid 4711   leads 16    admin 127.0.0.1:7098   shard 7001\n  \
+               2     127.0.0.1:7100   pid 4712   leads ?     admin 127.0.0.1:7198   shards 7001-7002\n  \
+               3     127.0.0.1:7200   pid 4713   leads ?     admin 127.0.0.1:7298\n\
              \nTry:\n  \
                redis-cli -p 7000 set hello world\n  \
                redis-cli -p 7100 get hello\n  \
+               redis-cli -p 7200 incr visits\n  \
                purlin status 7098\n\
              \nCtrl-C ends all."
         );

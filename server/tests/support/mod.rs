@@ -112,7 +112,9 @@ fn lines_of(out: ChildStdout) -> Receiver<String> {
 /// Reads `  1     127.0.0.1:7000   pid 4711   leads 16    admin 127.0.0.1:7098`.
 fn node(line: &str) -> Option<Node> {
     let words: Vec<_> = line.split_whitespace().collect();
-    let [_, gateway, "pid", pid, "leads", leads, "admin", _] = words[..] else { return None };
+    let [_, gateway, "pid", pid, "leads", leads, "admin", _, ref _shards @ ..] = words[..] else {
+        return None;
+    };
     assert!(leads.parse::<u32>().is_ok(), "{line}");
     let pid = Pid::from_raw(pid.parse().expect(line)).expect(line);
     Some(Node { gateway: gateway.to_owned(), pid })
