@@ -20,10 +20,13 @@
 //! Keys and values are strings of `wire`. Decoding borrows the bytes and copies nothing. Bytes that
 //! are not exactly one command are malformed, and every replica judges so.
 
-use super::wire::{Input, Malformed, Strings, put_string};
+use super::wire::{Input, Malformed, Strings, put_string, string_size};
 use bytes::Bytes;
 
 const VERSION: u8 = 1;
+
+/// Version and kind.
+const HEAD: usize = 2;
 
 const SET: u8 = 1;
 const APPEND: u8 = 2;
@@ -166,6 +169,7 @@ impl<'a> KvCommand<'a> {
                 pairs.put(&mut out);
             }
         }
+        debug_assert_eq!(out.len(), self.size(), "{self:?}");
         out.into()
     }
 
@@ -207,28 +211,29 @@ impl<'a> KvCommand<'a> {
         Ok(Self::Set { key, value, condition, get: flags & FLAG_GET != 0 })
     }
 
-    /// About how many bytes the encoding takes. It is enough unless a string is longer than 2 MiB.
+    /// How many bytes the encoding takes: with more room, the bytes would need a second allocation.
     fn size(&self) -> usize {
-        const OVERHEAD: usize = 16;
-        match self {
-            Self::Set { key, value, condition: SetCondition::Equal(old), .. } => {
-                OVERHEAD + key.len() + value.len() + old.len()
+        let body = match *self {
+            Self::Set { key, value, condition, .. } => {
+                let old = match condition {
+                    SetCondition::Equal(old) => string_size(old),
+                    _ => 0,
+                };
+                size_of::<u8>() + string_size(key) + string_size(value) + old
             }
-            Self::Set { key, value, .. } | Self::Append { key, value } => {
-                OVERHEAD + key.len() + value.len()
-            }
-            Self::Add { key, .. } => OVERHEAD + key.len(),
-            Self::Delete { keys: strings } | Self::SetMany { pairs: strings } => {
-                OVERHEAD + strings.size()
-            }
-        }
+            Self::Append { key, value } => string_size(key) + string_size(value),
+            Self::Add { key, .. } => string_size(key) + size_of::<i64>(),
+            Self::Delete { keys: strings } | Self::SetMany { pairs: strings } => strings.size(),
+        };
+        HEAD + body
     }
 }
 
 impl<'a> KvQuery<'a> {
     /// The query as bytes.
     pub fn encode(&self) -> Bytes {
-        let mut out = vec![VERSION];
+        let mut out = Vec::with_capacity(self.size());
+        out.push(VERSION);
         match *self {
             Self::Get { key } => put_keyed(&mut out, GET, key),
             Self::Length { key } => put_keyed(&mut out, LENGTH, key),
@@ -251,7 +256,20 @@ impl<'a> KvQuery<'a> {
                 out.extend_from_slice(&most.to_le_bytes());
             }
         }
+        debug_assert_eq!(out.len(), self.size(), "{self:?}");
         out.into()
+    }
+
+    /// How many bytes the encoding takes.
+    fn size(&self) -> usize {
+        let body = match *self {
+            Self::Get { key } | Self::Length { key } => string_size(key),
+            Self::Exist { keys } | Self::GetMany { keys } => keys.size(),
+            Self::Count => 0,
+            Self::CountInSlot { .. } => size_of::<u16>(),
+            Self::KeysInSlot { .. } => 2 * size_of::<u16>(),
+        };
+        HEAD + body
     }
 
     /// The query that `bytes` hold.
@@ -300,7 +318,6 @@ fn versioned(bytes: &[u8]) -> Result<Input<'_>, Malformed> {
 }
 
 fn put_keyed(out: &mut Vec<u8>, kind: u8, key: &[u8]) {
-    out.reserve(key.len() + 6);
     out.push(kind);
     put_string(out, key);
 }

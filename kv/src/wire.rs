@@ -74,6 +74,16 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut value: u32) {
     out.push(value as u8);
 }
 
+/// How many bytes [`put_number`] appends.
+pub(super) fn number_size(value: u32) -> usize {
+    (u32::BITS - (value | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+/// How many bytes [`put_string`] appends.
+pub(super) fn string_size(string: &[u8]) -> usize {
+    number_size(string.len() as u32) + string.len()
+}
+
 pub(super) fn put_string(out: &mut Vec<u8>, string: &[u8]) {
     let len = u32::try_from(string.len()).expect("a string below 4 GiB: limits are far lower");
     put_number(out, len);
@@ -116,9 +126,9 @@ impl<'a> Strings<'a> {
         Ok(Self { count, encoded })
     }
 
-    /// Bytes of its strings and their lengths.
+    /// How many bytes [`Strings::put`] appends.
     pub(super) fn size(&self) -> usize {
-        self.encoded.len()
+        number_size(self.count) + self.encoded.len()
     }
 
     pub(super) fn put(&self, out: &mut Vec<u8>) {

@@ -282,7 +282,8 @@ impl Caller {
         self.has.set((requests + 1, all + bytes));
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.entry(group).or_insert_with(|| self.spare.take());
-        lane.push(Pending { tag, request, since: self.callers.now.get(), is_counted: true });
+        let since = self.callers.now.get();
+        lane.push(Pending { tag, request, bytes, since, is_counted: true });
         self.schedule(group, lane);
     }
 
@@ -452,7 +453,7 @@ impl Caller {
 
     /// A request that was counted has ended.
     fn finish(&self, pending: &Pending, outcome: Outcome) {
-        let (bytes, (requests, all)) = (pending.request.data().len(), self.has.get());
+        let (bytes, (requests, all)) = (pending.bytes, self.has.get());
         self.has.set((requests - 1, all - bytes));
         if pending.is_counted {
             self.callers.uncount((1, bytes));
@@ -546,7 +547,7 @@ impl LaneRef {
         let send = |lane: &mut Lane| {
             self.has_room(lane)?;
             let (kind, sent) = lane.send(Place::Here, usize::MAX, usize::MAX)?;
-            into.extend(sent.map(|pending| (pending.request.data().clone(), pending.tag)));
+            into.extend(sent.map(|pending| (pending.request.take_for_group(), pending.tag)));
             Some(kind)
         };
         self.with(send).flatten()

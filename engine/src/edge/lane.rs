@@ -63,7 +63,10 @@ pub(crate) enum Wait {
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) tag: u64,
+    /// Without its data once it lies in the log of its group on this shard: it is never sent again.
     pub(crate) request: Request,
+    /// How long its data is.
+    pub(crate) bytes: usize,
     /// When it came.
     pub(crate) since: Tick,
     /// Whether the shard counts it in what it has taken in.
@@ -114,7 +117,7 @@ impl Lane {
         place: Place,
         count_max: usize,
         bytes_max: usize,
-    ) -> Option<(RequestKind, impl Iterator<Item = &Pending>)> {
+    ) -> Option<(RequestKind, impl Iterator<Item = &mut Pending>)> {
         let kind = self.queue.front()?.request.kind();
         if self.left_out > 0 {
             return None;
@@ -127,7 +130,7 @@ impl Lane {
         }
         let (first, mut bytes) = (self.sent.len(), 0);
         while let Some(next) = self.queue.front() {
-            bytes += next.request.data().len();
+            bytes += next.bytes;
             let count = self.sent.len() - first;
             let fits = count == 0 || (count < count_max && bytes <= bytes_max);
             if next.request.kind() != kind || !fits {
@@ -141,7 +144,7 @@ impl Lane {
             self.expired = 0;
         }
         (self.place, self.wait) = (place, None);
-        Some((kind, self.sent.range(first..)))
+        Some((kind, self.sent.range_mut(first..)))
     }
 
     /// The batch was not accepted: its requests stand before all others again.
@@ -257,7 +260,7 @@ impl Lane {
         let counted = self.queue.range_mut(..late).rev().take_while(|pending| pending.is_counted);
         counted.fold((0, 0), |(count, bytes), pending| {
             pending.is_counted = false;
-            (count + 1, bytes + pending.request.data().len())
+            (count + 1, bytes + pending.bytes)
         })
     }
 
@@ -297,9 +300,7 @@ impl Lane {
     /// Its requests that are counted, and their bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
         let counted = self.queue.iter().chain(&self.sent).filter(|pending| pending.is_counted);
-        counted.fold((0, 0), |(count, bytes), pending| {
-            (count + 1, bytes + pending.request.data().len())
-        })
+        counted.fold((0, 0), |(count, bytes), pending| (count + 1, bytes + pending.bytes))
     }
 
     /// The kind of its sent requests, if there are any.
@@ -327,7 +328,8 @@ mod tests {
     fn pending(tag: u64, kind: char) -> Pending {
         let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
         let request = Request::new(kind, Bytes::from_static(b"x"));
-        Pending { tag, request, since: Tick(tag), is_counted: true }
+        let bytes = request.data().len();
+        Pending { tag, request, bytes, since: Tick(tag), is_counted: true }
     }
 
     fn here(lane: &mut Lane) -> Vec<u64> {
@@ -338,7 +340,7 @@ mod tests {
         sent(lane.send(Place::Away(batch), count_max, 100))
     }
 
-    fn sent<'a>(sent: Option<(RequestKind, impl Iterator<Item = &'a Pending>)>) -> Vec<u64> {
+    fn sent<'a>(sent: Option<(RequestKind, impl Iterator<Item = &'a mut Pending>)>) -> Vec<u64> {
         sent.into_iter().flat_map(|(_, sent)| sent.map(|pending| pending.tag)).collect()
     }
 
@@ -399,7 +401,8 @@ mod tests {
         let mut lane = Lane::default();
         for tag in 0..2 {
             let request = Request::Propose(Bytes::from(vec![0; 1000]));
-            lane.push(Pending { tag, request, since: Tick(0), is_counted: true });
+            let bytes = request.data().len();
+            lane.push(Pending { tag, request, bytes, since: Tick(0), is_counted: true });
         }
         assert_eq!(away(&mut lane, 1, 10), [0]);
     }

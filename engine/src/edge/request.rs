@@ -28,6 +28,15 @@ impl Request {
         }
     }
 
+    /// Its data, for its group on this shard. A command is never sent again from there, so it is moved; a query may be
+    /// asked again.
+    pub(crate) fn take_for_group(&mut self) -> Bytes {
+        match self {
+            Self::Propose(command) => std::mem::take(command),
+            Self::Query(query) => query.clone(),
+        }
+    }
+
     pub(crate) fn data(&self) -> &Bytes {
         match self {
             Self::Propose(data) | Self::Query(data) => data,

@@ -22,7 +22,8 @@ const COMMAND_COST: usize = 32;
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Proposals {
-    /// For the next entry.
+    /// The commands of the next entry, never appended before, and who waits for each of them.
+    commands: Vec<Bytes>,
     gathered: Vec<Gathered>,
     /// What that entry costs.
     cost: usize,
@@ -34,9 +35,8 @@ pub(crate) struct Proposals {
     appended: VecDeque<Appended>,
 }
 
-/// A command that was never appended.
+/// Who waits for a command that was never appended.
 struct Gathered {
-    command: Bytes,
     since: Tick,
     ticket: Ticket,
 }
@@ -70,7 +70,8 @@ impl Proposals {
         }
         self.term = raft.term();
         self.cost += cost;
-        self.gathered.push(Gathered { command, since: now, ticket });
+        self.commands.push(command);
+        self.gathered.push(Gathered { since: now, ticket });
     }
 
     /// Appends what was gathered as one entry. If the replica leads no more, or in another term, none of it was or will
@@ -81,7 +82,8 @@ impl Proposals {
         }
         self.cost = 0;
         let is_same_term = raft.term() == self.term;
-        let commands: Commands = self.gathered.iter().map(|it| it.command.clone()).collect();
+        let commands: Commands = self.commands.drain(..).collect();
+        self.commands.shrink_to(GATHERED_KEPT);
         let count = commands.count();
         let appended = is_same_term.then(|| raft.propose_all(commands).ok()).flatten();
         let Some(Proposed { id, position: Position(last) }) = appended else {
@@ -106,6 +108,7 @@ impl Proposals {
     /// Ends what was gathered, and never appended.
     fn refuse_gathered(&mut self) {
         self.cost = 0;
+        self.commands.clear();
         let gathered = mem::take(&mut self.gathered);
         gathered.into_iter().for_each(|it| it.ticket.end(Err(RequestError::NotApplied)));
     }
@@ -147,11 +150,13 @@ impl Proposals {
 
     /// Gives up those that came before `limit`.
     pub(crate) fn expire(&mut self, limit: Tick) {
-        for gathered in mem::take(&mut self.gathered) {
+        let commands = mem::take(&mut self.commands);
+        for (command, gathered) in commands.into_iter().zip(mem::take(&mut self.gathered)) {
             if gathered.since < limit {
-                self.cost -= gathered.command.len() + COMMAND_COST;
+                self.cost -= command.len() + COMMAND_COST;
                 gathered.ticket.end(Err(RequestError::NotApplied));
             } else {
+                self.commands.push(command);
                 self.gathered.push(gathered);
             }
         }
@@ -189,5 +194,5 @@ impl Proposals {
     }
 }
 
-/// For so many commands an empty list keeps its memory: about 4 KiB for each group.
+/// For so many commands empty lists keep their memory: about 5 KiB for each group.
 const GATHERED_KEPT: usize = 64;
