@@ -228,17 +228,15 @@ impl From<Bytes> for Commands {
 
 impl FromIterator<Bytes> for Commands {
     fn from_iter<I: IntoIterator<Item = Bytes>>(commands: I) -> Self {
-        let (mut count, mut framed) = (0, Vec::new());
-        let mut first = None;
-        for command in commands {
-            varint::put_bytes(&mut framed, &command);
-            first.get_or_insert(command);
-            count += 1;
+        let mut commands: Vec<Bytes> = commands.into_iter().collect();
+        if commands.len() == 1 {
+            return Self::from(commands.remove(0));
         }
-        match first {
-            Some(command) if count == 1 => Self::from(command),
-            _ => Self { count, bytes: framed.into() },
-        }
+        let size = |command: &Bytes| varint::varint_bytes(command.len() as u64) + command.len();
+        // What an entry takes in memory is counted by its bytes, so it has no room beside them.
+        let mut framed = Vec::with_capacity(commands.iter().map(size).sum());
+        commands.iter().for_each(|command| varint::put_bytes(&mut framed, command));
+        Self { count: commands.len() as u64, bytes: framed.into() }
     }
 }
 

@@ -169,10 +169,11 @@ fn hash_of(record: &Record) -> u64 {
     hash(record.key())
 }
 
-/// What the table makes a place of. The hashes of a bucket agree in their highest bits, of which the table
-/// would make its tags, so the halves change places.
+/// What the table makes a place of. The hashes of a bucket agree in their highest bits: in those of a slot with many
+/// keys in half of them. The product carries the lower bits to where the table makes its places and tags.
 fn spread(hash: u64) -> u64 {
-    hash.rotate_left(32)
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    hash.wrapping_mul(ODD).rotate_left(32)
 }
 
 fn spread_of(record: &Record) -> u64 {

@@ -94,9 +94,10 @@ impl Log {
         let writes = Writes { written: last.index, durable: last.index, ..Writes::default() };
         let cache_bytes = tail.iter().map(Entry::cost).sum();
         let applied_end = match (floor.index, tail.first()) {
-            (Index(0), _) => Position(0),
-            (_, Some(first)) => first.before,
-            (_, None) => end,
+            (_, Some(first)) if first.index == floor.index.next() => first.before,
+            (index, None) if index == last.index => end,
+            // Rather too many commands seem to be left than too few.
+            _ => Position(0),
         };
         let log = Self {
             terms,

@@ -167,7 +167,7 @@ pub(super) static SECTIONS: [Section; 9] = [
             ),
             key(
                 "shard_port_base",
-                Default,
+                Derived("0; `purlin config default` writes the port of the gateway plus 1"),
                 "Shard i listens for clients of Redis Cluster at this port plus i, at the address of the \
                  gateway: clients learn there which shard leads which keys, and ask that shard. 0 means \
                  that the shards have no such ports.",

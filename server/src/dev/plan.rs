@@ -6,7 +6,7 @@ use super::{
     ports::{Block, PEER_PORTS},
 };
 use crate::{
-    config::{ADMIN_OFFSET, Config, PEER_OFFSET, Shards},
+    config::{ADMIN_OFFSET, Config, PEER_OFFSET, SHARD_OFFSET, Shards},
     error::Failure,
     machine::{load, new_cluster_id},
     memory,
@@ -182,7 +182,9 @@ fn has_block(config: &Config) -> bool {
     let own = config.cluster.members.iter().find(|member| member.node == config.node.id);
     let listen = &config.listen;
     let base = listen.gateway.port();
+    let is_usual = [0, base.saturating_add(SHARD_OFFSET)].contains(&listen.shard_port_base);
     config.shards() <= PEER_PORTS
+        && is_usual
         && own.is_some_and(|own| own.peer_port.checked_sub(PEER_OFFSET) == Some(base))
         && listen.admin.port().checked_sub(ADMIN_OFFSET) == Some(base)
 }

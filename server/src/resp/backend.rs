@@ -42,6 +42,9 @@ pub trait Backend: 'static {
     /// Who serves `group`. Costs next to nothing when this shard leads it.
     fn home(&self, group: GroupId) -> Home;
 
+    /// Whether this shard leads `group`. Costs next to nothing.
+    fn leads(&self, group: GroupId) -> bool;
+
     /// How clients reach the leaders of the first `groups` groups. Costs a step for each group.
     fn topology(&self, groups: u32) -> Topology;
 
@@ -167,6 +170,10 @@ impl<R: Runtime> Backend for ShardBackend<R> {
 
     fn home(&self, group: GroupId) -> Home {
         self.known().home(group)
+    }
+
+    fn leads(&self, group: GroupId) -> bool {
+        self.known().leads(group)
     }
 
     fn topology(&self, groups: u32) -> Topology {

@@ -8,12 +8,10 @@ use super::{
     parser::Arguments,
     reply::Reply,
     route::{SLOTS, slot_of},
+    submit::GROUP_COST,
     topology::{Endpoint, Topology, endpoint_id},
 };
 use std::fmt::Write;
-
-/// What one group costs in a topology, as bytes: a group is a few steps.
-const GROUP_COST: usize = 4;
 
 /// The topology, which is paid for.
 fn topology(local: &mut Local<'_>) -> Topology {

@@ -30,7 +30,7 @@ use super::{
     introspect::describe,
     lean::{IDLE_BYTES_MAX, SmallUses, is_idle},
     local::Local,
-    moved::Moved,
+    moved::{Moved, Progress},
     parser::{Arguments, Parser},
     refused_multi,
     reply::Reply,
@@ -122,6 +122,8 @@ pub(super) struct Connection<B> {
     pub(super) ring: RefCell<Ring>,
     /// Where the client was told to go instead.
     pub(super) moved: RefCell<Moved>,
+    /// How far the client's bytes are received and taken in.
+    pub(super) progress: Progress,
     /// To the writer: there may be something to write, or no request will come any more.
     news: Signal,
     /// To the reader: the ring may have room again.
@@ -156,6 +158,17 @@ enum Stop {
     Broken,
 }
 
+/// What follows a request.
+#[derive(PartialEq, Eq)]
+enum Next {
+    /// The next one.
+    Request,
+    /// Nothing: it was the last.
+    End,
+    /// The same one: it is run when earlier ones have ended.
+    NotNow,
+}
+
 /// What ends a read.
 enum Input {
     /// Bytes of the client, or its end.
@@ -186,6 +199,7 @@ impl<B: Backend> Connection<B> {
             backend,
             ring,
             moved: RefCell::default(),
+            progress: Progress::default(),
             news: Signal::default(),
             room: Signal::default(),
             end: Signal::default(),
@@ -227,7 +241,11 @@ impl<B: Backend> Connection<B> {
                     is_whole = true;
                     self.backend.leave();
                 }
-                Input::Read(Ok(len)) => self.add_work(len),
+                Input::Read(Ok(len)) => {
+                    let received = &self.progress.received;
+                    received.set(received.get() + len as u64);
+                    self.add_work(len);
+                }
                 Input::Read(Err(error)) => {
                     debug!(client = self.client.id, %error, "a client's connection was lost");
                     return self.backend.leave();
@@ -334,7 +352,7 @@ impl<B: Backend> Connection<B> {
     }
 
     fn count_input(&self, inbox: &Inbox, parser: &Parser) {
-        self.input.set(inbox.capacity() + parser.memory());
+        self.input.set(inbox.capacity() + parser.memory() + self.moved.borrow().memory());
         self.count_memory();
     }
 
@@ -393,10 +411,16 @@ impl<B: Backend> Connection<B> {
             match parser.parse(inbox.unread()) {
                 Ok(None) => break Stop::Empty,
                 Ok(Some(len)) => {
-                    let is_last = self.execute(parser.arguments(inbox.unread()));
+                    let next = self.execute(parser.arguments(inbox.unread()));
+                    if next == Next::NotNow {
+                        break Stop::Full;
+                    }
+                    self.front.count_command();
                     inbox.consume(len);
+                    let taken = &self.progress.taken;
+                    taken.set(taken.get() + len as u64);
                     self.add_work(len);
-                    if is_last {
+                    if next == Next::End {
                         break Stop::Last;
                     }
                 }
@@ -412,18 +436,17 @@ impl<B: Backend> Connection<B> {
         stop
     }
 
-    /// Executes one request, and tells whether it is the last.
-    fn execute(&self, arguments: Arguments<'_>) -> bool {
+    /// Executes one request.
+    fn execute(&self, arguments: Arguments<'_>) -> Next {
         if arguments.is_empty() {
-            return false;
+            return Next::Request;
         }
-        self.front.count_command();
         if let Some(reply) = refused_multi::reply_behind(&self.client, arguments) {
             match reply {
                 Ok(()) => self.answer(|local| local.reply().ok()),
                 Err(text) => self.answer(|local| local.reply().error(text)),
             };
-            return false;
+            return Next::Request;
         }
         match resolve(arguments) {
             Ok((container, command)) => {
@@ -441,25 +464,29 @@ impl<B: Backend> Connection<B> {
                         "a client sent an HTTP request to the Redis port; its connection was closed"
                     );
                 }
-                return true;
+                return Next::End;
             }
         }
-        false
+        Next::Request
     }
 
-    fn run(&self, command: &CommandSpec, arguments: Arguments<'_>) -> bool {
-        match command.run {
+    fn run(&self, command: &CommandSpec, arguments: Arguments<'_>) -> Next {
+        let is_last = match command.run {
             Run::Local(run) => self.answer(|local| run(local, arguments)),
             Run::Describe(what) => self.answer(|local| describe(what, local, arguments)),
-            Run::Data(plan) => {
-                match plan(arguments) {
-                    Ok(plan) => self.submit(command, plan),
-                    Err(text) => self.refuse(text.as_bytes()),
+            Run::Data(plan) => match plan(arguments) {
+                Ok(plan) => match self.submit(command, plan) {
+                    true => false,
+                    false => return Next::NotNow,
+                },
+                Err(text) => {
+                    self.refuse(text.as_bytes());
+                    false
                 }
-                false
-            }
+            },
             Run::Container => unreachable!("{} needs a subcommand by its arity", command.name),
-        }
+        };
+        if is_last { Next::End } else { Next::Request }
     }
 
     pub(super) fn answer<T>(&self, run: impl FnOnce(&mut Local<'_>) -> T) -> bool {

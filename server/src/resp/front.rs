@@ -89,8 +89,8 @@ pub struct FrontEnd {
     logged_at: Cell<Option<Duration>>,
     budget: Budget,
     is_stopping: Cell<bool>,
-    /// To the task that accepts: the front end stops.
-    stop: Signal,
+    /// To the tasks that accept, one for each port: the front end stops.
+    stop: [Signal; 2],
     /// To the task that stops the front end: the last client has gone.
     gone: Signal,
 }
@@ -109,7 +109,7 @@ impl FrontEnd {
             commands: Cell::new(0),
             logged_at: Cell::new(None),
             is_stopping: Cell::new(false),
-            stop: Signal::default(),
+            stop: Default::default(),
             gone: Signal::default(),
         })
     }
@@ -157,7 +157,7 @@ impl FrontEnd {
     /// when all clients have gone.
     pub(super) async fn stop(&self) {
         self.is_stopping.set(true);
-        self.stop.raise();
+        self.stop.iter().for_each(Signal::raise);
         self.clients.borrow().values().for_each(|client| client.stop.raise());
         while self.clients() > 0 {
             self.gone.wait().await;
@@ -169,10 +169,10 @@ impl FrontEnd {
         self.is_stopping.get()
     }
 
-    /// Returns when no client is to be accepted any more. For one task.
-    pub(super) async fn stops(&self) {
+    /// Returns when no client is to be accepted at `port` any more. For one task of each port.
+    pub(super) async fn stops(&self, port: ClientPort) {
         while !self.is_stopping() {
-            self.stop.wait().await;
+            self.stop[port as usize].wait().await;
         }
     }
 

@@ -56,7 +56,7 @@ pub async fn serve_clients<R: Runtime, B: Backend>(
     loop {
         let accept = async { Some(listener.accept().await) };
         let stops = async {
-            front.stops().await;
+            front.stops(port).await;
             None
         };
         let Some(accepted) = future::or(stops, accept).await else { return };

@@ -1,39 +1,50 @@
-//! The groups for which a client was sent elsewhere, while it may not know of that yet.
+//! The groups for which a client was sent elsewhere, for the requests that had come by then.
 //!
 //! ```text
 //! SET a 1   -MOVED 15495 h:7101     another shard leads the group
-//! SET a 2   -MOVED 15495 h:7101     also if this shard leads by now: the client sends both there, in this order
+//! SET a 2   -MOVED 15495 h:7101     it had come with the first: the client sends both there, in this order
+//!           what comes later is judged anew
 //! ```
 
 use super::topology::Endpoint;
 use purlin::GroupId;
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
-/// See the module. There are no more groups in it than the ring had places for requests.
+/// See the module. There is an entry for each group that one read of the connection asked for, at most for all groups.
 #[derive(Default)]
-pub(super) struct Moved(BTreeMap<GroupId, (u64, Endpoint)>);
+pub(super) struct Moved {
+    groups: BTreeMap<GroupId, (u64, Endpoint)>,
+    /// No entry holds for requests from here on.
+    end: u64,
+}
+
+/// How far a connection has got in the bytes that its client sends.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Bytes that have come.
+    pub(super) received: Cell<u64>,
+    /// Bytes of the requests that were taken in.
+    pub(super) taken: Cell<u64>,
+}
 
 impl Moved {
-    /// Where the client was sent for `group`, if the reply that says so may not have gone out: `drained` requests have
-    /// their replies on the way out, and `is_drained` says that nothing waits any more.
-    pub(super) fn still(
-        &mut self,
-        group: GroupId,
-        drained: u64,
-        is_drained: bool,
-    ) -> Option<Endpoint> {
-        if is_drained {
-            self.0.clear();
+    /// Where the client was sent for `group`, if a request at the byte `at` had come by then.
+    pub(super) fn still(&mut self, group: GroupId, at: u64) -> Option<Endpoint> {
+        if at >= self.end {
+            self.groups.clear();
         }
-        if self.0.is_empty() {
-            return None;
-        }
-        self.0.retain(|_, (place, _)| *place >= drained);
-        self.0.get(&group).map(|(_, endpoint)| endpoint.clone())
+        let (_, endpoint) = self.groups.get(&group).filter(|(end, _)| at < *end)?;
+        Some(endpoint.clone())
     }
 
-    /// The reply in this place sends the client elsewhere.
-    pub(super) fn note(&mut self, group: GroupId, place: u64, endpoint: Endpoint) {
-        self.0.insert(group, (place, endpoint));
+    /// The client is sent elsewhere for `group`, with all requests that have come before the byte `end`.
+    pub(super) fn note(&mut self, group: GroupId, end: u64, endpoint: Endpoint) {
+        self.end = self.end.max(end);
+        self.groups.insert(group, (end, endpoint));
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        2 * self.groups.len() * size_of::<(GroupId, u64, Endpoint)>()
     }
 }

@@ -220,11 +220,6 @@ impl Ring {
         !self.output.is_empty() || self.slots.front().is_some_and(Slot::is_complete)
     }
 
-    /// The place of the next request among all that have come, and how many of these have their replies on the way out.
-    pub(super) fn places(&self) -> (u64, u64) {
-        (self.first + self.slots.len() as u64, self.first)
-    }
-
     /// Whether nothing waits any more, in slots or to go out.
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty() && self.output.is_empty()

@@ -12,6 +12,7 @@ use super::{
     data::{Plan, atomic_group},
     front::ClientPort,
     gather::{Gather, GroupRequest},
+    moved::Progress,
     ring::Asked,
     route::{group_of, slot_of},
     topology::{Endpoint, Home},
@@ -23,28 +24,58 @@ use purlin_kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
 /// What a request to a group counts as, in bytes.
 pub(super) const PART_WORK: usize = 64;
 
+/// What it costs to look at who leads one group, as bytes: a few steps.
+pub(super) const GROUP_COST: usize = 4;
+
+/// Why a command is not run at the port of a shard.
+enum NotHere {
+    /// The client is told.
+    Told(String),
+    /// Earlier requests of the connection must end first.
+    NotNow,
+}
+
+/// What becomes of a request whose group is not simply led here.
+enum Direction {
+    /// The client is sent there.
+    To(Endpoint),
+    /// The request waits for earlier ones of the connection.
+    Wait,
+}
+
 impl<B: Backend> Connection<B> {
-    /// Asks the groups for what a command wants, or tells the client why not.
-    pub(super) fn submit(&self, command: &CommandSpec, plan: Plan<'_>) {
+    /// Asks the groups for what a command wants, or tells the client why not. Returns false if it did neither, because
+    /// earlier requests of the connection must end first.
+    #[must_use]
+    pub(super) fn submit(&self, command: &CommandSpec, plan: Plan<'_>) -> bool {
         let groups = self.front.options().groups;
         if plan.keys().any(|key| key.len() > KEY_BYTES_MAX) {
-            return self.refuse(words::KEY_TOO_LONG);
+            self.refuse(words::KEY_TOO_LONG);
+            return true;
         }
-        if self.port == ClientPort::Shard
-            && let Err(text) = self.is_served_here(&plan)
-        {
-            return self.refuse(text);
+        if self.port == ClientPort::Shard {
+            match self.is_served_here(&plan) {
+                Ok(()) => {}
+                Err(NotHere::Told(text)) => {
+                    self.refuse(text);
+                    return true;
+                }
+                Err(NotHere::NotNow) => return false,
+            }
         }
         match plan {
             Plan::One(key, request) => self.submit_one(group_of(key, groups), request),
             Plan::Slot(slot, request) => self.submit_one(group_of_slot(slot, groups), request),
             Plan::Split(what, keys) => self.submit_all(Gather::split(what, keys, groups)),
-            Plan::All(what) => match self.asked_of_all() {
-                none if none.is_empty() => {
-                    self.answer(|local| local.reply().integer(0));
+            Plan::All(what) => {
+                self.add_work(groups as usize * GROUP_COST);
+                match self.asked_of_all() {
+                    none if none.is_empty() => {
+                        self.answer(|local| local.reply().integer(0));
+                    }
+                    groups => self.submit_all(Gather::all(what, groups)),
                 }
-                groups => self.submit_all(Gather::all(what, groups)),
-            },
+            }
             Plan::SetMany(pairs) => match atomic_group(command.name, pairs, groups) {
                 Err(text) => self.refuse(text),
                 Ok(group) => {
@@ -54,10 +85,11 @@ impl<B: Backend> Connection<B> {
                 }
             },
         }
+        true
     }
 
     /// Whether the port of a shard serves what `plan` asks for, or what to tell the client.
-    fn is_served_here(&self, plan: &Plan<'_>) -> Result<(), String> {
+    fn is_served_here(&self, plan: &Plan<'_>) -> Result<(), NotHere> {
         let slot = match plan {
             Plan::All(_) => return Ok(()),
             Plan::Slot(slot, _) => *slot,
@@ -65,7 +97,7 @@ impl<B: Backend> Connection<B> {
                 let mut slots = plan.keys().map(slot_of);
                 let first = slots.next().expect("the arity was checked");
                 if slots.any(|slot| slot != first) {
-                    return Err(words::CROSS_SLOT.into());
+                    return Err(NotHere::Told(words::CROSS_SLOT.into()));
                 }
                 first
             }
@@ -73,29 +105,31 @@ impl<B: Backend> Connection<B> {
         let group = group_of_slot(slot, self.front.options().groups);
         match self.moved_to(group) {
             None => Ok(()),
-            Some(endpoint) => {
+            Some(Direction::Wait) => Err(NotHere::NotNow),
+            Some(Direction::To(endpoint)) => {
                 self.add_work(PART_WORK);
-                Err(words::moved(slot, &endpoint))
+                Err(NotHere::Told(words::moved(slot, &endpoint)))
             }
         }
     }
 
-    /// Where the client is to ask for a group instead. Requests of one pipeline to one group stay in order (safety C2):
-    /// behind one that was sent elsewhere all are, as long as the client may not know of the first one; and behind one
-    /// that has not ended here none is.
-    fn moved_to(&self, group: GroupId) -> Option<Endpoint> {
-        let (next, drained) = self.ring.borrow().places();
-        let is_drained = self.ring.borrow().is_empty();
+    /// Where the client is to ask for a group instead, or that it must wait first. Requests of one connection to one
+    /// group stay in order (safety C2): none is sent elsewhere while an earlier one has not ended here, and those that
+    /// have come with one that was sent elsewhere are sent there too.
+    fn moved_to(&self, group: GroupId) -> Option<Direction> {
+        let Progress { received, taken } = &self.progress;
         let mut moved = self.moved.borrow_mut();
-        let endpoint = match moved.still(group, drained, is_drained) {
-            Some(endpoint) => endpoint,
-            None => match self.backend.home(group) {
-                Home::At(endpoint) if !self.backend.has_requests(group) => endpoint,
-                Home::Here | Home::Unknown | Home::At(_) => return None,
-            },
-        };
-        moved.note(group, next, endpoint.clone());
-        Some(endpoint)
+        if let Some(endpoint) = moved.still(group, taken.get()) {
+            return Some(Direction::To(endpoint));
+        }
+        match self.backend.home(group) {
+            Home::Here | Home::Unknown => None,
+            Home::At(_) if self.backend.has_requests(group) => Some(Direction::Wait),
+            Home::At(endpoint) => {
+                moved.note(group, received.get(), endpoint.clone());
+                Some(Direction::To(endpoint))
+            }
+        }
     }
 
     /// The groups that a command for all keys asks: at the gateway all, and at the port of a shard those that the
@@ -104,9 +138,7 @@ impl<B: Backend> Connection<B> {
         let groups = (1..=self.front.options().groups).map(GroupId);
         match self.port {
             ClientPort::Gateway => groups.collect(),
-            ClientPort::Shard => {
-                groups.filter(|group| self.backend.home(*group) == Home::Here).collect()
-            }
+            ClientPort::Shard => groups.filter(|group| self.backend.leads(*group)).collect(),
         }
     }
 

@@ -7,7 +7,8 @@
 
 use super::route::SLOTS;
 use purlin::{
-    Advertised, BoardEntry, GroupId, NodeId, NodeView, Placement, ShardControl, ShardId, Term,
+    Advertised, BoardEntry, GroupId, NodeId, NodeView, PeerShard, Placement, ShardControl, ShardId,
+    Term,
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -95,16 +96,23 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
+    /// Whether this shard leads `group`.
+    pub(super) fn leads(&self, group: GroupId) -> bool {
+        let view = self.view;
+        view.shard_of(group) == self.shard
+            && view.board().group(group).and_then(|entry| entry.leader) == Some(view.node())
+    }
+
     /// Who serves `group`. Costs next to nothing when this shard leads it.
     pub(super) fn home(&self, group: GroupId) -> Home {
+        if self.leads(group) {
+            return Home::Here;
+        }
         let view = self.view;
         let Some(leader) = view.board().group(group).and_then(|entry| entry.leader) else {
             return Home::Unknown;
         };
         let shard = view.shard_of(group);
-        if leader == view.node() && shard == self.shard {
-            return Home::Here;
-        }
         let Some(status) = view.control(shard).map(ShardControl::latest) else {
             return Home::Unknown;
         };
@@ -115,11 +123,16 @@ impl Known<'_> {
         let endpoint = if leader == view.node() {
             Endpoint::of((leader, self.shards, self.advertised), shard)
         } else {
-            // The shard that has the group here is connected with the one that has it there.
-            let peers = status.peers.iter().filter(|peer| peer.peer.node == leader);
-            peers.filter_map(|peer| peer.facts.as_deref()).next().and_then(|facts| {
+            // The shard that has the group here is connected with the one that has it there. If it is not, the leader
+            // may be gone, and the next one is known soon.
+            let of_leader = status.peers.iter().filter(|peer| peer.peer.node == leader);
+            let mut facts = of_leader.filter_map(|peer| Some((peer, peer.facts.as_deref()?)));
+            facts.next().and_then(|(_, facts)| {
                 let shard = Placement::new(facts.shards).shard_of(group);
-                Endpoint::of((leader, facts.shards, &facts.advertised), shard)
+                let pair = PeerShard::new(leader, shard);
+                let is_up = status.peers.iter().any(|it| it.peer == pair && it.outbound.is_up);
+                let endpoint = Endpoint::of((leader, facts.shards, &facts.advertised), shard);
+                endpoint.filter(|_| is_up)
             })
         };
         endpoint.map_or(Home::Unknown, Home::At)

@@ -51,6 +51,8 @@ pub(crate) struct Behaviour {
     pub(crate) seen: Rc<Seen>,
     /// Who serves the group that is asked for, one answer after the other; at last this shard does.
     pub(crate) homes: Rc<RefCell<VecDeque<Home>>>,
+    /// Whether this shard leads no group.
+    pub(crate) leads_nothing: bool,
 }
 
 /// What the backends of all connections hold.
@@ -451,6 +453,10 @@ impl Backend for MemoryBackend {
 
     fn home(&self, _: GroupId) -> Home {
         self.0.behaviour.homes.borrow_mut().pop_front().unwrap_or(Home::Here)
+    }
+
+    fn leads(&self, _: GroupId) -> bool {
+        !self.0.behaviour.leads_nothing
     }
 
     fn topology(&self, _: u32) -> Topology {

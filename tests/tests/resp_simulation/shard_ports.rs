@@ -2,7 +2,7 @@
 
 use crate::{
     ONE, TWO, assert_sound, bulk,
-    memory::{self, Behaviour, Seen, TestServer},
+    memory::{self, Behaviour, Client, Seen, TestServer},
     must_serve, ok, pipeline, replies, seconds, served, serving,
 };
 use purlin::{GroupId, NodeId, Runtime, ShardId, group_of_slot};
@@ -280,11 +280,22 @@ fn a_command_waits_for_a_leader_at_the_port_of_a_shard_too() {
 
 /// The front end of a shard's port, whose shard finds these leaders, one after the other.
 fn front_end(homes: impl IntoIterator<Item = Home>, leaderless: bool) -> (TestServer, Rc<Seen>) {
+    front_end_without(homes, leaderless.then_some("a"))
+}
+
+fn group_of(key: &str) -> GroupId {
+    group_of_slot(slot_of(key.as_bytes()), memory::GROUPS)
+}
+
+/// The same, and the group of one key has no leader.
+fn front_end_without(
+    homes: impl IntoIterator<Item = Home>,
+    leaderless: Option<&str>,
+) -> (TestServer, Rc<Seen>) {
     let seen = Rc::new(Seen::default());
-    let group = group_of_slot(slot_of(b"a"), memory::GROUPS);
     let behaviour = Behaviour {
         homes: Rc::new(RefCell::new(homes.into_iter().collect())),
-        leaderless: leaderless.then_some(group).into_iter().collect(),
+        leaderless: leaderless.map(group_of).into_iter().collect(),
         seen: Rc::clone(&seen),
         ..Behaviour::default()
     };
@@ -296,13 +307,25 @@ fn elsewhere() -> Home {
     Home::At(Endpoint { node, shard, host: "n2".into(), port: 7101 })
 }
 
+/// Sends requests in one piece, and runs until they have come.
+fn send(server: &TestServer, client: &mut Client, lines: &[&str]) {
+    client.queue_bytes(&pipeline(lines));
+    client.send().expect("it is sent");
+    let pong = server.client().command(&["PING"]).expect("it serves");
+    assert_eq!(pong, Value::Simple("PONG".into()));
+}
+
+fn is_moved(reply: &Value) -> bool {
+    *reply == Value::Error(format!("MOVED {} n2:7101", slot_of(b"a")))
+}
+
 /// Safety C2: otherwise the second is done elsewhere, and the first behind it.
 #[test]
 fn behind_a_request_that_waits_here_for_a_leader_none_is_sent_elsewhere() {
     let (server, seen) = front_end([Home::Unknown, elsewhere()], true);
     let mut client = server.client();
-    client.queue_bytes(&pipeline(&["SET a 1", "SET a 2", "PING"]));
-    client.send().expect("it is sent");
+    send(&server, &mut client, &["SET a 1", "SET a 2", "PING"]);
+    assert_eq!(seen.leaderless.get(), 1, "the second waits for the first");
     client.finish();
     // Both end with the connection.
     for _ in 0..2 {
@@ -316,19 +339,35 @@ fn behind_a_request_that_waits_here_for_a_leader_none_is_sent_elsewhere() {
     assert_eq!(seen.leaderless.get(), 0);
 }
 
-/// Safety C2: the client sends both there, in their order.
+/// A client that always has requests under way here would never learn that the group has moved.
+#[test]
+fn a_client_is_sent_elsewhere_as_soon_as_its_earlier_requests_have_ended() {
+    let (server, _) = front_end([Home::Here, elsewhere(), elsewhere()], false);
+    let mut client = server.client();
+    send(&server, &mut client, &["SET a 1", "SET a 2", "PING"]);
+    assert_eq!(client.read_reply().expect("a reply"), ok());
+    let reply = client.read_reply().expect("a reply");
+    assert!(is_moved(&reply), "{reply:?}");
+    assert_eq!(client.read_reply().expect("a reply"), Value::Simple("PONG".into()));
+}
+
+/// Safety C2: the client sends both there, in their order. What comes later is judged anew, also while the first
+/// replies wait behind another one.
 #[test]
 fn behind_a_request_that_was_sent_elsewhere_all_of_its_pipeline_are() {
-    let (server, _) = front_end([elsewhere(), Home::Here], false);
+    let waits = (0..).map(|n| format!("b{n}")).find(|key| group_of(key) != group_of("a"));
+    let waits = waits.expect("there are several groups");
+    let (server, _) = front_end_without([Home::Here, elsewhere(), Home::Here], Some(&waits));
     let mut client = server.client();
-    client.queue_bytes(&pipeline(&["SET a 1", "SET a 2"]));
-    client.send().expect("it is sent");
-    let moved = || Value::Error(format!("MOVED {} n2:7101", slot_of(b"a")));
+    send(&server, &mut client, &[&format!("SET {waits} 1"), "SET a 1", "SET a 2"]);
+    send(&server, &mut client, &["SET a 3", "GET a"]);
+    client.finish();
+    let first = client.read_reply().expect("a reply");
+    assert!(matches!(&first, Value::Error(text) if text.starts_with("CLUSTERDOWN ")), "{first:?}");
     for _ in 0..2 {
-        assert_eq!(client.read_reply().expect("a reply"), moved());
+        let reply = client.read_reply().expect("a reply");
+        assert!(is_moved(&reply), "{reply:?}");
     }
-    client.queue_bytes(&pipeline(&["SET a 3", "GET a"]));
-    client.send().expect("it is sent");
     assert_eq!(client.read_reply().expect("a reply"), ok());
     assert_eq!(client.read_reply().expect("a reply"), bulk("3"));
 }

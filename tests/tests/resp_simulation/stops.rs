@@ -49,8 +49,20 @@ fn clients_of_a_node_that_stops_are_answered_before_their_connections_close() {
     s.must_reach("some are answered", Duration::from_secs(5), || (0..2).all(|it| counts(it) > 0));
     assert!((0..2).all(|it| counts(it) < COUNTED), "some are under way");
     s.ask_to_stop(ONE);
+    s.run_for(Duration::from_millis(5));
+    assert!(s.world.is_running(ONE), "it answers what is under way");
+    let taken_in = Rc::new(RefCell::new(Vec::new()));
+    for address in [resp::address(ONE, ShardId(0)), resp::shard_address(ONE, ShardId(0))] {
+        let (runtime, taken_in) = (s.world.outside(), taken_in.clone());
+        s.world.outside().spawn(async move {
+            if Wire::connect(&runtime, &address).await.is_ok() {
+                taken_in.borrow_mut().push(address);
+            }
+        });
+    }
     s.must_reach("it ends", Duration::from_millis(1600), || !s.world.is_running(ONE));
     s.run_for(Duration::from_secs(1));
+    assert_eq!(*taken_in.borrow(), Vec::<String>::new(), "no port takes a client any more");
     for (number, told) in clients.iter().enumerate() {
         let (replies, end) = &*told.borrow();
         assert_eq!(*end, Some(ErrorKind::UnexpectedEof), "client {number}");

@@ -117,16 +117,20 @@ impl Writer for Sink {
     }
 }
 
-/// Serves a client that sends `bytes`, to the end.
+/// Serves a client that sends `bytes` to the gateway, to the end.
 fn flood(bytes: Vec<u8>) -> Rc<Counts> {
+    flood_at(ClientPort::Gateway, bytes, Behaviour::default())
+}
+
+fn flood_at(port: ClientPort, bytes: Vec<u8>, behaviour: Behaviour) -> Rc<Counts> {
     let server = TestServer::start();
     let counts = Rc::new(Counts::default());
     let runtime = Counting { runtime: server.runtime(), counts: Rc::clone(&counts) };
     let reader = Flood { bytes, at: 0, counts: Rc::clone(&counts) };
     let front = FrontEnd::new(FrontEndOptions::new(GROUPS, TestServer::PORT));
-    let backend = backend(server.runtime(), Behaviour::default());
+    let backend = backend(server.runtime(), behaviour);
     let writer = Sink(Rc::clone(&counts));
-    server.run(serve_client(runtime, front, ClientPort::Gateway, backend, reader, writer));
+    server.run(serve_client(runtime, front, port, backend, reader, writer));
     counts
 }
 
@@ -154,6 +158,16 @@ fn a_connection_that_asks_with_long_patterns_lets_others_run() {
         // Each costs as much as 30 KiB, and what costs 64 KiB takes about a millisecond.
         assert!(counts.yields.get() > 300, "{} pauses", counts.yields.get());
     }
+}
+
+/// A command for all keys looks at each group, also where this shard leads none of them.
+#[test]
+fn a_connection_that_asks_a_shard_for_all_keys_lets_others_run() {
+    let bytes = "DBSIZE\r\n".repeat((1 << 20) / 8).into_bytes();
+    let behaviour = Behaviour { leads_nothing: true, ..Behaviour::default() };
+    let counts = flood_at(ClientPort::Shard, bytes, behaviour);
+    // Each costs 200 bytes with 48 groups.
+    assert!(counts.yields.get() > 300, "{} pauses", counts.yields.get());
 }
 
 #[test]
