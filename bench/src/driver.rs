@@ -420,11 +420,9 @@ impl<'a> Driver<'a> {
             self.requests_left -= 1;
         }
         self.give_up.sent(sent);
-        let workload = &mut self.workload;
-        self.connections[index].exchange.push(|out| {
-            let is_write = workload.append_request(out);
-            Operation { intended, sent, is_write }
-        });
+        let request = self.workload.draw();
+        let operation = Operation { intended, sent, request };
+        self.connections[index].exchange.push(operation, |out| self.workload.append(&request, out));
     }
 
     fn flush(&mut self, index: usize) {

@@ -8,16 +8,17 @@
 use std::collections::VecDeque;
 
 use crate::reply::{Malformed, Reply, ReplyParser};
+use crate::workload::Request;
 
 /// One operation on its way. Times are nanoseconds of the run's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Operation {
     /// When the operation was meant to start. In a closed loop this is when it was sent.
     pub intended: u64,
     /// When the operation was handed to the socket.
     pub sent: u64,
-    /// Whether the operation is a write. Without a reply the outcome of a write is unknown.
-    pub is_write: bool,
+    /// What it asks for. Without a reply the outcome of a write is unknown.
+    pub request: Request,
 }
 
 /// The requests and replies of one connection.
@@ -33,9 +34,9 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Appends one request. `encode` writes and describes it.
-    pub fn push(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Operation) {
-        let operation = encode(&mut self.out);
+    /// Appends one operation. `encode` writes its request.
+    pub fn push(&mut self, operation: Operation, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.out);
         self.in_flight.push_back(operation);
     }
 
@@ -95,14 +96,11 @@ mod tests {
     use super::*;
 
     fn operation(intended: u64) -> Operation {
-        Operation { intended, sent: intended, is_write: true }
+        Operation { intended, sent: intended, ..Operation::default() }
     }
 
     fn asked(exchange: &mut Exchange, intended: u64) {
-        exchange.push(|out| {
-            out.extend_from_slice(b"PING\r\n");
-            operation(intended)
-        });
+        exchange.push(operation(intended), |out| out.extend_from_slice(b"PING\r\n"));
     }
 
     #[test]

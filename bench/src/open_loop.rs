@@ -126,7 +126,7 @@ mod tests {
             // One connection with room for one operation sends when it has its reply.
             now = now.max(open.next_at());
             open.look(now);
-            let operation = Operation { intended: open.take(), sent: now, is_write: true };
+            let operation = Operation { intended: open.take(), sent: now, ..Operation::default() };
             now = served_at(now, now);
             recorder.success(&operation, now, true);
         }

@@ -167,7 +167,7 @@ impl Recorder {
         if self.counts(operation.intended) {
             self.totals.succeeded += 1;
             self.totals.succeeded_in_time += u64::from(self.closed_at.is_none_or(|end| now <= end));
-            self.totals.misses += u64::from(!has_found && !operation.is_write);
+            self.totals.misses += u64::from(!has_found && !operation.request.is_write);
         }
     }
 
@@ -180,7 +180,7 @@ impl Recorder {
         self.totals.refused += 1;
         let text = String::from_utf8_lossy(text);
         let word = text.split(' ').next().unwrap_or_default();
-        self.totals.unknown += u64::from(word == "UNKNOWN" && operation.is_write);
+        self.totals.unknown += u64::from(word == "UNKNOWN" && operation.request.is_write);
         self.count_class(word, &text);
     }
 
@@ -303,7 +303,8 @@ impl Recorder {
     fn unanswered(&mut self, operation: &Operation, now: u64) {
         self.second.errors += 1;
         self.time(operation, now);
-        self.totals.unknown += u64::from(operation.is_write && self.counts(operation.intended));
+        self.totals.unknown +=
+            u64::from(operation.request.is_write && self.counts(operation.intended));
     }
 
     /// A success at `now`, or the end, closes a time without one.
@@ -342,11 +343,13 @@ fn cut(text: &str, bytes_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::Request;
 
     const MS: u64 = 1_000_000;
 
     fn write(intended: u64, sent: u64) -> Operation {
-        Operation { intended, sent, is_write: true }
+        let request = Request { is_write: true, ..Request::default() };
+        Operation { intended, sent, request }
     }
 
     #[test]
@@ -368,7 +371,7 @@ mod tests {
     #[test]
     fn each_outcome_is_counted_where_it_belongs() {
         let mut recorder = Recorder::new(0, true);
-        let read = Operation { intended: 0, sent: MS, is_write: false };
+        let read = Operation { intended: 0, sent: MS, ..Operation::default() };
         recorder.success(&read, 2 * MS, false);
         recorder.refused(&write(0, 0), b"CLUSTERDOWN group 17 has no leader");
         recorder.refused(&write(0, 0), b"UNKNOWN outcome");

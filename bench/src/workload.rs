@@ -1,8 +1,8 @@
 //! The content of the operations: their commands, keys and values, written as RESP requests.
 //!
-//! A workload draws an operation and encodes it into the caller's buffer in one step, so an
-//! operation costs no allocation. Other modules decide when an operation is sent, and to which
-//! server.
+//! A workload draws a [`Request`], and encodes it into the caller's buffer in a second step. A request
+//! is a few numbers, so an operation costs no allocation, and a request can be encoded again. Other
+//! modules decide when an operation is sent, and to which server.
 //!
 //! Values, counters and logs have prefixes of their own (`key:`, `counter:`, `log:`): an INCR of a
 //! value that SET has written would be refused.
@@ -112,6 +112,19 @@ pub struct WorkloadConfig {
     pub seed: u64,
 }
 
+/// The content of one operation, drawn and not encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Whether it is a write.
+    pub is_write: bool,
+    /// The number of the key.
+    pub key: u64,
+    /// Where the value begins in the letters of the workload. This and the length are 0 without a value.
+    pub value_from: u32,
+    /// The bytes of the value.
+    pub value_length: u32,
+}
+
 /// Draws operations and encodes them.
 #[derive(Debug)]
 pub struct Workload {
@@ -166,26 +179,31 @@ impl Workload {
         self.keys.count()
     }
 
-    /// Appends the next operation to `out`. Returns whether it is a write.
-    pub fn append_request(&mut self, out: &mut Vec<u8>) -> bool {
+    /// Draws the next operation.
+    pub fn draw(&mut self) -> Request {
         let is_write = self.chance.below(100) >= self.reads_percent;
         let key = self.keys.next(&mut self.chance);
-        out.extend_from_slice(if is_write { &self.write_head } else { &self.read_head });
-        append_key(out, self.key_prefix, key);
-        out.extend_from_slice(b"\r\n");
+        let mut request = Request { is_write, key, ..Request::default() };
         if is_write && self.has_value {
-            self.append_value(out);
+            let ValueSize { min, max } = self.value_size;
+            request.value_length = (min as u64 + self.chance.below((max - min) as u64 + 1)) as u32;
+            request.value_from = self.chance.below(VALUE_PLACES as u64) as u32;
         }
-        is_write
+        request
     }
 
-    fn append_value(&mut self, out: &mut Vec<u8>) {
-        let ValueSize { min, max } = self.value_size;
-        let length = min + self.chance.below((max - min) as u64 + 1) as usize;
-        let from = self.chance.below(VALUE_PLACES as u64) as usize;
-        append_length(out, length);
-        out.extend_from_slice(&self.letters[from..from + length]);
+    /// Appends `request` to `out`. The same request gives the same bytes each time.
+    pub fn append(&self, request: &Request, out: &mut Vec<u8>) {
+        let is_write = request.is_write;
+        out.extend_from_slice(if is_write { &self.write_head } else { &self.read_head });
+        append_key(out, self.key_prefix, request.key);
         out.extend_from_slice(b"\r\n");
+        if is_write && self.has_value {
+            let (from, length) = (request.value_from as usize, request.value_length as usize);
+            append_length(out, length);
+            out.extend_from_slice(&self.letters[from..from + length]);
+            out.extend_from_slice(b"\r\n");
+        }
     }
 }
 
@@ -234,8 +252,9 @@ mod tests {
         let mut workload = Workload::new(config).unwrap();
         let mut one = || {
             let mut out = Vec::new();
-            let is_write = workload.append_request(&mut out);
-            (is_write, String::from_utf8(out).unwrap())
+            let request = workload.draw();
+            workload.append(&request, &mut out);
+            (request.is_write, String::from_utf8(out).unwrap())
         };
         (0..count).map(|_| one()).collect()
     }
