@@ -30,9 +30,10 @@
 //! processor time for an operation. Without a pipeline they reach 153 and 204 thousand operations a
 //! second, for 6.4 and 3.6 µs.
 
+mod clock;
+mod config;
+
 use std::io;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{Event, EventFlags};
 
@@ -45,58 +46,12 @@ use crate::open_loop::OpenLoop;
 use crate::poller::{Poller, allow_open_files, wake_on_time};
 use crate::recorder::{Recorder, Second};
 use crate::reply::Reply;
-use crate::schedule::{Arrivals, Schedule};
+use crate::schedule::Schedule;
 use crate::signals::Signals;
 use crate::workload::Workload;
 
-/// How the pace is set.
-#[derive(Clone, Copy, Debug)]
-pub enum Pace {
-    /// The server sets the pace: a connection sends again when it has its replies.
-    Closed,
-    /// A schedule sets the pace.
-    Open {
-        /// Operations a second, over all connections.
-        rate: f64,
-        /// How the intervals are drawn.
-        arrivals: Arrivals,
-    },
-}
-
-/// When the measured part ends.
-#[derive(Clone, Copy, Debug)]
-pub enum Extent {
-    /// After a time.
-    Duration(Duration),
-    /// When this many operations were sent.
-    Requests(u64),
-}
-
-/// How to run a load.
-#[derive(Clone, Debug)]
-pub struct DriverConfig {
-    /// The servers; connection i goes to server i modulo their number. At least one.
-    pub targets: Vec<SocketAddr>,
-    /// Connections, at least one.
-    pub clients: usize,
-    /// Closed loop: operations in one write. Open loop: unanswered operations a connection may have.
-    pub pipeline: usize,
-    /// Closed or open loop.
-    pub pace: Pace,
-    /// When the measured part ends.
-    pub extent: Extent,
-    /// The warm-up: how long the load runs before the measured part.
-    pub warmup: Duration,
-    /// An operation that has no reply after this time is given up, and its connection is closed.
-    pub timeout: Duration,
-    /// How long to try to reach a server before the run.
-    pub reach: Duration,
-    /// A run of a number of operations ends early when operations wait and none has succeeded for this time, or
-    /// for `timeout` if that is longer. The pauses of a slow schedule do not count.
-    pub give_up: Duration,
-    /// The seed of the arrivals.
-    pub seed: u64,
-}
+use self::clock::{Clock, SECOND_NANOS, nanos};
+pub use self::config::{DriverConfig, Extent, Pace};
 
 /// What a run found.
 pub struct Summary {
@@ -129,7 +84,6 @@ impl From<io::Error> for RunError {
     }
 }
 
-const SECOND_NANOS: u64 = 1_000_000_000;
 /// How often the driver looks for time-outs.
 const LOOK_NANOS: u64 = 50_000_000;
 /// How long an interrupted run waits for the replies that are still due.
@@ -555,30 +509,4 @@ impl<'a> Driver<'a> {
             signal: self.signals.seen(),
         }
     }
-}
-
-/// The time of a run.
-struct Clock {
-    started: Instant,
-    /// Nanoseconds since `started`, when the clock was read last.
-    now: u64,
-    /// When the current second ends.
-    second_ends: u64,
-    /// When to look for time-outs and retries again.
-    look_at: u64,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Self { started: Instant::now(), now: 0, second_ends: SECOND_NANOS, look_at: 0 }
-    }
-
-    fn look(&mut self) -> u64 {
-        self.now = nanos(self.started.elapsed());
-        self.now
-    }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4)
 }
