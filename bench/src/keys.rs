@@ -138,6 +138,20 @@ impl KeyChooser {
 
 /// Appends the key `number` of the space `prefix`.
 pub fn append_key(out: &mut Vec<u8>, prefix: &str, number: u64) {
+    out.extend_from_slice(prefix.as_bytes());
+    out.extend_from_slice(&digits(number));
+}
+
+/// The slot of the key `number` of the space `prefix`. A prefix has at most 20 bytes.
+pub fn slot_of_key(prefix: &str, number: u64) -> u16 {
+    let mut key = [0; 32];
+    let length = prefix.len() + 12;
+    key[..prefix.len()].copy_from_slice(prefix.as_bytes());
+    key[prefix.len()..length].copy_from_slice(&digits(number));
+    slot_of(&key[..length])
+}
+
+fn digits(number: u64) -> [u8; 12] {
     debug_assert!(number < KEYS_MAX, "key {number} has more than twelve digits");
     let mut digits = [b'0'; 12];
     let mut rest = number;
@@ -145,21 +159,15 @@ pub fn append_key(out: &mut Vec<u8>, prefix: &str, number: u64) {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
-    out.extend_from_slice(prefix.as_bytes());
-    out.extend_from_slice(&digits);
+    digits
 }
 
 fn in_slots(prefix: &str, keys: u64, slots: &SlotRanges) -> Result<Vec<u32>, String> {
     if keys > LISTED_KEYS_MAX {
         return Err(format!("--slots lists the keys, so --keys may be {LISTED_KEYS_MAX} at most"));
     }
-    let mut key = Vec::new();
-    let mut is_inside = |number: &u32| {
-        key.clear();
-        append_key(&mut key, prefix, u64::from(*number));
-        slots.contains(slot_of(&key))
-    };
-    let listed: Vec<u32> = (0..keys as u32).filter(&mut is_inside).collect();
+    let is_inside = |number: &u32| slots.contains(slot_of_key(prefix, u64::from(*number)));
+    let listed: Vec<u32> = (0..keys as u32).filter(is_inside).collect();
     if listed.is_empty() {
         return Err(format!("none of the {keys} keys lies in the slots {slots}: give more --keys"));
     }
@@ -308,6 +316,7 @@ mod tests {
         let mut key = Vec::new();
         append_key(&mut key, "key:", 12_345);
         assert_eq!(key, b"key:000000012345");
+        assert_eq!(slot_of_key("key:", 12_345), slot_of(&key));
     }
 
     #[test]

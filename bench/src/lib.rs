@@ -5,6 +5,7 @@
 //! ```text
 //! options ─► driver ─┬─ schedule, open_loop   when it is meant to start
 //!                    ├─ workload ─ keys, slots, chance   what it is
+//!                    ├─ route ─ slots_reply       where it goes, in a cluster
 //!                    ├─ connection ─ exchange ─ reply    to the server and back
 //!                    └─ recorder ─► report               what came of it
 //! ```
@@ -25,6 +26,9 @@ pub mod chance;
 pub mod keys;
 pub mod slots;
 pub mod workload;
+
+pub mod route;
+pub mod slots_reply;
 
 pub mod connection;
 pub mod exchange;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::chance::Chance;
-use crate::keys::{Distribution, KeyChooser, append_key};
+use crate::keys::{Distribution, KeyChooser, append_key, slot_of_key};
 use crate::slots::SlotRanges;
 
 /// The command of the operations that are not reads.
@@ -190,6 +190,11 @@ impl Workload {
             request.value_from = self.chance.below(VALUE_PLACES as u64) as u32;
         }
         request
+    }
+
+    /// The slot of the key of `request`.
+    pub fn slot(&self, request: &Request) -> u16 {
+        slot_of_key(self.key_prefix, request.key)
     }
 
     /// Appends `request` to `out`. The same request gives the same bytes each time.
