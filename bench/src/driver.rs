@@ -12,9 +12,11 @@
 //!   to the next connection in turn that has room. If no connection has room, the operation waits in
 //!   the schedule, where it costs no memory; it is sent as soon as there is room, and it is never
 //!   skipped. Its latency runs from the intended time.
+//! * **Cluster**: in both loops an operation goes to the endpoint that leads the slot of its key, on a
+//!   connection of its client ([`Cluster`] has the rules).
 //!
 //! A connection that ends affects no other one: its operations are counted as lost, and the
-//! connection is made again. No operation is sent twice.
+//! connection is made again. No operation is sent twice, unless a server of a cluster has sent it on.
 //!
 //! # Why epoll, and no executor
 //!
@@ -31,6 +33,7 @@
 //! second, for 6.4 and 3.6 µs.
 
 mod clock;
+mod cluster;
 mod config;
 
 use std::io;
@@ -38,10 +41,12 @@ use std::io;
 use rustix::event::epoll::{Event, EventFlags};
 
 use crate::chance::Chance;
+use crate::cluster::{Cluster, ClusterFacts};
 use crate::connection::Connection;
 use crate::cpu::CpuMeter;
-use crate::exchange::Operation;
+use crate::exchange::{Operation, Way};
 use crate::give_up::GiveUp;
+use crate::inquiry::INQUIRY_TOKEN;
 use crate::open_loop::OpenLoop;
 use crate::poller::{Poller, allow_open_files, wake_on_time};
 use crate::recorder::{Recorder, Second};
@@ -59,6 +64,8 @@ pub struct Summary {
     pub recorder: Recorder,
     /// The most operations due and not yet sent (open loop).
     pub backlog_max: u64,
+    /// What was seen of the cluster, when the run was over one.
+    pub cluster: Option<ClusterFacts>,
     /// The generator's own use of the processor.
     pub cpu: Option<CpuMeter>,
     /// The signal that ended the run early.
@@ -72,6 +79,8 @@ pub struct Summary {
 pub enum RunError {
     /// No server could be reached, and nothing was sent. Holds the last error.
     Unreachable(String),
+    /// The slots of the cluster could not be learnt, and nothing was sent. Holds why.
+    NoSlots(String),
     /// A signal came before anything was sent.
     Interrupted(i32),
     /// The operating system refused a resource that the generator needs.
@@ -101,6 +110,8 @@ pub struct Driver<'a> {
     clock: Clock,
     chance: Chance,
     connections: Vec<Connection>,
+    /// `None` when the targets are no cluster.
+    cluster: Option<Cluster>,
     stage: Stage,
     recorder: Recorder,
     /// `None` in a closed loop.
@@ -140,9 +151,10 @@ impl<'a> Driver<'a> {
         let poller = Poller::new()?;
         let signals = Signals::new()?;
         poller.add(signals.readable(), SIGNAL_TOKEN)?;
+        // The connections to a cluster are planned when its endpoints are known.
+        let planned = if config.cluster { 0 } else { config.clients };
         let target = |client: usize| config.targets[client % config.targets.len()];
-        let connections =
-            (0..config.clients).map(|i| Connection::new(target(i), i as u64)).collect();
+        let connections = (0..planned).map(|i| Connection::new(target(i), i as u64)).collect();
         let requests_left = match config.extent {
             Extent::Duration(_) => u64::MAX,
             Extent::Requests(count) => count,
@@ -161,6 +173,7 @@ impl<'a> Driver<'a> {
             poller,
             signals,
             connections,
+            cluster: config.cluster.then(|| Cluster::new(config.targets.clone(), config.clients)),
             requests_left,
             config,
         })
@@ -183,7 +196,8 @@ impl<'a> Driver<'a> {
     /// Tries to make every connection, for as long as the configuration says. One connection is
     /// enough.
     fn reach(&mut self) -> Result<(), RunError> {
-        let until = nanos(self.config.reach);
+        self.learn_slots()?;
+        let until = self.clock.now + nanos(self.config.reach);
         while self.clock.now < until && self.signals.seen().is_none() {
             self.look_after_connections();
             if self.connections.iter().all(Connection::is_up) {
@@ -225,12 +239,18 @@ impl<'a> Driver<'a> {
                 self.connections[index].close(start, &mut self.chance);
             }
         }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.inquiry.restart();
+            cluster.make_all_ready();
+        }
+        self.serve_clients();
     }
 
     fn is_over(&self) -> bool {
         let Stage::Draining { until } = self.stage else { return false };
         let is_idle =
             self.connections.iter().all(|connection| connection.exchange.in_flight() == 0);
+        let is_idle = is_idle && self.cluster.as_ref().is_none_or(Cluster::is_idle);
         is_idle || self.clock.now >= until
     }
 
@@ -238,7 +258,9 @@ impl<'a> Driver<'a> {
         self.advance();
         self.end_second_if_due();
         self.look_after_connections();
+        self.inquire();
         self.send_what_is_due();
+        self.serve_clients();
         self.wait(self.wake_at())
     }
 
@@ -310,19 +332,20 @@ impl<'a> Driver<'a> {
             return;
         }
         let timeout = nanos(self.config.timeout);
-        let is_wanted = !matches!(self.stage, Stage::Draining { .. });
         for index in 0..self.connections.len() {
             let connection = &self.connections[index];
             let oldest = connection.exchange.oldest().map(|operation| operation.sent);
             if oldest.or(connection.connecting_since()).is_some_and(|since| now >= since + timeout)
             {
                 self.lose(index, &io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-            } else if is_wanted && connection.retry_at().is_some_and(|at| now >= at) {
+            } else if connection.retry_at().is_some_and(|at| now >= at) && self.is_wanted(index) {
                 self.connect(index);
             }
         }
+        self.give_up_waiting();
+        let wanted = (0..self.connections.len()).filter(|&index| self.is_wanted(index));
         let soonest =
-            self.connections.iter().filter_map(Connection::retry_at).min().unwrap_or(u64::MAX);
+            wanted.filter_map(|index| self.connections[index].retry_at()).min().unwrap_or(u64::MAX);
         self.clock.look_at = soonest.clamp(now + 1_000_000, now + LOOK_NANOS);
     }
 
@@ -339,7 +362,11 @@ impl<'a> Driver<'a> {
         let Some(mut open) = self.open.take() else { return };
         let now = self.clock.now;
         open.look(now);
-        while open.next_at() <= now.min(until - 1) && self.requests_left > 0 {
+        let last = now.min(until - 1);
+        if self.cluster.is_some() {
+            self.send_due_to_cluster(&mut open, last);
+        }
+        while self.cluster.is_none() && open.next_at() <= last && self.requests_left > 0 {
             let Some(index) = open.next_with_room(&self.connections, self.config.pipeline) else {
                 break;
             };
@@ -354,6 +381,7 @@ impl<'a> Driver<'a> {
     /// Closed loop: sends a pipeline of operations in one write.
     fn refill(&mut self, index: usize) {
         if matches!(self.config.pace, Pace::Open { .. })
+            || self.cluster.is_some()
             || !matches!(self.stage, Stage::Sending { .. })
         {
             return;
@@ -370,13 +398,18 @@ impl<'a> Driver<'a> {
     /// Encodes one operation onto a connection.
     fn push(&mut self, index: usize, intended: u64) {
         let sent = self.clock.now;
+        self.count_begun(intended);
+        let request = self.workload.draw();
+        let operation = Operation { intended, sent, request, way: Way::default() };
+        self.connections[index].exchange.push(operation, |out| self.workload.append(&request, out));
+    }
+
+    /// Counts an operation that begins.
+    fn count_begun(&mut self, intended: u64) {
         if intended >= nanos(self.config.warmup) {
             self.requests_left -= 1;
         }
-        self.give_up.sent(sent);
-        let request = self.workload.draw();
-        let operation = Operation { intended, sent, request };
-        self.connections[index].exchange.push(operation, |out| self.workload.append(&request, out));
+        self.give_up.sent(self.clock.now);
     }
 
     fn flush(&mut self, index: usize) {
@@ -398,7 +431,8 @@ impl<'a> Driver<'a> {
             Some(open) if matches!(self.stage, Stage::Sending { .. }) => open.wake_at(),
             _ => u64::MAX,
         };
-        stage_ends.min(due).min(self.clock.second_ends)
+        let inquiry = self.cluster.as_ref().map_or(u64::MAX, |cluster| cluster.inquiry.wake_at());
+        stage_ends.min(due).min(inquiry).min(self.clock.second_ends)
     }
 
     /// Waits for events, until `until` at the latest, and handles them.
@@ -408,6 +442,7 @@ impl<'a> Driver<'a> {
         self.clock.look();
         for event in &events {
             self.on_event(*event);
+            self.serve_clients();
         }
         self.poller.give_back(events);
         Ok(())
@@ -417,6 +452,9 @@ impl<'a> Driver<'a> {
         let (token, flags) = (event.data.u64(), event.flags);
         if token == SIGNAL_TOKEN {
             return self.signals.acknowledge();
+        }
+        if token == INQUIRY_TOKEN {
+            return self.on_inquiry();
         }
         let index = token as usize;
         let connection = &mut self.connections[index];
@@ -434,6 +472,7 @@ impl<'a> Driver<'a> {
 
     fn on_connected(&mut self, index: usize) {
         match self.connections[index].finish_connect(&self.poller.epoll) {
+            Ok(()) if self.cluster.is_some() => self.send_waiting(index),
             Ok(()) => self.refill(index),
             Err(error) => self.lose(index, &error),
         }
@@ -448,16 +487,26 @@ impl<'a> Driver<'a> {
         };
         let now = self.clock.look();
         let (recorder, give_up) = (&mut self.recorder, &mut self.give_up);
-        let understood = connection.exchange.receive(
-            &self.poller.buffer[..count],
-            |operation, reply| match reply {
-                Reply::Value | Reply::Nil => {
-                    recorder.success(operation, now, reply == Reply::Value);
-                    give_up.succeeded();
+        let (mut cluster, server) = (self.cluster.as_mut(), connection.address());
+        let understood =
+            connection.exchange.receive(&self.poller.buffer[..count], |operation, reply| {
+                match reply {
+                    Reply::Value | Reply::Nil => {
+                        recorder.success(operation, now, reply == Reply::Value);
+                        give_up.succeeded();
+                    }
+                    Reply::Error(text) => {
+                        let mut cluster = cluster.as_deref_mut();
+                        if cluster.as_mut().is_some_and(|it| it.is_moved(operation, text, server)) {
+                            return recorder.redirected(operation);
+                        }
+                        recorder.refused(operation, text);
+                    }
                 }
-                Reply::Error(text) => recorder.refused(operation, text),
-            },
-        );
+                if let Some(cluster) = cluster.as_deref_mut() {
+                    cluster.end(operation);
+                }
+            });
         if let Err(malformed) = understood {
             self.lose(index, &io::Error::new(io::ErrorKind::InvalidData, malformed.0));
         } else if connection.exchange.in_flight() == 0 {
@@ -483,6 +532,12 @@ impl<'a> Driver<'a> {
             } else {
                 self.recorder.lost(&operation, now);
             }
+            if let Some(cluster) = &mut self.cluster {
+                cluster.end(&operation);
+            }
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.inquiry.want();
         }
         connection.close(now, &mut self.chance);
         self.clock.look_at = self.clock.look_at.min(connection.retry_at().unwrap_or(u64::MAX));
@@ -495,6 +550,7 @@ impl<'a> Driver<'a> {
                 self.recorder.timed_out(&operation, now);
             }
         }
+        self.end_waiting();
         self.recorder.close(now);
         let (since, has_something) = self.recorder.second_so_far();
         if has_something && now > since + SECOND_NANOS / 10 {
@@ -502,6 +558,7 @@ impl<'a> Driver<'a> {
         }
         Summary {
             recorder: self.recorder,
+            cluster: self.cluster.as_ref().map(Cluster::facts),
             backlog_max: self.open.map_or(0, |open| open.backlog_max()),
             cpu: self.cpu.map(CpuMeter::stop),
             has_given_up: matches!(self.config.extent, Extent::Requests(_))

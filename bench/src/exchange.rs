@@ -19,7 +19,23 @@ pub struct Operation {
     pub sent: u64,
     /// What it asks for. Without a reply the outcome of a write is unknown.
     pub request: Request,
+    /// Where it belongs in a cluster.
+    pub way: Way,
 }
+
+/// Who sent an operation in a cluster, and where it goes. Not used without a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// The client that it belongs to.
+    pub client: u32,
+    /// The slot of its key.
+    pub slot: u16,
+    /// How often a server has sent it elsewhere.
+    pub redirects: u8,
+}
+
+/// The memory for requests that an idle connection of a cluster keeps.
+const OUT_KEPT: usize = 64 * 1024;
 
 /// The requests and replies of one connection.
 #[derive(Debug, Default)]
@@ -73,6 +89,14 @@ impl Exchange {
             done(&operation, reply);
         }
         Ok(())
+    }
+
+    /// Gives the memory of a large pipeline back, when all of it is written. A cluster has many connections that
+    /// are idle for most of the time.
+    pub fn release(&mut self) {
+        if self.out.is_empty() && self.out.capacity() > OUT_KEPT {
+            self.out = Vec::new();
+        }
     }
 
     /// How many operations wait for their reply.

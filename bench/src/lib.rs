@@ -5,7 +5,7 @@
 //! ```text
 //! options ─► driver ─┬─ schedule, open_loop   when it is meant to start
 //!                    ├─ workload ─ keys, slots, chance   what it is
-//!                    ├─ route ─ slots_reply       where it goes, in a cluster
+//!                    ├─ cluster ─ route, inquiry, ahead   where it goes, in a cluster
 //!                    ├─ connection ─ exchange ─ reply    to the server and back
 //!                    └─ recorder ─► report               what came of it
 //! ```
@@ -27,6 +27,9 @@ pub mod keys;
 pub mod slots;
 pub mod workload;
 
+pub mod ahead;
+pub mod cluster;
+pub mod inquiry;
 pub mod route;
 pub mod slots_reply;
 

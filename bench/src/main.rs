@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match run(&plan, workload, &mut output) {
         Ok(code) => code,
         Err(RunError::Unreachable(why)) => unreachable(&plan, &why),
+        Err(RunError::NoSlots(why)) => no_slots(&plan, &why),
         Err(RunError::Interrupted(signal)) => signal_code(signal),
         Err(RunError::Io(error)) => {
             complain(&format!(
@@ -42,6 +43,15 @@ fn usage(message: &str) -> ! {
 fn unreachable(plan: &Plan, why: &str) -> ExitCode {
     complain(&format!(
         "error: no server could be reached: {why}\n  in     {}\n  means  nothing was sent\n  do     start the server, or check --target and -p",
+        plan.target_names.join(" ")
+    ));
+    ExitCode::from(UNREACHABLE)
+}
+
+fn no_slots(plan: &Plan, why: &str) -> ExitCode {
+    complain(&format!(
+        "error: the slots of the cluster could not be learnt: {why}\n  in     {}\n  means  nothing was sent\n  \
+         do     name servers that answer CLUSTER SLOTS, as the client port of a shard, or leave out --cluster",
         plan.target_names.join(" ")
     ));
     ExitCode::from(UNREACHABLE)

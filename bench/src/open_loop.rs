@@ -82,6 +82,11 @@ impl OpenLoop {
         std::mem::take(&mut self.touched)
     }
 
+    /// No connection has room. Only a reply changes that.
+    pub fn found_none(&mut self) {
+        self.is_full = true;
+    }
+
     /// A reply has come: there is room.
     pub fn found_room(&mut self) {
         self.is_full = false;

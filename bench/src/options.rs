@@ -23,10 +23,11 @@ Examples:
   purlin-bench -p 7000 --rate 20000 --duration 30s           latency at a given load (open loop)
   purlin-bench -p 7000 --requests 100000 --distribution sequential --value-size 16
                                                              write every key once
+  purlin-bench -p 7101 --cluster --pipeline 16               each operation to the shard that leads its slot
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
 
-Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached
-(nothing was sent), 130 and 143 interrupted or terminated (partial results are printed).";
+Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
+or with --cluster no slots learnt (nothing was sent), 130 and 143 interrupted or terminated (partial results are printed).";
 
 /// A load generator for servers that speak the Redis protocol.
 ///
@@ -43,6 +44,11 @@ pub struct Options {
     /// A server on this machine, short for --target 127.0.0.1:PORT. May be given several times
     #[arg(short, long, value_name = "PORT")]
     pub port: Vec<u16>,
+
+    /// The servers are those of a cluster: ask one of them which endpoint leads which slot (CLUSTER SLOTS), send each
+    /// operation to the endpoint of its key, and follow MOVED. Each client has a connection to each endpoint
+    #[arg(long)]
+    pub cluster: bool,
 
     /// How operations are sent.
     #[command(flatten)]
@@ -69,12 +75,13 @@ pub struct Options {
 /// How operations are sent.
 #[derive(Clone, Debug, Args)]
 pub struct LoadOptions {
-    /// How many connections, 1 to 50000
+    /// How many connections, 1 to 50000; with --cluster clients, of which each has a connection to each endpoint,
+    /// 50000 connections at most
     #[arg(short, long, value_name = "N", default_value_t = 64)]
     pub clients: usize,
 
     /// Closed loop: how many operations a connection sends in one write [default: 1]. Open loop: how many
-    /// operations of a connection may wait for their replies [default: 64]
+    /// operations of a connection (with --cluster: of a client) may wait for their replies [default: 64]
     #[arg(short = 'P', long, value_name = "N")]
     pub pipeline: Option<usize>,
 
@@ -189,6 +196,7 @@ impl Options {
         let seed = self.seed.unwrap_or_else(seed_of_the_moment);
         let driver = DriverConfig {
             targets,
+            cluster: self.cluster,
             clients: self.load.clients,
             pipeline: self.pipeline_depth(),
             pace,
@@ -352,6 +360,7 @@ mod tests {
 
     #[test]
     fn the_help_names_the_limits_with_their_numbers() {
+        use crate::cluster::CONNECTIONS_MAX;
         use crate::workload::VALUE_BYTES_MAX;
         use clap::CommandFactory;
         let help = Options::command().render_long_help().to_string();
@@ -360,6 +369,7 @@ mod tests {
             format!("at most {RATE_MAX}"),
             format!("at most {}s", TIMEOUT_MAX.as_secs()),
             format!("{VALUE_BYTES_MAX} at most"),
+            format!("{CONNECTIONS_MAX} connections at most"),
         ] {
             assert!(help.contains(&limit), "{limit}: {help}");
         }
@@ -367,7 +377,9 @@ mod tests {
 
     #[test]
     fn a_port_is_enough() {
+        assert!(plan("-p 7000 --cluster").unwrap().driver.cluster);
         let plan = plan("-p 7000").unwrap();
+        assert!(!plan.driver.cluster);
         assert_eq!(plan.driver.targets, ["127.0.0.1:7000".parse::<SocketAddr>().unwrap()]);
         assert_eq!((plan.driver.clients, plan.driver.pipeline), (64, 1));
         assert!(matches!(plan.driver.pace, Pace::Closed));

@@ -10,6 +10,7 @@
 //! | refused (error reply) | no: a server that refuses fast would look fast | error, by first word |
 //! | no answer in time | yes, with the time waited | timeout |
 //! | connection ended | yes, with the time waited | lost |
+//! | no server of its slot reached in time (cluster) | yes, with the time waited | timeout, outcome known |
 //! | never sent before the end (open loop) | yes, with the time waited | unsent |
 //!
 //! A write that timed out, was lost, or got the reply `-UNKNOWN` may have been applied or not: it
@@ -64,6 +65,8 @@ pub struct Totals {
     pub lost: u64,
     /// Operations not answered in time.
     pub timed_out: u64,
+    /// How often a server of a cluster has sent an operation elsewhere. The operation goes on.
+    pub redirected: u64,
     /// Operations that were due and not sent before the run ended.
     pub unsent: u64,
     /// Writes that may or may not have been applied.
@@ -194,6 +197,18 @@ impl Recorder {
     pub fn timed_out(&mut self, operation: &Operation, now: u64) {
         self.unanswered(operation, now);
         self.totals.timed_out += u64::from(self.counts(operation.intended));
+    }
+
+    /// `operation` was given up at `now`, before any server took it. So it was certainly not applied.
+    pub fn never_taken(&mut self, operation: &Operation, now: u64) {
+        self.second.errors += 1;
+        self.time(operation, now);
+        self.totals.timed_out += u64::from(self.counts(operation.intended));
+    }
+
+    /// `operation` was sent elsewhere by its server, and goes on.
+    pub fn redirected(&mut self, operation: &Operation) {
+        self.totals.redirected += u64::from(self.counts(operation.intended));
     }
 
     /// An operation meant for `intended` was not sent when the run ended at `now`.
@@ -349,7 +364,7 @@ mod tests {
 
     fn write(intended: u64, sent: u64) -> Operation {
         let request = Request { is_write: true, ..Request::default() };
-        Operation { intended, sent, request }
+        Operation { intended, sent, request, ..Operation::default() }
     }
 
     #[test]

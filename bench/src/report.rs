@@ -6,16 +6,17 @@
 //! ```text
 //! { "version": 1, "parameters": {…}, "host": {…}, "seconds": [ {…}, … ],
 //!   "result": { "measured_seconds", "offered_rate", "achieved_rate", "latency", "service", "totals",
-//!               "backlog_max", "gap", "client", "interrupted_by", "has_given_up" } }
+//!               "backlog_max", "gap", "cluster", "client", "interrupted_by", "has_given_up" } }
 //! ```
 //!
-//! Latencies in it are nanoseconds; `service` is null in a closed loop.
+//! Latencies in it are nanoseconds; `service` is null in a closed loop, and `cluster` without `--cluster`.
 
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::cluster::ClusterFacts;
 use crate::cpu::CpuMeter;
 use crate::driver::{Extent, Pace, Summary};
 use crate::host::HostFacts;
@@ -37,6 +38,7 @@ pub struct Report {
 struct Parameters {
     bench_version: &'static str,
     targets: Vec<String>,
+    cluster: bool,
     clients: usize,
     pipeline: usize,
     rate: Option<f64>,
@@ -71,6 +73,7 @@ struct RunResult {
     totals: Totals,
     backlog_max: u64,
     gap: Gap,
+    cluster: Option<ClusterFacts>,
     client: Option<Client>,
     interrupted_by: Option<i32>,
     has_given_up: bool,
@@ -114,7 +117,7 @@ pub fn preamble(plan: &Plan, keys_used: u64, host: &HostFacts) -> String {
          time      {time}, warm-up {warmup} s, time-out {timeout} s, seed {seed}\n\
          host      {cpu}, kernel {kernel}, cores {cores} ({allowed}), autogroup {autogroup}, load average {load}\n",
         version = parameters.bench_version,
-        targets = parameters.targets.join(" "),
+        targets = parameters.target_line(),
         load_line = parameters.load(),
         keys_line = parameters.workload.key_space(),
         time = parameters.extent(),
@@ -163,6 +166,7 @@ impl Report {
             totals: recorder.totals().clone(),
             backlog_max: summary.backlog_max,
             gap: recorder.gap(),
+            cluster: summary.cluster.clone(),
             client: summary.cpu.as_ref().map(Client::of),
             interrupted_by: summary.signal,
             has_given_up: summary.has_given_up,
@@ -176,6 +180,7 @@ impl Report {
         self.write_rates(&mut text);
         self.write_latencies(&mut text);
         self.write_errors(&mut text);
+        self.write_cluster(&mut text);
         self.write_client(&mut text);
         text
     }
@@ -256,12 +261,14 @@ impl Report {
             ),
         );
         if totals.unreached > 0 {
-            let clients = self.parameters.clients;
+            let cluster = self.result.cluster.as_ref();
+            let connections =
+                cluster.map_or(self.parameters.clients, |cluster| cluster.connections);
             line(
                 text,
                 "warning",
                 &format!(
-                    "{} of {clients} connections could not be made at the start",
+                    "{} of {connections} connections could not be made at the start",
                     totals.unreached
                 ),
             );
@@ -276,6 +283,32 @@ impl Report {
                 ),
             );
         }
+    }
+
+    fn write_cluster(&self, text: &mut String) {
+        let Some(cluster) = &self.result.cluster else { return };
+        let ClusterFacts { endpoints, ranges, endpoints_used, slots_used, connections, .. } =
+            cluster;
+        line(
+            text,
+            "cluster",
+            &format!(
+                "{endpoints} endpoints lead {ranges} ranges of slots; operations went to {endpoints_used} endpoints \
+                 and {slots_used} slots, over {connections} connections"
+            ),
+        );
+        line(
+            text,
+            "",
+            &format!(
+                "{} redirections; slots without an endpoint: {} at the end, {} at most; slots learnt {} times of {}",
+                self.result.totals.redirected,
+                cluster.slots_without_endpoint,
+                cluster.slots_without_endpoint_max,
+                cluster.inquiries_answered,
+                cluster.inquiries
+            ),
+        );
     }
 
     fn write_client(&self, text: &mut String) {
@@ -316,6 +349,7 @@ impl Parameters {
         Self {
             bench_version: env!("CARGO_PKG_VERSION"),
             targets: plan.target_names.clone(),
+            cluster: driver.cluster,
             clients: driver.clients,
             pipeline: driver.pipeline,
             rate,
@@ -327,6 +361,11 @@ impl Parameters {
             timeout_seconds: driver.timeout.as_secs_f64(),
             seed: driver.seed,
         }
+    }
+
+    fn target_line(&self) -> String {
+        let cluster = if self.cluster { " (servers of a cluster)" } else { "" };
+        format!("{}{cluster}", self.targets.join(" "))
     }
 
     fn load(&self) -> String {

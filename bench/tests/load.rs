@@ -1,5 +1,6 @@
-//! Loads against a tiny server: what is sent, what is counted, and how the command ends.
+//! Loads against tiny servers: what is sent, what is counted, and how the command ends.
 
+mod cluster;
 mod tiny;
 
 use std::io::{BufRead, BufReader, Read};
@@ -19,6 +20,7 @@ const OK: Answer = Answer::Send(b"+OK\r\n");
 fn driver(targets: &[SocketAddr], requests: u64) -> DriverConfig {
     DriverConfig {
         targets: targets.to_vec(),
+        cluster: false,
         clients: 4,
         pipeline: 16,
         pace: Pace::Closed,

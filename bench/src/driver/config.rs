@@ -33,7 +33,10 @@ pub enum Extent {
 pub struct DriverConfig {
     /// The servers; connection i goes to server i modulo their number. At least one.
     pub targets: Vec<SocketAddr>,
-    /// Connections, at least one.
+    /// Whether the targets are servers of a cluster. Then they tell which endpoint leads which slot, and each client
+    /// has a connection to each endpoint.
+    pub cluster: bool,
+    /// Connections, at least one; in a cluster clients.
     pub clients: usize,
     /// Closed loop: operations in one write. Open loop: unanswered operations a connection may have.
     pub pipeline: usize,

@@ -1,7 +1,7 @@
 //! A tiny server of the Redis protocol for the tests: loopback, a free port, a thread a connection.
 //!
 //! It reads whole commands and answers each as the test says, by the number of the command since the
-//! server started. It stops, and its threads with it, when it is dropped.
+//! server started, or by its words. It stops, and its threads with it, when it is dropped.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 /// What becomes of one command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// These bytes are sent.
     Send(&'static [u8]),
+    /// This text is sent.
+    Say(String),
     /// Nothing is sent, and the connection stays.
     Nothing,
     /// The connection ends.
@@ -22,7 +24,7 @@ pub(crate) enum Answer {
     Die,
 }
 
-type Script = dyn Fn(u64) -> Answer + Send + Sync;
+type Script = dyn Fn(u64, &[String]) -> Answer + Send + Sync;
 
 /// A running server.
 pub(crate) struct TinyServer {
@@ -50,6 +52,14 @@ impl TinyServer {
     pub(crate) fn start_on(
         listener: TcpListener,
         script: impl Fn(u64) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::answer_on(listener, move |number, _| script(number))
+    }
+
+    /// A server that answers each command by its number and its words.
+    pub(crate) fn answer_on(
+        listener: TcpListener,
+        script: impl Fn(u64, &[String]) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -116,14 +126,14 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(connection: &TcpStream, shared: &Shared, address: SocketAddr) {
     let mut reader = BufReader::new(connection);
     while let Some(words) = command(&mut reader) {
-        shared.seen.lock().unwrap().push(words);
         let number = shared.commands.fetch_add(1, Ordering::SeqCst);
-        match (shared.script)(number) {
-            Answer::Send(bytes) => {
-                if (&mut &*connection).write_all(bytes).is_err() {
-                    return;
-                }
-            }
+        let answer = (shared.script)(number, &words);
+        shared.seen.lock().unwrap().push(words);
+        let is_sent = |bytes: &[u8]| (&mut &*connection).write_all(bytes).is_ok();
+        match answer {
+            Answer::Send(bytes) if !is_sent(bytes) => return,
+            Answer::Say(text) if !is_sent(text.as_bytes()) => return,
+            Answer::Send(_) | Answer::Say(_) => {}
             Answer::Nothing => {}
             Answer::Close => {
                 let _ = connection.shutdown(Shutdown::Both);
