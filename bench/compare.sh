@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Measures Purlin beside Redis on one machine, and prints a table in Markdown.
+# Measures Purlin beside Redis and beside a hand-written write path on one machine, and prints a table in Markdown.
 #
 #   bench/compare.sh                          starts both, and measures
 #   bench/compare.sh --purlin 7000,7100,7200  measures a cluster that runs already
@@ -8,8 +8,9 @@
 #
 # Redis runs with `--appendonly yes --appendfsync always`: each write it acknowledges is on its disk.
 # Purlin runs as `purlin dev --groups 48 --shards 1`: each write that it acknowledges is on the
-# disks of two of three nodes. Both keep their data in a fresh directory under target/, on the same
-# file system.
+# disks of two of three nodes. The hand-written path (bench/floor) does the same without raft and
+# without recovery: it shows what this machine reaches. All keep their data in a fresh directory
+# under target/, on the same file system.
 #
 # The loads are SET of 16 bytes over 100,000 keys, by the same generator:
 #
@@ -18,8 +19,8 @@
 #   64 clients, spread over the nodes
 #   64 clients, spread over the nodes, pipeline 16
 #
-# Each round runs Redis, then Purlin, with the same keys and the same seed (A B A B ...), so that a
-# machine that gets slower takes both with it. A ratio is that of one round; the table gives the median
+# Each round runs Redis, then Purlin, then the path, with the same keys and the same seed (A B C A B C
+# ...), so that a machine that gets slower takes all with it. The path has one leader: all keys are local. A ratio is that of one round; the table gives the median
 # over the rounds and, in brackets, the least and the greatest. Only ratios of one run of this script
 # are worth comparing.
 #
@@ -35,6 +36,7 @@
 #   --binary FILE     the `purlin` to start (target/release/purlin, built first)
 #   --before FILE     an earlier `purlin`, which takes the place of Redis: did a change cost speed?
 #   --one-node        all clients of Purlin go to its first node
+#   --no-floor        without the hand-written path; --before is always without it
 #   --force           measure on a machine that is not idle (the table says so)
 #   --keep            keep the results of all runs under target/
 #
@@ -44,7 +46,7 @@ set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/.."
 
-purlin_ports='' binary='' before='' rounds=5 duration=10s warmup=2s one_node='' force='' keep=''
+purlin_ports='' binary='' before='' rounds=5 duration=10s warmup=2s one_node='' force='' keep='' no_floor=''
 keys=100000 value_size=16 groups=48
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
@@ -61,6 +63,7 @@ while (($#)); do
         --duration) duration=$2; shift 2 ;;
         --warmup) warmup=$2; shift 2 ;;
         --one-node) one_node=yes; shift ;;
+        --no-floor) no_floor=yes; shift ;;
         --force) force=yes; shift ;;
         --keep) keep=yes; shift ;;
         -h | --help) usage; exit 0 ;;
@@ -76,20 +79,22 @@ done
 # ---- processes -----------------------------------------------------------------------------------
 
 redis_pid='' purlin_pid='' before_pid='' before_ports='' base=redis
-[[ -z $before ]] || base=before
+floor_pids='' floor_ports=''
+if [[ -n $before ]]; then base=before no_floor=yes; fi
 mkdir -p target
 work=$(mktemp -d "$PWD/target/compare.XXXXXX")
 
 # Ends what this script started, by process id, and removes the data.
 clean_up() {
     local pid
-    for pid in $purlin_pid $before_pid $redis_pid; do
+    # The leader of the path first: it ends with an error when its followers go before it.
+    for pid in $purlin_pid $before_pid $redis_pid $floor_pids; do
         kill -TERM "$pid" 2>/dev/null || true
     done
-    for pid in $purlin_pid $before_pid $redis_pid; do
+    for pid in $purlin_pid $before_pid $redis_pid $floor_pids; do
         wait "$pid" 2>/dev/null || true
     done
-    rm -rf "$work/redis" "$work/before" "$work/purlin"
+    rm -rf "$work/redis" "$work/before" "$work/purlin" "$work"/floor.?
     if [[ -n $keep ]]; then
         printf 'results of all runs: %s\n' "$work" >&2
     else
@@ -155,16 +160,33 @@ start_cluster() {
     started_ports=$(printed_ports "$1" | tr '\n' ' ')
 }
 
+# start_floor NUMBER ROLE OPTIONS...: starts one process of the hand-written path, and waits until it listens.
+# Its port is in `started_ports`.
+start_floor() {
+    local number=$1 log="$work/floor.$1.log"
+    shift
+    mkdir "$work/floor.$number"
+    target/floor/release/purlin-floor "$@" --listen 127.0.0.1:0 --dir "$work/floor.$number" >"$log" 2>&1 &
+    floor_pids="$! $floor_pids"
+    until_true 300 grep -q '^listening on ' "$log" || fail 1 "the hand-written path did not start: $(cat "$log")"
+    started_ports=$(sed -n 's/^listening on .*://p' "$log")
+}
+
 ports_of() {
     case $1 in
         redis) printf '%s' "$redis_port" ;;
         before) printf '%s' "$before_ports" ;;
         purlin) printf '%s' "$purlin_ports" ;;
+        floor) printf '%s' "$floor_ports" ;;
     esac
 }
 
-# The processes behind a side: Redis alone, or `purlin dev` and its nodes.
+# The processes behind a side: Redis alone, `purlin dev` and its nodes, or the three of the path.
 processes() {
+    if [[ $1 == floor ]]; then
+        printf '%s' "$floor_pids"
+        return
+    fi
     local pid=$purlin_pid
     if [[ $1 == redis ]]; then pid=$redis_pid; fi
     if [[ $1 == before ]]; then pid=$before_pid; fi
@@ -302,13 +324,16 @@ measure() {
     for ((round = 1; round <= rounds; round++)); do
         run "$base" "$load" "$round" "$@"
         run purlin "$load" "$round" "$@"
+        [[ -n $no_floor ]] || run floor "$load" "$round" "$@"
     done
     row "$load" "$title" >>"$work/table"
 }
 
 # One row: medians, the range of what was measured, and the ratios round by round.
 row() {
-    paste -d ' ' "$work/$1.$base.list" "$work/$1.purlin.list" | awk -v title="$2" '
+    local lists=("$work/$1.$base.list" "$work/$1.purlin.list")
+    [[ -n $no_floor ]] || lists+=("$work/$1.floor.list")
+    paste -d ' ' "${lists[@]}" | awk -v title="$2" '
         function sort(list, n,    i, j, t) {
             for (i = 2; i <= n; i++)
                 for (j = i; j > 1 && list[j] < list[j - 1]; j--) { t = list[j]; list[j] = list[j - 1]; list[j - 1] = t }
@@ -324,14 +349,23 @@ row() {
             rate_p[NR] = $6; p50_p[NR] = $7; p99_p[NR] = $8; cpu_p[NR] = $9 + 0; errors_p += $10
             if ($9 == "-") no_cpu = 1
             rate[NR] = $6 / $1; p50[NR] = $7 / $2; p99[NR] = $8 / $3
+            if (NF <= 10) next
+            has_floor = 1
+            rate_f[NR] = $11; p50_f[NR] = $12; p99_f[NR] = $13; cpu_f[NR] = $14 + 0; errors_f += $15
+            rate_pf[NR] = $6 / $11; p50_pf[NR] = $7 / $12; p99_pf[NR] = $8 / $13
+        }
+        # The columns of the hand-written path, behind the others.
+        function floor_of(list, ratios, form) {
+            return has_floor ? " " figure(list, n, form) " | " figure(ratios, n, "%.2f") " |" : ""
         }
         END {
             n = NR
-            print "| " title " | ops/s | " figure(rate_r, n, "%.0f") " | " figure(rate_p, n, "%.0f") " | " figure(rate, n, "%.2f") " |"
-            print "| | p50 ms | " figure(p50_r, n, "%.3f") " | " figure(p50_p, n, "%.3f") " | " figure(p50, n, "%.2f") " |"
-            print "| | p99 ms | " figure(p99_r, n, "%.3f") " | " figure(p99_p, n, "%.3f") " | " figure(p99, n, "%.2f") " |"
-            print "| | server CPU µs/op | " figure(cpu_r, n, "%.1f") " | " (no_cpu ? "–" : figure(cpu_p, n, "%.1f")) " | |"
-            if (errors_r + errors_p) print "| | errors | " errors_r + 0 " | " errors_p + 0 " | |"
+            print "| " title " | ops/s | " figure(rate_r, n, "%.0f") " | " figure(rate_p, n, "%.0f") " | " figure(rate, n, "%.2f") " |" floor_of(rate_f, rate_pf, "%.0f")
+            print "| | p50 ms | " figure(p50_r, n, "%.3f") " | " figure(p50_p, n, "%.3f") " | " figure(p50, n, "%.2f") " |" floor_of(p50_f, p50_pf, "%.3f")
+            print "| | p99 ms | " figure(p99_r, n, "%.3f") " | " figure(p99_p, n, "%.3f") " | " figure(p99, n, "%.2f") " |" floor_of(p99_f, p99_pf, "%.3f")
+            print "| | server CPU µs/op | " figure(cpu_r, n, "%.1f") " | " (no_cpu ? "–" : figure(cpu_p, n, "%.1f")) " | |" (has_floor ? " " figure(cpu_f, n, "%.1f") " | |" : "")
+            if (errors_r + errors_p + errors_f)
+                print "| | errors | " errors_r + 0 " | " errors_p + 0 " | |" (has_floor ? " " errors_f + 0 " | |" : "")
         }'
 }
 
@@ -343,6 +377,10 @@ if [[ -z $purlin_ports && -z $binary ]]; then
     binary=$PWD/target/release/purlin
 fi
 cargo build --release --quiet "${packages[@]}"
+if [[ -z $no_floor ]]; then
+    # A workspace of its own, with its own target directory below ours.
+    (cd bench/floor && cargo build --release --quiet --locked --target-dir ../../target/floor)
+fi
 
 gate=''
 await_idle_machine
@@ -356,7 +394,15 @@ if [[ -z $purlin_ports ]]; then
     start_cluster purlin "$binary"
     purlin_ports=$started_ports
 fi
-for port in $before_ports $purlin_ports; do
+if [[ -z $no_floor ]]; then
+    start_floor 2 follower
+    followers=(--follower "127.0.0.1:$started_ports")
+    start_floor 3 follower
+    followers+=(--follower "127.0.0.1:$started_ports")
+    start_floor 1 leader "${followers[@]}"
+    floor_ports=$started_ports
+fi
+for port in $before_ports $purlin_ports $floor_ports; do
     until_true 300 answers "$port" || fail 1 "nothing answers on port $port"
 done
 
@@ -384,8 +430,13 @@ else
     other=$(redis-server --version | grep -oE 'v=[0-9.]+' | sed 's/v=/Redis /')
     heads='Redis, fsync ×1 | Purlin, fsync ×3 | Purlin / Redis'
 fi
+columns='|---|---|---|---|---|'
+if [[ -z $no_floor ]]; then
+    heads+=' | hand-written path, fsync ×3 | Purlin / path'
+    columns+='---|---|'
+fi
 printf '%s; %s; Purlin %s; autogroup as above; machine %s\n' \
     "SET of $value_size B over $keys keys, $rounds rounds of $duration (warm-up $warmup)" "$other" \
     "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "$gate"
-printf '\n| load | | %s |\n|---|---|---|---|---|\n' "$heads"
+printf '\n| load | | %s |\n%s\n' "$heads" "$columns"
 cat "$work/table"
