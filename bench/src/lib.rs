@@ -10,7 +10,9 @@
 //!                    └─ recorder ─► report               what came of it
 //! ```
 //!
-//! One thread does all of this ([`driver`] says why). No memory grows with the length of a run, or
+//! Beside the load stands [`limits`]: it measures the machine, without a server.
+//!
+//! One thread does all of a load ([`driver`] says why). No memory grows with the length of a run, or
 //! with a load that a server cannot take.
 
 pub mod options;
@@ -43,3 +45,5 @@ pub mod report;
 pub mod cpu;
 pub mod host;
 pub mod signals;
+
+pub mod limits;

@@ -8,15 +8,21 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use purlin_bench::driver::{Driver, RunError, Summary};
 use purlin_bench::host::HostFacts;
-use purlin_bench::options::{Options, Plan};
+use purlin_bench::limits::{self, LimitsError, LimitsOptions};
+use purlin_bench::options::{Instead, Options, Plan};
 use purlin_bench::report::{self, Report};
+use purlin_bench::signals::Signals;
 use purlin_bench::workload::Workload;
 
 const FAILED: u8 = 1;
 const UNREACHABLE: u8 = 7;
 
 fn main() -> ExitCode {
-    let plan = Options::parse().plan().unwrap_or_else(|error| usage(&error));
+    let options = Options::parse();
+    if let Some(Instead::Limits(options)) = &options.instead {
+        return run_limits(options);
+    }
+    let plan = options.plan().unwrap_or_else(|error| usage(&error));
     let workload = Workload::new(&plan.workload).unwrap_or_else(|error| usage(&error));
     let mut output = Output::new(plan.json.as_deref()).unwrap_or_else(|error| usage(&error));
     match run(&plan, workload, &mut output) {
@@ -34,6 +40,32 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Measures the machine in the place of a load.
+fn run_limits(options: &LimitsOptions) -> ExitCode {
+    let mut output = Output::new(options.json.as_deref()).unwrap_or_else(|error| usage(&error));
+    let measured = match Signals::new() {
+        Ok(signals) => limits::run(options, &signals),
+        Err(error) => Err(LimitsError::Io { place: "this process".to_owned(), error }),
+    };
+    let (what, place) = match measured {
+        Ok(report) => {
+            output.text(&report.text());
+            output.json(&report.json());
+            return ExitCode::SUCCESS;
+        }
+        Err(LimitsError::Interrupted(signal)) => return signal_code(signal),
+        Err(LimitsError::Io { place, error }) => (error.to_string(), place),
+        Err(LimitsError::Incomplete(why)) => (why, "the measurements".to_owned()),
+    };
+    complain(&format!(
+        "error: this machine could not be measured: {what}\n  \
+         in     {place}\n  \
+         means  there are no limits, and nothing was left behind\n  \
+         do     name a directory that exists and has 48 MiB of room with --dir"
+    ));
+    ExitCode::from(FAILED)
 }
 
 fn usage(message: &str) -> ! {

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser};
+use clap::{Args, Parser, Subcommand};
 
 use crate::driver::{DriverConfig, Extent, Pace};
 use crate::keys::{Distribution, KEYS_MAX};
+use crate::limits::LimitsOptions;
 use crate::schedule::Arrivals;
 use crate::slots::SlotRanges;
 use crate::workload::{Command, ValueSize, WorkloadConfig};
@@ -25,6 +26,7 @@ Examples:
                                                              write every key once
   purlin-bench -p 7101 --cluster --pipeline 16               each operation to the shard that leads its slot
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
+  purlin-bench limits                                        what this machine can do, without a server
 
 Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
 or with --cluster no slots learnt (nothing was sent), 130 and 143 interrupted or terminated (partial results are printed).";
@@ -36,7 +38,12 @@ or with --cluster no slots learnt (nothing was sent), 130 and 143 interrupted or
 /// is skipped, so that a server that stalls cannot hide it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "purlin-bench", version, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Options {
+    /// Something else than a load.
+    #[command(subcommand)]
+    pub instead: Option<Instead>,
+
     /// A server: HOST:PORT, HOST or PORT. May be given several times; clients are spread over them
     #[arg(long, value_name = "ADDR")]
     pub target: Vec<String>,
@@ -70,6 +77,16 @@ pub struct Options {
     /// Write the result as JSON to this file; `-` is standard output, and the text goes to standard error
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// What the command does in the place of a load.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Instead {
+    /// Measure what this machine can do, without a server, and what it allows for a load of SETs
+    ///
+    /// Syncs of the disk (O_DSYNC and fdatasync, sizes × depths × writers), TCP on loopback, and parts of
+    /// a write on one core. From them the lower bound of latency and the upper bound of throughput. Takes about 15 s.
+    Limits(LimitsOptions),
 }
 
 /// How operations are sent.
