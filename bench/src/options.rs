@@ -3,8 +3,9 @@
 //! All options are checked here, before anything is sent. A mistake ends the program with exit code
 //! 2 and a text that says what is right. The result is a [`Plan`], which can be run as it is.
 
+use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::driver::{DriverConfig, Extent, Pace};
 use crate::keys::{Distribution, KEYS_MAX};
 use crate::limits::LimitsOptions;
+use crate::limits::report::SavedLimits;
 use crate::schedule::Arrivals;
 use crate::slots::SlotRanges;
 use crate::workload::{Command, ValueSize, WorkloadConfig};
@@ -77,6 +79,11 @@ pub struct Options {
     /// Write the result as JSON to this file; `-` is standard output, and the text goes to standard error
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Print how near the result comes to the limits of this machine, which `purlin-bench limits --json FILE`
+    /// has measured
+    #[arg(long, value_name = "FILE")]
+    pub limits: Option<PathBuf>,
 }
 
 /// What the command does in the place of a load.
@@ -176,6 +183,8 @@ pub struct Plan {
     pub workload: WorkloadConfig,
     /// Where the JSON goes.
     pub json: Option<PathBuf>,
+    /// The limits of the machine, measured before.
+    pub limits: Option<SavedLimits>,
 }
 
 /// The most memory for requests that wait to be written.
@@ -225,7 +234,8 @@ impl Options {
             seed,
         };
         let workload = self.workload.config(seed);
-        Ok(Plan { target_names, driver, workload, json: self.json })
+        let limits = self.limits.as_deref().map(saved_limits).transpose()?;
+        Ok(Plan { target_names, driver, workload, json: self.json, limits })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -320,6 +330,14 @@ impl FromStr for Mix {
             },
         }
     }
+}
+
+fn saved_limits(path: &Path) -> Result<SavedLimits, String> {
+    let text = fs::read_to_string(path).map_err(|error| error.to_string());
+    text.and_then(|text| SavedLimits::parse(&text)).map_err(|why| {
+        let path = path.display();
+        format!("--limits {path}: {why}; make the file with `purlin-bench limits --json {path}`")
+    })
 }
 
 /// `7000`, `host` and `host:7000` are all addresses; the port of Redis is the default.

@@ -6,10 +6,11 @@
 //! ```text
 //! { "version": 1, "parameters": {…}, "host": {…}, "seconds": [ {…}, … ],
 //!   "result": { "measured_seconds", "offered_rate", "achieved_rate", "latency", "service", "totals",
-//!               "backlog_max", "gap", "cluster", "client", "interrupted_by", "has_given_up" } }
+//!               "backlog_max", "gap", "cluster", "client", "achieved", "interrupted_by", "has_given_up" } }
 //! ```
 //!
-//! Latencies in it are nanoseconds; `service` is null in a closed loop, and `cluster` without `--cluster`.
+//! Latencies in it are nanoseconds; `service` is null in a closed loop, and `cluster` without `--cluster`. `achieved` is
+//! null without `--limits`, and for loads that are not SETs alone.
 
 use std::fmt::Write;
 
@@ -20,6 +21,9 @@ use crate::cluster::ClusterFacts;
 use crate::cpu::CpuMeter;
 use crate::driver::{Extent, Pace, Summary};
 use crate::host::HostFacts;
+use crate::limits::achieved::Achieved;
+use crate::limits::formula::Load;
+use crate::limits::report::SavedLimits;
 use crate::options::Plan;
 use crate::recorder::{Gap, Second, Totals, longest};
 use crate::workload::{Command, WorkloadConfig};
@@ -32,6 +36,8 @@ pub struct Report {
     host: HostFacts,
     seconds: Vec<Second>,
     result: RunResult,
+    #[serde(skip)]
+    has_limits: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -75,6 +81,7 @@ struct RunResult {
     gap: Gap,
     cluster: Option<ClusterFacts>,
     client: Option<Client>,
+    achieved: Option<Achieved>,
     interrupted_by: Option<i32>,
     has_given_up: bool,
 }
@@ -97,6 +104,8 @@ struct Client {
     cpu_seconds: f64,
     cpu_share: f64,
     waited_share: f64,
+    /// Null if no operation succeeded.
+    cpu_seconds_per_million: Option<f64>,
     is_bottleneck: bool,
 }
 
@@ -157,7 +166,7 @@ impl Report {
         let measured_seconds = recorder.measured_nanos() as f64 / 1e9;
         let is_open = matches!(plan.driver.pace, Pace::Open { .. });
         let parameters = Parameters::of(plan, keys_used);
-        let result = RunResult {
+        let mut result = RunResult {
             measured_seconds,
             offered_rate: parameters.rate,
             achieved_rate: per_second(recorder.totals().succeeded_in_time, measured_seconds),
@@ -167,11 +176,21 @@ impl Report {
             backlog_max: summary.backlog_max,
             gap: recorder.gap(),
             cluster: summary.cluster.clone(),
-            client: summary.cpu.as_ref().map(Client::of),
+            client: summary.cpu.as_ref().map(|cpu| Client::of(cpu, recorder.totals().succeeded)),
+            achieved: None,
             interrupted_by: summary.signal,
             has_given_up: summary.has_given_up,
         };
-        Self { version: 1, parameters, host, seconds: recorder.seconds().to_vec(), result }
+        let has_limits = plan.limits.is_some();
+        result.achieved = plan.limits.as_ref().and_then(|saved| result.beside(saved, plan));
+        Self {
+            version: 1,
+            parameters,
+            host,
+            seconds: recorder.seconds().to_vec(),
+            result,
+            has_limits,
+        }
     }
 
     /// The totals, as text.
@@ -182,6 +201,7 @@ impl Report {
         self.write_errors(&mut text);
         self.write_cluster(&mut text);
         self.write_client(&mut text);
+        self.write_achieved(&mut text);
         text
     }
 
@@ -311,15 +331,33 @@ impl Report {
         );
     }
 
+    fn write_achieved(&self, text: &mut String) {
+        match &self.result.achieved {
+            Some(achieved) => line(text, "limit", &achieved.text()),
+            None if self.has_limits => {
+                line(
+                    text,
+                    "limit",
+                    "not compared: the limits are of SETs, and were not measured for this load",
+                );
+            }
+            None => {}
+        }
+    }
+
     fn write_client(&self, text: &mut String) {
         let Some(client) = &self.result.client else { return };
+        let per_million = client.cpu_seconds_per_million;
+        let per_million =
+            per_million.map(|seconds| format!(", {seconds:.2} s for a million operations"));
         line(
             text,
             "client",
             &format!(
-                "{:.2} s of processor time ({:.0} % of one core), {:.0} % of the time waiting for a core",
+                "{:.2} s of processor time ({:.0} % of one core){}, {:.0} % of the time waiting for a core",
                 client.cpu_seconds,
                 100.0 * client.cpu_share,
+                per_million.unwrap_or_default(),
                 100.0 * client.waited_share
             ),
         );
@@ -431,12 +469,30 @@ impl Percentiles {
     }
 }
 
+impl RunResult {
+    /// The result beside the limits. `None` if they do not speak of such a load.
+    fn beside(&self, saved: &SavedLimits, plan: &Plan) -> Option<Achieved> {
+        let workload = &plan.workload;
+        if workload.command != Command::Set || workload.reads_percent > 0 {
+            return None;
+        }
+        let load = Load {
+            clients: plan.driver.clients,
+            pipeline: plan.driver.pipeline,
+            value_bytes: usize::midpoint(workload.value_size.min, workload.value_size.max),
+            ..saved.load
+        };
+        Achieved::of(saved, load, self.achieved_rate, self.latency.p50).ok()
+    }
+}
+
 impl Client {
-    fn of(cpu: &CpuMeter) -> Self {
+    fn of(cpu: &CpuMeter, succeeded: u64) -> Self {
         Self {
             cpu_seconds: cpu.used,
             cpu_share: cpu.share_used(),
             waited_share: cpu.share_waited(),
+            cpu_seconds_per_million: (succeeded > 0).then(|| cpu.used * 1e6 / succeeded as f64),
             is_bottleneck: cpu.is_bottleneck(),
         }
     }

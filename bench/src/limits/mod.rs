@@ -4,7 +4,7 @@
 //! sample   how long a cell is measured
 //! disk ─┐
 //! tcp  ─┼─► formula ─► report
-//! cpu  ─┘
+//! cpu  ─┘                    └─► achieved   a later load beside them
 //! ```
 //!
 //! No server takes part. The whole run is bounded: in time by the number of cells, and in disk space by
@@ -27,6 +27,8 @@ pub mod tcp;
 
 pub mod formula;
 pub mod report;
+
+pub mod achieved;
 
 use disk::Files;
 use formula::{Limits, Load, Measured};
