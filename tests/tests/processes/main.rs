@@ -7,6 +7,8 @@
 
 mod admin;
 mod bad_input;
+mod cluster_clients;
+mod cluster_tools;
 mod crashes;
 mod cuts;
 mod dev;

@@ -221,6 +221,11 @@ impl Node {
         })
     }
 
+    /// The port for clients of a shard.
+    pub(crate) fn shard_port(&self, shard: u16) -> u16 {
+        self.config.listen.shard_address(shard).expect("its shards have ports").port()
+    }
+
     /// A number of its `INFO`; nothing when it does not answer.
     pub(crate) fn info(&self, name: &str) -> Option<u64> {
         let mut client = RespClient::connect(self.config.listen.gateway, PATIENCE).ok()?;

@@ -13,7 +13,7 @@ pub(crate) use load::{History, Load};
 pub(crate) use ports::Ports;
 pub(crate) use process::{End, Process, wait_for_news};
 pub(crate) use scratch::{Scratch, copy};
-pub(crate) use tools::{is_root, tool};
+pub(crate) use tools::{client_folder, is_root, tool};
 
 use std::{
     process::Command,
@@ -25,7 +25,7 @@ use std::{
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// After this time [`until`] looks again, though no process has told anything.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The program under test.
 pub(crate) fn purlin() -> Command {

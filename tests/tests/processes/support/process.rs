@@ -122,6 +122,15 @@ impl Process {
         assert!(found, "{} did not print {what:?} within {limit:?}", self.name);
     }
 
+    /// Takes the next line of its standard output, as soon as it is whole.
+    pub(crate) fn take_line(&self, limit: Duration) -> String {
+        let mut came = self.printed.wait(limit, |text| text.out.contains('\n') || text.ended == 2);
+        let end = came.out.find('\n');
+        let line = end.map(|end| came.out.drain(..=end).collect());
+        drop(came);
+        line.unwrap_or_else(|| panic!("{} did not print a line within {limit:?}", self.name))
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         if !self.has_ended {
             kill_process(Pid::from_child(&self.child), signal).expect("it is our child");
