@@ -14,6 +14,7 @@ mod cuts;
 mod dev;
 mod directories;
 mod full_disk;
+mod memory;
 mod outputs;
 mod redis_tools;
 mod refusals;

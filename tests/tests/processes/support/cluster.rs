@@ -237,9 +237,18 @@ impl Node {
 
     /// Memory that it has in use, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.size_in_memory("VmRSS:")
+    }
+
+    /// The most memory that it has had in use, in bytes.
+    pub(crate) fn resident_bytes_most(&self) -> u64 {
+        self.size_in_memory("VmHWM:")
+    }
+
+    fn size_in_memory(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.process().pid());
         let status = fs::read_to_string(path).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size");
         kib.trim().parse::<u64>().expect("a number") << 10
     }
