@@ -28,8 +28,8 @@ const AT_ONCE: usize = 8;
 /// Small values come and stay while large replies come and go, so what the replies leave is not in one piece. The
 /// allocator of the C library then keeps it, and mimalloc gives it back.
 ///
-/// One client goes on asking, since mimalloc gives memory back only while a thread allocates: a node without any
-/// requests was seen to keep 130 MB for a minute. That is not asserted here.
+/// One client goes on asking: a node without any
+/// requests was seen to keep 130 MB for a minute, also with mimalloc. That is not asserted here.
 #[test]
 fn memory_of_clients_that_never_read_is_bounded_and_returns() {
     let mut cluster = Cluster::make("memory", SHAPE);
