@@ -10,7 +10,7 @@
 //!           └─────► admin  the admin port: what operators read
 //! error             how a command fails: text in four parts, and the exit code
 //! machine, signals  what several commands ask of the machine
-//! output            what is printed; log_queue: the log, written by a thread of its own
+//! output            what is printed; log_queue: the log, written by a thread of its own; log_lines: what it drops
 //! ```
 //!
 //! It embeds the engine as any other program could: nothing here is known to the library `purlin`. It
@@ -22,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod error;
+pub mod log_lines;
 mod log_queue;
 mod machine;
 mod memory;

@@ -4,14 +4,13 @@
 //! any thread ── add ──► lines, bounded ──► the thread `output` ──► the sink, which may block, fail or be closed
 //! ```
 //!
-//! A thread that adds a line waits for no write: a full queue drops the line and counts it. After a drop
-//! the queue takes lines again when half of it is written, so a slow reader gets long pieces of the log
-//! with few gaps. Each gap is said in its place: how many lines are missing, and why.
+//! A thread that adds a line waits for no write. `log_lines` is the rule: which lines the queue takes, and where
+//! lines are missing. This file is the thread, and what becomes of lines that the sink refuses. The text of the log says
+//! each gap in its place: how many lines are missing, and why.
 
+use crate::log_lines::{LogLines, Piece, cut};
 use std::{
-    collections::VecDeque,
     io::{self, Write},
-    mem,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -19,10 +18,6 @@ use std::{
 
 /// The most that may wait to be written: the bytes of the lines, and the places that they take.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// What a line costs beside its bytes.
-const LINE_COST: usize = 64;
-/// The most bytes of one line. The rest of a longer line is cut off.
-const LINE_BYTES_MAX: usize = 16 << 10;
 
 /// See the module. A clone is the same queue.
 #[derive(Clone)]
@@ -42,22 +37,10 @@ struct Shared {
     idle: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    waiting: VecDeque<Piece>,
-    /// What `waiting` costs.
-    bytes: usize,
-    /// Lines that were dropped after the last line of `waiting`.
-    dropped: u64,
+    lines: LogLines,
     /// The thread writes what it has taken.
     is_writing: bool,
-}
-
-/// What the thread takes to write.
-enum Piece {
-    Line(Box<[u8]>),
-    /// So many lines are missing here.
-    Gap(u64),
 }
 
 impl LogQueue {
@@ -67,7 +50,7 @@ impl LogQueue {
     /// The machine refuses a thread.
     pub(crate) fn start(sink: impl Write + Send + 'static, notice: Notice) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State { lines: LogLines::new(QUEUE_BYTES_MAX), is_writing: false }),
             added: Condvar::new(),
             idle: Condvar::new(),
         });
@@ -79,25 +62,16 @@ impl LogQueue {
     /// Takes a line to be written, or drops it. Never waits for a write.
     pub(crate) fn add(&self, line: &[u8]) {
         let line = cut(line);
-        let mut state = self.shared.lock();
-        let room = if state.dropped > 0 { QUEUE_BYTES_MAX / 2 } else { QUEUE_BYTES_MAX };
-        if state.bytes + line.len() + 2 * LINE_COST > room {
-            state.dropped += 1;
-            return;
+        let is_taken = self.shared.lock().lines.add(line);
+        if is_taken {
+            self.shared.added.notify_one();
         }
-        if state.dropped > 0 {
-            let gap = Piece::Gap(mem::take(&mut state.dropped));
-            state.push(gap);
-        }
-        state.push(Piece::Line(line));
-        drop(state);
-        self.shared.added.notify_one();
     }
 
     /// Waits until all is written, at most `limit`: a sink that blocks never ends this.
     pub(crate) fn flush(&self, limit: Duration) {
         let state = self.shared.lock();
-        let is_busy = |state: &mut State| state.is_writing || !state.is_empty();
+        let is_busy = |state: &mut State| state.is_writing || !state.lines.is_empty();
         drop(self.shared.idle.wait_timeout_while(state, limit, is_busy));
     }
 }
@@ -114,52 +88,6 @@ impl Write for LogQueue {
     }
 }
 
-/// The line, or its beginning with a word about the rest.
-fn cut(line: &[u8]) -> Box<[u8]> {
-    const END: &[u8] = " … (the rest of the line was cut off)\n".as_bytes();
-    if line.len() <= LINE_BYTES_MAX {
-        return line.into();
-    }
-    let kept = &line[..LINE_BYTES_MAX - END.len()];
-    // Not in the middle of a letter.
-    let end = match std::str::from_utf8(kept) {
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        _ => kept.len(),
-    };
-    [&kept[..end], END].concat().into()
-}
-
-impl State {
-    fn push(&mut self, piece: Piece) {
-        self.bytes += piece.cost();
-        self.waiting.push_back(piece);
-    }
-
-    fn pop(&mut self) -> Option<Piece> {
-        match self.waiting.pop_front() {
-            Some(piece) => {
-                self.bytes -= piece.cost();
-                Some(piece)
-            }
-            None if self.dropped > 0 => Some(Piece::Gap(mem::take(&mut self.dropped))),
-            None => None,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.dropped == 0
-    }
-}
-
-impl Piece {
-    fn cost(&self) -> usize {
-        match self {
-            Self::Line(line) => line.len() + LINE_COST,
-            Self::Gap(_) => LINE_COST,
-        }
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Each change of the state is complete before anything that could panic.
@@ -171,7 +99,7 @@ impl Shared {
         let mut state = self.lock();
         state.is_writing = false;
         loop {
-            if let Some(piece) = state.pop() {
+            if let Some(piece) = state.lines.take() {
                 state.is_writing = true;
                 return piece;
             }
@@ -295,7 +223,7 @@ mod tests {
         }
         let (bytes, dropped) = {
             let state = queue.shared.lock();
-            (state.bytes, state.dropped)
+            (state.lines.bytes(), state.lines.dropped())
         };
         assert!(bytes <= QUEUE_BYTES_MAX, "{bytes} bytes wait");
         assert!(bytes > QUEUE_BYTES_MAX - 2 * 1064, "{bytes} bytes wait: the bound is used");
@@ -397,7 +325,7 @@ mod tests {
             queue.add(b"a line\n");
         }
         queue.flush(LONG);
-        assert!(queue.shared.lock().is_empty(), "the lines were dropped");
+        assert!(queue.shared.lock().lines.is_empty(), "the lines were dropped");
     }
 
     #[test]
@@ -405,18 +333,9 @@ mod tests {
         let (queue, gate, _) = gated();
         queue.add(b"stuck\n");
         queue.flush(Duration::from_millis(1));
-        assert!(queue.shared.lock().is_writing || !queue.shared.lock().is_empty(), "it is stuck");
+        let state = queue.shared.lock();
+        assert!(state.is_writing || !state.lines.is_empty(), "it is stuck");
+        drop(state);
         drop(gate);
-    }
-
-    #[test]
-    fn a_long_line_is_cut_between_two_letters() {
-        for start in ["", "x"] {
-            let line = cut(format!("{start}{}\n", "é".repeat(LINE_BYTES_MAX)).as_bytes());
-            assert!(line.len() <= LINE_BYTES_MAX, "{}", line.len());
-            let text = std::str::from_utf8(&line).expect("whole letters");
-            assert!(text.contains("ééé") && text.ends_with("cut off)\n"), "{text}");
-        }
-        assert_eq!(*cut(b"short\n"), *b"short\n");
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     audit::Audit,
     checker::{history::History, order::Order, states::States},
     reached::{FAULT, MACHINE_FAILED},
-    sim::World,
+    sim::{Fault, NodeLogs, World},
 };
 use bytes::Bytes;
 use nodes::Processes;
@@ -47,6 +47,11 @@ use std::{
 /// Runs one seed: a phase in which things go wrong, then one in which nothing does and everything must
 /// work again, then the checkers.
 pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report {
+    let logs = NodeLogs::new(seed, &options.faults);
+    logs.listen(|| run_with(seed, subject, options, &logs))
+}
+
+fn run_with<S: Subject>(seed: u64, subject: S, options: ClusterOptions, logs: &NodeLogs) -> Report {
     let reached = Recorder::install();
     let world = World::new(seed, options.world.clone());
     let cluster = Cluster::new(subject, options);
@@ -56,16 +61,22 @@ pub fn run<S: Subject>(seed: u64, subject: S, options: ClusterOptions) -> Report
     nodes.iter().for_each(|node| cluster.start(&world, *node));
     cluster.spawn_visitors(&world);
     let mut nemesis = cluster.turmoil(&world);
+    logs.calm(world.now());
     cluster.recover(&world, &mut nemesis);
     cluster.judge_stops(&world, &nemesis);
-    let (reached, faults) = (reached.counts(), nemesis.counts().clone());
+    let (reached, mut faults) = (reached.counts(), nemesis.counts().clone());
+    let (logged, violations) = logs.end();
+    violations.into_iter().for_each(|what| cluster.violation(what));
+    if logged.blocks > 0 {
+        faults.insert(Fault::BlockLog, logged.blocks);
+    }
     if reached.contains_key(FAULT) && nemesis.corrupted().is_empty() {
         cluster.violation("a replica stopped by a fault, and nobody's bytes were corrupted");
     }
     if reached.contains_key(MACHINE_FAILED) {
         cluster.violation("a state machine failed");
     }
-    Report { reached, faults, ..cluster.judge(&world) }
+    Report { reached, faults, logged, ..cluster.judge(&world) }
 }
 
 /// All that the parts of a run share.

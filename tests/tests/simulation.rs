@@ -3,6 +3,7 @@
 
 use purlin_tests::{
     cluster::{self, ClusterOptions, KeyValue, Report},
+    sim::{Fault, LogFigures},
     wal::{self, WalFigures},
 };
 use std::{process::Command, time::Duration};
@@ -48,6 +49,29 @@ fn a_seed_has_one_history_in_two_processes() {
         line.unwrap_or_else(|| panic!("no hash in {text}"))
     };
     assert_eq!(run(), run());
+}
+
+/// What a node does never depends on the reader of its log.
+#[test]
+fn a_log_whose_reader_stands_changes_no_history() {
+    let mut logged = LogFigures::default();
+    for seed in 2000..2004 {
+        let run = |is_blocked: bool| {
+            let mut options = ClusterOptions::draw(seed);
+            options.turmoil = Duration::from_secs(4);
+            options.faults.pause_mean = Duration::from_millis(100);
+            options.faults.kinds.retain(|kind| *kind != Fault::BlockLog);
+            options.faults.kinds.extend(is_blocked.then_some(Fault::BlockLog));
+            cluster::run(seed, KeyValue::draw(seed), options)
+        };
+        let (free, blocked) = (run(false), run(true));
+        let history = |report: &Report| (report.hash, report.events, report.operations);
+        assert_eq!(history(&free), history(&blocked), "seed {seed}");
+        assert_eq!(free.logged.lines, blocked.logged.lines, "seed {seed}");
+        assert_eq!((free.logged.blocks, &blocked.violations), (0, &Vec::new()), "seed {seed}");
+        logged.add(&blocked.logged);
+    }
+    assert!(logged.lines > 500 && logged.blocks > 5 && logged.dropped > 5, "{logged:?}");
 }
 
 /// The WAL alone, with floors and releases that no engine asks for yet.

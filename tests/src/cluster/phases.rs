@@ -3,7 +3,7 @@
 use super::{Cluster, Report, Subject};
 use crate::{
     checker::linearizability::{self, Verdict},
-    sim::{Crash, Fault, Nemesis, Outcome, World},
+    sim::{Crash, Fault, LogFigures, Nemesis, Outcome, World},
 };
 use purlin::ErrorKind;
 use purlin_rsm::reach::Counts;
@@ -101,6 +101,7 @@ impl<S: Subject> Cluster<S> {
             faults: BTreeMap::new(),
             simulated: world.now(),
             reached: Counts::new(),
+            logged: LogFigures::default(),
             lines: world.lines(),
             audited: judges.audit.counts(),
         }

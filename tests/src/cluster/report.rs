@@ -2,7 +2,7 @@
 
 use crate::{
     audit::Counts,
-    sim::{Fault, Figures},
+    sim::{Fault, Figures, LogFigures},
 };
 use purlin_rsm::reach;
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
@@ -29,6 +29,8 @@ pub struct Report {
     pub figures: Figures,
     /// How often each fault struck.
     pub faults: BTreeMap<Fault, u64>,
+    /// What the nodes logged.
+    pub logged: LogFigures,
     /// What was audited.
     pub audited: Counts,
     /// How often each named state was reached.
@@ -48,6 +50,7 @@ impl Report {
         self.simulated += other.simulated;
         self.audited.add(&other.audited);
         self.figures.add(&other.figures);
+        self.logged.add(&other.logged);
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
         }

@@ -140,5 +140,6 @@ fn tell(report: &Report, runs: u64, elapsed: Duration) {
     println!("faults: {}", faults.collect::<Vec<_>>().join(", "));
     println!("operations: {done} done, {not_applied} not applied, {unknown} unknown");
     println!("{:?}", report.audited);
+    println!("{:?}", report.logged);
     println!("the search for an order was given up in {} runs", report.inconclusive);
 }

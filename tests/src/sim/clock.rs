@@ -51,6 +51,12 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// The clock of a world that begins.
+    pub(crate) fn begin() -> Self {
+        NOW_FOR_LOGS.set(Duration::ZERO);
+        Self::default()
+    }
+
     pub(crate) fn now(&self) -> Duration {
         self.now.get() + self.worked.get()
     }

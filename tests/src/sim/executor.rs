@@ -33,6 +33,16 @@ pub(crate) struct Owner {
     pub(crate) shard: ShardId,
 }
 
+thread_local! {
+    /// Whose task this thread polls.
+    static POLLED: Cell<Option<Process>> = const { Cell::new(None) };
+}
+
+/// The process whose task this thread polls, for what the nodes log.
+pub(crate) fn polled_for_logs() -> Option<Process> {
+    POLLED.get()
+}
+
 pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What a poll came to.
@@ -97,7 +107,9 @@ impl Executor {
             let Some((owner, mut future, waker)) = self.check_out(key) else { continue };
             let mut context = Context::from_waker(&waker);
             // The future is never polled again after a panic, so that no broken state is seen.
+            POLLED.set(Some(owner.process));
             let result = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+            POLLED.set(None);
             match result {
                 Ok(Poll::Pending) => self.check_in(key, future),
                 Ok(Poll::Ready(())) => self.retire(key, future),

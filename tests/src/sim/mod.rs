@@ -18,6 +18,7 @@ mod executor;
 mod faults;
 mod figures;
 mod image;
+mod logs;
 mod mesh;
 mod net;
 mod node;
@@ -34,6 +35,8 @@ pub use device::{Descriptors, DiskError, DiskFault, DiskOperation, Failures, Rot
 pub use disk::{DiskOptions, SimDisk, SimFile, SimLock};
 pub use faults::{Corruption, Fault, FaultOptions, Nemesis};
 pub use figures::Figures;
+pub use logs::LogFigures;
+pub(crate) use logs::NodeLogs;
 pub use mesh::SimMesh;
 pub use net::{LinkTrouble, NetOptions, SimListener, SimNet, SimReader, SimWriter};
 pub use node::NodeHandle;

@@ -158,7 +158,7 @@ impl World {
     pub fn new(seed: u64, options: WorldOptions) -> Self {
         let core = Rc::new(Core {
             seed,
-            clock: Clock::default(),
+            clock: Clock::begin(),
             executor: Executor::new(Random::new(seed, "schedule")),
             random: Streams::new(seed),
             network: RefCell::default(),

@@ -113,6 +113,8 @@ faults! {
     FullDisk = "full-disk",
     /// A process has no file descriptor left, or only those that it keeps for its log and other nodes.
     Descriptors = "descriptors",
+    /// The reader of a node's log stands still.
+    BlockLog = "block-log",
     /// A disk says that writes are durable which a power cut drops.
     LostWrite = "lost-write",
     /// A disk says that a sync is done, and has done nothing.
