@@ -84,6 +84,7 @@ pub const REQUIRED: &[&str] = &[
     "request without a leader ended by its deadline",
     "another entry committed in its place",
     "proposal in doubt at its deadline",
+    "entry of several commands appended",
     "fresh directory let in by a member that acts",
     "silent peer no longer counts for a quorum",
     "heartbeat reply names a higher term",
@@ -126,6 +127,8 @@ pub const MACHINE_FAILED: &str = "state machine failed, its group stops here";
 /// The states that CI's seeds reach never or too seldom to ask for, each with the reason. Scenarios and
 /// scripts reach them.
 pub const RARE: &[&str] = &[
+    // A leader has to be deposed between two steps of its group in one turn.
+    "commands were gathered, and the replica leads no more",
     // Those of many seconds have room, and a connection that takes nothing ends before.
     "heartbeat found no room or no connection",
     // Every node of a seed keeps the limit on commands.
