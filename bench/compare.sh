@@ -18,6 +18,7 @@
 #   1 client, keys whose group is led by another node       (forwarded)
 #   64 clients, spread over the nodes
 #   64 clients, spread over the nodes, pipeline 16
+#   the same two, and 256 clients with pipeline 64; those of Purlin as clients of a cluster (--cluster)
 #
 # Each round runs Redis, then Purlin, then the path, with the same keys and the same seed (A B C A B C
 # ...), so that a machine that gets slower takes all with it. The path has one leader: all keys are local. A ratio is that of one round; the table gives the median
@@ -290,6 +291,7 @@ run() {
     ports=$(ports_of "$side")
     [[ -z $one_node && $load != one-* ]] || ports=${ports%% *}
     for port in $ports; do option+=(-p "$port"); done
+    [[ $load != cluster-* || $side != purlin ]] || option+=(--cluster)
     read -ra pids <<<"$(processes "$side" | tr '\n' ' ')"
     before=$(ticks "${pids[@]}")
     target/release/purlin-bench "${option[@]}" --command set --value-size "$value_size" --keys "$keys" \
@@ -421,6 +423,9 @@ else
 fi
 measure many '64 clients' --clients 64
 measure pipelined '64 clients × pipeline 16' --clients 64 --pipeline 16
+measure cluster-many '64 clients, cluster' --clients 64
+measure cluster-pipelined '64 clients × pipeline 16, cluster' --clients 64 --pipeline 16
+measure cluster-deep '256 clients × pipeline 64, cluster' --clients 256 --pipeline 64
 printf '\n' >&2
 
 sed -n 's/^host *//p' "$work/many.purlin.1.txt"
