@@ -8,8 +8,7 @@ use super::{
     parser::Arguments,
     reply::Reply,
     route::{SLOTS, slot_of},
-    submit::GROUP_COST,
-    topology::{Endpoint, Topology, endpoint_id},
+    topology::{Endpoint, GROUP_COST, Topology, endpoint_id},
 };
 use std::fmt::Write;
 

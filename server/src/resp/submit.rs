@@ -15,7 +15,7 @@ use super::{
     moved::Progress,
     ring::Asked,
     route::{group_of, slot_of},
-    topology::{Endpoint, Home},
+    topology::{Endpoint, GROUP_COST, Home},
     words,
 };
 use purlin::{GroupId, Request, group_of_slot};
@@ -23,9 +23,6 @@ use purlin_kv::{KEY_BYTES_MAX, KvCommand, StringsBuf};
 
 /// What a request to a group counts as, in bytes.
 pub(super) const PART_WORK: usize = 64;
-
-/// What it costs to look at who leads one group, as bytes: a few steps.
-pub(super) const GROUP_COST: usize = 4;
 
 /// Why a command is not run at the port of a shard.
 enum NotHere {

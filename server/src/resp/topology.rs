@@ -53,6 +53,9 @@ pub struct Topology {
     leaders: Vec<Option<u32>>,
 }
 
+/// What it costs to look at who leads one group, as bytes: a few steps.
+pub(super) const GROUP_COST: usize = 4;
+
 /// Slots one behind the other that one endpoint serves: the first, the last, and the place of the endpoint.
 type SlotRange = (u16, u16, usize);
 
