@@ -265,9 +265,10 @@ fn a_node_says_every_address_when_it_starts() {
     let said = |node: &Node| format!("127.0.0.1:{}", node.ports.peer());
     let [first, second, third] = &cluster.nodes[..] else { unreachable!("there are three") };
     let line = format!(
-        "listens for clients at {}, for operators at {}, and for other nodes at {}; it dials the first \
-         shard of node 2 at {}, node 3 at {}",
+        "listens for clients at {} and at its shard's port {}, for operators at {}, and for other nodes at {}; it \
+         dials the first shard of node 2 at {}, node 3 at {}",
         first.config.listen.gateway,
+        first.config.listen.shard_port_base,
         first.config.listen.admin,
         said(first),
         said(second),
