@@ -41,7 +41,7 @@ use super::{
 };
 use bytes::BytesMut;
 use futures_lite::future;
-use purlin::{Completion, Reader, Runtime, Signal, Writer};
+use purlin::{Completion, GroupId, Reader, Runtime, Signal, Writer};
 use std::{
     cell::{Cell, RefCell},
     io,
@@ -122,6 +122,8 @@ pub(super) struct Connection<B> {
     pub(super) ring: RefCell<Ring>,
     /// Where the client was told to go instead.
     pub(super) moved: RefCell<Moved>,
+    /// The group of the next request, if that waits for earlier ones.
+    pub(super) awaited: Cell<Option<GroupId>>,
     /// How far the client's bytes are received and taken in.
     pub(super) progress: Progress,
     /// To the writer: there may be something to write, or no request will come any more.
@@ -199,6 +201,7 @@ impl<B: Backend> Connection<B> {
             backend,
             ring,
             moved: RefCell::default(),
+            awaited: Cell::default(),
             progress: Progress::default(),
             news: Signal::default(),
             room: Signal::default(),
@@ -266,6 +269,8 @@ impl<B: Backend> Connection<B> {
     ) -> Input {
         let is_between = inbox.unread().is_empty();
         if is_between {
+            // All that had come is taken in.
+            self.moved.take();
             inbox.rest();
         }
         inbox.reserve(parser.needs());
@@ -405,7 +410,7 @@ impl<B: Backend> Connection<B> {
             if self.work.get() >= WORK_MAX {
                 break Stop::Busy;
             }
-            if !self.ring.borrow().has_room() {
+            if !self.ring.borrow().has_room() || self.awaits_group() {
                 break Stop::Full;
             }
             match parser.parse(inbox.unread()) {
@@ -413,9 +418,12 @@ impl<B: Backend> Connection<B> {
                 Ok(Some(len)) => {
                     let next = self.execute(parser.arguments(inbox.unread()));
                     if next == Next::NotNow {
+                        self.add_work(len);
                         break Stop::Full;
                     }
-                    self.front.count_command();
+                    if !parser.arguments(inbox.unread()).is_empty() {
+                        self.front.count_command();
+                    }
                     inbox.consume(len);
                     let taken = &self.progress.taken;
                     taken.set(taken.get() + len as u64);
@@ -594,6 +602,9 @@ impl<B: Backend> Connection<B> {
     /// Puts completions into the ring, and takes out what is ready to be written.
     fn collect(&self, completions: &mut Vec<Completion>, output: &mut BytesMut) {
         self.backend.take_completions(completions);
+        if self.awaited.get().is_some() && !completions.is_empty() {
+            self.room.raise();
+        }
         let mut ring = self.ring.borrow_mut();
         for Completion { tag, outcome } in completions.drain(..) {
             ring.complete(tag, outcome);

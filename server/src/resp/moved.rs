@@ -45,6 +45,7 @@ impl Moved {
 
     /// About how much memory it takes, in bytes.
     pub(super) fn memory(&self) -> usize {
-        2 * self.groups.len() * size_of::<(GroupId, u64, Endpoint)>()
+        let hosts: usize = self.groups.values().map(|(_, endpoint)| endpoint.host.len()).sum();
+        2 * self.groups.len() * size_of::<(GroupId, u64, Endpoint)>() + hosts
     }
 }

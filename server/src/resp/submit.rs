@@ -110,6 +110,17 @@ impl<B: Backend> Connection<B> {
         }
     }
 
+    /// Whether the next request waits until earlier ones of its group have ended here. Looks at nothing but the group:
+    /// it is asked each time that something is read or written.
+    pub(super) fn awaits_group(&self) -> bool {
+        let Some(group) = self.awaited.get() else { return false };
+        let waits = self.backend.has_requests(group) && !self.backend.leads(group);
+        if !waits {
+            self.awaited.set(None);
+        }
+        waits
+    }
+
     /// Where the client is to ask for a group instead, or that it must wait first. Requests of one connection to one
     /// group stay in order (safety C2): none is sent elsewhere while an earlier one has not ended here, and those that
     /// have come with one that was sent elsewhere are sent there too.
@@ -121,7 +132,10 @@ impl<B: Backend> Connection<B> {
         }
         match self.backend.home(group) {
             Home::Here | Home::Unknown => None,
-            Home::At(_) if self.backend.has_requests(group) => Some(Direction::Wait),
+            Home::At(_) if self.backend.has_requests(group) => {
+                self.awaited.set(Some(group));
+                Some(Direction::Wait)
+            }
             Home::At(endpoint) => {
                 moved.note(group, received.get(), endpoint.clone());
                 Some(Direction::To(endpoint))
