@@ -373,7 +373,8 @@ impl Log {
 
     /// These entries were handed out to be applied.
     pub(super) fn applying(&mut self, entries: &[Entry]) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        const SOME: &str = "what is handed out is not empty";
+        let (first, last) = (entries.first().expect(SOME), entries.last().expect(SOME));
         assert!(
             last.index > self.applying && last.index <= self.committed,
             "log: applying {}, commit is {}",

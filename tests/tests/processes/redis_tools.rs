@@ -70,6 +70,17 @@ fn a_pipeline_of_a_thousand_commands_works_on_each_node() {
     }
 }
 
+/// `redis-benchmark` has told a rate for each of its three tests, and no error.
+pub(crate) fn assert_benchmarked(out: &str) {
+    // It writes over its progress, line by line.
+    let lines: Vec<_> = out.split(['\r', '\n']).collect();
+    for test in ["SET: ", "GET: ", "INCR: "] {
+        let has_it = |line: &&str| line.starts_with(test) && line.contains("requests per second");
+        assert!(lines.iter().any(has_it), "no {test} in:\n{out}");
+    }
+    assert!(!out.contains("rror"), "{out}");
+}
+
 #[test]
 fn redis_benchmark_works_on_each_node() {
     let cluster = Cluster::start("redis-benchmark", SHAPE);
@@ -80,14 +91,7 @@ fn redis_benchmark_works_on_each_node() {
         let end =
             Process::run("redis-benchmark", command.args(["-t", "set,get,incr"]), BENCHMARK_LIMIT);
         assert_eq!(end.code, Some(0), "{}\n{}", end.out, end.err);
-        // It writes over its progress, line by line.
-        let lines: Vec<_> = end.out.split(['\r', '\n']).collect();
-        for test in ["SET: ", "GET: ", "INCR: "] {
-            let has_it =
-                |line: &&str| line.starts_with(test) && line.contains("requests per second");
-            assert!(lines.iter().any(has_it), "no {test} in:\n{}", end.out);
-        }
-        assert!(!end.out.contains("rror"), "{}", end.out);
+        assert_benchmarked(&end.out);
     }
     cluster.assert_no_panic();
 }
