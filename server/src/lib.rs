@@ -10,6 +10,7 @@
 //!           └─────► admin  the admin port: what operators read
 //! error             how a command fails: text in four parts, and the exit code
 //! machine, signals  what several commands ask of the machine
+//! freed_memory      returns memory to the system while a node is idle
 //! output            what is printed; log_queue: the log, written by a thread of its own; log_lines: what it drops
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod error;
+mod freed_memory;
 pub mod log_lines;
 mod log_queue;
 mod machine;

@@ -3,6 +3,7 @@
 use crate::{
     admin::{AdminFacts, CONNECTIONS_MAX, Connections, serve_admin},
     config::{Config, Shards},
+    freed_memory::FreedMemory,
     memory,
     resp::{ClientListeners, FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
@@ -71,6 +72,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     tell_client_memory(memory, clients_max);
     // From here on the thread that stops the host is there: a machine that refuses it has no node running.
     let stopper = stop_on_signal(stops).map_err(|error| no_signals(&error))?;
+    let _freed = FreedMemory::start().map_err(|error| no_thread(&error))?;
     let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
         .shards(shards)
         .start()?;
@@ -390,6 +392,16 @@ fn stop_on_signal(stops: Receiver<i32>) -> io::Result<Sender<Stop>> {
     };
     thread::Builder::new().name("stop".into()).spawn(wait)?;
     Ok(sender)
+}
+
+fn no_thread(error: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::Environment,
+        format!("cannot start the thread that returns freed memory to the system: {error}"),
+        "this process",
+        "the node does not start; nothing was changed",
+        "raise the limit on threads (ulimit -u)",
+    )
 }
 
 fn no_signals(error: &io::Error) -> Error {
