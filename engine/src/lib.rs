@@ -140,6 +140,8 @@ pub use node::host::{Host, HostBuilder, init, recorded_shards};
 pub use node::listening::{ListeningPort, cannot_listen};
 pub use node::setup::{MachineFactory, ShardSetup, Shared, init as init_on};
 pub use placement::Placement;
+#[doc(hidden)]
+pub use purlin_rsm::sometimes;
 pub use purlin_rsm::{
     ApplyContext, BootId, ClusterId, Command, EntryId, Fork, GroupEpoch, GroupId, Incarnation,
     Index, NodeId, Outcome, Position, RequestError, Sequence, ShardId, Start, StateMachine, Term,

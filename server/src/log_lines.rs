@@ -46,11 +46,19 @@ impl LogLines {
     /// Takes a line to be written, or drops it and counts it. Returns whether it was taken.
     pub fn add(&mut self, line: Box<[u8]>) -> bool {
         let room = if self.dropped > 0 { self.bytes_max / 2 } else { self.bytes_max };
-        if self.bytes + line.len() + 2 * LINE_COST > room {
+        // A gap may stand in front of the line.
+        let bytes = self.bytes + line.len() + 2 * LINE_COST;
+        if bytes > room {
+            purlin::sometimes!("line of a log dropped");
+            purlin::sometimes!(
+                bytes <= self.bytes_max,
+                "line of a log dropped, since half of the queue is not written yet"
+            );
             self.dropped += 1;
             return false;
         }
         if self.dropped > 0 {
+            purlin::sometimes!("gap of a log said in front of a line");
             let gap = Piece::Gap(mem::take(&mut self.dropped));
             self.push(gap);
         }
@@ -65,9 +73,17 @@ impl LogLines {
                 self.bytes -= piece.cost();
                 Some(piece)
             }
-            None if self.dropped > 0 => Some(Piece::Gap(mem::take(&mut self.dropped))),
+            None if self.dropped > 0 => {
+                purlin::sometimes!("gap of a log said without a next line");
+                Some(Piece::Gap(mem::take(&mut self.dropped)))
+            }
             None => None,
         }
+    }
+
+    /// What is to be written, in this order. Lines that were dropped after the last piece are not among it.
+    pub fn waiting(&self) -> impl Iterator<Item = &Piece> {
+        self.waiting.iter()
     }
 
     /// Whether nothing is left to be written.
@@ -94,7 +110,8 @@ impl LogLines {
 }
 
 impl Piece {
-    fn cost(&self) -> usize {
+    /// What the piece costs while it waits: the bytes of a line, and the place of any piece.
+    pub fn cost(&self) -> usize {
         match self {
             Self::Line(line) => line.len() + LINE_COST,
             Self::Gap(_) => LINE_COST,

@@ -214,13 +214,23 @@ mod tests {
     /// Longer than any write of a test takes.
     const LONG: Duration = Duration::from_secs(60);
 
+    /// Adds `line` so many times. A queue that waits for its sink fails the test, and does not hang it.
+    fn add_without_waiting(queue: &LogQueue, line: &[u8], times: usize) {
+        let (queue, line) = (queue.clone(), line.to_vec());
+        let (sender, added) = mpsc::channel();
+        // The test ends without this thread, which goes on once the test has let go of the gate.
+        thread::spawn(move || {
+            (0..times).for_each(|_| queue.add(&line));
+            let _ = sender.send(());
+        });
+        assert_eq!(added.recv_timeout(LONG), Ok(()), "a line waits for the reader of the log");
+    }
+
     #[test]
     fn a_reader_that_stands_costs_the_bound_and_is_told_what_it_missed() {
         let (queue, gate, written) = gated();
         let line = [&[b'x'; 999][..], b"\n"].concat();
-        for _ in 0..10_000 {
-            queue.add(&line);
-        }
+        add_without_waiting(&queue, &line, 10_000);
         let (bytes, dropped) = {
             let state = queue.shared.lock();
             (state.lines.bytes(), state.lines.dropped())
@@ -247,13 +257,11 @@ mod tests {
     fn after_a_gap_half_of_the_queue_is_written_before_more_is_taken() {
         let (queue, gate, written) = gated();
         let line = [&[b'x'; 999][..], b"\n"].concat();
-        for _ in 0..2_000 {
-            queue.add(&line);
-        }
+        add_without_waiting(&queue, &line, 2_000);
         // A reader that takes one line between two that come in.
         for _ in 0..200 {
             gate.send(None).expect("a writer");
-            queue.add(&line);
+            add_without_waiting(&queue, &line, 1);
         }
         drop(gate);
         queue.flush(LONG);

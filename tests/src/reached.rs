@@ -116,6 +116,11 @@ pub const REQUIRED: &[&str] = &[
     "work of a machine goes on in the next turn",
     "entries of a group leave the memory for those of others",
     "page of the log waits for room in memory",
+    // The text of the log.
+    "line of a log dropped",
+    "line of a log dropped, since half of the queue is not written yet",
+    "gap of a log said in front of a line",
+    "gap of a log said without a next line",
 ];
 
 /// A replica has been shown what cannot be, by another or by its own disk.

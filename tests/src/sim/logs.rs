@@ -170,8 +170,6 @@ struct NodeLog {
     lines: LogLines,
     reader: Reader,
     bytes_max: usize,
-    /// The bytes of the lines that wait, by our own count.
-    held: usize,
     pushed: u64,
     dropped: u64,
     /// Lines that were written, or said to be missing.
@@ -184,19 +182,8 @@ struct NodeLog {
 impl NodeLog {
     fn new(boot: u64, bytes_max: usize, reader: Reader) -> Self {
         let lines = LogLines::new(bytes_max);
-        let (held, pushed, dropped, written, missing) = Default::default();
-        Self {
-            boot,
-            lines,
-            reader,
-            bytes_max,
-            held,
-            pushed,
-            dropped,
-            written,
-            missing,
-            wrong: None,
-        }
+        let (pushed, dropped, written, missing) = Default::default();
+        Self { boot, lines, reader, bytes_max, pushed, dropped, written, missing, wrong: None }
     }
 
     fn push(&mut self, now: Duration, text: &str) {
@@ -204,14 +191,11 @@ impl NodeLog {
         // A reader that has nothing to take is ready when something comes.
         self.reader.free_at = self.reader.free_at.max(now);
         let line = cut(format!("{} {text}\n", self.pushed).as_bytes());
-        let len = line.len();
         self.pushed += 1;
-        if self.lines.add(line) {
-            self.held += len;
-        } else {
-            self.dropped += 1;
-        }
-        let (held, most) = (self.held, self.bytes_max);
+        self.dropped += u64::from(!self.lines.add(line));
+        // Counted anew from what waits, and with what each place costs.
+        let held: usize = self.lines.waiting().map(Piece::cost).sum();
+        let most = self.bytes_max;
         self.check(held <= most, || format!("{held} bytes wait in a queue for {most}"));
     }
 
@@ -240,7 +224,6 @@ impl NodeLog {
     fn write(&mut self, piece: &Piece) {
         match piece {
             Piece::Line(line) => {
-                self.held -= line.len();
                 let (number, next) = (number(line), self.written + self.missing);
                 let is_next = number == Some(next);
                 self.check(is_next, || format!("line {number:?} is written, and {next} is next"));
@@ -446,6 +429,41 @@ mod tests {
         assert_eq!(log.written + log.missing, 40);
         log.settle();
         assert_eq!(log.wrong, None);
+    }
+
+    /// The queue never runs empty behind the gap, so only a line that comes next can be told of it.
+    #[test]
+    fn a_slow_reader_is_told_in_front_of_a_line_what_is_missing() {
+        let mut log = log();
+        log.reader.blocks = None;
+        log.reader.line_time = SECOND;
+        // Too many at once, and then one a second, as fast as the reader.
+        (0..30).for_each(|_| log.push(Duration::ZERO, "burst"));
+        let missed = log.dropped;
+        assert!(missed > 10, "{missed} of 30 were dropped");
+        let mut second = Duration::ZERO;
+        while log.missing == 0 && log.wrong.is_none() {
+            second += SECOND;
+            assert!(second < 30 * SECOND, "no gap is said");
+            log.push(second, "later");
+            assert_ne!(log.lines.waiting().count(), 0, "the queue ran empty");
+        }
+        assert_eq!(log.wrong, None);
+        assert_eq!(log.missing, log.dropped, "one gap for all");
+        log.settle();
+        assert_eq!(log.wrong, None);
+    }
+
+    /// The bytes of the lines alone would be within the bound.
+    #[test]
+    fn a_queue_that_counts_no_places_is_wrong() {
+        let mut log = log();
+        log.reader.blocks = None;
+        log.reader.free_at = 100 * SECOND;
+        log.lines = LogLines::new(2 * log.bytes_max);
+        (0..30).for_each(|_| log.push(Duration::ZERO, "x"));
+        let wrong = log.wrong.expect("too much waits");
+        assert!(wrong.ends_with("bytes wait in a queue for 1000"), "{wrong}");
     }
 
     #[test]
