@@ -211,6 +211,42 @@ fn a_directory_whose_disk_lied_is_refused() {
     }
 }
 
+/// Safety I4: two nodes are hurt at once. A disk has lost writes that it acknowledged, and the third node has never heard
+/// of them. The leader, which has, notices the loss if it is up. If it is down, nobody else can: this pair of faults is
+/// beyond reach (docs/SAFETY.md), and an acknowledged write is gone without a word.
+#[test]
+fn a_loss_is_noticed_by_a_peer_that_heard_of_the_writes_and_by_nobody_else() {
+    for (seed, is_leader_up) in [(832, true), (833, true), (832, false), (833, false)] {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = s.leader();
+        let [lost, lags] = s.others(leader)[..] else { panic!("three nodes") };
+        s.run_for(seconds(2));
+        s.world.isolate(lags);
+        let old = s.world.node(lost).durable_image();
+        (0..10).for_each(|n| s.must_write(leader, &format!("key-{n}"), "1", seconds(5)));
+        s.run_for(seconds(1));
+        if !is_leader_up {
+            s.crash(leader, Crash::PowerCut);
+        }
+        s.crash(lost, Crash::PowerCut);
+        s.world.node(lost).restore(&old);
+        s.world.heal();
+        s.world.restart(lost);
+        if is_leader_up {
+            s.must_stop(lost, ErrorKind::Refused, seconds(20));
+            assert_eq!(s.must_read(lags, "key-9", seconds(10)), Some("1".into()), "seed {seed}");
+            s.assert_sound();
+        } else {
+            assert_eq!(s.must_read(lags, "key-9", seconds(10)), None, "seed {seed}");
+            assert_eq!(s.stops(), [], "nobody can notice");
+            // Whoever heard of the writes notices later, and the write stays lost.
+            s.world.restart(leader);
+            s.must_stop(lost, ErrorKind::Refused, seconds(20));
+            assert_eq!(s.must_read(lags, "key-9", seconds(10)), None, "seed {seed}");
+        }
+    }
+}
+
 /// Safety I5: after a power loss its peers still hold connections of the process before, which are
 /// half open. It is held off until those are silent, does not exit, and is back soon.
 #[test]
