@@ -5,6 +5,7 @@ mod crashes;
 mod directories;
 mod disks;
 mod elections;
+mod faulty;
 mod idleness;
 mod leaders;
 mod links;
