@@ -92,10 +92,14 @@
 //!
 //! Requests and peers' messages pass the six numbered stages of `stage`: intake, step, append, send,
 //! apply, reply. [`Shard`], [`ShardSetup`] and the seams [`Runtime`], [`Disk`], [`Net`] and [`Mesh`]
-//! are public so that the whole of a node can run over something else than [`glommio`]: a simulator
+//! are public so that the whole of a node can run over something else than [`glommio`] and [`ring`]: a simulator
 //! does. `docs/ARCHITECTURE.md` follows a write and a read through the files.
 
 pub mod glommio;
+pub mod os;
+pub mod ring;
+
+mod handoff;
 
 mod edge;
 mod node;

@@ -5,7 +5,7 @@ use crate::{
     config::{Config, FILE_BYTES_MAX},
     error::Failure,
 };
-use purlin::glommio::explain_access;
+use purlin::os::explain_access;
 use purlin::{ClusterId, ErrorKind};
 use std::{
     fs::File,

@@ -8,7 +8,7 @@ use crate::{
     resp::{ClientListeners, FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
 };
 use futures_lite::future::block_on;
-use purlin::glommio::{ClientFiles, Glommio, OpenFiles, SharedPort, raise_open_files};
+use purlin::os::{ClientFiles, OpenFiles, OsRuntime, SharedPort, raise_open_files};
 use purlin::{
     ByteSize, Error, ErrorKind, Host, Incarnation, ListeningPort, LocalShard, Runtime, ShardId,
     bind_patiently, cannot_listen,
@@ -49,7 +49,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let shards = match config.node.shards {
         Shards::Number(count) => count,
         // A directory has as many shards as it was made with, on however many cores.
-        Shards::Auto => purlin::recorded_shards(&node.data_dir)?,
+        Shards::Auto => purlin::recorded_shards(&node)?,
     };
     let data_max = data_bytes_max(config, shards);
     if data_max != usize::MAX {
@@ -297,7 +297,7 @@ fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
             let facts = AdminFacts { started_at: runtime.now(), ..facts };
             runtime.spawn(serve_admin(
                 runtime.clone(),
-                port.listener(ClientFiles::ALL),
+                runtime.listener(port, ClientFiles::ALL),
                 view,
                 facts,
                 connections,
@@ -363,12 +363,12 @@ impl Clients {
     }
 
     /// Accepts clients on the shard's own core.
-    fn serve(self, local: &LocalShard<Glommio>) {
+    fn serve(self, local: &LocalShard<OsRuntime>) {
         let facts = NodeFacts { started_at: local.runtime().now(), ..self.facts };
         let ClientPorts { gateway, shard, files } = self.ports;
         let listeners = ClientListeners {
-            gateway: gateway.listener(files),
-            shard: shard.map(|port| port.listener(files)),
+            gateway: local.runtime().listener(gateway, files),
+            shard: shard.map(|port| local.runtime().listener(port, files)),
         };
         serve_shard(local, listeners, self.options, facts);
     }

@@ -3,6 +3,7 @@
 pub(crate) mod quantity;
 pub(crate) mod rules;
 
+use crate::os::RuntimeKind;
 use purlin_rsm::{ClusterId, GroupId, NodeId};
 use purlin_storage::{Durability, WalConfig};
 use purlin_transport::Advertised;
@@ -59,7 +60,10 @@ pub struct NodeConfig {
     pub intake: IntakeOptions,
     /// The host at which the node listens for other nodes; its host among the members when it is not said.
     pub peer_host: Option<String>,
-    /// Memory that each shard registers with io_uring, in bytes; it counts as locked memory.
+    /// What its shards run on.
+    pub runtime: RuntimeKind,
+    /// Memory that each shard registers with io_uring, in bytes; it counts as locked memory. For
+    /// [`RuntimeKind::Glommio`] alone.
     pub io_memory: usize,
 }
 
@@ -192,6 +196,7 @@ impl NodeConfig {
             wal: WalOptions::default(),
             intake: IntakeOptions::default(),
             peer_host: None,
+            runtime: RuntimeKind::default(),
             io_memory: 10 << 20,
         }
     }

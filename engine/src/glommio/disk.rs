@@ -7,8 +7,10 @@
 //! A file is locked by `flock` for as long as its description is open, and a write that the kernel
 //! still works on keeps it open after its process is gone (safety W3).
 
-use super::access::explain_access;
-use crate::{Disk, Durability, FILL_BYTES, File, Pace};
+use crate::{
+    Disk, Durability, FILL_BYTES, File, Pace,
+    os::{explain_access, is_full},
+};
 use ::glommio::{
     GlommioError,
     io::{self as dma, DmaBuffer, DmaFile, OpenOptions},
@@ -119,11 +121,6 @@ impl Directory {
 async fn read_once(path: PathBuf) -> io::Result<()> {
     let opened = DmaFile::open(path).await.map_err(io_error)?;
     opened.close().await.map_err(io_error)
-}
-
-/// Whether an error says that the disk, or the quota on it, is full.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A file of a whole block or more in the directory.

@@ -1,47 +1,38 @@
-//! The production runtime: each shard on an executor of its own thread, over io_uring.
+//! A production runtime: each shard on an executor of the library glommio, over io_uring. The default.
 //!
-//! Nothing else in the workspace names the library glommio, so that another one can take its place:
+//! Nothing else in the workspace names that library, so that another one can take its place; [`crate::ring`] does.
 //!
 //! ```text
-//! check, faster_durability   before any shard starts: can this machine run it, and how does it sync?
-//! run_shards                 one thread and one executor for each shard, pinned where there are cores, and one
-//!                            thread for its timers
-//!   └─ Glommio               what a shard runs on: Directory (disk), Tcp (net), ShardMesh (channels)
+//! Glommio     what a shard runs on
+//!   ├─ disk     a directory: aligned direct I/O
+//!   ├─ net      TCP
+//!   ├─ timers   sleeps, beside the rings
+//!   └─ waking   wakes by other threads
 //! ```
-//!
-//! It never prints and installs no handler of signals or panics.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the clock, the threads and the random source that the seams stand for"
 )]
 
-mod access;
-mod cores;
 mod disk;
-mod files;
-mod mesh;
-mod names;
 mod net;
-mod probe;
-mod shards;
+mod shard;
 mod timers;
 mod waking;
 
-pub use access::explain_access;
-pub use cores::Pinning;
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
-pub use files::{ClientFiles, OpenFiles, raise_open_files};
-pub use mesh::{ShardMesh, mesh};
-pub use net::{SharedPort, Tcp, TcpAcceptor, TcpReader, TcpWriter};
-pub use probe::{check, faster_durability, locked_memory};
-pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
+pub use net::{Tcp, TcpAcceptor, TcpReader, TcpWriter};
+pub(crate) use shard::run_here;
 
 use self::{timers::Timers, waking::WakeQueue};
-use crate::{Runtime, wake::Wake};
+use crate::{
+    Runtime,
+    os::{Panic, ShardMesh},
+    wake::Wake,
+};
 use ::glommio::{Task, executor, timer};
 use futures_lite::FutureExt;
 use std::{
-    any::Any,
     cell::{Cell, RefCell},
     collections::BTreeMap,
     future::{Future, poll_fn},
@@ -118,10 +109,7 @@ impl Runtime for Glommio {
     }
 
     fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        assert_eq!(filled, Ok(8), "the kernel has no random numbers");
-        u64::from_ne_bytes(bytes)
+        crate::os::random()
     }
 }
 
@@ -135,9 +123,6 @@ struct Tasks {
     panic: RefCell<Option<Panic>>,
     has_panicked: Wake,
 }
-
-/// What a panic leaves.
-type Panic = Box<dyn Any + Send>;
 
 impl Tasks {
     fn new(wakes: Arc<WakeQueue>) -> Self {

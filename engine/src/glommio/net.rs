@@ -4,28 +4,27 @@
 //! is one `send` of what the socket takes. Host names are looked up by `names`; an address of numbers needs
 //! no look-up, so prefer it where a first dial must be quick.
 
-use super::{disk::io_error, files::ClientFiles, names::Names};
-use crate::{Listener, Net, Reader, Writer};
+use super::{Glommio, disk::io_error};
+use crate::{
+    Listener, Net, Reader, Writer,
+    os::{
+        ClientFiles, SharedPort,
+        names::{self, Names},
+        sockets::{Ends, is_gone, port_of},
+    },
+};
 use ::glommio::net::{TcpListener, TcpStream};
 use futures_lite::{AsyncRead, AsyncWrite};
-use purlin_transport::{CLIENT_PROBE_AFTER, CONNECT_MAX, PROBE_AFTER, UNACKNOWLEDGED_MAX};
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use std::{
     cell::RefCell,
     future::{Future, poll_fn},
     io,
-    net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Shutdown},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 1024;
-/// How many probes without an answer end a connection.
-const PROBES: u32 = 3;
 
 /// The network of this machine.
 #[derive(Clone)]
@@ -34,63 +33,18 @@ pub struct Tcp {
     names: Names,
 }
 
-/// Whom connections join.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Ends {
-    /// A node, and a client or an operator.
-    Client,
-    /// Two nodes.
-    Nodes,
-}
-
-impl Ends {
-    /// A dial that hears nothing ends after this time: the kernel itself tries for two minutes.
-    fn connect_max(self) -> Duration {
-        match self {
-            Self::Client => Duration::from_secs(3),
-            Self::Nodes => CONNECT_MAX,
-        }
-    }
-
-    /// Has the kernel end the connection when the other end does not answer.
-    fn watch(self, socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let (probe_after, pause) = match self {
-            Self::Client => (CLIENT_PROBE_AFTER, CLIENT_PROBE_AFTER / PROBES),
-            Self::Nodes => {
-                let millis = UNACKNOWLEDGED_MAX.as_millis() as u32;
-                sockopt::set_tcp_user_timeout(socket, millis)?;
-                (PROBE_AFTER, PROBE_AFTER)
-            }
-        };
-        sockopt::set_socket_keepalive(socket, true)?;
-        sockopt::set_tcp_keepidle(socket, probe_after)?;
-        sockopt::set_tcp_keepintvl(socket, pause)?;
-        sockopt::set_tcp_keepcnt(socket, PROBES)
-    }
-}
-
 impl Tcp {
     /// For clients and operators, until [`Net::between_nodes`].
     pub(super) fn new() -> Self {
         Self { ends: Ends::Client, names: Names::new() }
     }
+}
 
-    /// Connects to the first of these addresses that takes a connection.
-    async fn dial(
-        &self,
-        addresses: &[IpAddr],
-        port: u16,
-    ) -> Option<io::Result<(IpAddr, TcpReader, TcpWriter)>> {
-        let mut last = None;
-        for &address in addresses {
-            let to = SocketAddr::new(address, port);
-            let stream = TcpStream::connect_timeout(to, self.ends.connect_max()).await;
-            match stream.map_err(io_error).and_then(|stream| halves(stream, self.ends)) {
-                Ok((reader, writer)) => return Some(Ok((address, reader, writer))),
-                Err(error) => last = Some(Err(error)),
-            }
-        }
-        last
+impl Glommio {
+    /// The listener of this executor at a port, for clients that may have the descriptors `files`.
+    pub fn listener(&self, port: SharedPort, files: ClientFiles) -> TcpAcceptor {
+        let (socket, port) = port.into_parts();
+        TcpAcceptor::of(socket, port, Ends::Client, files)
     }
 }
 
@@ -104,99 +58,15 @@ impl Net for Tcp {
     }
 
     async fn listen(&self, address: &str) -> io::Result<TcpAcceptor> {
-        let (host, port) = parts(address)?;
-        let addresses = match host.parse() {
-            Ok(number) => vec![number],
-            Err(_) => self.names.look_up(host).found().await?,
-        };
-        let mut last = no_address(address);
-        for at in addresses {
-            match bind(SocketAddr::new(at, port))
-                .and_then(|socket| Ok(net::listen(&socket, BACKLOG).map(|()| socket)?))
-            {
-                Ok(socket) => return TcpAcceptor::new(socket, self.ends),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
+        TcpAcceptor::new(names::listen(&self.names, address).await?, self.ends)
     }
 
-    /// Of a name, the addresses that are known are dialled first, and a look-up waited for only if none of
-    /// them takes the connection.
     async fn connect(&self, address: &str) -> io::Result<(TcpReader, TcpWriter)> {
-        let (host, port) = parts(address)?;
-        if let Ok(number) = host.parse() {
-            let dialled = self.dial(&[number], port).await;
-            let (_, reader, writer) = dialled.expect("it was dialled")?;
-            return Ok((reader, writer));
-        }
-        let look_up = self.names.look_up(host);
-        let mut dialled = self.dial(&look_up.known, port).await;
-        if !matches!(dialled, Some(Ok(_))) {
-            let mut found = look_up.found().await?;
-            found.retain(|address| !look_up.known.contains(address));
-            dialled = self.dial(&found, port).await.or(dialled);
-        }
-        let (reached, reader, writer) = dialled.unwrap_or_else(|| Err(no_address(address)))?;
-        self.names.reached(host, reached);
-        Ok((reader, writer))
-    }
-}
-
-/// A bound port that several shards of this process listen at, each on a socket of its own, among
-/// which the kernel spreads the connections.
-///
-/// Sockets of their own, since glommio switches a listening socket to non-blocking and back around
-/// each accept, and on one shared description a shard would now and then block in it.
-pub struct SharedPort {
-    socket: OwnedFd,
-    port: u16,
-}
-
-impl SharedPort {
-    /// Binds `address`, as `host:port`, for `shards` shards. `AddrInUse` when another process has it.
-    /// Resolves a host name in place: for use before the shards start.
-    pub fn bind(address: &str, shards: u16) -> io::Result<Vec<Self>> {
-        let mut last = no_address(address);
-        for address in address.to_socket_addrs()? {
-            match Self::bind_at(address, shards) {
-                Ok(ports) => return Ok(ports),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    /// The first bind is exclusive, so it fails while anybody has the port; only then is the port
-    /// opened to the others.
-    fn bind_at(address: SocketAddr, shards: u16) -> io::Result<Vec<Self>> {
-        let first = bind(address)?;
-        let port = port_of(&first)?;
-        let address = SocketAddr::new(address.ip(), port);
-        let mut ports = vec![Self::share(first, port)?];
-        for _ in 1..shards {
-            let socket = open(address)?;
-            sockopt::set_socket_reuseport(&socket, true)?;
-            net::bind(&socket, &address)?;
-            ports.push(Self::share(socket, port)?);
-        }
-        Ok(ports)
-    }
-
-    fn share(socket: OwnedFd, port: u16) -> io::Result<Self> {
-        net::listen(&socket, BACKLOG)?;
-        sockopt::set_socket_reuseport(&socket, true)?;
-        Ok(Self { socket, port })
-    }
-
-    /// The port: of use after binding port 0.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The listener of the present executor, for clients that may have the descriptors `files`.
-    pub fn listener(self, files: ClientFiles) -> TcpAcceptor {
-        TcpAcceptor::of(self.socket, self.port, Ends::Client, files)
+        let dial = async |to| {
+            let stream = TcpStream::connect_timeout(to, self.ends.connect_max()).await;
+            halves(stream.map_err(io_error)?, self.ends)
+        };
+        names::connect(&self.names, address, dial).await
     }
 }
 
@@ -217,7 +87,7 @@ impl TcpAcceptor {
         Ok(Self::of(socket, port, ends, ClientFiles::ALL))
     }
 
-    fn of(socket: OwnedFd, port: u16, ends: Ends, files: ClientFiles) -> Self {
+    pub(super) fn of(socket: OwnedFd, port: u16, ends: Ends, files: ClientFiles) -> Self {
         Self { listener: listener(socket), port, ends, files, has_room: true }
     }
 }
@@ -247,11 +117,6 @@ impl Listener for TcpAcceptor {
     fn has_room(&self) -> bool {
         self.has_room
     }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
 }
 
 /// The inbound half of a connection.
@@ -317,56 +182,36 @@ fn halves(stream: TcpStream, ends: Ends) -> io::Result<(TcpReader, TcpWriter)> {
     Ok((TcpReader { stream: stream.clone() }, TcpWriter { stream }))
 }
 
-/// glommio would bind with `SO_REUSEPORT`, with which a second server shares a port unseen. This
-/// fails instead.
-fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = open(address)?;
-    net::bind(&socket, &address)?;
-    Ok(socket)
-}
-
-fn open(address: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    // A restart need not wait for the connections of the last run to expire.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    Ok(socket)
-}
-
 fn listener(socket: OwnedFd) -> TcpListener {
     // SAFETY: the descriptor is a listening TCP socket, and this is its only owner.
     unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) }
 }
 
-fn port_of(socket: &OwnedFd) -> io::Result<u16> {
-    let address = net::getsockname(socket)?;
-    SocketAddr::try_from(address).map(|address| address.port()).map_err(Into::into)
-}
-
-/// The host and the port of an address `host:port`.
-fn parts(address: &str) -> io::Result<(&str, u16)> {
-    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    let (host, port) = parts.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("{address} is no address host:port"))
-    })?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    Ok((bare.unwrap_or(host), port))
-}
-
-fn no_address(address: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("{address} resolves to no address"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::names::tests::scripted;
-    use super::*;
-    use crate::{Disk, Durability, Runtime, glommio::run_once};
+    use super::{super::run_here, *};
+    use crate::{Disk, Durability, Runtime, os::names::tests::scripted};
     use futures_lite::future;
-    use std::sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+    use rustix::net::sockopt;
+    use std::{
+        panic::resume_unwind,
+        path::PathBuf,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
     };
+
+    /// Runs a future on an executor of its own.
+    fn run<F, T>(folder: PathBuf, start: impl FnOnce(Glommio) -> F + 'static) -> T
+    where
+        F: Future<Output = T> + 'static,
+        T: 'static,
+    {
+        let ended = run_here(None, 1 << 20, folder, start).expect("it starts");
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
 
     /// What `future` gives, or nothing when it stands still.
     async fn soon<T>(runtime: &impl Runtime, future: impl Future<Output = T>) -> Option<T> {
@@ -384,7 +229,7 @@ mod tests {
     fn nothing_waits_behind_a_look_up_that_stands_still() {
         let folder = std::env::temp_dir().join(format!("purlin-names-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let ended = run_once(folder.clone(), |runtime| async move {
+        let ended = run(folder.clone(), |runtime| async move {
             let mut listener = runtime.net().listen("127.0.0.1:0").await.unwrap();
             let address = format!("peer.example:{}", listener.port());
             let (names, begun, _still) = scripted(vec![vec![IpAddr::from([127, 0, 0, 1])]]);
@@ -409,13 +254,13 @@ mod tests {
         });
         std::fs::remove_dir_all(&folder).ok();
         // The first one, one more of that name, and one of the other name.
-        assert!(ended.unwrap() <= 3);
+        assert!(ended <= 3);
     }
 
     /// A socket of both families shows an IPv4 address as an IPv6 one.
     #[test]
     fn an_ipv4_address_is_one_at_a_socket_of_both_families() {
-        let remote = run_once(std::env::temp_dir(), |runtime| async move {
+        let remote = run(std::env::temp_dir(), |runtime| async move {
             let net = runtime.net();
             let mut listener = net.listen("[::]:0").await.unwrap();
             let address = format!("127.0.0.1:{}", listener.port());
@@ -423,13 +268,13 @@ mod tests {
             dialled.unwrap();
             accepted.unwrap().0.remote()
         });
-        assert_eq!(remote.unwrap(), Some(IpAddr::from([127, 0, 0, 1])));
+        assert_eq!(remote, Some(IpAddr::from([127, 0, 0, 1])));
     }
 
     /// A name whose old address takes no connection is dialled where it is now.
     #[test]
     fn a_name_that_has_moved_is_looked_up_again() {
-        let ends = run_once(std::env::temp_dir(), |runtime| async move {
+        let ends = run(std::env::temp_dir(), |runtime| async move {
             let mut listener = runtime.net().listen("127.0.0.2:0").await.unwrap();
             let address = format!("peer.example:{}", listener.port());
             let has_moved = Arc::new(AtomicBool::new(false));
@@ -444,7 +289,7 @@ mod tests {
             let (after, _) = future::zip(net.connect(&address), listener.accept()).await;
             (before, after.is_ok())
         });
-        assert_eq!(ends.unwrap(), (Err(io::ErrorKind::ConnectionRefused), true));
+        assert_eq!(ends, (Err(io::ErrorKind::ConnectionRefused), true));
     }
 
     /// The bounds of a socket: unacknowledged bytes, probes after, pause between probes, how many.
@@ -463,7 +308,7 @@ mod tests {
     /// A dead client ends after 600 s, and a connection between nodes 10 s after a cut begins.
     #[test]
     fn both_ends_of_each_connection_are_watched() {
-        let ends = run_once(std::env::temp_dir(), |runtime| async move {
+        let ends = run(std::env::temp_dir(), |runtime| async move {
             let mut ends = Vec::new();
             for net in [runtime.net(), runtime.net().between_nodes()] {
                 let mut listener = net.listen("127.0.0.1:0").await.unwrap();
@@ -476,7 +321,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let client = (0, seconds(300), seconds(100), 3);
         let node = (10_000, seconds(1), seconds(1), 3);
-        assert_eq!(ends.unwrap(), [client, client, node, node]);
+        assert_eq!(ends, [client, client, node, node]);
         assert_eq!(Ends::Nodes.connect_max(), Duration::from_millis(500));
     }
 }

@@ -13,14 +13,9 @@
 //! this thread ─── wake ────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! `waking/handoff.rs` holds what must be right in every order of steps; loom checks it.
+//! `crate::handoff` holds what must be right in every order of steps; loom checks it.
 
-mod atomics;
-mod handoff;
-#[cfg(test)]
-mod model_test;
-
-use self::handoff::{Next, Queued, Receiver};
+use crate::handoff::{Next, Queued, Receiver};
 use ::glommio::net::UnixStream;
 use crossbeam::queue::SegQueue;
 use futures_lite::AsyncReadExt;

@@ -4,9 +4,9 @@
 //! The library prints nothing, and installs no logger and no signal handler: these belong to the program
 //! that embeds it.
 
-use crate::glommio::{
-    Glommio, Pinning, ShardEnd, ShardMesh, ShardThreads, check, explain_access, faster_durability,
-    mesh, run_once, run_shards,
+use crate::os::{
+    OsRuntime, Pinning, ShardEnd, ShardMesh, ShardThreads, check, explain_access,
+    faster_durability, mesh, run_once, run_shards,
 };
 use crate::{
     config::{ClusterConfig, DurableBy, NodeConfig, rules::validate_shards},
@@ -44,10 +44,11 @@ pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<I
     node.validate(cluster)?;
     validate_shards(cluster, node.node, shards)?;
     make_directory(&node.data_dir)?;
-    check(&node.data_dir).map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
+    check(node.runtime, &node.data_dir)
+        .map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
     let (cluster, node) = (cluster.clone(), node.clone());
     let directory = node.data_dir.clone();
-    let made = run_once(directory, move |runtime| async move {
+    let made = run_once(node.runtime, directory, move |runtime| async move {
         setup::init(&runtime, &cluster, &node, shards).await
     });
     made.map_err(|error| cannot_start(&error))?
@@ -57,13 +58,15 @@ pub fn init(cluster: &ClusterConfig, node: &NodeConfig, shards: u16) -> Result<I
 ///
 /// # Errors
 /// There is no data directory, it cannot be read, or the machine refuses a call.
-pub fn recorded_shards(data_dir: &Path) -> Result<u16, Error> {
+pub fn recorded_shards(node: &NodeConfig) -> Result<u16, Error> {
+    let data_dir = &node.data_dir;
     if !has_identity(data_dir)? {
         return Err(identity::missing_at(&data_dir.display().to_string()));
     }
-    check(data_dir).map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
-    let load = |runtime: Glommio| async move { identity::load(&runtime.disk()).await };
-    let identity = run_once(data_dir.to_owned(), load).map_err(|error| cannot_start(&error))??;
+    check(node.runtime, data_dir).map_err(|trouble| Error::of(ErrorKind::Environment, trouble))?;
+    let load = |runtime: OsRuntime| async move { identity::load(&runtime.disk()).await };
+    let identity = run_once(node.runtime, data_dir.clone(), load);
+    let identity = identity.map_err(|error| cannot_start(&error))??;
     Ok(identity.shards)
 }
 
@@ -113,7 +116,7 @@ impl HostBuilder {
     /// cluster meet, and the groups elect their leaders.
     ///
     /// It changes no limit of the process. Each segment of a log takes a file descriptor, so a program that
-    /// embeds a host may want [`crate::glommio::raise_open_files`] first.
+    /// embeds a host may want [`crate::os::raise_open_files`] first.
     ///
     /// # Errors
     /// The configuration, the machine or the data directory does not allow a start; the error
@@ -124,7 +127,7 @@ impl HostBuilder {
         if self.inits && !has_identity(&self.node.data_dir)? {
             init(&self.cluster, &self.node, self.shards.unwrap_or(1))?;
         }
-        let recorded = recorded_shards(&self.node.data_dir)?;
+        let recorded = recorded_shards(&self.node)?;
         let shards = self.shards.unwrap_or(recorded);
         validate_shards(&self.cluster, self.node.node, shards)?;
         let durability = self.durability()?;
@@ -142,15 +145,16 @@ impl HostBuilder {
                 shared: shared.clone(),
             };
             let sender = sender.clone();
-            move |runtime: Glommio| start.run(runtime, sender)
+            move |runtime: OsRuntime| start.run(runtime, sender)
         });
         let (directory, node) = (self.node.data_dir.clone(), &self.node);
         let threads =
-            run_shards(directory, node.pin, node.io_memory, starts.collect()).map_err(|error| {
-                // The shards before the one that failed run already.
-                shared.stop();
-                cannot_start(&error)
-            })?;
+            run_shards(node.runtime, directory, node.pin, node.io_memory, starts.collect())
+                .map_err(|error| {
+                    // The shards before the one that failed run already.
+                    shared.stop();
+                    cannot_start(&error)
+                })?;
         drop(sender);
         Host { client: shared.client(), shared, threads }.wait_open(&opened)
     }
@@ -160,7 +164,7 @@ impl HostBuilder {
             DurableBy::Dsync => Durability::EachWrite,
             DurableBy::Fdatasync => Durability::OnSync,
             DurableBy::Auto => {
-                let measured = faster_durability(&self.node.data_dir);
+                let measured = faster_durability(self.node.runtime, &self.node.data_dir);
                 measured.map_err(|error| cannot_start(&error))?.unwrap_or_else(|| {
                     tracing::warn!(
                         location = %self.node.data_dir.display(),
@@ -183,13 +187,13 @@ struct ShardStart {
     node: NodeConfig,
     durability: Durability,
     machines: SharedFactory,
-    shared: Shared<Glommio>,
+    shared: Shared<OsRuntime>,
 }
 
 type Opened = (ShardId, Result<(), Error>);
 
 impl ShardStart {
-    async fn run(self, runtime: Glommio, opened: mpsc::Sender<Opened>) -> Result<(), Error> {
+    async fn run(self, runtime: OsRuntime, opened: mpsc::Sender<Opened>) -> Result<(), Error> {
         let (shard, machines) = (self.shard, self.machines);
         let setup = ShardSetup {
             runtime,
@@ -211,8 +215,8 @@ impl ShardStart {
 
 /// The shards of a node that run in this process.
 pub struct Host {
-    shared: Shared<Glommio>,
-    client: Client<Glommio>,
+    shared: Shared<OsRuntime>,
+    client: Client<OsRuntime>,
     threads: ShardThreads<Result<(), Error>>,
 }
 
@@ -229,12 +233,12 @@ impl Host {
     }
 
     /// A client for requests from any thread to any group.
-    pub fn client(&self) -> Client<Glommio> {
+    pub fn client(&self) -> Client<OsRuntime> {
         self.client.clone()
     }
 
     /// What the shards share. A clone of it can run tasks on the shards, and stop them.
-    pub fn shared(&self) -> Shared<Glommio> {
+    pub fn shared(&self) -> Shared<OsRuntime> {
         self.shared.clone()
     }
 
@@ -243,7 +247,7 @@ impl Host {
     pub fn on_shard(
         &self,
         shard: ShardId,
-        task: impl FnOnce(LocalShard<Glommio>) + Send + 'static,
+        task: impl FnOnce(LocalShard<OsRuntime>) + Send + 'static,
     ) -> bool {
         self.shared.on_shard(shard, task)
     }
@@ -430,7 +434,7 @@ mod tests {
         use crate::control::{answer::ControlError, status::ShardState};
         let member = crate::Member { node: NodeId(7), host: "127.0.0.1".into(), peer_port: 7000 };
         let cluster = ClusterConfig::new(crate::ClusterId(1), 5, vec![member]);
-        let shared = Shared::<Glommio>::new(NodeId(7), 2, &cluster);
+        let shared = Shared::<OsRuntime>::new(NodeId(7), 2, &cluster);
         let control = shared.control(ShardId(1)).expect("there are two");
         assert!(matches!(control.latest().state, ShardState::Opening));
         let (asked, pending) = (control.status(), shared.client().query(GroupId(1), ""));

@@ -228,7 +228,7 @@ fn times(histogram: &Histogram) -> Times {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin::glommio::Glommio;
+    use purlin::os::OsRuntime;
     use purlin::{ClusterConfig, ClusterId, Member, Shared};
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         const GROUPS: u32 = 2500;
         let member = Member { node: NodeId(1), host: "h".into(), peer_port: 1 };
         let cluster = ClusterConfig::new(ClusterId(1), GROUPS, vec![member]);
-        let shared = Shared::<Glommio>::new(NodeId(1), 2, &cluster);
+        let shared = Shared::<OsRuntime>::new(NodeId(1), 2, &cluster);
         let (mut next, mut sizes, mut seen) = (Some(1), Vec::new(), Vec::new());
         while let Some(from) = next {
             let page = groups(shared.view(), from, u32::MAX);

@@ -2,6 +2,7 @@
 //! the field as the file has it.
 
 use super::choices::{LogFormat, LogLevel, Shards};
+use purlin::os::RuntimeKind;
 use purlin::{ByteSize, ClusterId, DurableBy, Member, NodeId, Period};
 use std::{
     fmt::Write,
@@ -329,6 +330,11 @@ impl Named for LogLevel {
 
 impl Named for LogFormat {
     const NAMES: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("text", Self::Text)];
+}
+
+impl Named for RuntimeKind {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("glommio", Self::Glommio), ("ring", Self::Ring)];
 }
 
 impl Named for DurableBy {

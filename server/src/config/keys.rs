@@ -354,13 +354,23 @@ pub(super) static SECTIONS: [Section; 9] = [
     Section {
         name: "runtime",
         help: "What a shard takes of the machine.",
-        keys: &[key(
-            "io_memory",
-            Default,
-            "Memory that each shard registers with io_uring. It counts three times as locked memory \
-             (ulimit -l). Where the limit is lower, the shard runs without it, and slower.",
-            |c| Field::Size(&mut c.runtime.io_memory, 64 * KIB..=GIB, 1),
-        )],
+        keys: &[
+            key(
+                "kind",
+                Default,
+                "What a shard runs on. \"glommio\": the library of that name, three rings for each shard. \
+                 \"ring\": one ring for each shard, which asks the kernel less often and takes less of the \
+                 processor; it needs Linux 6.1.",
+                |c| Field::Word(&mut c.runtime.kind),
+            ),
+            key(
+                "io_memory",
+                Default,
+                "Memory that each shard of the kind \"glommio\" registers with io_uring. It counts three times \
+                 as locked memory (ulimit -l). Where the limit is lower, the shard runs without it, and slower.",
+                |c| Field::Size(&mut c.runtime.io_memory, 64 * KIB..=GIB, 1),
+            ),
+        ],
     },
     Section {
         name: "log",

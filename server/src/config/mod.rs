@@ -34,6 +34,7 @@ pub use page::page;
 pub use purlin::{ByteSize, Period};
 
 use self::{field::Word, mistake::Mistake, reader::Reader};
+use purlin::os::RuntimeKind;
 use std::path::Path;
 use toml::de::DeTable;
 
@@ -79,6 +80,18 @@ pub fn segment_bytes(text: &str) -> Result<u64, String> {
     let key = keys.find(|key| key.name == "segment").expect("it is in the table");
     (key.field)(&mut config).read(&toml::de::DeValue::String(text.into()))?;
     Ok(config.wal.segment_bytes)
+}
+
+/// Reads the name of a runtime, for options outside of a file.
+///
+/// # Errors
+/// There is none of that name.
+pub fn runtime_kind(text: &str) -> Result<RuntimeKind, String> {
+    let mut kind = RuntimeKind::default();
+    match kind.choose(text) {
+        true => Ok(kind),
+        false => Err(format!("must be one of {}", kind.names().join(", "))),
+    }
 }
 
 /// What the parser says first; more lines of it say what it had expected.

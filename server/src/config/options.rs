@@ -1,6 +1,7 @@
 //! The sections of a configuration and their defaults.
 
 use super::choices::{LogFormat, LogLevel, Shards};
+use purlin::os::RuntimeKind;
 use purlin::{
     Advertised, ClusterConfig, ClusterId, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
     WalOptions,
@@ -107,6 +108,8 @@ pub struct ClientOptions {
 /// What a shard takes of the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RuntimeOptions {
+    /// What a shard runs on.
+    pub kind: RuntimeKind,
     /// Memory that each shard registers with io_uring, in bytes.
     pub io_memory: usize,
 }
@@ -215,6 +218,7 @@ impl Config {
                 ..IntakeOptions::default()
             },
             peer_host: Some(self.listen.peer_host.clone()),
+            runtime: self.runtime.kind,
             io_memory: self.runtime.io_memory,
         }
     }
@@ -313,7 +317,7 @@ impl Default for ClientOptions {
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { io_memory: 10 << 20 }
+        Self { kind: RuntimeKind::default(), io_memory: 10 << 20 }
     }
 }
 

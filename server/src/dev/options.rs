@@ -1,8 +1,9 @@
 //! The options of `purlin dev`.
 
 use super::ports::PEER_PORTS;
-use crate::config::segment_bytes;
+use crate::config::{runtime_kind, segment_bytes};
 use clap::Args;
+use purlin::os::RuntimeKind;
 
 /// The largest cluster that is started on one machine.
 const NODES_MAX: i64 = 9;
@@ -24,6 +25,9 @@ pub struct DevOptions {
     /// The size of a segment file of a shard's write-ahead log, 1MiB to 4GiB
     #[arg(long, default_value = "16MiB", value_parser = segment_bytes)]
     pub segment: u64,
+    /// What the shards run on: see `runtime.kind` in `purlin config default`
+    #[arg(long, default_value = "glommio", value_parser = runtime_kind)]
+    pub runtime: RuntimeKind,
     /// Keep the data when the cluster ends; start the kept cluster again, as it was made
     #[arg(long)]
     pub keep: bool,

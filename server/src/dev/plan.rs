@@ -166,6 +166,7 @@ fn config(number: u32, cluster: &ClusterConfig, options: &DevOptions, block: &Bl
     config.node.shards = Shards::Number(options.shards);
     config.listen.move_to(gateway(block));
     config.wal.segment_bytes = options.segment;
+    config.runtime.kind = options.runtime;
     // The nodes share the memory of one machine.
     config.kv.max_memory = memory::of_this_process()
         .map(|memory| memory::of_data(&config, options.shards, memory / u64::from(options.nodes)))

@@ -209,7 +209,7 @@ fn listed(view: &NodeView) -> impl Iterator<Item = BoardEntry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use purlin::glommio::Glommio;
+    use purlin::os::OsRuntime;
     use purlin::{ClusterConfig, ClusterId, Member, Shared};
 
     #[test]
@@ -217,7 +217,7 @@ mod tests {
         let member = Member { node: NodeId(1), host: "h".into(), peer_port: 1 };
         let mut cluster = ClusterConfig::new(ClusterId(1), 5, vec![member]);
         cluster.extra_groups = 100_000;
-        let shared = Shared::<Glommio>::new(NodeId(1), 2, &cluster);
+        let shared = Shared::<OsRuntime>::new(NodeId(1), 2, &cluster);
         assert_eq!(listed(shared.view()).count(), LISTED_MAX);
         assert_eq!(shared.view().counts().without_leader, 100_005, "the sums have all of them");
     }

@@ -7,6 +7,7 @@ use crate::{
     sim::{Outcome, SimRuntime, World},
 };
 use bytes::Bytes;
+use purlin::os::RuntimeKind;
 use purlin::{
     ApplyContext, ClusterConfig, ClusterId, Command, GroupId, Index, IntakeOptions, LocalShard,
     Member, NodeConfig, NodeId, ShardId, ShardSetup, Shared, StateMachine,
@@ -65,6 +66,7 @@ impl<S: Subject> Cluster<S> {
                 ..IntakeOptions::default()
             },
             peer_host: None,
+            runtime: RuntimeKind::default(),
             io_memory: 0,
         }
     }

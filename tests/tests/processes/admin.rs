@@ -3,7 +3,7 @@
 
 use crate::support::{Cluster, Ports, Process, SOON, Scratch, Shape, purlin, until};
 use bytes::Bytes;
-use purlin::glommio::{ClientFiles, SharedPort};
+use purlin::os::{ClientFiles, SharedPort};
 use purlin::{
     ApplyContext, ClusterConfig, ClusterId, Command, DurableBy, Host, Member, NodeConfig, NodeId,
     Runtime, ShardId, StateMachine,
@@ -181,7 +181,7 @@ fn status_is_answered_beside_a_shard_that_hangs() {
                 admin,
                 started_at: Duration::ZERO,
             };
-            let listener = port.listener(ClientFiles::ALL);
+            let listener = runtime.listener(port, ClientFiles::ALL);
             runtime.spawn(serve_admin(runtime.clone(), listener, view, facts, connections));
         });
         assert!(serves, "shard {shard} runs");
@@ -210,7 +210,7 @@ fn idle_clients_take_no_descriptor_of_the_log() {
     const FILES: u32 = 512;
     /// Half of them: more would leave the node too few.
     const CLIENTS: usize = FILES as usize / 2;
-    purlin::glommio::raise_open_files();
+    purlin::os::raise_open_files();
     let mut cluster = Cluster::make("idle-crowd", Shape { groups: 4, shards: 1 });
     cluster.nodes.iter_mut().for_each(|node| node.start_with_files(FILES));
     cluster.wait_until_ready();

@@ -6,12 +6,14 @@
 //! was found last is kept, and dialled first: so a name that cannot be looked up any more harms no
 //! connection.
 
+use super::sockets::{self, no_address, parts};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
     future::poll_fn,
     io,
-    net::{IpAddr, ToSocketAddrs},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    os::fd::OwnedFd,
     rc::Rc,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
@@ -27,7 +29,7 @@ type Resolve = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
 /// The names that one executor has looked up. Clones share them.
 #[derive(Clone)]
-pub(super) struct Names {
+pub(crate) struct Names {
     resolve: Resolve,
     pause: Duration,
     hosts: Rc<RefCell<BTreeMap<String, Host>>>,
@@ -55,15 +57,15 @@ struct Waiting {
 }
 
 /// A look-up, and what was known before it.
-pub(super) struct LookUp {
+pub(crate) struct LookUp {
     /// What an earlier one has found.
-    pub(super) known: Vec<IpAddr>,
+    pub(crate) known: Vec<IpAddr>,
     answer: Arc<Answer>,
 }
 
 impl LookUp {
     /// What it finds, once it has ended.
-    pub(super) async fn found(&self) -> io::Result<Vec<IpAddr>> {
+    pub(crate) async fn found(&self) -> io::Result<Vec<IpAddr>> {
         self.answer.ended().await.map_err(|(kind, text)| io::Error::new(kind, text))
     }
 }
@@ -97,17 +99,17 @@ impl Answer {
 
 impl Names {
     /// As the machine looks names up.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let resolve = |host: &str| Ok((host, 0).to_socket_addrs()?.map(|at| at.ip()).collect());
         Self::with(Arc::new(resolve), PAUSE)
     }
 
-    pub(super) fn with(resolve: Resolve, pause: Duration) -> Self {
+    pub(crate) fn with(resolve: Resolve, pause: Duration) -> Self {
         Self { resolve, pause, hosts: Rc::default() }
     }
 
     /// The look-up of `host` that runs, or began a moment ago, or begins now.
-    pub(super) fn look_up(&self, host: &str) -> LookUp {
+    pub(crate) fn look_up(&self, host: &str) -> LookUp {
         self.settle(host);
         let mut hosts = self.hosts.borrow_mut();
         let host_of = hosts.entry(host.to_owned()).or_default();
@@ -128,7 +130,7 @@ impl Names {
     }
 
     /// A connection was made to this address of `host`.
-    pub(super) fn reached(&self, host: &str, address: IpAddr) {
+    pub(crate) fn reached(&self, host: &str, address: IpAddr) {
         self.settle(host);
         if let Some(host) = self.hosts.borrow_mut().get_mut(host) {
             host.put_first(address);
@@ -159,8 +161,70 @@ impl Host {
     }
 }
 
+/// Connects to `address`, as `host:port`, by `dial`. Of a name, the addresses that are known are dialled first, and a
+/// look-up waited for only if none of them takes the connection.
+///
+/// # Errors
+/// The address is none, is not known, or the last of its addresses takes no connection.
+pub(crate) async fn connect<C>(
+    names: &Names,
+    address: &str,
+    dial: impl AsyncFn(SocketAddr) -> io::Result<C>,
+) -> io::Result<C> {
+    let (host, port) = parts(address)?;
+    if let Ok(number) = host.parse() {
+        return dial(SocketAddr::new(number, port)).await;
+    }
+    let look_up = names.look_up(host);
+    let mut dialled = dial_first(&look_up.known, port, &dial).await;
+    if !matches!(dialled, Some(Ok(_))) {
+        let mut found = look_up.found().await?;
+        found.retain(|address| !look_up.known.contains(address));
+        dialled = dial_first(&found, port, &dial).await.or(dialled);
+    }
+    let (reached, connection) = dialled.unwrap_or_else(|| Err(no_address(address)))?;
+    names.reached(host, reached);
+    Ok(connection)
+}
+
+/// Connects to the first of these addresses that takes a connection.
+async fn dial_first<C>(
+    addresses: &[IpAddr],
+    port: u16,
+    dial: impl AsyncFn(SocketAddr) -> io::Result<C>,
+) -> Option<io::Result<(IpAddr, C)>> {
+    let mut last = None;
+    for &address in addresses {
+        match dial(SocketAddr::new(address, port)).await {
+            Ok(connection) => return Some(Ok((address, connection))),
+            Err(error) => last = Some(Err(error)),
+        }
+    }
+    last
+}
+
+/// A socket that listens at `address`, as `host:port`.
+///
+/// # Errors
+/// The address is none or is not known, or the last of its addresses is taken or not of this machine.
+pub(crate) async fn listen(names: &Names, address: &str) -> io::Result<OwnedFd> {
+    let (host, port) = parts(address)?;
+    let addresses = match host.parse() {
+        Ok(number) => vec![number],
+        Err(_) => names.look_up(host).found().await?,
+    };
+    let mut last = no_address(address);
+    for at in addresses {
+        match sockets::listen(SocketAddr::new(at, port)) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::sync::{
         atomic::{AtomicUsize, Ordering},
@@ -169,7 +233,7 @@ pub(super) mod tests {
 
     /// Look-ups that give these answers one after the other, and then stand still until the sender is dropped.
     /// Counts those that have begun.
-    pub(in super::super) fn scripted(
+    pub(crate) fn scripted(
         answers: Vec<Vec<IpAddr>>,
     ) -> (Names, Arc<AtomicUsize>, mpsc::Sender<()>) {
         let (sender, still) = mpsc::channel::<()>();

@@ -1,10 +1,9 @@
-//! The production runtime against the real kernel: what the seams promise, and what they do when the
-//! machine says no. The simulator covers everything above the seams; this covers what it replaces.
+//! What the seams promise, and what they do when the machine says no.
 
 use futures_lite::future;
-use purlin::glommio::{
-    ClientFiles, DirectFile, Glommio, OpenFiles, Pinning, ShardEnd, ShardThreads, SharedPort, Tcp,
-    check, faster_durability, mesh, run_once, run_shards,
+use purlin::os::{
+    ClientFiles, OpenFiles, OsFile, OsNet, OsRuntime, Pinning, RuntimeKind, ShardEnd, ShardThreads,
+    SharedPort, check, faster_durability, mesh, run_once, run_shards,
 };
 use purlin::{Disk, Durability, File, Listener, Mesh, Net, Pace, Reader, Runtime, ShardId, Writer};
 use std::{
@@ -27,6 +26,12 @@ use std::{
     time::Duration,
 };
 
+/// Which runtime, by the name under which this file is compiled.
+const RUNTIME: RuntimeKind = match module_path!().as_bytes() {
+    [.., b'r', b'i', b'n', b'g'] => RuntimeKind::Ring,
+    _ => RuntimeKind::Glommio,
+};
+
 const BLOCK: usize = 4096;
 const BOTH: [Durability; 2] = [Durability::EachWrite, Durability::OnSync];
 
@@ -36,18 +41,18 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(test: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("runtime-{test}-{}", std::process::id()));
+            .join(format!("runtime-{RUNTIME}-{test}-{}", std::process::id()));
         fs::remove_dir_all(&path).ok();
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    fn run<F, T>(&self, start: impl FnOnce(Glommio) -> F + Send + 'static) -> T
+    fn run<F, T>(&self, start: impl FnOnce(OsRuntime) -> F + Send + 'static) -> T
     where
         F: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        run_once(self.0.clone(), start).unwrap()
+        run_once(RUNTIME, self.0.clone(), start).unwrap()
     }
 }
 
@@ -69,7 +74,7 @@ fn finish<T>(shards: ShardThreads<T>) -> Vec<(ShardId, T)> {
         .collect()
 }
 
-fn filled(file: &DirectFile, blocks: usize, byte: u8) -> <DirectFile as File>::Block {
+fn filled(file: &OsFile, blocks: usize, byte: u8) -> <OsFile as File>::Block {
     let mut block = file.block(blocks * BLOCK);
     block.as_mut().fill(byte);
     block
@@ -143,7 +148,7 @@ fn a_file_whose_writes_are_durable_by_themselves_is_open_for_that() {
 }
 
 /// The flags of an open file, as the kernel tells them.
-fn flags(file: &DirectFile) -> u32 {
+fn flags(file: &OsFile) -> u32 {
     let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
     let text = fs::read_to_string(path).unwrap();
     let flags = text.lines().find_map(|line| line.strip_prefix("flags:")).unwrap();
@@ -153,7 +158,7 @@ fn flags(file: &DirectFile) -> u32 {
 /// The kernel refuses to sync a directory of this file system, and the caller gets the error (safety W7).
 #[test]
 fn a_sync_of_a_directory_reaches_the_kernel() {
-    let synced = run_once(PathBuf::from("/proc/self/fdinfo"), |runtime| async move {
+    let synced = run_once(RUNTIME, PathBuf::from("/proc/self/fdinfo"), |runtime| async move {
         runtime.disk().sync_dir().await
     });
     assert_eq!(synced.unwrap().unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -357,9 +362,9 @@ async fn receive(reader: &mut impl Reader, byte: u8) {
     }
 }
 
-type Halves = (<Tcp as Net>::Reader, <Tcp as Net>::Writer);
+type Halves = (<OsNet as Net>::Reader, <OsNet as Net>::Writer);
 
-async fn pair(runtime: &Glommio) -> (Halves, Halves) {
+async fn pair(runtime: &OsRuntime) -> (Halves, Halves) {
     let mut listener = runtime.net().listen("127.0.0.1:0").await.unwrap();
     let address = format!("localhost:{}", listener.port());
     let net = runtime.net();
@@ -445,7 +450,7 @@ fn shards_share_a_port_that_nobody_else_gets() {
 
     let starts = ports.into_iter().enumerate();
     let starts = starts.map(|(shard, port)| move |runtime| answer(runtime, port, shard as u8));
-    let shards = run_shards(scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap();
+    let shards = run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap();
     let mut answers = [0; 2];
     for _ in 0..CONNECTIONS {
         let mut answer = [0];
@@ -475,8 +480,8 @@ fn a_connection_that_takes_a_descriptor_kept_for_the_log_is_known() {
     for (files, has_room) in [(few, false), (ClientFiles::ALL, true)] {
         let port = SharedPort::bind("127.0.0.1:0", 1).unwrap().remove(0);
         let number = port.port();
-        let told = run_once(scratch.0.clone(), move |_| async move {
-            let mut listener = port.listener(files);
+        let told = run_once(RUNTIME, scratch.0.clone(), move |runtime| async move {
+            let mut listener = runtime.listener(port, files);
             let dialled = TcpStream::connect(("127.0.0.1", number)).unwrap();
             let accepted = listener.accept().await.unwrap();
             drop((dialled, accepted));
@@ -487,8 +492,8 @@ fn a_connection_that_takes_a_descriptor_kept_for_the_log_is_known() {
 }
 
 /// Tells each connection the shard's number, until one says something.
-async fn answer(runtime: Glommio, port: SharedPort, shard: u8) {
-    let mut listener = port.listener(ClientFiles::ALL);
+async fn answer(runtime: OsRuntime, port: SharedPort, shard: u8) {
+    let mut listener = runtime.listener(port, ClientFiles::ALL);
     let stopped = Rc::new(Cell::new(false));
     while !stopped.get() {
         let accepted = future::or(async { Some(listener.accept().await.unwrap()) }, async {
@@ -528,7 +533,7 @@ fn the_mesh_keeps_the_order_of_each_sender() {
     const ITEMS: u64 = 20_000;
     let scratch = Scratch::new("mesh");
     let starts = mesh::<u64>(3, 16).into_iter().enumerate().map(|(shard, mesh)| {
-        move |_: Glommio| async move {
+        move |_: OsRuntime| async move {
             if shard > 0 {
                 for mut item in 0..ITEMS {
                     while let Err(back) = mesh.try_send(ShardId(0), item) {
@@ -546,7 +551,7 @@ fn the_mesh_keeps_the_order_of_each_sender() {
             }
         }
     });
-    finish(run_shards(scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
+    finish(run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
 }
 
 #[test]
@@ -554,7 +559,7 @@ fn a_shard_that_sleeps_is_woken_by_another() {
     const ROUNDS: u64 = 2_000;
     let scratch = Scratch::new("wake");
     let starts = mesh::<u64>(2, 4).into_iter().enumerate().map(|(shard, mesh)| {
-        move |_: Glommio| async move {
+        move |_: OsRuntime| async move {
             let other = ShardId(1 - shard as u16);
             for round in 0..ROUNDS {
                 if shard == 0 {
@@ -568,7 +573,8 @@ fn a_shard_that_sleeps_is_woken_by_another() {
             mesh
         }
     });
-    let ends = finish(run_shards(scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
+    let ends =
+        finish(run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
     assert_eq!(ends.len(), 2);
 }
 
@@ -616,7 +622,7 @@ fn a_panic_ends_one_shard_and_is_reported() {
     let mut ends = mesh::<()>(3, 1);
     let own = ends.remove(2);
     let starts = ends.into_iter().enumerate().map(|(shard, mesh)| {
-        move |runtime: Glommio| async move {
+        move |runtime: OsRuntime| async move {
             if shard == 1 {
                 runtime.spawn(async { panic!("index went back from {} to {}", 9, 3) });
                 future::pending::<()>().await;
@@ -624,7 +630,7 @@ fn a_panic_ends_one_shard_and_is_reported() {
             mesh.recv().await;
         }
     });
-    let shards = run_shards(scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap();
+    let shards = run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap();
     let (shard, end) = shards.next_end().unwrap();
     assert_eq!(shard, ShardId(1));
     assert!(
@@ -694,8 +700,8 @@ fn more_shards_than_cores_are_not_pinned() {
     let scratch = Scratch::new("pin");
     let cores = std::thread::available_parallelism().unwrap().get();
     let run = |pin, shards| {
-        let starts = vec![|_: Glommio| async {}; shards];
-        let shards = run_shards(scratch.0.clone(), pin, 1 << 20, starts).unwrap();
+        let starts = vec![|_: OsRuntime| async {}; shards];
+        let shards = run_shards(RUNTIME, scratch.0.clone(), pin, 1 << 20, starts).unwrap();
         let pinning = shards.pinning();
         finish(shards);
         pinning
@@ -710,8 +716,8 @@ fn more_shards_than_cores_are_not_pinned() {
 #[test]
 fn the_probes_leave_nothing_behind() {
     let scratch = Scratch::new("probe");
-    check(&scratch.0).unwrap();
-    faster_durability(&scratch.0).unwrap();
+    check(RUNTIME, &scratch.0).unwrap();
+    faster_durability(RUNTIME, &scratch.0).unwrap();
     assert_eq!(fs::read_dir(&scratch.0).unwrap().count(), 0);
 }
 
@@ -719,28 +725,9 @@ fn the_probes_leave_nothing_behind() {
 fn a_missing_directory_is_an_error_in_four_parts() {
     let scratch = Scratch::new("missing");
     let missing = scratch.0.join("nowhere");
-    let error = check(&missing).unwrap_err();
+    let error = check(RUNTIME, &missing).unwrap_err();
     assert_eq!(error.what, "the data directory does not exist");
     assert_eq!(error.place, missing.display().to_string());
     assert!(!error.means.is_empty() && !error.action.is_empty());
-    assert_eq!(faster_durability(&missing).unwrap_err().kind(), ErrorKind::NotFound);
-}
-
-#[test]
-fn too_little_locked_memory_is_an_error_and_no_panic() {
-    let inner = Command::new("sh")
-        .args(["-c", "ulimit -l 256 && exec \"$0\" --exact inner_with_little_memory --ignored"])
-        .arg(std::env::current_exe().unwrap())
-        .output()
-        .unwrap();
-    assert!(inner.status.success(), "{}", String::from_utf8_lossy(&inner.stdout));
-}
-
-#[test]
-#[ignore = "run by the test above, under a limit of its own"]
-fn inner_with_little_memory() {
-    let scratch = Scratch::new("memory");
-    let error = check(&scratch.0).unwrap_err();
-    assert_eq!(error.what, "the limit on locked memory is 256 KiB, and a shard needs 512 KiB");
-    assert!(run_once(scratch.0.clone(), |_| async {}).is_err());
+    assert_eq!(faster_durability(RUNTIME, &missing).unwrap_err().kind(), ErrorKind::NotFound);
 }

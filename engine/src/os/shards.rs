@@ -5,33 +5,20 @@
 //! reported, and what to do about it is the host's to decide.
 
 use super::{
-    Glommio, Panic,
+    OsRuntime, RuntimeKind,
     cores::{CLAIM, Cores, Pinning},
-    timers::Timers,
-    waking::WakeQueue,
 };
-use crate::ShardId;
-use ::glommio::{
-    Latency, LocalExecutor, LocalExecutorBuilder, Placement, Shares, Task, TaskQueueHandle,
-    executor, timer,
-};
-use futures_lite::FutureExt;
+use crate::{ShardId, glommio, ring};
 use std::{
     any::Any,
     future::Future,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    rc::Rc,
     sync::mpsc::{self, Receiver},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
-/// The first timer of an executor is tens of milliseconds late: this one, before anybody waits.
-const WARM_UP: Duration = Duration::from_millis(1);
-/// Operations that fit into one submission to the kernel.
-const RING_DEPTH: usize = 512;
 /// Registered memory of an executor that runs one short job.
 const SMALL_IO_MEMORY: usize = 1 << 20;
 
@@ -45,26 +32,24 @@ const SMALL_IO_MEMORY: usize = 1 << 20;
 /// The shards begin together. An error means that a thread could not be started: then no future has begun, and the
 /// threads before it have ended.
 pub fn run_shards<S, F, T>(
+    kind: RuntimeKind,
     data_dir: PathBuf,
     pin: bool,
     io_memory: usize,
     starts: Vec<S>,
 ) -> io::Result<ShardThreads<T>>
 where
-    S: FnOnce(Glommio) -> F + Send + 'static,
+    S: FnOnce(OsRuntime) -> F + Send + 'static,
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
     let cores = if pin { Cores::claim(CLAIM, starts.len())? } else { Err(Pinning::NotAsked) };
     let (sender, ends) = mpsc::channel();
     let runs = starts.into_iter().enumerate().map(|(shard, start)| {
-        let placement = match &cores {
-            Ok(cores) => Placement::Fixed(cores.of(shard)),
-            Err(_) => Placement::Unbound,
-        };
+        let core = cores.as_ref().ok().map(|cores| cores.of(shard));
         let (data_dir, sender) = (data_dir.clone(), sender.clone());
         move || {
-            let end = run_shard(placement, io_memory, data_dir, start);
+            let end = run_shard(kind, core, io_memory, data_dir, start);
             // A host that no longer asks does not care.
             sender.send((ShardId(shard as u16), end)).ok();
         }
@@ -108,13 +93,13 @@ fn begin_together<F: FnOnce() + Send + 'static>(
 
 /// Runs one future to its end on an executor of its own, over the directory `data_dir`: for `init` and
 /// probes. The caller's thread waits.
-pub fn run_once<S, F, T>(data_dir: PathBuf, start: S) -> io::Result<T>
+pub fn run_once<S, F, T>(kind: RuntimeKind, data_dir: PathBuf, start: S) -> io::Result<T>
 where
-    S: FnOnce(Glommio) -> F + Send + 'static,
+    S: FnOnce(OsRuntime) -> F + Send + 'static,
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let shards = run_shards(data_dir, false, SMALL_IO_MEMORY, vec![start])?;
+    let shards = run_shards(kind, data_dir, false, SMALL_IO_MEMORY, vec![start])?;
     match shards.next_end() {
         Some((_, ShardEnd::Finished(output))) => Ok(output),
         Some((_, ShardEnd::Refused(error))) => Err(error),
@@ -164,21 +149,22 @@ impl<T> ShardThreads<T> {
 }
 
 fn run_shard<S, F, T>(
-    placement: Placement,
+    kind: RuntimeKind,
+    core: Option<usize>,
     io_memory: usize,
     data_dir: PathBuf,
     start: S,
 ) -> ShardEnd<T>
 where
-    S: FnOnce(Glommio) -> F + 'static,
+    S: FnOnce(OsRuntime) -> F + 'static,
     F: Future<Output = T> + 'static,
     T: 'static,
 {
-    let run = AssertUnwindSafe(|| {
-        // Before the executor binds this thread to its core: the thread of the timers must not have to wait for it.
-        let timers = Timers::start()?;
-        let executor = make_executor(placement, io_memory)?;
-        executor.run(run_to_end(data_dir, timers, start))
+    let run = AssertUnwindSafe(|| match kind {
+        RuntimeKind::Glommio => {
+            glommio::run_here(core, io_memory, data_dir, |it| start(OsRuntime::Glommio(it)))
+        }
+        RuntimeKind::Ring => ring::run_here(core, data_dir, |it| start(OsRuntime::Ring(it))),
     });
     match catch_unwind(run) {
         Ok(Ok(Ok(output))) => ShardEnd::Finished(output),
@@ -186,55 +172,6 @@ where
         Ok(Err(error)) => ShardEnd::Refused(error),
         Err(panic) => ShardEnd::Panicked(text_of(&*panic)),
     }
-}
-
-fn make_executor(placement: Placement, io_memory: usize) -> io::Result<LocalExecutor> {
-    LocalExecutorBuilder::new(placement)
-        .io_memory(io_memory)
-        .ring_depth(RING_DEPTH)
-        .make()
-        .map_err(super::disk::io_error)
-}
-
-/// Runs the future that `start` makes, or until it or a task panics, and then ends all tasks on the
-/// executor, which alone can drop them.
-async fn run_to_end<S, F, T>(
-    data_dir: PathBuf,
-    timers: Rc<Timers>,
-    start: S,
-) -> io::Result<Result<T, Panic>>
-where
-    S: FnOnce(Glommio) -> F + 'static,
-    F: Future<Output = T> + 'static,
-    T: 'static,
-{
-    timer::sleep(WARM_UP).await;
-    // Latency would matter, but asking for it only brings more of the preemptions that `waking` is
-    // about. Completions are collected whenever no task can run.
-    let queue = executor().create_task_queue(Shares::default(), Latency::NotImportant, "shard");
-    let (wakes, signals) = WakeQueue::open()?;
-    let waking = spawn_into(wakes.clone().run(signals), queue);
-    let ringing = spawn_into(wakes.clone().wakeable(timers.clone().run()), queue);
-    let runtime = Glommio::new(data_dir, wakes.clone(), timers);
-    let tasks = runtime.tasks.clone();
-    let own = AssertUnwindSafe(async { start(runtime).await }).catch_unwind();
-    let spawned = tasks.clone();
-    let ended = own.or(async move { Err(spawned.panicked().await) });
-    let ended = spawn_into(wakes.clone().wakeable(ended), queue).await;
-    tasks.cancel().await;
-    ringing.cancel().await;
-    waking.cancel().await;
-    wakes.close();
-    // One more turn, in which what the tasks dropped is closed.
-    timer::sleep(WARM_UP).await;
-    Ok(ended)
-}
-
-fn spawn_into<T: 'static>(
-    task: impl Future<Output = T> + 'static,
-    queue: TaskQueueHandle,
-) -> Task<T> {
-    ::glommio::spawn_local_into(task, queue).expect("the queue is there as long as its executor")
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> String {

@@ -8,7 +8,7 @@ use super::atomics::{AtomicBool, Ordering, fence};
 
 /// What the sender of a wake must do after it has pushed the task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Next {
+pub(crate) enum Next {
     /// The receiver is awake and will look at the queue.
     Nothing,
     /// The receiver sleeps, or is about to.
@@ -18,7 +18,7 @@ pub(super) enum Next {
 }
 
 /// Whether the receiver of a queue sleeps, and whether it is gone.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     /// Set by the receiver before it sleeps. The one sender that clears it signals. All changes are swaps:
     /// they have one order that each thread agrees on, also in the model, where a store has no fixed place
     /// among the changes of other threads.
@@ -27,12 +27,12 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { is_asleep: AtomicBool::new(false), is_gone: AtomicBool::new(false) }
     }
 
     /// Before the receiver sleeps. It must look at the queue after this, and sleep only if it is empty.
-    pub(super) fn begin_sleep(&self) {
+    pub(crate) fn begin_sleep(&self) {
         self.is_asleep.swap(true, Ordering::AcqRel);
         // With the fence of `pushed`: the receiver sees the task, or its sender sees that the receiver
         // sleeps. Without either fence both may see the old value, and the wake is lost.
@@ -40,12 +40,12 @@ impl Receiver {
     }
 
     /// After the receiver has slept, or has found that it need not.
-    pub(super) fn end_sleep(&self) {
+    pub(crate) fn end_sleep(&self) {
         self.is_asleep.swap(false, Ordering::AcqRel);
     }
 
     /// For a sender that has pushed a task.
-    pub(super) fn pushed(&self) -> Next {
+    pub(crate) fn pushed(&self) -> Next {
         fence(Ordering::SeqCst);
         if self.is_gone.load(Ordering::Relaxed) {
             Next::Drain
@@ -60,27 +60,27 @@ impl Receiver {
 
     /// The receiver goes for good. It must empty the queue after this: a task that it does not see there is
     /// one whose sender sees that the receiver is gone.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.is_gone.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 }
 
 /// Whether a task is in the queue, so that it is there at most once.
-pub(super) struct Queued(AtomicBool);
+pub(crate) struct Queued(AtomicBool);
 
 impl Queued {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(AtomicBool::new(false))
     }
 
     /// For a sender that wakes the task. Whether the sender must push it.
-    pub(super) fn enter(&self) -> bool {
+    pub(crate) fn enter(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
     /// For the receiver, after it has taken the task out and before it runs the task.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         // A store would not do. A sender that found the task queued has pushed nothing, so the task must see
         // what that sender did before: the swap reads what the sender wrote.
         self.0.swap(false, Ordering::AcqRel);

@@ -50,7 +50,7 @@ impl ClientFiles {
     }
 
     /// Whether a client may have this descriptor.
-    pub(super) fn has(self, descriptor: i32) -> bool {
+    pub(crate) fn has(self, descriptor: i32) -> bool {
         u64::try_from(descriptor).is_ok_and(|number| number < self.0)
     }
 }

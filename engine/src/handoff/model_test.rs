@@ -4,10 +4,10 @@ mod atomics {
     pub(super) use loom::sync::atomic::{AtomicBool, Ordering, fence};
 }
 #[expect(clippy::duplicate_mod, reason = "the same code, over other atomics")]
-#[path = "handoff.rs"]
-mod handoff;
+#[path = "steps.rs"]
+mod steps;
 
-use self::handoff::{Next, Queued, Receiver};
+use self::steps::{Next, Queued, Receiver};
 use loom::{
     sync::{
         Arc, Notify,

@@ -1,8 +1,8 @@
 //! Asks the machine, before any shard starts, for what an executor needs: glommio itself panics, or
 //! goes on without, where this gives an error with the way out of it.
 
-use super::{DirectFile, Glommio, access::explain_access, disk::is_full, run_once};
-use crate::{Disk, Durability, File, Runtime};
+use super::{OsFile, OsRuntime, RuntimeKind, explain_access, is_full, run_once};
+use crate::{Disk, Durability, File, Runtime, ring};
 use purlin_rsm::Trouble;
 use purlin_storage::remedy;
 use rustix::{
@@ -23,9 +23,17 @@ const PROBE_TIME: Duration = Duration::from_millis(90);
 const PROBE_BLOCK: usize = 4096;
 
 /// Whether executors can start here and write to `data_dir`, an existing directory.
-pub fn check(data_dir: &Path) -> Result<(), Trouble> {
-    check_io_uring()?;
-    check_locked_memory()?;
+pub fn check(kind: RuntimeKind, data_dir: &Path) -> Result<(), Trouble> {
+    match kind {
+        RuntimeKind::Glommio => {
+            check_io_uring()?;
+            check_locked_memory()?;
+        }
+        RuntimeKind::Ring => {
+            check_io_uring()?;
+            check_ring()?;
+        }
+    }
     check_direct_io(data_dir)
 }
 
@@ -44,6 +52,14 @@ fn check_io_uring() -> Result<(), Trouble> {
     };
     let what = format!("the kernel refuses io_uring: {}", io::Error::from(error));
     Err(Trouble::new(what, "the system call io_uring_setup", MEANS, action))
+}
+
+fn check_ring() -> Result<(), Trouble> {
+    ring::check().map_err(|error| {
+        let what = format!("the kernel refuses the ring of a shard: {error}");
+        let action = "use Linux 6.1 or newer, or set `runtime.kind` to \"glommio\"";
+        Trouble::new(what, "the system call io_uring_setup", MEANS, action)
+    })
 }
 
 fn check_locked_memory() -> Result<(), Trouble> {
@@ -118,8 +134,8 @@ pub fn locked_memory(shards: u16, io_memory: usize) -> Option<(u64, u64)> {
 /// write, since a sync is a second operation on a thread of the kernel (docs/bench.md). Where the
 /// cores are kept busy by others, so that the kernel's thread behind such a write waits for its turn,
 /// [`Durability::OnSync`] shows to be clearly faster here too.
-pub fn faster_durability(data_dir: &Path) -> io::Result<Option<Durability>> {
-    let measured = run_once(data_dir.to_owned(), |runtime| async move {
+pub fn faster_durability(kind: RuntimeKind, data_dir: &Path) -> io::Result<Option<Durability>> {
+    let measured = run_once(kind, data_dir.to_owned(), |runtime| async move {
         let mut each = Probe::new(&runtime, Durability::EachWrite).await?;
         let mut on_sync = match Probe::new(&runtime, Durability::OnSync).await {
             Ok(on_sync) => on_sync,
@@ -141,7 +157,7 @@ pub fn faster_durability(data_dir: &Path) -> io::Result<Option<Durability>> {
     }
 }
 
-async fn take_turns(runtime: &Glommio, one: &mut Probe, other: &mut Probe) -> io::Result<()> {
+async fn take_turns(runtime: &OsRuntime, one: &mut Probe, other: &mut Probe) -> io::Result<()> {
     let start = runtime.now();
     for number in 0..PROBE_WRITES {
         one.write(runtime, number).await?;
@@ -156,20 +172,20 @@ async fn take_turns(runtime: &Glommio, one: &mut Probe, other: &mut Probe) -> io
 /// A file of its own, and how long each write took until it was durable.
 struct Probe {
     name: String,
-    file: DirectFile,
+    file: OsFile,
     durability: Durability,
     times: Vec<Duration>,
 }
 
 impl Probe {
-    async fn new(runtime: &Glommio, durability: Durability) -> io::Result<Self> {
+    async fn new(runtime: &OsRuntime, durability: Durability) -> io::Result<Self> {
         let name = format!("sync-probe-{:016x}", runtime.random());
         let bytes = PROBE_WRITES * PROBE_BLOCK as u64;
         let file = runtime.disk().create(&name, bytes, durability).await?;
         Ok(Self { name, file, durability, times: Vec::new() })
     }
 
-    async fn write(&mut self, runtime: &Glommio, number: u64) -> io::Result<()> {
+    async fn write(&mut self, runtime: &OsRuntime, number: u64) -> io::Result<()> {
         let begin = runtime.now();
         let mut block = self.file.block(PROBE_BLOCK);
         block.as_mut().fill(0);
@@ -182,7 +198,7 @@ impl Probe {
     }
 
     /// Removes the file. Returns the median time of a write.
-    async fn end(mut self, runtime: &Glommio) -> io::Result<Duration> {
+    async fn end(mut self, runtime: &OsRuntime) -> io::Result<Duration> {
         let closed = self.file.close().await;
         runtime.disk().remove(&self.name).await?;
         closed?;

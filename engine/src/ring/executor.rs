@@ -1,0 +1,226 @@
+//! The tasks of one shard, on one thread, and the loop that polls them.
+//!
+//! ```text
+//! pass:  tasks that other threads woke ─► all tasks that can run ─► one system call: submit, complete, wait
+//! ```
+//!
+//! A task that is woken on this thread joins a list of this thread: no lock, and no system call. Another thread
+//! pushes the task to a queue, and writes to an event of the kernel if the executor sleeps.
+
+use super::reactor::{Reactor, Watch};
+use crate::{
+    handoff::{Next, Receiver},
+    os::Panic,
+    wake::Wake,
+};
+use async_task::{Runnable, Task};
+use crossbeam::queue::SegQueue;
+use futures_lite::FutureExt;
+use rustix::event::{EventfdFlags, eventfd};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    future::{Future, poll_fn},
+    io,
+    os::fd::OwnedFd,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+/// So many polls follow each other before the kernel is asked again: tasks that are always ready keep no I/O waiting.
+const POLLS_MAX: usize = 256;
+
+/// Numbers the executors of this process, from 1.
+static EXECUTORS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The executor of this thread; 0 if there is none.
+    static EXECUTOR: Cell<u64> = const { Cell::new(0) };
+    /// Its tasks that can run.
+    static READY: RefCell<VecDeque<Runnable>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// The tasks that other threads have woken.
+struct Remote {
+    executor: u64,
+    woken: SegQueue<Runnable>,
+    receiver: Receiver,
+    event: OwnedFd,
+}
+
+impl Remote {
+    fn schedule(&self, task: Runnable) {
+        let is_here = EXECUTOR.try_with(Cell::get) == Ok(self.executor);
+        if is_here {
+            READY.with(|ready| ready.borrow_mut().push_back(task));
+            return;
+        }
+        self.woken.push(task);
+        // When the executor has gone, all its tasks have ended, and none can be woken.
+        if self.receiver.pushed() == Next::Signal {
+            rustix::io::write(&self.event, &1_u64.to_ne_bytes()).ok();
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Executor {
+    remote: Arc<Remote>,
+    reactor: Rc<Reactor>,
+    running: RefCell<BTreeMap<u64, Task<()>>>,
+    spawned: Cell<u64>,
+    /// What the first task that panicked has left.
+    panic: RefCell<Option<Panic>>,
+    has_panicked: Wake,
+}
+
+impl Executor {
+    /// The executor of this thread, which has none.
+    pub(super) fn new(reactor: Rc<Reactor>) -> io::Result<Rc<Self>> {
+        let executor = EXECUTORS.fetch_add(1, Ordering::Relaxed) + 1;
+        EXECUTOR.set(executor);
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let remote = Remote { executor, woken: SegQueue::new(), receiver: Receiver::new(), event };
+        Ok(Rc::new(Self {
+            remote: Arc::new(remote),
+            reactor,
+            running: RefCell::default(),
+            spawned: Cell::default(),
+            panic: RefCell::default(),
+            has_panicked: Wake::default(),
+        }))
+    }
+
+    /// Runs a task, until it ends or the executor does. A panic of it ends the executor.
+    pub(super) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
+        let (id, executor) = (self.spawned.get(), Rc::downgrade(self));
+        self.spawned.set(id + 1);
+        let task = async move {
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            if let Some(executor) = executor.upgrade() {
+                executor.note(ended);
+                let own = executor.running.borrow_mut().remove(&id);
+                if let Some(own) = own {
+                    own.detach();
+                }
+            }
+        };
+        self.running.borrow_mut().insert(id, self.task(task));
+    }
+
+    fn task<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> Task<T> {
+        let remote = self.remote.clone();
+        let (runnable, task) = async_task::spawn_local(task, move |task| remote.schedule(task));
+        runnable.schedule();
+        task
+    }
+
+    /// Runs the executor until `main` or a task that it spawned panics, or `main` ends; then drops all other tasks.
+    pub(super) fn run<T: 'static>(
+        self: &Rc<Self>,
+        main: impl Future<Output = T> + 'static,
+    ) -> Result<T, Panic> {
+        let event = self.remote.event.try_clone();
+        let event = Rc::new(event.expect("a descriptor for the executor's event"));
+        let watch = self.reactor.watch(event.clone());
+        let signals = self.task(read_signals(event, watch));
+        let executor = self.clone();
+        let ended =
+            AssertUnwindSafe(main).catch_unwind().or(async move { Err(executor.panicked().await) });
+        let ended = self.until(self.task(ended));
+        while let Some((_, task)) = self.pop() {
+            self.until(task.cancel());
+        }
+        self.until(signals.cancel());
+        self.reactor.end();
+        EXECUTOR.set(0);
+        ended
+    }
+
+    /// Polls tasks until `done` is.
+    fn until<T>(&self, done: impl Future<Output = T>) -> T {
+        let mut done = pin!(done);
+        let woken = Arc::new(Woken(AtomicBool::new(true)));
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            if woken.0.swap(false, Ordering::Relaxed)
+                && let Poll::Ready(output) = done.as_mut().poll(&mut cx)
+            {
+                return output;
+            }
+            self.poll_tasks();
+            let is_idle = READY.with(|ready| ready.borrow().is_empty());
+            let may_sleep = is_idle && !woken.0.load(Ordering::Relaxed);
+            self.turn(may_sleep);
+        }
+    }
+
+    /// Polls the tasks that can run, and those that they wake: so many that the kernel need not wait for long.
+    fn poll_tasks(&self) {
+        while let Some(task) = self.remote.woken.pop() {
+            READY.with(|ready| ready.borrow_mut().push_back(task));
+        }
+        for _ in 0..POLLS_MAX {
+            let task = READY.with(|ready| ready.borrow_mut().pop_front());
+            let Some(task) = task else { return };
+            task.run();
+        }
+    }
+
+    fn turn(&self, may_sleep: bool) {
+        if !may_sleep {
+            return self.reactor.turn(false);
+        }
+        self.remote.receiver.begin_sleep();
+        self.reactor.turn(self.remote.woken.is_empty());
+        self.remote.receiver.end_sleep();
+    }
+
+    /// A panic ends the shard, but not by unwinding through the executor.
+    fn note(&self, ended: Result<(), Panic>) {
+        if let Err(panic) = ended {
+            self.panic.borrow_mut().get_or_insert(panic);
+            self.has_panicked.notify();
+        }
+    }
+
+    /// Returns when a task has panicked.
+    async fn panicked(&self) -> Panic {
+        loop {
+            let panic = self.panic.take();
+            match panic {
+                Some(panic) => return panic,
+                None => self.has_panicked.wait().await,
+            }
+        }
+    }
+
+    fn pop(&self) -> Option<(u64, Task<()>)> {
+        self.running.borrow_mut().pop_first()
+    }
+}
+
+/// Whether what the executor runs for can go on. Only tasks of this thread wake it.
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes the signals of other threads: that one came has woken the executor already.
+async fn read_signals(event: Rc<OwnedFd>, watch: Watch) {
+    loop {
+        poll_fn(|cx| watch.poll_ready(cx)).await;
+        rustix::io::read(&event, &mut [0; 8]).ok();
+        watch.was_emptied();
+    }
+}

@@ -1,0 +1,33 @@
+//! The production runtimes against the real kernel. The simulator covers everything above the seams; this covers what
+//! it replaces. Each runtime passes the same cases.
+
+use purlin::os::{RuntimeKind, check, run_once};
+
+/// The cases on glommio.
+#[path = "cases.rs"]
+mod glommio;
+
+/// The cases on a ring.
+#[expect(clippy::duplicate_mod, reason = "the same cases, on another runtime")]
+#[path = "cases.rs"]
+mod ring;
+
+/// glommio alone registers memory with the kernel.
+#[test]
+fn too_little_locked_memory_is_an_error_and_no_panic() {
+    let inner = std::process::Command::new("sh")
+        .args(["-c", "ulimit -l 256 && exec \"$0\" --exact inner_with_little_memory --ignored"])
+        .arg(std::env::current_exe().unwrap())
+        .output()
+        .unwrap();
+    assert!(inner.status.success(), "{}", String::from_utf8_lossy(&inner.stdout));
+}
+
+#[test]
+#[ignore = "run by the test above, under a limit of its own"]
+fn inner_with_little_memory() {
+    let directory = std::env::temp_dir();
+    let error = check(RuntimeKind::Glommio, &directory).unwrap_err();
+    assert_eq!(error.what, "the limit on locked memory is 256 KiB, and a shard needs 512 KiB");
+    assert!(run_once(RuntimeKind::Glommio, directory.clone(), |_| async {}).is_err());
+}
