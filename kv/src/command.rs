@@ -136,6 +136,16 @@ pub enum KvQuery<'a> {
 }
 
 impl<'a> KvCommand<'a> {
+    /// Its first key; empty where there is none.
+    pub(crate) fn first_key(&self) -> &'a [u8] {
+        match *self {
+            Self::Set { key, .. } | Self::Append { key, .. } | Self::Add { key, .. } => key,
+            Self::Delete { keys: strings } | Self::SetMany { pairs: strings } => {
+                strings.iter().next().unwrap_or_default()
+            }
+        }
+    }
+
     /// The command as bytes to propose.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(self.size());

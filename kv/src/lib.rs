@@ -36,6 +36,9 @@ pub const VALUES_BYTES_MAX: usize = 12 << 20;
 /// The longest list of keys that answers a query, in bytes.
 pub const KEYS_BYTES_MAX: usize = 1 << 20;
 
+/// So many commands are looked at together: the memory of their keys is fetched at once.
+const AHEAD: usize = 16;
+
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 const OVERFLOW: &str = "ERR increment or decrement would overflow";
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size: a value has 8 MiB at most; nothing was changed, use a shorter one";
@@ -104,18 +107,17 @@ impl KvMachine {
         self.store.digest()
     }
 
-    fn apply_one(&mut self, command: &[u8]) -> Bytes {
-        match KvCommand::decode(command) {
-            Ok(command) => self.execute(&command),
-            Err(Malformed) => error(MALFORMED_COMMAND),
-        }
-    }
-
-    fn execute(&mut self, command: &KvCommand<'_>) -> Bytes {
+    /// Executes a command, whose first key has this hash.
+    fn execute(&mut self, command: &KvCommand<'_>, hash: u64) -> Bytes {
         if let Err(text) = check_lengths(command) {
             return error(text);
         }
         match *command {
+            // Nearly every SET is a plain one, and does not look for the old value.
+            KvCommand::Set { key, value, condition: SetCondition::Always, get: false } => {
+                self.store.set_at(hash, key, value);
+                KvOutcome::Ok.encode()
+            }
             KvCommand::Set { key, value, condition, get } => self.set(key, value, condition, get),
             KvCommand::Append { key, value } => self.append(key, value),
             KvCommand::Delete { keys } => self.delete(keys),
@@ -125,11 +127,6 @@ impl KvMachine {
     }
 
     fn set(&mut self, key: &[u8], value: &[u8], condition: SetCondition<'_>, get: bool) -> Bytes {
-        // A plain SET does not look for the old value. Nearly every SET is a plain one.
-        if condition == SetCondition::Always && !get {
-            self.store.set(key, value);
-            return KvOutcome::Ok.encode();
-        }
         let old = self.store.value(key);
         let holds = match condition {
             SetCondition::Always => true,
@@ -211,7 +208,19 @@ impl KvMachine {
 
 impl StateMachine for KvMachine {
     fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
-        outcomes.extend(commands.iter().map(|command| self.apply_one(&command.data)));
+        for commands in commands.chunks(AHEAD) {
+            let mut decoded = [const { None }; AHEAD];
+            for (place, command) in decoded.iter_mut().zip(commands) {
+                *place = Some(KvCommand::decode(&command.data).map(|it| (it, Store::hash(it.first_key()))));
+            }
+            let decoded = &decoded[..commands.len()];
+            let hashes = decoded.iter().flatten().flatten().map(|(_, hash)| *hash);
+            self.store.look_ahead(hashes);
+            outcomes.extend(decoded.iter().flatten().map(|command| match command {
+                Ok((command, hash)) => self.execute(command, *hash),
+                Err(Malformed) => error(MALFORMED_COMMAND),
+            }));
+        }
     }
 
     fn query(&self, query: &[u8]) -> Bytes {

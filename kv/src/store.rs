@@ -47,11 +47,29 @@ impl Store {
     }
 
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.change(key, |record| record.set(value));
+        self.set_at(hash(key), key, value);
+    }
+
+    /// [`Store::set`] of a key with this hash.
+    pub(super) fn set_at(&mut self, hash: u64, key: &[u8], value: &[u8]) {
+        self.change(hash, key, |record| record.set(value));
     }
 
     pub(super) fn append(&mut self, key: &[u8], bytes: &[u8]) {
-        self.change(key, |record| record.append(bytes));
+        self.change(hash(key), key, |record| record.append(bytes));
+    }
+
+    /// The hash of a key.
+    pub(super) fn hash(key: &[u8]) -> u64 {
+        hash(key)
+    }
+
+    /// Has the processor fetch the records of these hashes, all at once: each look-up alone would wait for two reads of
+    /// the memory, one after the other.
+    pub(super) fn look_ahead(&self, hashes: impl Iterator<Item = u64>) {
+        for hash in hashes {
+            std::hint::black_box(self.buckets[self.bucket_of(hash)].is_likely_here(hash));
+        }
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
@@ -110,8 +128,7 @@ impl Store {
     }
 
     /// Changes the value of `key`. The value is empty when the key was absent.
-    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Record)) {
-        let hash = hash(key);
+    fn change(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&mut Record)) {
         let at = self.bucket_of(hash);
         let Some(record) = self.buckets[at].record_mut(hash, key) else {
             let mut record = Record::new(key);

@@ -48,6 +48,11 @@ impl Bucket {
         }
     }
 
+    /// Whether it seems to have a record of a key with this hash. It looks at the record, and not at its key.
+    pub(super) fn is_likely_here(&self, hash: u64) -> bool {
+        matches!(self, Self::Table(table) if table.find(spread(hash), Record::has_key).is_some())
+    }
+
     pub(super) fn record_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Record> {
         match self {
             Self::Table(table) => table.find_mut(spread(hash), |record| record.key() == key),

@@ -30,6 +30,11 @@ impl Record {
         &self.bytes[..self.key_bytes as usize]
     }
 
+    /// Whether its key has a byte. Nearly each has.
+    pub(super) fn has_key(&self) -> bool {
+        self.key_bytes > 0
+    }
+
     pub(super) fn value(&self) -> &[u8] {
         &self.bytes[self.key_bytes as usize..]
     }
