@@ -211,7 +211,9 @@ impl StateMachine for KvMachine {
         for commands in commands.chunks(AHEAD) {
             let mut decoded = [const { None }; AHEAD];
             for (place, command) in decoded.iter_mut().zip(commands) {
-                *place = Some(KvCommand::decode(&command.data).map(|it| (it, Store::hash(it.first_key()))));
+                *place = Some(
+                    KvCommand::decode(&command.data).map(|it| (it, Store::hash(it.first_key()))),
+                );
             }
             let decoded = &decoded[..commands.len()];
             let hashes = decoded.iter().flatten().flatten().map(|(_, hash)| *hash);

@@ -30,6 +30,7 @@ pub(crate) struct AppendStage<D: Disk> {
     pending_bytes_max: usize,
     in_flight: VecDeque<InFlight>,
     progress: Progress,
+    quickness: Quickness,
     /// What is newly known of peers. It joins the next batch, and causes a batch only if a peer was
     /// fenced (safety I4). A write is progress that peers learn of. If their progress caused a write
     /// here, two idle shards would keep each other writing.
@@ -96,6 +97,31 @@ impl Progress {
     }
 }
 
+/// How long this disk lately took to make a batch durable. It decides whether a batch goes out beside one that is in flight.
+///
+/// On a quick disk it waits for the one in flight: that is a fraction of a millisecond, and what comes meanwhile shares
+/// the write. Each write costs the processor as much as some hundred commands (docs/bench.md). On a slow disk the wait
+/// would be a second sync for the commands in it, so the batch goes out at once.
+#[derive(Default)]
+struct Quickness {
+    /// Over about the last eight batches.
+    typical: Duration,
+}
+
+impl Quickness {
+    /// A disk is quick if it takes no longer than this.
+    const MAX: Duration = Duration::from_micros(500);
+
+    fn note(&mut self, took: Duration) {
+        self.typical = (self.typical * 7 + took.min(Self::MAX * 16)) / 8;
+    }
+
+    /// Whether the next batch may go out beside one that was submitted so long ago.
+    fn lets_go(&self, in_flight_for: Duration) -> bool {
+        self.typical > Self::MAX || in_flight_for > Self::MAX
+    }
+}
+
 impl<D: Disk> AppendStage<D> {
     pub(crate) fn new(wal: Rc<Wal<D>>, node: &NodeConfig, wake: Arc<Wake>) -> Self {
         let timeout = node.raft.ticks(node.raft.election_timeout.start);
@@ -108,6 +134,7 @@ impl<D: Disk> AppendStage<D> {
             pending_bytes_max: node.intake.request_bytes_max,
             in_flight: VecDeque::new(),
             progress: Progress { timeout, ..Progress::default() },
+            quickness: Quickness::default(),
             memories: Memories::default(),
             batch_bytes_max,
             is_full: false,
@@ -141,7 +168,9 @@ impl<D: Disk> AppendStage<D> {
         self.progress.note(now, durable, !self.in_flight.is_empty());
         while self.in_flight.front().is_some_and(|batch| batch.sequence <= durable) {
             let Some(batch) = self.in_flight.pop_front() else { return };
-            self.latency.record(at.saturating_sub(batch.submitted_at));
+            let took = at.saturating_sub(batch.submitted_at);
+            self.latency.record(took);
+            self.quickness.note(took);
             for (group, write) in batch.writes {
                 if let Some(group) = groups.input(group) {
                     group.raft.appended(now, write);
@@ -150,8 +179,8 @@ impl<D: Disk> AppendStage<D> {
         }
     }
 
-    /// Submits what waits, while the WAL is ready for batches. Writes that come while it is not ready
-    /// join the next batch: no timer collects them.
+    /// Submits what waits, while the WAL is ready for batches, and the disk is not about to end the last one
+    /// ([`Quickness`]). Writes that come meanwhile join the next batch: no timer collects them.
     ///
     /// # Errors
     /// The WAL has failed: nothing is tried again, and the shard stops.
@@ -159,12 +188,24 @@ impl<D: Disk> AppendStage<D> {
         if let Some(failure) = self.wal.failure() {
             return Err(Error::disk_failed(&failure));
         }
-        while self.wal.is_ready() && (!self.pending.is_empty() || self.memories.are_urgent()) {
+        while self.wal.is_ready()
+            && (!self.pending.is_empty() || self.memories.are_urgent())
+            && self.may_go_out(clock())
+        {
             if !self.submit_one(now, &clock, true)? && !self.submit_one(now, &clock, false)? {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Whether a batch may go out now: none is in flight, it is a full one, or it gains nothing by waiting.
+    fn may_go_out(&self, at: Duration) -> bool {
+        let Some(newest) = self.in_flight.back() else { return true };
+        let waits = !self.quickness.lets_go(at.saturating_sub(newest.submitted_at))
+            && self.pending_bytes < self.batch_bytes_max;
+        purlin_rsm::sometimes!(waits, "batch waits for the one in flight");
+        !waits
     }
 
     /// Submits one batch. Returns whether the WAL accepted one.
@@ -604,6 +645,22 @@ mod tests {
         progress.at = Tick(50);
         progress.note(Tick(101), Sequence(3), true);
         assert!(progress.has_stood(Tick(301)) && !progress.has_stood(Tick(302)));
+    }
+
+    /// On a quick disk a batch waits for the one before it, and never for longer than a quick disk takes.
+    #[test]
+    fn a_batch_waits_for_the_one_in_flight_on_a_quick_disk_only() {
+        let micros = Duration::from_micros;
+        let mut quickness = Quickness::default();
+        (0..100).for_each(|_| quickness.note(micros(120)));
+        assert!(!quickness.lets_go(micros(100)));
+        assert!(quickness.lets_go(micros(501)), "it stands for once");
+        quickness.note(Duration::from_secs(5));
+        assert!(quickness.lets_go(micros(0)), "one batch that stood counts");
+        (0..40).for_each(|_| quickness.note(micros(120)));
+        assert!(!quickness.lets_go(micros(100)), "and is forgotten");
+        (0..40).for_each(|_| quickness.note(micros(900)));
+        assert!(quickness.lets_go(micros(0)), "a slow disk");
     }
 
     #[test]
