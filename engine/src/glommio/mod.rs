@@ -23,6 +23,7 @@ mod waking;
 pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
 pub use net::{Tcp, TcpAcceptor, TcpReader, TcpWriter};
 pub(crate) use shard::run_here;
+pub(crate) use timers::Sleep;
 
 use self::{timers::Timers, waking::WakeQueue};
 use crate::{
@@ -64,6 +65,13 @@ impl Glommio {
     }
 }
 
+impl Glommio {
+    /// [`Runtime::sleep`], by its name.
+    pub(crate) fn sleep_for(&self, duration: Duration) -> Sleep {
+        self.timers.sleep(duration)
+    }
+}
+
 impl Runtime for Glommio {
     type Disk = Directory;
     type Net = Tcp;
@@ -82,7 +90,7 @@ impl Runtime for Glommio {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
-        self.timers.sleep(duration)
+        self.sleep_for(duration)
     }
 
     /// glommio polls its rings when no task can run, or every 100 ms. So a plain yield of a task that is always

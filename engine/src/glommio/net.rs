@@ -13,7 +13,10 @@ use crate::{
         sockets::{Ends, is_gone, port_of},
     },
 };
-use ::glommio::net::{TcpListener, TcpStream};
+use ::glommio::{
+    net::{TcpListener, TcpStream},
+    timer,
+};
 use futures_lite::{AsyncRead, AsyncWrite};
 use std::{
     cell::RefCell,
@@ -24,7 +27,13 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
+
+/// A writer is woken for nothing when its other end sends no more: the kernel tells that to whoever waits for room. So
+/// after this many polls without room it sleeps for a while.
+const POLLS_MAX: usize = 3;
+const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// The network of this machine.
 #[derive(Clone)]
@@ -143,8 +152,18 @@ pub struct TcpWriter {
 impl Writer for TcpWriter {
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent = poll_fn(|cx| self.poll_write(cx, bytes)).await?;
-            bytes = &bytes[sent..];
+            let mut polls = 0;
+            let sent = poll_fn(|cx| {
+                polls += 1;
+                match polls > POLLS_MAX {
+                    true => Poll::Ready(Ok(None)),
+                    false => self.poll_write(cx, bytes).map_ok(Some),
+                }
+            });
+            match sent.await? {
+                Some(sent) => bytes = &bytes[sent..],
+                None => timer::sleep(FULL_PAUSE).await,
+            }
         }
         Ok(())
     }
@@ -200,7 +219,6 @@ mod tests {
             Arc,
             atomic::{AtomicBool, Ordering},
         },
-        time::Duration,
     };
 
     /// Runs a future on an executor of its own.

@@ -103,7 +103,7 @@ impl Drop for Timers {
 }
 
 /// See [`Timers::sleep`].
-pub(super) struct Sleep {
+pub(crate) struct Sleep {
     timers: Rc<Timers>,
     end: Option<Instant>,
     number: u64,

@@ -12,6 +12,8 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
+    pin::Pin,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -85,12 +87,9 @@ impl Runtime for OsRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
-        let this = self.clone();
-        async move {
-            match this {
-                Self::Glommio(it) => it.sleep(duration).await,
-                Self::Ring(it) => it.sleep(duration).await,
-            }
+        match self {
+            Self::Glommio(it) => OsSleep::Glommio(it.sleep_for(duration)),
+            Self::Ring(it) => OsSleep::Ring(it.sleep_for(duration)),
         }
     }
 
@@ -110,6 +109,23 @@ impl Runtime for OsRuntime {
 
     fn random(&self) -> u64 {
         super::random()
+    }
+}
+
+/// A sleep of a runtime.
+enum OsSleep {
+    Glommio(glommio::Sleep),
+    Ring(ring::Sleep),
+}
+
+impl Future for OsSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self {
+            Self::Glommio(it) => Pin::new(it).poll(cx),
+            Self::Ring(it) => Pin::new(it).poll(cx),
+        }
     }
 }
 

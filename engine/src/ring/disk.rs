@@ -16,7 +16,7 @@ use std::{
     ffi::CString,
     fs, io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -69,7 +69,7 @@ impl RingDirectory {
         let name = c_path(path)?;
         // SAFETY: the operation owns the path.
         let opened = unsafe {
-            self.reactor.once(name, |name| {
+            self.reactor.once_by_name(true, name, |name| {
                 opcode::OpenAt::new(types::Fd(libc::AT_FDCWD), name.as_ptr())
                     .flags(flags.bits() as i32)
                     .mode(0o600)
@@ -182,7 +182,7 @@ impl Disk for RingDirectory {
         let path = self.at(name);
         // SAFETY: the operation owns the path.
         let removed = unsafe {
-            self.reactor.once(c_path(&path)?, |path| {
+            self.reactor.once_by_name(false, c_path(&path)?, |path| {
                 opcode::UnlinkAt::new(types::Fd(libc::AT_FDCWD), path.as_ptr()).build()
             })
         };
@@ -193,7 +193,7 @@ impl Disk for RingDirectory {
         let (from, to) = (self.at(from), self.at(to));
         // SAFETY: the operation owns both paths.
         let renamed = unsafe {
-            self.reactor.once((c_path(&from)?, c_path(&to)?), |(from, to)| {
+            self.reactor.once_by_name(false, (c_path(&from)?, c_path(&to)?), |(from, to)| {
                 let here = types::Fd(libc::AT_FDCWD);
                 opcode::RenameAt::new(here, from.as_ptr(), here, to.as_ptr()).build()
             })
@@ -207,12 +207,10 @@ impl Disk for RingDirectory {
 }
 
 async fn sync(reactor: &Rc<Reactor>, file: Rc<OwnedFd>) -> io::Result<()> {
-    // SAFETY: the operation owns the descriptor.
+    // SAFETY: it points at nothing.
     let synced = unsafe {
-        reactor.once(file, |file| {
-            opcode::Fsync::new(types::Fd(file.as_raw_fd()))
-                .flags(types::FsyncFlags::DATASYNC)
-                .build()
+        reactor.once(file, (), |file, ()| {
+            opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build()
         })
     };
     synced.await.0.map(drop)
@@ -307,13 +305,12 @@ impl RingFile {
     }
 
     async fn allocate(&self, len: u64) -> io::Result<()> {
-        // SAFETY: the operation owns the descriptor.
+        // SAFETY: it points at nothing.
         let allocated = unsafe {
-            self.reactor.once(self.file.clone(), |file| {
-                opcode::Fallocate::new(types::Fd(file.as_raw_fd()), len).build()
-            })
+            let entry = |file, (): &mut ()| opcode::Fallocate::new(file, len).build();
+            self.reactor.once(self.file.clone(), (), entry)
         };
-        allocated.await.0.map(drop)
+        self.tracked(allocated).await.0.map(drop)
     }
 
     async fn tracked<T>(&self, operation: impl Future<Output = T>) -> T {
@@ -340,17 +337,16 @@ impl File for RingFile {
         assert!(is_aligned(position as usize), "a read at {position} is not aligned");
         let (mut block, mut filled) = (self.block(len), 0);
         loop {
-            // SAFETY: the operation owns the buffer and the descriptor.
+            // SAFETY: the operation owns the buffer.
             let read = unsafe {
-                self.reactor.once((block, self.file.clone()), |(block, file)| {
+                self.reactor.once(self.file.clone(), block, |file, block| {
                     let rest = &mut block.as_mut()[filled..];
-                    let file = types::Fd(file.as_raw_fd());
                     opcode::Read::new(file, rest.as_mut_ptr(), rest.len() as u32)
                         .offset(position + filled as u64)
                         .build()
                 })
             };
-            let (read, (back, _)) = self.tracked(read).await;
+            let (read, back) = self.tracked(read).await;
             block = back;
             let read = read? as usize;
             filled += read;
@@ -366,10 +362,9 @@ impl File for RingFile {
         let len = block.len;
         assert!(is_aligned(position as usize), "a write at {position} is not aligned");
         assert!(is_aligned(len), "a write of {len} bytes is no whole blocks");
-        // SAFETY: the operation owns the buffer and the descriptor.
+        // SAFETY: the operation owns the buffer.
         let written = unsafe {
-            self.reactor.once((block, self.file.clone()), |(block, file)| {
-                let file = types::Fd(file.as_raw_fd());
+            self.reactor.once(self.file.clone(), block, |file, block| {
                 opcode::Write::new(file, block.bytes.as_ptr(), len as u32).offset(position).build()
             })
         };

@@ -7,7 +7,7 @@
 //! A task that is woken on this thread joins a list of this thread: no lock, and no system call. Another thread
 //! pushes the task to a queue, and writes to an event of the kernel if the executor sleeps.
 
-use super::reactor::{Reactor, Watch};
+use super::reactor::{Reactor, Side, Watch};
 use crate::{
     handoff::{Next, Receiver},
     os::Panic,
@@ -31,10 +31,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
-/// So many polls follow each other before the kernel is asked again: tasks that are always ready keep no I/O waiting.
-const POLLS_MAX: usize = 256;
+/// So many polls follow each other before the clock is read.
+const POLLS: usize = 16;
+/// So long tasks are polled before the kernel is asked again: tasks that are always ready keep no I/O waiting.
+const POLLS_TIME_MAX: Duration = Duration::from_millis(1);
 
 /// Numbers the executors of this process, from 1.
 static EXECUTORS: AtomicU64 = AtomicU64::new(0);
@@ -56,9 +59,9 @@ struct Remote {
 
 impl Remote {
     fn schedule(&self, task: Runnable) {
-        let is_here = EXECUTOR.try_with(Cell::get) == Ok(self.executor);
-        if is_here {
-            READY.with(|ready| ready.borrow_mut().push_back(task));
+        // Where the thread itself ends, it has no list any more, and its executor polls nothing.
+        if EXECUTOR.try_with(Cell::get) == Ok(self.executor) {
+            READY.try_with(|ready| ready.borrow_mut().push_back(task)).ok();
             return;
         }
         self.woken.push(task);
@@ -72,6 +75,8 @@ impl Remote {
 /// See the module.
 pub(super) struct Executor {
     remote: Arc<Remote>,
+    /// The event of `remote`, for the executor to wait for.
+    event: Cell<Option<OwnedFd>>,
     reactor: Rc<Reactor>,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
@@ -86,9 +91,11 @@ impl Executor {
         let executor = EXECUTORS.fetch_add(1, Ordering::Relaxed) + 1;
         EXECUTOR.set(executor);
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let own = event.try_clone()?;
         let remote = Remote { executor, woken: SegQueue::new(), receiver: Receiver::new(), event };
         Ok(Rc::new(Self {
             remote: Arc::new(remote),
+            event: Cell::new(Some(own)),
             reactor,
             running: RefCell::default(),
             spawned: Cell::default(),
@@ -126,10 +133,8 @@ impl Executor {
         self: &Rc<Self>,
         main: impl Future<Output = T> + 'static,
     ) -> Result<T, Panic> {
-        let event = self.remote.event.try_clone();
-        let event = Rc::new(event.expect("a descriptor for the executor's event"));
-        let watch = self.reactor.watch(event.clone());
-        let signals = self.task(read_signals(event, watch));
+        let event = self.event.take().expect("an executor runs once");
+        let signals = self.task(await_signals(self.reactor.watch(Rc::new(event), Side::Input)));
         let executor = self.clone();
         let ended =
             AssertUnwindSafe(main).catch_unwind().or(async move { Err(executor.panicked().await) });
@@ -167,10 +172,13 @@ impl Executor {
         while let Some(task) = self.remote.woken.pop() {
             READY.with(|ready| ready.borrow_mut().push_back(task));
         }
-        for _ in 0..POLLS_MAX {
-            let task = READY.with(|ready| ready.borrow_mut().pop_front());
-            let Some(task) = task else { return };
-            task.run();
+        let began = Instant::now();
+        while began.elapsed() < POLLS_TIME_MAX {
+            for _ in 0..POLLS {
+                let task = READY.with(|ready| ready.borrow_mut().pop_front());
+                let Some(task) = task else { return };
+                task.run();
+            }
         }
     }
 
@@ -216,11 +224,11 @@ impl std::task::Wake for Woken {
     }
 }
 
-/// Takes the signals of other threads: that one came has woken the executor already.
-async fn read_signals(event: Rc<OwnedFd>, watch: Watch) {
+/// Waits for signals of other threads. That one came has woken the executor, so there is nothing else to do: each write
+/// to the event is told anew, whatever is in it.
+async fn await_signals(event: Watch) {
     loop {
-        poll_fn(|cx| watch.poll_ready(cx)).await;
-        rustix::io::read(&event, &mut [0; 8]).ok();
-        watch.was_emptied();
+        poll_fn(|cx| event.poll_ready(cx)).await;
+        event.must_wait();
     }
 }

@@ -21,6 +21,7 @@ mod reactor;
 
 pub use disk::{RingBlock, RingDirectory, RingFile, RingLock};
 pub use net::{RingAcceptor, RingReader, RingTcp, RingWriter};
+pub(crate) use reactor::Sleep;
 
 use self::{executor::Executor, reactor::Reactor};
 use crate::{
@@ -53,6 +54,13 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// [`Runtime::sleep`], by its name.
+    pub(crate) fn sleep_for(&self, duration: Duration) -> Sleep {
+        self.reactor.sleep(duration)
+    }
+}
+
 impl Runtime for Ring {
     type Disk = RingDirectory;
     type Net = RingTcp;
@@ -71,7 +79,7 @@ impl Runtime for Ring {
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
-        self.reactor.sleep(duration)
+        self.sleep_for(duration)
     }
 
     async fn yield_now(&self) {

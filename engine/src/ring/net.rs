@@ -3,7 +3,7 @@
 //! The kernel tells a connection each time that there is something to read, without being asked again. A read is one
 //! `recv` into the caller's buffer, and a write is one `send` of what the socket takes: both return at once.
 
-use super::reactor::{Reactor, Watch};
+use super::reactor::{Reactor, Side, Watch};
 use crate::{
     Listener, Net, Reader, Writer,
     os::{
@@ -42,33 +42,25 @@ impl RingTcp {
         RingAcceptor::of(self, socket, port, Ends::Client, files)
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<OwnedFd> {
+    async fn connect_to(&self, address: SocketAddr) -> io::Result<Rc<OwnedFd>> {
         let socket = Rc::new(sockets::open(address)?);
         rustix::io::ioctl_fionbio(&socket, true)?;
         match net::connect(&*socket, &address) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::INPROGRESS) => {
-                let connected = async {
-                    self.reactor.writable(socket.clone()).await;
-                    true
-                };
-                let late = async {
-                    self.reactor.sleep(self.ends.connect_max()).await;
-                    false
-                };
-                if !futures_lite::future::or(connected, late).await {
-                    // The poll that waits for the socket ends with it.
-                    net::shutdown(&*socket, Shutdown::Both).ok();
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
-                net::sockopt::socket_error(&*socket)??;
-            }
+            Ok(()) => return Ok(socket),
+            Err(rustix::io::Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        match Rc::try_unwrap(socket) {
-            Ok(socket) => Ok(socket),
-            Err(shared) => Ok(shared.try_clone()?),
-        }
+        let output = self.reactor.watch(socket.clone(), Side::Output);
+        output.must_wait();
+        let connected = async {
+            poll_fn(|cx| output.poll_ready(cx)).await;
+            Ok(net::sockopt::socket_error(&*socket)??)
+        };
+        let late = async {
+            self.reactor.sleep(self.ends.connect_max()).await;
+            Err(io::Error::from(io::ErrorKind::TimedOut))
+        };
+        futures_lite::future::or(connected, late).await.map(|()| socket.clone())
     }
 }
 
@@ -110,7 +102,7 @@ impl RingAcceptor {
     fn of(net: &RingTcp, socket: OwnedFd, port: u16, ends: Ends, files: ClientFiles) -> Self {
         let (reactor, socket) = (net.reactor.clone(), Rc::new(socket));
         rustix::io::ioctl_fionbio(&socket, true).expect("a socket can be told not to wait");
-        let input = reactor.watch(socket.clone());
+        let input = reactor.watch(socket.clone(), Side::Input);
         Self { reactor, socket, input, port, ends, files, has_room: true }
     }
 
@@ -121,7 +113,7 @@ impl RingAcceptor {
                 return Poll::Pending;
             }
             match net::accept_with(&*self.socket, flags) {
-                Err(rustix::io::Errno::AGAIN) => self.input.was_emptied(),
+                Err(rustix::io::Errno::AGAIN) => self.input.must_wait(),
                 Err(rustix::io::Errno::INTR) => {}
                 accepted => return Poll::Ready(accepted.map_err(Into::into)),
             }
@@ -139,7 +131,7 @@ impl Listener for RingAcceptor {
             if let Ok(socket) = &accepted {
                 self.has_room = self.files.has(socket.as_raw_fd());
             }
-            match accepted.and_then(|socket| halves(&self.reactor, socket, self.ends)) {
+            match accepted.and_then(|socket| halves(&self.reactor, Rc::new(socket), self.ends)) {
                 // Gone before it was ours: the listener is as good as before.
                 Err(error) if sockets::is_gone(&error) => {}
                 accepted => return accepted,
@@ -182,13 +174,14 @@ impl RingReader {
             }
             match net::recv(&*self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((count, _)) => {
-                    // What comes later is told anew.
+                    // What comes later is told anew. Only behind urgent data, which no client of this protocol sends,
+                    // more may lie there already.
                     if count < buffer.len() {
-                        self.input.was_emptied();
+                        self.input.must_wait();
                     }
                     return Poll::Ready(Ok(count));
                 }
-                Err(rustix::io::Errno::AGAIN) => self.input.was_emptied(),
+                Err(rustix::io::Errno::AGAIN) => self.input.must_wait(),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
@@ -198,16 +191,17 @@ impl RingReader {
 
 /// The outbound half of a connection.
 pub struct RingWriter {
-    reactor: Rc<Reactor>,
     socket: Rc<OwnedFd>,
+    output: Watch,
 }
 
 impl Writer for RingWriter {
     async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
+            poll_fn(|cx| self.output.poll_ready(cx)).await;
             match net::send(&*self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => bytes = &bytes[sent..],
-                Err(rustix::io::Errno::AGAIN) => self.reactor.writable(self.socket.clone()).await,
+                Err(rustix::io::Errno::AGAIN) => self.output.must_wait(),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -236,13 +230,13 @@ fn shut(socket: &OwnedFd, how: Shutdown) -> io::Result<()> {
 
 fn halves(
     reactor: &Rc<Reactor>,
-    socket: OwnedFd,
+    socket: Rc<OwnedFd>,
     ends: Ends,
 ) -> io::Result<(RingReader, RingWriter)> {
     net::sockopt::set_tcp_nodelay(&socket, true)?;
     ends.watch(&socket)?;
-    let socket = Rc::new(socket);
-    let input = reactor.watch(socket.clone());
-    let writer = RingWriter { reactor: reactor.clone(), socket: socket.clone() };
+    let input = reactor.watch(socket.clone(), Side::Input);
+    let output = reactor.watch(socket.clone(), Side::Output);
+    let writer = RingWriter { socket: socket.clone(), output };
     Ok((RingReader { socket, input }, writer))
 }

@@ -13,10 +13,11 @@ use slab::Slab;
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    marker::PhantomData,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -31,18 +32,51 @@ const COMPLETIONS: u32 = 4096;
 const END_MAX: Duration = Duration::from_secs(1);
 /// The number of no operation: of cancellations, whose own completions say nothing.
 const NOBODY: u64 = u64::MAX;
-/// What readers are told of: bytes, and the end of the stream.
-const INPUT: i16 = libc::POLLIN | libc::POLLRDHUP;
-/// After one of these, reads do not wait any more.
-const ENDS: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+/// The kernel is asked to wait no longer than this at a time.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+/// After a call for which the kernel had no memory.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What of a descriptor is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    /// Whether there is something to read.
+    Input,
+    /// Whether there is room to write.
+    Output,
+}
+
+impl Side {
+    /// What the kernel is asked to tell.
+    fn asks(self) -> u32 {
+        let events = match self {
+            Self::Input => libc::POLLIN | libc::POLLRDHUP,
+            Self::Output => libc::POLLOUT,
+        };
+        events as u32
+    }
+
+    /// After one of these the operation never waits again. That the other end sends no more says nothing of the
+    /// output, and the kernel tells it all the same.
+    fn ends(self) -> i32 {
+        let events = match self {
+            Self::Input => libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR,
+            Self::Output => libc::POLLHUP | libc::POLLERR,
+        };
+        i32::from(events)
+    }
+}
 
 /// See the module.
 pub(super) struct Reactor {
     ring: RefCell<IoUring>,
     operations: RefCell<Slab<Operation>>,
+    /// Submissions for which the ring has no room now.
+    backlog: RefCell<VecDeque<squeue::Entry>>,
     /// By the time at which the sleep ends, and its number.
     sleeps: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_sleep: Cell<u64>,
+    turns: Cell<u64>,
     /// The tasks that wait for the next turn.
     next_turn: RefCell<Vec<Waker>>,
     /// The tasks that completions wake: kept for its memory.
@@ -57,11 +91,17 @@ enum Operation {
         waker: Option<Waker>,
         /// Its future is gone.
         is_abandoned: bool,
-        /// What it points at.
+        /// Its result is a new descriptor.
+        opens: bool,
+        /// The memory that it points at.
         held: Box<dyn Any>,
+        /// What it works on.
+        #[expect(dead_code, reason = "it stays open for as long as it is here")]
+        descriptor: Option<Rc<OwnedFd>>,
     },
-    /// Input of a descriptor, told each time that there is more.
+    /// One side of a descriptor, told each time that there is more.
     Watch {
+        side: Side,
         is_ready: bool,
         has_ended: bool,
         is_armed: bool,
@@ -85,8 +125,10 @@ impl Reactor {
         Ok(Rc::new(Self {
             ring: RefCell::new(ring),
             operations: RefCell::default(),
+            backlog: RefCell::default(),
             sleeps: RefCell::default(),
             next_sleep: Cell::default(),
+            turns: Cell::default(),
             next_turn: RefCell::default(),
             woken: RefCell::default(),
         }))
@@ -96,36 +138,76 @@ impl Reactor {
     ///
     /// # Safety
     /// What the entry points at stays where it is until the kernel has completed the operation.
-    unsafe fn push(&self, entry: &squeue::Entry) {
-        // SAFETY: by the contract of this function.
-        while unsafe { self.ring.borrow_mut().submission().push(entry) }.is_err() {
-            self.enter(false, None);
-            self.take_completions();
+    unsafe fn push(&self, entry: squeue::Entry) {
+        self.backlog.borrow_mut().push_back(entry);
+        self.submit_backlog();
+    }
+
+    /// Moves what waits into the ring, as far as it has room.
+    fn submit_backlog(&self) {
+        let (mut ring, mut backlog) = (self.ring.borrow_mut(), self.backlog.borrow_mut());
+        let mut queue = ring.submission();
+        while let Some(entry) = backlog.front() {
+            // SAFETY: by the contract of `push`.
+            if unsafe { queue.push(entry) }.is_err() {
+                return;
+            }
+            backlog.pop_front();
         }
     }
 
-    /// Has the kernel do one operation, and returns its result with what it pointed at. `entry` makes it from
-    /// `held`, which has a fixed place until the operation has completed.
+    /// Has the kernel do one operation on `descriptor`, and returns its result with the memory that it pointed at.
+    /// `entry` makes it from `held`, which has a fixed place until the operation has completed.
     ///
     /// # Safety
-    /// The entry points at nothing but `held`, what `held` owns, and numbers of descriptors that `held` keeps open.
+    /// The entry points at nothing but `held` and what `held` owns, and names no descriptor but that.
     pub(super) unsafe fn once<H: 'static>(
         self: &Rc<Self>,
+        descriptor: Rc<OwnedFd>,
+        held: H,
+        entry: impl FnOnce(types::Fd, &mut H) -> squeue::Entry,
+    ) -> Once<H> {
+        let number = types::Fd(descriptor.as_raw_fd());
+        // SAFETY: by the contract of this function.
+        unsafe { self.begin(Some(descriptor), false, held, |held| entry(number, held)) }
+    }
+
+    /// The same without a descriptor; `opens`: the result is a new one.
+    ///
+    /// # Safety
+    /// The entry points at nothing but `held` and what `held` owns.
+    pub(super) unsafe fn once_by_name<H: 'static>(
+        self: &Rc<Self>,
+        opens: bool,
+        held: H,
+        entry: impl FnOnce(&mut H) -> squeue::Entry,
+    ) -> Once<H> {
+        // SAFETY: by the contract of this function.
+        unsafe { self.begin(None, opens, held, entry) }
+    }
+
+    /// See [`Self::once`].
+    unsafe fn begin<H: 'static>(
+        self: &Rc<Self>,
+        descriptor: Option<Rc<OwnedFd>>,
+        opens: bool,
         held: H,
         entry: impl FnOnce(&mut H) -> squeue::Entry,
     ) -> Once<H> {
         let mut held = Box::new(held);
         let entry = entry(&mut held);
-        let operation = Operation::Once { result: None, waker: None, is_abandoned: false, held };
+        let (result, waker, is_abandoned) = (None, None, false);
+        let operation = Operation::Once { result, waker, is_abandoned, opens, held, descriptor };
         let number = self.operations.borrow_mut().insert(operation);
         // SAFETY: the operation holds what the entry points at.
-        unsafe { self.push(&entry.user_data(number as u64)) };
-        Once { reactor: self.clone(), number, is_over: false, held: std::marker::PhantomData }
+        unsafe { self.push(entry.user_data(number as u64)) };
+        Once { reactor: self.clone(), number, is_over: false, held: PhantomData }
     }
 
-    /// Watches the input of a descriptor.
-    pub(super) fn watch(self: &Rc<Self>, descriptor: Rc<OwnedFd>) -> Watch {
+    /// Watches one side of a descriptor.
+    pub(super) fn watch(self: &Rc<Self>, descriptor: Rc<OwnedFd>, side: Side) -> Watch {
         let operation = Operation::Watch {
+            side,
             // The first read looks for itself.
             is_ready: true,
             has_ended: false,
@@ -136,18 +218,6 @@ impl Reactor {
         };
         let number = self.operations.borrow_mut().insert(operation);
         Watch { reactor: self.clone(), number }
-    }
-
-    /// Returns when a write to the descriptor may go on, or fails.
-    pub(super) async fn writable(self: &Rc<Self>, descriptor: Rc<OwnedFd>) {
-        // SAFETY: the descriptor is held, and nothing else is pointed at.
-        let polled = unsafe {
-            self.once(descriptor, |descriptor| {
-                opcode::PollAdd::new(types::Fd(descriptor.as_raw_fd()), libc::POLLOUT as u32)
-                    .build()
-            })
-        };
-        let (_ready_or_failed, _) = polled.await;
     }
 
     /// Ends after `duration`, or a little later, and never sooner.
@@ -161,9 +231,9 @@ impl Reactor {
 
     /// Returns after the next turn.
     pub(super) async fn next_turn(&self) {
-        let mut has_waited = false;
+        let now = self.turns.get();
         poll_fn(|cx| {
-            if std::mem::replace(&mut has_waited, true) {
+            if self.turns.get() != now {
                 return Poll::Ready(());
             }
             self.next_turn.borrow_mut().push(cx.waker().clone());
@@ -191,22 +261,26 @@ impl Reactor {
                 self.wake_sleepers(now);
             }
         }
-        let wakers = self.next_turn.take();
-        wakers.into_iter().for_each(Waker::wake);
+        self.turns.set(self.turns.get() + 1);
+        let mut wakers = self.next_turn.take();
+        wakers.drain(..).for_each(Waker::wake);
+        self.next_turn.replace(wakers);
     }
 
     fn state(&self) -> State {
         let mut ring = self.ring.borrow_mut();
         let has_completions = !ring.completion().is_empty();
         let queue = ring.submission();
-        let has_work = !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
+        let has_backlog = !self.backlog.borrow().is_empty();
+        let has_work = has_backlog || !queue.is_empty() || queue.taskrun() || queue.cq_overflow();
         State { has_completions, has_work }
     }
 
     /// The system call. What the kernel has no room for now stays queued.
     fn enter(&self, waits: bool, limit: Option<Duration>) {
+        self.submit_backlog();
         let ring = self.ring.borrow();
-        let limit = limit.map(types::Timespec::from);
+        let limit = limit.map(|limit| types::Timespec::from(limit.min(WAIT_MAX)));
         let mut args = types::SubmitArgs::new();
         if let Some(limit) = &limit {
             args = args.timespec(limit);
@@ -216,9 +290,10 @@ impl Reactor {
             false => ring.submitter().submit(),
         };
         match entered.map_err(|error| error.raw_os_error().map(Errno::from_raw_os_error)) {
-            // The time is over, a signal came, or the kernel lacks memory or room for completions: the next turn goes on.
-            Ok(_)
-            | Err(Some(Errno::TIME | Errno::INTR | Errno::AGAIN | Errno::BUSY | Errno::NOMEM)) => {}
+            // The time is over, a signal came, or completions wait to be taken: the next turn goes on.
+            Ok(_) | Err(Some(Errno::TIME | Errno::INTR | Errno::BUSY)) => {}
+            // The kernel lacks memory now.
+            Err(Some(Errno::AGAIN | Errno::NOMEM)) => std::thread::sleep(PAUSE),
             Err(error) => panic!("the ring of a shard fails: {error:?}"),
         }
     }
@@ -245,8 +320,7 @@ impl Reactor {
         due.into_values().for_each(Waker::wake);
     }
 
-    /// Waits until the kernel has no operation any more. What it does not give back in time, as a disk that hangs, is
-    /// never freed: the kernel may still use it.
+    /// Waits until the kernel has no operation any more, or has taken too long, as for a disk that hangs.
     pub(super) fn end(&self) {
         let deadline = Instant::now() + END_MAX;
         loop {
@@ -263,8 +337,17 @@ impl Reactor {
             }
             self.take_completions();
         }
-        for operation in self.operations.borrow_mut().drain() {
-            std::mem::forget(operation);
+    }
+}
+
+impl Drop for Reactor {
+    /// The memory that the kernel may still use is never freed. Descriptors are closed: the kernel has its own hold on
+    /// their files, and so on their locks, until its operations end (safety W3).
+    fn drop(&mut self) {
+        for operation in self.operations.get_mut().drain() {
+            if let Operation::Once { result: None, held, .. } = operation {
+                std::mem::forget(held);
+            }
         }
     }
 }
@@ -283,14 +366,18 @@ fn complete(operations: &mut Slab<Operation>, entry: &cqueue::Entry) -> Option<W
     }
     let number = entry.user_data() as usize;
     let (waker, is_over) = match &mut operations[number] {
-        Operation::Once { result, waker, is_abandoned, .. } => {
+        Operation::Once { result, waker, is_abandoned, opens, .. } => {
             *result = Some(entry.result());
+            if *is_abandoned && *opens {
+                close_opened(entry.result());
+            }
             (waker.take(), *is_abandoned)
         }
-        Operation::Watch { is_ready, has_ended, is_armed, is_dropped, waker, .. } => {
+        Operation::Watch { side, is_ready, has_ended, is_armed, is_dropped, waker, .. } => {
             *is_armed = cqueue::more(entry.flags());
             *is_ready = true;
-            *has_ended |= entry.result() < 0 || entry.result() & ENDS != 0;
+            // A poll that failed is asked for again.
+            *has_ended |= entry.result() > 0 && entry.result() & side.ends() != 0;
             (waker.take(), *is_dropped && !*is_armed)
         }
     };
@@ -300,12 +387,20 @@ fn complete(operations: &mut Slab<Operation>, entry: &cqueue::Entry) -> Option<W
     waker
 }
 
+/// Closes a descriptor that nobody waits for any more; not the number of an error.
+fn close_opened(result: i32) {
+    if result >= 0 {
+        // SAFETY: the kernel has opened it for an operation whose future is gone.
+        drop(unsafe { OwnedFd::from_raw_fd(result) });
+    }
+}
+
 /// The result of one operation; see [`Reactor::once`].
 pub(super) struct Once<H> {
     reactor: Rc<Reactor>,
     number: usize,
     is_over: bool,
-    held: std::marker::PhantomData<H>,
+    held: PhantomData<H>,
 }
 
 impl<H> Unpin for Once<H> {}
@@ -314,6 +409,7 @@ impl<H: 'static> Future for Once<H> {
     type Output = (io::Result<u32>, H);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        assert!(!self.is_over, "a result is taken once");
         let reactor = self.reactor.clone();
         let mut operations = reactor.operations.borrow_mut();
         let Operation::Once { result, waker, .. } = &mut operations[self.number] else {
@@ -341,13 +437,17 @@ impl<H> Drop for Once<H> {
             return;
         }
         let mut operations = self.reactor.operations.borrow_mut();
-        let Operation::Once { result, is_abandoned, waker, .. } = &mut operations[self.number]
+        let Operation::Once { result, is_abandoned, waker, opens, .. } =
+            &mut operations[self.number]
         else {
             unreachable!("its number is its own until it is over")
         };
         *waker = None;
         *is_abandoned = true;
-        if result.is_some() {
+        if let Some(result) = *result {
+            if *opens {
+                close_opened(result);
+            }
             let operation = operations.remove(self.number);
             drop(operations);
             drop(operation);
@@ -355,18 +455,18 @@ impl<H> Drop for Once<H> {
     }
 }
 
-/// The input of one descriptor; see [`Reactor::watch`].
+/// One side of a descriptor; see [`Reactor::watch`].
 pub(super) struct Watch {
     reactor: Rc<Reactor>,
     number: usize,
 }
 
 impl Watch {
-    /// Whether a read may find something. If not, the task is woken when it may.
+    /// Whether a call may get on. If not, the task is woken when it may.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         let unarmed = {
             let mut operations = self.reactor.operations.borrow_mut();
-            let Operation::Watch { is_ready, is_armed, waker, descriptor, .. } =
+            let Operation::Watch { side, is_ready, is_armed, waker, descriptor, .. } =
                 &mut operations[self.number]
             else {
                 unreachable!("its number is its own until it is dropped")
@@ -376,18 +476,18 @@ impl Watch {
             }
             keep(waker, cx);
             let was_armed = std::mem::replace(is_armed, true);
-            (!was_armed).then(|| descriptor.as_raw_fd())
+            (!was_armed).then(|| (descriptor.as_raw_fd(), side.asks()))
         };
-        if let Some(descriptor) = unarmed {
-            let polls = opcode::PollAdd::new(types::Fd(descriptor), INPUT as u32).multi(true);
+        if let Some((descriptor, events)) = unarmed {
+            let polls = opcode::PollAdd::new(types::Fd(descriptor), events).multi(true);
             // SAFETY: it points at nothing, and the operation holds the descriptor.
-            unsafe { self.reactor.push(&polls.build().user_data(self.number as u64)) };
+            unsafe { self.reactor.push(polls.build().user_data(self.number as u64)) };
         }
         Poll::Pending
     }
 
-    /// A read has emptied the descriptor: the next one waits, unless the stream has ended.
-    pub(super) fn was_emptied(&self) {
+    /// A call could not get on: the next one waits, unless the descriptor has ended.
+    pub(super) fn must_wait(&self) {
         if let Operation::Watch { is_ready, has_ended, .. } =
             &mut self.reactor.operations.borrow_mut()[self.number]
         {
@@ -411,7 +511,7 @@ impl Drop for Watch {
             let number = self.number as u64;
             // SAFETY: it points at nothing.
             unsafe {
-                self.reactor.push(&opcode::AsyncCancel::new(number).build().user_data(NOBODY));
+                self.reactor.push(opcode::AsyncCancel::new(number).build().user_data(NOBODY));
             }
         } else {
             let operation = self.reactor.operations.borrow_mut().remove(self.number);
@@ -429,7 +529,7 @@ fn keep(kept: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 /// See [`Reactor::sleep`].
-pub(super) struct Sleep {
+pub(crate) struct Sleep {
     reactor: Rc<Reactor>,
     end: Option<Instant>,
     number: u64,

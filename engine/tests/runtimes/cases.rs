@@ -731,3 +731,95 @@ fn a_missing_directory_is_an_error_in_four_parts() {
     assert!(!error.means.is_empty() && !error.action.is_empty());
     assert_eq!(faster_durability(RUNTIME, &missing).unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+/// The kernel tells a writer that its other end sends no more, whether or not there is room to write.
+#[test]
+fn a_writer_whose_other_end_sends_no_more_waits_for_room_and_does_not_spin() {
+    let scratch = Scratch::new("half-closed");
+    let polls = scratch.run(|runtime| async move {
+        let mut listener = runtime.net().listen("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(("127.0.0.1", listener.port())).unwrap();
+        let (mut reader, mut writer) = listener.accept().await.unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(reader.read(&mut [0; 8]).await.unwrap(), 0);
+        let (much, polls) = (vec![7; 64 << 20], Cell::new(0));
+        let mut write = pin!(writer.write_all(&much));
+        let written = future::poll_fn(|cx| {
+            polls.set(polls.get() + 1);
+            write.as_mut().poll(cx)
+        });
+        let pause = async {
+            runtime.sleep(Duration::from_millis(200)).await;
+            Ok(())
+        };
+        future::or(written, pause).await.unwrap();
+        drop(client);
+        polls.get()
+    });
+    assert!(polls < 100, "{polls} polls for a socket without room");
+}
+
+#[test]
+fn a_dial_that_is_dropped_leaves_no_socket() {
+    let scratch = Scratch::new("dropped-dial");
+    let (before, after) = scratch.run(|runtime| async move {
+        // A listener whose queue is full answers nobody.
+        let socket = rustix::net::socket_with(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        );
+        let socket = socket.unwrap();
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        rustix::net::bind(&socket, &address).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let bound = std::net::SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap());
+        let address = bound.unwrap().to_string();
+        let net = runtime.net();
+        let mut taken = Vec::new();
+        let dropped = loop {
+            let dial = async { Some(net.connect(&address).await.unwrap()) };
+            let pause = async {
+                runtime.sleep(Duration::from_millis(50)).await;
+                None
+            };
+            let number = sockets_of_this_process();
+            match future::or(dial, pause).await {
+                Some(connection) => taken.push(connection),
+                None => break number,
+            }
+            assert!(taken.len() < 10, "the queue has room for one or two");
+        };
+        for _ in 0..100 {
+            if sockets_of_this_process() == dropped {
+                break;
+            }
+            runtime.yield_now().await;
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        (dropped, sockets_of_this_process())
+    });
+    assert_eq!(before, after);
+}
+
+/// Sockets of this very test: each has the port of its own in no other test.
+fn sockets_of_this_process() -> usize {
+    let descriptors = fs::read_dir("/proc/thread-self/fd").unwrap();
+    descriptors.filter(|it| it.as_ref().is_ok_and(|it| is_dialling(&it.path()))).count()
+}
+
+/// Whether a descriptor is a socket in the middle of a dial.
+fn is_dialling(descriptor: &Path) -> bool {
+    let Ok(target) = fs::read_link(descriptor) else { return false };
+    let Some(inode) = target.to_str().and_then(|it| it.strip_prefix("socket:[")) else {
+        return false;
+    };
+    let inode = inode.trim_end_matches(']');
+    // The fourth column is the state, 02 while a dial is not answered, and the tenth the inode.
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    sockets.lines().any(|line| {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        columns.get(3) == Some(&"02") && columns.get(9) == Some(&inode)
+    })
+}
