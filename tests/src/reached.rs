@@ -95,6 +95,7 @@ pub const REQUIRED: &[&str] = &[
     "forwarded to the leader",
     "full channel hands a batch back",
     "batch of another shard passed on",
+    "batch waits for the one in flight",
     "batch bounced by another shard",
     "batch handed back by another shard without room",
     "batch in doubt, its connection is lost",

@@ -1,11 +1,15 @@
 //! The production runtimes as one type, so that a configuration chooses, and the engine is compiled once.
 
 use super::{ClientFiles, ShardMesh, SharedPort};
-use crate::{
-    Disk, Durability, File, Listener, Net, Pace, Reader, Runtime, Writer,
-    glommio::{self, Glommio},
-    ring::{self, Ring},
+use crate::glommio::{
+    Aligned, DirectFile, Directory, DirectoryLock, Glommio, Sleep as GlommioSleep, Tcp,
+    TcpAcceptor, TcpReader, TcpWriter,
 };
+use crate::ring::{
+    Ring, RingAcceptor, RingBlock, RingDirectory, RingFile, RingLock, RingReader, RingTcp,
+    RingWriter, Sleep as RingSleep,
+};
+use crate::{Disk, Durability, File, Listener, Net, Pace, Reader, Runtime, Writer};
 use std::{
     fmt,
     future::Future,
@@ -114,8 +118,8 @@ impl Runtime for OsRuntime {
 
 /// A sleep of a runtime.
 enum OsSleep {
-    Glommio(glommio::Sleep),
-    Ring(ring::Sleep),
+    Glommio(GlommioSleep),
+    Ring(RingSleep),
 }
 
 impl Future for OsSleep {
@@ -133,29 +137,29 @@ impl Future for OsSleep {
 #[derive(Clone)]
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsDisk {
-    Glommio(glommio::Directory),
-    Ring(ring::RingDirectory),
+    Glommio(Directory),
+    Ring(RingDirectory),
 }
 
 /// The lock of a directory.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsLock {
-    Glommio(glommio::DirectoryLock),
-    Ring(ring::RingLock),
+    Glommio(DirectoryLock),
+    Ring(RingLock),
 }
 
 /// A file of a runtime.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsFile {
-    Glommio(glommio::DirectFile),
-    Ring(ring::RingFile),
+    Glommio(DirectFile),
+    Ring(RingFile),
 }
 
 /// A buffer of a file.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsBlock {
-    Glommio(glommio::Aligned),
-    Ring(ring::RingBlock),
+    Glommio(Aligned),
+    Ring(RingBlock),
 }
 
 impl Disk for OsDisk {
@@ -322,29 +326,29 @@ impl AsFd for OsFile {
 #[derive(Clone)]
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsNet {
-    Glommio(glommio::Tcp),
-    Ring(ring::RingTcp),
+    Glommio(Tcp),
+    Ring(RingTcp),
 }
 
 /// Waits for connections.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsListener {
-    Glommio(glommio::TcpAcceptor),
-    Ring(ring::RingAcceptor),
+    Glommio(TcpAcceptor),
+    Ring(RingAcceptor),
 }
 
 /// The inbound half of a connection.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsReader {
-    Glommio(glommio::TcpReader),
-    Ring(ring::RingReader),
+    Glommio(TcpReader),
+    Ring(RingReader),
 }
 
 /// The outbound half of a connection.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsWriter {
-    Glommio(glommio::TcpWriter),
-    Ring(ring::RingWriter),
+    Glommio(TcpWriter),
+    Ring(RingWriter),
 }
 
 impl Net for OsNet {
@@ -374,11 +378,11 @@ impl Net for OsNet {
     }
 }
 
-fn of_glommio((reader, writer): (glommio::TcpReader, glommio::TcpWriter)) -> (OsReader, OsWriter) {
+fn of_glommio((reader, writer): (TcpReader, TcpWriter)) -> (OsReader, OsWriter) {
     (OsReader::Glommio(reader), OsWriter::Glommio(writer))
 }
 
-fn of_ring((reader, writer): (ring::RingReader, ring::RingWriter)) -> (OsReader, OsWriter) {
+fn of_ring((reader, writer): (RingReader, RingWriter)) -> (OsReader, OsWriter) {
     (OsReader::Ring(reader), OsWriter::Ring(writer))
 }
 

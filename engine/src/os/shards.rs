@@ -8,7 +8,9 @@ use super::{
     OsRuntime, RuntimeKind,
     cores::{CLAIM, Cores, Pinning},
 };
-use crate::{ShardId, glommio, ring};
+use crate::ShardId;
+use crate::glommio::run_here as run_on_glommio;
+use crate::ring::run_here as run_on_ring;
 use std::{
     any::Any,
     future::Future,
@@ -162,9 +164,9 @@ where
 {
     let run = AssertUnwindSafe(|| match kind {
         RuntimeKind::Glommio => {
-            glommio::run_here(core, io_memory, data_dir, |it| start(OsRuntime::Glommio(it)))
+            run_on_glommio(core, io_memory, data_dir, |it| start(OsRuntime::Glommio(it)))
         }
-        RuntimeKind::Ring => ring::run_here(core, data_dir, |it| start(OsRuntime::Ring(it))),
+        RuntimeKind::Ring => run_on_ring(core, data_dir, |it| start(OsRuntime::Ring(it))),
     });
     match catch_unwind(run) {
         Ok(Ok(Ok(output))) => ShardEnd::Finished(output),

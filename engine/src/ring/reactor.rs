@@ -34,8 +34,6 @@ const END_MAX: Duration = Duration::from_secs(1);
 const NOBODY: u64 = u64::MAX;
 /// The kernel is asked to wait no longer than this at a time.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
-/// After a call for which the kernel had no memory.
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// What of a descriptor is watched.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -292,8 +290,8 @@ impl Reactor {
         match entered.map_err(|error| error.raw_os_error().map(Errno::from_raw_os_error)) {
             // The time is over, a signal came, or completions wait to be taken: the next turn goes on.
             Ok(_) | Err(Some(Errno::TIME | Errno::INTR | Errno::BUSY)) => {}
-            // The kernel lacks memory now.
-            Err(Some(Errno::AGAIN | Errno::NOMEM)) => std::thread::sleep(PAUSE),
+            // The kernel lacks memory now: others may give some back.
+            Err(Some(Errno::AGAIN | Errno::NOMEM)) => std::thread::yield_now(),
             Err(error) => panic!("the ring of a shard fails: {error:?}"),
         }
     }
