@@ -228,9 +228,15 @@ impl From<Bytes> for Commands {
 
 impl FromIterator<Bytes> for Commands {
     fn from_iter<I: IntoIterator<Item = Bytes>>(commands: I) -> Self {
-        let mut commands: Vec<Bytes> = commands.into_iter().collect();
-        if commands.len() == 1 {
-            return Self::from(commands.remove(0));
+        Self::of(&commands.into_iter().collect::<Vec<_>>())
+    }
+}
+
+impl Commands {
+    /// These commands, in order.
+    pub fn of(commands: &[Bytes]) -> Self {
+        if let [command] = commands {
+            return Self::from(command.clone());
         }
         let size = |command: &Bytes| varint::varint_bytes(command.len() as u64) + command.len();
         // What an entry takes in memory is counted by its bytes, so it has no room beside them.

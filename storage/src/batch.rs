@@ -43,6 +43,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Without records, and with room for so many bytes of them: filling it moves none of them.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
     /// Adds `state` as the hard state of `group`.
     pub fn hard_state(&mut self, group: GroupId, state: HardState) {
         record::put_hard_state(&mut self.bytes, group, state, false);

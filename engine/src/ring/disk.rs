@@ -40,12 +40,13 @@ pub struct RingDirectory {
     /// The directory itself, open from its first sync on: later ones need no descriptor that there may not
     /// be.
     opened: Rc<RefCell<Option<Rc<OwnedFd>>>>,
+    spare: Spare,
 }
 
 impl RingDirectory {
     pub(super) fn new(reactor: Rc<Reactor>, path: PathBuf) -> Self {
         let path = std::path::absolute(&path).unwrap_or(path);
-        Self { reactor, path: path.into(), opened: Rc::default() }
+        Self { reactor, path: path.into(), opened: Rc::default(), spare: Spare::default() }
     }
 
     async fn opened(&self) -> io::Result<Rc<OwnedFd>> {
@@ -103,9 +104,8 @@ impl RingDirectory {
             }
             opened => opened?,
         };
-        RingFile { reactor: self.reactor.clone(), file: Rc::new(file), in_flight: Cell::new(0) }
-            .locked()
-            .await
+        let (reactor, spare) = (self.reactor.clone(), self.spare.clone());
+        RingFile { reactor, spare, file: Rc::new(file), in_flight: Cell::new(0) }.locked().await
     }
 }
 
@@ -118,7 +118,7 @@ impl Disk for RingDirectory {
     type Lock = RingLock;
 
     fn subdirectory(&self, name: &str) -> Self {
-        Self { reactor: self.reactor.clone(), path: self.at(name).into(), opened: Rc::default() }
+        Self { path: self.at(name).into(), opened: Rc::default(), ..self.clone() }
     }
 
     fn location(&self) -> String {
@@ -223,47 +223,102 @@ pub struct RingLock {
 
 /// An aligned buffer.
 pub struct RingBlock {
-    bytes: NonNull<u8>,
-    layout: Layout,
+    /// Always there until it is dropped.
+    memory: Option<Memory>,
+    /// No more than there is memory.
     len: usize,
+    spare: Spare,
 }
 
 impl RingBlock {
-    /// Zeroes.
-    fn new(len: usize) -> Self {
-        assert!(len > 0, "a buffer of no bytes");
-        let layout = Layout::from_size_align(len, BLOCK_BYTES).expect("a length that fits");
+    /// Of any content: what one of the last buffers held, or zeroes.
+    fn new(len: usize, spare: &Spare) -> Self {
+        // Few sizes, so that memory is used again.
+        let size = len.next_power_of_two();
+        let layout = Layout::from_size_align(size, BLOCK_BYTES).expect("a length that fits");
+        let memory = spare.take(layout).unwrap_or_else(|| Memory::zeroes(layout));
+        Self { memory: Some(memory), len, spare: spare.clone() }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.memory.as_ref().expect("it goes with the value").bytes.as_ptr()
+    }
+}
+
+/// Memory of a buffer.
+struct Memory {
+    bytes: NonNull<u8>,
+    layout: Layout,
+}
+
+impl Memory {
+    fn zeroes(layout: Layout) -> Self {
+        assert!(layout.size() > 0, "a buffer of no bytes");
         // SAFETY: the layout is not empty.
         let bytes = NonNull::new(unsafe { alloc::alloc_zeroed(layout) });
-        let bytes = bytes.unwrap_or_else(|| alloc::handle_alloc_error(layout));
-        Self { bytes, layout, len }
+        Self { bytes: bytes.unwrap_or_else(|| alloc::handle_alloc_error(layout)), layout }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: it was allocated with this layout, and this value owns it.
+        unsafe { alloc::dealloc(self.bytes.as_ptr(), self.layout) };
+    }
+}
+
+/// Memory that was used, for the next buffers of the same size.
+#[derive(Clone, Default)]
+struct Spare(Rc<RefCell<Vec<Memory>>>);
+
+impl Spare {
+    /// So many pieces of so many bytes each are kept at most.
+    const COUNT_MAX: usize = 8;
+    const BYTES_MAX: usize = 256 << 10;
+
+    fn take(&self, layout: Layout) -> Option<Memory> {
+        let mut kept = self.0.borrow_mut();
+        let at = kept.iter().rposition(|memory| memory.layout == layout)?;
+        Some(kept.remove(at))
+    }
+
+    fn put(&self, memory: Memory) {
+        let mut kept = self.0.borrow_mut();
+        if memory.layout.size() <= Self::BYTES_MAX {
+            kept.push(memory);
+        }
+        if kept.len() > Self::COUNT_MAX {
+            kept.remove(0);
+        }
     }
 }
 
 impl AsRef<[u8]> for RingBlock {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: so many bytes were allocated and are initialised, and this value owns them.
-        unsafe { slice::from_raw_parts(self.bytes.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.start(), self.len) }
     }
 }
 
 impl AsMut<[u8]> for RingBlock {
     fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: so many bytes were allocated and are initialised, and this value owns them.
-        unsafe { slice::from_raw_parts_mut(self.bytes.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
     }
 }
 
 impl Drop for RingBlock {
     fn drop(&mut self) {
-        // SAFETY: it was allocated with this layout.
-        unsafe { alloc::dealloc(self.bytes.as_ptr(), self.layout) };
+        if let Some(memory) = self.memory.take() {
+            self.spare.put(memory);
+        }
     }
 }
 
 /// A file that is open for direct I/O.
 pub struct RingFile {
     reactor: Rc<Reactor>,
+    spare: Spare,
     file: Rc<OwnedFd>,
     /// Operations begun and not seen to end: a dropped future may leave one to the kernel for ever.
     in_flight: Cell<usize>,
@@ -295,6 +350,7 @@ impl RingFile {
             let bytes = FILL_BYTES.min((len - position) as usize);
             pace.piece(bytes).await;
             let mut piece = self.block(bytes);
+            piece.as_mut().fill(0);
             if position == 0 {
                 piece.as_mut()[..head.len()].copy_from_slice(head);
             }
@@ -326,7 +382,7 @@ impl File for RingFile {
 
     fn block(&self, len: usize) -> RingBlock {
         assert!(is_aligned(len), "a buffer of {len} bytes is no whole blocks");
-        RingBlock::new(len)
+        RingBlock::new(len, &self.spare)
     }
 
     async fn size(&self) -> io::Result<u64> {
@@ -365,7 +421,7 @@ impl File for RingFile {
         // SAFETY: the operation owns the buffer.
         let written = unsafe {
             self.reactor.once(self.file.clone(), block, |file, block| {
-                opcode::Write::new(file, block.bytes.as_ptr(), len as u32).offset(position).build()
+                opcode::Write::new(file, block.start(), len as u32).offset(position).build()
             })
         };
         let (written, _) = self.tracked(written).await;

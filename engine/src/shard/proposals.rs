@@ -82,7 +82,8 @@ impl Proposals {
         }
         self.cost = 0;
         let is_same_term = raft.term() == self.term;
-        let commands: Commands = self.commands.drain(..).collect();
+        let commands = Commands::of(&self.commands);
+        self.commands.clear();
         self.commands.shrink_to(GATHERED_KEPT);
         let count = commands.count();
         let appended = is_same_term.then(|| raft.propose_all(commands).ok()).flatten();

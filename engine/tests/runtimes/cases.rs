@@ -110,6 +110,28 @@ fn a_file_is_zero_and_then_what_was_written() {
     });
 }
 
+/// Buffers may be used again, and files are zero all the same.
+#[test]
+fn a_new_file_is_zero_whatever_was_written_before_it() {
+    let scratch = Scratch::new("zero");
+    scratch.run(|runtime| async move {
+        let disk = runtime.disk();
+        let len = 1 << 20;
+        let before = disk.create("before", len, Durability::OnSync).await.unwrap();
+        for blocks in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
+            before.write_at(filled(&before, blocks, 7), 0).await.unwrap();
+        }
+        for blocks in [1, 2, 5, 256] {
+            let name = format!("after-{blocks}");
+            let len = blocks * BLOCK as u64;
+            let file = disk.create(&name, len, Durability::OnSync).await.unwrap();
+            let read = file.read_at(0, len as usize).await.unwrap();
+            assert_eq!(read.as_ref().len() as u64, len);
+            assert!(read.as_ref().iter().all(|byte| *byte == 0), "{blocks} blocks");
+        }
+    });
+}
+
 #[test]
 fn a_file_may_begin_with_a_block_that_is_not_zero() {
     let scratch = Scratch::new("head");

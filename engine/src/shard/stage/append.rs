@@ -215,7 +215,8 @@ impl<D: Disk> AppendStage<D> {
         clock: impl Fn() -> Duration,
         with_entries: bool,
     ) -> Result<bool, Error> {
-        let mut batch = Batch::default();
+        let bytes = self.pending_bytes + overhead(self.pending_bytes);
+        let mut batch = Batch::with_capacity(bytes.min(self.batch_bytes_max));
         // On a full disk they would use up the reserve for hard states (safety W8).
         let with_memories = with_entries || self.memories.are_urgent();
         if with_memories {
