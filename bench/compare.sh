@@ -7,7 +7,7 @@
 #   bench/compare.sh --before FILE            measures one `purlin` beside an earlier one, without Redis
 #
 # Redis runs with `--appendonly yes --appendfsync always`: each write it acknowledges is on its disk.
-# Purlin runs as `purlin dev --groups 48 --shards 1`: each write that it acknowledges is on the
+# Purlin runs as `purlin dev --groups 48 --shards 1`, on the runtime that --runtime names: each write that it acknowledges is on the
 # disks of two of three nodes. The hand-written path (bench/floor) does the same without raft and
 # without recovery: it shows what this machine reaches. All keep their data in a fresh directory
 # under target/, on the same file system.
@@ -36,6 +36,8 @@
 #   --warmup TIME     what each run throws away first (2s)
 #   --binary FILE     the `purlin` to start (target/release/purlin, built first)
 #   --before FILE     an earlier `purlin`, which takes the place of Redis: did a change cost speed?
+#   --runtime NAME    what the shards of Purlin run on: glommio (as without it) or ring; with --before the
+#                     earlier one runs on glommio, so that one binary on both sides compares the runtimes
 #   --one-node        all clients of Purlin go to its first node
 #   --no-floor        without the hand-written path; --before is always without it
 #   --force           measure on a machine that is not idle (the table says so)
@@ -47,7 +49,7 @@ set -euo pipefail
 start=$PWD
 cd "$(dirname "$0")/.."
 
-purlin_ports='' binary='' before='' rounds=5 duration=10s warmup=2s one_node='' force='' keep='' no_floor=''
+purlin_ports='' binary='' before='' rounds=5 duration=10s warmup=2s one_node='' runtime=glommio force='' keep='' no_floor=''
 keys=100000 value_size=16 groups=48
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
@@ -55,7 +57,7 @@ fail() { printf 'error: %s\n' "$2" >&2; exit "$1"; }
 
 while (($#)); do
     case $1 in
-        --purlin | --binary | --before | --rounds | --duration | --warmup)
+        --purlin | --binary | --before | --runtime | --rounds | --duration | --warmup)
             (($# > 1)) || fail 2 "$1 needs a value" ;;&
         --purlin) purlin_ports=${2//,/ }; shift 2 ;;
         --binary) binary=$(cd "$start" && realpath "$2"); shift 2 ;;
@@ -63,6 +65,7 @@ while (($#)); do
         --rounds) rounds=$2; shift 2 ;;
         --duration) duration=$2; shift 2 ;;
         --warmup) warmup=$2; shift 2 ;;
+        --runtime) runtime=$2; shift 2 ;;
         --one-node) one_node=yes; shift ;;
         --no-floor) no_floor=yes; shift ;;
         --force) force=yes; shift ;;
@@ -149,16 +152,18 @@ printed_ports() {
 
 has_three_ports() { (($(printed_ports "$1" | wc -l) >= 3)); }
 
-# start_cluster SIDE BINARY: starts three nodes; their pid is in `started_pid`, their ports in `started_ports`.
+# start_cluster SIDE BINARY OPTIONS...: starts three nodes; their pid is in `started_pid`, their ports in `started_ports`.
 start_cluster() {
-    mkdir "$work/$1"
+    local side=$1 binary=$2
+    shift 2
+    mkdir "$work/$side"
     # `dev` keeps its data under the directory it is started in.
-    (cd "$work/$1" && exec "$2" dev --shards 1 --groups "$groups") >"$work/$1.log" 2>&1 &
+    (cd "$work/$side" && exec "$binary" dev --shards 1 --groups "$groups" "$@") >"$work/$side.log" 2>&1 &
     started_pid=$!
     # At once, so that `clean_up` knows it.
-    if [[ $1 == before ]]; then before_pid=$started_pid; else purlin_pid=$started_pid; fi
-    until_true 300 has_three_ports "$1" || fail 1 "Purlin did not start: $(tail -n 5 "$work/$1.log")"
-    started_ports=$(printed_ports "$1" | tr '\n' ' ')
+    if [[ $side == before ]]; then before_pid=$started_pid; else purlin_pid=$started_pid; fi
+    until_true 300 has_three_ports "$side" || fail 1 "Purlin did not start: $(tail -n 5 "$work/$side.log")"
+    started_ports=$(printed_ports "$side" | tr '\n' ' ')
 }
 
 # start_floor NUMBER ROLE OPTIONS...: starts one process of the hand-written path, and waits until it listens.
@@ -291,7 +296,7 @@ run() {
     ports=$(ports_of "$side")
     [[ -z $one_node && $load != one-* ]] || ports=${ports%% *}
     for port in $ports; do option+=(-p "$port"); done
-    [[ $load != cluster-* || $side != purlin ]] || option+=(--cluster)
+    [[ $load != cluster-* || " $cluster_sides " != *" $side "* ]] || option+=(--cluster)
     read -ra pids <<<"$(processes "$side" | tr '\n' ' ')"
     before=$(ticks "${pids[@]}")
     target/release/purlin-bench "${option[@]}" --command set --value-size "$value_size" --keys "$keys" \
@@ -384,6 +389,10 @@ if [[ -z $no_floor ]]; then
     (cd bench/floor && cargo build --release --quiet --locked --target-dir ../../target/floor)
 fi
 
+# An earlier binary knows no runtimes.
+runtime_option=()
+[[ $runtime == glommio ]] || runtime_option=(--runtime "$runtime")
+
 gate=''
 await_idle_machine
 if [[ -n $before ]]; then
@@ -393,7 +402,7 @@ else
     start_redis
 fi
 if [[ -z $purlin_ports ]]; then
-    start_cluster purlin "$binary"
+    start_cluster purlin "$binary" "${runtime_option[@]}"
     purlin_ports=$started_ports
 fi
 if [[ -z $no_floor ]]; then
@@ -407,6 +416,12 @@ fi
 for port in $before_ports $purlin_ports $floor_ports; do
     until_true 300 answers "$port" || fail 1 "nothing answers on port $port"
 done
+
+# The sides that tell clients which shard leads a slot: an earlier binary may not.
+cluster_sides=purlin
+if [[ -n $before && -n $(redis-cli -p "${before_ports%% *}" cluster slots 2>/dev/null | grep -v '^ERR') ]]; then
+    cluster_sides='purlin before'
+fi
 
 if [[ -n $(info "${purlin_ports%% *}" purlin_leads) ]]; then
     # Assigned first: a failure inside an argument would not end the script.
@@ -442,6 +457,6 @@ if [[ -z $no_floor ]]; then
 fi
 printf '%s; %s; Purlin %s; autogroup as above; machine %s\n' \
     "SET of $value_size B over $keys keys, $rounds rounds of $duration (warm-up $warmup)" "$other" \
-    "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" "$gate"
+    "$(git rev-parse --short HEAD 2>/dev/null || echo unknown) on $runtime" "$gate"
 printf '\n| load | | %s |\n%s\n' "$heads" "$columns"
 cat "$work/table"

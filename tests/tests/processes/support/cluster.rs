@@ -2,14 +2,14 @@
 //! own.
 
 use super::{End, Ports, Process, SOON, Scratch, purlin, until};
-use purlin::{ClusterConfig, ClusterId, Member, NodeId};
+use purlin::{ClusterConfig, ClusterId, Member, NodeId, os::RuntimeKind};
 use purlin_server::{
     config::{Config, Shards},
     resp::{RespClient, Value},
 };
 use rustix::process::Signal;
 use std::{
-    fs,
+    env, fs,
     net::SocketAddr,
     path::PathBuf,
     process::{Command, Stdio},
@@ -106,6 +106,14 @@ fn cluster_config(shape: Shape, ports: &[Ports]) -> ClusterConfig {
     cluster
 }
 
+/// The nodes of a cluster run on different runtimes, so that each test sees both, unless the environment names one.
+fn runtime_of(id: u32) -> RuntimeKind {
+    let named = env::var("PURLIN_TEST_RUNTIME").ok();
+    let named =
+        named.and_then(|name| RuntimeKind::ALL.into_iter().find(|it| it.to_string() == name));
+    named.unwrap_or(RuntimeKind::ALL[id as usize % RuntimeKind::ALL.len()])
+}
+
 impl Node {
     fn make(
         id: u32,
@@ -121,6 +129,7 @@ impl Node {
         config.node.pin = false;
         config.listen.move_to(SocketAddr::from(([127, 0, 0, 1], ports.gateway())));
         config.wal.segment_bytes = 4 << 20;
+        config.runtime.kind = runtime_of(id);
         config.client.max_value = 512 << 10;
         config.client.deadline = Duration::from_secs(5);
         let node = Self { config, file: folder.join("purlin.toml"), ports, process: None };
