@@ -3,6 +3,7 @@
 //! never a hang.
 
 use super::support::{Cluster, End, Node, Process, SOON, Shape, is_root, purlin, tool};
+use purlin::os::RuntimeKind;
 use purlin_server::config::Shards;
 use rustix::process::Signal;
 use std::{
@@ -279,8 +280,11 @@ fn a_node_says_every_address_when_it_starts() {
 
 #[test]
 fn a_locked_memory_limit_that_is_too_low_is_refused() {
-    let (cluster, first) = node("memlock");
-    let node = &cluster.nodes[first];
+    let (mut cluster, first) = node("memlock");
+    let node = &mut cluster.nodes[first];
+    // It alone registers memory.
+    node.config.runtime.kind = RuntimeKind::Glommio;
+    node.write_file();
     let mut command = purlin();
     command.arg("server").arg("--config").arg(&node.file);
     open_to_all(node);
