@@ -1,7 +1,8 @@
 //! The subcommands of `CLUSTER` that a connection answers itself: which shard leads which slots.
 //!
-//! Only leaders are told. A client of Redis Cluster takes a second endpoint of a slot for a replica that it may
-//! read from, and every shard follows some groups while it leads others.
+//! Of each slot only the leader is told, and while there is none the shard that is asked. A client of Redis Cluster takes
+//! a second endpoint of a slot for a replica that it may read from, and every shard follows some groups while it leads
+//! others.
 
 use super::{
     local::Local,
@@ -54,10 +55,10 @@ pub(super) fn slots(local: &mut Local<'_>, _: Arguments<'_>) {
 
 pub(super) fn shards(local: &mut Local<'_>, _: Arguments<'_>) {
     let topology = topology(local);
-    let leaders = topology.leaders();
+    let servers = topology.servers();
     let mut reply = local.reply();
-    reply.array(leaders.len());
-    for (endpoint, slots) in leaders {
+    reply.array(servers.len());
+    for (endpoint, slots) in servers {
         reply.map(2);
         reply.bulk("slots");
         reply.array(2 * slots.len());
@@ -89,18 +90,18 @@ fn put_node(reply: &mut Reply<'_>, endpoint: &Endpoint, topology: &Topology) {
     }
 }
 
-/// A line for each endpoint that leads a group, and for the one that is asked: a tool that asks looks for itself.
+/// A line for each endpoint that serves a group, and for the one that is asked: a tool that asks looks for itself.
 pub(super) fn nodes(local: &mut Local<'_>, _: Arguments<'_>) {
     let topology = topology(local);
-    let mut leaders = topology.leaders();
+    let mut servers = topology.servers();
     let own = topology.own();
     if let Some(own) = own
-        && leaders.iter().all(|(endpoint, _)| *endpoint != own)
+        && servers.iter().all(|(endpoint, _)| *endpoint != own)
     {
-        leaders.push((own, Vec::new()));
+        servers.push((own, Vec::new()));
     }
     let mut text = String::new();
-    for (endpoint, slots) in leaders {
+    for (endpoint, slots) in servers {
         let myself = if Some(endpoint) == own { "myself," } else { "" };
         // There is no port of a cluster bus. The two times are those of its pings.
         let _ = write!(
@@ -126,7 +127,7 @@ pub(super) fn info(local: &mut Local<'_>, _: Arguments<'_>) {
     let topology = topology(local);
     let led = topology.slots_led();
     let state = if led == u32::from(SLOTS) { "ok" } else { "fail" };
-    let leaders = topology.leaders().len();
+    let servers = topology.servers().len();
     let facts = [
         ("cluster_enabled", "1".to_owned()),
         ("cluster_state", state.into()),
@@ -134,8 +135,8 @@ pub(super) fn info(local: &mut Local<'_>, _: Arguments<'_>) {
         ("cluster_slots_ok", led.to_string()),
         ("cluster_slots_pfail", "0".into()),
         ("cluster_slots_fail", (u32::from(SLOTS) - led).to_string()),
-        ("cluster_known_nodes", leaders.to_string()),
-        ("cluster_size", leaders.to_string()),
+        ("cluster_known_nodes", servers.to_string()),
+        ("cluster_size", servers.to_string()),
         ("cluster_current_epoch", topology.term.0.to_string()),
         ("cluster_my_epoch", topology.term.0.to_string()),
         ("purlin_nodes", topology.nodes.to_string()),

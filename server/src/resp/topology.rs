@@ -193,8 +193,8 @@ impl Topology {
         Self { own, cluster: cluster.to_owned(), nodes, term, endpoints, leaders }
     }
 
-    /// The endpoints that lead groups, each with its slots: ranges of a first and a last one, ascending.
-    pub fn leaders(&self) -> Vec<(&Endpoint, Vec<(u16, u16)>)> {
+    /// The endpoints that serve groups, each with its slots: ranges of a first and a last one, ascending.
+    pub fn servers(&self) -> Vec<(&Endpoint, Vec<(u16, u16)>)> {
         let mut slots = vec![Vec::new(); self.endpoints.len()];
         for (first, last, at) in self.ranges() {
             slots[at].push((first, last));
@@ -203,31 +203,42 @@ impl Topology {
         all.filter(|(_, slots)| !slots.is_empty()).collect()
     }
 
-    /// The slots of all groups that have a leader, ascending: the first and the last of each range, and who serves
-    /// it.
+    /// All slots, ascending: the first and the last of each range, and who serves it. That is the leader. For a group
+    /// without one it is the endpoint that is asked: it keeps commands until there is a leader, and clients refuse all
+    /// slots when one is in no row.
     pub fn rows(&self) -> impl Iterator<Item = (u16, u16, &Endpoint)> {
         self.ranges().into_iter().map(|(first, last, at)| (first, last, &self.endpoints[at]))
     }
 
     /// How many slots have a leader.
     pub fn slots_led(&self) -> u32 {
-        self.ranges().iter().map(|(first, last, _)| u32::from(last - first) + 1).sum()
+        let led = self.ranges_by(|leader| leader);
+        led.iter().map(|(first, last, _)| u32::from(last - first) + 1).sum()
     }
 
     /// The endpoint that is asked, if clients reach it.
     pub fn own(&self) -> Option<&Endpoint> {
-        let (node, shard) = self.own;
-        let is_own = |it: &&Endpoint| it.node == node && it.shard.is_none_or(|it| it == shard);
-        self.endpoints.iter().find(is_own)
+        self.own_place().map(|at| &self.endpoints[at])
     }
 
-    /// Groups one behind the other with one leader are one range.
+    fn own_place(&self) -> Option<usize> {
+        let (node, shard) = self.own;
+        let is_own = |it: &Endpoint| it.node == node && it.shard.is_none_or(|it| it == shard);
+        self.endpoints.iter().position(is_own)
+    }
+
     fn ranges(&self) -> Vec<SlotRange> {
+        let own = self.own_place();
+        self.ranges_by(|leader| leader.or(own))
+    }
+
+    /// Groups one behind the other with one server are one range. `server` tells it by the leader.
+    fn ranges_by(&self, server: impl Fn(Option<usize>) -> Option<usize>) -> Vec<SlotRange> {
         let groups = self.leaders.len() as u32;
         let start = |group: usize| (group as u32 * u32::from(SLOTS) / groups) as u16;
         let mut ranges: Vec<SlotRange> = Vec::new();
         for (group, leader) in self.leaders.iter().enumerate() {
-            let Some(at) = leader.map(|at| at as usize) else { continue };
+            let Some(at) = server(leader.map(|at| at as usize)) else { continue };
             let (first, last) = (start(group), start(group + 1) - 1);
             match ranges.last_mut() {
                 Some(range) if range.2 == at && range.1 + 1 == first => range.1 = last,
@@ -282,8 +293,8 @@ mod tests {
         assert_eq!((four.term, four.slots_led()), (Term(4), 16384));
         let own = four.own().expect("it leads");
         assert_eq!(own.id(CLUSTER), "0000000100009f0c6f0e4d5b4a0fa1a2c3d4e5f6");
-        let leaders = four.leaders();
-        let of_own = leaders.iter().find(|(it, _)| *it == own).map(|(_, slots)| slots.as_slice());
+        let servers = four.servers();
+        let of_own = servers.iter().find(|(it, _)| *it == own).map(|(_, slots)| slots.as_slice());
         assert_eq!(of_own, Some(&[(8192, 16383)][..]));
     }
 
@@ -300,8 +311,27 @@ mod tests {
         let slots = |group: u32| (group * 16384 / 7) as u16;
         let gateway = || "a:7000".to_owned();
         let expected = [(slots(0), slots(1) - 1, gateway()), (slots(6), slots(7) - 1, gateway())];
-        assert_eq!(rows(&all), expected);
-        assert_eq!(all.leaders().len(), 1);
         assert_eq!(all.own().map(|own| own.shard), Some(None));
+        assert_eq!(all.slots_led(), u32::from(slots(1) + 16384 - slots(6)));
+        // The endpoint that is asked serves the others.
+        assert_eq!(rows(&all), [(0, 16383, "a:7000".to_owned())]);
+        let mut unreached = all;
+        unreached.own = (NodeId(2), ShardId(0));
+        assert_eq!(rows(&unreached), expected, "clients do not reach the one that is asked");
+        assert_eq!(unreached.servers().len(), 1);
+    }
+
+    #[test]
+    fn a_slot_without_a_leader_is_served_by_the_shard_that_is_asked() {
+        let nodes = [(1, 1, told("a", 7000, 7001)), (2, 1, told("b", 7100, 7101))];
+        let four = topology(&nodes, &[Some(2), None, Some(2), Some(1)]);
+        let expected = [
+            (0, 4095, "b:7101".to_owned()),
+            (4096, 8191, "a:7001".into()),
+            (8192, 12287, "b:7101".into()),
+            (12288, 16383, "a:7001".into()),
+        ];
+        assert_eq!(rows(&four), expected);
+        assert_eq!(four.slots_led(), 12288);
     }
 }

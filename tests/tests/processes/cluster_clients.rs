@@ -262,7 +262,6 @@ fn ioredis_goes_on_when_a_node_dies() {
 }
 
 #[test]
-#[ignore = "node-redis 6.3.1 fails for ever with a TypeError when it learns the slots while a group has no leader"]
 fn node_redis_goes_on_when_a_node_dies() {
     client_goes_on("node-redis", OTHER_AND_SEED);
 }

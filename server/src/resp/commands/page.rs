@@ -57,7 +57,7 @@ const PAGE_HEAD: &str = "# Commands\n\n\
     pipeline holds at the gateway, and on one connection to a shard; after `MOVED` it is the client's. While a group \
     has no leader, a shard keeps the command and forwards it to the next leader. `READONLY` and `ASKING` change \
     nothing: every read is linearizable, and slots do not move between groups. `CLUSTER SLOTS`, `SHARDS` and `NODES` \
-    tell leaders only. Tools that look for `cluster_enabled:1` must be pointed at the port of a shard.\n\n\
+    tell leaders only, and the shard that is asked for a slot without one. Tools that look for `cluster_enabled:1` must be pointed at the port of a shard.\n\n\
     A shard does one command in one go, and then serves others: a command of 16384 keys takes about \
     10 ms, and others wait 20 ms at most.\n";
 
