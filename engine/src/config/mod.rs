@@ -65,6 +65,9 @@ pub struct NodeConfig {
     /// Memory that each shard registers with io_uring, in bytes; it counts as locked memory. For
     /// [`RuntimeKind::Glommio`] alone.
     pub io_memory: usize,
+    /// So long a shard on a core of its own looks for something to do before it sleeps. For [`RuntimeKind::Ring`]
+    /// alone.
+    pub spin: Duration,
 }
 
 /// Timing and windows of raft.
@@ -198,6 +201,7 @@ impl NodeConfig {
             peer_host: None,
             runtime: RuntimeKind::default(),
             io_memory: 10 << 20,
+            spin: Duration::ZERO,
         }
     }
 }

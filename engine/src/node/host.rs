@@ -5,7 +5,7 @@
 //! that embeds it.
 
 use crate::os::{
-    OsRuntime, Pinning, ShardEnd, ShardMesh, ShardThreads, check, explain_access,
+    OsRuntime, Pinning, ShardEnd, ShardMesh, ShardThreads, ThreadOptions, check, explain_access,
     faster_durability, mesh, run_once, run_shards,
 };
 use crate::{
@@ -147,14 +147,14 @@ impl HostBuilder {
             let sender = sender.clone();
             move |runtime: OsRuntime| start.run(runtime, sender)
         });
-        let (directory, node) = (self.node.data_dir.clone(), &self.node);
-        let threads =
-            run_shards(node.runtime, directory, node.pin, node.io_memory, starts.collect())
-                .map_err(|error| {
-                    // The shards before the one that failed run already.
-                    shared.stop();
-                    cannot_start(&error)
-                })?;
+        let NodeConfig { runtime: kind, pin, io_memory, spin, .. } = self.node;
+        let options = ThreadOptions { kind, pin, io_memory, spin };
+        let directory = self.node.data_dir.clone();
+        let threads = run_shards(options, directory, starts.collect()).map_err(|error| {
+            // The shards before the one that failed run already.
+            shared.stop();
+            cannot_start(&error)
+        })?;
         drop(sender);
         Host { client: shared.client(), shared, threads }.wait_open(&opened)
     }

@@ -31,7 +31,7 @@ pub use probe::{check, faster_durability, locked_memory};
 pub use runtime::{
     OsBlock, OsDisk, OsFile, OsListener, OsLock, OsNet, OsReader, OsRuntime, OsWriter, RuntimeKind,
 };
-pub use shards::{ShardEnd, ShardThreads, run_once, run_shards};
+pub use shards::{ShardEnd, ShardThreads, ThreadOptions, run_once, run_shards};
 pub use sockets::SharedPort;
 
 use std::{any::Any, io};

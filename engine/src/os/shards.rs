@@ -19,25 +19,42 @@ use std::{
     path::PathBuf,
     sync::mpsc::{self, Receiver},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 /// Registered memory of an executor that runs one short job.
 const SMALL_IO_MEMORY: usize = 1 << 20;
 
+/// What the threads of shards run on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ThreadOptions {
+    /// The runtime.
+    pub kind: RuntimeKind,
+    /// Whether each gets a core of its own, if there are enough.
+    pub pin: bool,
+    /// So many bytes each registers with the kernel, where the limit on locked memory allows it; otherwise it works
+    /// without. For [`RuntimeKind::Glommio`] alone.
+    pub io_memory: usize,
+    /// So long a thread looks for something to do before it sleeps: for [`RuntimeKind::Ring`], on a core of its own.
+    pub spin: Duration,
+}
+
+impl ThreadOptions {
+    /// Without a core of its own, little memory, and no spinning.
+    pub fn new(kind: RuntimeKind) -> Self {
+        Self { kind, pin: false, io_memory: SMALL_IO_MEMORY, spin: Duration::ZERO }
+    }
+}
+
 /// Starts a thread with an executor for each of `starts`, which are shards 0, 1 and so on, and runs
 /// its future there, over the data directory `data_dir`. A shard ends with its future: tasks that it
 /// leaves behind are dropped.
 ///
-/// With `pin`, each gets a core of its own if there are enough. Each registers `io_memory` bytes with
-/// the kernel, where the limit on locked memory allows it; otherwise it works without.
-///
 /// The shards begin together. An error means that a thread could not be started: then no future has begun, and the
 /// threads before it have ended.
 pub fn run_shards<S, F, T>(
-    kind: RuntimeKind,
+    options: ThreadOptions,
     data_dir: PathBuf,
-    pin: bool,
-    io_memory: usize,
     starts: Vec<S>,
 ) -> io::Result<ShardThreads<T>>
 where
@@ -45,13 +62,14 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let cores = if pin { Cores::claim(CLAIM, starts.len())? } else { Err(Pinning::NotAsked) };
+    let cores =
+        if options.pin { Cores::claim(CLAIM, starts.len())? } else { Err(Pinning::NotAsked) };
     let (sender, ends) = mpsc::channel();
     let runs = starts.into_iter().enumerate().map(|(shard, start)| {
         let core = cores.as_ref().ok().map(|cores| cores.of(shard));
         let (data_dir, sender) = (data_dir.clone(), sender.clone());
         move || {
-            let end = run_shard(kind, core, io_memory, data_dir, start);
+            let end = run_shard(options, core, data_dir, start);
             // A host that no longer asks does not care.
             sender.send((ShardId(shard as u16), end)).ok();
         }
@@ -101,7 +119,7 @@ where
     F: Future<Output = T> + 'static,
     T: Send + 'static,
 {
-    let shards = run_shards(kind, data_dir, false, SMALL_IO_MEMORY, vec![start])?;
+    let shards = run_shards(ThreadOptions::new(kind), data_dir, vec![start])?;
     match shards.next_end() {
         Some((_, ShardEnd::Finished(output))) => Ok(output),
         Some((_, ShardEnd::Refused(error))) => Err(error),
@@ -151,9 +169,8 @@ impl<T> ShardThreads<T> {
 }
 
 fn run_shard<S, F, T>(
-    kind: RuntimeKind,
+    options: ThreadOptions,
     core: Option<usize>,
-    io_memory: usize,
     data_dir: PathBuf,
     start: S,
 ) -> ShardEnd<T>
@@ -162,11 +179,12 @@ where
     F: Future<Output = T> + 'static,
     T: 'static,
 {
+    let ThreadOptions { kind, io_memory, spin, .. } = options;
     let run = AssertUnwindSafe(|| match kind {
         RuntimeKind::Glommio => {
             run_on_glommio(core, io_memory, data_dir, |it| start(OsRuntime::Glommio(it)))
         }
-        RuntimeKind::Ring => run_on_ring(core, data_dir, |it| start(OsRuntime::Ring(it))),
+        RuntimeKind::Ring => run_on_ring(core, spin, data_dir, |it| start(OsRuntime::Ring(it))),
     });
     match catch_unwind(run) {
         Ok(Ok(Ok(output))) => ShardEnd::Finished(output),

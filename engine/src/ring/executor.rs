@@ -21,7 +21,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
     future::{Future, poll_fn},
-    io,
+    hint, io,
     os::fd::OwnedFd,
     panic::AssertUnwindSafe,
     pin::pin,
@@ -78,6 +78,8 @@ pub(super) struct Executor {
     /// The event of `remote`, for the executor to wait for.
     event: Cell<Option<OwnedFd>>,
     reactor: Rc<Reactor>,
+    /// So long it looks for something to do before it sleeps.
+    spin: Duration,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
     /// What the first task that panicked has left.
@@ -87,7 +89,7 @@ pub(super) struct Executor {
 
 impl Executor {
     /// The executor of this thread, which has none.
-    pub(super) fn new(reactor: Rc<Reactor>) -> io::Result<Rc<Self>> {
+    pub(super) fn new(reactor: Rc<Reactor>, spin: Duration) -> io::Result<Rc<Self>> {
         let executor = EXECUTORS.fetch_add(1, Ordering::Relaxed) + 1;
         EXECUTOR.set(executor);
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -97,6 +99,7 @@ impl Executor {
             remote: Arc::new(remote),
             event: Cell::new(Some(own)),
             reactor,
+            spin,
             running: RefCell::default(),
             spawned: Cell::default(),
             panic: RefCell::default(),
@@ -183,12 +186,27 @@ impl Executor {
     }
 
     fn turn(&self, may_sleep: bool) {
-        if !may_sleep {
+        if !may_sleep || self.finds_something() {
             return self.reactor.turn(false);
         }
         self.remote.receiver.begin_sleep();
         self.reactor.turn(self.remote.woken.is_empty());
         self.remote.receiver.end_sleep();
+    }
+
+    /// Looks for something to do, for as long as it may.
+    fn finds_something(&self) -> bool {
+        if self.spin.is_zero() {
+            return false;
+        }
+        let began = Instant::now();
+        while began.elapsed() < self.spin {
+            if self.reactor.has_news() || !self.remote.woken.is_empty() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+        false
     }
 
     /// A panic ends the shard, but not by unwinding through the executor.

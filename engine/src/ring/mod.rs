@@ -96,12 +96,14 @@ impl Runtime for Ring {
 }
 
 /// Runs one future to its end on this thread, on an executor of its own over the directory `data_dir`, and drops the
-/// tasks that it leaves behind. The thread is bound to the core `core`.
+/// tasks that it leaves behind. The thread is bound to the core `core`, and looks for something to do for the time `spin`
+/// before it sleeps there.
 ///
 /// # Errors
 /// The kernel refuses the ring, or the core.
 pub(crate) fn run_here<S, F, T>(
     core: Option<usize>,
+    spin: Duration,
     data_dir: PathBuf,
     start: S,
 ) -> io::Result<Result<T, Panic>>
@@ -116,7 +118,9 @@ where
         sched_setaffinity(None, &cores)?;
     }
     let reactor = Reactor::new()?;
-    let executor = Executor::new(reactor.clone())?;
+    // On a core that others use too, it would take their time.
+    let spin = core.map_or(Duration::ZERO, |_| spin);
+    let executor = Executor::new(reactor.clone(), spin)?;
     let (directory, net) =
         (RingDirectory::new(reactor.clone(), data_dir), RingTcp::new(reactor.clone()));
     let began = Instant::now();

@@ -265,6 +265,15 @@ impl Reactor {
         self.next_turn.replace(wakers);
     }
 
+    /// Hands what is queued to the kernel, without waiting. Whether something has completed, or a timer is due.
+    pub(super) fn has_news(&self) -> bool {
+        if self.state().has_work {
+            self.enter(false, None);
+        }
+        let first = self.sleeps.borrow().keys().next().map(|(end, _)| *end);
+        self.state().has_completions || first.is_some_and(|end| end <= Instant::now())
+    }
+
     fn state(&self) -> State {
         let mut ring = self.ring.borrow_mut();
         let has_completions = !ring.completion().is_empty();

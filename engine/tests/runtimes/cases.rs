@@ -3,7 +3,7 @@
 use futures_lite::future;
 use purlin::os::{
     ClientFiles, OpenFiles, OsFile, OsNet, OsRuntime, Pinning, RuntimeKind, ShardEnd, ShardThreads,
-    SharedPort, check, faster_durability, mesh, run_once, run_shards,
+    SharedPort, ThreadOptions, check, faster_durability, mesh, run_once, run_shards,
 };
 use purlin::{Disk, Durability, File, Listener, Mesh, Net, Pace, Reader, Runtime, ShardId, Writer};
 use std::{
@@ -472,7 +472,8 @@ fn shards_share_a_port_that_nobody_else_gets() {
 
     let starts = ports.into_iter().enumerate();
     let starts = starts.map(|(shard, port)| move |runtime| answer(runtime, port, shard as u8));
-    let shards = run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap();
+    let shards =
+        run_shards(ThreadOptions::new(RUNTIME), scratch.0.clone(), starts.collect()).unwrap();
     let mut answers = [0; 2];
     for _ in 0..CONNECTIONS {
         let mut answer = [0];
@@ -573,7 +574,7 @@ fn the_mesh_keeps_the_order_of_each_sender() {
             }
         }
     });
-    finish(run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
+    finish(run_shards(ThreadOptions::new(RUNTIME), scratch.0.clone(), starts.collect()).unwrap());
 }
 
 #[test]
@@ -595,8 +596,9 @@ fn a_shard_that_sleeps_is_woken_by_another() {
             mesh
         }
     });
-    let ends =
-        finish(run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap());
+    let ends = finish(
+        run_shards(ThreadOptions::new(RUNTIME), scratch.0.clone(), starts.collect()).unwrap(),
+    );
     assert_eq!(ends.len(), 2);
 }
 
@@ -652,7 +654,8 @@ fn a_panic_ends_one_shard_and_is_reported() {
             mesh.recv().await;
         }
     });
-    let shards = run_shards(RUNTIME, scratch.0.clone(), false, 1 << 20, starts.collect()).unwrap();
+    let shards =
+        run_shards(ThreadOptions::new(RUNTIME), scratch.0.clone(), starts.collect()).unwrap();
     let (shard, end) = shards.next_end().unwrap();
     assert_eq!(shard, ShardId(1));
     assert!(
@@ -723,7 +726,12 @@ fn more_shards_than_cores_are_not_pinned() {
     let cores = std::thread::available_parallelism().unwrap().get();
     let run = |pin, shards| {
         let starts = vec![|_: OsRuntime| async {}; shards];
-        let shards = run_shards(RUNTIME, scratch.0.clone(), pin, 1 << 20, starts).unwrap();
+        let shards = run_shards(
+            ThreadOptions { pin, ..ThreadOptions::new(RUNTIME) },
+            scratch.0.clone(),
+            starts,
+        )
+        .unwrap();
         let pinning = shards.pinning();
         finish(shards);
         pinning

@@ -370,6 +370,13 @@ pub(super) static SECTIONS: [Section; 9] = [
                  as locked memory (ulimit -l). Where the limit is lower, the shard runs without it, and slower.",
                 |c| Field::Size(&mut c.runtime.io_memory, 64 * KIB..=GIB, 1),
             ),
+            key(
+                "spin",
+                Default,
+                "So long a shard of the kind \"ring\" looks for something to do before it sleeps, if it is pinned to a \
+                 core of its own. Waking a thread takes some ten microseconds, and a core that spins is never idle.",
+                |c| Field::Time(&mut c.runtime.spin, Duration::ZERO..=Duration::from_millis(1)),
+            ),
         ],
     },
     Section {

@@ -112,6 +112,8 @@ pub struct RuntimeOptions {
     pub kind: RuntimeKind,
     /// Memory that each shard registers with io_uring, in bytes.
     pub io_memory: usize,
+    /// So long a shard looks for something to do before it sleeps.
+    pub spin: Duration,
 }
 
 /// What is logged, and how.
@@ -220,6 +222,7 @@ impl Config {
             peer_host: Some(self.listen.peer_host.clone()),
             runtime: self.runtime.kind,
             io_memory: self.runtime.io_memory,
+            spin: self.runtime.spin,
         }
     }
 }
@@ -317,7 +320,7 @@ impl Default for ClientOptions {
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
-        Self { kind: RuntimeKind::default(), io_memory: 10 << 20 }
+        Self { kind: RuntimeKind::default(), io_memory: 10 << 20, spin: Duration::ZERO }
     }
 }
 

@@ -68,6 +68,7 @@ impl<S: Subject> Cluster<S> {
             peer_host: None,
             runtime: RuntimeKind::default(),
             io_memory: 0,
+            spin: Duration::ZERO,
         }
     }
 
