@@ -419,8 +419,15 @@ done
 
 # The sides that tell clients which shard leads a slot: an earlier binary may not.
 cluster_sides=purlin
-if [[ -n $before && -n $(redis-cli -p "${before_ports%% *}" cluster slots 2>/dev/null | grep -v '^ERR') ]]; then
-    cluster_sides='purlin before'
+if [[ -n $before ]]; then
+    slots=''
+    # There is no row before the first election.
+    for _ in {1..100}; do
+        slots=$(redis-cli -p "${before_ports%% *}" cluster slots 2>&1 | tr -d '\r\n')
+        [[ -z $slots ]] || break
+        sleep 0.1
+    done
+    [[ -z $slots || $slots == ERR* ]] || cluster_sides='purlin and before'
 fi
 
 if [[ -n $(info "${purlin_ports%% *}" purlin_leads) ]]; then
@@ -455,8 +462,8 @@ if [[ -z $no_floor ]]; then
     heads+=' | hand-written path, fsync ×3 | Purlin / path'
     columns+='---|---|'
 fi
-printf '%s; %s; Purlin %s; autogroup as above; machine %s\n' \
+printf '%s; %s; Purlin %s; --cluster: %s; autogroup as above; machine %s\n' \
     "SET of $value_size B over $keys keys, $rounds rounds of $duration (warm-up $warmup)" "$other" \
-    "$(git rev-parse --short HEAD 2>/dev/null || echo unknown) on $runtime" "$gate"
+    "$(git rev-parse --short HEAD 2>/dev/null || echo unknown) on $runtime" "$cluster_sides" "$gate"
 printf '\n| load | | %s |\n%s\n' "$heads" "$columns"
 cat "$work/table"

@@ -2,6 +2,7 @@
 //! otherwise.
 
 use crate::config::Config;
+use purlin::os::RuntimeKind;
 use std::{fs, path::Path};
 
 /// The memory of the machine or of the control group of this process, whichever is less; nothing when neither can
@@ -16,9 +17,12 @@ pub(crate) fn of_this_process() -> Option<u64> {
 /// What keys and values of a node with `shards` shards may take, of `memory` bytes: 70 %, or what the other budgets
 /// leave if that is less; a quarter at least.
 pub(crate) fn of_data(config: &Config, shards: u16, memory: u64) -> u64 {
-    let shard = config.client.memory as u64
-        + config.raft.memory_bytes_max as u64 / 4 * 5
-        + config.runtime.io_memory as u64;
+    let registered = match config.runtime.kind {
+        RuntimeKind::Glommio => config.runtime.io_memory as u64,
+        RuntimeKind::Ring => 0,
+    };
+    let shard =
+        config.client.memory as u64 + config.raft.memory_bytes_max as u64 / 4 * 5 + registered;
     let left = memory.saturating_sub(shard.saturating_mul(shards.into()));
     (memory / 10 * 7).min(left).max(memory / 4)
 }

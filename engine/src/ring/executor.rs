@@ -35,7 +35,7 @@ use std::{
 };
 
 /// So many polls follow each other before the clock is read.
-const POLLS: usize = 16;
+const POLLS: usize = 4;
 /// So long tasks are polled before the kernel is asked again: tasks that are always ready keep no I/O waiting.
 const POLLS_TIME_MAX: Duration = Duration::from_millis(1);
 

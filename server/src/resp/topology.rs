@@ -205,7 +205,8 @@ impl Topology {
 
     /// All slots, ascending: the first and the last of each range, and who serves it. That is the leader. For a group
     /// without one it is the endpoint that is asked: it keeps commands until there is a leader, and clients refuse all
-    /// slots when one is in no row.
+    /// slots when one is in no row. An endpoint that knows no leader at all may be cut off, and tells nothing: a client
+    /// that takes the rows for all nodes would know no other any more.
     pub fn rows(&self) -> impl Iterator<Item = (u16, u16, &Endpoint)> {
         self.ranges().into_iter().map(|(first, last, at)| (first, last, &self.endpoints[at]))
     }
@@ -228,7 +229,7 @@ impl Topology {
     }
 
     fn ranges(&self) -> Vec<SlotRange> {
-        let own = self.own_place();
+        let own = self.own_place().filter(|_| self.leaders.iter().any(Option::is_some));
         self.ranges_by(|leader| leader.or(own))
     }
 
@@ -333,5 +334,7 @@ mod tests {
         ];
         assert_eq!(rows(&four), expected);
         assert_eq!(four.slots_led(), 12288);
+        let none = topology(&nodes, &[None; 4]);
+        assert_eq!((rows(&none), none.slots_led()), (vec![], 0), "it may be cut off");
     }
 }

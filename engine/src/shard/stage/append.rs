@@ -648,7 +648,7 @@ mod tests {
         assert!(progress.has_stood(Tick(301)) && !progress.has_stood(Tick(302)));
     }
 
-    /// On a quick disk a batch waits for the one before it, and never for longer than a quick disk takes.
+    /// On a quick disk a batch waits for the one before it, and not for one that stands, when the next turn comes.
     #[test]
     fn a_batch_waits_for_the_one_in_flight_on_a_quick_disk_only() {
         let micros = Duration::from_micros;

@@ -108,10 +108,11 @@ fn cluster_config(shape: Shape, ports: &[Ports]) -> ClusterConfig {
 
 /// The nodes of a cluster run on different runtimes, so that each test sees both, unless the environment names one.
 fn runtime_of(id: u32) -> RuntimeKind {
-    let named = env::var("PURLIN_TEST_RUNTIME").ok();
-    let named =
-        named.and_then(|name| RuntimeKind::ALL.into_iter().find(|it| it.to_string() == name));
-    named.unwrap_or(RuntimeKind::ALL[id as usize % RuntimeKind::ALL.len()])
+    let Ok(name) = env::var("PURLIN_TEST_RUNTIME") else {
+        return RuntimeKind::ALL[id as usize % RuntimeKind::ALL.len()];
+    };
+    let named = RuntimeKind::ALL.into_iter().find(|it| it.to_string() == name);
+    named.unwrap_or_else(|| panic!("PURLIN_TEST_RUNTIME is {name}, which is no runtime"))
 }
 
 impl Node {
