@@ -101,7 +101,9 @@ impl Progress {
 ///
 /// On a quick disk it waits for the one in flight: that is a fraction of a millisecond, and what comes meanwhile shares
 /// the write. Each write costs the processor as much as some hundred commands (docs/bench.md). On a slow disk the wait
-/// would be a second sync for the commands in it, so the batch goes out at once.
+/// would be a second sync for the commands in it, so the batch goes out at once. So does a single write beside a single
+/// batch: with one client nothing else comes to share its write, and a node that is a little behind the others would stay
+/// behind.
 #[derive(Default)]
 struct Quickness {
     /// Over about the last eight batches.
@@ -116,9 +118,11 @@ impl Quickness {
         self.typical = (self.typical * 7 + took.min(Self::MAX * 16)) / 8;
     }
 
-    /// Whether the next batch may go out beside one that was submitted so long ago.
-    fn lets_go(&self, in_flight_for: Duration) -> bool {
-        self.typical > Self::MAX || in_flight_for > Self::MAX
+    /// Whether the next batch, of `writes` writes of groups, may go out beside `batches` in flight, of which the newest
+    /// was submitted so long ago.
+    fn lets_go(&self, writes: usize, batches: usize, in_flight_for: Duration) -> bool {
+        let is_single = (writes, batches) == (1, 1);
+        is_single || self.typical > Self::MAX || in_flight_for > Self::MAX
     }
 }
 
@@ -202,7 +206,9 @@ impl<D: Disk> AppendStage<D> {
     /// Whether a batch may go out now: none is in flight, it is a full one, or it gains nothing by waiting.
     fn may_go_out(&self, at: Duration) -> bool {
         let Some(newest) = self.in_flight.back() else { return true };
-        let waits = !self.quickness.lets_go(at.saturating_sub(newest.submitted_at))
+        let (writes, batches) = (self.pending.len(), self.in_flight.len());
+        let in_flight_for = at.saturating_sub(newest.submitted_at);
+        let waits = !self.quickness.lets_go(writes, batches, in_flight_for)
             && self.pending_bytes < self.batch_bytes_max;
         purlin_rsm::sometimes!(waits, "batch waits for the one in flight");
         !waits
@@ -654,14 +660,15 @@ mod tests {
         let micros = Duration::from_micros;
         let mut quickness = Quickness::default();
         (0..100).for_each(|_| quickness.note(micros(120)));
-        assert!(!quickness.lets_go(micros(100)));
-        assert!(quickness.lets_go(micros(501)), "it stands for once");
+        assert!(!quickness.lets_go(2, 1, micros(100)) && !quickness.lets_go(1, 2, micros(100)));
+        assert!(quickness.lets_go(1, 1, micros(0)), "nothing comes to share it");
+        assert!(quickness.lets_go(2, 1, micros(501)), "it stands for once");
         quickness.note(Duration::from_secs(5));
-        assert!(quickness.lets_go(micros(0)), "one batch that stood counts");
+        assert!(quickness.lets_go(2, 1, micros(0)), "one batch that stood counts");
         (0..40).for_each(|_| quickness.note(micros(120)));
-        assert!(!quickness.lets_go(micros(100)), "and is forgotten");
+        assert!(!quickness.lets_go(2, 1, micros(100)), "and is forgotten");
         (0..40).for_each(|_| quickness.note(micros(900)));
-        assert!(quickness.lets_go(micros(0)), "a slow disk");
+        assert!(quickness.lets_go(2, 1, micros(0)), "a slow disk");
     }
 
     #[test]
