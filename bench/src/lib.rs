@@ -10,12 +10,14 @@
 //!                    └─ recorder ─► report               what came of it
 //! ```
 //!
-//! Beside the load stands [`limits`]: it measures the machine, without a server.
+//! Beside the load stand [`limits`], which measures the machine without a server, and [`in_process`], which measures the
+//! engine without sockets of clients.
 //!
-//! One thread does all of a load ([`driver`] says why). No memory grows with the length of a run, or
+//! One thread does all of a load over sockets ([`driver`] says why). No memory grows with the length of a run, or
 //! with a load that a server cannot take.
 
 pub mod options;
+pub mod times;
 
 pub mod driver;
 pub mod give_up;
@@ -47,3 +49,5 @@ pub mod host;
 pub mod signals;
 
 pub mod limits;
+
+pub mod in_process;

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use purlin_bench::driver::{Driver, RunError, Summary};
 use purlin_bench::host::HostFacts;
+use purlin_bench::in_process;
+use purlin_bench::in_process::options::{InProcessError, InProcessOptions};
 use purlin_bench::limits::{self, LimitsError, LimitsOptions};
 use purlin_bench::options::{Instead, Options, Plan};
 use purlin_bench::report::{self, Report};
@@ -19,8 +21,10 @@ const UNREACHABLE: u8 = 7;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(Instead::Limits(options)) = &options.instead {
-        return run_limits(options);
+    match &options.instead {
+        Some(Instead::Limits(options)) => return run_limits(options),
+        Some(Instead::InProcess(options)) => return run_in_process(options),
+        None => {}
     }
     let plan = options.plan().unwrap_or_else(|error| usage(&error));
     let workload = Workload::new(&plan.workload).unwrap_or_else(|error| usage(&error));
@@ -65,6 +69,33 @@ fn run_limits(options: &LimitsOptions) -> ExitCode {
          means  there are no limits, and nothing was left behind\n  \
          do     name a directory that exists and has 48 MiB of room with --dir"
     ));
+    ExitCode::from(FAILED)
+}
+
+/// Measures the engine in the place of a load.
+fn run_in_process(options: &InProcessOptions) -> ExitCode {
+    options.check().unwrap_or_else(|error| usage(&error));
+    let mut output = Output::new(options.json.as_deref()).unwrap_or_else(|error| usage(&error));
+    let place = "this process".to_owned();
+    let measured = match Signals::new() {
+        Ok(signals) => in_process::run(options, &signals),
+        Err(error) => Err(InProcessError::Failed { what: error.to_string(), place }),
+    };
+    match measured {
+        Ok(report) => {
+            output.text(&report.text());
+            output.json(&report.json());
+            return if report.has_result() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) };
+        }
+        Err(InProcessError::Interrupted(signal)) => return signal_code(signal),
+        Err(InProcessError::Host(error)) => complain(&format!("error: {error}")),
+        Err(InProcessError::Failed { what, place }) => complain(&format!(
+            "error: the engine could not be measured: {what}\n  \
+             in     {place}\n  \
+             means  there is no result; the logs of the run were removed, as far as that was possible\n  \
+             do     name a directory that exists, with 1 GiB of room, with --dir, and look whether the machine is overloaded"
+        )),
+    }
     ExitCode::from(FAILED)
 }
 

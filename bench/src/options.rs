@@ -12,11 +12,13 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 
 use crate::driver::{DriverConfig, Extent, Pace};
+use crate::in_process::options::InProcessOptions;
 use crate::keys::{Distribution, KEYS_MAX};
 use crate::limits::LimitsOptions;
 use crate::limits::report::SavedLimits;
 use crate::schedule::Arrivals;
 use crate::slots::SlotRanges;
+use crate::times::duration;
 use crate::workload::{Command, ValueSize, WorkloadConfig};
 
 const EXAMPLES: &str = "\
@@ -29,6 +31,7 @@ Examples:
   purlin-bench -p 7101 --cluster --pipeline 16               each operation to the shard that leads its slot
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
   purlin-bench limits                                        what this machine can do, without a server
+  purlin-bench in-process --dir target                       what the engine can do: three nodes in one process
 
 Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
 or with --cluster no slots learnt (nothing was sent), 130 and 143 interrupted or terminated (partial results are printed).";
@@ -94,6 +97,11 @@ pub enum Instead {
     /// Syncs of the disk (O_DSYNC and fdatasync, sizes × depths × writers), TCP on loopback, and parts of
     /// a write on one core. From them the lower bound of latency and the upper bound of throughput. Takes about 15 s.
     Limits(LimitsOptions),
+    /// Measure the engine without a server: three nodes in this process, and commands on the cores of their shards
+    ///
+    /// Each command is durable on two of the three nodes before it counts. One caller on each shard keeps its share of the
+    /// commands under way, for the groups that the shard leads. Prints commands a second, latencies and processor time.
+    InProcess(InProcessOptions),
 }
 
 /// How operations are sent.
@@ -361,23 +369,6 @@ fn resolve(name: &str) -> Result<SocketAddr, String> {
 }
 
 /// `30s`, `500ms`, `2m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let unit = match unit {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(format!("`{text}` is no time: give it as 500ms, 30s, 2m or 1h")),
-    };
-    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
-    seconds
-        .filter(|seconds| (0.0..=1e7).contains(seconds))
-        .map(Duration::from_secs_f64)
-        .ok_or_else(|| format!("`{text}` is no time: give it as 500ms, 30s, 2m or 1h"))
-}
-
 fn seed_of_the_moment() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // The seed is short, so that a user can type it again.
