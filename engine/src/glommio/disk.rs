@@ -9,14 +9,14 @@
 
 use crate::{
     Disk, Durability, FILL_BYTES, File, Pace,
-    os::{explain_access, is_full},
+    os::{DirectoryLock, directory, explain_access, is_full},
 };
 use ::glommio::{
     GlommioError,
     io::{self as dma, DmaBuffer, DmaFile, OpenOptions},
     timer,
 };
-use rustix::fs::{FlockOperation, Mode, OFlags, fstat, stat};
+use rustix::fs::{FlockOperation, OFlags, fstat, stat};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
@@ -24,7 +24,7 @@ use std::{
     future::Future,
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::{FileExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -168,17 +168,11 @@ impl Disk for Directory {
     }
 
     async fn create_dir(&self) -> io::Result<()> {
-        let made = rustix::fs::mkdir(&*self.path, Mode::RWXU);
-        made.map_err(|error| explain_access(&self.path, error.into()))
+        directory::make(&self.path)
     }
 
     async fn lock(&self) -> io::Result<DirectoryLock> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let path = self.at("LOCK");
-        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
-        let file = file.map_err(|error| explain_access(&path, error.into()))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(DirectoryLock { _file: file })
+        directory::lock(&self.at("LOCK"))
     }
 
     async fn create_paced(
@@ -211,13 +205,7 @@ impl Disk for Directory {
     }
 
     async fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        let entries = fs::read_dir(&self.path);
-        for entry in entries.map_err(|error| explain_access(&self.path, error))? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
+        directory::list(&self.path)
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {
@@ -236,11 +224,6 @@ impl Disk for Directory {
         // It is `fdatasync`, which for a directory does what `fsync` does on the file systems of Linux.
         self.opened().await?.sync().await.map_err(io_error)
     }
-}
-
-/// Keeps a directory locked while it lives.
-pub struct DirectoryLock {
-    _file: OwnedFd,
 }
 
 /// An aligned buffer, of whole blocks when made by [`File::block`].

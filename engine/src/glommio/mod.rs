@@ -20,7 +20,7 @@ mod shard;
 mod timers;
 mod waking;
 
-pub use disk::{Aligned, DirectFile, Directory, DirectoryLock};
+pub use disk::{Aligned, DirectFile, Directory};
 pub use net::{Tcp, TcpAcceptor, TcpReader, TcpWriter};
 pub(crate) use shard::run_here;
 pub(crate) use timers::Sleep;
@@ -28,8 +28,7 @@ pub(crate) use timers::Sleep;
 use self::{timers::Timers, waking::WakeQueue};
 use crate::{
     Runtime,
-    os::{Panic, ShardMesh},
-    wake::Wake,
+    os::{Panics, ShardMesh},
 };
 use ::glommio::{Task, executor, timer};
 use futures_lite::FutureExt;
@@ -127,9 +126,7 @@ struct Tasks {
     wakes: Arc<WakeQueue>,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
-    /// What the first task that panicked has left.
-    panic: RefCell<Option<Panic>>,
-    has_panicked: Wake,
+    panics: Panics,
 }
 
 impl Tasks {
@@ -138,8 +135,7 @@ impl Tasks {
             wakes,
             running: RefCell::default(),
             spawned: Cell::default(),
-            panic: RefCell::default(),
-            has_panicked: Wake::default(),
+            panics: Panics::default(),
         }
     }
 
@@ -152,7 +148,7 @@ impl Tasks {
         let task = async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             if let Some(tasks) = tasks.upgrade() {
-                tasks.note(ended);
+                tasks.panics.note(ended);
                 let own = tasks.running.borrow_mut().remove(&id);
                 own.map(Task::detach);
             }
@@ -160,26 +156,6 @@ impl Tasks {
         let queue = executor().current_task_queue();
         let task = ::glommio::spawn_local_into(task, queue).expect("the queue runs right now");
         self.running.borrow_mut().insert(id, task);
-    }
-
-    /// A panic ends the shard, but not by unwinding through the executor: it would drop the tasks that
-    /// are left outside itself, which panics again and ends the process.
-    fn note(&self, ended: Result<(), Panic>) {
-        if let Err(panic) = ended {
-            self.panic.borrow_mut().get_or_insert(panic);
-            self.has_panicked.notify();
-        }
-    }
-
-    /// Returns when a task has panicked.
-    async fn panicked(&self) -> Panic {
-        loop {
-            let panic = self.panic.take();
-            match panic {
-                Some(panic) => return panic,
-                None => self.has_panicked.wait().await,
-            }
-        }
     }
 
     /// Drops all tasks, and those that they spawn while being dropped.

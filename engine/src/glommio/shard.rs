@@ -67,7 +67,7 @@ where
     let tasks = runtime.tasks.clone();
     let own = AssertUnwindSafe(async { start(runtime).await }).catch_unwind();
     let spawned = tasks.clone();
-    let ended = own.or(async move { Err(spawned.panicked().await) });
+    let ended = own.or(async move { Err(spawned.panics.first().await) });
     let ended = spawn_into(wakes.clone().wakeable(ended), queue).await;
     tasks.cancel().await;
     ringing.cancel().await;

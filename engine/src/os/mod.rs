@@ -15,9 +15,11 @@
 
 mod access;
 mod cores;
+pub(crate) mod directory;
 mod files;
 mod mesh;
 pub(crate) mod names;
+mod panics;
 mod probe;
 mod runtime;
 mod shards;
@@ -25,11 +27,13 @@ pub(crate) mod sockets;
 
 pub use access::explain_access;
 pub use cores::Pinning;
+pub use directory::DirectoryLock;
 pub use files::{ClientFiles, OpenFiles, raise_open_files};
 pub use mesh::{ShardMesh, mesh};
+pub(crate) use panics::Panics;
 pub use probe::{check, faster_durability, locked_memory};
 pub use runtime::{
-    OsBlock, OsDisk, OsFile, OsListener, OsLock, OsNet, OsReader, OsRuntime, OsWriter, RuntimeKind,
+    OsBlock, OsDisk, OsFile, OsListener, OsNet, OsReader, OsRuntime, OsWriter, RuntimeKind,
 };
 pub use shards::{ShardEnd, ShardThreads, ThreadOptions, run_once, run_shards};
 pub use sockets::SharedPort;

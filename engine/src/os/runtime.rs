@@ -1,13 +1,13 @@
 //! The production runtimes as one type, so that a configuration chooses, and the engine is compiled once.
 
-use super::{ClientFiles, ShardMesh, SharedPort};
+use super::{ClientFiles, DirectoryLock, ShardMesh, SharedPort};
 use crate::glommio::{
-    Aligned, DirectFile, Directory, DirectoryLock, Glommio, Sleep as GlommioSleep, Tcp,
-    TcpAcceptor, TcpReader, TcpWriter,
+    Aligned, DirectFile, Directory, Glommio, Sleep as GlommioSleep, Tcp, TcpAcceptor, TcpReader,
+    TcpWriter,
 };
 use crate::ring::{
-    Ring, RingAcceptor, RingBlock, RingDirectory, RingFile, RingLock, RingReader, RingTcp,
-    RingWriter, Sleep as RingSleep,
+    Ring, RingAcceptor, RingBlock, RingDirectory, RingFile, RingReader, RingTcp, RingWriter,
+    Sleep as RingSleep,
 };
 use crate::{Disk, Durability, File, Listener, Net, Pace, Reader, Runtime, Writer};
 use std::{
@@ -141,13 +141,6 @@ pub enum OsDisk {
     Ring(RingDirectory),
 }
 
-/// The lock of a directory.
-#[expect(missing_docs, reason = "one for each runtime")]
-pub enum OsLock {
-    Glommio(DirectoryLock),
-    Ring(RingLock),
-}
-
 /// A file of a runtime.
 #[expect(missing_docs, reason = "one for each runtime")]
 pub enum OsFile {
@@ -164,7 +157,7 @@ pub enum OsBlock {
 
 impl Disk for OsDisk {
     type File = OsFile;
-    type Lock = OsLock;
+    type Lock = DirectoryLock;
 
     fn subdirectory(&self, name: &str) -> Self {
         match self {
@@ -187,11 +180,11 @@ impl Disk for OsDisk {
         }
     }
 
-    async fn lock(&self) -> io::Result<OsLock> {
-        Ok(match self {
-            Self::Glommio(it) => OsLock::Glommio(it.lock().await?),
-            Self::Ring(it) => OsLock::Ring(it.lock().await?),
-        })
+    async fn lock(&self) -> io::Result<DirectoryLock> {
+        match self {
+            Self::Glommio(it) => it.lock().await,
+            Self::Ring(it) => it.lock().await,
+        }
     }
 
     async fn create_paced(

@@ -7,14 +7,17 @@
 //! still works on keeps it open after its process is gone (safety W3).
 
 use super::reactor::Reactor;
-use crate::{Disk, Durability, FILL_BYTES, File, Pace, os::explain_access};
+use crate::{
+    Disk, Durability, FILL_BYTES, File, Pace,
+    os::{DirectoryLock, directory, explain_access},
+};
 use io_uring::{opcode, types};
-use rustix::fs::{FlockOperation, Mode, OFlags, fstat};
+use rustix::fs::{FlockOperation, OFlags, fstat};
 use std::{
     alloc::{self, Layout},
     cell::{Cell, RefCell},
     ffi::CString,
-    fs, io,
+    io,
     os::{
         fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -115,7 +118,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 
 impl Disk for RingDirectory {
     type File = RingFile;
-    type Lock = RingLock;
+    type Lock = DirectoryLock;
 
     fn subdirectory(&self, name: &str) -> Self {
         Self { path: self.at(name).into(), opened: Rc::default(), ..self.clone() }
@@ -126,17 +129,11 @@ impl Disk for RingDirectory {
     }
 
     async fn create_dir(&self) -> io::Result<()> {
-        let made = rustix::fs::mkdir(&*self.path, Mode::RWXU);
-        made.map_err(|error| explain_access(&self.path, error.into()))
+        directory::make(&self.path)
     }
 
-    async fn lock(&self) -> io::Result<RingLock> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let path = self.at("LOCK");
-        let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
-        let file = file.map_err(|error| explain_access(&path, error.into()))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(RingLock { _file: file })
+    async fn lock(&self) -> io::Result<DirectoryLock> {
+        directory::lock(&self.at("LOCK"))
     }
 
     async fn create_paced(
@@ -169,13 +166,7 @@ impl Disk for RingDirectory {
     }
 
     async fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        let entries = fs::read_dir(&self.path);
-        for entry in entries.map_err(|error| explain_access(&self.path, error))? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
-        names.sort();
-        Ok(names)
+        directory::list(&self.path)
     }
 
     async fn remove(&self, name: &str) -> io::Result<()> {
@@ -214,11 +205,6 @@ async fn sync(reactor: &Rc<Reactor>, file: Rc<OwnedFd>) -> io::Result<()> {
         })
     };
     synced.await.0.map(drop)
-}
-
-/// Keeps a directory locked while it lives.
-pub struct RingLock {
-    _file: OwnedFd,
 }
 
 /// An aligned buffer.

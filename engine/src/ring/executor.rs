@@ -10,8 +10,7 @@
 use super::reactor::{Reactor, Side, Watch};
 use crate::{
     handoff::{Next, Receiver},
-    os::Panic,
-    wake::Wake,
+    os::{Panic, Panics},
 };
 use async_task::{Runnable, Task};
 use crossbeam::queue::SegQueue;
@@ -82,9 +81,7 @@ pub(super) struct Executor {
     spin: Duration,
     running: RefCell<BTreeMap<u64, Task<()>>>,
     spawned: Cell<u64>,
-    /// What the first task that panicked has left.
-    panic: RefCell<Option<Panic>>,
-    has_panicked: Wake,
+    panics: Panics,
 }
 
 impl Executor {
@@ -102,8 +99,7 @@ impl Executor {
             spin,
             running: RefCell::default(),
             spawned: Cell::default(),
-            panic: RefCell::default(),
-            has_panicked: Wake::default(),
+            panics: Panics::default(),
         }))
     }
 
@@ -114,7 +110,7 @@ impl Executor {
         let task = async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             if let Some(executor) = executor.upgrade() {
-                executor.note(ended);
+                executor.panics.note(ended);
                 let own = executor.running.borrow_mut().remove(&id);
                 if let Some(own) = own {
                     own.detach();
@@ -139,8 +135,9 @@ impl Executor {
         let event = self.event.take().expect("an executor runs once");
         let signals = self.task(await_signals(self.reactor.watch(Rc::new(event), Side::Input)));
         let executor = self.clone();
-        let ended =
-            AssertUnwindSafe(main).catch_unwind().or(async move { Err(executor.panicked().await) });
+        let ended = AssertUnwindSafe(main)
+            .catch_unwind()
+            .or(async move { Err(executor.panics.first().await) });
         let ended = self.until(self.task(ended));
         while let Some((_, task)) = self.pop() {
             self.until(task.cancel());
@@ -207,25 +204,6 @@ impl Executor {
             hint::spin_loop();
         }
         false
-    }
-
-    /// A panic ends the shard, but not by unwinding through the executor.
-    fn note(&self, ended: Result<(), Panic>) {
-        if let Err(panic) = ended {
-            self.panic.borrow_mut().get_or_insert(panic);
-            self.has_panicked.notify();
-        }
-    }
-
-    /// Returns when a task has panicked.
-    async fn panicked(&self) -> Panic {
-        loop {
-            let panic = self.panic.take();
-            match panic {
-                Some(panic) => return panic,
-                None => self.has_panicked.wait().await,
-            }
-        }
     }
 
     fn pop(&self) -> Option<(u64, Task<()>)> {

@@ -19,7 +19,7 @@ mod executor;
 mod net;
 mod reactor;
 
-pub use disk::{RingBlock, RingDirectory, RingFile, RingLock};
+pub use disk::{RingBlock, RingDirectory, RingFile};
 pub use net::{RingAcceptor, RingReader, RingTcp, RingWriter};
 pub(crate) use reactor::Sleep;
 

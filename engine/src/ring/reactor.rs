@@ -1,7 +1,7 @@
 //! One io_uring: operations that are handed to the kernel, and what it says of them; and timers.
 //!
-//! All that tasks ask for between two passes of the executor goes to the kernel in one system call, and the same
-//! call takes in what has completed and waits if there is nothing else to do.
+//! All that tasks ask for between two passes of the executor goes to the kernel in one system call. The same call takes
+//! in what has completed. It waits if there is nothing else to do.
 //!
 //! What an operation points at belongs to the reactor until the kernel has completed it. So a future that is
 //! dropped early leaves its buffer and its descriptor here, and the kernel never writes into memory that has
