@@ -93,6 +93,7 @@ pub const REQUIRED: &[&str] = &[
     "write of a group cut over two batches",
     "proposal refused, the disk is full",
     "forwarded to the leader",
+    "requests of several lanes leave in one batch",
     "full channel hands a batch back",
     "batch of another shard passed on",
     "batch waits for the one in flight",

@@ -2,7 +2,10 @@
 
 use crate::{
     control::status::Level,
-    edge::other_shard::{Origin, OtherShard},
+    edge::{
+        lane::BATCH_COUNT_MAX,
+        other_shard::{Origin, OtherShard},
+    },
 };
 use bytes::Bytes;
 use purlin_rsm::{Outcome, RequestError, RequestKind};
@@ -127,6 +130,12 @@ const REST_BYTES_MAX: usize = 2 << 20;
 /// What the first outcome may have when it goes to another node. With the rest behind it, it fits a
 /// frame.
 const FIRST_BYTES_MAX: usize = 12 << 20;
+/// An outcome of a proposal of at most so many bytes has room of its own, whatever the others have. So a client that asks
+/// for long outcomes takes no room from the others in its batch.
+const SHORT_BYTES: usize = 1 << 10;
+const SHORT_ROOM: usize = BATCH_COUNT_MAX * SHORT_BYTES;
+const _: () =
+    assert!(FIRST_BYTES_MAX + REST_BYTES_MAX + SHORT_ROOM <= 15 << 20, "no frame has room");
 
 /// How many requests a batch has, and their bytes.
 #[derive(Clone, Copy)]
@@ -140,13 +149,16 @@ struct BatchSize {
 /// The reply takes only so many bytes: it ends before the first outcome that is too much. The first
 /// outcome is never left out, so a shard that asks again for the rest makes progress. If a frame cannot
 /// carry the first outcome, it can never be told, and is unknown. Of proposals the rest would be unknown
-/// too, since nobody may ask for them again: they have all the room that the first leaves in a frame.
+/// too, since nobody may ask for them again: they have all the room that the first leaves in a frame, and of those that
+/// find none each is unknown for itself. A short one finds room beside long ones.
 pub(crate) struct AcceptedBatch {
     origin: Origin,
     kind: RequestKind,
     size: BatchSize,
-    /// Bytes of the outcomes behind the first.
+    /// Bytes of the outcomes behind the first, without the short ones of proposals.
     bytes: Cell<usize>,
+    /// Bytes of the short ones behind the first, if the requests are proposals.
+    short_bytes: Cell<usize>,
     /// How many outcomes the reply has at most.
     answered: Cell<usize>,
     /// One for each request.
@@ -176,6 +188,7 @@ impl AcceptedBatch {
             kind,
             size,
             bytes: Cell::new(0),
+            short_bytes: Cell::new(0),
             answered: Cell::new(size.count),
             outcomes: RefCell::new(vec![None; size.count]),
             missing: Cell::new(size.count),
@@ -205,11 +218,14 @@ impl AcceptedBatch {
             if bytes > FIRST_BYTES_MAX && matches!(self.origin.shard, OtherShard::OfPeer(_)) {
                 outcome = Err(RequestError::UNKNOWN);
             }
-        } else if self.bytes.get() + bytes > self.rest_bytes_max() {
-            self.answered.set(self.answered.get().min(position));
-            outcome = Err(RequestError::Busy);
-        } else {
-            self.bytes.set(self.bytes.get() + bytes);
+        } else if !self.takes_room(bytes) {
+            outcome = match self.kind {
+                RequestKind::Propose => Err(RequestError::UNKNOWN),
+                RequestKind::Query => {
+                    self.answered.set(self.answered.get().min(position));
+                    Err(RequestError::Busy)
+                }
+            };
         }
         let before = self.outcomes.borrow_mut()[position].replace(outcome);
         assert!(before.is_none(), "request {position} of a batch ended twice");
@@ -219,6 +235,20 @@ impl AcceptedBatch {
         {
             complete.borrow_mut().push(self.number);
         }
+    }
+
+    /// Takes the room of an outcome behind the first, if there is so much.
+    fn takes_room(&self, bytes: usize) -> bool {
+        let is_short = self.kind == RequestKind::Propose && bytes <= SHORT_BYTES;
+        let (taken, most) = match is_short {
+            true => (&self.short_bytes, SHORT_ROOM),
+            false => (&self.bytes, self.rest_bytes_max()),
+        };
+        let is_there = taken.get() + bytes <= most;
+        if is_there {
+            taken.set(taken.get() + bytes);
+        }
+        is_there
     }
 
     fn rest_bytes_max(&self) -> usize {
@@ -278,7 +308,10 @@ mod tests {
         assert_eq!(told(PEER, RequestKind::Propose, &outcomes), outcomes);
         assert_eq!(told(PEER, RequestKind::Query, &outcomes), outcomes[..2]);
         let long = [zeros(FIRST_BYTES_MAX), zeros(REST_BYTES_MAX), zeros(1)];
-        assert_eq!(told(PEER, RequestKind::Propose, &long), long[..2]);
+        // Nobody may ask for them again, so those that find no room are unknown, and the short ones are told.
+        let outcomes = [&long[..2], &[zeros(SHORT_BYTES + 1), zeros(SHORT_BYTES)]].concat();
+        let expected = [&long[..2], &[Err(RequestError::UNKNOWN), zeros(SHORT_BYTES)]].concat();
+        assert_eq!(told(PEER, RequestKind::Propose, &outcomes), expected);
     }
 
     #[test]
@@ -289,6 +322,18 @@ mod tests {
         let unknown = [Err(RequestError::UNKNOWN), zeros(1)];
         assert_eq!(told(PEER, RequestKind::Query, &long), unknown);
         assert_eq!(told(SHARD, RequestKind::Query, &long), long);
+    }
+
+    /// A client whose commands have long outcomes shares a batch with others.
+    #[test]
+    fn short_outcomes_of_a_full_batch_are_told_beside_long_ones() {
+        let long = zeros(FIRST_BYTES_MAX);
+        let outcome = |at| if at % 2 == 0 { long.clone() } else { zeros(SHORT_BYTES) };
+        let outcomes: Vec<_> = (0..BATCH_COUNT_MAX).map(outcome).collect();
+        let told = told(PEER, RequestKind::Propose, &outcomes);
+        assert_eq!((told.len(), &told[0]), (BATCH_COUNT_MAX, &long));
+        assert!(told[1..].iter().step_by(2).all(|it| *it == zeros(SHORT_BYTES)));
+        assert!(told[2..].iter().step_by(2).all(|it| *it == Err(RequestError::UNKNOWN)));
     }
 
     /// B36: the requests of batches that are replied to make room.

@@ -4,6 +4,7 @@
 use crate::edge::{
     caller::LaneRef,
     other_shard::{Origin, OtherShard},
+    outgoing::LanePart,
 };
 use purlin_rsm::{GroupId, RequestKind, Tick};
 use purlin_transport::PeerShard;
@@ -11,8 +12,8 @@ use std::collections::BTreeMap;
 
 /// What waits for the reply to a batch.
 pub(crate) enum Waiter {
-    /// A lane of this shard.
-    Lane(LaneRef),
+    /// Lanes of this shard, which have requests in it one behind the other.
+    Lanes(GroupId, Vec<LanePart>),
     /// Another shard of this node, whose batch this shard has passed on.
     Shard(PassedOn),
 }
@@ -30,7 +31,7 @@ impl Waiter {
     /// The group that the batch is for.
     fn group(&self) -> GroupId {
         match self {
-            Self::Lane(lane) => lane.group,
+            Self::Lanes(group, _) => *group,
             Self::Shard(batch) => batch.group,
         }
     }
@@ -126,26 +127,20 @@ impl Away {
     /// Whether `lane` waits for the batch `id`.
     pub(crate) fn is_awaited_by(&self, id: u64, lane: &LaneRef) -> bool {
         let waiter = self.batches.get(&id).map(|batch| &batch.waiter);
-        matches!(waiter, Some(Waiter::Lane(waiting)) if waiting.is(lane))
+        let Some(Waiter::Lanes(_, parts)) = waiter else { return false };
+        parts.iter().any(|part| part.lane.is(lane))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::caller::Callers;
     use purlin_rsm::{NodeId, ShardId};
 
     const PEER: OtherShard = OtherShard::OfPeer(PeerShard { node: NodeId(2), shard: ShardId(0) });
 
     fn waiter() -> Waiter {
-        let callers = Callers::new(
-            Default::default(),
-            1 << 20,
-            std::time::Duration::from_millis(10),
-            Default::default(),
-        );
-        Waiter::Lane(callers.caller().lane(GroupId(1)))
+        Waiter::Lanes(GroupId(1), Vec::new())
     }
 
     #[test]

@@ -7,14 +7,14 @@ use crate::{
     config::IntakeOptions,
     control::status::{Level, RefusalCounts},
     edge::{
-        lane::{Lane, Limit, Pending, Place, Removed, Wait},
+        lane::{BATCH_BYTES_MAX, BATCH_COUNT_MAX, Lane, Limit, Pending, Place, Removed, Wait},
         request::{Completion, Request},
     },
     wake::Wake,
 };
 use bytes::Bytes;
 use purlin_rsm::{GroupEpoch, GroupId, Outcome, RequestError, RequestKind, Term, Tick};
-use purlin_transport::{REQUESTS_MAX, RequestBatch};
+use purlin_transport::RequestBatch;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
@@ -24,11 +24,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-
-/// Requests in one batch for another shard, and their bytes; a longer request travels alone.
-const AWAY_COUNT_MAX: usize = 1024;
-const AWAY_BYTES_MAX: usize = 1 << 20;
-const _: () = assert!(AWAY_COUNT_MAX <= REQUESTS_MAX, "another node would refuse such a batch");
 
 /// A caller keeps memory for so many outcomes.
 const COMPLETIONS_KEPT: usize = 1024;
@@ -556,14 +551,24 @@ impl LaneRef {
 
     /// Sends what may go to another shard now, in term 0: the shard knows the term of the leader.
     pub(crate) fn send_away(&self, id: u64) -> Option<RequestBatch> {
+        let (group, epoch, term) = (self.group, GroupEpoch::FIRST, Term(0));
+        let kind = self.with(|lane| lane.next()).flatten()?.0;
+        let mut batch = RequestBatch { id, group, epoch, term, kind, requests: Vec::new() };
+        self.send_with(&mut batch, (BATCH_COUNT_MAX, BATCH_BYTES_MAX));
+        (!batch.requests.is_empty()).then_some(batch)
+    }
+
+    /// Adds what may go to another shard now to a batch of the same group and kind: no more requests and bytes than
+    /// `room`, but one in any case.
+    pub(crate) fn send_with(&self, batch: &mut RequestBatch, room: (usize, usize)) {
         let send = |lane: &mut Lane| {
             self.has_room(lane)?;
-            let (kind, sent) = lane.send(Place::Away(id), AWAY_COUNT_MAX, AWAY_BYTES_MAX)?;
-            let requests = sent.map(|pending| pending.request.data().clone()).collect();
-            let (group, epoch, term) = (self.group, GroupEpoch::FIRST, Term(0));
-            Some(RequestBatch { id, group, epoch, term, kind, requests })
+            let (kind, sent) = lane.send(Place::Away(batch.id), room.0, room.1)?;
+            assert_eq!((kind, self.group), (batch.kind, batch.group), "another batch");
+            batch.requests.extend(sent.map(|pending| pending.request.data().clone()));
+            Some(())
         };
-        self.with(send).flatten()
+        self.with(send);
     }
 
     /// Nothing if the lane's next request is a query whose answer has no room.
@@ -607,7 +612,7 @@ impl LaneRef {
                 self.bounce(id);
                 self.go_on();
             }
-            Some(RequestKind::Propose) | None => self.end_batch(id, Vec::new()),
+            Some(RequestKind::Propose) | None => self.end_part(id, std::iter::empty(), false),
         }
     }
 
@@ -636,12 +641,24 @@ impl LaneRef {
         self.go_on();
     }
 
-    /// The requests of the batch `id` have ended, with outcomes for the first of them, in order.
-    /// Queries that a short reply leaves out are asked again; of proposals nothing is known then.
+    /// The requests of the batch `id` have ended, all of which are of this lane: see [`LaneRef::end_part`].
+    #[cfg(test)]
     pub(crate) fn end_batch(&self, id: u64, outcomes: Vec<Outcome>) {
-        let (expired, pendings) = self.with(|lane| lane.end_batch(id)).unwrap_or_default();
         let is_answered = !outcomes.is_empty();
-        let mut outcomes = outcomes.into_iter().skip(expired);
+        self.end_part(id, outcomes.into_iter(), is_answered);
+    }
+
+    /// The requests of this lane in the batch `id` have ended, with outcomes for the first of them, in order. Queries
+    /// that a short reply leaves out are asked again, if the batch was answered at all; of proposals nothing is known
+    /// then.
+    pub(crate) fn end_part(
+        &self,
+        id: u64,
+        outcomes: impl Iterator<Item = Outcome>,
+        is_answered: bool,
+    ) {
+        let (expired, pendings) = self.with(|lane| lane.end_batch(id)).unwrap_or_default();
+        let mut outcomes = outcomes.skip(expired);
         let mut left_out = Vec::new();
         for pending in pendings {
             match outcomes.next() {
@@ -652,6 +669,8 @@ impl LaneRef {
                 None => self.caller.finish(&pending, Err(RequestError::UNKNOWN)),
             }
         }
+        // An outcome is taken for each request, also for those that had ended: the next part follows.
+        outcomes.for_each(drop);
         self.with(|lane| lane.put_back(left_out));
         self.go_on();
     }
@@ -728,12 +747,12 @@ mod tests {
         assert_eq!(callers.size().0, 0);
     }
 
-    /// Another node would refuse a batch of more than [`REQUESTS_MAX`] requests.
+    /// Another node would refuse a batch of more than [`purlin_transport::REQUESTS_MAX`] requests.
     #[test]
     fn a_batch_for_another_shard_has_so_many_requests_and_not_one_more() {
         let callers = callers(IntakeOptions::default());
         let (caller, group) = (callers.caller(), GroupId(1));
-        for tag in 0..=AWAY_COUNT_MAX as u64 {
+        for tag in 0..=BATCH_COUNT_MAX as u64 {
             caller.submit(group, Request::Query(Bytes::from_static(b"q")), tag);
         }
         let sent = |id| {
@@ -742,7 +761,7 @@ mod tests {
             caller.lane(group).end_batch(id, vec![Ok(Bytes::new()); count]);
             count
         };
-        assert_eq!([sent(7), sent(8)], [AWAY_COUNT_MAX, 1]);
+        assert_eq!([sent(7), sent(8)], [BATCH_COUNT_MAX, 1]);
     }
 
     /// A caller that asks one thing after another allocates its lane once.

@@ -11,6 +11,10 @@ use crate::edge::request::Request;
 use purlin_rsm::{RequestKind, Tick};
 use std::collections::VecDeque;
 
+/// Requests in one batch for another shard, and their bytes; a longer request travels alone.
+pub(crate) const BATCH_COUNT_MAX: usize = 1024;
+pub(crate) const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// For so many requests an empty lane keeps its memory, in each of its two queues: about 2 KiB for each caller.
 pub(crate) const KEPT_MAX: usize = 16;
 
@@ -166,6 +170,11 @@ impl Lane {
             );
             self.queue.push_front(pending);
         }
+    }
+
+    /// The kind of the next request to be sent, and its bytes.
+    pub(crate) fn next(&self) -> Option<(RequestKind, usize)> {
+        self.queue.front().map(|next| (next.request.kind(), next.bytes))
     }
 
     /// The tag of the next request to be sent, if that is a query.

@@ -14,8 +14,8 @@
 //!   shard's **inlet**, and the inlet's two callers hand them in.
 //! - A **lane** holds the requests of one caller to one group, in order. It owns each request until its
 //!   outcome: *queued* first, then *sent*.
-//! - A lane sends requests of one kind as a [`RequestBatch`](purlin_transport::RequestBatch). The batch is
-//!   the same for the group on this shard, for another shard of this node, and for another node.
+//! - Lanes send requests of one kind as a [`RequestBatch`](purlin_transport::RequestBatch): what the lanes of a shard
+//!   send to one group of another shard or node in one turn travels together ([`outgoing`]).
 //! - A batch that went to another shard is **away** ([`away`]): the table remembers who waits for it. The
 //!   shard that gets it either *bounces* it whole or **accepts** it whole ([`accepted`]).
 //! - The group holds a **ticket** for each request it was handed. A ticket ends exactly once.
@@ -72,6 +72,7 @@ pub(crate) mod without_room;
 
 pub(crate) mod away;
 pub(crate) mod other_shard;
+pub(crate) mod outgoing;
 
 pub(crate) mod accepted;
 pub(crate) mod late;

@@ -51,6 +51,8 @@ pub(crate) struct Buffers {
     pub(crate) lanes: Vec<LaneRef>,
     /// Requests of one lane, with their tags.
     pub(crate) requests: Vec<(Bytes, u64)>,
+    /// Lanes whose requests go to another shard, and which.
+    pub(crate) away: Vec<(OtherShard, LaneRef)>,
 }
 
 /// Lists that a burst made longer than this are not kept: about 64 KiB for each shard.
@@ -110,6 +112,8 @@ impl Requests {
         buffers.lanes.shrink_to(BUFFER_MAX);
         buffers.requests.clear();
         buffers.requests.shrink_to(BUFFER_MAX);
+        buffers.away.clear();
+        buffers.away.shrink_to(BUFFER_MAX);
         self.buffers = buffers;
     }
 
@@ -274,6 +278,7 @@ impl Drop for Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::outgoing::OutgoingBatch;
     use crate::edge::{lane::Limit, request::Request, ticket::Ticket};
     use purlin_rsm::{GroupId, NodeId, Outcome, RequestError, ShardId};
     use std::{rc::Weak, time::Duration};
@@ -306,8 +311,8 @@ mod tests {
         let (parked, lane) = taken(requests);
         requests.park(lane, Wait::Leader);
         let (away, lane) = taken(requests);
-        lane.send_away(9).expect("a batch");
-        requests.sent_away(Tick(0), 9, OTHER, Waiter::Lane(lane));
+        let outgoing = OutgoingBatch::of(9, OTHER, lane).expect("a batch");
+        requests.sent_away(Tick(0), 9, OTHER, Waiter::Lanes(outgoing.batch.group, outgoing.parts));
         let (here, lane) = taken(requests);
         lane.send_here(&mut Vec::new()).expect("a query");
         let ticket = Ticket::lane(&lane, 5);

@@ -112,6 +112,7 @@ fn check_lane(requests: &Requests, groups: &Groups, lane: &LaneRef) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::outgoing::OutgoingBatch;
     use crate::{
         config::NodeConfig,
         edge::{
@@ -159,9 +160,9 @@ mod tests {
     fn a_batch_that_is_not_away_for_its_lane_is_named() {
         let (mut requests, groups, _caller) = world();
         let lane = requests.take_scheduled().lanes.remove(0);
-        lane.send_away(9).expect("a batch");
+        let outgoing = OutgoingBatch::of(9, OTHER, lane).expect("a batch");
         assert!(violation(&requests, &groups).contains("waits for batch 9, which is not away"));
-        requests.sent_away(Tick(0), 9, OTHER, Waiter::Lane(lane));
+        requests.sent_away(Tick(0), 9, OTHER, Waiter::Lanes(outgoing.batch.group, outgoing.parts));
         assert_eq!(check_requests(&requests, &groups), Ok(()));
     }
 

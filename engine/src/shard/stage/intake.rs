@@ -8,6 +8,8 @@ use crate::{
         deadlines::Holder,
         lane::Wait,
         other_shard::{Origin, OtherShard},
+        outgoing::{LanePart, OutgoingBatch, end_parts},
+        requests::Buffers,
         ticket::Ticket,
     },
     runtime::Runtime,
@@ -99,37 +101,40 @@ fn way<R: Runtime>(site: &Site, groups: &Groups, others: &OtherShards<R>, group:
     }
 }
 
-/// Whether a lane may take room at another shard for which others wait.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// It has waited for longest.
-    IsNext,
-    /// Those that wait for room there have waited for longer.
-    Waits,
-}
-
 impl<R: Runtime> Shard<R> {
     /// Sends the next batch of each lane that has one. Lanes that wait for room go first, and keep their turn.
     pub(crate) fn send_requests(&mut self, now: Tick) {
         let mut buffers = self.requests.take_scheduled();
+        let Buffers { lanes, requests, away } = &mut buffers;
         for lane in self.requests.take_without_room() {
-            self.send_lane(now, lane, Turn::Waits, &mut buffers.requests);
+            self.send_lane(now, lane, requests, away);
         }
+        self.send_away(now, away);
         while let Some(lane) = self.requests.without_room.take_next() {
-            self.send_lane(now, lane, Turn::IsNext, &mut buffers.requests);
+            self.send_lane(now, lane, requests, away);
+            // Whether it finds room decides whether the next one follows, so it travels alone.
+            self.send_first(now, away);
         }
-        for lane in buffers.lanes.drain(..) {
+        for lane in lanes.drain(..) {
             if lane.with(|lane| lane.wait) != Some(Some(Wait::Room)) {
-                self.send_lane(now, lane, Turn::Waits, &mut buffers.requests);
+                self.send_lane(now, lane, requests, away);
             }
         }
+        self.send_away(now, away);
         self.requests.give_back(buffers);
     }
 
-    fn send_lane(&mut self, now: Tick, lane: LaneRef, turn: Turn, buffer: &mut Vec<(Bytes, u64)>) {
+    /// Sends what goes to a group on this shard. What goes to another shard is added to `away`.
+    fn send_lane(
+        &mut self,
+        now: Tick,
+        lane: LaneRef,
+        buffer: &mut Vec<(Bytes, u64)>,
+        away: &mut Vec<(OtherShard, LaneRef)>,
+    ) {
         match self.way(lane.group) {
             Way::Here => self.send_here(now, &lane, buffer),
-            Way::Away(to) => self.send_away(now, lane, to, turn),
+            Way::Away(to) => away.push((to, lane)),
             Way::Nowhere => self.requests.park(lane, Wait::Leader),
             Way::Stopped => self.requests.park(lane, Wait::Machine),
             Way::ShardStopped(why) => lane.refuse(&why),
@@ -210,21 +215,54 @@ impl<R: Runtime> Shard<R> {
         machines.now >= machines.max
     }
 
-    fn send_away(&mut self, now: Tick, lane: LaneRef, to: OtherShard, turn: Turn) {
-        let id = self.requests.away.next_id();
-        // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
-        let Some(batch) = lane.send_away(id) else { return };
-        let batch = RequestBatch { term: self.known_term(batch.group), ..batch };
-        let must_wait = turn == Turn::Waits && self.requests.without_room.is_awaited(to);
-        if !must_wait && self.others.send_batch(to, batch) {
+    /// Sends a lane that has waited for room for longest.
+    fn send_first(&mut self, now: Tick, away: &mut Vec<(OtherShard, LaneRef)>) {
+        for (to, lane) in away.drain(..) {
+            let id = self.requests.away.next_id();
+            let outgoing = OutgoingBatch::of(id, to, lane);
+            outgoing.into_iter().for_each(|batch| self.send_outgoing(now, batch));
+        }
+    }
+
+    /// Sends what lanes have for other shards: one batch for each group and kind, unless that is too much for one. A
+    /// lane waits behind those that found no room before.
+    fn send_away(&mut self, now: Tick, away: &mut Vec<(OtherShard, LaneRef)>) {
+        // The lanes of one group stay in the order in which they came.
+        away.sort_by_key(|(_, lane)| lane.group);
+        let mut open: Option<OutgoingBatch> = None;
+        for (to, mut lane) in away.drain(..) {
+            if let Some(batch) = &mut open {
+                match batch.add(to, lane) {
+                    Ok(()) => continue,
+                    Err(other) => lane = other,
+                }
+            }
+            open.take().into_iter().for_each(|batch| self.send_outgoing(now, batch));
+            if self.requests.without_room.is_awaited(to) {
+                self.requests.park_without_room(to, lane);
+                continue;
+            }
+            // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
+            open = OutgoingBatch::of(self.requests.away.next_id(), to, lane);
+        }
+        open.into_iter().for_each(|batch| self.send_outgoing(now, batch));
+    }
+
+    fn send_outgoing(&mut self, now: Tick, outgoing: OutgoingBatch) {
+        let OutgoingBatch { to, batch, parts, .. } = outgoing;
+        let (id, group) = (batch.id, batch.group);
+        let batch = RequestBatch { term: self.known_term(group), ..batch };
+        if self.others.send_batch(to, batch) {
             purlin_rsm::sometimes!(matches!(to, OtherShard::OfPeer(_)), "forwarded to the leader");
-            self.requests.sent_away(now, id, to, Waiter::Lane(lane));
-        } else {
-            purlin_rsm::sometimes!(
-                !must_wait && matches!(to, OtherShard::OfThisNode(_)),
-                "full channel hands a batch back"
-            );
-            // The batch was certainly not sent.
+            self.requests.sent_away(now, id, to, Waiter::Lanes(group, parts));
+            return;
+        }
+        purlin_rsm::sometimes!(
+            matches!(to, OtherShard::OfThisNode(_)),
+            "full channel hands a batch back"
+        );
+        // The batch was certainly not sent.
+        for LanePart { lane, .. } in parts {
             lane.bounce(id);
             self.requests.park_without_room(to, lane);
         }
@@ -273,22 +311,29 @@ impl<R: Runtime> Shard<R> {
         match (self.requests.replied(id, from, &outcome), outcome) {
             (None, _) => {}
             (Some(Waiter::Shard(passed_on)), outcome) => self.reply_to(passed_on.origin, outcome),
-            (Some(Waiter::Lane(lane)), BatchOutcome::Done(outcomes)) => {
-                lane.end_batch(id, outcomes);
+            (Some(Waiter::Lanes(_, parts)), BatchOutcome::Done(outcomes)) => {
+                end_parts(id, parts, outcomes);
             }
-            (Some(Waiter::Lane(lane)), BatchOutcome::Bounced) => {
-                purlin_rsm::sometimes!("batch bounced by another shard");
-                lane.bounce(id);
-                self.requests.park(lane, Wait::Leader);
+            (Some(Waiter::Lanes(_, parts)), outcome) => {
+                for LanePart { lane, .. } in parts {
+                    lane.bounce(id);
+                    self.keep_refused(from, lane, &outcome);
+                }
             }
-            (Some(Waiter::Lane(lane)), BatchOutcome::Stopped) => {
-                lane.bounce(id);
-                self.requests.park(lane, Wait::Machine);
-            }
-            (Some(Waiter::Lane(lane)), BatchOutcome::Busy) => {
+        }
+    }
+
+    /// Keeps a lane whose batch the shard `from` has not taken.
+    fn keep_refused(&mut self, from: OtherShard, lane: LaneRef, outcome: &BatchOutcome) {
+        match outcome {
+            BatchOutcome::Busy => {
                 purlin_rsm::sometimes!("batch handed back by another shard without room");
-                lane.bounce(id);
                 self.requests.park_without_room(from, lane);
+            }
+            BatchOutcome::Stopped => self.requests.park(lane, Wait::Machine),
+            BatchOutcome::Bounced | BatchOutcome::Done(_) => {
+                purlin_rsm::sometimes!("batch bounced by another shard");
+                self.requests.park(lane, Wait::Leader);
             }
         }
     }
@@ -323,7 +368,7 @@ impl<R: Runtime> Shard<R> {
     fn end_in_doubt(&mut self, batches: Vec<(u64, Waiter)>) {
         for (id, waiter) in batches {
             match waiter {
-                Waiter::Lane(lane) => lane.lose_batch(id),
+                Waiter::Lanes(_, parts) => parts.iter().for_each(|part| part.lane.lose_batch(id)),
                 Waiter::Shard(PassedOn { origin, kind, count, .. }) => {
                     let outcome = match kind {
                         RequestKind::Propose => {
