@@ -113,6 +113,7 @@ mod config;
 mod error;
 mod mesh;
 mod placement;
+mod prefetch;
 mod runtime;
 mod stop;
 mod wake;

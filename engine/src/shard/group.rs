@@ -184,6 +184,21 @@ impl Group {
         self.raft.held_bytes() + self.proposals.gathered_bytes()
     }
 
+    /// Whether a step of the group would do anything: for raft, for the machine, or for those who are to learn how the
+    /// group stands.
+    pub(crate) fn needs_step(&self) -> bool {
+        self.raft.has_ready()
+            || self.proposals.has_gathered()
+            || self.has_work()
+            || self.queries.untold.is_some()
+            || self.known != self.standing()
+    }
+
+    /// See [`Raft::look_ahead`].
+    pub(crate) fn look_ahead(&self) -> u64 {
+        self.raft.look_ahead() ^ self.proposals.look_ahead()
+    }
+
     /// Takes committed entries, which [`Group::work`] applies.
     pub(crate) fn take_committed(&mut self, entries: Vec<Entry>) {
         self.page.extend(entries);

@@ -7,6 +7,7 @@
 
 use crate::{
     control::status::{GroupCounts, Level},
+    prefetch::prefetch,
     shard::{
         entry_memory::EntryMemory,
         group::{Group, Standing},
@@ -15,7 +16,7 @@ use crate::{
 use purlin_rsm::{GroupId, NodeId, Tick};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    collections::{BTreeSet, BinaryHeap, VecDeque},
     mem,
 };
 
@@ -24,14 +25,17 @@ const EVICTED_AT_ONCE: usize = 4;
 /// And as many at most before a proposal is refused.
 const EVICTED_FOR_ROOM: usize = 64;
 
+/// With fewer groups on a shard all of them are in the caches of its core: to fetch them costs, and gains nothing.
+const LOOK_AHEAD_FROM: usize = 256;
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Groups {
     places: Vec<Place>,
     /// Places without a group.
     free: Vec<u32>,
-    /// The place of each group.
-    by_id: BTreeMap<GroupId, u32>,
+    /// The place of each group, found by its id.
+    by_id: PlacesById,
     /// Groups that have inputs, in the order they got them. A group that was removed since may stand here.
     dirty: VecDeque<GroupSlot>,
     /// When groups want to be told the time. A group may stand here more than once, or too early: it
@@ -50,6 +54,50 @@ pub(crate) struct Groups {
 pub(crate) struct GroupSlot {
     place: u32,
     generation: u32,
+}
+
+/// The places of groups by their ids. The ids of a cluster begin at 1 and have no gaps, so a list costs 4 bytes for each
+/// group of the cluster, and finds a place with one read.
+#[derive(Default)]
+struct PlacesById {
+    /// By id, up to the highest id on this shard; [`NOWHERE`] for a group that is not here.
+    places: Vec<u32>,
+    /// How many groups are here.
+    count: usize,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+impl PlacesById {
+    /// # Panics
+    /// When the group is here already.
+    fn insert(&mut self, id: GroupId, place: u32) {
+        let at = id.0 as usize;
+        if at >= self.places.len() {
+            self.places.resize(at + 1, NOWHERE);
+        }
+        let before = mem::replace(&mut self.places[at], place);
+        assert!(before == NOWHERE, "group {id} is on this shard already");
+        self.count += 1;
+    }
+
+    fn remove(&mut self, id: GroupId) -> Option<u32> {
+        let place = self.get(id)?;
+        self.places[id.0 as usize] = NOWHERE;
+        self.count -= 1;
+        Some(place)
+    }
+
+    fn get(&self, id: GroupId) -> Option<u32> {
+        self.places.get(id.0 as usize).copied().filter(|place| *place != NOWHERE)
+    }
+
+    /// The groups whose id is `first` or above, in the order of their ids.
+    fn from(&self, first: GroupId) -> impl Iterator<Item = (GroupId, u32)> {
+        let places = self.places.get(first.0 as usize..).unwrap_or_default();
+        let all = (first.0..).map(GroupId).zip(places.iter().copied());
+        all.filter(|(_, place)| *place != NOWHERE)
+    }
 }
 
 struct Place {
@@ -86,8 +134,7 @@ impl Groups {
             (self.places.len() - 1) as u32
         });
         let (id, known, applied) = (group.id, group.known, group.raft.applied_index());
-        let before = self.by_id.insert(id, place);
-        assert!(before.is_none(), "group {id} is on this shard already");
+        self.by_id.insert(id, place);
         let free = &mut self.places[place as usize];
         free.held = Some(Held {
             group,
@@ -110,7 +157,7 @@ impl Groups {
     /// Takes a group away, with its timers and whatever it still had to do.
     #[cfg_attr(not(test), expect(dead_code, reason = "no group is removed at run time yet"))]
     pub(crate) fn remove(&mut self, id: GroupId) -> Option<Group> {
-        let place = self.by_id.remove(&id)?;
+        let place = self.by_id.remove(id)?;
         let emptied = &mut self.places[place as usize];
         let slot = GroupSlot { place, generation: emptied.generation };
         let Held { group, entry_bytes, machine_bytes, .. } =
@@ -131,13 +178,13 @@ impl Groups {
 
     /// The slot of a group.
     pub(crate) fn slot(&self, id: GroupId) -> Option<GroupSlot> {
-        let place = *self.by_id.get(&id)?;
+        let place = self.by_id.get(id)?;
         Some(GroupSlot { place, generation: self.places[place as usize].generation })
     }
 
     /// A group.
     pub(crate) fn get(&self, id: GroupId) -> Option<&Group> {
-        let place = *self.by_id.get(&id)?;
+        let place = self.by_id.get(id)?;
         self.places[place as usize].held.as_ref().map(|held| &held.group)
     }
 
@@ -150,7 +197,8 @@ impl Groups {
 
     /// An input for every group, in the order of their ids.
     pub(crate) fn input_each(&mut self, input: impl Fn(&mut Group)) {
-        let slots: Vec<GroupSlot> = self.by_id.keys().filter_map(|id| self.slot(*id)).collect();
+        let slots: Vec<GroupSlot> =
+            self.by_id.from(GroupId(0)).filter_map(|(id, _)| self.slot(id)).collect();
         for slot in slots {
             self.touch(slot);
             self.peek_mut(slot).into_iter().for_each(&input);
@@ -171,6 +219,18 @@ impl Groups {
         }
     }
 
+    /// A group has had an input: it is worked on in this turn, if there is anything to do for it. Most replies of a
+    /// follower, for one, come when the entry is committed already.
+    pub(crate) fn touch_if_needed(&mut self, slot: GroupSlot) {
+        let Some(held) = self.held_mut(slot).filter(|held| !held.is_dirty) else { return };
+        if held.group.needs_step() {
+            self.touch(slot);
+        } else {
+            self.recount(slot);
+            self.rearm(slot);
+        }
+    }
+
     /// The groups, in the order of their ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Group> {
         self.from(GroupId(0))
@@ -178,8 +238,8 @@ impl Groups {
 
     /// The groups whose id is `first` or above, in the order of their ids.
     pub(crate) fn from(&self, first: GroupId) -> impl Iterator<Item = &Group> {
-        let held = |place: &u32| self.places[*place as usize].held.as_ref();
-        self.by_id.range(first..).filter_map(move |(_, place)| held(place)).map(|held| &held.group)
+        let held = |place: u32| self.places[place as usize].held.as_ref();
+        self.by_id.from(first).filter_map(move |(_, place)| held(place)).map(|held| &held.group)
     }
 
     /// How many groups there are, by how they stand.
@@ -195,6 +255,32 @@ impl Groups {
             held.is_dirty = false;
         }
         Some(slot)
+    }
+
+    /// Has the processor fetch what the next steps read, while the present one runs.
+    pub(crate) fn look_ahead(&self) {
+        let at = |place: usize| self.dirty.get(place).copied();
+        self.prefetch(at(0), at(1));
+    }
+
+    /// The same for the groups that get inputs next: first `next`, then `second`.
+    pub(crate) fn look_ahead_for(&self, next: Option<GroupId>, second: Option<GroupId>) {
+        let slot = |id: Option<GroupId>| id.and_then(|id| self.slot(id));
+        self.prefetch(slot(next), slot(second));
+    }
+
+    /// The memory of a group itself is fetched one group earlier than what it points to.
+    fn prefetch(&self, next: Option<GroupSlot>, second: Option<GroupSlot>) {
+        if self.by_id.count < LOOK_AHEAD_FROM {
+            return;
+        }
+        let place = |slot: GroupSlot| self.places.get(slot.place as usize);
+        if let Some(place) = second.and_then(place) {
+            prefetch(place);
+        }
+        if let Some(held) = next.and_then(place).and_then(|place| place.held.as_ref()) {
+            std::hint::black_box(held.group.look_ahead());
+        }
     }
 
     #[cfg(test)]
@@ -328,6 +414,16 @@ impl Groups {
         self.timers.peek().map(|Reverse((due, _))| *due)
     }
 
+    /// Whether each group that needs a step stands among those with inputs: nothing else would step it.
+    pub(crate) fn check_steps(&self) -> Result<(), String> {
+        let held = self.places.iter().filter_map(|place| place.held.as_ref());
+        let mut left = held.filter(|held| !held.is_dirty && held.group.needs_step());
+        match left.next() {
+            Some(Held { group, .. }) => Err(format!("groups: nothing steps group {}", group.id)),
+            None => Ok(()),
+        }
+    }
+
     /// Whether each slot with inputs is in range, each marked group is on the list, and the counts agree
     /// with what they count.
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -354,8 +450,8 @@ impl Groups {
                 "groups: {dirty} are marked, and {marked} of them are on the list"
             ));
         }
-        if count != self.by_id.len() || leading != self.counts.leading {
-            let (ids, counted) = (self.by_id.len(), self.counts.leading);
+        if count != self.by_id.count || leading != self.counts.leading {
+            let (ids, counted) = (self.by_id.count, self.counts.leading);
             return Err(format!(
                 "groups: {count} in {ids} ids, {leading} that lead, counted as {counted}"
             ));
@@ -398,6 +494,7 @@ fn count_of(counts: &mut GroupCounts, standing: Standing) -> &mut u32 {
 mod tests {
     use super::*;
     use crate::shard::group::tests::{fresh_group, group_at, leading_group};
+    use bytes::Bytes;
     use purlin_rsm::{Index, WriteId};
 
     fn groups(ids: impl IntoIterator<Item = u32>) -> Groups {
@@ -581,6 +678,26 @@ mod tests {
             groups.touch(slot);
         }
         assert_eq!(worked_on, [1, 2, 3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn an_input_that_brings_no_work_costs_no_step() {
+        let mut groups = leading([1, 2], usize::MAX);
+        groups.take_dirty();
+        let slots = [1, 2].map(|id| groups.slot(GroupId(id)).expect("it is there"));
+        for slot in slots {
+            let known = groups.peek_mut(slot).expect("it is there").standing();
+            groups.set_known(slot, known);
+        }
+        groups
+            .peek_mut(slots[1])
+            .expect("it is there")
+            .raft
+            .propose(Bytes::new())
+            .expect("it leads");
+        assert_eq!(groups.check_steps(), Err("groups: nothing steps group 2".into()));
+        slots.into_iter().for_each(|slot| groups.touch_if_needed(slot));
+        assert_eq!((groups.check_steps(), groups.take_dirty()), (Ok(()), vec![slots[1]]));
     }
 
     #[test]

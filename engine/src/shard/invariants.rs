@@ -33,6 +33,9 @@ impl<R: Runtime> Shard<R> {
         self.append.check()?;
         self.append.check_deeply()?;
         self.hand_over.disk_room.check(&self.groups)?;
+        if self.meeting.is_acting() {
+            self.groups.check_steps()?;
+        }
         if reach::is_recording() {
             self.groups.memory().check_bound()?;
         }

@@ -114,6 +114,17 @@ impl Proposals {
         gathered.into_iter().for_each(|it| it.ticket.end(Err(RequestError::NotApplied)));
     }
 
+    /// Whether commands wait to be an entry.
+    pub(crate) fn has_gathered(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// See [`Raft::look_ahead`].
+    pub(crate) fn look_ahead(&self) -> u64 {
+        let appended = self.appended.front().map_or(0, |it| it.at.position.0);
+        appended ^ self.gathered.first().map_or(0, |it| it.since.0)
+    }
+
     /// What the gathered commands take in memory.
     pub(crate) fn gathered_bytes(&self) -> usize {
         self.cost

@@ -20,12 +20,17 @@ use crate::{reach, types::NodeId};
 /// is judged before it is used, and cannot lead here.
 pub(super) fn check(raft: &Raft) {
     let mut checked = check_cheaply(raft);
-    if checked.is_ok() && (cfg!(debug_assertions) || reach::is_recording()) {
+    if checked.is_ok() && are_deep() {
         checked = check_deeply(raft);
     }
     checked.unwrap_or_else(|violation| {
         panic!("group {} at node {}: {violation}", raft.config.group, raft.config.node)
     });
+}
+
+/// Whether all invariants are checked, at any cost.
+pub(super) fn are_deep() -> bool {
+    cfg!(debug_assertions) || reach::is_recording()
 }
 
 fn check_cheaply(raft: &Raft) -> Checked {

@@ -178,6 +178,13 @@ impl Log {
         Ok(())
     }
 
+    /// See [`super::Raft::look_ahead`].
+    pub(super) fn look_ahead(&self) -> u64 {
+        let newest = self.cache.back().map_or(0, |entry| entry.index.0);
+        let write = self.writes.outstanding.back().map_or(0, |(_, upto)| upto.0);
+        newest ^ write ^ self.terms.last().term.0
+    }
+
     /// The last entry.
     pub(super) fn last(&self) -> EntryId {
         self.terms.last()

@@ -9,6 +9,7 @@ use crate::{
 impl Raft {
     /// Takes everything that is to be done now.
     pub fn ready(&mut self) -> Ready {
+        let had_ready = !invariants::are_deep() || self.has_ready();
         if self.fault.is_none() {
             self.replicate();
             self.ask_readers();
@@ -16,6 +17,11 @@ impl Raft {
             self.hand_out_committed();
         }
         invariants::check(self);
+        assert!(
+            had_ready || self.ready.is_empty(),
+            "ready: nothing was announced: {:?}",
+            self.ready
+        );
         std::mem::take(&mut self.ready)
     }
 

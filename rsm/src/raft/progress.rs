@@ -189,6 +189,18 @@ impl Progress {
         Ok(())
     }
 
+    /// Whether entries up to `last` are to be sent to the follower.
+    pub(super) fn has_entries(&self, last: Index) -> bool {
+        self.next <= last && !self.lacks_floor
+    }
+
+    /// Whether there is something to send. A probe goes out even without entries: only its reply shows that nothing was
+    /// lost, and that the follower is in no higher term (B09, B33). `tell_commit`: it is to be told of the commit.
+    pub(super) fn is_due(&self, last: Index, committed: Index, tell_commit: bool) -> bool {
+        let is_probe = matches!(self.state, State::Probe { .. });
+        self.has_entries(last) || is_probe || (tell_commit && self.told < committed)
+    }
+
     /// Whether another append may go out.
     pub(super) fn may_send(&self, window: Window) -> bool {
         let free = match &self.state {

@@ -240,6 +240,33 @@ impl Raft {
         self.fault = Some(fault);
     }
 
+    /// Whether [`Raft::ready`] would do anything now. If not, an input needs no call of it: most replies of followers,
+    /// for one, come when the entry is committed already. What only time brings is told by [`Raft::deadline`].
+    pub fn has_ready(&self) -> bool {
+        if !self.ready.is_empty() {
+            return true;
+        }
+        let has_work = self.hard_state_changed
+            || self.log.has_unwritten()
+            || self.gate.has_fresh()
+            || (self.log.to_apply().is_some() && self.fetch_to_apply == FetchToApply::None)
+            || self.has_to_send();
+        has_work && self.fault.is_none()
+    }
+
+    /// Reads a word of each part of the replica that lies in memory of its own, so that the processor fetches them all at
+    /// once. The result says nothing. With thousands of groups each of these parts is far from the processor, and a step
+    /// would wait for one after the other.
+    pub fn look_ahead(&self) -> u64 {
+        let of_role = match &self.role {
+            Role::Leader(leader) => leader.followers.values().map(|it| it.next.0).max(),
+            Role::Follower(_) | Role::Candidate(_) => None,
+        };
+        let member = self.config.voters.others(self.config.node).next();
+        let (of_role, member) = (of_role.unwrap_or_default(), member.unwrap_or_default());
+        of_role ^ u64::from(member.0) ^ self.log.look_ahead()
+    }
+
     /// Whether there are committed entries that were not handed out to be applied.
     pub fn has_unapplied(&self) -> bool {
         self.log.to_apply().is_some()
@@ -335,23 +362,6 @@ impl Raft {
 }
 
 #[cfg(test)]
-impl Raft {
-    /// Whether [`Raft::ready`] may have something to do. True a little too often.
-    pub(super) fn has_ready(&self) -> bool {
-        if self.fault.is_some() {
-            return !self.ready.is_empty();
-        }
-        let leads = matches!(self.role, Role::Leader(_));
-        leads
-            || self.hard_state_changed
-            || self.log.has_unwritten()
-            || self.gate.has_fresh()
-            || (self.log.to_apply().is_some() && self.fetch_to_apply == FetchToApply::None)
-            || !self.ready.is_empty()
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
@@ -398,6 +408,43 @@ mod tests {
                 None => {}
             }
         }
+    }
+
+    /// Of the three that may hold an entry the second one commits it: what comes before and behind is no work.
+    #[test]
+    fn a_reply_that_commits_nothing_needs_no_step() {
+        let options = Options { append_bytes_max: 1 << 20, ..Options::default() };
+        let mut raft = Cluster::led_by(NodeId(1), options).take(NodeId(1));
+        assert!(!raft.has_ready());
+        raft.propose(Bytes::from_static(b"command")).expect("it leads");
+        assert!(raft.has_ready());
+        let write = raft.ready().append.expect("the entry").write;
+        assert!(!raft.has_ready());
+        raft.appended(NOW, write);
+        assert!(!raft.has_ready(), "it is durable here, and nowhere else");
+        answer(&mut raft, 2);
+        assert!(raft.has_ready(), "it is committed");
+        let last = raft.ready().committed.last().expect("the entry").index;
+        raft.applied(last);
+        answer(&mut raft, 3);
+        assert!(!raft.has_ready(), "it was committed before");
+        raft.read(7).expect("it leads");
+        assert!(raft.has_ready(), "a round is to be sent");
+        raft.ready();
+        assert!(!raft.has_ready());
+    }
+
+    #[test]
+    fn an_append_that_is_received_twice_needs_a_step_for_its_answer() {
+        let mut raft = Cluster::led_by(NodeId(2), Options::default()).take(NodeId(1));
+        assert!(!raft.has_ready());
+        let (prev, committed) = (raft.last(), raft.committed());
+        let message = Message::Append { prev, entries: Vec::new(), committed };
+        let (group, epoch, term) = (raft.config.group, raft.config.epoch, raft.term());
+        let (from, to) = (NodeId(2), NodeId(1));
+        raft.step(NOW, Envelope { from, to, group, epoch, term, message });
+        assert!(raft.has_ready(), "it has an answer to give");
+        assert_eq!((raft.ready().messages.len(), raft.has_ready()), (1, false));
     }
 
     #[test]

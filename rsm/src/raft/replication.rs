@@ -4,7 +4,7 @@
 use super::{
     Fault, Fetch, FetchPurpose, Raft,
     log::Refused,
-    progress::{Progress, State},
+    progress::Progress,
     read::ReadQueue,
     role::{Leader, Role},
 };
@@ -113,6 +113,19 @@ impl Raft {
         }
     }
 
+    /// Whether [`Raft::replicate`] or [`Raft::ask_readers`] would send anything.
+    pub(super) fn has_to_send(&self) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let (last, committed) = (self.log.last().index, self.log.committed());
+        let tell_commit = leader.tell_commit_at.is_some_and(|at| at <= self.now);
+        let wants_round = leader.reads.wants_round() && committed >= leader.noop;
+        let has_to = |progress: &Progress| {
+            let is_due = progress.is_due(last, committed, tell_commit);
+            progress.may_ask() || (is_due && progress.may_send(self.config.window))
+        };
+        wants_round || leader.followers.values().any(has_to)
+    }
+
     /// The first follower, or the one behind `node`, in ascending order. So a leader goes through its followers
     /// without a copy of their names.
     fn follower_after(&self, node: Option<NodeId>) -> Option<NodeId> {
@@ -128,14 +141,10 @@ impl Raft {
         let (floor, cached) = (self.log.floor().index, self.log.cached_from());
         let Some(progress) = self.follower_mut(to) else { return false };
         progress.stay_above(floor);
-        let has_entries = progress.next <= last && !progress.lacks_floor;
-        // A probe goes out even with nothing to send. Only its reply shows that nothing was lost, and that
-        // the follower is in no higher term (B09, B33).
-        let is_probe = matches!(progress.state, State::Probe { .. });
-        let is_due = has_entries || is_probe || (tell_commit && progress.told < committed);
-        if !is_due || !progress.may_send(window) {
+        if !progress.is_due(last, committed, tell_commit) || !progress.may_send(window) {
             return false;
         }
+        let has_entries = progress.has_entries(last);
         let next = progress.next;
         if has_entries && next < cached {
             crate::sometimes!("lagging follower needs entries from the WAL");

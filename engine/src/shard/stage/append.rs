@@ -175,10 +175,14 @@ impl<D: Disk> AppendStage<D> {
             let took = at.saturating_sub(batch.submitted_at);
             self.latency.record(took);
             self.quickness.note(took);
-            for (group, write) in batch.writes {
-                if let Some(group) = groups.input(group) {
+            for (at, (group, write)) in batch.writes.iter().copied().enumerate() {
+                let ahead = |by| batch.writes.get(at + by).map(|(group, _)| *group);
+                groups.look_ahead_for(ahead(1), ahead(2));
+                let Some(slot) = groups.slot(group) else { continue };
+                if let Some(group) = groups.peek_mut(slot) {
                     group.raft.appended(now, write);
                 }
+                groups.touch_if_needed(slot);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     runtime::Runtime,
     shard::Shard,
 };
-use purlin_rsm::{Entry, Envelope, Message, NodeId, ShardId, Tick, run};
+use purlin_rsm::{Entry, Envelope, GroupId, Message, NodeId, ShardId, Tick, run};
 use purlin_transport::{Event, Facts, PeerShard, Refusal};
 
 /// What one turn takes of what peers have sent ends with the event that makes it more than this, or than an eighth of all.
@@ -98,7 +98,10 @@ impl<R: Runtime> Shard<R> {
             return;
         }
         let max_command = self.requests.callers.max_command();
-        for envelope in envelopes {
+        let groups: Vec<GroupId> = envelopes.iter().map(|envelope| envelope.group).collect();
+        for (at, envelope) in envelopes.into_iter().enumerate() {
+            let ahead = |by| groups.get(at + by).copied();
+            self.groups.look_ahead_for(ahead(1), ahead(2));
             if !fits(&envelope.message, max_command) {
                 self.tell_too_long(&envelope);
                 continue;
@@ -110,10 +113,10 @@ impl<R: Runtime> Shard<R> {
                 continue;
             }
             let Some(slot) = self.groups.slot(envelope.group) else { continue };
-            self.groups.touch(slot);
             if let Some(group) = self.groups.peek_mut(slot) {
                 group.raft.step(now, envelope);
             }
+            self.groups.touch_if_needed(slot);
             if brings_entries {
                 self.groups.count_entries(slot);
             }

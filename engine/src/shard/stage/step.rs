@@ -15,6 +15,7 @@ impl<R: Runtime> Shard<R> {
     /// Steps groups that had inputs, until no group has any, or until the time `end`: at least one group.
     pub(crate) fn step(&mut self, now: Tick, end: Duration) {
         while let Some(slot) = self.groups.next_dirty() {
+            self.groups.look_ahead();
             self.step_group(now, slot, end);
             if self.runtime.now() >= end {
                 return;
@@ -35,6 +36,8 @@ impl<R: Runtime> Shard<R> {
         self.note_standing(now, slot);
         self.groups.count_entries(slot);
         self.groups.rearm(slot);
+        // What was applied may be what a hand-over has waited for.
+        self.groups.touch_if_needed(slot);
     }
 
     /// Hands the `Ready` of a group to the stages. Returns what is to be applied.
