@@ -2,13 +2,16 @@
 //! the crate `redis`.
 //!
 //! All of them do the same: they set, read and count, one command after the other and in pipelines over all groups.
-//! A node that leads some of the groups is killed while they work, and started again. What a client was told to be
-//! done stays, and each client goes on by itself.
+//! A node that leads some of the groups stands still until other nodes lead them. A node is killed while they work, and
+//! started again. What a client was told to be done stays, and each client goes on by itself.
 
 mod client;
+mod leaders;
 
 use super::support::{Cluster, LOOK_EVERY, Shape, until, wait_for_news};
 use client::{Client, Reply, program};
+use leaders::{Leaders, Terms, is_moved, says_that_a_leader_moved};
+use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
     process::Command,
@@ -16,7 +19,7 @@ use std::{
 };
 
 const SHAPE: Shape = Shape { shards: 2, groups: 12 };
-/// Within so long a client that lost a node writes in all groups again. It takes 1 to 6 s.
+/// Within so long a client that lost a node, or a leader, is told no error any more. It takes 1 to 6 s.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(20);
 /// Of the new keys of a pipeline and of the counters some are in each group.
 const KEYS: usize = 200;
@@ -38,6 +41,9 @@ struct Worker {
     counters: Vec<Counter>,
     /// What the client said instead of an answer, by the beginning of the text.
     surfaced: BTreeMap<String, u64>,
+    leaders: Leaders,
+    /// The terms when it was asked for what was done in full: it knows the leaders of these terms, or later ones.
+    terms: Terms,
 }
 
 /// What is known of one counter.
@@ -49,15 +55,19 @@ struct Counter {
     more: i64,
 }
 
-/// Whether a node may be gone, or groups may change their leaders, while a batch runs.
+/// Which errors a client may be told while a batch runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weather {
+    /// All nodes run that ran before. A busy machine may change the leader of a group all the same, and an error may
+    /// say so.
     Calm,
+    /// A node may be gone.
     Rough,
 }
 
 impl Worker {
-    fn start(command: Command, port: u16, name: &str) -> Self {
+    fn start(command: Command, port: u16, name: &str, leaders: Leaders) -> Self {
+        let terms = leaders.terms();
         Self {
             client: Client::start(command, port),
             name: name.to_owned(),
@@ -66,7 +76,25 @@ impl Worker {
             perhaps: BTreeMap::new(),
             counters: vec![Counter::default(); COUNTERS],
             surfaced: BTreeMap::new(),
+            leaders,
+            terms,
         }
+    }
+
+    /// Whether a group may have changed its leader since the client knew it.
+    fn may_be_moved(&self) -> bool {
+        self.leaders.terms() != self.terms
+    }
+
+    /// The client was told an error.
+    fn surface(&mut self, weather: Weather, command: &[String], text: &str) {
+        let name = &self.client.name;
+        if weather == Weather::Calm {
+            assert!(says_that_a_leader_moved(text), "{name}: {command:?}: {text}");
+            let is_true = || (!is_moved(text) || self.may_be_moved()).then_some(());
+            until(&format!("a group has a later term, for {name}: {text}"), is_true);
+        }
+        *self.surfaced.entry(kind(text)).or_default() += 1;
     }
 
     /// Writes of `keys` new keys, of all that may not have been written before, and an increment of each counter.
@@ -90,16 +118,17 @@ impl Worker {
     fn take_in(&mut self, commands: &[Vec<String>], weather: Weather) -> bool {
         let replies = self.client.replies();
         assert_eq!(replies.len(), commands.len());
+        // What the library may have sent again without a word.
+        let may_repeat = weather == Weather::Rough || self.may_be_moved();
+        let hidden = if may_repeat { self.client.retries as i64 } else { 0 };
         let mut all_done = true;
         // Counters come last, in their order.
         let first_counter = commands.len() - COUNTERS;
         for (at, (command, reply)) in commands.iter().zip(replies).enumerate() {
-            let hidden = if weather == Weather::Rough { self.client.retries as i64 } else { 0 };
             match reply {
                 Reply::Error(text) => {
-                    assert!(weather == Weather::Rough, "{}: {command:?}: {text}", self.client.name);
+                    self.surface(weather, command, &text);
                     all_done = false;
-                    *self.surfaced.entry(kind(&text)).or_default() += 1;
                     if at >= first_counter {
                         self.counters[at - first_counter].more += 1 + hidden;
                     }
@@ -122,22 +151,14 @@ impl Worker {
         all_done
     }
 
-    /// Writes new keys and counts: all of it must be done.
-    fn write(&mut self, is_pipeline: bool, keys: usize) {
-        let commands = self.writes(keys);
-        self.client.ask(is_pipeline, &commands);
-        assert!(self.take_in(&commands, Weather::Calm));
-    }
-
-    /// Writes, whatever is the matter, until all of a pipeline is done.
-    fn write_until_done(&mut self, keys: usize) {
+    /// Lets the client work until all of it is done. `work` asks for something, and says whether it was told no error.
+    fn until_done(&mut self, mut work: impl FnMut(&mut Self) -> bool) {
         let began = Instant::now();
         let mut seen = 0;
         loop {
-            // What fails is sent again, and no more than that.
-            let commands = self.writes(if self.perhaps.is_empty() { keys } else { 0 });
-            self.client.ask(true, &commands);
-            if self.take_in(&commands, Weather::Rough) {
+            let terms = self.leaders.terms();
+            if work(self) {
+                self.terms = terms;
                 return;
             }
             let (name, surfaced) = (&self.client.name, &self.surfaced);
@@ -146,28 +167,68 @@ impl Worker {
         }
     }
 
+    /// Writes new keys and counts, until all of it is done.
+    fn write(&mut self, is_pipeline: bool, keys: usize) {
+        self.write_in(Weather::Calm, is_pipeline, keys);
+    }
+
+    /// Writes, whatever is the matter, until all of a pipeline is done.
+    fn write_until_done(&mut self, keys: usize) {
+        self.write_in(Weather::Rough, true, keys);
+    }
+
+    fn write_in(&mut self, weather: Weather, is_pipeline: bool, keys: usize) {
+        let mut keys = if weather == Weather::Calm || self.perhaps.is_empty() { keys } else { 0 };
+        self.until_done(|worker| {
+            // What fails is sent again, and no more than that.
+            let commands = worker.writes(std::mem::take(&mut keys));
+            worker.client.ask(is_pipeline, &commands);
+            worker.take_in(&commands, weather)
+        });
+    }
+
+    /// Reads the values of keys, until the client was told all of them.
+    fn read(&mut self, mut keys: Vec<String>) -> BTreeMap<String, Reply> {
+        let mut values = BTreeMap::new();
+        self.until_done(|worker| {
+            let get: Vec<_> = keys.iter().map(|key| vec!["GET".into(), key.clone()]).collect();
+            worker.client.ask(true, &get);
+            let replies = worker.client.replies();
+            assert_eq!(replies.len(), get.len());
+            keys.clear();
+            for (command, reply) in get.iter().zip(replies) {
+                match reply {
+                    Reply::Error(text) => {
+                        worker.surface(Weather::Calm, command, &text);
+                        keys.push(command[1].clone());
+                    }
+                    value => _ = values.insert(command[1].clone(), value),
+                }
+            }
+            keys.is_empty()
+        });
+        values
+    }
+
     /// Reads all that was written, and the counters: the client must be told all of it.
     fn read_all(&mut self) {
-        let expected: Vec<_> =
-            self.written.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        for expected in expected.chunks(2 * KEYS) {
-            let get = expected.iter().map(|(key, _)| vec!["GET".into(), key.clone()]);
-            self.client.ask(true, &get.collect::<Vec<_>>());
-            let replies = self.client.replies();
-            assert_eq!(replies.len(), expected.len());
-            for ((key, value), reply) in expected.iter().zip(replies) {
-                assert_eq!(reply, Reply::Text(value.clone()), "{}: {key}", self.client.name);
+        let written: Vec<String> = self.written.keys().cloned().collect();
+        for keys in written.chunks(2 * KEYS) {
+            for (key, value) in self.read(keys.to_vec()) {
+                let expected = Reply::Text(self.written[&key].clone());
+                assert_eq!(value, expected, "{}: {key}", self.client.name);
             }
         }
-        let get = (0..COUNTERS).map(|at| vec!["GET".into(), self.counter(at)]);
-        self.client.ask(true, &get.collect::<Vec<_>>());
-        for (counter, reply) in self.counters.iter_mut().zip(self.client.replies()) {
-            let number = match &reply {
+        let values = self.read((0..COUNTERS).map(|at| self.counter(at)).collect());
+        for at in 0..COUNTERS {
+            let name = self.counter(at);
+            let number: i64 = match &values[&name] {
                 Reply::Text(number) => number.parse().expect("a number"),
-                other => panic!("{}: {other:?}", self.client.name),
+                other => panic!("{}: {name}: {other:?}", self.client.name),
             };
+            let counter = &mut self.counters[at];
             let allowed = counter.last..=counter.last + counter.more;
-            assert!(allowed.contains(&number), "{number} is not in {allowed:?}");
+            assert!(allowed.contains(&number), "{name} is {number}, not in {allowed:?}");
             // What is in doubt still may come late.
             *counter = Counter { last: number, more: counter.more - (number - counter.last) };
         }
@@ -190,13 +251,32 @@ fn wait_until_balanced(cluster: &Cluster, mut work: impl FnMut()) {
     });
 }
 
-/// A client begins at `seed`; then the node at `victim` is killed, and started again.
+/// A node stands still until the others lead its groups, and then goes on. The client is not asked for anything
+/// meanwhile, so it asks the wrong nodes next.
+fn move_leaders(cluster: &Cluster, from: usize) {
+    cluster.nodes[from].process().signal(Signal::STOP);
+    until("the other nodes lead all groups", || {
+        let others = cluster.nodes.iter().enumerate().filter(|(at, _)| *at != from);
+        let led = others.map(|(_, node)| node.info("purlin_groups_led"));
+        (led.sum::<Option<u64>>() == Some(SHAPE.groups.into())).then_some(())
+    });
+    cluster.nodes[from].process().signal(Signal::CONT);
+}
+
+/// A client begins at `seed`; then the node at `victim` stands still for a while, is killed, and is started again.
 fn goes_on(cluster: &mut Cluster, command: Command, seed: u16, victim: usize) {
     wait_until_balanced(cluster, || ());
-    let mut worker = Worker::start(command, seed, &format!("seed-{seed}"));
+    let mut worker = Worker::start(command, seed, &format!("seed-{seed}"), Leaders::of(cluster));
     worker.write(false, KEYS_ONE_BY_ONE);
     worker.write(true, KEYS);
     worker.read_all();
+
+    move_leaders(cluster, victim);
+    worker.read_all();
+    worker.write(true, KEYS);
+    wait_until_balanced(cluster, || worker.write(true, 1));
+    worker.read_all();
+    let at_the_move = std::mem::take(&mut worker.surfaced);
 
     // The client has two pipelines, and has answered the first one: it works on the second one now.
     let pipelines = [worker.writes(KEYS), worker.writes(KEYS)];
@@ -224,7 +304,8 @@ fn goes_on(cluster: &mut Cluster, command: Command, seed: u16, victim: usize) {
     worker.write(true, KEYS);
     worker.read_all();
     println!(
-        "{}: went on {} ms after the kill, {} keys; told at the kill {at_the_kill:?}, at the start {:?}",
+        "{}: went on {} ms after the kill, {} keys; told at the move {at_the_move:?}, at the kill {at_the_kill:?}, at \
+         the start {:?}",
         worker.client.name,
         recovered.as_millis(),
         worker.written.len(),
