@@ -1,13 +1,13 @@
 //! What a core works on keeps it from all else: how long a command, and a page of commands, keeps a shard.
 
 use crate::support::{ONE, THREE, all, one_leader, seconds};
-use purlin::{GroupId, NodeId, Request, ShardId, TURN_MAX};
+use purlin::{Caller, GroupId, NodeId, Request, RequestError, ShardId, TURN_MAX};
 use purlin_kv::{KvCommand, KvQuery, StringsBuf};
 use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions,
-        scenario::{GROUP, Pending, Scenario, calm, set},
+        scenario::{GROUP, Pending, Scenario, calm, get, set},
     },
     sim::CpuOptions,
 };
@@ -128,4 +128,48 @@ fn a_command_that_takes_longer_than_an_election_timeout_deposes_its_leader() {
     let _ = s.submit(leader, GROUP, command);
     s.run_for(seconds(60));
     assert!(s.elections(GROUP) > elections, "{elections} elections as before");
+}
+
+/// Two connections hand in as much as is taken: one of them long writes, or both of them short reads of all groups.
+/// Each has had a request refused before others ask. Those are served, at the leader and elsewhere.
+#[test]
+fn connections_that_fill_the_intake_leave_room_to_others() {
+    let mut options = ClusterOptions { groups: 4, ..calm(3, 0) };
+    // Nine writes are more than the bytes, as nine of 8 MiB are more than the server takes.
+    let value = "v".repeat(60_000);
+    options.limits[0].request_bytes_max = 8 * (60 << 10);
+    options.limits[0].requests_max = 1_000;
+    let s = Scenario::running_with(1004, options);
+    s.run_for(seconds(3));
+    let leader = one_leader(&s, &all(&s));
+    let of_group = |n: u32| GroupId(1 + n % 4);
+    let write = |n| (of_group(n), set("long", &value));
+    let read = |n| (of_group(n), get("key"));
+    let fill = |caller: &Caller, request: &dyn Fn(u32) -> (GroupId, Request)| {
+        caller.take_completions(&mut Vec::new());
+        let requests = (0..2_000).map(request);
+        for (tag, (group, request)) in requests.enumerate() {
+            caller.submit(group, request, tag as u64);
+        }
+        let mut ended = Vec::new();
+        caller.take_completions(&mut ended);
+        assert!(ended.iter().all(|it| it.outcome == Err(RequestError::Busy)));
+        2_000 - ended.len()
+    };
+    for node in all(&s) {
+        let callers = [s.caller(node, ShardId(0)), s.caller(node, ShardId(0))];
+        let others = || (1..=4).map(|group| s.submit(node, GroupId(group), set("key", "v")));
+        let writes = fill(&callers[0], &write);
+        let mut pending: Vec<Pending> = others().collect();
+        s.run_for(seconds(3));
+        let reads = callers.each_ref().map(|caller| fill(caller, &read));
+        pending.extend(others());
+        s.run_for(seconds(3));
+        for other in pending {
+            assert!(other.is_done(), "node {node}, leader {leader}: {:?}", other.answer());
+        }
+        // Three quarters of the intake; and so much may have who has little.
+        assert_eq!((writes, reads), (6, [750, 1_000 / 64 + 1]));
+    }
+    s.assert_sound();
 }
