@@ -5,7 +5,7 @@ use crate::{
     config::{Config, Shards},
     freed_memory::FreedMemory,
     memory,
-    resp::{ClientListeners, FrontEndOptions, NodeFacts, RequestLimits, serve_shard},
+    resp::{ClientListeners, FrontEndOptions, NodeFacts, serve_shard},
 };
 use futures_lite::future::block_on;
 use purlin::os::{ClientFiles, OpenFiles, OsRuntime, SharedPort, raise_open_files};
@@ -341,7 +341,7 @@ impl Clients {
             shard: shard.0,
             shards,
             clients_max,
-            request: RequestLimits::new(client.max_value as usize, config.cluster.max_command),
+            request: config.request_limits(),
             pipeline_max: client.max_pipeline,
             output_bytes_max: client.output_buffer,
             query_bytes_max: client.query_buffer,

@@ -1,6 +1,7 @@
 //! The sections of a configuration and their defaults.
 
 use super::choices::{LogFormat, LogLevel, Shards};
+use crate::resp::RequestLimits;
 use purlin::os::RuntimeKind;
 use purlin::{
     Advertised, ClusterConfig, ClusterId, IntakeOptions, Member, NodeConfig, NodeId, RaftOptions,
@@ -203,6 +204,11 @@ impl Config {
             shard_port_base: told(listen.gateway, listen.shard_port_base),
             admin_port: told(listen.admin, listen.admin.port()),
         }
+    }
+
+    /// What a request of a client may be.
+    pub fn request_limits(&self) -> RequestLimits {
+        RequestLimits::new(self.client.max_value as usize, self.cluster.max_command)
     }
 
     /// What the node chooses for itself, as the engine takes it.

@@ -6,8 +6,12 @@ use crate::{
     ok,
 };
 use purlin::{GroupId, Index, Position, RequestError, Term};
-use purlin_server::resp::{RequestLimits, Value, group_of};
-use std::io::ErrorKind;
+use purlin_kv::{KEY_BYTES_MAX, KvCommand, SetCondition};
+use purlin_server::{
+    config::Config,
+    resp::{RequestLimits, Value, group_of},
+};
+use std::{io::ErrorKind, path::Path};
 
 fn error(text: &str) -> Value {
     Value::Error(text.into())
@@ -118,6 +122,50 @@ fn the_limits_on_values_and_requests_are_those_that_are_reported() {
     client.send().expect("the server reads");
     let refusal = format!("ERR Protocol error: a request has {request} bytes at most");
     assert_eq!(client.read_reply().expect("it comes though much was unread"), error(&refusal));
+}
+
+/// Which value a file may allow, which one a node reports, and which one it takes, is one number.
+#[test]
+fn the_longest_value_that_a_file_may_allow_is_reported_and_taken_with_the_longest_key() {
+    for max_command in [224 << 10, 8 << 20, 12 << 20] {
+        let file = |max_value: &str| {
+            let text = format!(
+                "[node]\nid = 1\ndata_dir = \"/d\"\n{max_value}[cluster]\nid = \"{}\"\n\
+                 max_command = \"{max_command}B\"\n\
+                 members = [{{ node = 1, host = \"127.0.0.1\", peer_port = 7190 }}]\n",
+                "17".repeat(16)
+            );
+            Config::parse(Path::new("purlin.toml"), &text)
+        };
+        let with = |bytes: u64| file(&format!("[client]\nmax_value = \"{bytes}B\"\n"));
+        let config = file("").expect("a good file");
+        let most = config.client.max_value;
+        assert_eq!(with(most).as_ref(), Ok(&config));
+        let refusal = with(most + 1).expect_err("it is too much").to_string();
+        assert!(refusal.starts_with("error: `client.max_value` is "), "{refusal}");
+
+        let limits = config.request_limits();
+        let server =
+            TestServer::with(Behaviour::default(), move |options| options.request = limits);
+        let client = &mut server.client();
+        let setting = bulk(&most.to_string());
+        expect(
+            client,
+            "CONFIG GET proto-max-bulk-len",
+            Value::Array(vec![bulk("proto-max-bulk-len"), setting]),
+        );
+        let (key, value) = ("k".repeat(KEY_BYTES_MAX), "v".repeat(most as usize));
+        expect(client, &format!("SET {key} {value}"), ok());
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        let set = KvCommand::Set { key, value, condition: SetCondition::Always, get: true };
+        let command = set.encode().len();
+        assert!(command <= max_command, "{command} bytes of {max_command}");
+        let long = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n", most + 1);
+        let refusal = error(&format!(
+            "ERR Protocol error: invalid bulk length: an argument has {most} bytes at most"
+        ));
+        assert_eq!(replies_to(client, long.as_bytes()), [refusal]);
+    }
 }
 
 #[test]

@@ -79,7 +79,10 @@ impl TestServer {
         Self::with(Behaviour::default(), |_| {})
     }
 
-    pub(crate) fn with(behaviour: Behaviour, change: fn(&mut FrontEndOptions)) -> Self {
+    pub(crate) fn with(
+        behaviour: Behaviour,
+        change: impl Fn(&mut FrontEndOptions) + Clone + 'static,
+    ) -> Self {
         // A client that sends its whole pipeline before it reads needs sockets that hold the replies.
         let net = NetOptions { pipe_bytes: 4 << 20, ..NetOptions::default() };
         let options = WorldOptions { nodes: 1, net, ..WorldOptions::default() };
@@ -87,7 +90,7 @@ impl TestServer {
         let listens = Rc::new(Cell::new(false));
         let told = Rc::clone(&listens);
         world.start(NODE, 1, move |runtime| {
-            serve(runtime, behaviour.clone(), change, Rc::clone(&told))
+            serve(runtime, behaviour.clone(), change.clone(), Rc::clone(&told))
         });
         assert_eq!(world.run_until(PATIENCE, || listens.get()), sim::Outcome::Reached);
         Self { world }
@@ -219,7 +222,7 @@ impl Client {
 async fn serve(
     runtime: SimRuntime,
     behaviour: Behaviour,
-    change: fn(&mut FrontEndOptions),
+    change: impl Fn(&mut FrontEndOptions),
     listens: Rc<Cell<bool>>,
 ) {
     let listener = runtime.net().listen(&address(NODE, ShardId(0))).await.expect("a free port");
