@@ -3,7 +3,7 @@
 use super::support::{Cluster, Node, SOON, Shape, number, until};
 use purlin_server::resp::{RespClient, Value};
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,7 +13,16 @@ const SHAPE: Shape = Shape { shards: 1, groups: 6 };
 
 /// Shell commands that mount a small file system at `$0`.
 const IN_MEMORY: &str = "mount -t tmpfs -o size=48m tmpfs \"$0\"";
-const EXT4: &str = "truncate -s 96M \"$0.image\" && mkfs.ext4 -qF \"$0.image\" && mount -o loop \"$0.image\" \"$0\"";
+/// It has room for few files.
+const EXT4: &str = "truncate -s 96M \"$0.image\" && mkfs.ext4 -qFN 128 \"$0.image\" && mount -o loop \"$0.image\" \"$0\"";
+
+/// What a full file system has no room for.
+#[derive(Clone, Copy)]
+enum Filler {
+    Bytes,
+    /// There is no inode left. A file without a name takes one, which is how a node asks for direct I/O.
+    Files,
+}
 
 /// A small file system, gone with this.
 struct Small(PathBuf);
@@ -21,7 +30,7 @@ struct Small(PathBuf);
 impl Small {
     /// Nothing where none can be mounted.
     fn mount(by: &str, at: &Path) -> Option<Self> {
-        std::fs::create_dir(at).expect("a new directory");
+        fs::create_dir(at).expect("a new directory");
         let mut command = Command::new("sh");
         command.arg("-c").arg(by).arg(at).stderr(Stdio::null());
         if !command.status().is_ok_and(|status| status.success()) {
@@ -31,8 +40,31 @@ impl Small {
         Some(Self(at.to_owned()))
     }
 
-    /// Takes all the room that is left.
-    fn fill(&self) {
+    /// Takes all that is left.
+    fn fill(&self, with: Filler) {
+        match with {
+            Filler::Bytes => self.fill_with_bytes(),
+            Filler::Files => self.fill_with_files(),
+        }
+    }
+
+    /// Gives back what it took.
+    fn empty(&self, of: Filler) {
+        match of {
+            Filler::Bytes => fs::remove_file(self.0.join("filler")),
+            Filler::Files => fs::remove_dir_all(self.0.join("fillers")),
+        }
+        .expect("it is there");
+    }
+
+    fn fill_with_files(&self) {
+        let folder = self.0.join("fillers");
+        fs::create_dir(&folder).expect("a file more");
+        let error = (0..).find_map(|n: u32| File::create(folder.join(n.to_string())).err());
+        assert_eq!(error.expect("an end").kind(), ErrorKind::StorageFull);
+    }
+
+    fn fill_with_bytes(&self) {
         let mut file = File::create(self.0.join("filler")).expect("an empty file needs no room");
         for piece in [&[1; 1 << 16][..], &[1; 512]] {
             let error = loop {
@@ -64,15 +96,20 @@ fn leads(node: &Node) -> Option<usize> {
 
 #[test]
 fn a_node_starts_on_a_full_disk_votes_reads_and_says_so() {
-    start_on_a_full_disk(EXT4);
+    start_on_a_full_disk(EXT4, Filler::Bytes);
+}
+
+#[test]
+fn a_node_starts_on_a_disk_that_takes_no_more_files() {
+    start_on_a_full_disk(EXT4, Filler::Files);
 }
 
 #[test]
 fn a_node_starts_on_a_full_file_system_in_memory() {
-    start_on_a_full_disk(IN_MEMORY);
+    start_on_a_full_disk(IN_MEMORY, Filler::Bytes);
 }
 
-fn start_on_a_full_disk(by: &str) {
+fn start_on_a_full_disk(by: &str, filler: Filler) {
     let mut cluster = Cluster::make("full-disk", SHAPE);
     let Some(small) = Small::mount(by, &cluster.scratch.path().join("small")) else { return };
     cluster.nodes[0].config.node.data_dir = small.0.join("data");
@@ -85,7 +122,7 @@ fn start_on_a_full_disk(by: &str) {
     }
     cluster.wait_until_equal();
     cluster.nodes[0].kill();
-    small.fill();
+    small.fill(filler);
 
     cluster.nodes[0].start();
     cluster.nodes[0].process().wait_for("serves clients", SOON);
@@ -113,7 +150,7 @@ fn start_on_a_full_disk(by: &str) {
         "one line for a change:\n{log}"
     );
 
-    std::fs::remove_file(small.0.join("filler")).expect("it is there");
+    small.empty(filler);
     for counter in 0..12 {
         let found = cluster.nodes[0].done(&["INCR", &format!("full:{counter}")]);
         assert!(matches!(found, Value::Integer(2)), "{found}");
