@@ -54,8 +54,9 @@ impl<R: Runtime> OtherShards<R> {
         }
     }
 
-    /// Sends a reply, or hands it back if there is no room for it. Without a connection the reply is
-    /// lost: the other node notices the lost connection, and ends the batch as unknown.
+    /// Sends a reply, or hands it back if there is no room for it, or no connection yet. Once the peer's own connection
+    /// is lost too, so is the reply: the other node notices that, and ends the batch as unknown. While it lives, nobody
+    /// there would notice.
     pub(crate) fn send_reply(&self, to: OtherShard, reply: BatchReply) -> Result<(), BatchReply> {
         match to {
             OtherShard::OfThisNode(shard) => {
@@ -64,7 +65,11 @@ impl<R: Runtime> OtherShards<R> {
                     _ => Ok(()),
                 }
             }
-            OtherShard::OfPeer(peer) if !self.exchanger.is_outbound_up(peer) => Ok(()),
+            OtherShard::OfPeer(peer) if !self.exchanger.is_outbound_up(peer) => {
+                let is_awaited = self.pairs.reaches_us(peer);
+                purlin_rsm::sometimes!(is_awaited, "reply to a batch waits for a connection");
+                if is_awaited { Err(reply) } else { Ok(()) }
+            }
             OtherShard::OfPeer(peer) => {
                 match self.exchanger.send(peer, Outbound::ForwardReply(reply)) {
                     Err(Outbound::ForwardReply(reply)) => Err(reply),

@@ -77,6 +77,11 @@ impl Pairs {
         self.pairs.get(&pair).is_some_and(|state| state.is_reached && state.reaches_us)
     }
 
+    /// Whether the connection of the peer to us is up.
+    pub(crate) fn reaches_us(&self, pair: PeerShard) -> bool {
+        self.pairs.get(&pair).is_some_and(|state| state.reaches_us)
+    }
+
     /// Whether all of `nodes` are reached, and this was not told before.
     pub(crate) fn take_all_reached(&mut self, nodes: &[NodeId]) -> bool {
         let is_news = !self.is_all_told && self.are_all_reached(nodes);

@@ -3,6 +3,7 @@
 use crate::support::{ELECTION, ONE, agree, all, millis, number, one_leader, seconds};
 use bytes::Bytes;
 use purlin::{Caller, Completion, GroupId, NodeId, Request, RequestError, ShardId};
+use purlin_rsm::reach::Recorder;
 use purlin_tests::{
     cluster::{
         ClusterOptions, Limits,
@@ -51,6 +52,37 @@ fn requests_at_a_leader_that_fell_silent_end_with_the_next_leader() {
         assert_eq!(s.must_read(leader, "key", seconds(5)).as_deref(), Some("3"));
         s.assert_sound();
     }
+}
+
+/// A node that was cut off finds its leader restarted. What it asks may be there before the leader has its connection
+/// back: the reply waits for that. Nobody would notice if it were lost, since that same node leads again.
+#[test]
+fn a_reply_waits_for_the_connection_back_of_a_leader_that_has_restarted() {
+    let reached = Recorder::install();
+    for seed in 440..450 {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = s.leader();
+        let [gone, asks] = s.others(leader)[..] else { panic!("three nodes") };
+        s.must_write(leader, "key", "1", seconds(5));
+        s.run_for(seconds(1));
+        s.world.isolate(asks);
+        s.crash(gone, Crash::PowerCut);
+        s.crash(leader, Crash::PowerCut);
+        s.world.restart(leader);
+        s.run_for(millis(100));
+        s.world.heal();
+        let ask = |_| {
+            s.run_for(millis(20));
+            s.submit(asks, GROUP, get("key"))
+        };
+        let reads: Vec<Pending> = (0..60).map(ask).collect();
+        s.run_for(seconds(4));
+        for (at, read) in reads.iter().enumerate() {
+            assert_eq!(read.answer(), Some(Ok(Some("1".into()))), "seed {seed}, read {at}");
+        }
+        s.assert_sound();
+    }
+    assert!(reached.counts().contains_key("reply to a batch waits for a connection"));
 }
 
 /// A batch that finds a full channel to another shard goes out when there is room, and not with the next
