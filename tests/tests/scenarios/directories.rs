@@ -1,6 +1,6 @@
 //! Directories that are fresh, wiped, old, or another node's.
 
-use crate::support::{ONE, THREE, TWO, seconds};
+use crate::support::{ONE, THREE, TWO, millis, seconds};
 use purlin::{ClusterConfig, ClusterId, ErrorKind, GroupId, Member, NodeConfig, NodeId};
 use purlin_rsm::reach::Recorder;
 use purlin_tests::{
@@ -243,6 +243,81 @@ fn a_loss_is_noticed_by_a_peer_that_heard_of_the_writes_and_by_nobody_else() {
             s.world.restart(leader);
             s.must_stop(lost, ErrorKind::Refused, seconds(20));
             assert_eq!(s.must_read(lags, "key-9", seconds(10)), None, "seed {seed}");
+        }
+    }
+}
+
+/// Safety I4: a disk has lost a write that it acknowledged, and the leader, the only one that heard of it, has lost its
+/// power too. If it had written a batch in between, it remembers. If not, nobody can notice (docs/SAFETY.md): the two
+/// others elect a leader, and the write is gone without a word.
+#[test]
+fn a_loss_is_noticed_after_a_restart_by_a_peer_that_wrote_after_it_heard_and_by_no_other() {
+    for (seed, has_written) in [(834, true), (835, true), (834, false), (835, false)] {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = s.leader();
+        let [lost, lags] = s.others(leader)[..] else { panic!("three nodes") };
+        s.run_for(seconds(2));
+        s.world.isolate(lags);
+        let old = s.world.node(lost).durable_image();
+        s.must_write(leader, "key", "1", seconds(5));
+        if has_written {
+            s.must_write(leader, "another", "1", seconds(5));
+        }
+        s.crash(leader, Crash::PowerCut);
+        s.crash(lost, Crash::PowerCut);
+        s.world.node(lost).restore(&old);
+        s.world.restart(leader);
+        s.run_for(millis(100));
+        s.world.restart(lost);
+        if has_written {
+            s.must_stop(lost, ErrorKind::Refused, seconds(20));
+            s.world.heal();
+            assert_eq!(s.must_read(lags, "key", seconds(10)), Some("1".into()), "seed {seed}");
+            s.assert_sound();
+        } else {
+            // They have met, and neither campaigns so soon after its start.
+            s.run_for(millis(300));
+            s.world.heal();
+            s.world.isolate(leader);
+            assert_eq!(s.must_read(lags, "key", seconds(10)), None, "seed {seed}");
+            // The leader of before takes over what the others have.
+            s.world.heal();
+            assert_eq!(s.must_read(leader, "key", seconds(10)), None, "seed {seed}");
+            assert_eq!(s.stops(), [], "nobody can notice");
+        }
+    }
+}
+
+/// Safety I4: a disk has lost writes that it acknowledged, and the directory of the leader, the only one that heard of
+/// them, has gone back too, or has not. If it has, nobody can notice (docs/SAFETY.md).
+#[test]
+fn a_loss_is_noticed_by_a_peer_that_heard_of_the_writes_unless_its_directory_has_gone_back_too() {
+    for (seed, goes_back) in [(836, false), (837, false), (836, true), (837, true)] {
+        let s = Scenario::running(seed, 3, 0);
+        let leader = s.leader();
+        let [lost, lags] = s.others(leader)[..] else { panic!("three nodes") };
+        s.run_for(seconds(2));
+        s.world.isolate(lags);
+        let old = [leader, lost].map(|node| s.world.node(node).durable_image());
+        (0..10).for_each(|n| s.must_write(leader, &format!("key-{n}"), "1", seconds(5)));
+        s.run_for(seconds(1));
+        s.crash(leader, Crash::PowerCut);
+        s.crash(lost, Crash::PowerCut);
+        s.world.node(lost).restore(&old[1]);
+        if goes_back {
+            s.world.node(leader).restore(&old[0]);
+        }
+        s.world.heal();
+        s.world.restart(leader);
+        s.world.restart(lost);
+        if goes_back {
+            assert_eq!(s.must_read(lags, "key-9", seconds(10)), None, "seed {seed}");
+            s.run_for(seconds(5));
+            assert_eq!(s.stops(), [], "nobody can notice");
+        } else {
+            s.must_stop(lost, ErrorKind::Refused, seconds(20));
+            assert_eq!(s.must_read(lags, "key-9", seconds(10)), Some("1".into()), "seed {seed}");
+            s.assert_sound();
         }
     }
 }
