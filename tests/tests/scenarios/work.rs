@@ -9,7 +9,7 @@ use purlin_tests::{
         ClusterOptions,
         scenario::{GROUP, Pending, Scenario, calm, get, set},
     },
-    sim::CpuOptions,
+    sim::{CpuOptions, Latency},
 };
 use std::time::Duration;
 
@@ -172,4 +172,33 @@ fn connections_that_fill_the_intake_leave_room_to_others() {
         assert_eq!((writes, reads), (6, [750, 1_000 / 64 + 1]));
     }
     s.assert_sound();
+}
+
+/// The batches that a node makes of 400 writes, one each `gap`, when its disk takes `write` for a batch.
+fn batches_of_many_writes(gap: Duration, write: Duration) -> u64 {
+    let mut options = calm(1, 0);
+    options.world.disk.write = Latency::steady(write, Duration::from_micros(1));
+    let s = Scenario::running_with(1005, options);
+    s.must_write(ONE, "key", "v", seconds(5));
+    s.run_for(seconds(2));
+    let batches = || s.control(ONE).latest().wal.figures.batches;
+    let before = batches();
+    let ask = |n: u32| {
+        s.run_for(gap);
+        s.submit(ONE, GROUP, set(&format!("key-{n}"), "v"))
+    };
+    let asked: Vec<Pending> = (0..400).map(ask).collect();
+    s.run_for(seconds(1));
+    assert!(asked.iter().all(Pending::is_done));
+    s.assert_sound();
+    batches() - before
+}
+
+/// On a quick disk what comes meanwhile shares a batch; on a slow one nothing waits for the batch in flight.
+#[test]
+fn writes_share_batches_on_a_quick_disk_and_go_out_at_once_on_a_slow_one() {
+    let micros = Duration::from_micros;
+    let quick = batches_of_many_writes(micros(25), micros(200));
+    let slow = batches_of_many_writes(micros(700), micros(2_000));
+    assert!(quick < 100 && slow > 380, "{quick} and {slow} batches");
 }

@@ -667,6 +667,9 @@ mod tests {
         assert!(!quickness.lets_go(2, 1, micros(100)) && !quickness.lets_go(1, 2, micros(100)));
         assert!(quickness.lets_go(1, 1, micros(0)), "nothing comes to share it");
         assert!(quickness.lets_go(2, 1, micros(501)), "it stands for once");
+        assert!(!quickness.lets_go(2, 1, micros(500)));
+        let just_quick = Quickness { typical: Quickness::MAX };
+        assert!(!just_quick.lets_go(2, 1, micros(0)));
         quickness.note(Duration::from_secs(5));
         assert!(quickness.lets_go(2, 1, micros(0)), "one batch that stood counts");
         (0..40).for_each(|_| quickness.note(micros(120)));
