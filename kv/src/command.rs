@@ -96,6 +96,18 @@ pub enum SetCondition<'a> {
     Equal(&'a [u8]),
 }
 
+impl SetCondition<'_> {
+    /// Whether it holds for a key that has this value, or none.
+    pub(crate) fn holds(self, old: Option<&[u8]>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Absent => old.is_none(),
+            Self::Present => old.is_some(),
+            Self::Equal(expected) => old == Some(expected),
+        }
+    }
+}
+
 /// A query changes nothing. It does not go through the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KvQuery<'a> {

@@ -212,6 +212,32 @@ fn set_with_get_answers_the_old_value_whether_or_not_it_sets() {
     assert_eq!(get(&machine, "k"), Answer::bytes("3"));
 }
 
+/// Some hundred bytes in the log would be answered 8 GiB at each replica, all of it made at once.
+#[test]
+fn commands_that_change_nothing_are_answered_a_bounded_number_of_old_bytes_at_a_time() {
+    let mut machine = KvMachine::new();
+    let value = "v".repeat(VALUE_BYTES_MAX / 2);
+    apply(&mut machine, set("k", &value, SetCondition::Always, false));
+    let refused = set("k", "x", SetCondition::Absent, true).encode();
+    let changes =
+        [set("k", "x", SetCondition::Present, true), set("k", "y", SetCondition::Always, true)];
+    let commands = [vec![refused.clone(); 1_000], changes.map(|it| it.encode()).to_vec()].concat();
+    for round in 0..2 {
+        let before = machine.clone();
+        let outcomes = apply_bytes(&mut machine, &commands[..1_000]);
+        assert_eq!(machine, before);
+        let bytes: usize = outcomes.iter().map(Bytes::len).sum();
+        assert!(bytes < VALUES_BYTES_MAX + 200 * outcomes.len(), "round {round}: {bytes} bytes");
+        let answers: Vec<_> = outcomes.iter().map(Answer::of).collect();
+        assert_eq!(answers[..3], vec![Answer::bytes(&value); 3]);
+        assert_eq!(answers[3..], vec![Answer::error(OLD_VALUES_TOO_LONG); 997]);
+    }
+    // What sets is answered, whatever came before it.
+    let answers: Vec<_> = apply_bytes(&mut machine, &commands).iter().map(Answer::of).collect();
+    assert_eq!(answers[1_000..], [Answer::bytes(&value), Answer::bytes("x")]);
+    assert_eq!(get(&machine, "k"), Answer::bytes("y"));
+}
+
 #[test]
 fn incr_refuses_what_is_no_integer_and_what_overflows() {
     let mut machine = KvMachine::new();

@@ -30,7 +30,8 @@ pub const KEY_BYTES_MAX: usize = 64 << 10;
 /// The longest value, in bytes. `APPEND` is refused when its result would be longer.
 pub const VALUE_BYTES_MAX: usize = 8 << 20;
 
-/// The longest array that answers a query, in bytes. The array has to fit into a frame between nodes.
+/// The longest array that answers a query, in bytes. The array has to fit into a frame between nodes. Commands that are
+/// applied at once and change nothing answer no more than this together.
 pub const VALUES_BYTES_MAX: usize = 12 << 20;
 
 /// The longest list of keys that answers a query, in bytes.
@@ -44,6 +45,7 @@ const OVERFLOW: &str = "ERR increment or decrement would overflow";
 const TOO_LONG: &str = "ERR string exceeds maximum allowed size: a value has 8 MiB at most; nothing was changed, use a shorter one";
 const KEY_TOO_LONG: &str = "ERR key is longer than 64 KiB; nothing was changed, use a shorter one";
 const ARRAY_TOO_LONG: &str = "ERR the values are more than 12 MiB together; nothing was changed, ask for fewer keys at a time";
+const OLD_VALUES_TOO_LONG: &str = "TRYAGAIN the old values that were asked for at once are more than 12 MiB together; nothing was changed, try again";
 const MALFORMED_COMMAND: &str = "ERR the log holds a command that this version does not know; nothing was changed, run one version on all nodes";
 const MALFORMED_QUERY: &str =
     "ERR this version does not know the query; nothing was changed, run one version on all nodes";
@@ -107,8 +109,8 @@ impl KvMachine {
         self.store.digest()
     }
 
-    /// Executes a command, whose first key has this hash.
-    fn execute(&mut self, command: &KvCommand<'_>, hash: u64) -> Bytes {
+    /// Executes a command, whose first key has this hash. `old_bytes` counts the old values in the answers.
+    fn execute(&mut self, command: &KvCommand<'_>, hash: u64, old_bytes: &mut usize) -> Bytes {
         if let Err(text) = check_lengths(command) {
             return error(text);
         }
@@ -118,7 +120,10 @@ impl KvMachine {
                 self.store.set_at(hash, key, value);
                 KvOutcome::Ok.encode()
             }
-            KvCommand::Set { key, value, condition, get } => self.set(key, value, condition, get),
+            KvCommand::Set { key, value, condition, get: true } => {
+                self.set_and_get(key, value, condition, old_bytes)
+            }
+            KvCommand::Set { key, value, condition, get: false } => self.set(key, value, condition),
             KvCommand::Append { key, value } => self.append(key, value),
             KvCommand::Delete { keys } => self.delete(keys),
             KvCommand::Add { key, delta } => self.add(key, delta),
@@ -126,19 +131,30 @@ impl KvMachine {
         }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], condition: SetCondition<'_>, get: bool) -> Bytes {
+    fn set(&mut self, key: &[u8], value: &[u8], condition: SetCondition<'_>) -> Bytes {
+        if !condition.holds(self.store.value(key)) {
+            return KvOutcome::Nil.encode();
+        }
+        self.store.set(key, value);
+        KvOutcome::Ok.encode()
+    }
+
+    /// Sets, and answers the old value. A command that sets has paid for what it is answered, since the next one finds
+    /// another value there. One that does not set could be answered 8 MiB for some bytes, as often as it is asked.
+    fn set_and_get(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        condition: SetCondition<'_>,
+        old_bytes: &mut usize,
+    ) -> Bytes {
         let old = self.store.value(key);
-        let holds = match condition {
-            SetCondition::Always => true,
-            SetCondition::Absent => old.is_none(),
-            SetCondition::Present => old.is_some(),
-            SetCondition::Equal(expected) => old == Some(expected),
-        };
-        let outcome = match (get, holds) {
-            (true, _) => value_or_nil(old),
-            (false, true) => KvOutcome::Ok.encode(),
-            (false, false) => KvOutcome::Nil.encode(),
-        };
+        let (holds, bytes) = (condition.holds(old), *old_bytes + old.map_or(0, <[u8]>::len));
+        if !holds && bytes > VALUES_BYTES_MAX {
+            return error(OLD_VALUES_TOO_LONG);
+        }
+        *old_bytes = bytes;
+        let outcome = value_or_nil(old);
         if holds {
             self.store.set(key, value);
         }
@@ -208,6 +224,7 @@ impl KvMachine {
 
 impl StateMachine for KvMachine {
     fn apply(&mut self, _: &ApplyContext, commands: &[Command], outcomes: &mut Vec<Bytes>) {
+        let mut old_bytes = 0;
         for commands in commands.chunks(AHEAD) {
             let mut decoded = [const { None }; AHEAD];
             for (place, command) in decoded.iter_mut().zip(commands) {
@@ -219,7 +236,7 @@ impl StateMachine for KvMachine {
             let hashes = decoded.iter().flatten().flatten().map(|(_, hash)| *hash);
             self.store.look_ahead(hashes);
             outcomes.extend(decoded.iter().flatten().map(|command| match command {
-                Ok((command, hash)) => self.execute(command, *hash),
+                Ok((command, hash)) => self.execute(command, *hash, &mut old_bytes),
                 Err(Malformed) => error(MALFORMED_COMMAND),
             }));
         }

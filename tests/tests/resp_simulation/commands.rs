@@ -148,7 +148,7 @@ fn the_longest_value_that_a_file_may_allow_is_reported_and_taken_with_the_longes
         let server =
             TestServer::with(Behaviour::default(), move |options| options.request = limits);
         let client = &mut server.client();
-        let setting = bulk(&most.to_string());
+        let setting = bulk(most.to_string());
         expect(
             client,
             "CONFIG GET proto-max-bulk-len",

@@ -43,7 +43,8 @@ const PAGE_HEAD: &str = "# Commands\n\n\
     nothing, and may simply be sent again. Any other error means that the command has a mistake, is \
     not offered, or does not fit the value of the key, and that nothing was changed.\n\n\
     Limits: a key has 64 KiB at most, a value 8 MiB, the values of one `MGET` 12 MiB in one group and \
-    64 MiB together. `client.max_value` and `cluster.max_command` in \
+    64 MiB together. The old values that `SET` with `GET` answers at once where it does not set have 12 MiB \
+    in one group, and the rest gets `TRYAGAIN`. `client.max_value` and `cluster.max_command` in \
     [configuration.md](configuration.md) may set lower ones; a request has 512 KiB more than \
     `cluster.max_command` at most. A command names 16384 keys at most; a command without many keys \
     has 1024 arguments at most. `COMMAND INFO` and `COMMAND DOCS` take 128 names, and the patterns of \
@@ -115,6 +116,7 @@ mod tests {
                 mib(VALUE_BYTES_MAX)
             ),
             format!("one `MGET` {values} MiB in one group and {answer} MiB together"),
+            format!("where it does not set have {values} MiB in one group"),
             format!("a request has {framing} KiB more than `cluster.max_command` at most"),
             format!("names {KEYS_MAX} keys at most"),
             format!("many keys has {ARGUMENTS_MAX} arguments at most"),
