@@ -6,10 +6,12 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use purlin_kv::{KvCommand, KvMachine, SetCondition};
 use purlin_rsm::{
-    ApplyContext, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine, random::SplitMix,
+    ApplyContext, ClusterId, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine,
+    random::SplitMix,
 };
 
 const KEYS: u64 = 100_000;
+const GROUP: GroupId = GroupId(1);
 
 fn command(number: u64) -> Command {
     let key = format!("key:{number:012}");
@@ -23,13 +25,13 @@ fn command(number: u64) -> Command {
 }
 
 fn apply(machine: &mut KvMachine, commands: &[Command], outcomes: &mut Vec<Bytes>) {
-    let context = ApplyContext { group: GroupId(1), epoch: GroupEpoch::FIRST };
+    let context = ApplyContext { group: GROUP, epoch: GroupEpoch::FIRST };
     outcomes.clear();
     machine.apply(&context, commands, outcomes);
 }
 
 fn kv_apply(criterion: &mut Criterion) {
-    let mut machine = KvMachine::new();
+    let mut machine = KvMachine::new(ClusterId(1), GROUP);
     let all: Vec<_> = (0..KEYS).map(command).collect();
     let mut outcomes = Vec::new();
     apply(&mut machine, &all, &mut outcomes);

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 
 const CONTEXT: ApplyContext = ApplyContext { group: GroupId(1), epoch: GroupEpoch::FIRST };
 
+fn new_machine() -> KvMachine {
+    KvMachine::new(ClusterId(1), CONTEXT.group)
+}
+
 /// An outcome that owns its bytes, and says what it means when a test fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Answer {
@@ -82,7 +86,7 @@ fn append(machine: &mut KvMachine, key: &str, value: &str) -> Answer {
 
 #[test]
 fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     assert_eq!(machine.held_bytes(), 0);
     let long = "x".repeat(100);
     apply(&mut machine, set("key", &long, SetCondition::Always, false));
@@ -127,7 +131,7 @@ fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
 /// A pipeline is judged as a whole before its first command is applied.
 #[test]
 fn commands_that_are_admitted_together_without_memory_take_next_to_none() {
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let long = "x".repeat(1000);
     for key in ["key", "number"] {
         apply(&mut machine, set(key, &long, SetCondition::Always, false));
@@ -157,7 +161,7 @@ fn commands_that_are_admitted_together_without_memory_take_next_to_none() {
 #[test]
 fn a_command_that_is_admitted_without_memory_takes_none() {
     let mut random = Random(SplitMix::new(7));
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let (mut admitted, mut grew) = (0, 0);
     for _ in 0..20_000 {
         let name = format!("{}{}", "k".repeat(random.below(45)), random.below(40));
@@ -186,7 +190,7 @@ fn a_command_that_is_admitted_without_memory_takes_none() {
 #[test]
 fn set_obeys_its_condition() {
     use SetCondition::{Absent, Always, Equal, Present};
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let mut run = |command| apply(&mut machine, command);
     assert_eq!(run(set("k", "1", Present, false)), Answer::Nil);
     assert_eq!(run(set("k", "1", Equal(b""), false)), Answer::Nil);
@@ -202,7 +206,7 @@ fn set_obeys_its_condition() {
 #[test]
 fn set_with_get_answers_the_old_value_whether_or_not_it_sets() {
     use SetCondition::{Absent, Always, Equal};
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let mut run = |command| apply(&mut machine, command);
     assert_eq!(run(set("k", "1", Absent, true)), Answer::Nil);
     assert_eq!(run(set("k", "2", Absent, true)), Answer::bytes("1"));
@@ -240,7 +244,7 @@ fn commands_that_change_nothing_are_answered_a_bounded_number_of_old_bytes_at_a_
 
 #[test]
 fn incr_refuses_what_is_no_integer_and_what_overflows() {
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     assert_eq!(add(&mut machine, "n", 5), Answer::Integer(5));
     assert_eq!(add(&mut machine, "n", -7), Answer::Integer(-2));
     assert_eq!(add(&mut machine, "n", i64::MIN), Answer::error(OVERFLOW));
@@ -258,7 +262,7 @@ fn incr_refuses_what_is_no_integer_and_what_overflows() {
 
 #[test]
 fn append_stops_at_the_longest_value() {
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let long = "x".repeat(VALUE_BYTES_MAX - 1);
     assert_eq!(append(&mut machine, "k", &long), Answer::Integer(VALUE_BYTES_MAX as i64 - 1));
     assert_eq!(append(&mut machine, "k", "yz"), Answer::error(TOO_LONG));
@@ -269,7 +273,7 @@ fn append_stops_at_the_longest_value() {
 
 #[test]
 fn lengths_beyond_the_limits_change_nothing() {
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let key = "k".repeat(KEY_BYTES_MAX);
     let value = "v".repeat(VALUE_BYTES_MAX);
     let always = SetCondition::Always;
@@ -290,7 +294,7 @@ fn lengths_beyond_the_limits_change_nothing() {
 
 #[test]
 fn an_array_has_a_longest_size() {
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     let value = "v".repeat(VALUES_BYTES_MAX / 2);
     apply(&mut machine, set("k", &value, SetCondition::Always, false));
     let keys: StringsBuf = ["k", "k", "k"].iter().collect();
@@ -303,8 +307,8 @@ fn an_array_has_a_longest_size() {
 
 #[test]
 fn equal_contents_have_equal_digests_whatever_led_there() {
-    let mut one = KvMachine::new();
-    let mut other = KvMachine::new();
+    let mut one = new_machine();
+    let mut other = new_machine();
     let always = SetCondition::Always;
     for key in ["a", "b", "c"] {
         apply(&mut one, set(key, "some longer value of it", always, false));
@@ -323,7 +327,7 @@ fn equal_contents_have_equal_digests_whatever_led_there() {
 
     // Neither may a pair trade values with another, nor key with value.
     let digest_of = |pairs: &[(&str, &str)]| {
-        let mut machine = KvMachine::new();
+        let mut machine = new_machine();
         for (key, value) in pairs {
             apply(&mut machine, set(key, value, always, false));
         }
@@ -367,7 +371,7 @@ fn every_command_decodes_to_itself_and_no_prefix_of_it_decodes() {
 #[test]
 fn a_list_of_the_keys_of_a_slot_has_two_bounds() {
     const KEYS: usize = 20;
-    let mut machine = KvMachine::new();
+    let mut machine = new_machine();
     // Sixteen of them would be the longest list, but for the lengths beside them.
     let key = |number: usize| format!("{{t}}{number:0>width$}", width = KEY_BYTES_MAX - 3);
     for number in 0..KEYS {
@@ -449,7 +453,7 @@ fn a_count_of_billions_is_malformed_and_costs_nothing() {
 #[test]
 fn arbitrary_commands_are_answered_alike_by_every_replica() {
     let mut random = Random(SplitMix::new(1));
-    let (mut one, mut other) = (KvMachine::new(), KvMachine::new());
+    let (mut one, mut other) = (new_machine(), new_machine());
     let mut malformed = 0;
     for _ in 0..20_000 {
         let bytes = random.damaged_command();
@@ -471,7 +475,7 @@ fn it_answers_as_a_naive_map_does() {
     for seed in 0..20 {
         let mut random = Random(SplitMix::new(seed));
         let mut model = Model::default();
-        let (mut machine, mut batched) = (KvMachine::new(), KvMachine::new());
+        let (mut machine, mut batched) = (new_machine(), new_machine());
         let mut commands = Vec::new();
         for _ in 0..1_000 {
             let step = Step::draw(&mut random);
@@ -645,7 +649,7 @@ impl Model {
 
     /// A machine that never knew more than what is there now.
     fn rebuilt(&self) -> KvMachine {
-        let mut machine = KvMachine::new();
+        let mut machine = new_machine();
         for (key, value) in &self.0 {
             apply(&mut machine, KvCommand::Append { key, value });
         }

@@ -2,7 +2,8 @@
 //!
 //! [`KvCommand`]s go through the log and [`KvQuery`]s do not; both answer a [`KvOutcome`]. The
 //! machine knows the keys of one group only: a caller with keys of several groups splits its command
-//! first. The machine has no clock and no configuration, so that replicas cannot differ.
+//! first. The machine has no clock, and knows nothing but the cluster and the group that it belongs to, so that replicas
+//! cannot differ.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -21,7 +22,7 @@ pub use wire::{Malformed, Strings, StringsBuf};
 
 use bytes::Bytes;
 use outcome::ValuesBuf;
-use purlin_rsm::{ApplyContext, Command, StateMachine};
+use purlin_rsm::{ApplyContext, ClusterId, Command, GroupId, StateMachine};
 use store::Store;
 
 /// The longest key, in bytes. It must be the same on all replicas, so it is a constant and no option.
@@ -51,15 +52,16 @@ const MALFORMED_QUERY: &str =
     "ERR this version does not know the query; nothing was changed, run one version on all nodes";
 
 /// The key-value machine of one group.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KvMachine {
     store: Store,
 }
 
 impl KvMachine {
-    /// A machine without keys.
-    pub fn new() -> Self {
-        Self::default()
+    /// A machine without keys, for a group of a cluster. Both must be the same on all replicas: they give the order in
+    /// which keys are listed, by a hash that no client can compute who does not know them.
+    pub fn new(cluster: ClusterId, group: GroupId) -> Self {
+        Self { store: Store::new(cluster, group) }
     }
 
     /// How many keys it has.
@@ -104,7 +106,8 @@ impl KvMachine {
         }
     }
 
-    /// A digest of all keys and values: equal contents have equal ones.
+    /// A digest of all keys and values: in one group equal contents have equal ones. It looks at all keys in those parts
+    /// of the machine that were changed since it was last asked for.
     pub fn digest(&self) -> u64 {
         self.store.digest()
     }
@@ -229,7 +232,8 @@ impl StateMachine for KvMachine {
             let mut decoded = [const { None }; AHEAD];
             for (place, command) in decoded.iter_mut().zip(commands) {
                 *place = Some(
-                    KvCommand::decode(&command.data).map(|it| (it, Store::hash(it.first_key()))),
+                    KvCommand::decode(&command.data)
+                        .map(|it| (it, self.store.hash(it.first_key()))),
                 );
             }
             let decoded = &decoded[..commands.len()];

@@ -2,19 +2,27 @@
 //!
 //! The store is a row of buckets. Each bucket has the keys whose hashes lie in one range, and a bucket that is
 //! full is split in two. So a key is found with one search for its bucket and one look into a hash table;
-//! no command moves more than the records of one bucket; and buckets can be walked in the order of hashes, as
-//! snapshots and stateless cursors need it. No client makes a table slow by the keys that it chooses,
-//! since a table is small, and keys of one hash that do not fit into a table go to a tree.
+//! no command moves more than the records of one bucket; and a walk goes in the order of (hash, key), whatever led to the
+//! content, since it sorts the records of one bucket after the other. No client makes a table slow by the keys that it
+//! chooses: the hash has a key of its own in each group ([`hash`]), a table is small, and keys of one hash that do not
+//! fit into a table go to a tree.
+//!
+//! The digest of the whole is no work of a command: a bucket sums up its records when somebody asks, and keeps the
+//! sum until one of them changes.
 
 mod bucket;
+mod hash;
 mod record;
 
 use bucket::{Bucket, Split};
-use record::{Record, SLOT_SHIFT, hash};
+use hash::{HashKey, SLOT_SHIFT};
+use purlin_rsm::{ClusterId, GroupId};
+use record::Record;
 
 /// Keys and values.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
+    hash_key: HashKey,
     /// The lowest hash of each bucket. The first is 0, and they rise.
     starts: Vec<u64>,
     /// As many as `starts`.
@@ -22,32 +30,36 @@ pub(super) struct Store {
     len: usize,
     /// The memory of all buckets and records, in bytes.
     memory: usize,
-    /// The wrapping sum, over all keys, of a hash of key and value. The sum does not depend on the order
-    /// in which the keys came.
-    digest: u64,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { starts: vec![0], buckets: vec![Bucket::default()], len: 0, memory: 0, digest: 0 }
-    }
 }
 
 impl Store {
+    /// A store without keys, for this group.
+    pub(super) fn new(cluster: ClusterId, group: GroupId) -> Self {
+        Self::empty(HashKey::new(cluster, group))
+    }
+
+    fn empty(hash_key: HashKey) -> Self {
+        Self { hash_key, starts: vec![0], buckets: vec![Bucket::default()], len: 0, memory: 0 }
+    }
+
     pub(super) fn value(&self, key: &[u8]) -> Option<&[u8]> {
-        let hash = hash(key);
+        self.value_at(self.hash(key), key)
+    }
+
+    /// [`Store::value`] of a key with this hash.
+    pub(super) fn value_at(&self, hash: u64, key: &[u8]) -> Option<&[u8]> {
         self.buckets[self.bucket_of(hash)].record(hash, key).map(Record::value)
     }
 
     /// Whether a value of so many bytes needs no more memory: the key is there, and has room for it.
     pub(super) fn has_room_for(&self, key: &[u8], value_bytes: usize) -> bool {
-        let hash = hash(key);
+        let hash = self.hash(key);
         let record = self.buckets[self.bucket_of(hash)].record(hash, key);
         record.is_some_and(|record| record.has_room_for(value_bytes))
     }
 
     pub(super) fn set(&mut self, key: &[u8], value: &[u8]) {
-        self.set_at(hash(key), key, value);
+        self.set_at(self.hash(key), key, value);
     }
 
     /// [`Store::set`] of a key with this hash.
@@ -56,12 +68,12 @@ impl Store {
     }
 
     pub(super) fn append(&mut self, key: &[u8], bytes: &[u8]) {
-        self.change(hash(key), key, |record| record.append(bytes));
+        self.change(self.hash(key), key, |record| record.append(bytes));
     }
 
     /// The hash of a key.
-    pub(super) fn hash(key: &[u8]) -> u64 {
-        hash(key)
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
+        self.hash_key.hash(key)
     }
 
     /// Has the processor fetch the records of these hashes, all at once: each look-up alone would wait for two reads of
@@ -73,16 +85,19 @@ impl Store {
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> bool {
-        let hash = hash(key);
+        self.remove_at(self.hash(key), key)
+    }
+
+    /// [`Store::remove`] of a key with this hash.
+    fn remove_at(&mut self, hash: u64, key: &[u8]) -> bool {
         let at = self.bucket_of(hash);
         let before = self.buckets[at].allocated();
         let Some(record) = self.buckets[at].remove(hash, key) else { return false };
         self.memory += self.buckets[at].allocated();
         self.memory -= before + record.heap_bytes();
-        self.digest = self.digest.wrapping_sub(record.digest(hash));
         self.len -= 1;
         if self.len == 0 {
-            *self = Self::default();
+            *self = Self::empty(self.hash_key);
         }
         true
     }
@@ -97,8 +112,18 @@ impl Store {
         self.memory
     }
 
+    /// The wrapping sum, over all keys, of a hash of key and value: it does not depend on the order in which the keys
+    /// came. It looks at each record of each bucket that was changed since the digest was last asked for.
     pub(super) fn digest(&self) -> u64 {
-        self.digest
+        let digests = self.buckets.iter().map(|bucket| bucket.digest(self.hash_key));
+        digests.fold(0, u64::wrapping_add)
+    }
+
+    /// All records in the order of (hash, key), from this place on.
+    fn records_from(&self, hash: u64, key: &[u8]) -> impl Iterator<Item = &Record> {
+        let buckets = self.buckets[self.bucket_of(hash)..].iter();
+        let records = buckets.flat_map(|bucket| bucket.sorted());
+        records.skip_while(move |record| record.place() < (hash, key))
     }
 
     /// How many keys lie in a slot. Of the buckets that the slot shares with others each record is looked at, of
@@ -111,10 +136,10 @@ impl Store {
         counts.sum()
     }
 
-    /// The keys of a slot.
+    /// The keys of a slot, in the order of a walk.
     pub(super) fn keys_in(&self, slot: u16) -> impl Iterator<Item = &[u8]> {
-        let records = self.buckets_of(slot).flat_map(|(bucket, _)| bucket.records());
-        records.filter(move |record| record.slot() == slot).map(Record::key)
+        let records = self.records_from(u64::from(slot) << SLOT_SHIFT, b"");
+        records.take_while(move |record| record.slot() == slot).map(Record::key)
     }
 
     /// The buckets that may have keys of a slot, and whether each may have keys of other slots.
@@ -131,13 +156,12 @@ impl Store {
     fn change(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&mut Record)) {
         let at = self.bucket_of(hash);
         let Some(record) = self.buckets[at].record_mut(hash, key) else {
-            let mut record = Record::new(key);
+            let mut record = Record::new(hash, key);
             change(&mut record);
             return self.insert(at, hash, record);
         };
-        let (digest, bytes) = (record.digest(hash), record.heap_bytes());
+        let bytes = record.heap_bytes();
         change(record);
-        self.digest = self.digest.wrapping_sub(digest).wrapping_add(record.digest(hash));
         self.memory = self.memory + record.heap_bytes() - bytes;
     }
 
@@ -147,7 +171,6 @@ impl Store {
             self.split(at);
             at = self.bucket_of(hash);
         }
-        self.digest = self.digest.wrapping_add(record.digest(hash));
         self.memory += record.heap_bytes();
         self.len += 1;
         let before = self.buckets[at].allocated();

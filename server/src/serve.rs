@@ -73,9 +73,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     // From here on the thread that stops the host is there: a machine that refuses it has no node running.
     let stopper = stop_on_signal(stops).map_err(|error| no_signals(&error))?;
     let _freed = FreedMemory::start().map_err(|error| no_thread(&error))?;
-    let host = Host::builder(config.cluster.clone(), node, |_group| KvMachine::new())
-        .shards(shards)
-        .start()?;
+    let cluster = config.cluster.id;
+    let host =
+        Host::builder(config.cluster.clone(), node, move |group| KvMachine::new(cluster, group))
+            .shards(shards)
+            .start()?;
     tracing::info!(
         "node {} serves clients at {} and operators at {}; shards: {shards}, {}",
         config.node.id,

@@ -1,7 +1,9 @@
 //! The targets of the fuzzer over the corpus that is committed: each file whole, and cut short.
 
 use bytes::Bytes;
-use purlin::{ApplyContext, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine};
+use purlin::{
+    ApplyContext, ClusterId, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine,
+};
 use purlin_kv::{KvCommand, KvMachine, SetCondition, StringsBuf};
 use purlin_tests::fuzz::{self, Counting, held_by};
 use std::{fs, path::Path};
@@ -73,7 +75,7 @@ fn what_keys_and_values_take_in_memory_is_told_within_a_fifth() {
     for length in [0, 16, 100, 1000] {
         let value = vec![7; length];
         let fill = || {
-            let mut machine = KvMachine::new();
+            let mut machine = KvMachine::new(ClusterId(1), GroupId(1));
             (0..KEYS).for_each(|n| set(&mut machine, &format!("key:{n:08}"), &value));
             machine
         };

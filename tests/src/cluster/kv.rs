@@ -1,6 +1,9 @@
 //! The key-value machine as the subject of a run, behind the server's front end.
 
-use super::subject::{Answers, Subject, Visitor};
+use super::{
+    nodes::CLUSTER,
+    subject::{Answers, Subject, Visitor},
+};
 use crate::{
     checker::{
         history::{Lane, OperationId},
@@ -45,8 +48,8 @@ impl Subject for KeyValue {
     type Model = KvModel;
     type Visitor = resp::Client;
 
-    fn machine(&self, _group: GroupId) -> KvMachine {
-        KvMachine::new()
+    fn machine(&self, group: GroupId) -> KvMachine {
+        KvMachine::new(CLUSTER, group)
     }
 
     fn digest(machine: &KvMachine) -> u64 {

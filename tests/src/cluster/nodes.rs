@@ -39,6 +39,9 @@ pub(super) struct Processes {
     pub(super) starts: Cell<u64>,
 }
 
+/// The id of the simulated cluster.
+pub(super) const CLUSTER: ClusterId = ClusterId(0x5eed);
+
 impl<S: Subject> Cluster<S> {
     pub(super) fn cluster_config(&self) -> ClusterConfig {
         let member =
@@ -46,7 +49,7 @@ impl<S: Subject> Cluster<S> {
         let members = (1..=self.options.nodes).map(member).collect();
         ClusterConfig {
             max_command: self.options.limits[0].max_command,
-            ..ClusterConfig::new(ClusterId(0x5eed), self.options.groups, members)
+            ..ClusterConfig::new(CLUSTER, self.options.groups, members)
         }
     }
 

@@ -3,14 +3,17 @@
 use super::cost::bounded;
 use bytes::Bytes;
 use purlin_kv::{KvCommand, KvMachine, KvOutcome, KvQuery};
-use purlin_rsm::{ApplyContext, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine};
+use purlin_rsm::{
+    ApplyContext, ClusterId, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine,
+};
 
 const CONTEXT: ApplyContext = ApplyContext { group: GroupId(1), epoch: GroupEpoch::FIRST };
 
 /// The input is a row of commands and queries, each behind a byte with its length. Each has one encoding, is
 /// answered with an outcome, and is answered alike by two replicas.
 pub fn command(data: &[u8]) {
-    let (mut one, mut other) = (KvMachine::new(), KvMachine::new());
+    let machine = || KvMachine::new(ClusterId(1), CONTEXT.group);
+    let (mut one, mut other) = (machine(), machine());
     let mut rest = data;
     while let Some((&len, behind)) = rest.split_first() {
         let (item, behind) = behind.split_at(behind.len().min(usize::from(len)));

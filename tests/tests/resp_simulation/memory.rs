@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 use purlin::{
-    ApplyContext, Command, Completion, EntryId, GroupCounts, GroupEpoch, GroupId, Level, Net,
-    NodeId, Position, Reader, Request, RequestError, Runtime, ShardId, Signal, StateMachine,
+    ApplyContext, ClusterId, Command, Completion, EntryId, GroupCounts, GroupEpoch, GroupId, Level,
+    Net, NodeId, Position, Reader, Request, RequestError, Runtime, ShardId, Signal, StateMachine,
     Writer,
 };
 use purlin_kv::KvMachine;
@@ -303,7 +303,7 @@ impl Held {
             return Err(error.clone());
         }
         let mut groups = self.groups.borrow_mut();
-        let machine = groups.entry(group).or_default();
+        let machine = groups.entry(group).or_insert_with(|| KvMachine::new(ClusterId(1), group));
         match request {
             Request::Query(query) => Ok(machine.query(query)),
             Request::Propose(data) => {
