@@ -91,7 +91,7 @@ fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
     let long = "x".repeat(100);
     apply(&mut machine, set("key", &long, SetCondition::Always, false));
     apply(&mut machine, set("number", "9", SetCondition::Always, false));
-    let counter = "a counter whose name takes nearly all";
+    let counter = "a counter whose name takes nearly all of the recor";
     apply(&mut machine, set(counter, "99", SetCondition::Always, false));
     let held = machine.held_bytes();
     assert!((130..1000).contains(&held), "{held}");
@@ -278,7 +278,7 @@ fn lengths_beyond_the_limits_change_nothing() {
     let value = "v".repeat(VALUE_BYTES_MAX);
     let always = SetCondition::Always;
     assert_eq!(apply(&mut machine, set(&key, &value, always, false)), Answer::Ok);
-    let before = machine.clone();
+    let before = (machine.digest(), machine.held_bytes());
 
     let (longer_key, longer_value) = (key + "k", value + "v");
     let answer = apply(&mut machine, set(&longer_key, "", always, false));
@@ -289,7 +289,7 @@ fn lengths_beyond_the_limits_change_nothing() {
     let answer = apply(&mut machine, KvCommand::SetMany { pairs: pairs.strings() });
     assert_eq!(answer, Answer::error(KEY_TOO_LONG), "and a is not set");
     assert_eq!(add(&mut machine, &longer_key, 1), Answer::error(KEY_TOO_LONG));
-    assert_eq!(machine, before);
+    assert_eq!((machine.digest(), machine.held_bytes()), before);
 }
 
 #[test]
