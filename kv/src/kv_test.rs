@@ -1,5 +1,7 @@
 //! The key-value machine against a naive map, against arbitrary bytes, and against itself.
 
+mod bounds_test;
+
 use super::*;
 use purlin_rsm::{EntryId, GroupEpoch, GroupId, Position, random::SplitMix};
 use std::collections::BTreeMap;
@@ -82,109 +84,6 @@ fn add(machine: &mut KvMachine, key: &str, delta: i64) -> Answer {
 
 fn append(machine: &mut KvMachine, key: &str, value: &str) -> Answer {
     apply(machine, KvCommand::Append { key: key.as_bytes(), value: value.as_bytes() })
-}
-
-#[test]
-fn without_memory_a_machine_admits_what_its_keys_have_room_for() {
-    let mut machine = new_machine();
-    assert_eq!(machine.held_bytes(), 0);
-    let long = "x".repeat(100);
-    apply(&mut machine, set("key", &long, SetCondition::Always, false));
-    apply(&mut machine, set("number", "9", SetCondition::Always, false));
-    let counter = "a counter whose name takes nearly all of the recor";
-    apply(&mut machine, set(counter, "99", SetCondition::Always, false));
-    let held = machine.held_bytes();
-    assert!((130..1000).contains(&held), "{held}");
-    let pairs = |pairs: &[&str]| pairs.iter().collect::<StringsBuf>();
-    let (shorter, longer) = (pairs(&["key", "a", "number", "1"]), pairs(&["key", "a", "new", ""]));
-    let (key, longest) = (b"key", "y".repeat(101));
-    let admitted = [
-        KvCommand::Delete { keys: shorter.strings() },
-        set("key", &long, SetCondition::Always, true),
-        set("number", "a short value lies in its record", SetCondition::Always, true),
-        KvCommand::Append { key, value: b"" },
-        KvCommand::Add { key: b"number", delta: 1 },
-        KvCommand::Add { key: counter.as_bytes(), delta: 100 },
-        KvCommand::SetMany { pairs: shorter.strings() },
-    ];
-    let refused = [
-        set("key", &longest, SetCondition::Always, false),
-        set("new", "", SetCondition::Absent, false),
-        KvCommand::Append { key, value: b"x" },
-        KvCommand::Append { key: b"number", value: b"9" },
-        KvCommand::Append { key: b"new", value: b"" },
-        KvCommand::Add { key: b"new", delta: 1 },
-        KvCommand::Add { key: counter.as_bytes(), delta: 1000 },
-        KvCommand::SetMany { pairs: longer.strings() },
-    ];
-    for command in admitted {
-        assert!(machine.admits_when_full(&command.encode()), "{command:?}");
-    }
-    for command in refused {
-        assert!(!machine.admits_when_full(&command.encode()), "{command:?}");
-    }
-    assert!(machine.admits_when_full(b"no command"), "the machine answers with an error");
-    apply(&mut machine, KvCommand::Delete { keys: pairs(&["key", "number", counter]).strings() });
-    assert_eq!(machine.held_bytes(), 0);
-}
-
-/// A pipeline is judged as a whole before its first command is applied.
-#[test]
-fn commands_that_are_admitted_together_without_memory_take_next_to_none() {
-    let mut machine = new_machine();
-    let long = "x".repeat(1000);
-    for key in ["key", "number"] {
-        apply(&mut machine, set(key, &long, SetCondition::Always, false));
-    }
-    // Both have room for more.
-    apply(&mut machine, set("key", &long[..900], SetCondition::Always, false));
-    apply(&mut machine, set("number", "9", SetCondition::Always, false));
-    let full = machine.held_bytes();
-    for _ in 0..100 {
-        let commands = |n: usize| match n % 4 {
-            0 => KvCommand::Append { key: b"key", value: &long.as_bytes()[..100] },
-            1 => KvCommand::Append { key: b"number", value: b"1" },
-            2 => set("number", "9", SetCondition::Always, false),
-            _ => KvCommand::Add { key: b"number", delta: 9 },
-        };
-        let fits: Vec<_> =
-            (0..16).map(|n| machine.admits_when_full(&commands(n).encode())).collect();
-        for n in (0..16).filter(|n| fits[*n]) {
-            apply(&mut machine, commands(n));
-        }
-    }
-    let held = machine.held_bytes();
-    assert!(held <= full + 64, "{full} bytes became {held}");
-}
-
-/// The bound of the memory rests on it: what is admitted when there is none must not need any.
-#[test]
-fn a_command_that_is_admitted_without_memory_takes_none() {
-    let mut random = Random(SplitMix::new(7));
-    let mut machine = new_machine();
-    let (mut admitted, mut grew) = (0, 0);
-    for _ in 0..20_000 {
-        let name = format!("{}{}", "k".repeat(random.below(45)), random.below(40));
-        let key = name.as_bytes();
-        let longest = if random.below(3) == 0 { 300 } else { 18 };
-        let value = "7".repeat(random.below(longest));
-        let pairs = [name.as_str(), &value].iter().collect::<StringsBuf>();
-        let names = [name.as_str()].iter().collect::<StringsBuf>();
-        let command = match random.below(6) {
-            0 | 1 => set(&name, &value, SetCondition::Always, false),
-            2 => KvCommand::Append { key, value: value.as_bytes() },
-            3 => KvCommand::Add { key, delta: 10_i64.pow(random.below(17) as u32) },
-            4 => KvCommand::SetMany { pairs: pairs.strings() },
-            _ => KvCommand::Delete { keys: names.strings() },
-        };
-        let (fits, before) = (machine.admits_when_full(&command.encode()), machine.held_bytes());
-        apply(&mut machine, command);
-        let after = machine.held_bytes();
-        assert!(!fits || after <= before, "{before} bytes became {after}");
-        admitted += usize::from(fits);
-        grew += usize::from(after > before);
-    }
-    assert!(admitted > 2_000 && grew > 2_000, "{admitted} were admitted, {grew} grew");
 }
 
 #[test]
@@ -293,19 +192,6 @@ fn lengths_beyond_the_limits_change_nothing() {
 }
 
 #[test]
-fn an_array_has_a_longest_size() {
-    let mut machine = new_machine();
-    let value = "v".repeat(VALUES_BYTES_MAX / 2);
-    apply(&mut machine, set("k", &value, SetCondition::Always, false));
-    let keys: StringsBuf = ["k", "k", "k"].iter().collect();
-    let answer = ask(&machine, KvQuery::GetMany { keys: keys.strings() });
-    assert_eq!(answer, Answer::error(ARRAY_TOO_LONG));
-    let keys: StringsBuf = ["k", "absent"].iter().collect();
-    let answer = ask(&machine, KvQuery::GetMany { keys: keys.strings() });
-    assert_eq!(answer, Answer::Array(vec![Some(value.into_bytes()), None]));
-}
-
-#[test]
 fn equal_contents_have_equal_digests_whatever_led_there() {
     let mut one = new_machine();
     let mut other = new_machine();
@@ -366,33 +252,6 @@ fn every_command_decodes_to_itself_and_no_prefix_of_it_decodes() {
         assert_eq!(KvCommand::decode(&longer), Err(Malformed));
         assert_eq!(KvQuery::decode(&longer), Err(Malformed));
     }
-}
-
-#[test]
-fn a_list_of_the_keys_of_a_slot_has_two_bounds() {
-    const KEYS: usize = 20;
-    let mut machine = new_machine();
-    // Sixteen of them would be the longest list, but for the lengths beside them.
-    let key = |number: usize| format!("{{t}}{number:0>width$}", width = KEY_BYTES_MAX - 3);
-    for number in 0..KEYS {
-        apply(&mut machine, set(&key(number), "v", SetCondition::Always, false));
-    }
-    apply(&mut machine, set("elsewhere", "v", SetCondition::Always, false));
-    let list = |slot, most| {
-        let query = KvQuery::KeysInSlot { slot, most };
-        let bytes = query.encode();
-        assert_eq!(KvQuery::decode(&bytes), Ok(query));
-        assert_eq!(KvQuery::decode(&bytes[..bytes.len() - 1]), Err(Malformed));
-        let Answer::Array(keys) = Answer::of(&machine.query(&bytes)) else { panic!("no list") };
-        keys.into_iter().map(|key| key.expect("a key")).collect::<Vec<_>>()
-    };
-    let slot = slot_of(b"t");
-    let all = list(slot, u16::MAX);
-    assert_eq!(all.len(), KEYS_BYTES_MAX / KEY_BYTES_MAX - 1, "each has a length beside it");
-    assert!(all.iter().all(|key| key.starts_with(b"{t}")));
-    assert_eq!(list(slot, 3), all[..3]);
-    assert_eq!(list(slot, 0).len() + list(slot_of(b"nothing"), 9).len(), 0);
-    assert_eq!(list(slot_of(b"elsewhere"), 9), [b"elsewhere"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod kv_test;
 pub use command::{KvCommand, KvQuery, SetCondition};
 pub use outcome::{KvOutcome, KvValues};
 pub use slot::{SLOTS, slot_of};
+pub use store::{KvCursor, KvPortion, KvView};
 pub use wire::{Malformed, Strings, StringsBuf};
 
 use bytes::Bytes;
@@ -52,7 +53,7 @@ const MALFORMED_QUERY: &str =
     "ERR this version does not know the query; nothing was changed, run one version on all nodes";
 
 /// The key-value machine of one group.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub struct KvMachine {
     store: Store,
 }
@@ -80,8 +81,25 @@ impl KvMachine {
         self.store.memory()
     }
 
-    /// Whether a command needs no more memory than the machine holds: it deletes keys, or changes keys that are there
-    /// and have room for their new values.
+    /// All keys and values as they are now, whatever is written afterwards. Writes go on, and no record is copied now. While
+    /// the view lives, the first write to a bucket copies the bucket, so the machine may come to hold nearly twice its
+    /// memory, which [`KvMachine::memory`] counts.
+    pub fn freeze(&mut self) -> KvView {
+        self.store.freeze()
+    }
+
+    /// Keys and values from `from` on, in the order of the hashes of keys: `records_max` at most, and `bytes_max` bytes of
+    /// them, but at least one. A key that is there during the whole of a walk is given once.
+    ///
+    /// # Panics
+    /// If `records_max` is 0.
+    pub fn walk(&self, from: &KvCursor, records_max: usize, bytes_max: usize) -> KvPortion<'_> {
+        self.store.walk(from, records_max, bytes_max)
+    }
+
+    /// Whether a command needs no more memory than the machine holds: it changes keys that are there, have room for their
+    /// new values, and are in no view; or it deletes keys. For a key in a view that copies one bucket, which gives
+    /// memory back when the view has gone: without this, a full machine could never be emptied.
     fn fits(&self, command: &KvCommand<'_>) -> bool {
         let fits = |key: &[u8], value: &[u8]| self.store.has_room_for(key, value.len());
         match *command {

@@ -66,7 +66,7 @@ fn walked() -> String {
     // Keys of one hash stand in the order of their bytes.
     ["c", "", "b", "a"].iter().for_each(|key| store.set_at(7, key.as_bytes(), b"of hash 7"));
     let mut text = String::new();
-    for record in store.records_from(0, b"") {
+    for record in store.records_from((0, b"")) {
         let [key, value] = [record.key(), record.value()].map(String::from_utf8_lossy);
         writeln!(text, "{:016x} {key:?} {value:?}", record.hash()).unwrap();
     }
