@@ -169,6 +169,9 @@ pub struct GroupCounts {
     pub loading: u32,
     /// The entries that all replicas here have applied, since the cluster was made.
     pub applied: u64,
+    /// The commands in them; an entry has several under load. Of the commands of a page of entries that is being applied
+    /// none is counted yet.
+    pub commands: u64,
 }
 
 impl GroupCounts {
@@ -179,8 +182,8 @@ impl GroupCounts {
 
     /// The same groups when their shard has ended: it leads none of them, and knows no leader.
     pub(crate) fn of_an_ended_shard(self) -> Self {
-        let Self { groups, stopped, applied, .. } = self;
-        Self { stopped, applied, ..Self::unknown(groups) }
+        let Self { groups, stopped, applied, commands, .. } = self;
+        Self { stopped, applied, commands, ..Self::unknown(groups) }
     }
 }
 
@@ -194,6 +197,7 @@ impl Sum for GroupCounts {
             stopped: sum.stopped + other.stopped,
             loading: sum.loading + other.loading,
             applied: sum.applied + other.applied,
+            commands: sum.commands + other.commands,
         })
     }
 }

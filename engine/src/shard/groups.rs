@@ -133,7 +133,8 @@ impl Groups {
             self.places.push(Place { generation: 0, held: None });
             (self.places.len() - 1) as u32
         });
-        let (id, known, applied) = (group.id, group.known, group.raft.applied_index());
+        let (id, known) = (group.id, group.known);
+        let (applied, commands) = (group.raft.applied_index(), group.raft.applied_end());
         self.by_id.insert(id, place);
         let free = &mut self.places[place as usize];
         free.held = Some(Held {
@@ -147,6 +148,7 @@ impl Groups {
         let slot = GroupSlot { place, generation: free.generation };
         self.counts.groups += 1;
         self.counts.applied += applied.0;
+        self.counts.commands += commands.0;
         *count_of(&mut self.counts, known) += 1;
         self.count_entries(slot);
         self.count_machine(slot);
@@ -169,6 +171,7 @@ impl Groups {
         self.machines.now -= machine_bytes;
         self.counts.groups -= 1;
         self.counts.applied -= group.raft.applied_index().0;
+        self.counts.commands -= group.raft.applied_end().0;
         self.counts.stopped -= u32::from(group.known.serves_nothing());
         self.stopped_machines.remove(&id);
         self.counts.loading -= u32::from(group.known.is_loading);
@@ -317,9 +320,10 @@ impl Groups {
         &self.stopped_machines
     }
 
-    /// A group has applied so many entries more.
-    pub(crate) fn count_applied(&mut self, entries: u64) {
+    /// A group has applied so many entries more, with so many commands.
+    pub(crate) fn count_applied(&mut self, entries: u64, commands: u64) {
         self.counts.applied += entries;
+        self.counts.commands += commands;
     }
 
     /// Counts anew what the entries of a group take in memory. When those of all groups take too much, a few groups
@@ -457,9 +461,12 @@ impl Groups {
             ));
         }
         let applied: u64 = all().map(|held| held.group.raft.applied_index().0).sum();
-        if applied != self.counts.applied {
-            let counted = self.counts.applied;
-            return Err(format!("groups: {applied} entries are applied, counted as {counted}"));
+        let commands: u64 = all().map(|held| held.group.raft.applied_end().0).sum();
+        let counted = (self.counts.applied, self.counts.commands);
+        if (applied, commands) != counted {
+            return Err(format!(
+                "groups: {applied} entries and {commands} commands are applied, counted as {counted:?}"
+            ));
         }
         let machines: usize = all().map(|held| held.group.machine_bytes()).sum();
         if machines != self.machines.now {
@@ -737,8 +744,8 @@ mod tests {
         broken.counts.leading = 1;
         assert!(broken.check().unwrap_err().contains("0 that lead, counted as 1"));
         broken.counts.leading = 0;
-        broken.count_applied(3);
-        assert!(broken.check().unwrap_err().contains("0 entries are applied, counted as 3"));
+        broken.count_applied(3, 4);
+        assert!(broken.check().unwrap_err().contains("are applied, counted as (3, 4)"));
     }
 
     #[test]
@@ -760,6 +767,7 @@ mod tests {
             stopped: 1,
             loading: 1,
             applied: 0,
+            commands: 0,
         };
         assert_eq!(groups.counts(), expected);
         groups.remove(GroupId(2));

@@ -392,6 +392,11 @@ impl Log {
         (self.applied_end, self.applying_end) = (first.before, last.end());
     }
 
+    /// The position of the last command that is applied, as of the latest page that is applied as a whole.
+    pub(super) fn applied_end(&self) -> Position {
+        self.applied_end
+    }
+
     /// How many commands of a log that recovery has found are still to be applied, committed or not.
     pub(super) fn commands_above_floor(&self) -> u64 {
         self.end.0 - self.applied_end.0

@@ -345,6 +345,12 @@ impl Raft {
         self.log.applied()
     }
 
+    /// The position of the last command that its state machine has applied, as of the latest page of entries that is
+    /// applied as a whole.
+    pub fn applied_end(&self) -> Position {
+        self.log.applied_end()
+    }
+
     /// The position of the last command of its log.
     pub fn end(&self) -> Position {
         self.log.end()

@@ -20,6 +20,7 @@ impl<R: Runtime> Shard<R> {
         let Some(group) = self.groups.peek_mut(slot) else { return };
         group.take_committed(committed);
         let (before, applies) = (group.raft.applied_index(), group.applies());
+        let commands_before = group.raft.applied_end();
         group.work(now, || self.runtime.now() >= end);
         if applies && let Some(stop) = group.machine_stop() {
             tracing::error!(
@@ -36,8 +37,9 @@ impl<R: Runtime> Shard<R> {
         // What must be read from the log first comes as an input of its own.
         let has_more = applied > before && group.raft.has_unapplied();
         if applied > before {
+            let commands = group.raft.applied_end().0 - commands_before.0;
             self.outside.board.note_applied(group.id, applied);
-            self.groups.count_applied(applied.0 - before.0);
+            self.groups.count_applied(applied.0 - before.0, commands);
             self.groups.count_machine(slot);
         }
         if has_work || has_more {
