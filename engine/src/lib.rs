@@ -129,11 +129,12 @@ pub use control::answer::{ControlAnswer, ControlError};
 pub use control::collect::GROUPS_PER_PAGE;
 pub use control::histogram::Histogram;
 pub use control::port::ShardControl;
+pub use control::stages::StageTimes;
 pub use control::status::{
     GroupCounts, GroupStatus, Level, Problem, QueueStatus, RefusalCounts, STOPPED_NAMED_MAX,
     ShardState, ShardStatus, WalStatus,
 };
-pub use control::view::NodeView;
+pub use control::view::{NodeView, WalWritten};
 pub use edge::caller::Caller;
 pub use edge::client::{Client, PendingOutcome};
 pub use edge::local::LocalShard;

@@ -83,6 +83,7 @@ impl<R: Runtime> Shard<R> {
         status.refusals = self.requests.callers.refusals();
         self.others.exchanger.status(&mut status.peers);
         status.turns.clone_from(self.outside.turns());
+        status.stages = self.requests.callers.timer().times();
     }
 
     fn fill_problems(&self, now: Tick, problems: &mut Vec<Problem>) {

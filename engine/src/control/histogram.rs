@@ -38,6 +38,14 @@ impl Histogram {
         self.max = self.max.max(time);
     }
 
+    /// Counts all times of another one too.
+    pub fn add(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(count, more)| *count += more);
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.max = self.max.max(other.max);
+    }
+
     /// How many times were counted.
     pub fn count(&self) -> u64 {
         self.count
@@ -110,6 +118,18 @@ mod tests {
             }
         }
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_sum_has_the_times_of_both() {
+        let of = |times: &[u64]| {
+            let mut histogram = Histogram::default();
+            times.iter().for_each(|time| histogram.record(Duration::from_micros(*time)));
+            histogram
+        };
+        let mut sum = of(&[3, 900, 7]);
+        sum.add(&of(&[40, 3, 70_000]));
+        assert_eq!(sum, of(&[3, 900, 7, 40, 3, 70_000]));
     }
 
     #[test]

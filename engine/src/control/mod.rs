@@ -18,4 +18,8 @@ pub(crate) mod news;
 pub(crate) mod outside;
 
 pub(crate) mod histogram;
+pub(crate) mod stages;
+
+pub(crate) mod stage_timer;
+
 pub(crate) mod status;

@@ -5,7 +5,11 @@
 //! groups a line for each would cost more per beat than the rest of an idle shard. A [`GroupStatus`] is
 //! made on request.
 
-use crate::{control::histogram::Histogram, error::Error, shard::machine::MachineStop};
+use crate::{
+    control::{histogram::Histogram, stages::StageTimes},
+    error::Error,
+    shard::machine::MachineStop,
+};
 use purlin_rsm::{GroupId, NodeId, RequestError, ShardId, raft::RaftStatus};
 use purlin_storage::WalStats;
 use purlin_transport::PeerStatus;
@@ -42,6 +46,8 @@ pub struct ShardStatus {
     pub peers: Vec<PeerStatus>,
     /// How long each turn of the shard's loop took.
     pub turns: Histogram,
+    /// How long a sample of the commands that it led spent in each stage.
+    pub stages: StageTimes,
 }
 
 /// Whether a shard serves.

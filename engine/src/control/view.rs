@@ -3,6 +3,7 @@
 use crate::{
     control::{
         port::ShardControl,
+        stages::StageTimes,
         status::{GroupCounts, Level, ShardState, ShardStatus},
     },
     node::board::{Board, BoardEntry},
@@ -10,6 +11,17 @@ use crate::{
 };
 use purlin_rsm::{GroupId, NodeId, ShardId};
 use std::sync::Arc;
+
+/// What write-ahead logs have written since the start.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct WalWritten {
+    /// Syncs begun. A log that is opened for durable writes needs none for its batches.
+    pub syncs: u64,
+    /// Batches given to the device. Each is one write, and durable before anything in it counts.
+    pub batches: u64,
+    /// All bytes given to the device: records, headers and padding.
+    pub bytes: u64,
+}
 
 /// A node, as it shows itself. A clone is another handle. Reading it asks no shard.
 #[derive(Clone)]
@@ -70,6 +82,24 @@ impl NodeView {
     /// What the state machines of all groups hold in memory, by the shards' last beats.
     pub fn machine_bytes(&self) -> Level {
         self.shards.iter().map(|shard| shard.latest().queues.machine_bytes).sum()
+    }
+
+    /// How long a sample of the commands that its shards led spent in each stage, by the shards' last beats.
+    pub fn stages(&self) -> StageTimes {
+        let mut stages = StageTimes::default();
+        self.shards.iter().for_each(|shard| stages.add(&shard.latest().stages));
+        stages
+    }
+
+    /// What the logs of its shards have written since the node was started, by the shards' last beats.
+    pub fn wal(&self) -> WalWritten {
+        let mut sum = WalWritten::default();
+        for figures in self.shards.iter().map(|shard| shard.latest().wal.figures) {
+            sum.syncs += figures.syncs;
+            sum.batches += figures.batches;
+            sum.bytes += figures.written_bytes;
+        }
+        sum
     }
 
     /// How the groups from `first` on stand, in the order of their ids. A group whose shard does not run has

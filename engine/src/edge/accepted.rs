@@ -82,6 +82,11 @@ impl Accepted {
         complete
     }
 
+    /// Whether the batch with this number is not replied to.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.batches.contains_key(&number)
+    }
+
     /// Requests of accepted batches, and their bound.
     pub(crate) fn level(&self) -> Level {
         Level { now: self.requests, max: self.requests_max }
@@ -203,6 +208,11 @@ impl AcceptedBatch {
         let outcomes = self.outcomes.take().into_iter().flatten().take(self.answered.get());
         let outcome = BatchOutcome::Done(outcomes.collect());
         (self.origin.shard, BatchReply { id: self.origin.id, outcome })
+    }
+
+    /// Its number on this shard.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether the outcome of the request at `position` has no room in the reply: the other shard asks

@@ -5,7 +5,10 @@
 
 use crate::{
     config::IntakeOptions,
-    control::status::{Level, RefusalCounts},
+    control::{
+        stage_timer::StageTimer,
+        status::{Level, RefusalCounts},
+    },
     edge::{
         lane::{BATCH_BYTES_MAX, BATCH_COUNT_MAX, Lane, Limit, Pending, Place, Removed, Wait},
         request::{Completion, Request},
@@ -51,6 +54,7 @@ pub(crate) struct Callers {
     requests: Cell<usize>,
     request_bytes: Cell<usize>,
     refusals: Cell<RefusalCounts>,
+    timer: Rc<StageTimer>,
     now: Cell<Tick>,
     /// Each new request is refused: the shard stops.
     takes_no_more: Cell<bool>,
@@ -63,9 +67,11 @@ impl Callers {
         max_command: usize,
         tick: Duration,
         wake: Arc<Wake>,
+        timer: Rc<StageTimer>,
     ) -> Rc<Self> {
         Rc::new(Self {
             options,
+            timer,
             max_command,
             tick,
             wake,
@@ -106,6 +112,11 @@ impl Callers {
     /// The time of this turn.
     pub(crate) fn now(&self) -> Tick {
         self.now.get()
+    }
+
+    /// Times a sample of the commands.
+    pub(crate) fn timer(&self) -> &Rc<StageTimer> {
+        &self.timer
     }
 
     /// The longest command or query that is taken, in bytes.
@@ -278,7 +289,8 @@ impl Caller {
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.entry(group).or_insert_with(|| self.spare.take());
         let since = self.callers.now.get();
-        lane.push(Pending { tag, request, bytes, since, is_counted: true });
+        let is_timed = request.kind() == RequestKind::Propose && self.callers.timer.accept();
+        lane.push(Pending { tag, request, bytes, since, is_counted: true, is_timed });
         self.schedule(group, lane);
     }
 
@@ -449,6 +461,9 @@ impl Caller {
 
     /// A request that was counted has ended.
     fn finish(&self, pending: &Pending, outcome: Outcome) {
+        if pending.is_timed {
+            self.callers.timer.give_up();
+        }
         let (bytes, (requests, all)) = (pending.bytes, self.has.get());
         self.has.set((requests - 1, all - bytes));
         if pending.is_counted {
@@ -517,7 +532,9 @@ impl Drop for Caller {
     fn drop(&mut self) {
         for lane in self.lanes.get_mut().values_mut() {
             self.callers.uncount(lane.size());
-            lane.drain();
+            if lane.drain().queued.iter().any(|pending| pending.is_timed) {
+                self.callers.timer.give_up();
+            }
         }
         let gone = &self.callers.gone;
         gone.set(gone.get() + usize::from(self.has_deadline.get()));
@@ -538,13 +555,22 @@ impl LaneRef {
     }
 
     /// Sends what may go into the group's log on this shard now: puts each request with its tag into `into`,
-    /// and returns their kind.
-    pub(crate) fn send_here(&self, into: &mut Vec<(Bytes, u64)>) -> Option<RequestKind> {
+    /// and returns their kind, and the tag of the one that is timed.
+    pub(crate) fn send_here(
+        &self,
+        into: &mut Vec<(Bytes, u64)>,
+    ) -> Option<(RequestKind, Option<u64>)> {
         let send = |lane: &mut Lane| {
             self.has_room(lane)?;
             let (kind, sent) = lane.send(Place::Here, usize::MAX, usize::MAX)?;
-            into.extend(sent.map(|pending| (pending.request.take_for_group(), pending.tag)));
-            Some(kind)
+            let mut timed = None;
+            into.extend(sent.map(|pending| {
+                if mem::take(&mut pending.is_timed) {
+                    timed = Some(pending.tag);
+                }
+                (pending.request.take_for_group(), pending.tag)
+            }));
+            Some((kind, timed))
         };
         self.with(send).flatten()
     }
@@ -565,7 +591,12 @@ impl LaneRef {
             self.has_room(lane)?;
             let (kind, sent) = lane.send(Place::Away(batch.id), room.0, room.1)?;
             assert_eq!((kind, self.group), (batch.kind, batch.group), "another batch");
-            batch.requests.extend(sent.map(|pending| pending.request.data().clone()));
+            batch.requests.extend(sent.map(|pending| {
+                if mem::take(&mut pending.is_timed) {
+                    self.caller.callers.timer.give_up();
+                }
+                pending.request.data().clone()
+            }));
             Some(())
         };
         self.with(send);
@@ -696,10 +727,13 @@ impl LaneRef {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{lane::KEPT_MAX, ticket::Ticket};
+    use crate::{
+        control::stage_timer::tests::still,
+        edge::{lane::KEPT_MAX, ticket::Ticket},
+    };
 
     fn callers(options: IntakeOptions) -> Rc<Callers> {
-        Callers::new(options, 1 << 20, Duration::from_millis(10), Arc::default())
+        Callers::new(options, 1 << 20, Duration::from_millis(10), Arc::default(), still())
     }
 
     #[test]
@@ -762,6 +796,46 @@ mod tests {
             count
         };
         assert_eq!([sent(7), sent(8)], [BATCH_COUNT_MAX, 1]);
+    }
+
+    /// A command that does not get into a log here lets another one be timed.
+    #[test]
+    fn a_timed_command_that_goes_elsewhere_or_nowhere_is_timed_no_more() {
+        let callers = callers(IntakeOptions::default());
+        let group = GroupId(1);
+        let begin = || {
+            let caller = callers.caller();
+            callers.timer.give_up();
+            callers.timer.beat();
+            caller.submit(group, Request::Query(Bytes::new()), 0);
+            caller.expire(Limit { any: Tick(1), leaderless: Tick(1) });
+            caller.submit(group, Request::Propose(Bytes::from_static(b"c")), 1);
+            assert!(!is_free(&callers), "the command is timed, and no query");
+            caller
+        };
+        // As the next command sees it.
+        fn is_free(callers: &Callers) -> bool {
+            callers.timer.beat();
+            let is_free = callers.timer.accept();
+            if is_free {
+                callers.timer.give_up();
+            }
+            is_free
+        }
+        let sent_away = begin();
+        sent_away.lane(group).send_away(7).expect("a batch");
+        assert!(is_free(&callers));
+        let expired = begin();
+        expired.expire(Limit { any: Tick(1), leaderless: Tick(1) });
+        assert!(is_free(&callers));
+        drop(begin());
+        assert!(is_free(&callers));
+        let sent_here = begin();
+        let (_, timed) = sent_here.lane(group).send_here(&mut Vec::new()).expect("a command");
+        assert_eq!((timed, is_free(&callers)), (Some(1), false));
+        Ticket::lane(&sent_here.lane(group), 1).timed(group, &callers.timer).end(Ok(Bytes::new()));
+        assert!(!is_free(&callers), "it is applied, and not answered yet");
+        drop(sent_here);
     }
 
     /// A caller that asks one thing after another allocates its lane once.

@@ -93,6 +93,7 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::stage_timer::tests::still;
     use crate::edge::caller::Callers;
     use std::{rc::Rc, time::Duration};
 
@@ -117,8 +118,13 @@ mod tests {
 
     #[test]
     fn callers_that_are_gone_are_dropped_and_all_others_stay() {
-        let callers =
-            Callers::new(Default::default(), 1, Duration::from_millis(10), Default::default());
+        let callers = Callers::new(
+            Default::default(),
+            1,
+            Duration::from_millis(10),
+            Default::default(),
+            still(),
+        );
         let mut deadlines = Deadlines::new(10, 4);
         let kept = callers.caller();
         deadlines.push(Tick(1), Holder::Caller(Rc::downgrade(&kept)));

@@ -75,6 +75,8 @@ pub(crate) struct Pending {
     pub(crate) since: Tick,
     /// Whether the shard counts it in what it has taken in.
     pub(crate) is_counted: bool,
+    /// Whether the shard times it. Once it is in the log on this shard, its ticket says so.
+    pub(crate) is_timed: bool,
 }
 
 /// Requests that came earlier have run out of time.
@@ -338,7 +340,7 @@ mod tests {
         let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
         let request = Request::new(kind, Bytes::from_static(b"x"));
         let bytes = request.data().len();
-        Pending { tag, request, bytes, since: Tick(tag), is_counted: true }
+        Pending { tag, request, bytes, since: Tick(tag), is_counted: true, is_timed: false }
     }
 
     fn here(lane: &mut Lane) -> Vec<u64> {
@@ -411,7 +413,14 @@ mod tests {
         for tag in 0..2 {
             let request = Request::Propose(Bytes::from(vec![0; 1000]));
             let bytes = request.data().len();
-            lane.push(Pending { tag, request, bytes, since: Tick(0), is_counted: true });
+            lane.push(Pending {
+                tag,
+                request,
+                bytes,
+                since: Tick(0),
+                is_counted: true,
+                is_timed: false,
+            });
         }
         assert_eq!(away(&mut lane, 1, 10), [0]);
     }

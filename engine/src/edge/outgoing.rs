@@ -79,10 +79,13 @@ pub(crate) fn end_parts(id: u64, parts: Vec<LanePart>, outcomes: Vec<Outcome>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::{
-        caller::{Caller, Callers},
-        lane::Limit,
-        request::Request,
+    use crate::{
+        control::stage_timer::tests::still,
+        edge::{
+            caller::{Caller, Callers},
+            lane::Limit,
+            request::Request,
+        },
     };
     use purlin_rsm::{RequestError, ShardId, Tick};
     use std::{rc::Rc, sync::Arc, time::Duration};
@@ -94,7 +97,8 @@ mod tests {
     /// A caller with requests of so many bytes each, tagged from 0 on.
     fn caller(kind: RequestKind, group: GroupId, sizes: &[usize]) -> Rc<Caller> {
         let intake = Default::default();
-        let callers = Callers::new(intake, 8 << 20, Duration::from_millis(10), Arc::default());
+        let callers =
+            Callers::new(intake, 8 << 20, Duration::from_millis(10), Arc::default(), still());
         let caller = callers.caller();
         for (tag, size) in (0..).zip(sizes) {
             let data = Bytes::from(vec![b'x'; *size]);

@@ -3,7 +3,7 @@
 
 use crate::{
     config::NodeConfig,
-    control::status::QueueStatus,
+    control::{stage_timer::StageTimer, status::QueueStatus},
     edge::{
         accepted::Accepted,
         away::{Away, Waiter},
@@ -63,8 +63,14 @@ const GONE_MAX: usize = 64;
 
 impl Requests {
     /// `random` differs from start to start.
-    pub(crate) fn new(node: &NodeConfig, max_command: usize, wake: Arc<Wake>, random: u64) -> Self {
-        let callers = Callers::new(node.intake.clone(), max_command, node.raft.tick, wake);
+    pub(crate) fn new(
+        node: &NodeConfig,
+        max_command: usize,
+        wake: Arc<Wake>,
+        timer: Rc<StageTimer>,
+        random: u64,
+    ) -> Self {
+        let callers = Callers::new(node.intake.clone(), max_command, node.raft.tick, wake, timer);
         Self {
             inlet_caller: InletCaller::new(&callers),
             callers,
@@ -278,8 +284,10 @@ impl Drop for Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::outgoing::OutgoingBatch;
-    use crate::edge::{lane::Limit, request::Request, ticket::Ticket};
+    use crate::{
+        control::stage_timer::tests::still,
+        edge::{lane::Limit, outgoing::OutgoingBatch, request::Request, ticket::Ticket},
+    };
     use purlin_rsm::{GroupId, NodeId, Outcome, RequestError, ShardId};
     use std::{rc::Weak, time::Duration};
 
@@ -288,7 +296,7 @@ mod tests {
 
     fn requests() -> Requests {
         let node = NodeConfig::new(NodeId(1), "unused");
-        Requests::new(&node, 1 << 20, Default::default(), 7)
+        Requests::new(&node, 1 << 20, Default::default(), still(), 7)
     }
 
     fn ask(caller: &Caller) {

@@ -1,7 +1,10 @@
 //! A ticket: a request that a group has, and what waits for its outcome.
 
-use crate::edge::{accepted::AcceptedBatch, caller::LaneRef};
-use purlin_rsm::{Outcome, RequestError};
+use crate::{
+    control::stage_timer::StageTimer,
+    edge::{accepted::AcceptedBatch, caller::LaneRef},
+};
+use purlin_rsm::{EntryId, GroupId, Outcome, RequestError};
 use std::rc::Rc;
 
 /// Waits for the outcome of one request. A ticket always ends: one that is dropped ends as unknown.
@@ -12,6 +15,14 @@ enum Waiter {
     Lane(LaneRef, u64),
     /// The request at this position, in a batch of another shard.
     Batch(Rc<AcceptedBatch>, usize),
+    /// One of these, of a command that is timed. It is rare, and so it has its place elsewhere.
+    Timed(Box<Timed>),
+}
+
+struct Timed {
+    waiter: Waiter,
+    group: GroupId,
+    timer: Rc<StageTimer>,
 }
 
 impl Ticket {
@@ -25,12 +36,34 @@ impl Ticket {
         Self(Some(Waiter::Batch(batch.clone(), position)))
     }
 
+    /// The same, of a command to `group` that `timer` times.
+    pub(crate) fn timed(mut self, group: GroupId, timer: &Rc<StageTimer>) -> Self {
+        let timed = |waiter| Waiter::Timed(Box::new(Timed { waiter, group, timer: timer.clone() }));
+        self.0 = self.0.take().map(timed);
+        self
+    }
+
+    /// The command is the entry `id` of its leader's log, or one of several in it.
+    #[inline]
+    pub(crate) fn proposed(&self, id: EntryId) {
+        if let Some(Waiter::Timed(timed)) = &self.0 {
+            timed.timer.proposed(timed.group, id);
+        }
+    }
+
+    fn waiter(&self) -> Option<&Waiter> {
+        match &self.0 {
+            Some(Waiter::Timed(timed)) => Some(&timed.waiter),
+            waiter => waiter.as_ref(),
+        }
+    }
+
     /// Whether its outcome has no room: in the reply to its batch, or with its caller.
     pub(crate) fn is_left_out(&self) -> bool {
-        match &self.0 {
+        match self.waiter() {
             Some(Waiter::Batch(batch, position)) => batch.is_left_out(*position),
             Some(Waiter::Lane(lane, tag)) => lane.is_left_out(*tag),
-            None => false,
+            Some(Waiter::Timed(_)) | None => false,
         }
     }
 
@@ -39,18 +72,19 @@ impl Ticket {
         match self.0.take() {
             Some(Waiter::Lane(lane, tag)) => lane.leave_out(tag),
             Some(Waiter::Batch(batch, position)) => batch.end(position, Err(RequestError::Busy)),
+            Some(Waiter::Timed(_)) => unreachable!("queries are not timed"),
             None => {}
         }
     }
 
     /// Whether an accepted batch waits for it, and not a lane.
     pub(crate) fn is_of_batch(&self) -> bool {
-        matches!(self.0, Some(Waiter::Batch(..)))
+        matches!(self.waiter(), Some(Waiter::Batch(..)))
     }
 
     /// Whether `lane` waits for the outcome of its request `tag`.
     pub(crate) fn is_of_lane(&self, lane: &LaneRef, tag: u64) -> bool {
-        matches!(&self.0, Some(Waiter::Lane(other, its)) if other.is(lane) && *its == tag)
+        matches!(self.waiter(), Some(Waiter::Lane(other, its)) if other.is(lane) && *its == tag)
     }
 
     /// The request has ended.
@@ -62,8 +96,18 @@ impl Ticket {
         match self.0.take() {
             Some(Waiter::Lane(lane, tag)) => lane.end(tag, outcome),
             Some(Waiter::Batch(batch, position)) => batch.end(position, outcome),
+            Some(Waiter::Timed(timed)) => timed.end(outcome),
             None => {}
         }
+    }
+}
+
+impl Timed {
+    /// Apart, so that the end of any other ticket is short.
+    #[cold]
+    fn end(self: Box<Self>, outcome: Outcome) {
+        self.timer.ended(outcome.is_ok());
+        Ticket(Some(self.waiter)).end(outcome);
     }
 }
 

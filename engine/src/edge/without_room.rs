@@ -91,6 +91,7 @@ impl WithoutRoom {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::stage_timer::tests::still;
     use crate::edge::{caller::Callers, request::Request};
     use bytes::Bytes;
     use purlin_rsm::{GroupId, ShardId};
@@ -112,8 +113,13 @@ mod tests {
 
     #[test]
     fn the_lane_that_has_waited_for_longest_tries_first_and_the_others_only_after_it() {
-        let callers =
-            Callers::new(Default::default(), 1 << 20, Duration::from_millis(10), Arc::default());
+        let callers = Callers::new(
+            Default::default(),
+            1 << 20,
+            Duration::from_millis(10),
+            Arc::default(),
+            still(),
+        );
         let mut waiting = WithoutRoom::default();
         // The batch of the oldest was bounced by the other shard, so it comes last.
         for (at, group, since) in [(NEAR, 2, 20), (FAR, 9, 5), (NEAR, 3, 20), (NEAR, 1, 10)] {
@@ -135,8 +141,13 @@ mod tests {
 
     #[test]
     fn a_lane_that_finds_no_room_again_keeps_its_turn_among_those_of_its_age() {
-        let callers =
-            Callers::new(Default::default(), 1 << 20, Duration::from_millis(10), Arc::default());
+        let callers = Callers::new(
+            Default::default(),
+            1 << 20,
+            Duration::from_millis(10),
+            Arc::default(),
+            still(),
+        );
         let mut waiting = WithoutRoom::default();
         (1..=3).for_each(|group| waiting.push(NEAR, lane(&callers, group, 20)));
         for _ in 0..2 {

@@ -6,6 +6,7 @@ use crate::{
     control::{
         outside::Outside,
         port::ShardControl,
+        stage_timer::StageTimer,
         status::{GroupCounts, ShardStatus},
         view::NodeView,
     },
@@ -238,6 +239,8 @@ impl<R: Runtime> ShardSetup<R> {
         let name = format!("n{} s{}", identity.node, self.shard);
         tracing::info!("{name} opened: {} groups, start {}", groups.counts().groups, start.number);
         let meeting = Meeting::new(identity);
+        let runtime = self.runtime.clone();
+        let timer = StageTimer::new(move || runtime.now());
         let mut shard = Shard {
             site: Site {
                 name,
@@ -251,6 +254,7 @@ impl<R: Runtime> ShardSetup<R> {
                 &self.node,
                 self.cluster.max_command,
                 wake.clone(),
+                Rc::new(timer),
                 self.runtime.random(),
             ),
             others: OtherShards {

@@ -115,7 +115,6 @@ fn check_lane(requests: &Requests, groups: &Groups, lane: &LaneRef) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::outgoing::OutgoingBatch;
     use crate::{
         config::NodeConfig,
         edge::{
@@ -128,6 +127,7 @@ mod tests {
         },
         shard::group::tests::fresh,
     };
+    use crate::{control::stage_timer::tests::still, edge::outgoing::OutgoingBatch};
     use bytes::Bytes;
     use purlin_rsm::{GroupId, NodeId, RequestKind, ShardId, Tick};
 
@@ -137,7 +137,7 @@ mod tests {
     /// A caller with one request, in its lane to the only group.
     fn world() -> (Requests, Groups, Rc<Caller>) {
         let node = NodeConfig::new(NodeId(1), "unused");
-        let requests = Requests::new(&node, 1 << 20, Default::default(), 7);
+        let requests = Requests::new(&node, 1 << 20, Default::default(), still(), 7);
         let mut groups = Groups::default();
         groups.insert(fresh());
         let caller = requests.callers.caller();

@@ -28,8 +28,8 @@ use crate::{
     placement::Placement,
     runtime::Runtime,
     shard::{
-        drain::Drain, fetcher::Fetcher, groups::Groups, hand_over::HandOver, others::OtherShards,
-        stage::append::AppendStage, timing::Timing,
+        drain::Drain, fetcher::Fetcher, group::Group, groups::Groups, hand_over::HandOver,
+        others::OtherShards, stage::append::AppendStage, timing::Timing,
     },
     wake::Wake,
 };
@@ -110,6 +110,7 @@ impl<R: Runtime> Shard<R> {
     fn turn(&mut self, began: Duration) -> Result<(), Error> {
         let now = self.timing.tick_at(began);
         self.requests.callers.set_now(now);
+        self.requests.callers.timer().begin_turn(began);
         // 1 intake.
         self.append.complete(now, began, &mut self.groups);
         // Before anything that rests on it is sent (safety I4).
@@ -119,6 +120,7 @@ impl<R: Runtime> Shard<R> {
         self.drain_events(now);
         self.drain_mesh(now);
         self.drain_inlet();
+        self.time_stages();
         // What is due.
         let is_beat = self.timing.next_beat() <= now;
         if is_beat {
@@ -199,6 +201,7 @@ impl<R: Runtime> Shard<R> {
     /// What is done once in a heartbeat interval.
     fn beat(&mut self, now: Tick) {
         self.timing.beat(now);
+        self.requests.callers.timer().beat();
         self.others.exchanger.beat();
         self.others.pairs.check_silence(now, &mut self.groups);
         self.hand_over(now);
@@ -242,6 +245,18 @@ impl<R: Runtime> Shard<R> {
                 }
                 MeshItem::Fenced => self.on_fenced(),
             }
+        }
+    }
+
+    /// Tells the timer how the entry stands that it follows.
+    fn time_stages(&self) {
+        let timer = self.requests.callers.timer();
+        let Some((group, index)) = timer.entry() else { return };
+        match self.groups.get(group) {
+            Some(Group { raft, .. }) => {
+                timer.note(raft.durable() >= index, raft.committed() >= index)
+            }
+            None => timer.give_up(),
         }
     }
 

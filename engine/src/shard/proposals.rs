@@ -94,6 +94,7 @@ impl Proposals {
         purlin_rsm::sometimes!(count > 1, "entry of several commands appended");
         let positions = (last + 1 - count..=last).map(Position);
         for (position, Gathered { since, ticket, .. }) in positions.zip(self.gathered.drain(..)) {
+            ticket.proposed(id);
             let appended = Appended { at: Proposed { id, position }, since, ticket };
             // Nearly always the new one is the last.
             let is_last = self.appended.back().is_none_or(|it| it.order() < appended.order());

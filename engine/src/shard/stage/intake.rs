@@ -153,8 +153,15 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn send_here(&mut self, now: Tick, lane: &LaneRef, buffer: &mut Vec<(Bytes, u64)>) {
-        let Some(kind) = lane.send_here(buffer) else { return };
-        let requests = buffer.drain(..).map(|(data, tag)| (data, Ticket::lane(lane, tag)));
+        let Some((kind, timed)) = lane.send_here(buffer) else { return };
+        let timed = timed.map(|tag| (tag, self.requests.callers.timer().clone()));
+        let requests = buffer.drain(..).map(|(data, tag)| {
+            let ticket = Ticket::lane(lane, tag);
+            match &timed {
+                Some((its, timer)) if *its == tag => (data, ticket.timed(lane.group, timer)),
+                _ => (data, ticket),
+            }
+        });
         self.hand_to_group(now, lane.group, kind, requests);
     }
 
@@ -297,7 +304,18 @@ impl<R: Runtime> Shard<R> {
         let count = batch.requests.len();
         match self.requests.accepted.accept(origin, batch.kind, &batch.requests) {
             Some(accepted) => {
-                let tickets = (0..count).map(|position| Ticket::batch(&accepted, position));
+                let timer = self.requests.callers.timer().clone();
+                let timed = match batch.kind {
+                    RequestKind::Propose => timer.accept_batch(count, accepted.number()),
+                    RequestKind::Query => None,
+                };
+                let tickets = (0..count).map(|position| {
+                    let ticket = Ticket::batch(&accepted, position);
+                    match timed == Some(position) {
+                        true => ticket.timed(batch.group, &timer),
+                        false => ticket,
+                    }
+                });
                 let requests = batch.requests.into_iter().zip(tickets);
                 self.hand_to_group(now, batch.group, batch.kind, requests);
             }

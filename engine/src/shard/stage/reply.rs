@@ -20,6 +20,7 @@ impl<R: Runtime> Shard<R> {
         }
         self.requests.inlet_caller.tell_outcomes();
         self.requests.callers.wake_answered();
+        self.requests.callers.timer().replied(|batch| self.requests.accepted.has(batch));
     }
 
     /// Replies to a batch of another shard at once.
