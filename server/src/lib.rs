@@ -10,6 +10,7 @@
 //!           └─────► admin  the admin port: what operators read
 //! error             how a command fails: text in four parts, and the exit code
 //! machine, signals  what several commands ask of the machine
+//! figures, cpu      what a node has done so far, and its processor time, for `INFO`
 //! freed_memory      returns memory to the system while a node is idle
 //! output            what is printed; log_queue: the log, written by a thread of its own; log_lines: what it drops
 //! ```
@@ -21,8 +22,10 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod cpu;
 pub mod dev;
 pub mod error;
+pub mod figures;
 mod freed_memory;
 pub mod log_lines;
 mod log_queue;

@@ -3,6 +3,7 @@
 use crate::{
     admin::{AdminFacts, CONNECTIONS_MAX, Connections, serve_admin},
     config::{Config, Shards},
+    cpu,
     freed_memory::FreedMemory,
     memory,
     resp::{ClientListeners, FrontEndOptions, NodeFacts, serve_shard},
@@ -286,6 +287,7 @@ fn open_admin(host: &Host, config: &Config, ports: Vec<SharedPort>) {
     let facts = AdminFacts {
         cluster: config.cluster.clone(),
         process: std::process::id(),
+        cpu: cpu::of_this_process,
         gateway: config.listen.told(config.listen.gateway),
         admin: config.listen.told(config.listen.admin),
         started_at: Duration::ZERO,
@@ -353,6 +355,7 @@ impl Clients {
         };
         let facts = NodeFacts {
             process: std::process::id(),
+            cpu: cpu::of_this_process,
             cluster: config.cluster.id.to_string(),
             admin: config.listen.told(config.listen.admin),
             advertised: config.advertised(),

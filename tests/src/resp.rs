@@ -18,6 +18,7 @@ use crate::sim::SimRuntime;
 use purlin::{Advertised, ClusterConfig, LocalShard, NodeId, Runtime, ShardId};
 use purlin_server::{
     admin::{AdminFacts, Connections, serve_admin},
+    cpu::ProcessTimes,
     resp::{ClientListeners, NodeFacts, serve_shard},
 };
 use purlin_transport::Net;
@@ -80,6 +81,7 @@ pub async fn serve(
     change(&mut options);
     let facts = NodeFacts {
         process: runtime.boot() as u32,
+        cpu: ProcessTimes::default,
         cluster: cluster.id.to_string(),
         admin: admin_address(local.node()),
         advertised: advertised(local.node()),
@@ -103,6 +105,7 @@ async fn serve_operators(
     let facts = AdminFacts {
         cluster: cluster.clone(),
         process: runtime.boot() as u32,
+        cpu: ProcessTimes::default,
         gateway: address(node, local.shard()),
         admin: admin_address(node),
         started_at: runtime.now(),

@@ -4,12 +4,12 @@ use super::{
     facts::AdminFacts,
     schema::{
         Follower, GroupAnswer, GroupLine, Groups, GroupsAnswer, Level, Link, Member, MembersAnswer,
-        NodeAnswer, Peer, Queues, Refusals, SCHEMA, Shard, Times, Wal,
+        NodeAnswer, Peer, Queues, Refusals, SCHEMA, Shard, Stages, Times, Wal,
     },
 };
 use purlin::{
     Advertised, Facts, GroupId, GroupStatus, Histogram, LinkStatus, NodeId, NodeView, PeerStatus,
-    ShardState, ShardStatus,
+    ShardState, ShardStatus, StageTimes,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,6 +26,7 @@ pub(super) fn node(facts: &AdminFacts, view: &NodeView, now: Duration) -> NodeAn
         leads: counts.leading,
         without_leader: counts.without_leader,
         applied: counts.applied,
+        commands: counts.commands,
     };
     NodeAnswer {
         schema: SCHEMA,
@@ -39,6 +40,7 @@ pub(super) fn node(facts: &AdminFacts, view: &NodeView, now: Duration) -> NodeAn
         replicas: facts.cluster.replicas,
         ready: view.is_ready(),
         groups,
+        stages: stages(&view.stages()),
         shards: view.statuses().iter().map(|status| shard(status, now)).collect(),
     }
 }
@@ -181,6 +183,18 @@ fn shard(status: &ShardStatus, now: Duration) -> Shard {
         },
         peers: status.peers.iter().map(peer).collect(),
         turns: times(&status.turns),
+        stages: stages(&status.stages),
+    }
+}
+
+fn stages(stages: &StageTimes) -> Stages {
+    Stages {
+        queue: times(&stages.queue),
+        wal: times(&stages.wal),
+        quorum: times(&stages.quorum),
+        apply: times(&stages.apply),
+        reply: times(&stages.reply),
+        total: times(&stages.total),
     }
 }
 

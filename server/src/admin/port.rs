@@ -4,7 +4,10 @@ use super::{
     describe::{self, GROUPS_PER_PAGE},
     facts::AdminFacts,
 };
-use crate::resp::{Arguments, Inbox, Parser, Protocol, Reply, RequestLimits};
+use crate::{
+    figures::Figures,
+    resp::{Arguments, Inbox, Parser, Protocol, Reply, RequestLimits},
+};
 use bytes::BytesMut;
 use futures_lite::future;
 use purlin::{GroupId, GroupStatus, Listener, Net, NodeView, Reader, Runtime, Writer};
@@ -377,7 +380,8 @@ impl Open {
         let problems: usize = answer.shards.iter().map(|shard| shard.problems.len()).sum();
         let wal_bytes: u64 = answer.shards.iter().map(|shard| shard.wal.bytes).sum();
         let mut text = String::from("# Purlin\r\n");
-        for (name, value) in [
+        let figures = Figures::of(view, (facts.cpu)());
+        let facts = [
             ("purlin_version", answer.version),
             ("process_id", answer.process.to_string()),
             ("uptime_in_seconds", answer.uptime_seconds.to_string()),
@@ -393,8 +397,14 @@ impl Open {
             ("purlin_wal_bytes", wal_bytes.to_string()),
             ("purlin_problems", problems.to_string()),
             ("connected_clients", self.port.connections.count().to_string()),
-        ] {
+        ];
+        let facts = facts.map(|(name, value)| (name.to_owned(), value));
+        for (name, value) in facts.into_iter().chain(figures.work()) {
             let _ = write!(text, "{name}:{value}\r\n");
+        }
+        for (section, facts) in [("CPU", figures.cpu()), ("Stages", figures.stages())] {
+            let _ = write!(text, "\r\n# {section}\r\n");
+            facts.iter().for_each(|(name, value)| _ = write!(text, "{name}:{value}\r\n"));
         }
         text
     }

@@ -34,6 +34,9 @@ pub struct NodeAnswer {
     pub ready: bool,
     /// Its groups, counted.
     pub groups: Groups,
+    /// Where the time goes of the commands that it leads, over all its shards.
+    #[serde(default)]
+    pub stages: Stages,
     /// The shards of the node.
     pub shards: Vec<Shard>,
 }
@@ -54,6 +57,7 @@ impl NodeAnswer {
             replicas: 3,
             ready: true,
             groups,
+            stages: Stages::default(),
             shards: Vec::new(),
         }
     }
@@ -71,6 +75,9 @@ pub struct Groups {
     /// The entries of all groups that are applied here, since the cluster was made.
     #[serde(default)]
     pub applied: u64,
+    /// The commands in these entries.
+    #[serde(default)]
+    pub commands: u64,
 }
 
 /// A shard, as it stood at its last beat.
@@ -100,6 +107,27 @@ pub struct Shard {
     pub peers: Vec<Peer>,
     /// How long the turns of its loop took.
     pub turns: Times,
+    /// Where the time goes of the commands that it leads.
+    #[serde(default)]
+    pub stages: Stages,
+}
+
+/// How long commands spend in each stage from their acceptance by the shard that leads them to their answer: of a sample
+/// since the start. `queue`, `quorum`, `apply` and `reply` follow one another; `wal` runs beside `quorum`.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stages {
+    /// From the acceptance until the command is in the leader's log, in memory.
+    pub queue: Times,
+    /// From then until it is durable at the leader.
+    pub wal: Times,
+    /// From the same moment until it is committed: durable on a majority, with the leader or without.
+    pub quorum: Times,
+    /// From the commit until the state machine has applied it.
+    pub apply: Times,
+    /// From then until its answer is handed to the connection.
+    pub reply: Times,
+    /// From the acceptance until the answer is handed on.
+    pub total: Times,
 }
 
 /// A write-ahead log.

@@ -3,6 +3,7 @@
 //! A shard of the engine is one [`Backend`]; tests and the simulator may put another in its place.
 
 use super::topology::{Home, Known, Topology};
+use crate::{cpu::ProcessTimes, figures::Figures};
 use purlin::{
     Advertised, BoardEntry, Caller, Completion, GroupCounts, GroupId, Level, LocalShard, NodeId,
     NodeView, Request, Runtime,
@@ -82,15 +83,19 @@ pub struct ServerInfo {
     pub entry_bytes: Level,
     /// What keys and values take in memory here, and how much they may take, in bytes.
     pub data_bytes: Level,
+    /// What it has done so far.
+    pub figures: Figures,
     /// How long it has run.
     pub uptime: Duration,
 }
 
 /// What a node's [`ServerInfo`] consists of that does not change.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct NodeFacts {
     /// The id of the process. It is told from outside: a simulated node has none of its own.
     pub process: u32,
+    /// Tells the processor time of the process. It comes from outside for the same reason.
+    pub cpu: fn() -> ProcessTimes,
     /// The cluster's id, as text.
     pub cluster: String,
     /// Where operators connect.
@@ -196,6 +201,7 @@ impl<R: Runtime> Backend for ShardBackend<R> {
             groups: view.counts(),
             entry_bytes: view.entry_bytes(),
             data_bytes: view.machine_bytes(),
+            figures: Figures::of(view, (self.facts.cpu)()),
             uptime: self.shard.runtime().now().saturating_sub(self.facts.started_at),
         }
     }

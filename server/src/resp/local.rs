@@ -8,6 +8,7 @@ use super::{
     topology::Topology,
     words,
 };
+use crate::figures::Fact;
 use bytes::BytesMut;
 use purlin::GroupId;
 use purlin_kv::parse_integer;
@@ -362,11 +363,15 @@ fn maxmemory(bytes: usize) -> String {
     if bytes >= usize::MAX / 2 { "0".into() } else { bytes.to_string() }
 }
 
-type Section = (&'static str, Vec<(&'static str, String)>);
+type Section = (&'static str, Vec<Fact>);
+
+fn facts<const N: usize>(facts: [(&str, String); N]) -> Vec<Fact> {
+    facts.map(|(name, value)| (name.to_owned(), value)).into()
+}
 
 fn sections(front: &FrontEnd, port: ClientPort, info: &ServerInfo) -> Vec<Section> {
     let uptime = info.uptime.as_secs();
-    let server = vec![
+    let server = facts([
         ("redis_version", REDIS_VERSION.into()),
         ("redis_mode", mode(port).into()),
         ("purlin_version", env!("CARGO_PKG_VERSION").into()),
@@ -374,26 +379,26 @@ fn sections(front: &FrontEnd, port: ClientPort, info: &ServerInfo) -> Vec<Sectio
         ("tcp_port", front.number_of(port).to_string()),
         ("uptime_in_seconds", uptime.to_string()),
         ("uptime_in_days", (uptime / 86_400).to_string()),
-    ];
-    let clients = vec![
+    ]);
+    let clients = facts([
         ("connected_clients", front.clients().to_string()),
         ("maxclients", front.options().clients_max.to_string()),
         ("mem_clients_normal", front.budget().bytes().to_string()),
         ("maxmemory_clients", front.options().memory_max.to_string()),
-    ];
+    ]);
     let used = info.data_bytes.now + info.entry_bytes.now + front.budget().bytes();
-    let memory = vec![
+    let memory = facts([
         ("used_memory", used.to_string()),
         ("used_memory_dataset", info.data_bytes.now.to_string()),
         ("maxmemory", maxmemory(info.data_bytes.max)),
         ("maxmemory_policy", "noeviction".into()),
-    ];
-    let stats = vec![
+    ]);
+    let stats = facts([
         ("total_connections_received", front.connections().to_string()),
         ("total_commands_processed", front.commands().to_string()),
-    ];
+    ]);
     let leads: Vec<String> = info.leads.iter().map(GroupId::to_string).collect();
-    let purlin = vec![
+    let mut purlin = facts([
         ("purlin_node", info.node.to_string()),
         ("purlin_cluster", info.cluster.clone()),
         ("purlin_admin", info.admin.clone()),
@@ -409,16 +414,20 @@ fn sections(front: &FrontEnd, port: ClientPort, info: &ServerInfo) -> Vec<Sectio
         ("purlin_entries_applied", info.groups.applied.to_string()),
         ("purlin_entry_bytes", info.entry_bytes.now.to_string()),
         ("purlin_entry_bytes_max", info.entry_bytes.max.to_string()),
-    ];
+    ]);
+    purlin.extend(info.figures.work());
+    let is_cluster = u8::from(port == ClientPort::Shard).to_string();
     vec![
         ("Server", server),
         ("Clients", clients),
         ("Memory", memory),
-        ("Persistence", vec![("loading", u32::from(info.groups.loading > 0).to_string())]),
+        ("Persistence", facts([("loading", u32::from(info.groups.loading > 0).to_string())])),
         ("Stats", stats),
-        ("Replication", vec![("role", "master".into()), ("connected_slaves", "0".into())]),
-        ("Cluster", vec![("cluster_enabled", u8::from(port == ClientPort::Shard).to_string())]),
+        ("Replication", facts([("role", "master".into()), ("connected_slaves", "0".into())])),
+        ("CPU", info.figures.cpu()),
+        ("Cluster", facts([("cluster_enabled", is_cluster)])),
         ("Purlin", purlin),
+        ("Stages", info.figures.stages()),
     ]
 }
 

@@ -167,7 +167,7 @@ mod tests {
     fn asked(node: u32, applied: u64, leader: Option<u32>, shard: Shard) -> Asked {
         let without_leader = u32::from(leader.is_none());
         let line = GroupLine { group: 1, term: 1, leader, applied };
-        let groups = Groups { all: 1, leads: 0, without_leader, applied };
+        let groups = Groups { all: 1, without_leader, applied, ..Groups::default() };
         let answer =
             NodeAnswer { replicas: 2, shards: vec![shard], ..NodeAnswer::sample(node, groups) };
         let answer = Answer::new(answer, vec![line]);

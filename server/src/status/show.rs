@@ -2,7 +2,7 @@
 
 use super::judge::{Report, Row};
 use crate::{
-    admin::schema::{NodeAnswer, SCHEMA},
+    admin::schema::{NodeAnswer, SCHEMA, Times},
     config::ByteSize,
 };
 use serde_json::{Value, json};
@@ -11,20 +11,26 @@ const COLUMNS: usize = 10;
 const HEADS: [&str; COLUMNS] =
     ["node", "state", "leads", "no leader", "behind", "log", "data", "shards", "gateway", "admin"];
 
+/// The times of commands by stage, as [`NodeAnswer::stages`] has them.
+const STAGE_COLUMNS: usize = 8;
+const STAGE_HEADS: [&str; STAGE_COLUMNS] =
+    ["node", "sample", "queue", "wal", "quorum", "apply", "reply", "total"];
+
 /// For people.
 pub(super) fn table(report: &Report) -> String {
-    let mut lines = vec![HEADS.map(String::from)];
-    lines.extend(report.nodes.iter().map(cells));
-    let widths: Vec<_> = (0..HEADS.len())
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let line = |cells: &[String; COLUMNS]| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        format!("  {}", padded.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
-    };
     let mut text = vec![title(report), String::new()];
-    text.extend(lines.iter().map(line));
+    text.extend(aligned(&HEADS, report.nodes.iter().map(cells)));
     text.push(String::new());
+    let stages: Vec<_> = report.nodes.iter().filter_map(stage_cells).collect();
+    if !stages.is_empty() {
+        text.push(
+            "Where the time of commands goes at their leaders, p50/p99; wal runs beside quorum:"
+                .into(),
+        );
+        text.push(String::new());
+        text.extend(aligned(&STAGE_HEADS, stages.into_iter()));
+        text.push(String::new());
+    }
     if report.problems.is_empty() {
         text.push("Nothing is wrong.".into());
     } else {
@@ -32,6 +38,23 @@ pub(super) fn table(report: &Report) -> String {
         text.extend(report.problems.iter().map(|problem| format!("  * {problem}")));
     }
     text.join("\n")
+}
+
+/// A table with these heads, in columns as wide as what is in them.
+fn aligned<const N: usize>(
+    heads: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Vec<String> {
+    let mut lines = vec![heads.map(String::from)];
+    lines.extend(rows);
+    let widths: Vec<_> = (0..N)
+        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &[String; N]| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        format!("  {}", padded.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
+    };
+    lines.iter().map(line).collect()
 }
 
 /// For programs.
@@ -86,6 +109,34 @@ fn cells(row: &Row) -> [String; COLUMNS] {
     }
 }
 
+/// The times of a node that has led commands since its start.
+fn stage_cells(row: &Row) -> Option<[String; STAGE_COLUMNS]> {
+    let (Some(number), Ok(node)) = (row.node, &row.answer) else { return None };
+    let stages = &node.stages;
+    let cell = |times: &Times| format!("{}/{}", time(times.p50_us), time(times.p99_us));
+    (stages.total.count > 0).then(|| {
+        [
+            number.to_string(),
+            stages.total.count.to_string(),
+            cell(&stages.queue),
+            cell(&stages.wal),
+            cell(&stages.quorum),
+            cell(&stages.apply),
+            cell(&stages.reply),
+            cell(&stages.total),
+        ]
+    })
+}
+
+/// In microseconds, milliseconds or seconds: four digits at most.
+fn time(micros: u64) -> String {
+    match micros {
+        0..10_000 => format!("{micros}µs"),
+        10_000..10_000_000 => format!("{}ms", micros / 1_000),
+        _ => format!("{}s", micros / 1_000_000),
+    }
+}
+
 /// The state of the shards: one word when all have the same.
 fn state(node: &NodeAnswer) -> String {
     let mut states: Vec<_> = node.shards.iter().map(|shard| shard.state.clone()).collect();
@@ -111,4 +162,40 @@ fn data(node: &NodeAnswer) -> String {
 fn mib(bytes: u64) -> String {
     const MIB: u64 = 1 << 20;
     ByteSize(bytes.div_ceil(MIB) * MIB).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::schema::Groups;
+
+    fn row(node: u32, answer: Result<NodeAnswer, String>) -> Row {
+        Row { node: Some(node), address: None, behind: 0, answer }
+    }
+
+    #[test]
+    fn the_stages_of_nodes_that_have_led_commands_are_a_table_of_their_own() {
+        let mut busy = NodeAnswer::sample(1, Groups::default());
+        let times = |p50_us, p99_us| Times { count: 7, p50_us, p99_us, max_us: p99_us };
+        busy.stages.wal = times(850, 12_400);
+        busy.stages.total = times(9_999, 31_000_000);
+        let idle = NodeAnswer::sample(2, Groups::default());
+        let nodes = vec![row(1, Ok(busy)), row(2, Ok(idle)), row(3, Err("it is down".into()))];
+        let report = Report { nodes, problems: Vec::new() };
+        let text = table(&report);
+        let stages = text.split_once("beside quorum:").expect("a table").1;
+        let lines: Vec<Vec<&str>> =
+            stages.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[2], STAGE_HEADS);
+        let zero = "0µs/0µs";
+        assert_eq!(
+            lines[3],
+            ["1", "7", zero, "850µs/12ms", zero, zero, zero, "9999µs/31s"],
+            "{text}"
+        );
+        assert_eq!(lines[4], [""; 0], "no other node has led a command: {text}");
+        assert!(text.ends_with("Nothing is wrong."));
+        let quiet = Report { nodes: Vec::new(), problems: Vec::new() };
+        assert!(!table(&quiet).contains("quorum"));
+    }
 }

@@ -88,13 +88,19 @@ fn each_shard_tells_the_sums_of_its_node() {
     let groups: GroupsAnswer = read(&s, TWO, "RAFT GROUPS");
     assert_eq!(answer.groups.applied, groups.groups.iter().map(|line| line.applied).sum::<u64>());
     let info = talk(&s, TWO, ShardId(1), seconds(10), async |mut wire| {
-        wire.write(&pipeline(&["INFO purlin"])).await.expect("it is sent");
+        wire.write(&pipeline(&["INFO purlin stages cpu"])).await.expect("it is sent");
         wire.reply().await.expect("a reply")
     });
     let Value::Bulk(info) = info else { panic!("INFO is a text") };
     let info = String::from_utf8(info).expect("UTF-8");
     for (name, count) in [
         ("entries_applied", answer.groups.applied),
+        ("commands_applied", answer.groups.commands),
+        ("wal_batches", answer.shards.iter().map(|shard| shard.wal.batches).sum()),
+        ("wal_syncs", answer.shards.iter().map(|shard| shard.wal.syncs).sum()),
+        ("wal_written_bytes", answer.shards.iter().map(|shard| shard.wal.written_bytes).sum()),
+        ("stage_samples", answer.stages.total.count),
+        ("stage_wal_max_us", answer.stages.wal.max_us),
         ("groups_led", answer.groups.leads.into()),
         ("groups_without_leader", 0),
     ] {

@@ -11,6 +11,7 @@ use purlin::{
     Writer,
 };
 use purlin_kv::KvMachine;
+use purlin_server::figures::Figures;
 use purlin_server::resp::{
     Backend, ClientPort, FrontEnd, FrontEndOptions, Home, ServerInfo, Topology, Value,
     serve_clients,
@@ -482,6 +483,7 @@ impl Backend for MemoryBackend {
             groups: GroupCounts { leading: GROUPS, ..GroupCounts::default() },
             entry_bytes: Level::default(),
             data_bytes: Level::default(),
+            figures: Figures::default(),
             uptime: Duration::from_secs(90_000),
         }
     }
