@@ -15,6 +15,7 @@ mod mit_kvraft;
 mod mit_raft;
 mod partitions;
 mod reads;
+mod stages;
 mod status;
 mod stops;
 mod support;
