@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# Measures Purlin beside dragonboat v4 and beside etcd on one machine, and prints tables in Markdown. All keep three
+# Measures Purlin beside dragonboat v4, openraft and etcd on one machine, and prints tables in Markdown. All keep three
 # durable replicas: a write is synced on a majority before it is answered.
 #
 #   bench/compare/run.sh                      all loads
@@ -10,7 +10,9 @@
 #
 #   groups-48, groups-4096   in one process: 4,096 commands of 16 B under way, over 48 or 4,096 groups. Purlin
 #                            (`purlin-bench in-process`, both runtimes) beside dragonboat v4 (dragonboat/, three
-#                            NodeHosts with default options; its default log, on Pebble, and its log Tan)
+#                            NodeHosts with default options; its default log, on Pebble, and its log Tan), and for 48
+#                            groups beside openraft 0.9 (openraft/, with a log and a network of our own: one log file
+#                            for each node, O_DIRECT and O_DSYNC, a write for all that waits)
 #   clients-64               over sockets: 64 clients, each with one SET of 16 B under way, over 100,000 keys. Purlin
 #                            (`purlin dev`, both runtimes, purlin-bench) beside three nodes of etcd (etcd/, a client in Go)
 #
@@ -19,7 +21,8 @@
 # greatest. Only ratios of one run of this script are worth comparing.
 #
 # The script builds below target/, and installs nothing. What it cannot measure, it names: without Go neither dragonboat
-# nor etcd, without etcd the load clients-64 of Purlin alone. The first build fetches the modules that go.sum pins.
+# nor etcd, without etcd the load clients-64 of Purlin alone. The first build fetches the modules that go.sum and the
+# crates that openraft/Cargo.lock pin.
 #
 # Options:
 #   --loads LIST      which loads, separated by commas (groups-48,groups-4096,clients-64)
@@ -235,6 +238,7 @@ in_process() {
     local load=$1 side=$2 round=$3 groups=$4 file="$work/$1.$2.$3.json" command
     case $side in
         glommio | ring) command=(target/release/purlin-bench in-process --runtime "$side") ;;
+        openraft) command=("$out/purlin-compare-openraft") ;;
         *) command=("$out/dragonboat" --log "$side") ;;
     esac
     mkdir -p "$work/data"
@@ -321,6 +325,7 @@ name_of() {
         glommio | ring) printf 'Purlin, %s' "$1" ;;
         pebble) printf 'dragonboat v4, Pebble (its default)' ;;
         tan) printf 'dragonboat v4, Tan' ;;
+        openraft) printf 'openraft 0.9, a log of ours (group commit, O_DSYNC)' ;;
         etcd) printf '%s' "$etcd_version" ;;
     esac
 }
@@ -372,7 +377,18 @@ build_go() {
     return 1
 }
 
-others=() etcd=() etcd_version=etcd
+# build_openraft: builds the program on openraft below target/.
+build_openraft() {
+    cargo build --release --locked --quiet --manifest-path bench/compare/openraft/Cargo.toml \
+        --target-dir target/compare-openraft 2>"$work/build.txt" &&
+        cp target/compare-openraft/release/purlin-compare-openraft "$out/" && return
+    printf '* openraft: its program was not built: %s\n' "$(tail -n 1 "$work/build.txt")" >>"$work/missing"
+    return 1
+}
+
+mkdir -p "$out"
+others=() openraft=() etcd=() etcd_version=etcd
+if has_load groups-48 && build_openraft; then openraft=(openraft); fi
 if ! command -v go >/dev/null; then
     printf '* dragonboat and etcd: there is no Go (`go`)\n' >>"$work/missing"
 else
@@ -394,7 +410,7 @@ await_idle_machine
 : >"$work/table"
 : >"$work/ratios"
 if has_load groups-48; then
-    measure groups-48 '48 groups, 4,096 commands under way, in one process' in_process 48 glommio ring "${others[@]}"
+    measure groups-48 '48 groups, 4,096 commands under way, in one process' in_process 48 glommio ring "${others[@]}" "${openraft[@]}"
 fi
 if has_load groups-4096; then
     # Tan makes a file of 64 MiB for each replica of a group at its start: 768 GiB here.
@@ -406,6 +422,8 @@ if has_load groups-4096; then
             few+=("$log")
         fi
     done
+    printf '* groups-4096, openraft: its program is made for a few groups; each replica has tasks and timers of its own\n' \
+        >>"$work/missing"
     measure groups-4096 '4,096 groups, 4,096 commands under way, in one process' in_process 4096 glommio ring "${few[@]}"
 fi
 if has_load clients-64; then
