@@ -47,13 +47,12 @@
 # 4 the machine is not idle.
 set -euo pipefail
 start=$PWD
-cd "$(dirname "$0")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+script=bench/compare.sh
+. bench/compare/common.sh
 
 purlin_ports='' binary='' before='' rounds=5 duration=10s warmup=2s one_node='' runtime=glommio force='' keep='' no_floor=''
 keys=100000 value_size=16 groups=48
-
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; }
-fail() { printf 'error: %s\n' "$2" >&2; exit "$1"; }
 
 while (($#)); do
     case $1 in
@@ -109,30 +108,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# until_true TRIES COMMAND...: runs the command ten times a second until it succeeds.
-until_true() {
-    local tries=$1
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        ((tries-- > 0)) || return 1
-        sleep 0.1
-    done
-}
-
 answers() { [[ $(redis-cli -p "$1" ping 2>/dev/null) == PONG ]]; }
-
-# A port that nothing listens on now.
-free_port() {
-    local port
-    for _ in {1..100}; do
-        port=$((20000 + RANDOM % 10000))
-        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            printf '%s' "$port"
-            return
-        fi
-    done
-    return 1
-}
 
 start_redis() {
     mkdir "$work/redis"
@@ -145,13 +121,6 @@ start_redis() {
     until_true 100 answers "$redis_port" || fail 1 "Redis did not start: $(tail -n 3 "$work/redis.log")"
 }
 
-# The gateway ports that the `purlin dev` of a side tells its user to type: one line `redis-cli -p PORT ...` a node.
-printed_ports() {
-    grep -oE 'redis-cli .*-p +[0-9]+' "$work/$1.log" | grep -oE '[0-9]+$' | awk '!seen[$0]++'
-}
-
-has_three_ports() { (($(printed_ports "$1" | wc -l) >= 3)); }
-
 # start_cluster SIDE BINARY OPTIONS...: starts three nodes; their pid is in `started_pid`, their ports in `started_ports`.
 start_cluster() {
     local side=$1 binary=$2
@@ -162,8 +131,8 @@ start_cluster() {
     started_pid=$!
     # At once, so that `clean_up` knows it.
     if [[ $side == before ]]; then before_pid=$started_pid; else purlin_pid=$started_pid; fi
-    until_true 300 has_three_ports "$side" || fail 1 "Purlin did not start: $(tail -n 5 "$work/$side.log")"
-    started_ports=$(printed_ports "$side" | tr '\n' ' ')
+    until_true 300 has_three_ports "$work/$side.log" || fail 1 "Purlin did not start: $(tail -n 5 "$work/$side.log")"
+    started_ports=$(printed_ports "$work/$side.log" | tr '\n' ' ')
 }
 
 # start_floor NUMBER ROLE OPTIONS...: starts one process of the hand-written path, and waits until it listens.
@@ -198,48 +167,8 @@ processes() {
     if [[ $1 == before ]]; then pid=$before_pid; fi
     if [[ -n $pid ]]; then
         printf '%s ' "$pid"
-        cat "/proc/$pid/task/"*/children 2>/dev/null || true
+        children "$pid"
     fi
-}
-
-# Processor time of the processes so far, in clock ticks; nothing if there are none to look at.
-ticks() {
-    local pid files=()
-    for pid in "$@"; do
-        [[ -r /proc/$pid/stat ]] && files+=("/proc/$pid/stat")
-    done
-    ((${#files[@]})) || return 0
-    # The name, in brackets, may hold anything: what counts stands after it.
-    awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' "${files[@]}"
-}
-
-# ---- the gate ------------------------------------------------------------------------------------
-
-# The share of processor time used over two seconds, in percent.
-busy_percent() {
-    local first second
-    first=$(head -n 1 /proc/stat)
-    sleep 2
-    second=$(head -n 1 /proc/stat)
-    printf '%s\n%s\n' "$first" "$second" | awk '
-        { idle[NR] = $5 + $6; for (i = 2; i <= 9; i++) all[NR] += $i }
-        END { printf "%d", 100 - 100 * (idle[2] - idle[1]) / (all[2] - all[1]) }'
-}
-
-await_idle_machine() {
-    local busy
-    for _ in {1..15}; do
-        busy=$(busy_percent)
-        if ((busy < 5)); then
-            gate="idle before the first run ($busy % busy)"
-            return
-        fi
-        if [[ -n $force ]]; then
-            gate="**not idle** before the first run ($busy % busy): the figures are worth little"
-            return
-        fi
-    done
-    fail 4 "the machine is not idle: $busy % of its cores were busy with something else for 30 s; stop that, or --force"
 }
 
 # ---- slots ---------------------------------------------------------------------------------------
@@ -281,13 +210,6 @@ key_slots() {
 
 # ---- runs ----------------------------------------------------------------------------------------
 
-# value SECTION FIELD FILE: a number from the JSON of a run; fields of the section are indented deeper.
-value() {
-    awk -v section="\"$1\":" -v field="\"$2\":" '
-        $1 == section { inside = 1 }
-        inside && $1 == field { sub(/,$/, "", $2); print $2; exit }' "$3"
-}
-
 # run SIDE LOAD ROUND OPTIONS...: one run; appends "rate p50 p99 cpu-per-operation errors" to its list.
 run() {
     local side=$1 load=$2 round=$3 file before after port ports option=() pids
@@ -304,24 +226,10 @@ run() {
         >"$work/$load.$side.$round.txt" || fail 1 "a run failed: $(tail -n 5 "$work/$load.$side.$round.txt")"
     after=$(ticks "${pids[@]}")
     awk -v rate="$(value result achieved_rate "$file")" -v p50="$(value latency p50 "$file")" \
-        -v p99="$(value latency p99 "$file")" -v before="${before:-}" -v after="${after:-}" \
-        -v hertz="$(getconf CLK_TCK)" -v all="$(all_operations "$file")" -v errors="$(errors "$file")" '
-        BEGIN {
-            cpu = before == "" || all == 0 ? "-" : (after - before) / hertz * 1e6 / all
-            print rate, p50 / 1e6, p99 / 1e6, cpu, errors
-        }' >>"$work/$load.$side.list"
+        -v p99="$(value latency p99 "$file")" -v errors="$(errors "$file")" \
+        -v cpu="$(per_operation "$before" "$after" "$(all_operations "$file")")" '
+        BEGIN { print rate, p50 / 1e6, p99 / 1e6, cpu, errors }' >>"$work/$load.$side.list"
     printf '.' >&2
-}
-
-# Successes of all seconds, warm-up too, since the processor time is of all of them.
-all_operations() {
-    awk '$1 == "\"at\":" { sub(/,$/, "", $2); length_ = $2 - last; last = $2 }
-         $1 == "\"rate\":" { sub(/,$/, "", $2); sum += $2 * length_ }
-         END { printf "%d", sum }' "$1"
-}
-
-errors() {
-    awk '$1 ~ /^"(refused|lost|timed_out)":$/ { sub(/,$/, "", $2); sum += $2 } END { print sum + 0 }' "$1"
 }
 
 # measure LOAD TITLE OPTIONS...: all rounds of a load, and its row.
@@ -340,17 +248,7 @@ measure() {
 row() {
     local lists=("$work/$1.$base.list" "$work/$1.purlin.list")
     [[ -n $no_floor ]] || lists+=("$work/$1.floor.list")
-    paste -d ' ' "${lists[@]}" | awk -v title="$2" '
-        function sort(list, n,    i, j, t) {
-            for (i = 2; i <= n; i++)
-                for (j = i; j > 1 && list[j] < list[j - 1]; j--) { t = list[j]; list[j] = list[j - 1]; list[j - 1] = t }
-        }
-        function median(list, n) { return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2 }
-        function figure(list, n, form,    text) {
-            sort(list, n)
-            text = sprintf(form, median(list, n))
-            return text " (" sprintf(form, list[1]) "–" sprintf(form, list[n]) ")"
-        }
+    paste -d ' ' "${lists[@]}" | awk -v title="$2" "$statistics"'
         {
             rate_r[NR] = $1; p50_r[NR] = $2; p99_r[NR] = $3; cpu_r[NR] = $4 + 0; errors_r += $5
             rate_p[NR] = $6; p50_p[NR] = $7; p99_p[NR] = $8; cpu_p[NR] = $9 + 0; errors_p += $10

@@ -36,13 +36,12 @@
 #
 # Needs bash, awk and cargo. Exit codes: 0 done, 1 a run of Purlin failed, 2 usage, 4 the machine is not idle.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+script=bench/compare/run.sh
+. bench/compare/common.sh
 
 loads=groups-48,groups-4096,clients-64 logs=pebble,tan rounds=5 duration=10s warmup=2s limit=180 force='' keep=''
 in_flight=4096 value_size=16 keys=100000
-
-usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' bench/compare/run.sh; }
-fail() { printf 'error: %s\n' "$2" >&2; exit "$1"; }
 
 while (($#)); do
     case $1 in
@@ -105,39 +104,14 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# until_true TRIES COMMAND...: runs the command ten times a second until it succeeds.
-until_true() {
-    local tries=$1
-    shift
-    while ! "$@" >/dev/null 2>&1; do
-        ((tries-- > 0)) || return 1
-        sleep 0.1
-    done
-}
-
-listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
-# A port that nothing listens on now.
-free_port() {
-    local port
-    for _ in {1..100}; do
-        port=$((20000 + RANDOM % 10000))
-        listens "$port" || { printf '%s' "$port"; return; }
-    done
-    return 1
-}
-
-printed_ports() { grep -oE 'redis-cli .*-p +[0-9]+' "$work/cluster.log" | grep -oE '[0-9]+$' | awk '!seen[$0]++'; }
-has_three_ports() { (($(printed_ports | wc -l) >= 3)); }
-
 # start_purlin RUNTIME: three nodes; `ports` has those of their gateways.
 start_purlin() {
     # `dev` keeps its data under the directory it is started in.
     (cd "$work/data" && exec "$OLDPWD/target/release/purlin" dev --shards 1 --groups 48 --runtime "$1") \
         >"$work/cluster.log" 2>&1 &
     pids=$!
-    until_true 300 has_three_ports || return 1
-    ports=$(printed_ports | tr '\n' ' ')
+    until_true 300 has_three_ports "$work/cluster.log" || return 1
+    ports=$(printed_ports "$work/cluster.log" | tr '\n' ' ')
 }
 
 # start_etcd: three nodes; `ports` has those for clients.
@@ -164,59 +138,12 @@ start_etcd() {
 }
 
 # Processor time of the cluster so far, in clock ticks. `purlin dev` has its nodes as children.
-ticks() {
-    local pid files=()
-    for pid in $pids $(for pid in $pids; do cat "/proc/$pid/task/"*/children 2>/dev/null || true; done); do
-        [[ -r /proc/$pid/stat ]] && files+=("/proc/$pid/stat")
-    done
-    # The name, in brackets, may hold anything: what counts stands after it.
-    awk '{ sub(/^.*\) /, ""); sum += $12 + $13 } END { print sum }' "${files[@]}"
-}
-
-# ---- the gate ------------------------------------------------------------------------------------
-
-# The share of processor time used over two seconds, in percent.
-busy_percent() {
-    local first second
-    first=$(head -n 1 /proc/stat)
-    sleep 2
-    second=$(head -n 1 /proc/stat)
-    printf '%s\n%s\n' "$first" "$second" | awk '
-        { idle[NR] = $5 + $6; for (i = 2; i <= 9; i++) all[NR] += $i }
-        END { printf "%d", 100 - 100 * (idle[2] - idle[1]) / (all[2] - all[1]) }'
-}
-
-await_idle_machine() {
-    local busy
-    for _ in {1..15}; do
-        busy=$(busy_percent)
-        if ((busy < 5)); then
-            gate="idle before the first run ($busy % busy)"
-            return
-        fi
-        if [[ -n $force ]]; then
-            gate="**not idle** before the first run ($busy % busy): the figures are worth little"
-            return
-        fi
-    done
-    fail 4 "the machine is not idle: $busy % of its cores were busy with something else for 30 s; stop that, or --force"
+cluster_ticks() {
+    local pid
+    ticks $pids $(for pid in $pids; do children "$pid"; done)
 }
 
 # ---- runs ----------------------------------------------------------------------------------------
-
-# value SECTION FIELD FILE: a number from the JSON of a run; fields of the section are indented deeper.
-value() {
-    awk -v section="\"$1\":" -v field="\"$2\":" '
-        $1 == section { inside = 1 }
-        inside && $1 == field { sub(/,$/, "", $2); print $2; exit }' "$3"
-}
-
-# Successes of all seconds of purlin-bench, warm-up too, since the processor time is of all of them.
-all_operations() {
-    awk '$1 == "\"at\":" { sub(/,$/, "", $2); length_ = $2 - last; last = $2 }
-         $1 == "\"rate\":" { sub(/,$/, "", $2); sum += $2 * length_ }
-         END { printf "%d", sum }' "$1"
-}
 
 # note LOAD SIDE RATE P50-µs P99-µs CPU-µs ERRORS: the result of a run, or dashes.
 note() {
@@ -263,13 +190,13 @@ over_sockets() {
         fail 1 "$side did not start: $(tail -n 3 "$work/cluster.log")"
     # Until all groups have leaders.
     sleep 3
-    before=$(ticks)
+    before=$(cluster_ticks)
     if [[ $side == etcd ]]; then
         for port in $ports; do option+=("127.0.0.1:$port"); done
         timeout -k 10 "$limit" "$out/etcd-load" --endpoints "$(IFS=,; echo "${option[*]}")" --clients 64 --keys "$keys" \
             --value-size "$value_size" --duration "$duration" --warmup "$warmup" --json "$file" >"$text" 2>&1 ||
             { failed "$@"; stop_cluster; return; }
-        cpu=$(per_operation "$before" "$(ticks)" "$(value result all_operations "$file")")
+        cpu=$(per_operation "$before" "$(cluster_ticks)" "$(value result all_operations "$file")")
         note "$load" "$side" "$(value result ops_per_second "$file")" "$(value result p50_micros "$file")" \
             "$(value result p99_micros "$file")" "$cpu" "$(value result not_acknowledged "$file")"
     else
@@ -277,7 +204,7 @@ over_sockets() {
         timeout -k 10 "$limit" target/release/purlin-bench "${option[@]}" --clients 64 --command set --keys "$keys" \
             --value-size "$value_size" --duration "$duration" --warmup "$warmup" --seed "$round" --json "$file" \
             >"$text" 2>&1 || failed "$@"
-        cpu=$(per_operation "$before" "$(ticks)" "$(all_operations "$file")")
+        cpu=$(per_operation "$before" "$(cluster_ticks)" "$(all_operations "$file")")
         note "$load" "$side" "$(value result achieved_rate "$file")" "$(micros "$file" p50)" "$(micros "$file" p99)" \
             "$cpu" "$(errors "$file")"
     fi
@@ -285,16 +212,6 @@ over_sockets() {
 }
 
 micros() { awk -v nanos="$(value latency "$2" "$1")" 'BEGIN { print nanos / 1e3 }'; }
-
-errors() {
-    awk '$1 ~ /^"(refused|lost|timed_out)":$/ { sub(/,$/, "", $2); sum += $2 } END { print sum + 0 }' "$1"
-}
-
-# per_operation BEFORE AFTER OPERATIONS: processor time in microseconds.
-per_operation() {
-    awk -v before="$1" -v after="$2" -v hertz="$(getconf CLK_TCK)" -v all="$3" \
-        'BEGIN { print all ? (after - before) / hertz * 1e6 / all : "-" }'
-}
 
 # measure LOAD TITLE RUN ARGUMENT SIDES...: all rounds of a load, and its rows.
 measure() {
@@ -329,19 +246,6 @@ name_of() {
         etcd) printf '%s' "$etcd_version" ;;
     esac
 }
-
-statistics='
-    function sort(list, n,    i, j, t) {
-        for (i = 2; i <= n; i++)
-            for (j = i; j > 1 && list[j] < list[j - 1]; j--) { t = list[j]; list[j] = list[j - 1]; list[j - 1] = t }
-    }
-    function median(list, n) { return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2 }
-    function figure(list, n, form,    text) {
-        if (!n) return "–"
-        sort(list, n)
-        text = sprintf(form, median(list, n))
-        return text " (" sprintf(form, list[1]) "–" sprintf(form, list[n]) ")"
-    }'
 
 # row LOAD SIDE TITLE: medians, and the range of what was measured. Failed runs are not in it.
 row() {
