@@ -3,63 +3,8 @@
 
 use crate::sim::Random;
 use bytes::Bytes;
+pub use purlin_checker::kv::{Op, Reply};
 use std::{collections::VecDeque, num::NonZeroU32, ops::Range};
-
-/// An operation on one key, as Redis knows it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Op {
-    /// `GET`: [`Reply::Value`].
-    Get,
-    /// `EXISTS`: [`Reply::Number`].
-    Exists,
-    /// `STRLEN`: [`Reply::Number`].
-    Length,
-    /// `SET`: [`Reply::Done`].
-    Set(Bytes),
-    /// `SET NX`: [`Reply::Done`] or [`Reply::Refused`].
-    SetIfAbsent(Bytes),
-    /// `SET XX`: [`Reply::Done`] or [`Reply::Refused`].
-    SetIfPresent(Bytes),
-    /// `SET IFEQ`: [`Reply::Done`] or [`Reply::Refused`].
-    SetIfEqual {
-        /// What the value must be.
-        expected: Bytes,
-        /// What it becomes.
-        value: Bytes,
-    },
-    /// `SET GET`: [`Reply::Value`], the one before.
-    Swap(Bytes),
-    /// `APPEND`: [`Reply::Number`], the length after.
-    Append(Bytes),
-    /// `INCRBY`: [`Reply::Number`], [`Reply::NotANumber`] or [`Reply::OutOfRange`].
-    Increment(i64),
-    /// `DEL`: [`Reply::Number`], how many there were.
-    Delete,
-}
-
-impl Op {
-    /// Whether it never changes anything.
-    pub fn is_read(&self) -> bool {
-        matches!(self, Self::Get | Self::Exists | Self::Length)
-    }
-}
-
-/// What an operation answers.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reply {
-    /// A value, or none.
-    Value(Option<Bytes>),
-    /// It was done (`OK`).
-    Done,
-    /// Its condition did not hold (nil).
-    Refused,
-    /// A number.
-    Number(i64),
-    /// An error: the value is no integer.
-    NotANumber,
-    /// An error: the sum would overflow.
-    OutOfRange,
-}
 
 /// An operation and its key.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -18,18 +18,20 @@ use std::{
 };
 
 /// What each package of the workspace may build on, of the workspace. Tests may build on anything.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("purlin-rsm", &[]),
     ("purlin-kv", &["purlin-rsm"]),
     ("purlin-storage", &["purlin-rsm"]),
     ("purlin-transport", &["purlin-rsm"]),
     ("purlin", &["purlin-rsm", "purlin-storage", "purlin-transport"]),
     ("purlin-server", &["purlin", "purlin-kv"]),
-    ("purlin-bench", &["purlin"]),
+    ("purlin-checker", &[]),
+    ("purlin-bench", &["purlin", "purlin-checker"]),
     (
         "purlin-tests",
         &[
             "purlin",
+            "purlin-checker",
             "purlin-kv",
             "purlin-rsm",
             "purlin-server",

@@ -1,8 +1,63 @@
 //! The model of the key-value store: one value for each key, one operation at a time.
 
-use super::linearizability::Model;
-use crate::workload::{Op, Reply};
+use super::model::Model;
 use bytes::Bytes;
+
+/// An operation on one key, as Redis knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// `GET`: [`Reply::Value`].
+    Get,
+    /// `EXISTS`: [`Reply::Number`].
+    Exists,
+    /// `STRLEN`: [`Reply::Number`].
+    Length,
+    /// `SET`: [`Reply::Done`].
+    Set(Bytes),
+    /// `SET NX`: [`Reply::Done`] or [`Reply::Refused`].
+    SetIfAbsent(Bytes),
+    /// `SET XX`: [`Reply::Done`] or [`Reply::Refused`].
+    SetIfPresent(Bytes),
+    /// `SET IFEQ`: [`Reply::Done`] or [`Reply::Refused`].
+    SetIfEqual {
+        /// What the value must be.
+        expected: Bytes,
+        /// What it becomes.
+        value: Bytes,
+    },
+    /// `SET GET`: [`Reply::Value`], the one before.
+    Swap(Bytes),
+    /// `APPEND`: [`Reply::Number`], the length after.
+    Append(Bytes),
+    /// `INCRBY`: [`Reply::Number`], [`Reply::NotANumber`] or [`Reply::OutOfRange`].
+    Increment(i64),
+    /// `DEL`: [`Reply::Number`], how many there were.
+    Delete,
+}
+
+impl Op {
+    /// Whether it never changes anything.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Self::Get | Self::Exists | Self::Length)
+    }
+}
+
+/// What an operation answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// A value, or none.
+    Value(Option<Bytes>),
+    /// It was done (`OK`).
+    Done,
+    /// Its condition did not hold (nil).
+    Refused,
+    /// A number.
+    Number(i64),
+    /// An error: the value is no integer.
+    NotANumber,
+    /// An error: the sum would overflow.
+    OutOfRange,
+}
 
 /// What one key of the store does, as Redis defines it.
 pub struct KvModel;

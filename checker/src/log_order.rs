@@ -7,8 +7,8 @@
 //! not, this check gives no verdict.
 
 use super::{
-    history::{Moment, Operation, Told},
-    linearizability::{Model, last_before},
+    history::{Moment, Operation, Told, last_before},
+    model::Model,
 };
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -154,3 +154,13 @@ impl<I, O> History<I, O> {
         self.moments
     }
 }
+
+/// The place of the last of `lanes` that was asked before `operation` in its lane.
+pub(super) fn last_before<I, O>(
+    lanes: &BTreeMap<(Lane, Moment), usize>,
+    operation: &Operation<I, O>,
+) -> Option<usize> {
+    let lane = operation.lane?;
+    let (_, place) = lanes.range((lane, 0)..(lane, operation.invoked)).next_back()?;
+    Some(*place)
+}

@@ -15,30 +15,16 @@
 //! same answered operations and at least the same unknown ones.
 
 use super::{
-    history::{History, Lane, Moment, Operation, Told},
+    history::{History, Moment, Operation, Told, last_before},
     log_order,
 };
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    hash::Hash,
 };
 
-/// What one key's value does, sequentially.
-pub trait Model {
-    /// What is asked of it.
-    type Input: PartialEq + Clone + fmt::Debug;
-    /// What it answers.
-    type Output: PartialEq + Clone + fmt::Debug;
-    /// What it is.
-    type State: Clone + Eq + Hash + fmt::Debug;
-
-    /// The state before all operations.
-    fn initial(&self) -> Self::State;
-    /// The state after `input`, and the answer.
-    fn step(&self, state: &Self::State, input: &Self::Input) -> (Self::State, Self::Output);
-}
+pub use super::model::Model;
 
 /// What the search found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -393,16 +379,6 @@ fn share_places<M: Model>(items: &mut [Item<'_, M>], first: usize) {
         let mut seen = seen.into_iter();
         chain.iter().for_each(|&place| items[place].seen_at = seen.next());
     }
-}
-
-/// The place of the last of `lanes` that was asked before `operation` in its lane.
-pub(super) fn last_before<I, O>(
-    lanes: &BTreeMap<(Lane, Moment), usize>,
-    operation: &Operation<I, O>,
-) -> Option<usize> {
-    let lane = operation.lane?;
-    let (_, place) = lanes.range((lane, 0)..(lane, operation.invoked)).next_back()?;
-    Some(*place)
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
