@@ -90,6 +90,7 @@ mod tests {
             slots: None,
             value_size,
             seed: 1,
+            checked: None,
         };
         Workload::new(&config).unwrap()
     }

@@ -216,7 +216,8 @@ impl Cluster {
     ) -> Operation {
         self.under_way[client as usize] += 1;
         self.under_way_total += 1;
-        Operation { intended, sent: now, request, way: Way { client, slot, redirects: 0 } }
+        let way = Way { client, slot, redirects: 0 };
+        Operation { intended, sent: now, request, way, noted: None }
     }
 
     /// An operation has ended, in whatever way.

@@ -41,6 +41,8 @@ use std::io;
 use rustix::event::epoll::{Event, EventFlags};
 
 use crate::chance::Chance;
+use crate::check::notes::Notes;
+use crate::check::verdict::{Checked, judge};
 use crate::cluster::{Cluster, ClusterFacts};
 use crate::connection::Connection;
 use crate::cpu::CpuMeter;
@@ -53,7 +55,7 @@ use crate::recorder::{Recorder, Second};
 use crate::reply::Reply;
 use crate::schedule::Schedule;
 use crate::signals::Signals;
-use crate::workload::Workload;
+use crate::workload::{Request, Workload};
 
 use self::clock::{Clock, SECOND_NANOS, nanos};
 pub use self::config::{DriverConfig, Extent, Pace};
@@ -68,10 +70,19 @@ pub struct Summary {
     pub cluster: Option<ClusterFacts>,
     /// The generator's own use of the processor.
     pub cpu: Option<CpuMeter>,
+    /// What the check has found, in a run that is checked.
+    pub checked: Option<Checked>,
     /// The signal that ended the run early.
     pub signal: Option<i32>,
     /// Whether the run ended early because no operation succeeded any more.
     pub has_given_up: bool,
+}
+
+impl Summary {
+    /// Whether the check has found a violation.
+    pub fn is_violated(&self) -> bool {
+        self.checked.as_ref().is_some_and(|checked| checked.violated_keys > 0)
+    }
 }
 
 /// Why a run did not begin.
@@ -160,8 +171,10 @@ impl<'a> Driver<'a> {
             Extent::Requests(count) => count,
         };
         let is_open = matches!(config.pace, Pace::Open { .. });
+        let mut recorder = Recorder::new(nanos(config.warmup), is_open);
+        recorder.notes = workload.is_checked().then(Notes::default);
         Ok(Self {
-            recorder: Recorder::new(nanos(config.warmup), is_open),
+            recorder,
             chance: Chance::new(config.seed ^ 0x5eed),
             open: None,
             give_up: GiveUp::new(nanos(config.give_up), nanos(config.timeout)),
@@ -400,8 +413,16 @@ impl<'a> Driver<'a> {
         let sent = self.clock.now;
         self.count_begun(intended);
         let request = self.workload.draw();
-        let operation = Operation { intended, sent, request, way: Way::default() };
+        let noted = self.note(index as u32, &request);
+        let operation = Operation { intended, sent, request, way: Way::default(), noted };
         self.connections[index].exchange.push(operation, |out| self.workload.append(&request, out));
+    }
+
+    /// Notes an operation that begins, if the run is checked.
+    fn note(&mut self, client: u32, request: &Request) -> Option<u32> {
+        let notes = self.recorder.notes.as_mut()?;
+        request.sample?;
+        notes.ask(client, request, self.workload.fingerprint(request), self.clock.now)
     }
 
     /// Counts an operation that begins.
@@ -488,11 +509,12 @@ impl<'a> Driver<'a> {
         let now = self.clock.look();
         let (recorder, give_up) = (&mut self.recorder, &mut self.give_up);
         let (mut cluster, server) = (self.cluster.as_mut(), connection.address());
+        connection.exchange.look_at_values(recorder.notes.is_some());
         let understood =
             connection.exchange.receive(&self.poller.buffer[..count], |operation, reply| {
                 match reply {
-                    Reply::Value | Reply::Nil => {
-                        recorder.success(operation, now, reply == Reply::Value);
+                    Reply::Done(held) => {
+                        recorder.success(operation, now, held);
                         give_up.succeeded();
                     }
                     Reply::Error(text) => {
@@ -500,7 +522,7 @@ impl<'a> Driver<'a> {
                         if cluster.as_mut().is_some_and(|it| it.is_moved(operation, text, server)) {
                             return recorder.redirected(operation);
                         }
-                        recorder.refused(operation, text);
+                        recorder.refused(operation, text, now);
                     }
                 }
                 if let Some(cluster) = cluster.as_deref_mut() {
@@ -556,11 +578,15 @@ impl<'a> Driver<'a> {
         if has_something && now > since + SECOND_NANOS / 10 {
             self.end_second();
         }
+        let cpu = self.cpu.map(CpuMeter::stop);
+        let notes = self.recorder.notes.take();
+        let name = |number| self.workload.key_name(number);
         Summary {
+            checked: notes.map(|notes| judge(&notes, name)),
             recorder: self.recorder,
             cluster: self.cluster.as_ref().map(Cluster::facts),
             backlog_max: self.open.map_or(0, |open| open.backlog_max()),
-            cpu: self.cpu.map(CpuMeter::stop),
+            cpu,
             has_given_up: matches!(self.config.extent, Extent::Requests(_))
                 && self.requests_left > 0,
             signal: self.signals.seen(),

@@ -21,6 +21,8 @@ pub struct Operation {
     pub request: Request,
     /// Where it belongs in a cluster.
     pub way: Way,
+    /// Its place among the operations that are noted for a check.
+    pub noted: Option<u32>,
 }
 
 /// Who sent an operation in a cluster, and where it goes. Not used without a cluster.
@@ -50,6 +52,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Says whether the replies tell which values they hold.
+    pub fn look_at_values(&mut self, looks: bool) {
+        self.parser.look_at_values(looks);
+    }
+
     /// Appends one operation. `encode` writes its request.
     pub fn push(&mut self, operation: Operation, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.out);
@@ -134,7 +141,7 @@ mod tests {
         let mut done = Vec::new();
         exchange
             .receive(b"+PONG\r\n-ERR x\r\n+PO", |op, reply| {
-                done.push((op.intended, reply == Reply::Value))
+                done.push((op.intended, matches!(reply, Reply::Done(_))))
             })
             .unwrap();
         assert_eq!(done, [(1, true), (2, false)]);

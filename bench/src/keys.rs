@@ -112,12 +112,12 @@ impl KeyChooser {
         self.count
     }
 
-    /// The number of the next key.
-    pub fn next(&mut self, chance: &mut Chance) -> u64 {
+    /// The rank of the next key, and its number. With zipf and hot the lowest ranks are the most frequent.
+    pub fn next(&mut self, chance: &mut Chance) -> (u64, u64) {
         let rank = self.rank(chance);
         match &self.listed {
-            Some(listed) => u64::from(listed[rank as usize]),
-            None => rank,
+            Some(listed) => (rank, u64::from(listed[rank as usize])),
+            None => (rank, rank),
         }
     }
 
@@ -151,7 +151,8 @@ pub fn slot_of_key(prefix: &str, number: u64) -> u16 {
     slot_of(&key[..length])
 }
 
-fn digits(number: u64) -> [u8; 12] {
+/// The digits of a number below [`KEYS_MAX`].
+pub fn digits(number: u64) -> [u8; 12] {
     debug_assert!(number < KEYS_MAX, "key {number} has more than twelve digits");
     let mut digits = [b'0'; 12];
     let mut rest = number;
@@ -238,7 +239,7 @@ mod tests {
     fn drawn(distribution: Distribution, keys: u64, times: usize) -> Vec<u64> {
         let mut chooser = KeyChooser::new(distribution, "key:", keys, None).unwrap();
         let mut chance = Chance::new(3);
-        (0..times).map(|_| chooser.next(&mut chance)).collect()
+        (0..times).map(|_| chooser.next(&mut chance).1).collect()
     }
 
     fn counts(distribution: Distribution, keys: u64, times: usize) -> Vec<usize> {
@@ -300,7 +301,7 @@ mod tests {
         let mut chance = Chance::new(4);
         for _ in 0..1_000 {
             let mut key = Vec::new();
-            append_key(&mut key, "key:", chooser.next(&mut chance));
+            append_key(&mut key, "key:", chooser.next(&mut chance).1);
             assert!(slot_of(&key) <= 5_460);
         }
     }

@@ -6,8 +6,8 @@
 //! options ─► driver ─┬─ schedule, open_loop   when it is meant to start
 //!                    ├─ workload ─ keys, slots, chance   what it is
 //!                    ├─ cluster ─ route, inquiry, ahead   where it goes, in a cluster
-//!                    ├─ connection ─ exchange ─ reply    to the server and back
-//!                    └─ recorder ─► report               what came of it
+//!                    ├─ connection ─ exchange ─ reply, fingerprint   to the server and back
+//!                    └─ recorder ─► check ─► report      what came of it
 //! ```
 //!
 //! Beside the load stand [`limits`], which measures the machine without a server, and [`in_process`], which measures the
@@ -39,8 +39,10 @@ pub mod slots_reply;
 
 pub mod connection;
 pub mod exchange;
+pub mod fingerprint;
 pub mod reply;
 
+pub mod check;
 pub mod recorder;
 pub mod report;
 

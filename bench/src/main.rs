@@ -18,6 +18,7 @@ use purlin_bench::workload::Workload;
 
 const FAILED: u8 = 1;
 const UNREACHABLE: u8 = 7;
+const VIOLATED: u8 = 8;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -133,7 +134,21 @@ fn run(plan: &Plan, workload: Workload, output: &mut Output) -> Result<ExitCode,
     if summary.has_given_up && summary.signal.is_none() {
         complain(&given_up(plan, &summary));
     }
+    if summary.is_violated() {
+        complain(&violated(&plan.target_names));
+    }
     Ok(exit_code(&summary))
+}
+
+/// What a violation means.
+fn violated(targets: &[String]) -> String {
+    format!(
+        "error: the answers are not linearizable: the history of a key stands in the report\n  \
+         in     {}\n  \
+         means  a read missed a write that was acknowledged before, or a write was lost or applied twice\n  \
+         do     keep the logs and the data of the servers, and see that nobody else writes keys that begin with check:",
+        targets.join(" ")
+    )
 }
 
 /// Why a run of a number of operations ended early.
@@ -154,6 +169,7 @@ fn given_up(plan: &Plan, summary: &Summary) -> String {
 
 fn exit_code(summary: &Summary) -> ExitCode {
     match summary.signal {
+        _ if summary.is_violated() => ExitCode::from(VIOLATED),
         Some(signal) => signal_code(signal),
         None if summary.has_given_up || summary.recorder.totals().succeeded == 0 => {
             ExitCode::from(FAILED)

@@ -109,6 +109,7 @@ mod tests {
     use crate::chance::Chance;
     use crate::exchange::Operation;
     use crate::recorder::Recorder;
+    use crate::reply::Held;
     use crate::schedule::Arrivals;
 
     const MS: u64 = 1_000_000;
@@ -133,7 +134,7 @@ mod tests {
             open.look(now);
             let operation = Operation { intended: open.take(), sent: now, ..Operation::default() };
             now = served_at(now, now);
-            recorder.success(&operation, now, true);
+            recorder.success(&operation, now, Held::Other);
         }
         assert_eq!(recorder.totals().succeeded, 2_000, "none is skipped");
         // 200 operations fell into the stall, and some 22 more waited behind them: 11 % of all.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Parser, Subcommand};
 
 use crate::driver::{DriverConfig, Extent, Pace};
+use crate::fingerprint::HEAD_BYTES;
 use crate::in_process::options::InProcessOptions;
 use crate::keys::{Distribution, KEYS_MAX};
 use crate::limits::LimitsOptions;
@@ -30,11 +31,12 @@ Examples:
                                                              write every key once
   purlin-bench -p 7101 --cluster --pipeline 16               each operation to the shard that leads its slot
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
+  purlin-bench -p 7000 --check --keys 100 --reads 50         are the answers linearizable?
   purlin-bench limits                                        what this machine can do, without a server
   purlin-bench in-process --dir target                       what the engine can do: three nodes in one process
 
 Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
-or with --cluster no slots learnt (nothing was sent), 130 and 143 interrupted or terminated (partial results are printed).";
+or with --cluster no slots learnt (nothing was sent), 8 with --check the answers are not linearizable, 130 and 143 interrupted or terminated (partial results are printed).";
 
 /// A load generator for servers that speak the Redis protocol.
 ///
@@ -82,6 +84,12 @@ pub struct Options {
     /// Write the result as JSON to this file; `-` is standard output, and the text goes to standard error
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+
+    /// Check that what the clients were told is linearizable. The run has keys of its own (check:...), which stay behind,
+    /// and a value of its own for each write, of at least 12 bytes. Checked are the first 1024 keys, which zipf and hot prefer:
+    /// 4096 operations of each, and 500000 of all, at most; so give few --keys. Needs reads, as in --reads 50, or INCR
+    #[arg(long)]
+    pub check: bool,
 
     /// Print how near the result comes to the limits of this machine, which `purlin-bench limits --json FILE`
     /// has measured
@@ -241,7 +249,8 @@ impl Options {
             give_up: GIVE_UP.max(self.times.timeout),
             seed,
         };
-        let workload = self.workload.config(seed);
+        let mut workload = self.workload.config(seed);
+        workload.checked = self.check.then(keys_of_the_moment);
         let limits = self.limits.as_deref().map(saved_limits).transpose()?;
         Ok(Plan { target_names, driver, workload, json: self.json, limits })
     }
@@ -268,6 +277,9 @@ impl Options {
         if self.times.duration.is_some_and(|duration| duration.is_zero()) {
             return Err("--duration 0 would measure nothing: say 1s or more".to_owned());
         }
+        if self.check {
+            self.workload.check()?;
+        }
         let bytes = self.load.clients as u128
             * self.pipeline_depth() as u128
             * (self.workload.value_size.max + REQUEST_BYTES) as u128;
@@ -291,6 +303,27 @@ impl Options {
 }
 
 impl WorkloadOptions {
+    /// Whether a run of it can be checked.
+    fn check(&self) -> Result<(), String> {
+        let WorkloadConfig { command, reads_percent, value_size, .. } = self.config(0);
+        match command {
+            Command::Incr => Ok(()),
+            Command::Set if !(1..100).contains(&reads_percent) => Err(
+                "--check sees a SET by a GET: give both, as in --reads 50, or say --command incr"
+                    .to_owned(),
+            ),
+            Command::Set if value_size.min < HEAD_BYTES => Err(format!(
+                "--check begins each value with a number of {HEAD_BYTES} digits: give a --value-size of \
+                 {HEAD_BYTES} or more"
+            )),
+            Command::Set => Ok(()),
+            Command::Get | Command::Append => {
+                Err("--check knows SET with GET, and INCR: give --command set or --command incr"
+                    .to_owned())
+            }
+        }
+    }
+
     fn config(&self, seed: u64) -> WorkloadConfig {
         let mix = self.mix.unwrap_or(Mix {
             command: self.command,
@@ -305,6 +338,7 @@ impl WorkloadOptions {
             slots: self.slots.clone(),
             value_size: self.value_size,
             seed,
+            checked: None,
         }
     }
 }
@@ -368,11 +402,19 @@ fn resolve(name: &str) -> Result<SocketAddr, String> {
     addresses.first().copied().ok_or_else(|| format!("no address for `{name}`"))
 }
 
-/// `30s`, `500ms`, `2m`, `1h`; a bare number is seconds.
-fn seed_of_the_moment() -> u64 {
+fn micros_of_the_moment() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    since.as_micros() as u64
+}
+
+/// The prefix of keys that no run before has written: 20 bytes.
+fn keys_of_the_moment() -> String {
+    format!("check:{:013x}:", micros_of_the_moment() & 0xf_ffff_ffff_ffff)
+}
+
+fn seed_of_the_moment() -> u64 {
     // The seed is short, so that a user can type it again.
-    since.as_micros() as u64 % 1_000_000_000
+    micros_of_the_moment() % 1_000_000_000
 }
 
 #[cfg(test)]
@@ -386,16 +428,21 @@ mod tests {
 
     #[test]
     fn the_help_names_the_limits_with_their_numbers() {
+        use crate::check::notes::{KEY_OPERATIONS_MAX, OPERATIONS_MAX};
         use crate::cluster::CONNECTIONS_MAX;
-        use crate::workload::VALUE_BYTES_MAX;
+        use crate::workload::{SAMPLED_KEYS_MAX, VALUE_BYTES_MAX};
         use clap::CommandFactory;
         let help = Options::command().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         for limit in [
             format!("1 to {CLIENTS_MAX}"),
             format!("at most {RATE_MAX}"),
             format!("at most {}s", TIMEOUT_MAX.as_secs()),
             format!("{VALUE_BYTES_MAX} at most"),
             format!("{CONNECTIONS_MAX} connections at most"),
+            format!("at least {HEAD_BYTES} bytes"),
+            format!("first {SAMPLED_KEYS_MAX} keys"),
+            format!("{KEY_OPERATIONS_MAX} operations of each, and {OPERATIONS_MAX} of all"),
         ] {
             assert!(help.contains(&limit), "{limit}: {help}");
         }
@@ -464,6 +511,15 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_is_checked_has_keys_of_its_own() {
+        for line in ["-p 1 --check --reads 50", "-p 1 --check --command incr"] {
+            let prefix = plan(line).unwrap().workload.checked.unwrap();
+            assert!(prefix.starts_with("check:") && prefix.len() == 20, "{prefix}");
+        }
+        assert_eq!(plan("-p 1 --reads 50").unwrap().workload.checked, None);
+    }
+
+    #[test]
     fn options_that_cannot_be_run_are_refused() {
         let lines = [
             "",
@@ -480,6 +536,11 @@ mod tests {
             "-p 1 --duration 1s --requests 5",
             "-p 1 -c 1000 -P 100 -d 1000000",
             "-p 1 --requests 0",
+            "-p 1 --check",
+            "-p 1 --check --reads 100",
+            "-p 1 --check --reads 50 -d 11",
+            "-p 1 --check --workload append",
+            "-p 1 --check --workload read",
         ];
         for line in lines {
             assert!(plan(line).is_err(), "{line}");

@@ -16,13 +16,17 @@
 //! A write that timed out, was lost, or got the reply `-UNKNOWN` may have been applied or not: it
 //! is counted once more as an unknown outcome. Memory is bounded: two histograms, and a fixed
 //! number of classes of errors and of seconds.
+//!
+//! In a run that is checked, the notes for the check ([`Notes`]) are told each outcome too, also in the warm-up.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::check::notes::{Notes, Told};
 use crate::exchange::Operation;
+use crate::reply::Held;
 
 /// Latencies are kept between 1 µs and 60 s, to three digits. A longer latency counts as 60 s.
 const LATENCY_MIN_NANOS: u64 = 1_000;
@@ -128,6 +132,8 @@ pub struct Recorder {
     last_success: u64,
     second: SecondSoFar,
     seconds: Vec<Second>,
+    /// For a run that is checked.
+    pub notes: Option<Notes>,
 }
 
 struct SecondSoFar {
@@ -151,6 +157,7 @@ impl Recorder {
             last_success: measured_from,
             second: SecondSoFar { since: 0, latency: histogram(), succeeded: 0, errors: 0 },
             seconds: Vec::new(),
+            notes: None,
         }
     }
 
@@ -162,28 +169,31 @@ impl Recorder {
         self.totals.connects_failed = 0;
     }
 
-    /// `operation` was done at `now`; a read may have found nothing.
-    pub fn success(&mut self, operation: &Operation, now: u64, has_found: bool) {
+    /// `operation` was done at `now`, and its reply held this; a read may have found nothing.
+    pub fn success(&mut self, operation: &Operation, now: u64, held: Held) {
+        self.note(operation, Told::Done(held), now);
         self.second.succeeded += 1;
         self.time(operation, now);
         self.see_service(now);
         if self.counts(operation.intended) {
             self.totals.succeeded += 1;
             self.totals.succeeded_in_time += u64::from(self.closed_at.is_none_or(|end| now <= end));
-            self.totals.misses += u64::from(!has_found && !operation.request.is_write);
+            self.totals.misses += u64::from(held == Held::Nil && !operation.request.is_write);
         }
     }
 
-    /// `operation` was refused with `text`.
-    pub fn refused(&mut self, operation: &Operation, text: &[u8]) {
+    /// `operation` was refused with `text` at `now`.
+    pub fn refused(&mut self, operation: &Operation, text: &[u8], now: u64) {
         self.second.errors += 1;
+        let is_unknown = text == b"UNKNOWN" || text.starts_with(b"UNKNOWN ");
+        self.note(operation, if is_unknown { Told::Unknown } else { Told::NotApplied }, now);
         if !self.counts(operation.intended) {
             return;
         }
         self.totals.refused += 1;
         let text = String::from_utf8_lossy(text);
         let word = text.split(' ').next().unwrap_or_default();
-        self.totals.unknown += u64::from(word == "UNKNOWN" && operation.request.is_write);
+        self.totals.unknown += u64::from(is_unknown && operation.request.is_write);
         self.count_class(word, &text);
     }
 
@@ -201,6 +211,7 @@ impl Recorder {
 
     /// `operation` was given up at `now`, before any server took it. So it was certainly not applied.
     pub fn never_taken(&mut self, operation: &Operation, now: u64) {
+        self.note(operation, Told::NotApplied, now);
         self.second.errors += 1;
         self.time(operation, now);
         self.totals.timed_out += u64::from(self.counts(operation.intended));
@@ -300,6 +311,13 @@ impl Recorder {
         &self.seconds
     }
 
+    /// What nobody tells stays in doubt.
+    fn note(&mut self, operation: &Operation, told: Told, now: u64) {
+        if let (Some(notes), Some(place)) = (&mut self.notes, operation.noted) {
+            notes.tell(place, told, now);
+        }
+    }
+
     fn counts(&self, intended: u64) -> bool {
         intended >= self.measured_from
     }
@@ -370,7 +388,7 @@ mod tests {
     #[test]
     fn the_warm_up_shows_in_the_seconds_only() {
         let mut recorder = Recorder::new(1_000 * MS, false);
-        recorder.success(&write(10 * MS, 10 * MS), 12 * MS, true);
+        recorder.success(&write(10 * MS, 10 * MS), 12 * MS, Held::Other);
         recorder.lost(&write(999 * MS, 999 * MS), 1_500 * MS);
         assert_eq!(
             recorder.totals().succeeded + recorder.totals().lost + recorder.totals().unknown,
@@ -387,10 +405,10 @@ mod tests {
     fn each_outcome_is_counted_where_it_belongs() {
         let mut recorder = Recorder::new(0, true);
         let read = Operation { intended: 0, sent: MS, ..Operation::default() };
-        recorder.success(&read, 2 * MS, false);
-        recorder.refused(&write(0, 0), b"CLUSTERDOWN group 17 has no leader");
-        recorder.refused(&write(0, 0), b"UNKNOWN outcome");
-        recorder.refused(&read, b"UNKNOWN outcome");
+        recorder.success(&read, 2 * MS, Held::Nil);
+        recorder.refused(&write(0, 0), b"CLUSTERDOWN group 17 has no leader", 0);
+        recorder.refused(&write(0, 0), b"UNKNOWN outcome", 0);
+        recorder.refused(&read, b"UNKNOWN outcome", 0);
         recorder.lost(&write(0, 0), 3 * MS);
         recorder.lost(&read, 3 * MS);
         recorder.timed_out(&write(0, 0), 5_000 * MS);
@@ -409,7 +427,8 @@ mod tests {
     fn classes_of_errors_are_bounded_in_number_and_length() {
         let mut recorder = Recorder::new(0, false);
         for number in 0..200 {
-            recorder.refused(&write(0, 0), format!("{number}{}", "x".repeat(500)).as_bytes());
+            let text = format!("{number}{}", "x".repeat(500));
+            recorder.refused(&write(0, 0), text.as_bytes(), 0);
         }
         let errors = &recorder.totals().errors;
         assert_eq!(errors.len(), CLASSES_MAX + 1);
@@ -420,14 +439,14 @@ mod tests {
     #[test]
     fn the_gap_is_the_longest_time_without_a_success_ends_included() {
         let mut recorder = Recorder::new(100 * MS, false);
-        recorder.success(&write(0, 0), 90 * MS, true);
+        recorder.success(&write(0, 0), 90 * MS, Held::Other);
         for at in [150, 160, 460, 470] {
-            recorder.success(&write(100 * MS, 100 * MS), at * MS, true);
+            recorder.success(&write(100 * MS, 100 * MS), at * MS, Held::Other);
         }
         assert_eq!((recorder.gap().nanos, recorder.gap().from_nanos), (300 * MS, 160 * MS));
         recorder.close(2_000 * MS);
         assert_eq!((recorder.gap().nanos, recorder.gap().from_nanos), (1_530 * MS, 470 * MS));
-        recorder.success(&write(100 * MS, 100 * MS), 9_000 * MS, true);
+        recorder.success(&write(100 * MS, 100 * MS), 9_000 * MS, Held::Other);
         assert_eq!(recorder.gap().nanos, 1_530 * MS);
         assert_eq!((recorder.totals().succeeded, recorder.totals().succeeded_in_time), (5, 4));
         assert_eq!(recorder.measured_nanos(), 1_900 * MS);

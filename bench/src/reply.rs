@@ -7,20 +7,33 @@
 //! ```
 //!
 //! Only RESP2 is read, since the generator never sends `HELLO 3`. The parser accepts bytes in
-//! pieces of any size and keeps no payload: it keeps its place in the current reply, and the first
-//! bytes of a line that arrived in parts. So its memory is bounded, whatever lengths a server
-//! announces.
+//! pieces of any size and keeps no payload: it keeps its place in the current reply, the first
+//! bytes of a line that arrived in parts, and the fingerprint of a value if it is told to look. So its
+//! memory is bounded, whatever lengths a server announces.
+
+use crate::fingerprint::Fingerprint;
 
 /// What a reply says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
-    /// The operation was done, and this is its result.
-    Value,
-    /// The operation was done, and there is no value (a key that does not exist).
-    Nil,
+    /// The operation was done, and this is what came back.
+    Done(Held),
     /// The operation was refused. The text comes without the leading `-`, and ends where the line
     /// is 512 bytes long.
     Error(&'a [u8]),
+}
+
+/// What the reply to an operation held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// No value: a key that does not exist.
+    Nil,
+    /// A number.
+    Number(i64),
+    /// A value, if the parser was told to look at values.
+    Value(Fingerprint),
+    /// Anything else.
+    Other,
 }
 
 /// Why the bytes are not RESP2. The connection cannot be used any more.
@@ -47,9 +60,18 @@ pub struct ReplyParser {
     body_left: u64,
     /// The elements still to come until the reply is whole; 0 between replies.
     elements_left: i64,
+    /// Whether values are looked at. This takes a checksum of each.
+    looks: bool,
+    /// What the current reply holds, as far as it was read.
+    held: Option<Held>,
 }
 
 impl ReplyParser {
+    /// Says whether values are looked at from now on.
+    pub fn look_at_values(&mut self, looks: bool) {
+        self.looks = looks;
+    }
+
     /// Reads `input` up to the end of one reply, and moves `input` past the bytes that it used.
     /// `None` means that all bytes were used and the reply is not complete yet.
     ///
@@ -66,7 +88,7 @@ impl ReplyParser {
                     return Ok(None);
                 }
                 if self.element_ended() {
-                    return Ok(Some(Reply::Value));
+                    return Ok(Some(self.done()));
                 }
             }
             let Some(line) = self.take_line(input)? else { return Ok(None) };
@@ -76,7 +98,7 @@ impl ReplyParser {
                 return Ok(Some(Reply::Error(&self.text(line)[1..])));
             }
             if self.enter(head, is_first)? && self.element_ended() {
-                return Ok(Some(if is_first && head.is_nil() { Reply::Nil } else { Reply::Value }));
+                return Ok(Some(self.done()));
             }
         }
     }
@@ -86,13 +108,18 @@ impl ReplyParser {
         self.elements_left == 0 && self.line_length == 0
     }
 
+    fn done<'a>(&mut self) -> Reply<'a> {
+        Reply::Done(self.held.take().unwrap_or(Held::Other))
+    }
+
     /// Notes what a line announces. Returns false when a payload comes next.
     fn enter(&mut self, head: Head, is_first: bool) -> Result<bool, Malformed> {
         if is_first {
             self.elements_left = 1;
+            self.held = head.held(self.looks);
         }
         match head {
-            Head::Error | Head::Scalar | Head::Bulk(-1) | Head::Array(-1) => {}
+            Head::Error | Head::Scalar | Head::Number(_) | Head::Bulk(-1) | Head::Array(-1) => {}
             Head::Bulk(length @ 0..=BULK_MAX) => {
                 self.body_left = length as u64 + 2;
                 return Ok(false);
@@ -117,6 +144,9 @@ impl ReplyParser {
     /// Skips payload, and checks the `\r\n` after it: this finds a wrong length.
     fn skip_body(&mut self, input: &mut &[u8]) -> Result<(), Malformed> {
         let payload = (self.body_left.saturating_sub(2) as usize).min(input.len());
+        if let Some(Held::Value(fingerprint)) = &mut self.held {
+            fingerprint.add(&input[..payload]);
+        }
         *input = &input[payload..];
         self.body_left -= payload as u64;
         while self.body_left > 0 && self.body_left <= 2 {
@@ -188,13 +218,20 @@ enum Line<'a> {
 enum Head {
     Error,
     Scalar,
+    Number(i64),
     Bulk(i64),
     Array(i64),
 }
 
 impl Head {
-    fn is_nil(self) -> bool {
-        matches!(self, Self::Bulk(-1) | Self::Array(-1))
+    /// What a reply holds that begins so.
+    fn held(self, looks: bool) -> Option<Held> {
+        match self {
+            Self::Bulk(-1) | Self::Array(-1) => Some(Held::Nil),
+            Self::Number(number) => Some(Held::Number(number)),
+            Self::Bulk(_) if looks => Some(Held::Value(Fingerprint::default())),
+            _ => None,
+        }
     }
 }
 
@@ -205,7 +242,7 @@ fn head(line: &[u8]) -> Result<Head, Malformed> {
     match kind {
         b'-' => Ok(Head::Error),
         b'+' => Ok(Head::Scalar),
-        b':' => integer(rest).map(|_| Head::Scalar),
+        b':' => integer(rest).map(Head::Number),
         b'$' => integer(rest).map(Head::Bulk),
         b'*' => integer(rest).map(Head::Array),
         _ => Err(Malformed("a reply of an unknown type")),
@@ -232,8 +269,8 @@ mod tests {
             loop {
                 let reply = parser.next(&mut input)?;
                 match reply {
-                    Some(Reply::Value) => replies.push("value".to_owned()),
-                    Some(Reply::Nil) => replies.push("nil".to_owned()),
+                    Some(Reply::Done(Held::Nil)) => replies.push("nil".to_owned()),
+                    Some(Reply::Done(_)) => replies.push("value".to_owned()),
                     Some(Reply::Error(text)) => {
                         replies.push(String::from_utf8_lossy(text).into_owned())
                     }
@@ -273,6 +310,31 @@ mod tests {
         }
         let single: Vec<&[u8]> = STREAM.chunks(1).collect();
         assert_eq!(read(&single).unwrap(), SAID);
+    }
+
+    #[test]
+    fn a_parser_that_looks_tells_what_a_reply_held() {
+        let held = |at: usize, looks| {
+            let bytes = b"$5\r\nhello\r\n:7\r\n*1\r\n$5\r\nhello\r\n$-1\r\n+OK\r\n";
+            let mut parser = ReplyParser::default();
+            parser.look_at_values(looks);
+            let mut held = Vec::new();
+            for mut piece in [&bytes[..at], &bytes[at..]] {
+                while let Some(reply) = parser.next(&mut piece).unwrap() {
+                    let Reply::Done(what) = reply else { panic!("{reply:?}") };
+                    held.push(what);
+                }
+            }
+            held
+        };
+        let value = Held::Value(Fingerprint::of(b"hello"));
+        for at in 0..30 {
+            assert_eq!(
+                held(at, true),
+                [value, Held::Number(7), Held::Other, Held::Nil, Held::Other]
+            );
+            assert_eq!(held(at, false)[0], Held::Other);
+        }
     }
 
     #[test]

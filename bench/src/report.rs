@@ -6,17 +6,18 @@
 //! ```text
 //! { "version": 1, "parameters": {…}, "host": {…}, "seconds": [ {…}, … ],
 //!   "result": { "measured_seconds", "offered_rate", "achieved_rate", "latency", "service", "totals",
-//!               "backlog_max", "gap", "cluster", "client", "achieved", "interrupted_by", "has_given_up" } }
+//!               "backlog_max", "gap", "cluster", "client", "achieved", "checked", "interrupted_by", "has_given_up" } }
 //! ```
 //!
 //! Latencies in it are nanoseconds; `service` is null in a closed loop, and `cluster` without `--cluster`. `achieved` is
-//! null without `--limits`, and for loads that are not SETs alone.
+//! null without `--limits`, and for loads that are not SETs alone; `checked` is null without `--check`.
 
 use std::fmt::Write;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::check::verdict::Checked;
 use crate::cluster::ClusterFacts;
 use crate::cpu::CpuMeter;
 use crate::driver::{Extent, Pace, Summary};
@@ -67,6 +68,8 @@ struct WorkloadParameters {
     distribution: String,
     slots: Option<String>,
     value_size: String,
+    /// The prefix of the keys of a run that is checked.
+    checked_keys: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -82,6 +85,7 @@ struct RunResult {
     cluster: Option<ClusterFacts>,
     client: Option<Client>,
     achieved: Option<Achieved>,
+    checked: Option<Checked>,
     interrupted_by: Option<i32>,
     has_given_up: bool,
 }
@@ -178,6 +182,7 @@ impl Report {
             cluster: summary.cluster.clone(),
             client: summary.cpu.as_ref().map(|cpu| Client::of(cpu, recorder.totals().succeeded)),
             achieved: None,
+            checked: summary.checked.clone(),
             interrupted_by: summary.signal,
             has_given_up: summary.has_given_up,
         };
@@ -202,6 +207,7 @@ impl Report {
         self.write_cluster(&mut text);
         self.write_client(&mut text);
         self.write_achieved(&mut text);
+        self.write_checked(&mut text);
         text
     }
 
@@ -345,6 +351,14 @@ impl Report {
         }
     }
 
+    fn write_checked(&self, text: &mut String) {
+        let Some(checked) = &self.result.checked else { return };
+        line(text, "check", &checked.text());
+        for violation in &checked.violations {
+            let _ = writeln!(text, "\n{violation}");
+        }
+    }
+
     fn write_client(&self, text: &mut String) {
         let Some(client) = &self.result.client else { return };
         let per_million = client.cpu_seconds_per_million;
@@ -437,13 +451,17 @@ impl WorkloadParameters {
             distribution: workload.distribution.to_string(),
             slots: workload.slots.as_ref().map(ToString::to_string),
             value_size: workload.value_size.to_string(),
+            checked_keys: workload.checked.clone(),
         }
     }
 
     fn key_space(&self) -> String {
         let slots = self.slots.as_ref();
         let slots = slots.map(|slots| format!("; {} of them in slots {slots}", self.keys_used));
-        format!("{}, {}{}", self.keys, self.distribution, slots.unwrap_or_default())
+        let own = self.checked_keys.as_ref();
+        let own = own.map(|prefix| format!("; new ones, {prefix}*, for the check"));
+        let (slots, own) = (slots.unwrap_or_default(), own.unwrap_or_default());
+        format!("{}, {}{slots}{own}", self.keys, self.distribution)
     }
 }
 

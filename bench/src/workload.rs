@@ -6,12 +6,16 @@
 //!
 //! Values, counters and logs have prefixes of their own (`key:`, `counter:`, `log:`): an INCR of a
 //! value that SET has written would be refused.
+//!
+//! A run that is checked has keys of its own, which no run before has written, and each of its values begins with the
+//! number of its write. So a value that is read names the write that it comes from.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::chance::Chance;
-use crate::keys::{Distribution, KeyChooser, append_key, slot_of_key};
+use crate::fingerprint::{Fingerprint, HEAD_BYTES};
+use crate::keys::{Distribution, KeyChooser, append_key, digits, slot_of_key};
 use crate::slots::SlotRanges;
 
 /// The command of the operations that are not reads.
@@ -110,7 +114,13 @@ pub struct WorkloadConfig {
     pub value_size: ValueSize,
     /// The seed of the sequence of operations.
     pub seed: u64,
+    /// Makes a run that is checked: the prefix of its keys, at most 20 bytes, which is new with each run. Values need
+    /// [`HEAD_BYTES`] then.
+    pub checked: Option<String>,
 }
+
+/// Of a run that is checked, the operations on so many keys are noted: the first ones, which zipf and hot prefer.
+pub const SAMPLED_KEYS_MAX: u64 = 1_024;
 
 /// The content of one operation, drawn and not encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +133,10 @@ pub struct Request {
     pub value_from: u32,
     /// The bytes of the value.
     pub value_length: u32,
+    /// The number of the write, with which its value begins, in a run that is checked; else 0.
+    pub number: u64,
+    /// The place of the key among those whose operations are noted.
+    pub sample: Option<u16>,
 }
 
 /// Draws operations and encodes them.
@@ -130,7 +144,9 @@ pub struct Request {
 pub struct Workload {
     chance: Chance,
     keys: KeyChooser,
-    key_prefix: &'static str,
+    key_prefix: String,
+    /// How many values were numbered, in a run that is checked.
+    numbers: Option<u64>,
     reads_percent: u64,
     value_size: ValueSize,
     /// Whether the writes carry a value.
@@ -151,9 +167,10 @@ impl Workload {
     /// # Errors
     /// When no key lies in the wanted slots.
     pub fn new(config: &WorkloadConfig) -> Result<Self, String> {
-        let key_prefix = config.command.key_prefix();
+        let usual = || config.command.key_prefix().to_owned();
+        let key_prefix = config.checked.clone().unwrap_or_else(usual);
         let keys =
-            KeyChooser::new(config.distribution, key_prefix, config.keys, config.slots.as_ref())?;
+            KeyChooser::new(config.distribution, &key_prefix, config.keys, config.slots.as_ref())?;
         let mut chance = Chance::new(config.seed);
         let letters =
             (0..config.value_size.max + VALUE_PLACES).map(|_| b'a' + chance.below(26) as u8);
@@ -161,7 +178,7 @@ impl Workload {
             letters: letters.collect(),
             chance,
             keys,
-            key_prefix,
+            numbers: config.checked.is_some().then_some(0),
             reads_percent: if config.command == Command::Get {
                 100
             } else {
@@ -169,8 +186,9 @@ impl Workload {
             },
             value_size: config.value_size,
             has_value: config.command.has_value(),
-            write_head: head(config.command, key_prefix),
-            read_head: head(Command::Get, key_prefix),
+            write_head: head(config.command, &key_prefix),
+            read_head: head(Command::Get, &key_prefix),
+            key_prefix,
         })
     }
 
@@ -179,36 +197,72 @@ impl Workload {
         self.keys.count()
     }
 
+    /// Whether the run is checked.
+    pub fn is_checked(&self) -> bool {
+        self.numbers.is_some()
+    }
+
     /// Draws the next operation.
     pub fn draw(&mut self) -> Request {
         let is_write = self.chance.below(100) >= self.reads_percent;
-        let key = self.keys.next(&mut self.chance);
+        let (rank, key) = self.keys.next(&mut self.chance);
         let mut request = Request { is_write, key, ..Request::default() };
+        if self.numbers.is_some() && rank < SAMPLED_KEYS_MAX {
+            request.sample = Some(rank as u16);
+        }
         if is_write && self.has_value {
             let ValueSize { min, max } = self.value_size;
             request.value_length = (min as u64 + self.chance.below((max - min) as u64 + 1)) as u32;
             request.value_from = self.chance.below(VALUE_PLACES as u64) as u32;
+            if let Some(numbers) = &mut self.numbers {
+                *numbers += 1;
+                request.number = *numbers;
+            }
         }
         request
     }
 
     /// The slot of the key of `request`.
     pub fn slot(&self, request: &Request) -> u16 {
-        slot_of_key(self.key_prefix, request.key)
+        slot_of_key(&self.key_prefix, request.key)
     }
 
     /// Appends `request` to `out`. The same request gives the same bytes each time.
     pub fn append(&self, request: &Request, out: &mut Vec<u8>) {
         let is_write = request.is_write;
         out.extend_from_slice(if is_write { &self.write_head } else { &self.read_head });
-        append_key(out, self.key_prefix, request.key);
+        append_key(out, &self.key_prefix, request.key);
         out.extend_from_slice(b"\r\n");
         if is_write && self.has_value {
-            let (from, length) = (request.value_from as usize, request.value_length as usize);
-            append_length(out, length);
-            out.extend_from_slice(&self.letters[from..from + length]);
+            append_length(out, request.value_length as usize);
+            self.each_part(request, |part| out.extend_from_slice(part));
             out.extend_from_slice(b"\r\n");
         }
+    }
+
+    /// Gives the value of a write, part by part.
+    fn each_part(&self, request: &Request, mut take: impl FnMut(&[u8])) {
+        let (mut from, length) = (request.value_from as usize, request.value_length as usize);
+        let until = from + length;
+        if self.numbers.is_some() && length > 0 {
+            take(&digits(request.number));
+            from += HEAD_BYTES;
+        }
+        take(&self.letters[from..until]);
+    }
+
+    /// The name of a key.
+    pub fn key_name(&self, number: u64) -> Vec<u8> {
+        let mut name = Vec::new();
+        append_key(&mut name, &self.key_prefix, number);
+        name
+    }
+
+    /// What tells the value of `request` from others; `None` if it has no value.
+    pub fn fingerprint(&self, request: &Request) -> Option<Fingerprint> {
+        let mut fingerprint = Fingerprint::default();
+        self.each_part(request, |part| fingerprint.add(part));
+        (request.is_write && self.has_value).then_some(fingerprint)
     }
 }
 
@@ -250,6 +304,7 @@ mod tests {
             slots: None,
             value_size: ValueSize { min: 16, max: 16 },
             seed: 1,
+            checked: None,
         }
     }
 
@@ -314,6 +369,32 @@ mod tests {
         };
         assert_eq!(seeded(5), seeded(5));
         assert_ne!(seeded(5), seeded(6));
+    }
+
+    #[test]
+    fn a_run_that_is_checked_has_keys_of_its_own_and_numbers_its_values() {
+        let checked = Some("check:0123456789abc:".to_owned());
+        let value_size = ValueSize { min: 12, max: 20 };
+        let config = WorkloadConfig {
+            checked,
+            value_size,
+            keys: SAMPLED_KEYS_MAX + 1,
+            ..config(Command::Set)
+        };
+        let mut workload = Workload::new(&config).unwrap();
+        for number in 1..=SAMPLED_KEYS_MAX + 1 {
+            let (request, mut out) = (workload.draw(), Vec::new());
+            workload.append(&request, &mut out);
+            let text = String::from_utf8(out).unwrap();
+            let words: Vec<_> = text.split("\r\n").collect();
+            let (key, value) = (words[4], words[6]);
+            assert_eq!(words[3], format!("${}", key.len()));
+            assert_eq!(key.as_bytes(), workload.key_name(number - 1));
+            assert_eq!(words[5], format!("${}", value.len()));
+            assert!(value.starts_with(&format!("{number:012}")), "{value}");
+            assert_eq!(workload.fingerprint(&request), Some(Fingerprint::of(value.as_bytes())));
+            assert_eq!(request.sample.is_some(), number <= SAMPLED_KEYS_MAX);
+        }
     }
 
     #[test]

@@ -42,6 +42,7 @@ fn sets() -> WorkloadConfig {
         slots: None,
         value_size: ValueSize { min: 16, max: 16 },
         seed: 1,
+        checked: None,
     }
 }
 

@@ -193,8 +193,10 @@ impl Driver<'_> {
     ) {
         let now = self.clock.now;
         self.count_begun(intended);
+        let noted = self.note(client, &request.0);
         let Some(cluster) = &mut self.cluster else { return };
-        let operation = cluster.begin(client, intended, now, request);
+        let begun = cluster.begin(client, intended, now, request);
+        let operation = Operation { noted, ..begun };
         self.place(endpoint, operation, touched);
     }
 
