@@ -10,6 +10,8 @@
 //!                    └─ recorder ─► check ─► report      what came of it
 //! ```
 //!
+//! [`servers`] asks the servers before and after a load what it has cost them.
+//!
 //! Beside the load stand [`limits`], which measures the machine without a server, and [`in_process`], which measures the
 //! engine without sockets of clients.
 //!
@@ -46,8 +48,10 @@ pub mod check;
 pub mod recorder;
 pub mod report;
 
+pub mod ask;
 pub mod cpu;
 pub mod host;
+pub mod servers;
 pub mod signals;
 
 pub mod limits;

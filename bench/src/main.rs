@@ -13,6 +13,7 @@ use purlin_bench::in_process::options::{InProcessError, InProcessOptions};
 use purlin_bench::limits::{self, LimitsError, LimitsOptions};
 use purlin_bench::options::{Instead, Options, Plan};
 use purlin_bench::report::{self, Report};
+use purlin_bench::servers::{self, Sample};
 use purlin_bench::signals::Signals;
 use purlin_bench::workload::Workload;
 
@@ -27,7 +28,13 @@ fn main() -> ExitCode {
         Some(Instead::InProcess(options)) => return run_in_process(options),
         None => {}
     }
-    let plan = options.plan().unwrap_or_else(|error| usage(&error));
+    let mut plan = options.plan().unwrap_or_else(|error| usage(&error));
+    if plan.active.is_some() {
+        match servers::groups(&plan.driver.targets) {
+            Ok(all) => plan.draw_from(all).unwrap_or_else(|error| usage(&error)),
+            Err(why) => return no_groups(&plan, &why),
+        }
+    }
     let workload = Workload::new(&plan.workload).unwrap_or_else(|error| usage(&error));
     let mut output = Output::new(plan.json.as_deref()).unwrap_or_else(|error| usage(&error));
     match run(&plan, workload, &mut output) {
@@ -112,6 +119,15 @@ fn unreachable(plan: &Plan, why: &str) -> ExitCode {
     ExitCode::from(UNREACHABLE)
 }
 
+fn no_groups(plan: &Plan, why: &str) -> ExitCode {
+    complain(&format!(
+        "error: the number of groups could not be learnt: {why}\n  in     {}\n  means  nothing was sent\n  \
+         do     name nodes of Purlin, or leave out --active-groups",
+        plan.target_names.join(" ")
+    ));
+    ExitCode::from(UNREACHABLE)
+}
+
 fn no_slots(plan: &Plan, why: &str) -> ExitCode {
     complain(&format!(
         "error: the slots of the cluster could not be learnt: {why}\n  in     {}\n  means  nothing was sent\n  \
@@ -127,8 +143,12 @@ fn run(plan: &Plan, workload: Workload, output: &mut Output) -> Result<ExitCode,
     output.text(&report::preamble(plan, keys_used, &host));
     output.text(&format!("\n{}\n", report::SECONDS_HEADING));
     let mut on_second = |second: &_| output.text(&format!("{}\n", report::second_line(second)));
+    let targets = &plan.driver.targets;
+    let before = Sample::take(targets);
     let summary = Driver::new(plan.driver.clone(), workload, &mut on_second)?.run()?;
-    let report = Report::new(plan, keys_used, host, &summary);
+    let operations = summary.recorder.succeeded_ever();
+    let servers = before.until(&Sample::take_settled(targets), operations);
+    let report = Report::new(plan, keys_used, host, &summary, servers);
     output.text(&format!("\n{}", report.text()));
     output.json(&report.json());
     if summary.has_given_up && summary.signal.is_none() {

@@ -18,6 +18,7 @@ use crate::keys::{Distribution, KEYS_MAX};
 use crate::limits::LimitsOptions;
 use crate::limits::report::SavedLimits;
 use crate::schedule::Arrivals;
+use crate::servers::ActiveGroups;
 use crate::slots::SlotRanges;
 use crate::times::duration;
 use crate::workload::{Command, ValueSize, WorkloadConfig};
@@ -163,6 +164,10 @@ pub struct WorkloadOptions {
     #[arg(long, value_name = "RANGES")]
     pub slots: Option<SlotRanges>,
 
+    /// Only keys of the first N groups of a Purlin cluster, which a target tells the number of its groups
+    #[arg(long, value_name = "N", conflicts_with = "slots", value_parser = clap::value_parser!(u32).range(1..))]
+    pub active_groups: Option<u32>,
+
     /// Bytes of a value, or a range of them as in 16-1024; 8388608 at most
     #[arg(short = 'd', long, value_name = "BYTES", default_value_t = ValueSize { min: 16, max: 16 })]
     pub value_size: ValueSize,
@@ -197,6 +202,10 @@ pub struct Plan {
     pub driver: DriverConfig,
     /// What they are.
     pub workload: WorkloadConfig,
+    /// How many groups shall have keys; all of them without a number. See [`Plan::draw_from`].
+    pub active: Option<u32>,
+    /// The groups that have keys, when they are known.
+    pub groups: Option<ActiveGroups>,
     /// Where the JSON goes.
     pub json: Option<PathBuf>,
     /// The limits of the machine, measured before.
@@ -214,6 +223,19 @@ const GIVE_UP: Duration = Duration::from_secs(30);
 const CLIENTS_MAX: usize = 50_000;
 /// The highest rate. Beyond it the drawing of arrivals alone would use a whole core.
 const RATE_MAX: f64 = 1e7;
+
+impl Plan {
+    /// The servers have so many groups: draws keys of the active ones only.
+    ///
+    /// # Errors
+    /// There are fewer groups than shall be active.
+    pub fn draw_from(&mut self, all: u32) -> Result<(), String> {
+        let groups = ActiveGroups { active: self.active.unwrap_or(all), all };
+        self.workload.slots = Some(groups.slots()?);
+        self.groups = Some(groups);
+        Ok(())
+    }
+}
 
 impl Options {
     /// Checks what the types cannot check, and resolves the names of the servers.
@@ -252,7 +274,8 @@ impl Options {
         let mut workload = self.workload.config(seed);
         workload.checked = self.check.then(keys_of_the_moment);
         let limits = self.limits.as_deref().map(saved_limits).transpose()?;
-        Ok(Plan { target_names, driver, workload, json: self.json, limits })
+        let active = self.workload.active_groups;
+        Ok(Plan { target_names, driver, workload, active, groups: None, json: self.json, limits })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -511,6 +534,16 @@ mod tests {
     }
 
     #[test]
+    fn active_groups_are_slots_once_the_groups_are_known() {
+        let mut plan = plan("-p 1 --active-groups 3").unwrap();
+        assert_eq!((plan.active, &plan.workload.slots), (Some(3), &None));
+        plan.draw_from(48).unwrap();
+        assert_eq!(plan.workload.slots.as_ref().unwrap().to_string(), "0-1023");
+        assert_eq!(plan.groups, Some(ActiveGroups { active: 3, all: 48 }));
+        assert!(plan.draw_from(2).is_err());
+    }
+
+    #[test]
     fn a_run_that_is_checked_has_keys_of_its_own() {
         for line in ["-p 1 --check --reads 50", "-p 1 --check --command incr"] {
             let prefix = plan(line).unwrap().workload.checked.unwrap();
@@ -536,6 +569,8 @@ mod tests {
             "-p 1 --duration 1s --requests 5",
             "-p 1 -c 1000 -P 100 -d 1000000",
             "-p 1 --requests 0",
+            "-p 1 --active-groups 0",
+            "-p 1 --active-groups 1 --slots 0-5",
             "-p 1 --check",
             "-p 1 --check --reads 100",
             "-p 1 --check --reads 50 -d 11",

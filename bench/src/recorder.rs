@@ -128,6 +128,8 @@ pub struct Recorder {
     latency: Histogram<u64>,
     service: Histogram<u64>,
     totals: Totals,
+    /// Operations done at any time, those of the warm-up too.
+    succeeded_ever: u64,
     gap: Gap,
     last_success: u64,
     second: SecondSoFar,
@@ -153,6 +155,7 @@ impl Recorder {
             latency: histogram(),
             service: histogram(),
             totals: Totals::default(),
+            succeeded_ever: 0,
             gap: Gap::default(),
             last_success: measured_from,
             second: SecondSoFar { since: 0, latency: histogram(), succeeded: 0, errors: 0 },
@@ -173,6 +176,7 @@ impl Recorder {
     pub fn success(&mut self, operation: &Operation, now: u64, held: Held) {
         self.note(operation, Told::Done(held), now);
         self.second.succeeded += 1;
+        self.succeeded_ever += 1;
         self.time(operation, now);
         self.see_service(now);
         if self.counts(operation.intended) {
@@ -286,6 +290,11 @@ impl Recorder {
         &self.totals
     }
 
+    /// Operations done at any time, those of the warm-up too.
+    pub fn succeeded_ever(&self) -> u64 {
+        self.succeeded_ever
+    }
+
     /// Latencies from the intended time, in nanoseconds.
     pub fn latency(&self) -> &Histogram<u64> {
         &self.latency
@@ -394,7 +403,7 @@ mod tests {
             recorder.totals().succeeded + recorder.totals().lost + recorder.totals().unknown,
             0
         );
-        assert_eq!(recorder.latency().len(), 0);
+        assert_eq!((recorder.latency().len(), recorder.succeeded_ever()), (0, 1));
         // A second ends a little late.
         let second = recorder.end_second(1_000 * MS + 1, 0);
         assert_eq!((second.rate.round(), second.errors, second.is_warmup), (1.0, 1, true));

@@ -6,11 +6,12 @@
 //! ```text
 //! { "version": 1, "parameters": {…}, "host": {…}, "seconds": [ {…}, … ],
 //!   "result": { "measured_seconds", "offered_rate", "achieved_rate", "latency", "service", "totals",
-//!               "backlog_max", "gap", "cluster", "client", "achieved", "checked", "interrupted_by", "has_given_up" } }
+//!               "backlog_max", "gap", "cluster", "client", "achieved", "checked", "servers", "interrupted_by", "has_given_up" } }
 //! ```
 //!
 //! Latencies in it are nanoseconds; `service` is null in a closed loop, and `cluster` without `--cluster`. `achieved` is
-//! null without `--limits`, and for loads that are not SETs alone; `checked` is null without `--check`.
+//! null without `--limits`, and for loads that are not SETs alone; `checked` is null without `--check`,
+//! and `servers` if the servers tell nothing of their work.
 
 use std::fmt::Write;
 
@@ -27,6 +28,7 @@ use crate::limits::formula::Load;
 use crate::limits::report::SavedLimits;
 use crate::options::Plan;
 use crate::recorder::{Gap, Second, Totals, longest};
+use crate::servers::{ActiveGroups, ServerFigures};
 use crate::workload::{Command, WorkloadConfig};
 
 /// A run with its parameters and its host, in the form of the JSON.
@@ -67,6 +69,7 @@ struct WorkloadParameters {
     keys_used: u64,
     distribution: String,
     slots: Option<String>,
+    groups: Option<ActiveGroups>,
     value_size: String,
     /// The prefix of the keys of a run that is checked.
     checked_keys: Option<String>,
@@ -86,6 +89,7 @@ struct RunResult {
     client: Option<Client>,
     achieved: Option<Achieved>,
     checked: Option<Checked>,
+    servers: Option<ServerFigures>,
     interrupted_by: Option<i32>,
     has_given_up: bool,
 }
@@ -165,7 +169,13 @@ pub fn second_line(second: &Second) -> String {
 
 impl Report {
     /// Builds the report of a run.
-    pub fn new(plan: &Plan, keys_used: u64, host: HostFacts, summary: &Summary) -> Self {
+    pub fn new(
+        plan: &Plan,
+        keys_used: u64,
+        host: HostFacts,
+        summary: &Summary,
+        servers: Option<ServerFigures>,
+    ) -> Self {
         let recorder = &summary.recorder;
         let measured_seconds = recorder.measured_nanos() as f64 / 1e9;
         let is_open = matches!(plan.driver.pace, Pace::Open { .. });
@@ -183,6 +193,7 @@ impl Report {
             client: summary.cpu.as_ref().map(|cpu| Client::of(cpu, recorder.totals().succeeded)),
             achieved: None,
             checked: summary.checked.clone(),
+            servers,
             interrupted_by: summary.signal,
             has_given_up: summary.has_given_up,
         };
@@ -206,6 +217,7 @@ impl Report {
         self.write_errors(&mut text);
         self.write_cluster(&mut text);
         self.write_client(&mut text);
+        self.write_servers(&mut text);
         self.write_achieved(&mut text);
         self.write_checked(&mut text);
         text
@@ -351,6 +363,13 @@ impl Report {
         }
     }
 
+    fn write_servers(&self, text: &mut String) {
+        let lines = self.result.servers.iter().flat_map(ServerFigures::lines);
+        for (at, figures) in lines.enumerate() {
+            line(text, if at == 0 { "servers" } else { "" }, &figures);
+        }
+    }
+
     fn write_checked(&self, text: &mut String) {
         let Some(checked) = &self.result.checked else { return };
         line(text, "check", &checked.text());
@@ -406,7 +425,7 @@ impl Parameters {
             pipeline: driver.pipeline,
             rate,
             arrivals,
-            workload: WorkloadParameters::of(&plan.workload, keys_used),
+            workload: WorkloadParameters::of(&plan.workload, plan.groups, keys_used),
             duration_seconds,
             requests,
             warmup_seconds: driver.warmup.as_secs_f64(),
@@ -441,7 +460,7 @@ impl Parameters {
 }
 
 impl WorkloadParameters {
-    fn of(workload: &WorkloadConfig, keys_used: u64) -> Self {
+    fn of(workload: &WorkloadConfig, groups: Option<ActiveGroups>, keys_used: u64) -> Self {
         let is_get = workload.command == Command::Get;
         Self {
             command: workload.command.to_string(),
@@ -450,6 +469,7 @@ impl WorkloadParameters {
             keys_used,
             distribution: workload.distribution.to_string(),
             slots: workload.slots.as_ref().map(ToString::to_string),
+            groups,
             value_size: workload.value_size.to_string(),
             checked_keys: workload.checked.clone(),
         }
@@ -460,8 +480,10 @@ impl WorkloadParameters {
         let slots = slots.map(|slots| format!("; {} of them in slots {slots}", self.keys_used));
         let own = self.checked_keys.as_ref();
         let own = own.map(|prefix| format!("; new ones, {prefix}*, for the check"));
-        let (slots, own) = (slots.unwrap_or_default(), own.unwrap_or_default());
-        format!("{}, {}{slots}{own}", self.keys, self.distribution)
+        let groups = self.groups.as_ref();
+        let groups = groups.map(|it| format!(", which {} of {} groups own", it.active, it.all));
+        let more = [slots, groups, own].map(Option::unwrap_or_default).concat();
+        format!("{}, {}{more}", self.keys, self.distribution)
     }
 }
 

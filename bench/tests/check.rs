@@ -34,6 +34,9 @@ fn server(lie: Lie) -> TinyServer {
     let keys = Mutex::new(BTreeMap::<String, Key>::new());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     TinyServer::answer_on(listener, move |number, words| {
+        if words[0] == "INFO" {
+            return Answer::Send(b"-ERR no INFO here\r\n");
+        }
         let mut keys = keys.lock().unwrap();
         let key = keys.entry(words[1].clone()).or_default();
         let is_lost = matches!(lie, Lie::LostWrite) && number % 20 == 19;

@@ -79,6 +79,15 @@ fn the_shards_run_on_the_runtime_that_is_named() {
     check(&report, "ring", 4);
 }
 
+/// The other groups stay without a command, which the count of what was applied would show.
+#[test]
+fn only_some_groups_may_be_active() {
+    let dir = Dir::new("active");
+    let report = short(&dir, &["--groups", "12", "--active", "2", "--in-flight", "40"]);
+    check(&report, "glommio", 12);
+    assert_eq!(report["load"]["groups_active"], 2);
+}
+
 /// Then most groups have no command under way at a time, and two of the three nodes none at all.
 #[test]
 fn fewer_commands_than_nodes_may_be_under_way() {
@@ -113,6 +122,8 @@ fn mistakes_are_told_apart() {
     assert!(told.contains(missing.to_str().unwrap()) && told.contains("do     "), "{told}");
     for line in [
         &["--groups", "0"][..],
+        &["--groups", "5", "--active", "6"],
+        &["--active", "0"],
         &["--in-flight", "40001"],
         &["--in-flight", "40000", "-d", "1000000"],
         &["--duration", "0"],

@@ -58,7 +58,8 @@ fn measure(
     signals: &Signals,
 ) -> Result<Measured, InProcessError> {
     let phases = Phases::default();
-    let ended = cluster.start_load(options, leads, &phases)?;
+    let active = active(leads, options.active_groups());
+    let ended = cluster.start_load(options, &active, &phases)?;
     cluster.wait(options.warmup, &ended, signals)?;
     let meter = CpuMeter::start();
     let clock = phases.enter(Phase::Measured);
@@ -68,6 +69,12 @@ fn measure(
     waited?;
     let counted = ended.collect()?;
     Ok(Measured { seconds, cpu_seconds: meter.map(|meter| meter.used), counted })
+}
+
+/// Of the groups that each node leads, those that get commands: the first ones of all.
+fn active(leads: &[Vec<purlin::GroupId>], count: u64) -> Vec<Vec<purlin::GroupId>> {
+    let is_active = |group: &&purlin::GroupId| u64::from(group.0) <= count;
+    leads.iter().map(|groups| groups.iter().filter(is_active).copied().collect()).collect()
 }
 
 /// Each acknowledged command was applied once, and a command whose outcome is unknown at most once.
@@ -86,9 +93,22 @@ fn compare(counted: &Counted, applied: u64) -> Result<(), InProcessError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use purlin::GroupId;
 
     fn counted(acknowledged_ever: u64, unknown: u64) -> Counted {
         Counted { acknowledged_ever, unknown, ..Counted::default() }
+    }
+
+    #[test]
+    fn the_first_groups_of_all_are_active_wherever_they_are_led() {
+        let leads =
+            [vec![1, 4], vec![2, 5], vec![3]].map(|it| it.into_iter().map(GroupId).collect());
+        let active = active(&leads, 4);
+        assert_eq!(
+            active,
+            [vec![1, 4], vec![2], vec![3]]
+                .map(|it| it.into_iter().map(GroupId).collect::<Vec<_>>())
+        );
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub struct InProcessOptions {
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = count(GROUPS_MAX))]
     pub groups: u64,
 
+    /// How many of them get commands: the first ones [default: all]
+    #[arg(long, alias = "active-groups", value_name = "N", value_parser = count(GROUPS_MAX))]
+    pub active: Option<u64>,
+
     /// How many commands are under way, over all groups
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = count(IN_FLIGHT_MAX))]
     pub in_flight: u64,
@@ -70,6 +74,11 @@ pub enum InProcessError {
 }
 
 impl InProcessOptions {
+    /// How many groups get commands.
+    pub fn active_groups(&self) -> u64 {
+        self.active.unwrap_or(self.groups)
+    }
+
     /// Checks what the types cannot check.
     ///
     /// # Errors
@@ -82,6 +91,13 @@ impl InProcessOptions {
             return Err(format!(
                 "--duration and --warmup are {} s at most together, since the logs are not cut",
                 RUN_MAX.as_secs()
+            ));
+        }
+        if self.active_groups() > self.groups {
+            return Err(format!(
+                "--active {}: there are {} groups, see --groups",
+                self.active_groups(),
+                self.groups
             ));
         }
         if self.in_flight * self.value_size > IN_FLIGHT_BYTES_MAX {

@@ -48,6 +48,7 @@ struct LoadParameters {
     runtime: String,
     nodes: u32,
     groups: u64,
+    groups_active: u64,
     groups_led: Vec<usize>,
     in_flight: u64,
     value_bytes: u64,
@@ -87,6 +88,7 @@ impl InProcessReport {
             runtime: options.runtime.to_string(),
             nodes: NODES,
             groups: options.groups,
+            groups_active: options.active_groups(),
             groups_led,
             in_flight: options.in_flight,
             value_bytes: options.value_size,
@@ -127,7 +129,7 @@ impl InProcessReport {
             result.cpu_micros_per_op.map_or_else(|| "–".to_owned(), |cpu| format!("{cpu:.2}"));
         let mut text = format!(
             "host      {}, kernel {}, cores {}, load average {average}\n\
-             load      {} nodes of one shard in this process, runtime {}; {} groups, led {led}; \
+             load      {} nodes of one shard in this process, runtime {}; {} groups, led {led}; {} of them active; \
              {} commands of {} B under way; durable on two nodes\n\
              result    {:.0} commands a second, {} in {:.2} s after {} s of warm-up\n\
              latency   p50 {:.3} ms, p99 {:.3} ms, longest {:.3} ms\n\
@@ -138,6 +140,7 @@ impl InProcessReport {
             load.nodes,
             load.runtime,
             load.groups,
+            load.groups_active,
             load.in_flight,
             load.value_bytes,
             result.ops_per_second,
