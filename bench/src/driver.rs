@@ -51,7 +51,7 @@ use crate::give_up::GiveUp;
 use crate::inquiry::INQUIRY_TOKEN;
 use crate::open_loop::OpenLoop;
 use crate::poller::{Poller, allow_open_files, wake_on_time};
-use crate::recorder::{Recorder, Second};
+use crate::recorder::{OnSecond, Recorder};
 use crate::reply::Reply;
 use crate::schedule::Schedule;
 use crate::signals::Signals;
@@ -115,7 +115,7 @@ pub struct Driver<'a> {
     config: DriverConfig,
     workload: Workload,
     /// Called at the end of each second.
-    on_second: &'a mut dyn FnMut(&Second),
+    on_second: &'a mut OnSecond<'a>,
     poller: Poller,
     signals: Signals,
     clock: Clock,
@@ -152,7 +152,7 @@ impl<'a> Driver<'a> {
     pub fn new(
         config: DriverConfig,
         workload: Workload,
-        on_second: &'a mut dyn FnMut(&Second),
+        on_second: &'a mut OnSecond<'a>,
     ) -> io::Result<Self> {
         assert!(
             config.clients > 0 && config.pipeline > 0 && !config.targets.is_empty(),
@@ -334,8 +334,7 @@ impl<'a> Driver<'a> {
         let now = self.clock.now;
         let is_sending = matches!(self.stage, Stage::Sending { .. });
         let backlog = self.open.as_mut().filter(|_| is_sending).map_or(0, |open| open.look(now));
-        let second = self.recorder.end_second(now, backlog);
-        (self.on_second)(&second);
+        self.recorder.end_second(now, backlog, self.on_second);
     }
 
     /// Gives up operations that wait too long, and makes lost connections again.
@@ -574,8 +573,7 @@ impl<'a> Driver<'a> {
         }
         self.end_waiting();
         self.recorder.close(now);
-        let (since, has_something) = self.recorder.second_so_far();
-        if has_something && now > since + SECOND_NANOS / 10 {
+        if self.recorder.has_second() {
             self.end_second();
         }
         let cpu = self.cpu.map(CpuMeter::stop);

@@ -7,7 +7,7 @@
 //!                    ├─ workload ─ keys, slots, chance   what it is
 //!                    ├─ cluster ─ route, inquiry, ahead   where it goes, in a cluster
 //!                    ├─ connection ─ exchange ─ reply, fingerprint   to the server and back
-//!                    └─ recorder ─► check ─► report      what came of it
+//!                    └─ recorder ─► check ─► report, hdr_log   what came of it
 //! ```
 //!
 //! [`servers`] asks the servers before and after a load what it has cost them.
@@ -46,6 +46,8 @@ pub mod reply;
 
 pub mod check;
 pub mod recorder;
+
+pub mod hdr_log;
 pub mod report;
 
 pub mod ask;

@@ -1,17 +1,19 @@
 //! The command `purlin-bench`: reads its arguments, runs the load, prints, and chooses the exit code.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use purlin_bench::driver::{Driver, RunError, Summary};
+use purlin_bench::hdr_log::{HdrFile, HdrLog};
 use purlin_bench::host::HostFacts;
 use purlin_bench::in_process;
 use purlin_bench::in_process::options::{InProcessError, InProcessOptions};
 use purlin_bench::limits::{self, LimitsError, LimitsOptions};
 use purlin_bench::options::{Instead, Options, Plan};
+use purlin_bench::recorder::Second;
 use purlin_bench::report::{self, Report};
 use purlin_bench::servers::{self, Sample};
 use purlin_bench::signals::Signals;
@@ -37,7 +39,11 @@ fn main() -> ExitCode {
     }
     let workload = Workload::new(&plan.workload).unwrap_or_else(|error| usage(&error));
     let mut output = Output::new(plan.json.as_deref()).unwrap_or_else(|error| usage(&error));
-    match run(&plan, workload, &mut output) {
+    let hdr_file = plan.hdr_log.as_deref().map(|path| {
+        HdrFile::create(path).map_err(|error| format!("--hdr-log {}: {error}", path.display()))
+    });
+    let mut hdr_file = hdr_file.transpose().unwrap_or_else(|error| usage(&error));
+    match run(&plan, workload, hdr_file.as_mut(), &mut output) {
         Ok(code) => code,
         Err(RunError::Unreachable(why)) => unreachable(&plan, &why),
         Err(RunError::NoSlots(why)) => no_slots(&plan, &why),
@@ -137,15 +143,35 @@ fn no_slots(plan: &Plan, why: &str) -> ExitCode {
     ExitCode::from(UNREACHABLE)
 }
 
-fn run(plan: &Plan, workload: Workload, output: &mut Output) -> Result<ExitCode, RunError> {
+fn run(
+    plan: &Plan,
+    workload: Workload,
+    hdr_file: Option<&mut HdrFile>,
+    output: &mut Output,
+) -> Result<ExitCode, RunError> {
     let host = HostFacts::read();
     let keys_used = workload.key_count();
     output.text(&report::preamble(plan, keys_used, &host));
     output.text(&format!("\n{}\n", report::SECONDS_HEADING));
-    let mut on_second = |second: &_| output.text(&format!("{}\n", report::second_line(second)));
+    let has_progress = plan.progress || (io::stderr().is_terminal() && !output.is_on_terminal());
+    let mut hdr_log = hdr_file.map(HdrLog::new);
+    let mut on_second = |second: &Second, latency: &_| {
+        if !second.is_rest {
+            output.text(&format!("{}\n", report::second_line(second)));
+        }
+        if has_progress && !second.is_rest {
+            complain(&report::progress_line(second));
+        }
+        if let Some(log) = &mut hdr_log {
+            log.write(second, latency);
+        }
+    };
     let targets = &plan.driver.targets;
     let before = Sample::take(targets);
     let summary = Driver::new(plan.driver.clone(), workload, &mut on_second)?.run()?;
+    if let Some(why) = hdr_log.and_then(HdrLog::failure) {
+        complain(&format!("warning: the interval log is not whole: {why}"));
+    }
     let operations = summary.recorder.succeeded_ever();
     let servers = before.until(&Sample::take_settled(targets), operations);
     let report = Report::new(plan, keys_used, host, &summary, servers);
@@ -244,6 +270,14 @@ impl Output {
         } else {
             let mut stdout = io::stdout().lock();
             let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        }
+    }
+
+    /// Whether the text goes to a terminal.
+    fn is_on_terminal(&self) -> bool {
+        match self.json {
+            Json::Stdout => io::stderr().is_terminal(),
+            _ => io::stdout().is_terminal(),
         }
     }
 

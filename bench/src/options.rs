@@ -86,6 +86,15 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
+    /// Write the latencies of each second to this file, as an interval log of HdrHistogram
+    #[arg(long, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
+
+    /// Print a line each second to standard error. Without this, only if that is a terminal and the seconds of the
+    /// report are not printed to one
+    #[arg(long)]
+    pub progress: bool,
+
     /// Check that what the clients were told is linearizable. The run has keys of its own (check:...), which stay behind,
     /// and a value of its own for each write, of at least 12 bytes. Checked are the first 1024 keys, which zipf and hot prefer:
     /// 4096 operations of each, and 500000 of all, at most; so give few --keys. Needs reads, as in --reads 50, or INCR
@@ -208,6 +217,10 @@ pub struct Plan {
     pub groups: Option<ActiveGroups>,
     /// Where the JSON goes.
     pub json: Option<PathBuf>,
+    /// Where the interval log goes.
+    pub hdr_log: Option<PathBuf>,
+    /// Whether a line is printed each second in each case.
+    pub progress: bool,
     /// The limits of the machine, measured before.
     pub limits: Option<SavedLimits>,
 }
@@ -275,7 +288,17 @@ impl Options {
         workload.checked = self.check.then(keys_of_the_moment);
         let limits = self.limits.as_deref().map(saved_limits).transpose()?;
         let active = self.workload.active_groups;
-        Ok(Plan { target_names, driver, workload, active, groups: None, json: self.json, limits })
+        Ok(Plan {
+            target_names,
+            driver,
+            workload,
+            active,
+            groups: None,
+            json: self.json,
+            hdr_log: self.hdr_log,
+            progress: self.progress,
+            limits,
+        })
     }
 
     fn check(&self) -> Result<(), String> {

@@ -35,6 +35,8 @@ const LATENCY_MAX_NANOS: u64 = 60_000_000_000;
 const CLASSES_MAX: usize = 64;
 /// Seconds that are kept for the report.
 const SECONDS_MAX: usize = 24 * 3600;
+/// What is shorter is the rest of a run, and no second.
+const REST_NANOS: u64 = 100_000_000;
 const SAMPLE_BYTES: usize = 200;
 const WORD_BYTES: usize = 32;
 const OTHER: &str = "other";
@@ -106,7 +108,13 @@ pub struct Second {
     pub backlog: u64,
     /// Whether the second belongs to the warm-up.
     pub is_warmup: bool,
+    /// Whether it is the short rest behind the last second. Its rate says nothing, so it has no line.
+    #[serde(skip)]
+    pub is_rest: bool,
 }
+
+/// What is told of each second: its figures, and the latencies of the operations that ended in it.
+pub type OnSecond<'a> = dyn FnMut(&Second, &Histogram<u64>) + 'a;
 
 /// The longest time without a success.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -246,8 +254,8 @@ impl Recorder {
         self.totals.last_connection_error = Some(why);
     }
 
-    /// Ends the current second at `now`.
-    pub fn end_second(&mut self, now: u64, backlog: u64) -> Second {
+    /// Ends the current second at `now`, and tells `on_second` of it.
+    pub fn end_second(&mut self, now: u64, backlog: u64, on_second: &mut OnSecond<'_>) {
         let length = now.saturating_sub(self.second.since).max(1) as f64 / 1e9;
         let second = Second {
             at: now as f64 / 1e9,
@@ -258,18 +266,19 @@ impl Recorder {
             errors: self.second.errors,
             backlog,
             is_warmup: self.second.since < self.measured_from,
+            is_rest: now < self.second.since + REST_NANOS,
         };
+        on_second(&second, &self.second.latency);
         self.second.latency.reset();
         (self.second.since, self.second.succeeded, self.second.errors) = (now, 0, 0);
-        if self.seconds.len() < SECONDS_MAX {
-            self.seconds.push(second.clone());
+        if self.seconds.len() < SECONDS_MAX && !second.is_rest {
+            self.seconds.push(second);
         }
-        second
     }
 
-    /// When the current second began, and whether anything ended in it.
-    pub fn second_so_far(&self) -> (u64, bool) {
-        (self.second.since, self.second.succeeded + self.second.errors > 0)
+    /// Whether anything ended in the current second.
+    pub fn has_second(&self) -> bool {
+        self.second.succeeded + self.second.errors > 0
     }
 
     /// Ends the measured time. Answers to what was sent before may still come.
@@ -405,9 +414,19 @@ mod tests {
         );
         assert_eq!((recorder.latency().len(), recorder.succeeded_ever()), (0, 1));
         // A second ends a little late.
-        let second = recorder.end_second(1_000 * MS + 1, 0);
+        let mut lengths = Vec::new();
+        let mut on_second = |_: &Second, latency: &Histogram<u64>| lengths.push(latency.len());
+        recorder.end_second(1_000 * MS + 1, 0, &mut on_second);
+        recorder.end_second(2_000 * MS + 2, 0, &mut on_second);
+        let second = &recorder.seconds()[0];
         assert_eq!((second.rate.round(), second.errors, second.is_warmup), (1.0, 1, true));
-        assert!(!recorder.end_second(2_000 * MS + 2, 0).is_warmup);
+        assert!(!recorder.seconds()[1].is_warmup);
+        assert_eq!(lengths, [2, 0]);
+        // The rest of a run is told, and is no second.
+        recorder.success(&write(2_000 * MS, 2_000 * MS), 2_003 * MS, Held::Other);
+        let mut is_rest = false;
+        recorder.end_second(2_004 * MS, 0, &mut |second: &Second, _: &_| is_rest = second.is_rest);
+        assert!(is_rest && recorder.seconds().len() == 2);
     }
 
     #[test]

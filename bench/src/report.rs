@@ -167,6 +167,19 @@ pub fn second_line(second: &Second) -> String {
     )
 }
 
+/// One second in short, for the one who waits.
+pub fn progress_line(second: &Second) -> String {
+    format!(
+        "{:.0} s: {:.0} a second, p50 {} ms, p99 {} ms, {} errors{}",
+        second.at,
+        second.rate,
+        millis(second.p50_nanos),
+        millis(second.p99_nanos),
+        second.errors,
+        if second.is_warmup { " (warm-up)" } else { "" }
+    )
+}
+
 impl Report {
     /// Builds the report of a run.
     pub fn new(

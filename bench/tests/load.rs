@@ -50,6 +50,7 @@ fn run_telling(
     config: DriverConfig,
     mut on_second: impl FnMut(&Second),
 ) -> Result<Summary, RunError> {
+    let mut on_second = |second: &Second, _: &_| on_second(second);
     Driver::new(config, Workload::new(&sets()).unwrap(), &mut on_second).unwrap().run()
 }
 
