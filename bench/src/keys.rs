@@ -66,7 +66,7 @@ impl std::fmt::Display for Distribution {
 }
 
 /// Draws key numbers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct KeyChooser {
     shape: Shape,
     /// How many keys can be drawn, at least one.
@@ -76,7 +76,7 @@ pub struct KeyChooser {
     listed: Option<Vec<u32>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Shape {
     Uniform,
     Zipf(Zipf),
@@ -180,7 +180,7 @@ fn in_slots(prefix: &str, keys: u64, slots: &SlotRanges) -> Result<Vec<u32>, Str
 /// The method inverts the integral of `x^-exponent`, which lies above the bars of the distribution,
 /// and rejects the few points that lie above a bar's edge. So memory and set-up do not grow with
 /// the key space.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Zipf {
     count: f64,
     exponent: f64,

@@ -10,7 +10,7 @@
 //!                    └─ recorder ─► check ─► report, hdr_log   what came of it
 //! ```
 //!
-//! [`servers`] asks the servers before and after a load what it has cost them.
+//! A [`sweep`] runs loads at growing rates. [`servers`] asks the servers before and after a load what it has cost them.
 //!
 //! Beside the load stand [`limits`], which measures the machine without a server, and [`in_process`], which measures the
 //! engine without sockets of clients.
@@ -48,7 +48,10 @@ pub mod check;
 pub mod recorder;
 
 pub mod hdr_log;
+pub mod percentiles;
 pub mod report;
+
+pub mod sweep;
 
 pub mod ask;
 pub mod cpu;

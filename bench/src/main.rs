@@ -17,6 +17,9 @@ use purlin_bench::recorder::Second;
 use purlin_bench::report::{self, Report};
 use purlin_bench::servers::{self, Sample};
 use purlin_bench::signals::Signals;
+use purlin_bench::sweep::options::Criteria;
+use purlin_bench::sweep::report::SweepReport;
+use purlin_bench::sweep::{self, Listener, steps};
 use purlin_bench::workload::Workload;
 
 const FAILED: u8 = 1;
@@ -43,7 +46,11 @@ fn main() -> ExitCode {
         HdrFile::create(path).map_err(|error| format!("--hdr-log {}: {error}", path.display()))
     });
     let mut hdr_file = hdr_file.transpose().unwrap_or_else(|error| usage(&error));
-    match run(&plan, workload, hdr_file.as_mut(), &mut output) {
+    let code = match plan.sweep {
+        Some(criteria) => run_sweep(&plan, criteria, &workload, &mut output),
+        None => run(&plan, workload, hdr_file.as_mut(), &mut output),
+    };
+    match code {
         Ok(code) => code,
         Err(RunError::Unreachable(why)) => unreachable(&plan, &why),
         Err(RunError::NoSlots(why)) => no_slots(&plan, &why),
@@ -184,6 +191,35 @@ fn run(
         complain(&violated(&plan.target_names));
     }
     Ok(exit_code(&summary))
+}
+
+/// Runs the load at growing rates in the place of one.
+fn run_sweep(
+    plan: &Plan,
+    criteria: Criteria,
+    workload: &Workload,
+    output: &mut Output,
+) -> Result<ExitCode, RunError> {
+    output.text(&report::preamble(plan, workload.key_count(), &HostFacts::read()));
+    output.text(&SweepReport::preamble(&criteria));
+    output.text(&format!("\n{}\n", steps::HEADING));
+    let has_progress = plan.progress || io::stderr().is_terminal();
+    let listener = Listener {
+        on_step: &mut |step| output.text(&format!("{}\n", step.row())),
+        on_second: &mut |second, _| {
+            if has_progress && !second.is_rest {
+                complain(&report::progress_line(second));
+            }
+        },
+    };
+    let report = sweep::run(plan, criteria, workload, listener)?;
+    output.text(&format!("\n{}", report.text()));
+    output.json(&report.json());
+    Ok(match report.signal() {
+        Some(signal) => signal_code(signal),
+        None if report.has_knee() => ExitCode::SUCCESS,
+        None => ExitCode::from(FAILED),
+    })
 }
 
 /// What a violation means.

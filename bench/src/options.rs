@@ -17,9 +17,10 @@ use crate::in_process::options::InProcessOptions;
 use crate::keys::{Distribution, KEYS_MAX};
 use crate::limits::LimitsOptions;
 use crate::limits::report::SavedLimits;
-use crate::schedule::Arrivals;
+use crate::schedule::{Arrivals, RATE_MAX};
 use crate::servers::ActiveGroups;
 use crate::slots::SlotRanges;
+use crate::sweep::options::{Criteria, SweepOptions};
 use crate::times::duration;
 use crate::workload::{Command, ValueSize, WorkloadConfig};
 
@@ -32,11 +33,12 @@ Examples:
                                                              write every key once
   purlin-bench -p 7101 --cluster --pipeline 16               each operation to the shard that leads its slot
   purlin-bench -p 7000 --reads 90 --distribution zipf        nine reads to one write, few hot keys
+  purlin-bench -p 7000 --sweep --sweep-p99 20ms              the highest rate whose p99 stays below 20 ms
   purlin-bench -p 7000 --check --keys 100 --reads 50         are the answers linearizable?
   purlin-bench limits                                        what this machine can do, without a server
   purlin-bench in-process --dir target                       what the engine can do: three nodes in one process
 
-Exit codes: 0 done, 1 nothing succeeded, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
+Exit codes: 0 done, 1 nothing succeeded, or no rate of a sweep passed, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
 or with --cluster no slots learnt (nothing was sent), 8 with --check the answers are not linearizable, 130 and 143 interrupted or terminated (partial results are printed).";
 
 /// A load generator for servers that speak the Redis protocol.
@@ -68,6 +70,10 @@ pub struct Options {
     /// How operations are sent.
     #[command(flatten)]
     pub load: LoadOptions,
+
+    /// Whether the rate grows.
+    #[command(flatten)]
+    pub sweep: SweepOptions,
 
     /// What they are.
     #[command(flatten)]
@@ -185,7 +191,7 @@ pub struct WorkloadOptions {
 /// How long a run takes, and its parts.
 #[derive(Clone, Debug, Args)]
 pub struct TimeOptions {
-    /// How long to measure, as in 30s, 500ms, 2m [default: 10s]
+    /// How long to measure, as in 30s, 500ms, 2m [default: 10s; each run of a sweep 5s]
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "requests")]
     pub duration: Option<Duration>,
 
@@ -209,6 +215,10 @@ pub struct Plan {
     pub target_names: Vec<String>,
     /// How operations are sent.
     pub driver: DriverConfig,
+    /// How the intervals of an open loop are drawn.
+    pub arrivals: Arrivals,
+    /// The criteria of a sweep, if it is one. Its first rate is in `driver`.
+    pub sweep: Option<Criteria>,
     /// What they are.
     pub workload: WorkloadConfig,
     /// How many groups shall have keys; all of them without a number. See [`Plan::draw_from`].
@@ -234,8 +244,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// How long a run of a number of operations goes on without a success; not shorter than `--timeout`.
 const GIVE_UP: Duration = Duration::from_secs(30);
 const CLIENTS_MAX: usize = 50_000;
-/// The highest rate. Beyond it the drawing of arrivals alone would use a whole core.
-const RATE_MAX: f64 = 1e7;
 
 impl Plan {
     /// The servers have so many groups: draws keys of the active ones only.
@@ -257,16 +265,18 @@ impl Options {
     /// The text says what is wrong and what is right.
     pub fn plan(self) -> Result<Plan, String> {
         self.check()?;
+        let sweep = self.sweep.criteria(RATE_MAX)?;
         let target_names = self.target_names();
         let targets = target_names.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
-        let pace = match self.load.rate {
-            Some(rate) => Pace::Open { rate, arrivals: self.load.arrivals },
+        let arrivals = self.load.arrivals;
+        let pace = match self.load.rate.or(sweep.map(|criteria| criteria.start)) {
+            Some(rate) => Pace::Open { rate, arrivals },
             None => Pace::Closed,
         };
         let (extent, warmup) = match (self.times.requests, self.times.duration) {
             (Some(count), _) => (Extent::Requests(count), Duration::ZERO),
             (None, duration) => (
-                Extent::Duration(duration.unwrap_or(Duration::from_secs(10))),
+                Extent::Duration(duration.unwrap_or(self.usual_duration())),
                 Duration::from_secs(1),
             ),
         };
@@ -291,6 +301,8 @@ impl Options {
         Ok(Plan {
             target_names,
             driver,
+            arrivals,
+            sweep,
             workload,
             active,
             groups: None,
@@ -338,8 +350,13 @@ impl Options {
         Ok(())
     }
 
+    fn usual_duration(&self) -> Duration {
+        Duration::from_secs(if self.sweep.sweep { 5 } else { 10 })
+    }
+
     fn pipeline_depth(&self) -> usize {
-        self.load.pipeline.unwrap_or(if self.load.rate.is_some() { 64 } else { 1 })
+        let is_open = self.load.rate.is_some() || self.sweep.sweep;
+        self.load.pipeline.unwrap_or(if is_open { 64 } else { 1 })
     }
 
     fn target_names(&self) -> Vec<String> {
@@ -476,6 +493,7 @@ mod tests {
     fn the_help_names_the_limits_with_their_numbers() {
         use crate::check::notes::{KEY_OPERATIONS_MAX, OPERATIONS_MAX};
         use crate::cluster::CONNECTIONS_MAX;
+        use crate::sweep::{TAIL_SHARE, TAIL_TIME_MAX};
         use crate::workload::{SAMPLED_KEYS_MAX, VALUE_BYTES_MAX};
         use clap::CommandFactory;
         let help = Options::command().render_long_help().to_string();
@@ -487,6 +505,8 @@ mod tests {
             format!("{VALUE_BYTES_MAX} at most"),
             format!("{CONNECTIONS_MAX} connections at most"),
             format!("at least {HEAD_BYTES} bytes"),
+            format!("at {:.0} % of the knee", 100.0 * TAIL_SHARE),
+            format!("but {} s at most", TAIL_TIME_MAX.as_secs()),
             format!("first {SAMPLED_KEYS_MAX} keys"),
             format!("{KEY_OPERATIONS_MAX} operations of each, and {OPERATIONS_MAX} of all"),
         ] {
@@ -557,6 +577,20 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_is_an_open_loop_with_criteria() {
+        let plan = plan("-p 1 --sweep --sweep-p99 20ms --arrivals uniform").unwrap();
+        let (start, samples) = (1_000.0, 100_000);
+        let criteria = Criteria { start, share_percent: 95.0, p99_nanos: 20_000_000, samples };
+        assert_eq!(plan.sweep, Some(criteria));
+        assert!(matches!(
+            plan.driver.pace,
+            Pace::Open { rate: 1_000.0, arrivals: Arrivals::Uniform }
+        ));
+        assert!(matches!(plan.driver.extent, Extent::Duration(time) if time.as_secs() == 5));
+        assert_eq!(plan.driver.pipeline, 64);
+    }
+
+    #[test]
     fn active_groups_are_slots_once_the_groups_are_known() {
         let mut plan = plan("-p 1 --active-groups 3").unwrap();
         assert_eq!((plan.active, &plan.workload.slots), (Some(3), &None));
@@ -593,6 +627,13 @@ mod tests {
             "-p 1 -c 1000 -P 100 -d 1000000",
             "-p 1 --requests 0",
             "-p 1 --active-groups 0",
+            "-p 1 --sweep --rate 5",
+            "-p 1 --sweep -n 5",
+            "-p 1 --sweep --check --reads 50",
+            "-p 1 --sweep --sweep-start 0.5",
+            "-p 1 --sweep --sweep-share 101",
+            "-p 1 --sweep --sweep-p99 0",
+            "-p 1 --sweep-start 5",
             "-p 1 --active-groups 1 --slots 0-5",
             "-p 1 --check",
             "-p 1 --check --reads 100",

@@ -89,6 +89,13 @@ pub struct Totals {
     pub last_connection_error: Option<String>,
 }
 
+impl Totals {
+    /// Operations that were intended in the measured time.
+    pub fn due(&self) -> u64 {
+        self.succeeded + self.refused + self.lost + self.timed_out + self.unsent
+    }
+}
+
 /// One second of the run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Second {
@@ -138,6 +145,8 @@ pub struct Recorder {
     totals: Totals,
     /// Operations done at any time, those of the warm-up too.
     succeeded_ever: u64,
+    /// Operations done within the measured time, whenever they were intended.
+    succeeded_within: u64,
     gap: Gap,
     last_success: u64,
     second: SecondSoFar,
@@ -164,6 +173,7 @@ impl Recorder {
             service: histogram(),
             totals: Totals::default(),
             succeeded_ever: 0,
+            succeeded_within: 0,
             gap: Gap::default(),
             last_success: measured_from,
             second: SecondSoFar { since: 0, latency: histogram(), succeeded: 0, errors: 0 },
@@ -185,6 +195,8 @@ impl Recorder {
         self.note(operation, Told::Done(held), now);
         self.second.succeeded += 1;
         self.succeeded_ever += 1;
+        let is_within = now >= self.measured_from && self.closed_at.is_none_or(|end| now <= end);
+        self.succeeded_within += u64::from(is_within);
         self.time(operation, now);
         self.see_service(now);
         if self.counts(operation.intended) {
@@ -304,6 +316,12 @@ impl Recorder {
         self.succeeded_ever
     }
 
+    /// Operations done within the measured time, whenever they were intended. What is under way at its end and at its
+    /// start weighs the same here, so this says whether a server keeps up.
+    pub fn succeeded_within(&self) -> u64 {
+        self.succeeded_within
+    }
+
     /// Latencies from the intended time, in nanoseconds.
     pub fn latency(&self) -> &Histogram<u64> {
         &self.latency
@@ -413,15 +431,19 @@ mod tests {
             0
         );
         assert_eq!((recorder.latency().len(), recorder.succeeded_ever()), (0, 1));
+        // What the warm-up began and the measured time ended is work of the measured time.
+        assert_eq!(recorder.succeeded_within(), 0);
+        recorder.success(&write(990 * MS, 990 * MS), 1_000 * MS, Held::Other);
+        assert_eq!((recorder.succeeded_within(), recorder.totals().succeeded), (1, 0));
         // A second ends a little late.
         let mut lengths = Vec::new();
         let mut on_second = |_: &Second, latency: &Histogram<u64>| lengths.push(latency.len());
         recorder.end_second(1_000 * MS + 1, 0, &mut on_second);
         recorder.end_second(2_000 * MS + 2, 0, &mut on_second);
         let second = &recorder.seconds()[0];
-        assert_eq!((second.rate.round(), second.errors, second.is_warmup), (1.0, 1, true));
+        assert_eq!((second.rate.round(), second.errors, second.is_warmup), (2.0, 1, true));
         assert!(!recorder.seconds()[1].is_warmup);
-        assert_eq!(lengths, [2, 0]);
+        assert_eq!(lengths, [3, 0]);
         // The rest of a run is told, and is no second.
         recorder.success(&write(2_000 * MS, 2_000 * MS), 2_003 * MS, Held::Other);
         let mut is_rest = false;
@@ -444,6 +466,7 @@ mod tests {
         let totals = recorder.totals();
         assert_eq!((totals.succeeded, totals.misses, totals.refused), (1, 1, 3));
         assert_eq!((totals.lost, totals.timed_out, totals.unsent, totals.unknown), (2, 1, 1, 3));
+        assert_eq!(totals.due(), 8);
         assert_eq!(totals.errors["CLUSTERDOWN"].sample, "CLUSTERDOWN group 17 has no leader");
         assert_eq!(totals.errors["UNKNOWN"].count, 2);
         // Refusals have no latency; what was never answered has the time it waited.

@@ -15,7 +15,6 @@
 
 use std::fmt::Write;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::check::verdict::Checked;
@@ -27,7 +26,8 @@ use crate::limits::achieved::Achieved;
 use crate::limits::formula::Load;
 use crate::limits::report::SavedLimits;
 use crate::options::Plan;
-use crate::recorder::{Gap, Second, Totals, longest};
+use crate::percentiles::{Percentiles, millis};
+use crate::recorder::{Gap, Second, Totals};
 use crate::servers::{ActiveGroups, ServerFigures};
 use crate::workload::{Command, WorkloadConfig};
 
@@ -43,8 +43,9 @@ pub struct Report {
     has_limits: bool,
 }
 
+/// What a run was told to do.
 #[derive(Clone, Debug, Serialize)]
-struct Parameters {
+pub struct Parameters {
     bench_version: &'static str,
     targets: Vec<String>,
     cluster: bool,
@@ -92,19 +93,6 @@ struct RunResult {
     servers: Option<ServerFigures>,
     interrupted_by: Option<i32>,
     has_given_up: bool,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Percentiles {
-    count: u64,
-    min: u64,
-    mean: f64,
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p99_9: u64,
-    p99_99: u64,
-    max: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -418,7 +406,8 @@ impl Report {
 }
 
 impl Parameters {
-    fn of(plan: &Plan, keys_used: u64) -> Self {
+    /// Those of a plan whose operations can use so many keys.
+    pub fn of(plan: &Plan, keys_used: u64) -> Self {
         let driver = &plan.driver;
         let (rate, arrivals) = match driver.pace {
             Pace::Closed => (None, None),
@@ -500,28 +489,6 @@ impl WorkloadParameters {
     }
 }
 
-impl Percentiles {
-    fn of(histogram: &Histogram<u64>) -> Self {
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        Self {
-            count: histogram.len(),
-            min: if histogram.is_empty() { 0 } else { histogram.min() },
-            mean: histogram.mean(),
-            p50: at(0.50),
-            p90: at(0.90),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            p99_99: at(0.9999),
-            max: longest(histogram),
-        }
-    }
-
-    fn row(&self) -> String {
-        let all = [self.p50, self.p90, self.p99, self.p99_9, self.p99_99, self.max];
-        all.iter().fold(String::new(), |row, &nanos| format!("{row}{:>11}", millis(nanos)))
-    }
-}
-
 impl RunResult {
     /// The result beside the limits. `None` if they do not speak of such a load.
     fn beside(&self, saved: &SavedLimits, plan: &Plan) -> Option<Achieved> {
@@ -553,10 +520,6 @@ impl Client {
 
 fn per_second(count: u64, seconds: f64) -> f64 {
     if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
-}
-
-fn millis(nanos: u64) -> String {
-    format!("{:.3}", nanos as f64 / 1e6)
 }
 
 fn line(text: &mut String, name: &str, rest: &str) {

@@ -7,6 +7,9 @@
 
 use crate::chance::Chance;
 
+/// The highest rate, in operations a second. Beyond it the drawing of arrivals alone would use a whole core.
+pub const RATE_MAX: f64 = 1e7;
+
 /// How the intervals between operations are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Arrivals {

@@ -140,7 +140,7 @@ pub struct Request {
 }
 
 /// Draws operations and encodes them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     chance: Chance,
     keys: KeyChooser,
