@@ -105,6 +105,7 @@ pub const REQUIRED: &[&str] = &[
     "query asked again, nobody replies",
     "fresh directory has met all initial voters",
     "reply to a batch waits for room",
+    "reply to a batch waits for a connection",
     "heartbeat withheld while the disk hangs",
     "append withheld while the disk hangs",
     "group waits for room to a peer",

@@ -96,7 +96,10 @@ impl Ticket {
         match self.0.take() {
             Some(Waiter::Lane(lane, tag)) => lane.end(tag, outcome),
             Some(Waiter::Batch(batch, position)) => batch.end(position, outcome),
-            Some(Waiter::Timed(timed)) => timed.end(outcome),
+            Some(Waiter::Timed(timed)) => {
+                let timed = *timed;
+                timed.end(outcome)
+            }
             None => {}
         }
     }
@@ -105,7 +108,7 @@ impl Ticket {
 impl Timed {
     /// Apart, so that the end of any other ticket is short.
     #[cold]
-    fn end(self: Box<Self>, outcome: Outcome) {
+    fn end(self, outcome: Outcome) {
         self.timer.ended(outcome.is_ok());
         Ticket(Some(self.waiter)).end(outcome);
     }
