@@ -82,8 +82,8 @@ impl KvMachine {
     }
 
     /// All keys and values as they are now, whatever is written afterwards. Writes go on, and no record is copied now. While
-    /// the view lives, the first write to a bucket copies the bucket, so the machine may come to hold nearly twice its
-    /// memory, which [`KvMachine::memory`] counts.
+    /// a view lives, the first write to a bucket copies the bucket, so with each view the machine may come to hold its
+    /// memory once more. [`KvMachine::memory`] counts it.
     pub fn freeze(&mut self) -> KvView {
         self.store.freeze()
     }
@@ -107,7 +107,7 @@ impl KvMachine {
             KvCommand::Set { key, value, .. } => fits(key, value),
             // Several are judged before the first of them is applied, and together they grow.
             KvCommand::Append { key, value } => value.is_empty() && fits(key, value),
-            KvCommand::Add { key, delta } => match self.sum(key, delta) {
+            KvCommand::Add { key, delta } => match self.sum(self.store.hash(key), key, delta) {
                 Ok(sum) => fits(key, sum.to_string().as_bytes()),
                 // It changes nothing.
                 Err(_) => true,
@@ -142,21 +142,29 @@ impl KvMachine {
                 KvOutcome::Ok.encode()
             }
             KvCommand::Set { key, value, condition, get: true } => {
-                self.set_and_get(key, value, condition, old_bytes)
+                self.set_and_get(hash, (key, value), condition, old_bytes)
             }
-            KvCommand::Set { key, value, condition, get: false } => self.set(key, value, condition),
-            KvCommand::Append { key, value } => self.append(key, value),
+            KvCommand::Set { key, value, condition, get: false } => {
+                self.set(hash, key, value, condition)
+            }
+            KvCommand::Append { key, value } => self.append(hash, key, value),
             KvCommand::Delete { keys } => self.delete(keys),
-            KvCommand::Add { key, delta } => self.add(key, delta),
+            KvCommand::Add { key, delta } => self.add(hash, key, delta),
             KvCommand::SetMany { pairs } => self.set_many(pairs),
         }
     }
 
-    fn set(&mut self, key: &[u8], value: &[u8], condition: SetCondition<'_>) -> Bytes {
-        if !condition.holds(self.store.value(key)) {
+    fn set(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: &[u8],
+        condition: SetCondition<'_>,
+    ) -> Bytes {
+        if !condition.holds(self.store.value_at(hash, key)) {
             return KvOutcome::Nil.encode();
         }
-        self.store.set(key, value);
+        self.store.set_at(hash, key, value);
         KvOutcome::Ok.encode()
     }
 
@@ -164,12 +172,12 @@ impl KvMachine {
     /// another value there. One that does not set could be answered 8 MiB for some bytes, as often as it is asked.
     fn set_and_get(
         &mut self,
-        key: &[u8],
-        value: &[u8],
+        hash: u64,
+        (key, value): (&[u8], &[u8]),
         condition: SetCondition<'_>,
         old_bytes: &mut usize,
     ) -> Bytes {
-        let old = self.store.value(key);
+        let old = self.store.value_at(hash, key);
         let (holds, bytes) = (condition.holds(old), *old_bytes + old.map_or(0, <[u8]>::len));
         if !holds && bytes > VALUES_BYTES_MAX {
             return error(OLD_VALUES_TOO_LONG);
@@ -177,17 +185,17 @@ impl KvMachine {
         *old_bytes = bytes;
         let outcome = value_or_nil(old);
         if holds {
-            self.store.set(key, value);
+            self.store.set_at(hash, key, value);
         }
         outcome
     }
 
-    fn append(&mut self, key: &[u8], value: &[u8]) -> Bytes {
-        let len = self.store.value(key).map_or(0, <[u8]>::len) + value.len();
+    fn append(&mut self, hash: u64, key: &[u8], value: &[u8]) -> Bytes {
+        let len = self.store.value_at(hash, key).map_or(0, <[u8]>::len) + value.len();
         if len > VALUE_BYTES_MAX {
             return error(TOO_LONG);
         }
-        self.store.append(key, value);
+        self.store.append_at(hash, key, value);
         integer(len)
     }
 
@@ -195,18 +203,18 @@ impl KvMachine {
         integer(keys.iter().filter(|key| self.store.remove(key)).count())
     }
 
-    fn add(&mut self, key: &[u8], delta: i64) -> Bytes {
-        let sum = match self.sum(key, delta) {
+    fn add(&mut self, hash: u64, key: &[u8], delta: i64) -> Bytes {
+        let sum = match self.sum(hash, key, delta) {
             Ok(sum) => sum,
             Err(text) => return error(text),
         };
-        self.store.set(key, sum.to_string().as_bytes());
+        self.store.set_at(hash, key, sum.to_string().as_bytes());
         KvOutcome::Integer(sum).encode()
     }
 
     /// The number of a key and `delta`, or why there is no sum.
-    fn sum(&self, key: &[u8], delta: i64) -> Result<i64, &'static str> {
-        let number = self.store.value(key).map_or(Some(0), parse_integer);
+    fn sum(&self, hash: u64, key: &[u8], delta: i64) -> Result<i64, &'static str> {
+        let number = self.store.value_at(hash, key).map_or(Some(0), parse_integer);
         number.ok_or(NOT_AN_INTEGER)?.checked_add(delta).ok_or(OVERFLOW)
     }
 

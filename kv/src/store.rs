@@ -85,12 +85,8 @@ impl Store {
         self.change(hash, key, |record| record.set(value));
     }
 
-    pub(super) fn append(&mut self, key: &[u8], bytes: &[u8]) {
-        self.append_at(self.hash(key), key, bytes);
-    }
-
-    /// [`Store::append`] to a key with this hash.
-    fn append_at(&mut self, hash: u64, key: &[u8], bytes: &[u8]) {
+    /// Appends to the value of a key with this hash.
+    pub(super) fn append_at(&mut self, hash: u64, key: &[u8], bytes: &[u8]) {
         self.change(hash, key, |record| record.append(bytes));
     }
 

@@ -17,6 +17,10 @@ pub(super) fn empty() -> Store {
 pub(super) const ONE_HASH: u64 = 12 << 40;
 
 impl Store {
+    pub(super) fn append(&mut self, key: &[u8], bytes: &[u8]) {
+        self.append_at(self.hash(key), key, bytes);
+    }
+
     /// What must hold after each change.
     pub(super) fn check(&self) {
         assert_eq!(self.starts.len(), self.pages.len());
