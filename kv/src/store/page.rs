@@ -7,7 +7,7 @@
 //! Memory that only views hold any more is added up in [`Past`]: the places of a bucket when it was copied, and the bytes
 //! of a long record when the store lets go of them. It is taken off when the last view that holds them has gone.
 
-use super::bucket::Bucket;
+use super::{bucket::Bucket, record::Record};
 use std::{
     cell::Cell,
     rc::{Rc, Weak},
@@ -137,7 +137,7 @@ impl Drop for Frozen {
     /// It looks at each of its records if the store has copied it.
     fn drop(&mut self) {
         if self.is_past.get() {
-            let of_record = |record: &super::Record| record.heap_bytes() - record.shared_bytes();
+            let of_record = |record: &Record| record.heap_bytes() - record.shared_bytes();
             let alone: usize = self.bucket.records().map(of_record).sum();
             self.past.remove(self.bucket.allocated() + alone);
         }
