@@ -103,7 +103,7 @@ pub struct Options {
 
     /// Check that what the clients were told is linearizable. The run has keys of its own (check:...), which stay behind,
     /// and a value of its own for each write, of at least 12 bytes. Checked are the first 1024 keys, which zipf and hot prefer:
-    /// 4096 operations of each, and 500000 of all, at most; so give few --keys. Needs reads, as in --reads 50, or INCR
+    /// 4096 operations of each, and 500000 of all, at most, which take 48 MiB; so give few --keys. Needs reads, as in --reads 50, or INCR
     #[arg(long)]
     pub check: bool,
 
@@ -179,7 +179,7 @@ pub struct WorkloadOptions {
     #[arg(long, value_name = "RANGES")]
     pub slots: Option<SlotRanges>,
 
-    /// Only keys of the first N groups of a Purlin cluster, which a target tells the number of its groups
+    /// Only keys of the first N groups of a Purlin cluster. A target tells how many groups there are
     #[arg(long, value_name = "N", conflicts_with = "slots", value_parser = clap::value_parser!(u32).range(1..))]
     pub active_groups: Option<u32>,
 
@@ -493,7 +493,7 @@ mod tests {
     fn the_help_names_the_limits_with_their_numbers() {
         use crate::check::notes::{KEY_OPERATIONS_MAX, OPERATIONS_MAX};
         use crate::cluster::CONNECTIONS_MAX;
-        use crate::sweep::{TAIL_SHARE, TAIL_TIME_MAX};
+        use crate::sweep::options::{TAIL_SHARE, TAIL_TIME_MAX};
         use crate::workload::{SAMPLED_KEYS_MAX, VALUE_BYTES_MAX};
         use clap::CommandFactory;
         let help = Options::command().render_long_help().to_string();

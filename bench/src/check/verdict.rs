@@ -13,7 +13,8 @@ use super::notes::{Asked, Noted, Notes, Told};
 use super::zones::Zones;
 use crate::reply::Held;
 
-/// The most steps of the search for one key. With the bound on operations its memory is 64 MiB at most.
+/// The most steps of the search for one key. Each step keeps a set of the operations of the key, and each ordered operation a
+/// list of those that may follow it: 80 MiB at most.
 const SEARCH_STEPS_MAX: u64 = 50_000;
 /// So many violations are shown, and the others are counted.
 const SHOWN_MAX: usize = 3;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chance::Chance;
+use crate::check::notes::KEY_OPERATIONS_MAX;
 use crate::fingerprint::Fingerprint;
 use crate::workload::Request;
 
@@ -21,6 +22,17 @@ const NIL: Told = Told::Done(Held::Nil);
 
 fn found(number: u64) -> Told {
     Told::Done(Held::Value(value(number)))
+}
+
+#[test]
+fn the_memory_of_a_search_is_bounded() {
+    // A bit for each operation, and what a map keeps beside it.
+    let sets = SEARCH_STEPS_MAX as usize * (KEY_OPERATIONS_MAX / 8 + 256);
+    // The longest lists: half of the operations are in doubt and may follow each of the others.
+    let lists = (KEY_OPERATIONS_MAX / 2).pow(2) * size_of::<usize>();
+    assert!(sets + lists <= 80 << 20, "{sets} + {lists}");
+    // And it suffices for the longest history that needs no search: a step for each operation, and one back.
+    assert!(SEARCH_STEPS_MAX as usize > 2 * KEY_OPERATIONS_MAX);
 }
 
 /// The verdict on one key. Names begin with `s`, `g` or `i`.

@@ -20,6 +20,7 @@ pub mod report;
 
 use std::time::Duration;
 
+use self::options::{Criteria, TAIL_SHARE, TAIL_TIME_MAX};
 use self::report::{SweepReport, Tail};
 use self::search::Search;
 use self::steps::{Run, Step};
@@ -28,15 +29,10 @@ use crate::host::HostFacts;
 use crate::options::Plan;
 use crate::recorder::OnSecond;
 use crate::signals::Signals;
-use crate::sweep::options::Criteria;
 use crate::workload::Workload;
 
 /// The runs of one rate before it has failed.
 const RUNS_OF_A_RATE: usize = 2;
-/// The part of the knee at which the tail is measured.
-pub const TAIL_SHARE: f64 = 0.7;
-/// The run at 70 % of the knee takes no longer than this, unless `--duration` is longer.
-pub const TAIL_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// Who is told of a sweep while it goes on.
 pub struct Listener<'a> {

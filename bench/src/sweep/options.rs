@@ -7,6 +7,11 @@ use serde::Serialize;
 
 use crate::times::duration;
 
+/// The part of the knee at which the tail is measured.
+pub const TAIL_SHARE: f64 = 0.7;
+/// The run at 70 % of the knee takes no longer than this, unless `--duration` is longer.
+pub const TAIL_TIME_MAX: Duration = Duration::from_secs(300);
+
 /// How the knee is searched.
 #[derive(Clone, Debug, Args)]
 pub struct SweepOptions {

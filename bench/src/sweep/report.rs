@@ -15,8 +15,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::TAIL_SHARE;
-use super::options::Criteria;
+use super::options::{Criteria, TAIL_SHARE};
 use super::search::Search;
 use super::steps::{Run, Step};
 use crate::host::HostFacts;
