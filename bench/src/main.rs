@@ -217,7 +217,7 @@ fn run_sweep(
     output.json(&report.json());
     Ok(match report.signal() {
         Some(signal) => signal_code(signal),
-        None if report.has_knee() => ExitCode::SUCCESS,
+        None if report.is_whole() => ExitCode::SUCCESS,
         None => ExitCode::from(FAILED),
     })
 }

@@ -89,3 +89,22 @@ fn without_a_rate_that_passes_there_is_no_knee() {
     assert_eq!((&report["knee"], &report["tail"]), (&Value::Null, &Value::Null));
     assert!(report["steps"].as_array().unwrap().len() >= 2);
 }
+
+/// It dies under the load of the second rate.
+#[test]
+fn a_server_that_dies_ends_the_sweep_with_what_there_is() {
+    let server = TinyServer::start(|number| match number {
+        0..500 => Answer::Send(b"+OK\r\n"),
+        _ => Answer::Die,
+    });
+    let output = sweep(&server, ["300ms", "0"]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("ended early") && told.contains("refused"), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["lost"].as_str().unwrap().contains("refused"), "{told}");
+    assert_eq!(report["steps"][0]["rate"], 1_000.0, "{told}");
+    assert!(report["steps"][0]["failed_by"].is_null(), "{told}");
+    assert!(report["steps"][1]["failed_by"].is_string(), "{told}");
+    assert_eq!(report["tail"], Value::Null);
+}

@@ -45,7 +45,8 @@ pub struct Listener<'a> {
 /// Searches the knee, and measures once more below it.
 ///
 /// # Errors
-/// Those of the first run that does not begin. A signal ends the sweep with what there is.
+/// Those of the first run, when it does not begin. A signal, or a later run that does not begin, ends the sweep with what
+/// there is.
 pub fn run(
     plan: &Plan,
     criteria: Criteria,
@@ -57,11 +58,17 @@ pub fn run(
     let signals = Signals::new()?;
     let Listener { on_step, on_second } = listener;
     let mut search = Search::new(criteria.start);
-    let mut steps = Vec::new();
+    let (mut steps, mut lost) = (Vec::new(), None);
     'rates: while let Some(rate) = search.next() {
         let mut has_passed = false;
         for _ in 0..RUNS_OF_A_RATE {
-            let run = Run::at(plan, workload, rate, None, &mut *on_second)?;
+            let run = match Run::at(plan, workload, rate, None, &mut *on_second) {
+                Err(error) if !steps.is_empty() => {
+                    lost = why(error);
+                    break 'rates;
+                }
+                run => run?,
+            };
             // A run that a signal cut short says nothing.
             if signals.seen().is_some() {
                 break 'rates;
@@ -76,15 +83,26 @@ pub fn run(
         }
         search.note(rate, has_passed);
     }
-    let knee = search.knee().filter(|_| signals.seen().is_none());
+    let knee = search.knee().filter(|_| signals.seen().is_none() && lost.is_none());
     let mut report = SweepReport::new(plan, criteria, host.clone(), keys_used, steps, &search);
     if let Some(knee) = knee {
         let rate = search::rounded(knee * TAIL_SHARE);
         let wanted = (criteria.samples as f64 / rate).min(TAIL_TIME_MAX.as_secs_f64());
         let wanted = Some(Duration::from_secs_f64(wanted));
-        let run = Run::at(plan, workload, rate, wanted, on_second)?;
-        report.set_tail(Tail::of(run, &criteria, host, keys_used));
+        match Run::at(plan, workload, rate, wanted, on_second) {
+            Ok(run) => report.set_tail(Tail::of(run, &criteria, host, keys_used)),
+            Err(error) => lost = why(error),
+        }
     }
-    report.set_signal(signals.seen());
+    report.set_end(signals.seen(), lost);
     Ok(report)
+}
+
+/// Why a later run did not begin; `None` if a signal came.
+fn why(error: RunError) -> Option<String> {
+    match error {
+        RunError::Interrupted(_) => None,
+        RunError::Unreachable(why) | RunError::NoSlots(why) => Some(why),
+        RunError::Io(error) => Some(error.to_string()),
+    }
 }

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! { "version": 1, "parameters": {…}, "host": {…}, "criteria": {…}, "steps": [ {…}, … ],
-//!   "knee": { "rate", "failed_rate" }, "interrupted_by",
+//!   "knee": { "rate", "failed_rate" }, "interrupted_by", "lost",
 //!   "tail": { "rate", "p99_9_by_p50", "has_samples", "run": {…} } }
 //! ```
 //!
-//! `knee` is null if no rate passed, and its `failed_rate` if none failed. `run` is a report like that of a single run.
+//! `knee` is null if no rate passed, and its `failed_rate` if none failed. `lost` says why a run could not begin, which ended
+//! the sweep. `run` is a report like that of a single run.
 //! `parameters` have the first rate. Latencies are nanoseconds.
 
 use std::fmt::Write;
@@ -35,6 +36,7 @@ pub struct SweepReport {
     steps: Vec<Step>,
     knee: Option<Knee>,
     interrupted_by: Option<i32>,
+    lost: Option<String>,
     tail: Option<Tail>,
 }
 
@@ -85,9 +87,17 @@ impl SweepReport {
         search: &Search,
     ) -> Self {
         let knee = search.knee().map(|rate| Knee { rate, failed_rate: search.failed() });
-        let parameters = Parameters::of(plan, keys_used);
-        let (version, interrupted_by, tail) = (VERSION, None, None);
-        Self { version, parameters, host, criteria, steps, knee, interrupted_by, tail }
+        Self {
+            version: VERSION,
+            parameters: Parameters::of(plan, keys_used),
+            host,
+            criteria,
+            steps,
+            knee,
+            interrupted_by: None,
+            lost: None,
+            tail: None,
+        }
     }
 
     /// Adds the run below the knee.
@@ -95,9 +105,9 @@ impl SweepReport {
         self.tail = Some(tail);
     }
 
-    /// Says which signal ended the sweep.
-    pub fn set_signal(&mut self, signal: Option<i32>) {
-        self.interrupted_by = signal;
+    /// Says which signal ended the sweep, or why a run could not begin.
+    pub fn set_end(&mut self, signal: Option<i32>, lost: Option<String>) {
+        (self.interrupted_by, self.lost) = (signal, lost);
     }
 
     /// The signal that ended the sweep.
@@ -105,9 +115,9 @@ impl SweepReport {
         self.interrupted_by
     }
 
-    /// Whether a rate passed.
-    pub fn has_knee(&self) -> bool {
-        self.knee.is_some()
+    /// Whether a rate passed, and each run began.
+    pub fn is_whole(&self) -> bool {
+        self.knee.is_some() && self.lost.is_none()
     }
 
     /// What is looked for, as text.
@@ -123,25 +133,29 @@ impl SweepReport {
     /// The knee and the run below it, as text. The rows of the table were told one by one.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let _ = match (self.knee, self.interrupted_by) {
-            (Some(Knee { rate, failed_rate: Some(failed) }), None) => {
+        if let Some(why) = &self.lost {
+            let _ = writeln!(
+                text,
+                "warning   the sweep ended early, since a run could not begin: {why}"
+            );
+        }
+        let has_ended_early = self.interrupted_by.is_some() || self.lost.is_some();
+        let _ = match (self.knee, has_ended_early) {
+            (Some(Knee { rate, failed_rate: Some(failed) }), false) => {
                 writeln!(
                     text,
                     "knee      {rate} a second: the highest rate that passed; {failed} failed"
                 )
             }
-            (Some(Knee { rate, .. }), None) => writeln!(
+            (Some(Knee { rate, .. }), false) => writeln!(
                 text,
                 "knee      at or above {rate} a second, the highest rate that was tried: it passed"
             ),
-            (Some(Knee { rate, .. }), Some(_)) => {
-                writeln!(
-                    text,
-                    "knee      at or above {rate} a second (interrupted: partial results)"
-                )
+            (Some(Knee { rate, .. }), true) => {
+                writeln!(text, "knee      at or above {rate} a second (partial results)")
             }
-            (None, Some(_)) => writeln!(text, "knee      not found (interrupted)"),
-            (None, None) => writeln!(text, "knee      not found: no rate passed"),
+            (None, true) => writeln!(text, "knee      not found (partial results)"),
+            (None, false) => writeln!(text, "knee      not found: no rate passed"),
         };
         if let Some(tail) = &self.tail {
             let _ = writeln!(
