@@ -3,6 +3,7 @@
 use super::*;
 use crate::chance::Chance;
 use crate::check::notes::KEY_OPERATIONS_MAX;
+use crate::check::zones::SUSPECTS_MAX;
 use crate::fingerprint::Fingerprint;
 use crate::workload::Request;
 
@@ -33,6 +34,23 @@ fn the_memory_of_a_search_is_bounded() {
     assert!(sets + lists <= 80 << 20, "{sets} + {lists}");
     // And it suffices for the longest history that needs no search: a step for each operation, and one back.
     assert!(SEARCH_STEPS_MAX as usize > 2 * KEY_OPERATIONS_MAX);
+}
+
+/// Three keys are shown of five, and eight suspicions are followed of twenty.
+#[test]
+fn what_is_followed_and_shown_is_bounded() {
+    let mut notes = Notes::default();
+    for sample in (0..5).flat_map(|key| [key; 20]) {
+        let request = Request { sample: Some(sample), ..Request::default() };
+        let place = notes.ask(1, &request, None, 0).unwrap();
+        // No answer to a GET.
+        notes.tell(place, DONE, 0);
+    }
+    let keys = notes.by_key();
+    assert_eq!(Zones::of(&keys[0].1).suspects.len(), SUSPECTS_MAX);
+    let checked = judge(&notes, |_| b"k".to_vec());
+    assert_eq!((checked.violated_keys, checked.violations.len()), (5, SHOWN_MAX));
+    assert!(checked.violations.iter().all(|text| text.lines().count() <= LINES_MAX + 1));
 }
 
 /// The verdict on one key. Names begin with `s`, `g` or `i`.

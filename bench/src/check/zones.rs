@@ -21,12 +21,12 @@ use super::notes::{Asked, Noted, Told};
 use crate::reply::Held;
 
 /// So many suspicions of one key are followed.
-const SUSPECTS_MAX: usize = 8;
+pub(super) const SUSPECTS_MAX: usize = 8;
 
 /// What the zones of a key say.
 #[derive(Debug, Default)]
 pub struct Zones {
-    /// Operations that cannot all be right, by their places: a few each, [`SUSPECTS_MAX`] at most.
+    /// Operations that cannot all be right, by their places: a few each, and eight of these at most.
     pub suspects: Vec<Vec<usize>>,
     /// For each operation where it comes in a likely order, if it is a write.
     pub order: Vec<Option<u64>>,
