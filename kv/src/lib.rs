@@ -154,13 +154,7 @@ impl KvMachine {
         }
     }
 
-    fn set(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: &[u8],
-        condition: SetCondition<'_>,
-    ) -> Bytes {
+    fn set(&mut self, hash: u64, key: &[u8], value: &[u8], condition: SetCondition<'_>) -> Bytes {
         if !condition.holds(self.store.value_at(hash, key)) {
             return KvOutcome::Nil.encode();
         }

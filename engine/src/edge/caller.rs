@@ -811,6 +811,9 @@ mod tests {
             caller.expire(Limit { any: Tick(1), leaderless: Tick(1) });
             caller.submit(group, Request::Propose(Bytes::from_static(b"c")), 1);
             assert!(!is_free(&callers), "the command is timed, and no query");
+            // Nobody else keeps the caller.
+            callers.take_scheduled(&mut Vec::new());
+            callers.wake_answered();
             caller
         };
         // As the next command sees it.

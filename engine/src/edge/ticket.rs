@@ -96,10 +96,7 @@ impl Ticket {
         match self.0.take() {
             Some(Waiter::Lane(lane, tag)) => lane.end(tag, outcome),
             Some(Waiter::Batch(batch, position)) => batch.end(position, outcome),
-            Some(Waiter::Timed(timed)) => {
-                let timed = *timed;
-                timed.end(outcome)
-            }
+            Some(Waiter::Timed(timed)) => (*timed).end(outcome),
             None => {}
         }
     }

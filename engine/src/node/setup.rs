@@ -239,8 +239,6 @@ impl<R: Runtime> ShardSetup<R> {
         let name = format!("n{} s{}", identity.node, self.shard);
         tracing::info!("{name} opened: {} groups, start {}", groups.counts().groups, start.number);
         let meeting = Meeting::new(identity);
-        let runtime = self.runtime.clone();
-        let timer = StageTimer::new(move || runtime.now());
         let mut shard = Shard {
             site: Site {
                 name,
@@ -254,7 +252,7 @@ impl<R: Runtime> ShardSetup<R> {
                 &self.node,
                 self.cluster.max_command,
                 wake.clone(),
-                Rc::new(timer),
+                Rc::new(StageTimer::new(clock_of(&self.runtime))),
                 self.runtime.random(),
             ),
             others: OtherShards {
@@ -521,6 +519,12 @@ impl<R: Runtime> ShardSetup<R> {
             });
         }
     }
+}
+
+/// Tells the time of a runtime.
+fn clock_of<R: Runtime>(runtime: &R) -> impl Fn() -> Duration + use<R> {
+    let runtime = runtime.clone();
+    move || runtime.now()
 }
 
 fn replica(recovered: RecoveredGroup) -> RecoveredReplica {

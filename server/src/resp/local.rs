@@ -397,6 +397,23 @@ fn sections(front: &FrontEnd, port: ClientPort, info: &ServerInfo) -> Vec<Sectio
         ("total_connections_received", front.connections().to_string()),
         ("total_commands_processed", front.commands().to_string()),
     ]);
+    let is_cluster = u8::from(port == ClientPort::Shard).to_string();
+    vec![
+        ("Server", server),
+        ("Clients", clients),
+        ("Memory", memory),
+        ("Persistence", facts([("loading", u32::from(info.groups.loading > 0).to_string())])),
+        ("Stats", stats),
+        ("Replication", facts([("role", "master".into()), ("connected_slaves", "0".into())])),
+        ("CPU", info.figures.cpu()),
+        ("Cluster", facts([("cluster_enabled", is_cluster)])),
+        ("Purlin", of_purlin(front, info)),
+        ("Stages", info.figures.stages()),
+    ]
+}
+
+/// The facts that Redis has no name for.
+fn of_purlin(front: &FrontEnd, info: &ServerInfo) -> Vec<Fact> {
     let leads: Vec<String> = info.leads.iter().map(GroupId::to_string).collect();
     let mut purlin = facts([
         ("purlin_node", info.node.to_string()),
@@ -416,19 +433,7 @@ fn sections(front: &FrontEnd, port: ClientPort, info: &ServerInfo) -> Vec<Sectio
         ("purlin_entry_bytes_max", info.entry_bytes.max.to_string()),
     ]);
     purlin.extend(info.figures.work());
-    let is_cluster = u8::from(port == ClientPort::Shard).to_string();
-    vec![
-        ("Server", server),
-        ("Clients", clients),
-        ("Memory", memory),
-        ("Persistence", facts([("loading", u32::from(info.groups.loading > 0).to_string())])),
-        ("Stats", stats),
-        ("Replication", facts([("role", "master".into()), ("connected_slaves", "0".into())])),
-        ("CPU", info.figures.cpu()),
-        ("Cluster", facts([("cluster_enabled", is_cluster)])),
-        ("Purlin", purlin),
-        ("Stages", info.figures.stages()),
-    ]
+    purlin
 }
 
 #[cfg(test)]

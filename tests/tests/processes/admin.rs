@@ -10,6 +10,7 @@ use purlin::{
 };
 use purlin_server::{
     admin::{AdminFacts, Connections, serve_admin},
+    cpu::ProcessTimes,
     resp::{RespClient, Value},
 };
 use rustix::process::Signal;
@@ -177,6 +178,7 @@ fn status_is_answered_beside_a_shard_that_hangs() {
             let facts = AdminFacts {
                 cluster,
                 process: std::process::id(),
+                cpu: ProcessTimes::default,
                 gateway: admin.clone(),
                 admin,
                 started_at: Duration::ZERO,

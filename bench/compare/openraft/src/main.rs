@@ -34,7 +34,14 @@ use clap::Parser;
 use cluster::{Cluster, NODES, wanted};
 use load::Outcome;
 use options::Options;
-use std::{error::Error, fs, path::Path, process::ExitCode, time::Instant};
+use std::{
+    error::Error,
+    fmt, fs,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+    time::Instant,
+};
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -45,7 +52,8 @@ fn main() -> ExitCode {
         ran.and_then(|()| Ok(removed?))
     });
     let Err(error) = ran else { return ExitCode::SUCCESS };
-    eprintln!(
+    let _ = writeln!(
+        io::stderr(),
         "error: openraft could not be measured: {error}\n  in     this process, and {}\n  means  there is no result\n  \
          do     look whether the directory exists and has room, and whether the machine is overloaded",
         options.dir.display()
@@ -59,7 +67,7 @@ fn run(options: &Options, directory: &Path) -> Result<(), Box<dyn Error>> {
     runtime.block_on(async {
         let start = Instant::now();
         let cluster = Cluster::start(options, directory).await?;
-        println!("start     leaders after {:.1} s", start.elapsed().as_secs_f64());
+        say(format_args!("start     leaders after {:.1} s", start.elapsed().as_secs_f64()));
         let mut outcome = load::run(options, &cluster).await;
         let applied = cluster.applied(options.groups).await?;
         outcome.leaders_moved = cluster.have_leaders_moved(options.groups).await;
@@ -80,7 +88,7 @@ fn compare(outcome: &Outcome, applied: u64) -> Result<(), Box<dyn Error>> {
 fn report(options: &Options, outcome: &Outcome) -> Result<(), Box<dyn Error>> {
     let mut led = [0; NODES as usize];
     (0..options.groups).for_each(|group| led[wanted(group) as usize - 1] += 1);
-    println!(
+    say(format_args!(
         "load      openraft 0.9, a log of this program's own; {} groups, led {led:?}; {} commands of {} B under way; \
          durable on two nodes\n\
          result    {:.0} commands a second, {} in {:.2} s after {:?} of warm-up\n\
@@ -97,10 +105,14 @@ fn report(options: &Options, outcome: &Outcome) -> Result<(), Box<dyn Error>> {
         outcome.p99_micros / 1e3,
         outcome.max_micros / 1e3,
         outcome.cpu_micros_per_op
-    );
-    outcome.errors.iter().for_each(|(class, count)| println!("error     {count} × {class}"));
+    ));
+    for (class, count) in &outcome.errors {
+        say(format_args!("error     {count} × {class}"));
+    }
     if outcome.leaders_moved {
-        println!("warning   a group has got another leader: its commands were refused since then");
+        say(format_args!(
+            "warning   a group has got another leader: its commands were refused since then"
+        ));
     }
     if outcome.acknowledged == 0 {
         return Err("nothing was acknowledged".into());
@@ -110,4 +122,9 @@ fn report(options: &Options, outcome: &Outcome) -> Result<(), Box<dyn Error>> {
         fs::write(path, serde_json::to_string_pretty(&json)? + "\n")?;
     }
     Ok(())
+}
+
+/// Prints a line. Nobody may read it any more.
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
