@@ -83,6 +83,11 @@ impl Summary {
     pub fn is_violated(&self) -> bool {
         self.checked.as_ref().is_some_and(|checked| checked.violated_keys > 0)
     }
+
+    /// Whether a check was asked for that could not have found anything.
+    pub fn is_unchecked(&self) -> bool {
+        self.checked.as_ref().is_some_and(|checked| !checked.is_a_check())
+    }
 }
 
 /// Why a run did not begin.

@@ -256,6 +256,7 @@ fn exit_code(summary: &Summary) -> ExitCode {
         None if summary.has_given_up || summary.recorder.totals().succeeded == 0 => {
             ExitCode::from(FAILED)
         }
+        None if summary.is_unchecked() => ExitCode::from(FAILED),
         None => ExitCode::SUCCESS,
     }
 }

@@ -38,7 +38,7 @@ Examples:
   purlin-bench limits                                        what this machine can do, without a server
   purlin-bench in-process --dir target                       what the engine can do: three nodes in one process
 
-Exit codes: 0 done, 1 nothing succeeded, or no rate of a sweep passed, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
+Exit codes: 0 done, 1 nothing succeeded, or no rate of a sweep passed, or --check had nothing to compare, or with --requests nothing succeeded for 30 s, 2 wrong usage, 7 no server reached,
 or with --cluster no slots learnt (nothing was sent), 8 with --check the answers are not linearizable, 130 and 143 interrupted or terminated (partial results are printed).";
 
 /// A load generator for servers that speak the Redis protocol.

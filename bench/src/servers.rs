@@ -141,8 +141,11 @@ impl Sample {
         let first = Self::take(targets);
         let mut latest = first.clone();
         let is_older = |latest: &Self| {
-            let mut pairs = first.servers.iter().zip(latest.servers.values());
-            pairs.any(|((_, first), latest)| first.log.is_some() && latest.beat <= first.beat)
+            let has_more = |(address, latest): (&SocketAddr, &Counters)| {
+                let first = first.servers.get(address);
+                first.is_some_and(|first| first.log.is_some() && latest.beat <= first.beat)
+            };
+            latest.servers.iter().any(has_more)
         };
         while is_older(&latest) && first.at.elapsed() < SETTLE_MAX {
             latest = Self::take(targets);
@@ -155,7 +158,9 @@ impl Sample {
     pub fn until(&self, later: &Self, operations: u64) -> Option<ServerFigures> {
         let same = |(address, now): (&SocketAddr, &Counters)| {
             let before = self.servers.get(address)?;
-            (before.process == now.process).then(|| (before.clone(), now.clone()))
+            // In containers each process of a server has the same id, and begins to count anew.
+            (before.process == now.process && !now.went_back(before))
+                .then(|| (before.clone(), now.clone()))
         };
         let pairs: Vec<_> = later.servers.iter().filter_map(same).collect();
         let logs: Vec<_> = pairs.iter().filter_map(|(one, other)| one.log.zip(other.log)).collect();
@@ -200,6 +205,18 @@ fn admins(target: SocketAddr, info: &str) -> Option<Vec<SocketAddr>> {
 }
 
 impl Counters {
+    /// Whether a count is lower than `before`, so that another process has begun to count.
+    fn went_back(&self, before: &Self) -> bool {
+        let log = |counters: &Self| counters.log.map(|log| (log.durable_writes, log.bytes));
+        let is_less = |one: Option<(u64, u64)>, other: Option<(u64, u64)>| {
+            one.zip(other).is_some_and(|(one, other)| one.0 < other.0 || one.1 < other.1)
+        };
+        let cpu = self.cpu_seconds.zip(before.cpu_seconds);
+        self.beat < before.beat
+            || cpu.is_some_and(|(now, before)| now < before)
+            || is_less(log(self), log(before))
+    }
+
     /// What `INFO` of a server says.
     fn of_info(address: SocketAddr, info: &str) -> Self {
         let number = |name| field(info, name).and_then(|text| text.parse::<f64>().ok());

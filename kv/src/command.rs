@@ -147,6 +147,12 @@ pub enum KvQuery<'a> {
     },
 }
 
+/// Whether the outcome of a command holds a value, and so may be as long as one: `SET` with `GET` alone. Bytes that are no
+/// command have a short outcome.
+pub fn answers_a_value(command: &[u8]) -> bool {
+    matches!(command, [VERSION, SET, flags, ..] if flags & FLAG_GET != 0)
+}
+
 impl<'a> KvCommand<'a> {
     /// Its first key; empty where there is none.
     pub(crate) fn first_key(&self) -> &'a [u8] {

@@ -141,6 +141,22 @@ fn commands_that_change_nothing_are_answered_a_bounded_number_of_old_bytes_at_a_
     assert_eq!(get(&machine, "k"), Answer::bytes("y"));
 }
 
+/// Such a command shares no batch with those of other clients on its way to the leader.
+#[test]
+fn a_command_that_answers_a_value_is_known_by_its_bytes() {
+    use SetCondition::{Absent, Always, Equal};
+    for condition in [Always, Absent, Equal(b"old")] {
+        assert!(answers_a_value(&set("k", "v", condition, true).encode()));
+        assert!(!answers_a_value(&set("k", "v", condition, false).encode()));
+    }
+    let append = KvCommand::Append { key: b"k", value: b"v" };
+    let add = KvCommand::Add { key: b"k", delta: i64::MAX };
+    for command in [append, add] {
+        assert!(!answers_a_value(&command.encode()), "{command:?}");
+    }
+    assert!(!answers_a_value(&[]));
+}
+
 #[test]
 fn incr_refuses_what_is_no_integer_and_what_overflows() {
     let mut machine = new_machine();

@@ -15,7 +15,7 @@ mod wire;
 #[cfg(test)]
 mod kv_test;
 
-pub use command::{KvCommand, KvQuery, SetCondition};
+pub use command::{KvCommand, KvQuery, SetCondition, answers_a_value};
 pub use outcome::{KvOutcome, KvValues};
 pub use slot::{SLOTS, slot_of};
 pub use store::{KvCursor, KvPortion, KvView};
@@ -84,6 +84,10 @@ impl KvMachine {
     /// All keys and values as they are now, whatever is written afterwards. Writes go on, and no record is copied now. While
     /// a view lives, the first write to a bucket copies the bucket, so with each view the machine may come to hold its
     /// memory once more. [`KvMachine::memory`] counts it.
+    ///
+    /// Such a first write takes 11 to 16 µs with short records, and longer with long values or with many keys of one hash. So
+    /// a command of 16,384 keys may take a quarter of a second beside a fresh view: whoever freezes the machine of a shard
+    /// has to bound the copies of one turn first.
     pub fn freeze(&mut self) -> KvView {
         self.store.freeze()
     }
@@ -176,7 +180,10 @@ impl KvMachine {
         if !holds && bytes > VALUES_BYTES_MAX {
             return error(OLD_VALUES_TOO_LONG);
         }
-        *old_bytes = bytes;
+        // What sets leaves the room to the others.
+        if !holds {
+            *old_bytes = bytes;
+        }
         let outcome = value_or_nil(old);
         if holds {
             self.store.set_at(hash, key, value);

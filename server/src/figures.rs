@@ -17,13 +17,13 @@ pub struct Figures {
     pub wal: WalWritten,
     /// How long a sample of the commands that the node led spent in each stage.
     pub stages: StageTimes,
-    /// The processor time of the process.
-    pub cpu: ProcessTimes,
+    /// The processor time of the process, if it could be read.
+    pub cpu: Option<ProcessTimes>,
 }
 
 impl Figures {
     /// Of a node, by the last beats of its shards, in a process that has used `cpu`.
-    pub fn of(view: &NodeView, cpu: ProcessTimes) -> Self {
+    pub fn of(view: &NodeView, cpu: Option<ProcessTimes>) -> Self {
         Self { commands: view.counts().commands, wal: view.wal(), stages: view.stages(), cpu }
     }
 
@@ -38,9 +38,11 @@ impl Figures {
         facts.map(|(name, value)| (name.into(), value.to_string())).into()
     }
 
-    /// The processor time, in seconds, under the names that Redis has for it.
+    /// The processor time, in seconds, under the names that Redis has for it. No fact if it is not known: a 0 would be
+    /// taken for a time.
     pub(crate) fn cpu(&self) -> Vec<Fact> {
-        let facts = [("used_cpu_sys", self.cpu.system), ("used_cpu_user", self.cpu.user)];
+        let Some(ProcessTimes { user, system }) = self.cpu else { return Vec::new() };
+        let facts = [("used_cpu_sys", system), ("used_cpu_user", user)];
         facts.map(|(name, time)| (name.into(), format!("{:.6}", time.as_secs_f64()))).into()
     }
 
@@ -88,11 +90,12 @@ mod tests {
     #[test]
     fn processor_time_has_the_form_that_redis_gives_it() {
         let (user, system) = (Duration::from_millis(12_340), Duration::from_micros(7));
-        let figures = Figures { cpu: ProcessTimes { user, system }, ..Figures::default() };
+        let figures = Figures { cpu: Some(ProcessTimes { user, system }), ..Figures::default() };
         let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
             figures.cpu(),
             [named("used_cpu_sys", "0.000007"), named("used_cpu_user", "12.340000")]
         );
+        assert_eq!(Figures::default().cpu(), [], "a time that could not be read is no 0");
     }
 }

@@ -81,7 +81,7 @@ pub async fn serve(
     change(&mut options);
     let facts = NodeFacts {
         process: runtime.boot() as u32,
-        cpu: ProcessTimes::default,
+        cpu: || Some(ProcessTimes::default()),
         cluster: cluster.id.to_string(),
         admin: admin_address(local.node()),
         advertised: advertised(local.node()),
@@ -105,7 +105,7 @@ async fn serve_operators(
     let facts = AdminFacts {
         cluster: cluster.clone(),
         process: runtime.boot() as u32,
-        cpu: ProcessTimes::default,
+        cpu: || Some(ProcessTimes::default()),
         gateway: address(node, local.shard()),
         admin: admin_address(node),
         started_at: runtime.now(),

@@ -30,6 +30,9 @@ pub struct Checked {
     pub keys: usize,
     /// Operations on these keys that came behind the bounds, and were not checked.
     pub not_checked: u64,
+    /// Reads and increments among the checked ones that were answered, of keys that are decided. A run without any shows
+    /// nothing: writes that are acknowledged agree with everything.
+    pub compared: usize,
     /// Writes among the checked ones whose outcome is in doubt.
     pub in_doubt: usize,
     /// Keys of which the search was given up: nothing is known of them.
@@ -48,10 +51,14 @@ pub fn judge(notes: &Notes, name: impl Fn(u64) -> Vec<u8>) -> Checked {
         checked.keys += 1;
         let is_in_doubt = |it: &&&Noted| it.asked != Asked::Read && it.told == Told::Unknown;
         checked.in_doubt += noted.iter().filter(is_in_doubt).count();
+        let is_compared =
+            |it: &&&Noted| !matches!(it.asked, Asked::Write(_)) && matches!(it.told, Told::Done(_));
+        let compared = noted.iter().filter(is_compared).count();
         match judge_key(&Bytes::from(name(number)), &noted) {
-            Verdict::Linearizable => {}
+            Verdict::Linearizable => checked.compared += compared,
             Verdict::Inconclusive { .. } => checked.undecided_keys += 1,
             Verdict::Violation(violation) => {
+                checked.compared += compared;
                 checked.violated_keys += 1;
                 if checked.violations.len() < SHOWN_MAX {
                     checked.violations.push(cut(&violation.to_string()));
@@ -129,11 +136,23 @@ fn cut(text: &str) -> String {
 }
 
 impl Checked {
+    /// Whether anything was compared that a wrong server could have got wrong.
+    pub fn is_a_check(&self) -> bool {
+        self.compared > 0 || self.violated_keys > 0
+    }
+
     /// One line for people, without the violations.
     pub fn text(&self) -> String {
-        let Self { operations, keys, not_checked, in_doubt, .. } = self;
-        let mut text = format!("checked {operations} operations of {keys} keys: ");
+        let Self { operations, keys, not_checked, in_doubt, compared, .. } = self;
+        let mut text = format!(
+            "checked {operations} operations of {keys} keys, {compared} answered reads and increments among them: "
+        );
         match (self.violated_keys, self.undecided_keys) {
+            (0, _) if !self.is_a_check() => {
+                text.push_str(
+                    "NOTHING WAS CHECKED; give fewer --keys, and see why reads are not answered",
+                );
+            }
             (0, 0) => text.push_str("linearizable"),
             (0, undecided) => {
                 let _ =

@@ -8,6 +8,7 @@ use crate::fingerprint::Fingerprint;
 use crate::workload::Request;
 
 /// What one client asks, and what it is told: `s3` is SET of the value 3, `g` is GET, `i` is INCR.
+#[derive(Clone, Copy)]
 enum Event {
     Ask(&'static str, u64),
     Tell(&'static str, Told),
@@ -69,6 +70,22 @@ fn verdict(events: &[Event]) -> Checked {
         }
     }
     judge(&notes, |_| b"k".to_vec())
+}
+
+/// Writes that are acknowledged agree with everything, and so do reads that nobody answers.
+#[test]
+fn a_run_without_an_answered_read_is_no_check() {
+    let written = [Ask("s1", 1), Tell("s1", DONE), Ask("g1", 0)];
+    for events in [&written[..2], &written] {
+        let checked = verdict(events);
+        assert_eq!((checked.compared, checked.is_a_check()), (0, false));
+        assert!(checked.text().contains("NOTHING WAS CHECKED"), "{}", checked.text());
+    }
+    let refused = [&written[..], &[Tell("g1", Told::NotApplied)]].concat();
+    assert!(!verdict(&refused).is_a_check());
+    let answered = verdict(&[&written[..], &[Tell("g1", found(1))]].concat());
+    assert_eq!((answered.compared, answered.is_a_check()), (1, true));
+    assert!(answered.text().ends_with("linearizable"), "{}", answered.text());
 }
 
 fn violated(events: &[Event]) -> bool {

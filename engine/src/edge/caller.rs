@@ -277,7 +277,21 @@ pub struct Caller {
 impl Caller {
     /// Hands in a request under the caller's tag for it. It never waits, and ends exactly once, in
     /// [`Caller::take_completions`].
+    ///
+    /// On its way to the leader at another shard or node a command may share a batch with those of other callers. Its
+    /// outcome has room in the reply, whatever the others have, if it takes 1 KiB or less. A longer one that finds no room
+    /// is unknown, though the command was applied: see [`Caller::submit_alone`].
     pub fn submit(&self, group: GroupId, request: Request, tag: u64) {
+        self.hand_in(group, request, tag, false);
+    }
+
+    /// As [`Caller::submit`], for a command whose outcome may be long. It shares no batch with commands of other callers,
+    /// so its outcome has up to 12 MiB of room, and takes none from theirs.
+    pub fn submit_alone(&self, group: GroupId, request: Request, tag: u64) {
+        self.hand_in(group, request, tag, true);
+    }
+
+    fn hand_in(&self, group: GroupId, request: Request, tag: u64, is_alone: bool) {
         let bytes = request.data().len();
         if let Some(refusal) = self.callers.refusal(bytes, self.has.get()) {
             self.complete(tag, Err(refusal));
@@ -290,7 +304,7 @@ impl Caller {
         let lane = lanes.entry(group).or_insert_with(|| self.spare.take());
         let since = self.callers.now.get();
         let is_timed = request.kind() == RequestKind::Propose && self.callers.timer.accept();
-        lane.push(Pending { tag, request, bytes, since, is_counted: true, is_timed });
+        lane.push(Pending { tag, request, bytes, since, is_counted: true, is_alone, is_timed });
         self.schedule(group, lane);
     }
 

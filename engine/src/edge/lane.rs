@@ -75,6 +75,8 @@ pub(crate) struct Pending {
     pub(crate) since: Tick,
     /// Whether the shard counts it in what it has taken in.
     pub(crate) is_counted: bool,
+    /// Whether it shares no batch with requests of other lanes: its outcome may be long.
+    pub(crate) is_alone: bool,
     /// Whether the shard times it. Once it is in the log on this shard, its ticket says so.
     pub(crate) is_timed: bool,
 }
@@ -177,6 +179,11 @@ impl Lane {
     /// The kind of the next request to be sent, and its bytes.
     pub(crate) fn next(&self) -> Option<(RequestKind, usize)> {
         self.queue.front().map(|next| (next.request.kind(), next.bytes))
+    }
+
+    /// Whether one of its requests shares no batch with those of other lanes.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.queue.iter().chain(&self.sent).any(|pending| pending.is_alone)
     }
 
     /// The tag of the next request to be sent, if that is a query.
@@ -340,7 +347,8 @@ mod tests {
         let kind = if kind == 'w' { RequestKind::Propose } else { RequestKind::Query };
         let request = Request::new(kind, Bytes::from_static(b"x"));
         let bytes = request.data().len();
-        Pending { tag, request, bytes, since: Tick(tag), is_counted: true, is_timed: false }
+        let since = Tick(tag);
+        Pending { tag, request, bytes, since, is_counted: true, is_alone: false, is_timed: false }
     }
 
     fn here(lane: &mut Lane) -> Vec<u64> {
@@ -419,6 +427,7 @@ mod tests {
                 bytes,
                 since: Tick(0),
                 is_counted: true,
+                is_alone: false,
                 is_timed: false,
             });
         }

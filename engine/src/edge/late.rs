@@ -27,10 +27,20 @@ pub(crate) struct LateReply {
     pub(crate) since: Tick,
     pub(crate) to: OtherShard,
     pub(crate) reply: BatchReply,
+    /// About how much memory it takes, once it was counted: it may be tried in many turns.
+    pub(crate) bytes: Option<usize>,
 }
 
 impl LateReply {
-    /// About how much memory it takes.
+    /// A reply that is sent for the first time.
+    pub(crate) fn new(since: Tick, to: OtherShard, reply: BatchReply) -> Self {
+        Self { since, to, reply, bytes: None }
+    }
+
+    fn counted(&self) -> usize {
+        self.bytes.unwrap_or_else(|| self.bytes())
+    }
+
     fn bytes(&self) -> usize {
         let BatchOutcome::Done(outcomes) = &self.reply.outcome else { return OUTCOME_OVERHEAD };
         let bytes = |outcome: &Outcome| OUTCOME_OVERHEAD + outcome.as_ref().map_or(0, Bytes::len);
@@ -41,10 +51,11 @@ impl LateReply {
 impl LateReplies {
     /// Keeps a reply, if there is room for it.
     pub(crate) fn push(&mut self, late: LateReply) {
-        let bytes = self.bytes + late.bytes();
+        let counted = late.counted();
+        let bytes = self.bytes + counted;
         if self.replies.len() < LATE_MAX && bytes <= LATE_BYTES_MAX {
             self.bytes = bytes;
-            self.replies.push(late);
+            self.replies.push(LateReply { bytes: Some(counted), ..late });
         }
     }
 
@@ -75,7 +86,7 @@ impl LateReplies {
     pub(crate) fn expire(&mut self, limit: Tick) {
         self.has_deadline = false;
         self.replies.retain(|late| late.since >= limit);
-        self.bytes = self.replies.iter().map(LateReply::bytes).sum();
+        self.bytes = self.replies.iter().map(LateReply::counted).sum();
     }
 
     /// Whether the count of bytes is the sum over the replies, and both are within their bounds.
@@ -100,7 +111,7 @@ mod tests {
     fn late(since: u64, bytes: usize) -> LateReply {
         let outcome = BatchOutcome::Done(vec![Ok(Bytes::from(vec![0; bytes]))]);
         let to = OtherShard::OfThisNode(ShardId(1));
-        LateReply { since: Tick(since), to, reply: BatchReply { id: 1, outcome } }
+        LateReply::new(Tick(since), to, BatchReply { id: 1, outcome })
     }
 
     #[test]
@@ -116,6 +127,17 @@ mod tests {
         assert!(replies.take().is_empty());
         (0..5000).for_each(|since| replies.push(late(since, 0)));
         assert_eq!(replies.take().len(), LATE_MAX);
+    }
+
+    /// It may come back in each turn until its deadline.
+    #[test]
+    fn the_outcomes_of_a_reply_are_counted_once() {
+        let mut replies = LateReplies::default();
+        replies.push(late(0, 10));
+        let first = replies.take().remove(0);
+        assert_eq!(first.bytes, Some(42));
+        replies.push(LateReply { bytes: Some(7), ..first });
+        assert_eq!(replies.bytes, 7, "it is not counted anew");
     }
 
     #[test]

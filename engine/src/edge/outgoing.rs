@@ -12,6 +12,7 @@ use crate::edge::{
 use bytes::Bytes;
 use purlin_rsm::{GroupId, Outcome, RequestKind};
 use purlin_transport::{REQUESTS_MAX, RequestBatch};
+use std::iter;
 
 const _: () = assert!(BATCH_COUNT_MAX <= REQUESTS_MAX, "another node would refuse such a batch");
 
@@ -21,6 +22,8 @@ pub(crate) struct OutgoingBatch {
     pub(crate) batch: RequestBatch,
     /// The bytes of its requests.
     bytes: usize,
+    /// It takes no requests of other lanes: an outcome of it may be long.
+    is_alone: bool,
     pub(crate) parts: Vec<LanePart>,
 }
 
@@ -36,8 +39,9 @@ impl OutgoingBatch {
     pub(crate) fn of(id: u64, to: OtherShard, lane: LaneRef) -> Option<Self> {
         let batch = lane.send_away(id)?;
         let bytes = batch.requests.iter().map(Bytes::len).sum();
+        let is_alone = lane.with(|lane| lane.is_alone()) == Some(true);
         let part = LanePart { count: batch.requests.len(), lane };
-        Some(Self { to, batch, bytes, parts: vec![part] })
+        Some(Self { to, batch, bytes, is_alone, parts: vec![part] })
     }
 
     /// Whether the next request of a lane has room in a batch to the shard `to`. The rest of the lane may find none: it
@@ -51,7 +55,8 @@ impl OutgoingBatch {
     /// Adds what the lane may send, unless this batch does not take it: then the lane comes back.
     pub(crate) fn add(&mut self, to: OtherShard, lane: LaneRef) -> Result<(), LaneRef> {
         let Some(next) = lane.with(|lane| lane.next()).flatten() else { return Ok(()) };
-        if !self.takes(to, lane.group, next) {
+        let is_alone = self.is_alone || lane.with(|lane| lane.is_alone()) == Some(true);
+        if is_alone || !self.takes(to, lane.group, next) {
             return Err(lane);
         }
         let first = self.batch.requests.len();
@@ -68,11 +73,23 @@ impl OutgoingBatch {
 }
 
 /// Ends a batch of these parts with its outcomes. There may be fewer than requests: see [`LaneRef::end_part`].
-pub(crate) fn end_parts(id: u64, parts: Vec<LanePart>, outcomes: Vec<Outcome>) {
-    let is_answered = !outcomes.is_empty();
+///
+/// The lanes whose parts were left out go on first, so they come first in the next batch. Else a lane that asks for long
+/// answers again and again would be answered each time, and those behind it never.
+pub(crate) fn end_parts(id: u64, mut parts: Vec<LanePart>, outcomes: Vec<Outcome>) {
+    let answered = outcomes.len();
+    let mut begin = 0;
+    let is_begun = |part: &&LanePart| {
+        let is_begun = begin < answered;
+        begin += part.count;
+        is_begun
+    };
+    let begun = parts.iter().take_while(is_begun).count();
+    let left_out = parts.split_off(begun);
+    left_out.iter().for_each(|part| part.lane.end_part(id, iter::empty(), answered > 0));
     let mut outcomes = outcomes.into_iter();
     for LanePart { lane, count } in parts {
-        lane.end_part(id, outcomes.by_ref().take(count), is_answered);
+        lane.end_part(id, outcomes.by_ref().take(count), answered > 0);
     }
 }
 
@@ -192,6 +209,50 @@ mod tests {
         assert_eq!(told(&three), []);
         let again = [&two, &three].map(|caller| of(caller).batch.requests.len());
         assert_eq!(again, [1, 1]);
+    }
+
+    /// A reply has room for three of the long answers. Both ask again as soon as they can.
+    #[test]
+    fn a_lane_that_a_short_reply_has_left_out_goes_first_in_the_next_batch() {
+        let callers = Callers::new(
+            Default::default(),
+            8 << 20,
+            Duration::from_millis(10),
+            Arc::default(),
+            still(),
+        );
+        let [long, short] = [8, 1].map(|requests| {
+            let caller = callers.caller();
+            (0..requests).for_each(|tag| ask(&caller, tag));
+            caller
+        });
+        fn ask(caller: &Caller, tag: u64) {
+            caller.submit(GROUP, Request::Query(Bytes::from_static(b"q")), tag);
+        }
+        let answers = [0, 1].map(|_| {
+            let mut lanes = Vec::new();
+            callers.take_scheduled(&mut lanes);
+            let mut lanes = lanes.into_iter();
+            let first = lanes.next().expect("both have something to ask");
+            let mut outgoing = OutgoingBatch::of(9, TO, first).expect("a batch");
+            lanes.for_each(|lane| assert!(outgoing.add(TO, lane).is_ok()));
+            end_parts(9, outgoing.parts, (0..3).map(outcome).collect());
+            told(&long).iter().for_each(|(tag, _)| ask(&long, *tag));
+            told(&short).len()
+        });
+        assert_eq!(answers, [0, 1]);
+    }
+
+    #[test]
+    fn a_command_with_a_long_outcome_shares_no_batch() {
+        let [one, two, after] = [(); 3].map(|()| caller(RequestKind::Propose, GROUP, &[1]));
+        two.submit_alone(GROUP, Request::Propose(Bytes::from_static(b"x")), 1);
+        let mut outgoing = of(&one);
+        assert!(outgoing.add(TO, two.lane(GROUP)).is_err());
+        let mut alone = of(&two);
+        assert_eq!(alone.batch.requests.len(), 2, "its own requests travel with it");
+        assert!(alone.add(TO, after.lane(GROUP)).is_err());
+        assert!(outgoing.add(TO, after.lane(GROUP)).is_ok());
     }
 
     /// Their outcomes come all the same, in the places of their requests.

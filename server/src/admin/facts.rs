@@ -11,8 +11,8 @@ pub struct AdminFacts {
     pub cluster: ClusterConfig,
     /// The id of the process. It is told from outside: a simulated node has none of its own.
     pub process: u32,
-    /// Tells the processor time of the process. It comes from outside for the same reason.
-    pub cpu: fn() -> ProcessTimes,
+    /// Tells the processor time of the process, if that can be read. It comes from outside for the same reason.
+    pub cpu: fn() -> Option<ProcessTimes>,
     /// Where clients connect.
     pub gateway: String,
     /// Where operators connect.

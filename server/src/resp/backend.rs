@@ -8,6 +8,7 @@ use purlin::{
     Advertised, BoardEntry, Caller, Completion, GroupCounts, GroupId, Level, LocalShard, NodeId,
     NodeView, Request, Runtime,
 };
+use purlin_kv::answers_a_value;
 use std::{ops::Range, rc::Rc, time::Duration};
 
 /// One connection's way to the groups of the cluster, wherever they are led.
@@ -94,8 +95,8 @@ pub struct ServerInfo {
 pub struct NodeFacts {
     /// The id of the process. It is told from outside: a simulated node has none of its own.
     pub process: u32,
-    /// Tells the processor time of the process. It comes from outside for the same reason.
-    pub cpu: fn() -> ProcessTimes,
+    /// Tells the processor time of the process, if that can be read. It comes from outside for the same reason.
+    pub cpu: fn() -> Option<ProcessTimes>,
     /// The cluster's id, as text.
     pub cluster: String,
     /// Where operators connect.
@@ -142,7 +143,12 @@ impl<R: Runtime> ShardBackend<R> {
 
 impl<R: Runtime> Backend for ShardBackend<R> {
     fn submit(&self, group: GroupId, request: Request, tag: u64) {
-        self.caller.submit(group, request, tag);
+        match &request {
+            Request::Propose(command) if answers_a_value(command) => {
+                self.caller.submit_alone(group, request, tag);
+            }
+            _ => self.caller.submit(group, request, tag),
+        }
     }
 
     fn take_completions(&self, into: &mut Vec<Completion>) {

@@ -178,7 +178,7 @@ fn status_is_answered_beside_a_shard_that_hangs() {
             let facts = AdminFacts {
                 cluster,
                 process: std::process::id(),
-                cpu: ProcessTimes::default,
+                cpu: || Some(ProcessTimes::default()),
                 gateway: admin.clone(),
                 admin,
                 started_at: Duration::ZERO,

@@ -16,7 +16,7 @@ impl<R: Runtime> Shard<R> {
         for batch in self.requests.accepted.take_complete() {
             let (to, reply) = batch.reply();
             let since = self.requests.callers.now();
-            self.send_reply_or_keep(LateReply { since, to, reply });
+            self.send_reply_or_keep(LateReply::new(since, to, reply));
         }
         self.requests.inlet_caller.tell_outcomes();
         self.requests.callers.wake_answered();
@@ -27,13 +27,13 @@ impl<R: Runtime> Shard<R> {
     pub(crate) fn reply_to(&mut self, origin: Origin, outcome: BatchOutcome) {
         let since = self.requests.callers.now();
         let reply = BatchReply { id: origin.id, outcome };
-        self.send_reply_or_keep(LateReply { since, to: origin.shard, reply });
+        self.send_reply_or_keep(LateReply::new(since, origin.shard, reply));
     }
 
     /// Sends a reply; one that finds no room goes out in a later turn.
-    fn send_reply_or_keep(&mut self, LateReply { since, to, reply }: LateReply) {
+    fn send_reply_or_keep(&mut self, LateReply { since, to, reply, bytes }: LateReply) {
         if let Err(reply) = self.others.send_reply(to, reply) {
-            self.requests.keep_late(LateReply { since, to, reply });
+            self.requests.keep_late(LateReply { since, to, reply, bytes });
         }
     }
 }
