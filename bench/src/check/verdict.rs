@@ -148,6 +148,12 @@ impl Checked {
             "checked {operations} operations of {keys} keys, {compared} answered reads and increments among them: "
         );
         match (self.violated_keys, self.undecided_keys) {
+            (0, undecided) if !self.is_a_check() && undecided > 0 => {
+                let _ = write!(
+                    text,
+                    "NOTHING WAS DECIDED: the search was given up for {undecided} keys; give more --keys, or fewer clients"
+                );
+            }
             (0, _) if !self.is_a_check() => {
                 text.push_str(
                     "NOTHING WAS CHECKED; give fewer --keys, and see why reads are not answered",

@@ -46,6 +46,8 @@ pub(crate) struct Callers {
     wake: Arc<Wake>,
     /// Lanes with something to send, in the order they got it.
     scheduled: RefCell<Vec<LaneRef>>,
+    /// Those among them that send before all others.
+    first: RefCell<Vec<LaneRef>>,
     /// Callers with outcomes to take.
     answered: RefCell<Vec<Rc<Caller>>>,
     /// Callers that are gone and stand in the queue of deadlines still.
@@ -76,6 +78,7 @@ impl Callers {
             tick,
             wake,
             scheduled: RefCell::default(),
+            first: RefCell::default(),
             answered: RefCell::default(),
             gone: Cell::new(0),
             requests: Cell::new(0),
@@ -145,6 +148,10 @@ impl Callers {
     pub(crate) fn take_scheduled(&self, into: &mut Vec<LaneRef>) {
         assert!(into.is_empty(), "{} lanes that were not worked on", into.len());
         mem::swap(&mut *self.scheduled.borrow_mut(), into);
+        let first = self.first.take();
+        if !first.is_empty() {
+            into.splice(0..0, first);
+        }
         into.iter().for_each(|lane| _ = lane.with(|lane| lane.is_scheduled = false));
     }
 
@@ -178,6 +185,7 @@ impl Callers {
         self.stop();
         // Each list is out of its cell before its callers are dropped, since their drop counts here.
         drop(self.scheduled.take());
+        drop(self.first.take());
         drop(self.answered.take());
     }
 
@@ -286,7 +294,8 @@ impl Caller {
     }
 
     /// As [`Caller::submit`], for a command whose outcome may be long. It shares no batch with commands of other callers,
-    /// so its outcome has up to 12 MiB of room, and takes none from theirs.
+    /// so its outcome has up to 12 MiB of room, and takes none from theirs. Nor does it share one with another such command
+    /// of this caller.
     pub fn submit_alone(&self, group: GroupId, request: Request, tag: u64) {
         self.hand_in(group, request, tag, true);
     }
@@ -729,6 +738,14 @@ impl LaneRef {
         } else if lane.is_empty() && !lane.is_scheduled {
             let lane = lanes.remove(&self.group).expect("it was there");
             self.caller.spare.set(lane.emptied());
+        }
+    }
+
+    /// What waits in the lane goes out before what waits in others, whenever that came.
+    pub(crate) fn go_first(&self) {
+        if self.with(|lane| lane.has_queued()) == Some(true) {
+            self.go_on();
+            self.caller.callers.first.borrow_mut().push(self.clone());
         }
     }
 

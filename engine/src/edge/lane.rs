@@ -141,7 +141,11 @@ impl Lane {
             bytes += next.bytes;
             let count = self.sent.len() - first;
             let fits = count == 0 || (count < count_max && bytes <= bytes_max);
-            if next.request.kind() != kind || !fits {
+            // Of two long outcomes in a reply the second may find no room.
+            let is_second_alone = place != Place::Here
+                && next.is_alone
+                && self.sent.range(first..).any(|sent| sent.is_alone);
+            if next.request.kind() != kind || !fits || is_second_alone {
                 break;
             }
             self.sent.extend(self.queue.pop_front());
@@ -181,9 +185,11 @@ impl Lane {
         self.queue.front().map(|next| (next.request.kind(), next.bytes))
     }
 
-    /// Whether one of its requests shares no batch with those of other lanes.
+    /// Whether one of the requests that a batch may take shares it with no other lane.
     pub(crate) fn is_alone(&self) -> bool {
-        self.queue.iter().chain(&self.sent).any(|pending| pending.is_alone)
+        let (queued, sent) = (self.queue.iter(), self.sent.iter());
+        let mut next = queued.take(BATCH_COUNT_MAX).chain(sent.take(BATCH_COUNT_MAX));
+        next.any(|pending| pending.is_alone)
     }
 
     /// The tag of the next request to be sent, if that is a query.

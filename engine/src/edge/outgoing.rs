@@ -86,7 +86,10 @@ pub(crate) fn end_parts(id: u64, mut parts: Vec<LanePart>, outcomes: Vec<Outcome
     };
     let begun = parts.iter().take_while(is_begun).count();
     let left_out = parts.split_off(begun);
-    left_out.iter().for_each(|part| part.lane.end_part(id, iter::empty(), answered > 0));
+    for part in left_out {
+        part.lane.end_part(id, iter::empty(), answered > 0);
+        part.lane.go_first();
+    }
     let mut outcomes = outcomes.into_iter();
     for LanePart { lane, count } in parts {
         lane.end_part(id, outcomes.by_ref().take(count), answered > 0);
@@ -236,6 +239,8 @@ mod tests {
             let first = lanes.next().expect("both have something to ask");
             let mut outgoing = OutgoingBatch::of(9, TO, first).expect("a batch");
             lanes.for_each(|lane| assert!(outgoing.add(TO, lane).is_ok()));
+            // It stands among those that have something to send before the reply comes.
+            ask(&long, 9);
             end_parts(9, outgoing.parts, (0..3).map(outcome).collect());
             told(&long).iter().for_each(|(tag, _)| ask(&long, *tag));
             told(&short).len()
@@ -251,6 +256,13 @@ mod tests {
         assert!(outgoing.add(TO, two.lane(GROUP)).is_err());
         let mut alone = of(&two);
         assert_eq!(alone.batch.requests.len(), 2, "its own requests travel with it");
+        let both = caller(RequestKind::Propose, GROUP, &[]);
+        (0..2).for_each(|tag| both.submit_alone(GROUP, Request::Propose(Bytes::new()), tag));
+        assert_eq!(
+            of(&both).batch.requests.len(),
+            1,
+            "but for another one that may have a long outcome"
+        );
         assert!(alone.add(TO, after.lane(GROUP)).is_err());
         assert!(outgoing.add(TO, after.lane(GROUP)).is_ok());
     }

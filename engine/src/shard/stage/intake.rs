@@ -238,19 +238,27 @@ impl<R: Runtime> Shard<R> {
         away.sort_by_key(|(_, lane)| lane.group);
         let mut open: Option<OutgoingBatch> = None;
         for (to, mut lane) in away.drain(..) {
-            if let Some(batch) = &mut open {
+            // It leaves at once, and the others go on to share theirs.
+            let is_alone = lane.with(|lane| lane.is_alone()) == Some(true);
+            if let Some(batch) = open.as_mut().filter(|_| !is_alone) {
                 match batch.add(to, lane) {
                     Ok(()) => continue,
                     Err(other) => lane = other,
                 }
             }
-            open.take().into_iter().for_each(|batch| self.send_outgoing(now, batch));
+            if !is_alone {
+                open.take().into_iter().for_each(|batch| self.send_outgoing(now, batch));
+            }
             if self.requests.without_room.is_awaited(to) {
                 self.requests.park_without_room(to, lane);
                 continue;
             }
             // `None` if a batch of the lane is away already: the lane goes on when that batch has ended.
-            open = OutgoingBatch::of(self.requests.away.next_id(), to, lane);
+            let batch = OutgoingBatch::of(self.requests.away.next_id(), to, lane);
+            match is_alone {
+                true => batch.into_iter().for_each(|batch| self.send_outgoing(now, batch)),
+                false => open = batch,
+            }
         }
         open.into_iter().for_each(|batch| self.send_outgoing(now, batch));
     }
