@@ -107,19 +107,18 @@ mod tests {
         caller.lane(GroupId(group))
     }
 
+    fn callers() -> Rc<Callers> {
+        let tick = Duration::from_millis(10);
+        Callers::new(Default::default(), 1 << 20, tick, Arc::default(), still())
+    }
+
     fn next(waiting: &mut WithoutRoom) -> Option<u32> {
         waiting.take_next().map(|lane| lane.group.0)
     }
 
     #[test]
     fn the_lane_that_has_waited_for_longest_tries_first_and_the_others_only_after_it() {
-        let callers = Callers::new(
-            Default::default(),
-            1 << 20,
-            Duration::from_millis(10),
-            Arc::default(),
-            still(),
-        );
+        let callers = callers();
         let mut waiting = WithoutRoom::default();
         // The batch of the oldest was bounced by the other shard, so it comes last.
         for (at, group, since) in [(NEAR, 2, 20), (FAR, 9, 5), (NEAR, 3, 20), (NEAR, 1, 10)] {
@@ -141,13 +140,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_finds_no_room_again_keeps_its_turn_among_those_of_its_age() {
-        let callers = Callers::new(
-            Default::default(),
-            1 << 20,
-            Duration::from_millis(10),
-            Arc::default(),
-            still(),
-        );
+        let callers = callers();
         let mut waiting = WithoutRoom::default();
         (1..=3).for_each(|group| waiting.push(NEAR, lane(&callers, group, 20)));
         for _ in 0..2 {

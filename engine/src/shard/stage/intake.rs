@@ -238,14 +238,14 @@ impl<R: Runtime> Shard<R> {
         away.sort_by_key(|(_, lane)| lane.group);
         let mut open: Option<OutgoingBatch> = None;
         for (to, mut lane) in away.drain(..) {
-            // It leaves at once, and the others go on to share theirs.
-            let is_alone = lane.with(|lane| lane.is_alone()) == Some(true);
-            if let Some(batch) = open.as_mut().filter(|_| !is_alone) {
+            if let Some(batch) = &mut open {
                 match batch.add(to, lane) {
                     Ok(()) => continue,
                     Err(other) => lane = other,
                 }
             }
+            // It leaves at once, and the others go on to share theirs.
+            let is_alone = lane.with(|lane| lane.is_alone()) == Some(true);
             if !is_alone {
                 open.take().into_iter().for_each(|batch| self.send_outgoing(now, batch));
             }
