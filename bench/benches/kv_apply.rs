@@ -2,36 +2,14 @@
 //!
 //! Commands that come together have their records looked up together, so the cost for one falls with their number.
 
-use bytes::Bytes;
+mod kv_machine;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use purlin_kv::{KvCommand, KvMachine, SetCondition};
-use purlin_rsm::{
-    ApplyContext, ClusterId, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine,
-    random::SplitMix,
-};
-
-const KEYS: u64 = 100_000;
-const GROUP: GroupId = GroupId(1);
-
-fn command(number: u64) -> Command {
-    let key = format!("key:{number:012}");
-    let set = KvCommand::Set {
-        key: key.as_bytes(),
-        value: b"0123456789abcdef",
-        condition: SetCondition::Always,
-        get: false,
-    };
-    Command { id: EntryId::default(), position: Position::default(), data: set.encode() }
-}
-
-fn apply(machine: &mut KvMachine, commands: &[Command], outcomes: &mut Vec<Bytes>) {
-    let context = ApplyContext { group: GROUP, epoch: GroupEpoch::FIRST };
-    outcomes.clear();
-    machine.apply(&context, commands, outcomes);
-}
+use kv_machine::{KEYS, apply, command, machine};
+use purlin_rsm::{Command, random::SplitMix};
 
 fn kv_apply(criterion: &mut Criterion) {
-    let mut machine = KvMachine::new(ClusterId(1), GROUP);
+    let mut machine = machine();
     let all: Vec<_> = (0..KEYS).map(command).collect();
     let mut outcomes = Vec::new();
     apply(&mut machine, &all, &mut outcomes);

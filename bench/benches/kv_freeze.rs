@@ -4,37 +4,16 @@
 //! `copying` is the worst case: each SET comes to a machine that was just frozen, so nearly each copies a bucket. `copied` is
 //! what SETs cost when all buckets have been copied.
 
-use bytes::Bytes;
+mod kv_machine;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use purlin_kv::{KvCommand, KvMachine, SetCondition};
-use purlin_rsm::{
-    ApplyContext, ClusterId, Command, EntryId, GroupEpoch, GroupId, Position, StateMachine,
-    random::SplitMix,
-};
+use kv_machine::{KEYS, apply, command, machine};
+use purlin_rsm::{Command, random::SplitMix};
 
-const KEYS: u64 = 100_000;
 const TOGETHER: u64 = 16;
-const GROUP: GroupId = GroupId(1);
-
-fn command(number: u64) -> Command {
-    let key = format!("key:{number:012}");
-    let set = KvCommand::Set {
-        key: key.as_bytes(),
-        value: b"0123456789abcdef",
-        condition: SetCondition::Always,
-        get: false,
-    };
-    Command { id: EntryId::default(), position: Position::default(), data: set.encode() }
-}
-
-fn apply(machine: &mut KvMachine, commands: &[Command], outcomes: &mut Vec<Bytes>) {
-    let context = ApplyContext { group: GROUP, epoch: GroupEpoch::FIRST };
-    outcomes.clear();
-    machine.apply(&context, commands, outcomes);
-}
 
 fn kv_freeze(criterion: &mut Criterion) {
-    let mut machine = KvMachine::new(ClusterId(1), GROUP);
+    let mut machine = machine();
     let all: Vec<_> = (0..KEYS).map(command).collect();
     let mut outcomes = Vec::new();
     apply(&mut machine, &all, &mut outcomes);
